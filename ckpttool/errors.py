@@ -1,0 +1,70 @@
+"""Every exception that leaves the library (beside OSError), each with one meaning.
+
+`wire` raises with an offset, `formats` adds the path and the variable: see `located`.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class CheckpointError(Exception):
+    """A file could not be read or written as asked; the root of the errors below.
+
+    Attributes:
+        what: what is wrong, with what was expected and found.
+        path: the file.
+        offset: where in the file, in bytes from its start.
+        variable: the variable concerned.
+        hint: what the user can do.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        path: str | None = None,
+        offset: int | None = None,
+        variable: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(what)
+        self.what, self.path, self.offset, self.variable, self.hint = what, path, offset, variable, hint
+
+    def __str__(self) -> str:
+        where = [
+            f"variable {self.variable!r}" if self.variable is not None else None,
+            str(self.path) if self.path is not None else None,
+            f"byte {self.offset:,}" if self.offset is not None else None,
+        ]
+        return " · ".join(part for part in [self.what, *where, self.hint] if part)
+
+
+class FormatError(CheckpointError):
+    """The file is not of the kind that was asked for."""
+
+
+class CorruptionError(CheckpointError):
+    """The file is of the right kind, and damaged."""
+
+
+class NotSupportedError(CheckpointError):
+    """The file is sound, and ckpttool can't do this with it."""
+
+
+class NotFoundError(CheckpointError, KeyError):
+    """No such file, variable, op or collection. (A KeyError, so that mappings behave as mappings.)"""
+
+
+class ConversionError(CheckpointError):
+    """The target format can't hold this."""
+
+
+@contextmanager
+def located(path: str | None = None, variable: str | None = None) -> Iterator[None]:
+    """Adds the path and the variable to a CheckpointError that passes without them."""
+    try:
+        yield
+    except CheckpointError as error:
+        error.path = path if error.path is None else error.path
+        error.variable = variable if error.variable is None else error.variable
+        raise

@@ -1,0 +1,1 @@
+"""Files ↔ models: one module a format. Here bytes and checkpoints meet, and nowhere else."""

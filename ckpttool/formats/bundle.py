@@ -1,0 +1,255 @@
+"""The tensor bundle, TensorFlow's checkpoint format V2: `PREFIX.index` and `PREFIX.data-00000-of-00001` ….
+
+The index is a table (wire.sstable) of protobuf messages (formats.records). Key "" holds the BundleHeaderProto: the number of
+shards, their byte order, a version. Every other key is a variable's name and holds its BundleEntryProto: dtype,
+shape, and where its values lie: shard, offset, size, masked CRC-32C. float32[4] at the start of shard 0 is
+
+    08 01 | 12 04 12 02 08 04 | 28 10 | 35 b9 6f 57 d8        dtype 1, shape {dim {size 4}}, size 16, crc32c
+
+Values are row-major in the byte order of the machine that wrote them. Strings are varint lengths, the masked CRC
+of the lengths, then all bytes. A partitioned variable's entry has its full shape and a list of slices, each
+stored as an entry of its own under a key made of name and extents.
+
+(tensorflow/core/util/tensor_bundle/tensor_bundle.cc, core/protobuf/tensor_bundle.proto)
+"""
+
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from ckpttool import storage
+from ckpttool.errors import CorruptionError, NotFoundError, NotSupportedError, located
+from ckpttool.formats.records import (
+    BundleEntry,
+    box_of,
+    decode_bundle_entry,
+    decode_bundle_header,
+    decode_strings,
+    encode_slice_key,
+)
+from ckpttool.model.checkpoint import (
+    ByteRange,
+    Checkpoint,
+    Selection,
+    Slice,
+    Variable,
+    subdivide,
+    tiling_fault,
+)
+from ckpttool.model.dtypes import DType, dtype_of
+from ckpttool.wire.crc32c import unmask
+from ckpttool.wire.sstable import Table
+
+if TYPE_CHECKING:
+    import numpy as np
+
+FORMAT = "TensorFlow checkpoint V2 (tensor bundle)"
+_MAX_SHARDS = 100_000
+
+
+def index_path(prefix: str) -> str:
+    return f"{prefix}.index"
+
+
+def shard_path(prefix: str, shard: int, num_shards: int) -> str:
+    return f"{prefix}.data-{shard:05d}-of-{num_shards:05d}"
+
+
+def read_bundle(prefix: str) -> Checkpoint:
+    """Opens the bundle `prefix`: reads its index whole, and no values.
+
+    Raises:
+        NotFoundError: there is no index.
+        FormatError: the index is no table, or that of a V1 checkpoint.
+        CorruptionError: the index is damaged, or what it says can't be.
+        NotSupportedError: it wants a newer reader.
+    """
+    path = index_path(prefix)
+    with located(path):
+        bundle = _Bundle(prefix, Table.from_bytes(storage.read_file(path)))
+    return Checkpoint(bundle.variables, path=prefix, format=FORMAT, warnings=bundle.warnings)
+
+
+class _Bundle:
+    """The source of a bundle's variables."""
+
+    def __init__(self, prefix: str, table: Table) -> None:
+        self.prefix = prefix
+        records = iter(table)
+        key, value = next(records, (None, b""))
+        if key != b"":
+            raise CorruptionError("the index has no header: its first key is not empty")
+        self.header = decode_bundle_header(value)
+        self._records = dict(records)
+        self.variables = self._read_variables()
+        if self.variables and not 1 <= self.header.num_shards <= _MAX_SHARDS:
+            raise CorruptionError(f"the header counts {self.header.num_shards:,} shards")
+
+    def _read_variables(self) -> dict[str, Variable]:
+        variables, slice_keys = {}, set()
+        for key, value in self._records.items():
+            name = key.decode(errors="surrogateescape")
+            with located(variable=name):
+                entry = decode_bundle_entry(value)
+                dtype = dtype_of(entry.dtype)
+                self._check(entry, dtype)
+                if entry.slices:
+                    slice_keys.update(self._check_slices(key, entry))
+            variables[name] = Variable(name, dtype, entry.shape, self, key)
+        for key in slice_keys:
+            variables.pop(key.decode(errors="surrogateescape"), None)
+        return variables
+
+    def _check(self, entry: BundleEntry, dtype: DType) -> None:
+        if entry.slices:
+            return  # Shard, offset and size of a partitioned variable's own entry mean nothing.
+        if not 0 <= entry.shard < max(1, self.header.num_shards):
+            raise CorruptionError(f"shard {entry.shard} of {self.header.num_shards}")
+        if entry.offset < 0 or entry.size < 0:
+            raise CorruptionError(f"{entry.size} bytes at offset {entry.offset}")
+        if dtype.itemsize is not None and entry.size != prod(entry.shape) * dtype.itemsize:
+            raise CorruptionError(
+                f"Invalid size in bundle entry: stored size {entry.size:,}; expected size"
+                f" {prod(entry.shape) * dtype.itemsize:,} for {dtype.name}{list(entry.shape)}"
+            )
+
+    def _check_slices(self, key: bytes, entry: BundleEntry) -> list[bytes]:
+        """The keys of the slices, each of which is there, is what its extents say, and lies beside the others."""
+        keys = [encode_slice_key(key, extents) for extents in entry.slices]
+        boxes = [box_of(extents, entry.shape) for extents in entry.slices]
+        fault = tiling_fault(entry.shape, boxes)
+        if fault:
+            raise CorruptionError(fault)
+        for slice_key, (start, shape) in zip(keys, boxes, strict=True):
+            if slice_key not in self._records:
+                raise CorruptionError(f"the slice {list(start)} + {list(shape)} is missing")
+            piece = decode_bundle_entry(self._records[slice_key])
+            if (piece.dtype, piece.shape, piece.slices) != (entry.dtype, shape, ()):
+                raise CorruptionError(
+                    f"the slice {list(start)} + {list(shape)} is stored as"
+                    f" {dtype_of(piece.dtype).name}{list(piece.shape)}"
+                )
+        return keys
+
+    @cached_property
+    def _num_shards(self) -> int:
+        """The number in the shards' names: the header's, or that of the one other set of files there is.
+
+        Merging a shard without variables makes TensorFlow write a header that counts it and files that don't.
+        """
+        counted = self.header.num_shards
+        if not os.path.exists(shard_path(self.prefix, 0, counted)):
+            found = _shard_counts(self.prefix)
+            if counted not in found and len(found) == 1:
+                return found.pop()
+        return counted
+
+    @property
+    def warnings(self) -> list[str]:
+        warnings = []
+        if self._num_shards != self.header.num_shards:
+            warnings.append(
+                f"the header counts {self.header.num_shards} shards, the files are {self._num_shards}; they are used"
+            )
+        used = range(self._num_shards)
+        missing = [path for n in used if not os.path.exists(path := shard_path(self.prefix, n, self._num_shards))]
+        if missing and self.variables:
+            others = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
+            warnings.append(f"data file is missing: {missing[0]}{others}; variables are listed, values can't be read")
+        return warnings
+
+    def slices(self, variable: Variable) -> Sequence[Slice]:
+        entry = decode_bundle_entry(self._records[variable.key])
+        if not entry.slices:
+            return [self._slice((0,) * len(entry.shape), entry)]
+        return [
+            self._slice(start, decode_bundle_entry(self._records[encode_slice_key(variable.key, extents)]))
+            for extents in entry.slices
+            for start, _ in [box_of(extents, entry.shape)]
+        ]
+
+    def _slice(self, start: tuple[int, ...], entry: BundleEntry) -> Slice:
+        path = shard_path(self.prefix, entry.shard, self._num_shards)
+        span = ByteRange(path, entry.offset, entry.size, unmask(entry.masked_crc32c))
+        return Slice(start, entry.shape, entry.shard, span)
+
+    def ranges(self, variable: Variable) -> Sequence[ByteRange] | None:
+        if variable.dtype.itemsize is None or (self.header.big_endian and variable.dtype.itemsize > 1):
+            return None
+        pieces = sorted(self.slices(variable))
+        cut = {d for piece in pieces for d in range(len(piece.shape)) if piece.shape[d] != variable.shape[d]}
+        # Cut along one dimension, and nothing before it to go round for: the pieces stand one after another.
+        if cut and (len(cut) > 1 or prod(variable.shape[: min(cut)]) > 1):
+            return None
+        for piece in pieces:
+            with located(variable=variable.name):
+                self._check_file(piece.data)
+        return [piece.data for piece in pieces]
+
+    def blocks(self, variable: Variable, nbytes: int) -> "Iterator[tuple[Selection, np.ndarray[Any, Any]]]":
+        dtype = variable.dtype
+        with located(variable=variable.name):
+            if dtype.itemsize is None and dtype.name != "string":
+                raise NotSupportedError(f"values of dtype {dtype.name} can't be decoded")
+            if len(variable.shape) > 64:
+                raise NotSupportedError(f"NumPy has no arrays of rank {len(variable.shape)}")
+            for piece in self.slices(variable):
+                self._check_file(piece.data)
+                if dtype.itemsize is None:
+                    yield self._strings(piece)
+                else:
+                    yield from self._arrays(piece, dtype, max(1, nbytes // dtype.itemsize))
+
+    def _check_file(self, span: ByteRange) -> None:
+        """Raises CorruptionError unless the file is there and long enough: before anything is allocated."""
+        try:
+            size = storage.file_size(span.path)
+        except NotFoundError as error:
+            raise CorruptionError("data file is missing", path=span.path) from error
+        if span.offset + span.nbytes > size:
+            raise CorruptionError(
+                f"data file is truncated: it has {size:,} bytes, the variable needs"
+                f" {span.offset:,} to {span.offset + span.nbytes:,}",
+                path=span.path,
+            )
+
+    def _arrays(
+        self, piece: Slice, dtype: DType, limit: int
+    ) -> "Iterator[tuple[Selection, np.ndarray[Any, Any]]]":
+        import numpy as np
+
+        assert dtype.itemsize is not None
+        boxes = list(subdivide(piece.start, piece.shape, limit))
+        shapes = [tuple(s.stop - s.start for s in box) for box in boxes]
+        chunks = storage.read_chunks(piece.data, (prod(shape) * dtype.itemsize for shape in shapes))
+        for box, shape, chunk in zip(boxes, shapes, chunks, strict=False):
+            array = np.frombuffer(chunk, np.uint8)
+            if self.header.big_endian != (sys.byteorder == "big"):
+                component = dtype.itemsize // (2 if dtype.name.startswith("complex") else 1)
+                array.view(f"u{component}").byteswap(inplace=True)
+            yield box, array.view(dtype.numpy).reshape(shape)
+        for _ in chunks:  # Runs to the checksum, also where there is no chunk.
+            pass
+
+    def _strings(self, piece: Slice) -> "tuple[Selection, np.ndarray[Any, Any]]":
+        import numpy as np
+
+        span = piece.data
+        data = storage.read_range(span.path, span.offset, span.nbytes)
+        with located(span.path):
+            values = decode_strings(data, prod(piece.shape), span.crc32c or 0, self.header.big_endian)
+        array = np.empty(len(values), object)
+        array[:] = values
+        box = tuple(slice(s, s + n) for s, n in zip(piece.start, piece.shape, strict=True))
+        return box, array.reshape(piece.shape)
+
+
+def _shard_counts(prefix: str) -> set[int]:
+    """The numbers M for which `prefix.data-…-of-M` files are there."""
+    name = re.compile(re.escape(os.path.basename(prefix)) + r"\.data-\d{5,}-of-(\d{5,})")
+    matches = map(name.fullmatch, os.listdir(os.path.dirname(prefix) or "."))
+    return {int(match[1]) for match in matches if match}

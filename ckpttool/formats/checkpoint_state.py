@@ -1,0 +1,60 @@
+"""The `checkpoint` state file: a text message that names a directory's latest checkpoint and those before it.
+
+    model_checkpoint_path: "model.ckpt-200"
+    all_model_checkpoint_paths: "model.ckpt-100"
+    all_model_checkpoint_paths: "model.ckpt-200"
+
+Paths are absolute or relative to the file's directory; those that were absolute die when the directory moves.
+(tensorflow/python/checkpoint/checkpoint_management.py)
+"""
+
+import os
+import re
+from typing import NamedTuple
+
+from ckpttool import storage
+from ckpttool.errors import CorruptionError, FormatError
+
+STATE_FILE = "checkpoint"
+# A list of paths; TensorFlow keeps five.
+_MAX_SIZE = 1 << 24
+
+
+class CheckpointState(NamedTuple):
+    """The state file's paths, as they are written in it."""
+
+    latest: str
+    all: tuple[str, ...]
+
+
+def read_checkpoint_state(path: str) -> CheckpointState:
+    """Reads a state file.
+
+    Raises:
+        NotFoundError: there is none.
+        FormatError: the file is too large to be one.
+        CorruptionError: it is no text message, or names no latest checkpoint.
+    """
+    from google.protobuf import text_format
+
+    from ckpttool import proto
+
+    if storage.file_size(path) > _MAX_SIZE:
+        raise FormatError("too large for a state file", path=path)
+    message = proto.message_class("CheckpointState")()
+    try:
+        text_format.Parse(storage.read_file(path), message)
+    except (text_format.ParseError, UnicodeDecodeError) as error:
+        raise CorruptionError(f"not a checkpoint state file: {error}", path=path) from error
+    if not message.model_checkpoint_path:
+        raise CorruptionError("the state file names no latest checkpoint", path=path)
+    return CheckpointState(message.model_checkpoint_path, tuple(message.all_model_checkpoint_paths))
+
+
+def candidates(directory: str, path: str) -> list[str]:
+    """Where a path from the state file in `directory` may lead: as written, then the same name beside the file.
+
+    A path written on Windows is split at its backslashes; the name alone never leads out of the directory.
+    """
+    name = re.split(r"[\\/]", path)[-1]
+    return list(dict.fromkeys([os.path.join(directory, path), os.path.join(directory, name)]))

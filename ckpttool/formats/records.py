@@ -1,0 +1,167 @@
+"""The messages of which checkpoints' tables are full, read by hand.
+
+A hundred thousand of them in a fraction of a second, without importing protobuf; and strictly: what can't be is
+refused here, before anything is allocated by it. Protobuf's rules hold (unknown fields are passed over, of
+several the last one counts); `proto/checkpoint.proto` has the messages in full.
+"""
+
+from math import prod
+from typing import Any, NamedTuple
+
+from ckpttool.errors import CorruptionError, FormatError, NotSupportedError
+from ckpttool.wire import ordered_code
+from ckpttool.wire.coding import decode_fixed32, decode_varint, to_signed
+from ckpttool.wire.crc32c import crc32c, mask
+from ckpttool.wire.message import FIXED32, LENGTH, VARINT, fields
+
+# The version of checkpoints that is read here, as TensorFlow counts it. (core/framework/versions.cc)
+_VERSION = 1
+_MAX_RANK = 254  # tensor_shape.h: TensorShape::MaxDimensions
+
+Extents = tuple[tuple[int, int], ...]
+"""A slice as it is stored: for each dimension (start, length), length -1 for the whole of it."""
+
+
+class BundleHeader(NamedTuple):
+    num_shards: int = 0
+    big_endian: bool = False
+
+
+class BundleEntry(NamedTuple):
+    """What an index says of a variable or a slice; with `extents`, of a partitioned variable as a whole."""
+
+    dtype: int = 0
+    shape: tuple[int, ...] = ()
+    shard: int = 0
+    offset: int = 0
+    size: int = 0
+    masked_crc32c: int = 0
+    slices: tuple[Extents, ...] = ()
+
+
+def decode_bundle_header(data: bytes) -> BundleHeader:
+    """A BundleHeaderProto: num_shards 1, endianness 2, version 3.
+
+    Raises:
+        FormatError: it is the first record of a V1 checkpoint, which stands under the same key.
+        NotSupportedError: it wants a newer reader.
+    """
+    num_shards = endianness = 0
+    for number, wire_type, _, start, end in fields(data):
+        if (number, wire_type) == (1, LENGTH):
+            raise FormatError("a V1 checkpoint, not the index of a V2 one")
+        if (number, wire_type) == (1, VARINT):
+            num_shards = to_signed(decode_varint(data, start)[0])
+        elif (number, wire_type) == (2, VARINT):
+            endianness = decode_varint(data, start)[0]
+        elif (number, wire_type) == (3, LENGTH):
+            check_version(data[start:end])
+    if endianness > 1:
+        raise CorruptionError(f"the header gives byte order {endianness}, known are 0 (little) and 1 (big)")
+    return BundleHeader(num_shards, endianness == 1)
+
+
+def check_version(data: bytes) -> None:
+    """Raises NotSupportedError if a VersionDef (producer 1, min_consumer 2, bad_consumers 3) shuts us out."""
+    numbers = {1: 0, 2: 0}
+    bad_consumers = set()
+    for number, wire_type, _, start, end in fields(data):
+        if (number, wire_type) == (3, LENGTH):
+            while start < end:
+                consumer, start = decode_varint(data, start)
+                bad_consumers.add(consumer)
+        elif wire_type == VARINT:
+            numbers[number] = to_signed(decode_varint(data, start)[0])
+    bad_consumers.add(numbers.get(3))
+    if numbers[1] < 0 or numbers[2] > _VERSION or _VERSION in bad_consumers:
+        raise NotSupportedError(
+            f"Checkpoint min consumer version {numbers[2]} above current version {_VERSION}"
+            f" (or this one is shut out: producer {numbers[1]}, bad consumers {sorted(filter(None, bad_consumers))})"
+        )
+
+
+def decode_bundle_entry(data: bytes) -> BundleEntry:
+    """A BundleEntryProto: dtype 1, shape 2, shard_id 3, offset 4, size 5, crc32c 6, slices 7."""
+    numbers = {1: 0, 3: 0, 4: 0, 5: 0}
+    shape: tuple[int, ...] = ()
+    crc = 0
+    slices: list[Extents] = []
+    for number, wire_type, _, start, end in fields(data):
+        if wire_type == VARINT:
+            numbers[number] = to_signed(decode_varint(data, start)[0])
+        elif (number, wire_type) == (2, LENGTH):
+            shape = decode_shape(data[start:end])
+        elif (number, wire_type) == (6, FIXED32):
+            crc = decode_fixed32(data, start)
+        elif (number, wire_type) == (7, LENGTH):
+            slices.append(decode_extents(data[start:end]))
+    return BundleEntry(numbers[1], shape, numbers[3], numbers[4], numbers[5], crc, tuple(slices))
+
+
+def decode_shape(data: bytes) -> tuple[int, ...]:
+    """A TensorShapeProto (dim 2: size 1, name 2; unknown_rank 3) that is wholly known."""
+    shape = []
+    for number, wire_type, _, start, end in fields(data):
+        if (number, wire_type) == (2, LENGTH):
+            shape.append(_varint_fields(data[start:end]).get(1, 0))
+        elif (number, wire_type) == (3, VARINT) and decode_varint(data, start)[0]:
+            raise CorruptionError("a stored variable of unknown rank")
+    if len(shape) > _MAX_RANK or any(size < 0 for size in shape) or prod(shape) >> 63:
+        raise CorruptionError(f"no variable can have the shape {shape}")
+    return tuple(shape)
+
+
+def decode_extents(data: bytes) -> Extents:
+    """A TensorSliceProto: extent 1, each of start 1 and length 2. An absent length means all; 0 means none."""
+    extents = [_varint_fields(data[start:end]) for number, _, _, start, end in fields(data) if number == 1]
+    return tuple((extent.get(1, 0), extent.get(2, -1)) for extent in extents)
+
+
+def _varint_fields(data: bytes) -> dict[int, int]:
+    varints = [(number, start) for number, wire_type, _, start, _ in fields(data) if wire_type == VARINT]
+    return {number: to_signed(decode_varint(data, start)[0]) for number, start in varints}
+
+
+def box_of(extents: Extents, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Start and shape of a slice of a variable of `shape`."""
+    if len(extents) != len(shape):
+        raise CorruptionError(f"a slice of rank {len(extents)} of a variable of rank {len(shape)}")
+    lengths = (size if length < 0 else length for (_, length), size in zip(extents, shape, strict=True))
+    return tuple(start for start, _ in extents), tuple(lengths)
+
+
+def encode_slice_key(name: bytes, extents: Extents) -> bytes:
+    """The key under which a slice is stored. (core/util/saved_tensor_slice_util.cc: EncodeTensorNameSlice)"""
+    head = [ordered_code.encode_number(0), ordered_code.encode_string(name), ordered_code.encode_number(len(extents))]
+    return b"".join([*head, *(ordered_code.encode_signed(n) for extent in extents for n in extent)])
+
+
+def decode_strings(data: bytes, count: int, crc: int, big_endian: bool) -> list[bytes]:
+    """The values of a string variable: varint lengths, their masked checksum, all bytes.
+
+    The lengths' checksum is over each as an integer in the writer's byte order, of four bytes where it fits and
+    of eight where it doesn't. The whole has the checksum `crc`, which goes on from there over the rest as it
+    is stored. [b"hello", b""] is `05 00 | ea b2 04 3e | 68 65 6c 6c 6f`.
+    """
+    if not data and not count:
+        return []
+    if count > len(data):
+        raise CorruptionError(f"{count:,} strings are not in {len(data):,} bytes")
+    lengths, position = [], 0
+    for _ in range(count):
+        length, position = decode_varint(data, position)
+        lengths.append(length)
+    if len(data) - position != 4 + sum(lengths):
+        raise CorruptionError(f"strings of {sum(lengths):,} bytes are not in {len(data):,} bytes")
+    order: Any = "big" if big_endian else "little"
+    lengths_crc = crc32c(b"".join(length.to_bytes(8 if length >> 32 else 4, order) for length in lengths))
+    if int.from_bytes(data[position : position + 4], order) != mask(lengths_crc):
+        raise CorruptionError("The length checksum does not match")
+    found = crc32c(memoryview(data)[position:], lengths_crc)
+    if found != crc:
+        raise CorruptionError(f"Checksum does not match: stored {crc:08x} vs. calculated {found:08x}")
+    values, position = [], position + 4
+    for length in lengths:
+        values.append(data[position : position + length])
+        position += length
+    return values

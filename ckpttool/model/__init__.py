@@ -1,0 +1,1 @@
+"""What a checkpoint and a graph are: no bytes on disk, no terminal."""

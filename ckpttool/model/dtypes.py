@@ -1,0 +1,113 @@
+"""The dtypes of variables: one table, from TensorFlow's DataType numbers to each format's own word.
+
+Sub-byte types (int4 and its like) take one byte an element in a checkpoint, the value in the low bits.
+Numbers and names: tensorflow/core/framework/types.proto, tf.dtypes.
+"""
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_REF_OFFSET = 100  # DT_FLOAT_REF = DT_FLOAT + 100: the dtype of a TensorFlow 1 variable op's output.
+
+
+class DType(NamedTuple):
+    """One dtype.
+
+    Attributes:
+        number: its DataType number.
+        name: its name in TensorFlow, such as "float32".
+        itemsize: bytes an element takes in a checkpoint; None where that varies (string, variant) or where no
+            value can be stored (resource, unknown numbers).
+        stored: NumPy's name for an element's bytes, which may be plain integers (quantized types) or a type of
+            the package ml_dtypes.
+        bits: how many bits of an element carry its value, if fewer than its bytes have.
+        is_ref: it is a reference to a variable of this dtype. Only in graphs.
+    """
+
+    number: int
+    name: str
+    itemsize: int | None = None
+    stored: str = ""
+    bits: int | None = None
+    is_ref: bool = False
+
+    @property
+    def numpy(self) -> "np.dtype[Any]":
+        """The NumPy dtype of the elements, in this machine's byte order; `object` (of bytes) for strings."""
+        import numpy as np
+
+        if self.name == "string":
+            return np.dtype(object)
+        if not self.stored:
+            raise TypeError(f"NumPy has no {self.name}")
+        if self.stored in _ML_DTYPES:
+            import ml_dtypes
+
+            return np.dtype(getattr(ml_dtypes, self.stored))
+        return np.dtype(self.stored)
+
+    @property
+    def is_quantized(self) -> bool:
+        return self.name.startswith(("qint", "quint"))
+
+
+_ML_DTYPES = {
+    "bfloat16",
+    *("float8_e5m2", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e4m3b11fnuz", "float8_e5m2fnuz"),
+    *("int4", "uint4", "int2", "uint2", "float4_e2m1fn"),
+}
+
+_TABLE = [
+    DType(0, "invalid"),
+    DType(1, "float32", 4, "float32"),
+    DType(2, "float64", 8, "float64"),
+    DType(3, "int32", 4, "int32"),
+    DType(4, "uint8", 1, "uint8"),
+    DType(5, "int16", 2, "int16"),
+    DType(6, "int8", 1, "int8"),
+    DType(7, "string"),
+    DType(8, "complex64", 8, "complex64"),
+    DType(9, "int64", 8, "int64"),
+    DType(10, "bool", 1, "bool"),
+    DType(11, "qint8", 1, "int8"),
+    DType(12, "quint8", 1, "uint8"),
+    DType(13, "qint32", 4, "int32"),
+    DType(14, "bfloat16", 2, "bfloat16"),
+    DType(15, "qint16", 2, "int16"),
+    DType(16, "quint16", 2, "uint16"),
+    DType(17, "uint16", 2, "uint16"),
+    DType(18, "complex128", 16, "complex128"),
+    DType(19, "float16", 2, "float16"),
+    DType(20, "resource"),
+    DType(21, "variant"),
+    DType(22, "uint32", 4, "uint32"),
+    DType(23, "uint64", 8, "uint64"),
+    DType(24, "float8_e5m2", 1, "float8_e5m2"),
+    DType(25, "float8_e4m3fn", 1, "float8_e4m3fn"),
+    DType(26, "float8_e4m3fnuz", 1, "float8_e4m3fnuz"),
+    DType(27, "float8_e4m3b11fnuz", 1, "float8_e4m3b11fnuz"),
+    DType(28, "float8_e5m2fnuz", 1, "float8_e5m2fnuz"),
+    DType(29, "int4", 1, "int4", bits=4),
+    DType(30, "uint4", 1, "uint4", bits=4),
+    DType(31, "int2", 1, "int2", bits=2),
+    DType(32, "uint2", 1, "uint2", bits=2),
+    DType(33, "float4_e2m1fn", 1, "float4_e2m1fn", bits=4),
+]
+_BY_NUMBER = {dtype.number: dtype for dtype in _TABLE}
+_BY_NUMBER |= {
+    dtype.number + _REF_OFFSET: dtype._replace(
+        number=dtype.number + _REF_OFFSET, name=dtype.name + "_ref", is_ref=True
+    )
+    for dtype in _TABLE[1:]
+}
+
+
+def dtype_of(number: int) -> DType:
+    """The DType of a DataType number; one named "unknown(…)" for a number that TensorFlow has not given out."""
+    return _BY_NUMBER.get(number) or DType(number, f"unknown({number})")
+
+
+DTYPES = {dtype.name: dtype for dtype in _TABLE}
+"""Every dtype, by name."""

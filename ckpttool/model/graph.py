@@ -1,0 +1,296 @@
+"""A graph: a MetaGraphDef, kept as the bytes it came as, with the message parsed from them beside.
+
+The bytes are what is edited and written (parsing and writing again would lose the order of maps and more); the
+message is what is looked at.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from ckpttool import proto
+from ckpttool.errors import CheckpointError, NotFoundError, located
+from ckpttool.model.dtypes import DType, dtype_of
+
+Shape = tuple[int | None, ...] | None
+"""A shape as far as it is known: None for an unknown dimension, or for an unknown rank."""
+
+VARIABLE_OPS = {"Variable", "VariableV2", "VarHandleOp", "TemporaryVariable", "AutoReloadVariable"}
+"""Types of the ops that hold a variable."""
+
+
+class Tensor(NamedTuple):
+    """An output of an op: its dtype (None: not known) and as much as is known of its shape."""
+
+    dtype: DType | None
+    shape: Shape
+
+
+class Node(NamedTuple):
+    """An op: a node of a graph. `message` is its NodeDef."""
+
+    name: str
+    type: str
+    device: str
+    inputs: tuple[str, ...]
+    message: Any
+
+
+class Collection(NamedTuple):
+    """A collection: its name, its kind as the message calls it ("node_list", …), and its decoded members.
+
+    Members are strings (names of nodes and tensors), bytes, ints, floats, or dicts of the fields of a decoded
+    message, whose name stands under "@type".
+    """
+
+    name: str
+    kind: str
+    members: list[Any]
+
+
+class Signature(NamedTuple):
+    """A SignatureDef: for each key of inputs and outputs, the tensor's name and what is known of it."""
+
+    key: str
+    method: str
+    inputs: dict[str, tuple[str, Tensor]]
+    outputs: dict[str, tuple[str, Tensor]]
+
+
+class GraphVariable(NamedTuple):
+    """A variable as the graph declares it."""
+
+    name: str
+    dtype: DType | None
+    shape: Shape
+    trainable: bool
+    collections: tuple[str, ...]
+    device: str
+
+
+# Collections whose members are serialized messages. (python/ops/ref_variable.py, training/saver.py,
+# training/queue_runner_impl.py, ops/control_flow_ops.py: register_proto_function)
+_MESSAGES = {
+    **dict.fromkeys(
+        (
+            *("variables", "trainable_variables", "moving_average_variables", "local_variables"),
+            *("model_variables", "global_step", "metric_variables"),
+        ),
+        "VariableDef",
+    ),
+    "savers": "SaverDef",
+    "queue_runners": "QueueRunnerDef",
+    "cond_context": "CondContextDef",
+    "while_context": "WhileContextDef",
+}
+
+
+class MetaGraph:
+    """A graph with its collections, savers and signatures.
+
+    Attributes:
+        data: the file's bytes.
+        root: the message that they are: "MetaGraphDef".
+        path: the file.
+    """
+
+    def __init__(self, data: bytes, *, root: str = "MetaGraphDef", path: str = "") -> None:
+        self.data, self.root, self.path = data, root, path
+
+    @cached_property
+    def message(self) -> Any:
+        """The MetaGraphDef, parsed. Changing it does not change `data`.
+
+        Raises:
+            CorruptionError: the bytes are no MetaGraphDef.
+        """
+        with located(self.path or None):
+            return proto.parse("MetaGraphDef", self.data)
+
+    @property
+    def graph_def(self) -> Any:
+        return self.message.graph_def
+
+    @property
+    def tensorflow_version(self) -> str:
+        """The version that wrote it; "" before 0.12, which did not say."""
+        return str(self.message.meta_info_def.tensorflow_version)
+
+    @property
+    def nodes(self) -> Iterator[Node]:
+        """Every op, in the graph's order; those inside functions not."""
+        for node in self.graph_def.node:
+            yield Node(node.name, node.op, node.device, tuple(node.input), node)
+
+    def node(self, name: str) -> Node:
+        """The op `name`.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        if name not in self._nodes:
+            raise NotFoundError(f"the graph has no op named {name}", path=self.path)
+        return self._nodes[name]
+
+    @cached_property
+    def _nodes(self) -> dict[str, Node]:
+        return {node.name: node for node in self.nodes}
+
+    @cached_property
+    def collections(self) -> dict[str, Collection]:
+        """Every collection, by name."""
+        found = self.message.collection_def
+        return {name: _collection(name, found[name]) for name in sorted(found)}
+
+    @cached_property
+    def signatures(self) -> dict[str, Signature]:
+        """Every signature, by its key."""
+        found = self.message.signature_def
+        return {key: _signature(key, found[key]) for key in sorted(found)}
+
+    @cached_property
+    def variables(self) -> list[GraphVariable]:
+        """The variables that the graph declares: by the collections' VariableDefs, and by ops of their own."""
+        homes: dict[str, list[str]] = {}
+        for collection in self.collections.values():
+            for member in collection.members:
+                if isinstance(member, dict) and member.get("@type") == "VariableDef":
+                    homes.setdefault(_op_name(member["variable_name"]), []).append(collection.name)
+        declared = [node.name for node in self.nodes if node.type in VARIABLE_OPS]
+        return [self._variable(name, homes.get(name, [])) for name in dict.fromkeys([*declared, *homes])]
+
+    def _variable(self, name: str, homes: list[str]) -> GraphVariable:
+        node = self._nodes.get(name)
+        trainable = "trainable_variables" in homes
+        if node is None:
+            return GraphVariable(name, None, None, trainable, tuple(homes), "")
+        attr = node.message.attr
+        dtype = dtype_of(attr["dtype"].type) if "dtype" in attr else None
+        shape = shape_of(attr["shape"].shape) if "shape" in attr else None
+        return GraphVariable(name, dtype, shape, trainable, tuple(homes), node.device)
+
+    @cached_property
+    def devices(self) -> Counter[str]:
+        """How many ops, those of functions too, are placed on each device ("": none)."""
+        library = self.graph_def.library.function
+        counts = Counter(node.device for node in self.graph_def.node)
+        counts.update(node.device for function in library for node in function.node_def)
+        return counts
+
+    @cached_property
+    def _op_defs(self) -> dict[str, Any]:
+        """The OpDefs that the file carries: those of the ops its writer knew, and its own functions'."""
+        stripped = {op.name: op for op in self.message.meta_info_def.stripped_op_list.op}
+        return stripped | {f.signature.name: f.signature for f in self.graph_def.library.function}
+
+    def outputs(self, node: Node) -> list[Tensor]:
+        """What is known of an op's outputs: dtypes by the OpDef that the file carries, shapes by its attributes."""
+        attr = node.message.attr
+        shapes = [shape_of(shape) for shape in attr["_output_shapes"].list.shape] if "_output_shapes" in attr else []
+        op_def = self._op_defs.get(node.type)
+        if op_def is None:
+            dtypes: list[DType | None] = [None] * len(shapes)
+        else:
+            dtypes = [dtype for arg in op_def.output_arg for dtype in _arg_dtypes(arg, attr)]
+        if not shapes:
+            shapes = [_declared_shape(node)] * len(dtypes)
+        return [Tensor(dtype, shapes[i] if i < len(shapes) else None) for i, dtype in enumerate(dtypes)]
+
+
+def _arg_dtypes(arg: Any, attr: Mapping[str, Any]) -> list[DType | None]:
+    """The dtypes that an OpDef.ArgDef stands for, one or a list, given a node's attributes."""
+    if arg.type_list_attr:
+        return [dtype_of(n) for n in attr[arg.type_list_attr].list.type] if arg.type_list_attr in attr else [None]
+    dtype = dtype_of(arg.type) if arg.type else None
+    if arg.type_attr:
+        dtype = dtype_of(attr[arg.type_attr].type) if arg.type_attr in attr else None
+    count = attr[arg.number_attr].i if arg.number_attr and arg.number_attr in attr else 1
+    # A number in a file is no reason to make a list as long.
+    return [dtype] * min(max(count, 0), 1000)
+
+
+def _declared_shape(node: Node) -> Shape:
+    """The shape that an op's own attributes give its only output."""
+    attr = node.message.attr
+    if node.type == "Const" and "value" in attr:
+        return shape_of(attr["value"].tensor.tensor_shape)
+    if node.type in VARIABLE_OPS - {"VarHandleOp"} or node.type.startswith("Placeholder"):
+        return shape_of(attr["shape"].shape) if "shape" in attr else None
+    return () if node.type == "VarHandleOp" else None
+
+
+def shape_of(message: Any) -> Shape:
+    """The shape that a TensorShapeProto says."""
+    if message.unknown_rank:
+        return None
+    return tuple(dim.size if dim.size >= 0 else None for dim in message.dim)
+
+
+def _op_name(tensor_name: str) -> str:
+    """The op of a tensor: "w:0" → "w"."""
+    head, colon, index = tensor_name.rpartition(":")
+    return head if colon and index.isdigit() else tensor_name
+
+
+def _collection(name: str, message: Any) -> Collection:
+    kind = message.WhichOneof("kind") or "empty"
+    members = list(getattr(message, kind).value) if kind != "empty" else []
+    if kind == "bytes_list" and name in _MESSAGES:
+        members = [_decoded(_MESSAGES[name], member) for member in members]
+    elif kind == "any_list":
+        members = [_decoded(any_.type_url.rpartition(".")[2], any_.value, any_.type_url) for any_ in members]
+    return Collection(name, kind, members)
+
+
+def _decoded(name: str, data: bytes, type_url: str = "") -> Any:
+    """The fields of a serialized message; its bytes if it is not one that we know."""
+    try:
+        message = proto.parse(name, data)
+    except (CheckpointError, KeyError):
+        return {"@type": type_url, "value": data} if type_url else data
+    return {"@type": name, **_fields(message)}
+
+
+def _fields(message: Any) -> dict[str, Any]:
+    """A message as a dict of the fields it has; enums by name."""
+    return {field.name: _field_value(field, value) for field, value in message.ListFields()}
+
+
+def _field_value(field: Any, value: Any) -> Any:
+    is_map = field.message_type is not None and field.message_type.GetOptions().map_entry
+    if is_map:
+        values = field.message_type.fields_by_name["value"]
+        return {str(key): _single_value(values, value[key]) for key in sorted(value)}
+    if field.is_repeated:
+        return [_single_value(field, item) for item in value]
+    return _single_value(field, value)
+
+
+def _single_value(field: Any, value: Any) -> Any:
+    if field.message_type is not None:
+        return _fields(value)
+    if field.enum_type is not None:
+        named = field.enum_type.values_by_number.get(value)
+        return named.name if named else value
+    return value
+
+
+def _signature(key: str, message: Any) -> Signature:
+    inputs = {name: _tensor_info(message.inputs[name]) for name in sorted(message.inputs)}
+    outputs = {name: _tensor_info(message.outputs[name]) for name in sorted(message.outputs)}
+    return Signature(key, message.method_name, inputs, outputs)
+
+
+def _tensor_info(info: Any) -> tuple[str, Tensor]:
+    """The tensor's name (for a sparse or composite one, those of its parts) and what is known of it."""
+    encoding = info.WhichOneof("encoding")
+    if encoding == "coo_sparse":
+        sparse = info.coo_sparse
+        parts = [sparse.indices_tensor_name, sparse.values_tensor_name, sparse.dense_shape_tensor_name]
+        name = f"sparse({', '.join(parts)})"
+    elif encoding == "composite_tensor":
+        name = f"composite({', '.join(part.name for part in info.composite_tensor.components)})"
+    else:
+        name = info.name
+    return name, Tensor(dtype_of(info.dtype), shape_of(info.tensor_shape))

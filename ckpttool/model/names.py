@@ -1,0 +1,54 @@
+"""Choosing names by glob patterns.
+
+    *       anything within a segment (between two `/`)        dense/*        dense/kernel, not dense/kernel/Adam
+    **      any number of segments                             dense/**       both
+    ?       one character, not `/`
+    [ab]    one of these characters ([!ab]: none of them)
+
+In a pattern without `/`, `*` matches anything: `*Adam*` finds `dense/kernel/Adam`.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+
+
+def selector(include: Sequence[str] = (), exclude: Sequence[str] = ()) -> Callable[[str], bool]:
+    """Whether a name matches one of `include` (or there is none) and none of `exclude`."""
+    included, excluded = [_pattern(glob) for glob in include], [_pattern(glob) for glob in exclude]
+
+    def chosen(name: str) -> bool:
+        if included and not any(pattern.fullmatch(name) for pattern in included):
+            return False
+        return not any(pattern.fullmatch(name) for pattern in excluded)
+
+    return chosen
+
+
+def _pattern(glob: str) -> re.Pattern[str]:
+    if "/" not in glob:
+        return re.compile(_translate(glob, star=".*"), re.DOTALL)
+    parts = []
+    segments = glob.split("/")
+    for i, segment in enumerate(segments):
+        last = i == len(segments) - 1
+        if segment == "**":
+            parts.append(".*" if last else "(?:[^/]*/)*")
+        else:
+            parts.append(_translate(segment, star="[^/]*") + ("" if last else "/"))
+    return re.compile("".join(parts), re.DOTALL)
+
+
+def _translate(segment: str, star: str) -> str:
+    """One segment of a glob as a regular expression."""
+    regex = ""
+    for part in re.findall(r"\*+|\?|\[!?\]?[^\]]*\]|.", segment, re.DOTALL):
+        if part[0] == "*":
+            regex += star
+        elif part == "?":
+            regex += "[^/]"
+        elif part[0] == "[" and len(part) > 2:
+            inner = re.sub(r"([\\\[&~|^])", r"\\\1", part[1:-1].removeprefix("!"))
+            regex += f"[{'^' if part[1] == '!' else ''}{inner}]"
+        else:
+            regex += re.escape(part)
+    return regex

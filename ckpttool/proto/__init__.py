@@ -1,0 +1,57 @@
+"""TensorFlow's messages, from our own `.proto` files.
+
+They stand in a private pool under their true names: protobuf's default pool refuses a second
+`tensorflow.NodeDef` once TensorFlow is imported. The compiled set has no tie to a protobuf release, as generated
+Python has. After a change of the files, make it anew (a test compares the two):
+
+    python -m grpc_tools.protoc -I. --include_imports --descriptor_set_out=ckpttool/proto/descriptors.pb ckpttool/proto/*.proto
+
+Protobuf is imported on first use: listing a checkpoint's variables needs none of it.
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ckpttool.errors import CorruptionError
+
+DESCRIPTORS = Path(__file__).with_name("descriptors.pb")
+
+
+@cache
+def pool() -> Any:
+    """The DescriptorPool that holds all of TensorFlow's messages, and nothing else."""
+    from google.protobuf.descriptor_pb2 import FileDescriptorSet
+    from google.protobuf.descriptor_pool import DescriptorPool
+
+    loaded = DescriptorPool()
+    for file in FileDescriptorSet.FromString(DESCRIPTORS.read_bytes()).file:
+        loaded.Add(file)
+    return loaded
+
+
+@cache
+def message_class(name: str) -> Any:
+    """The class of the message `name`, such as "MetaGraphDef".
+
+    Raises:
+        KeyError: there is no such message.
+    """
+    from google.protobuf.message_factory import GetMessageClass
+
+    return GetMessageClass(pool().FindMessageTypeByName(f"tensorflow.{name}"))
+
+
+def parse(name: str, data: bytes) -> Any:
+    """`data` as the message `name`.
+
+    Raises:
+        CorruptionError: they are no such message.
+        KeyError: there is no such message.
+    """
+    from google.protobuf.message import DecodeError
+
+    try:
+        return message_class(name).FromString(data)
+    except DecodeError as error:
+        raise CorruptionError(f"not a {name}: {error}") from error

@@ -1,0 +1,213 @@
+"""Files as byte ranges: read them, copy them inside the kernel, write beside and rename.
+
+Files are opened for one use and closed after it: a checkpoint with a thousand shards needs no thousand
+descriptors, and nothing is left open.
+"""
+
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
+
+from ckpttool.errors import CorruptionError, FormatError, NotFoundError
+from ckpttool.model.checkpoint import ByteRange
+from ckpttool.wire.crc32c import crc32c
+
+_BUFFER = 1 << 20
+_KERNEL_COPY = 64 << 20
+
+
+def file_size(path: str) -> int:
+    """The size of a regular file in bytes.
+
+    Raises:
+        NotFoundError: there is none.
+        FormatError: it is a directory, a device or a pipe.
+    """
+    try:
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NotFoundError("no such file", path=path) from error
+    if not stat.S_ISREG(status.st_mode):
+        raise FormatError("not a regular file", path=path)
+    return status.st_size
+
+
+def read_file(path: str) -> bytes:
+    """A whole file; raises as `file_size` does."""
+    file_size(path)
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def read_range(path: str, offset: int, nbytes: int) -> bytes:
+    """`nbytes` of a file, fewer at its end."""
+    with _opened(path) as descriptor:
+        return os.pread(descriptor, nbytes, offset)
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[int]:
+    file_size(path)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def read_chunks(span: ByteRange, sizes: Iterator[int] | None = None) -> Iterator[memoryview]:
+    """The bytes of a range, in chunks of the given sizes (or of 1 MiB), checked.
+
+    Each chunk is gone with the next one: it is a view of one buffer.
+
+    Raises:
+        CorruptionError: the file ends inside the range, or the whole of it does not have its checksum; that is
+            known only after the last chunk.
+    """
+    crc = 0
+    buffer = bytearray(0)
+    done = 0
+    with _opened(span.path) as descriptor:
+        while done < span.nbytes:
+            size = min(next(sizes) if sizes else _BUFFER, span.nbytes - done)
+            if len(buffer) < size:
+                buffer = bytearray(size)
+            chunk = memoryview(buffer)[:size]
+            _fill(descriptor, chunk, span.offset + done, span)
+            crc = crc32c(chunk, crc)
+            yield chunk
+            done += size
+    if span.crc32c not in (None, crc):
+        raise CorruptionError(
+            f"Checksum does not match: stored {span.crc32c:08x} vs. calculated {crc:08x}"
+            f" over {span.nbytes:,} bytes",
+            path=span.path,
+            offset=span.offset,
+        )
+
+
+def _fill(descriptor: int, chunk: memoryview, offset: int, span: ByteRange) -> None:
+    while chunk:
+        count = os.preadv(descriptor, [chunk], offset)
+        if not count:
+            raise CorruptionError(
+                f"the file ends at byte {offset:,}: {span.nbytes:,} bytes are expected from {span.offset:,}",
+                path=span.path,
+                offset=offset,
+            )
+        chunk, offset = chunk[count:], offset + count
+
+
+def copy_range(span: ByteRange, target: int, offset: int) -> None:
+    """Copies a range into the open file `target` at `offset`, inside the kernel where it can. Tests nothing.
+
+    Raises:
+        CorruptionError: the source ends inside the range.
+    """
+    done = 0
+    with _opened(span.path) as source:
+        while done < span.nbytes:
+            size = min(_KERNEL_COPY, span.nbytes - done)
+            try:
+                count = os.copy_file_range(source, target, size, span.offset + done, offset + done)
+            except OSError:  # Not between these file systems, or not here.
+                count = _copy_through_memory(source, target, size, span.offset + done, offset + done)
+            if not count:
+                _fill(source, memoryview(bytearray(1)), span.offset + done, span)  # Says what is missing.
+            done += count
+
+
+def _copy_through_memory(source: int, target: int, size: int, from_offset: int, to_offset: int) -> int:
+    chunk = os.pread(source, min(size, _BUFFER), from_offset)
+    return os.pwrite(target, chunk, to_offset) if chunk else 0
+
+
+@contextmanager
+def write_beside(path: str | Path, *, force: bool = False, inputs: Sequence[str] = ()) -> Iterator[Path]:
+    """Gives the path of a new file beside `path`, and renames it to `path` when the block ends without an error.
+
+    When `path` is replaced, the new file is synced first: a crash leaves the old one or the new one, whole. A new
+    file is left to the system to write back, as `cp` leaves it, for nothing of the user's can be lost.
+
+    Args:
+        path: the file to be.
+        force: replace a file that is there.
+        inputs: files that must not be the output.
+
+    Raises:
+        FileExistsError: there is a file at `path`, and `force` was not given; or it is one of the inputs.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise NotFoundError("no such directory", path=str(path.parent))
+    for source in inputs:
+        if os.path.exists(source) and os.path.exists(path) and os.path.samefile(source, path):
+            raise FileExistsError(f"the output is the input · {path} · give another output")
+    if os.path.lexists(path) and not force:
+        raise FileExistsError(f"the output exists · {path} · --force replaces it")
+    beside = path.with_name(f".{path.name[:200]}.{os.urandom(6).hex()}.tmp")
+    os.close(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))
+    try:
+        yield beside
+        if path.exists():
+            _sync(beside)
+            os.replace(beside, path)
+            _sync(path.parent, os.O_RDONLY)
+        else:
+            os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def _sync(path: Path, mode: int = os.O_RDWR) -> None:
+    descriptor = os.open(path, mode | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def copy_checked(
+    jobs: Sequence[tuple[ByteRange, int]], path: str | Path, progress: Callable[[int], None] = lambda nbytes: None
+) -> None:
+    """Copies ranges into a file, each to its offset there, and tests their checksums on the way.
+
+    The copy stays inside the kernel; a second thread reads the same bytes, which are in memory by then, and
+    checks them: a verified copy takes no longer than a copy.
+
+    Args:
+        jobs: ranges and where they go.
+        path: the file, which is there.
+        progress: is told the bytes of each range that has been copied.
+
+    Raises:
+        CorruptionError: a range is not whole. The target then holds what should not be kept.
+    """
+    stop = Event()
+
+    def check_all() -> None:
+        for span, _ in jobs:
+            if stop.is_set():
+                return
+            for _ in read_chunks(span):
+                pass
+
+    from concurrent.futures import ThreadPoolExecutor  # Thirty milliseconds that a listing need not pay.
+
+    target = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    with ThreadPoolExecutor(1) as pool:
+        checks = pool.submit(check_all)
+        try:
+            for span, offset in jobs:
+                if checks.done():
+                    checks.result()
+                copy_range(span, target, offset)
+                progress(span.nbytes)
+            checks.result()
+        finally:
+            stop.set()
+            os.close(target)

@@ -1,0 +1,237 @@
+"""Device placements, taken out of a graph.
+
+The bytes are edited in place (wire.message): what is not a placement stays as it was and where it was. Rules
+follow the messages' fields by number, as `proto/*.proto` has them:
+
+    MetaGraphDef  2 graph_def  4 collection_def  5 signature_def  7 object_graph_def
+    GraphDef      1 node  2 library {1 function {3 node_def}}
+    NodeDef       1 name  4 device  5 attr
+
+TensorFlow's `clear_devices=True` clears NodeDef.device in the graph, and forgets the functions. Elsewhere too a
+file may name a device or a host: `device_mentions` lists where, and `all=True` clears it.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from ckpttool.errors import CorruptionError
+from ckpttool.model.graph import MetaGraph
+from ckpttool.wire.coding import encode_varint
+from ckpttool.wire.message import DROP, LENGTH, Rule, edit, fields
+
+
+class Mention(NamedTuple):
+    """A device or host that a file names outside NodeDef.device: where, what, and how many times."""
+
+    where: str
+    text: str
+    count: int
+
+
+def strip_devices(graph: MetaGraph, *, colocation: bool = False, all: bool = False) -> MetaGraph:
+    """The graph without device placements, those inside library functions included; else byte for byte the same.
+
+    Args:
+        colocation: also drop `_class` entries `loc:@OP`, which tie an op to another one's device.
+        all: also clear what `device_mentions` lists; implies `colocation`.
+
+    Raises:
+        CorruptionError: the bytes are no protobuf message.
+    """
+    data = edit(graph.data, _rooted(graph, _node_rules({4: DROP})))
+    if all:
+        data = edit(data, _rooted(graph, _Clearing().meta_graph))
+    elif colocation:
+        data = edit(data, _rooted(graph, _node_rules({5: _without_colocation})))
+    return MetaGraph(data, root=graph.root, path=graph.path)
+
+
+def device_mentions(graph: MetaGraph) -> list[Mention]:
+    """Where else the graph names devices or hosts, beside NodeDef.device; colocation is one of them."""
+    clearing = _Clearing()
+    edit(graph.data, _rooted(graph, clearing.meta_graph))
+    return [Mention(where, text, count) for (where, text), count in clearing.mentions.items()]
+
+
+def _node_rules(node: Mapping[int, Rule]) -> dict[int, Rule]:
+    """Rules for a MetaGraphDef that apply `node` to every NodeDef."""
+    return {2: {1: node, 2: {1: {3: node}}}}
+
+
+def _rooted(graph: MetaGraph, rules: Mapping[int, Rule]) -> Mapping[int, Rule]:
+    """Rules for a MetaGraphDef, as rules for the message that the graph's file is."""
+    return rules
+
+
+def _without_colocation(entry: bytes) -> bytes | None:
+    """An entry of NodeDef.attr (key 1, value 2), less the `loc:@` members of a `_class` list (1 list, 2 s)."""
+    if not entry.startswith(b"\n\x06_class") or b"loc:@" not in entry:
+        return entry
+    left = edit(entry, {2: {1: {2: lambda member: None if member.startswith(b"loc:@") else member}}})
+    has_members = any(number == 2 for number, *_ in fields(_field(_field(left, 2), 1)))
+    return left if has_members else None
+
+
+def _field(data: bytes, number: int) -> bytes:
+    """The value of a length-delimited field; the last one counts."""
+    values = [data[start:end] for n, wire_type, _, start, end in fields(data) if (n, wire_type) == (number, LENGTH)]
+    return values[-1] if values else b""
+
+
+# A device as TensorFlow writes it, whole or in part: /job:worker/replica:0/task:3/device:GPU:0, /cpu:0; and the
+# address of a host.
+_DEVICE = re.compile(
+    rb"(?:/(?:job:[A-Za-z][\w.-]*|replica:[\d*]+|task:[\d*]+|device:[A-Za-z_]\w*:[\d*]+|(?:cpu|gpu|tpu):[\d*]+))+"
+    rb"|\bgrpc\+?\w*://[\w.:\[\]-]+",
+    re.IGNORECASE,
+)
+# What a node must hold for any rule below to apply: most hold nothing of it, and are passed over.
+_HINT = re.compile(
+    rb"device|topology|config_proto|loc:@|/job:|/replica:|/task:|/cpu:|/gpu:|/tpu:|grpc|target_workers"
+    rb"|host_compute_core|_tpu_replicate|_xla_outside_compilation|embedding_config",
+    re.IGNORECASE,
+)
+
+# Attributes that are about placement, and what is put in their place: None drops the attribute (those that begin
+# with "_" have no declaration to satisfy); else the AttrValue that means "unplaced" for the ops that have it.
+_EMPTY_STRING, _EMPTY_LIST = b"\x12\x00", b"\x0a\x00"
+_PLACEMENT_ATTRS: dict[bytes, bytes | None] = {
+    **dict.fromkeys((b"_tpu_replicate", b"_xla_outside_compilation"), None),
+    **dict.fromkeys((b"send_device", b"recv_device", b"device_name", b"device_type"), _EMPTY_STRING),
+    **dict.fromkeys((b"topology", b"tpu_topology", b"embedding_config", b"tpu_embedding_config"), _EMPTY_STRING),
+    **dict.fromkeys((b"allowed_devices", b"device_names", b"devices", b"target_workers"), _EMPTY_LIST),
+    **dict.fromkeys((b"device_assignment", b"host_compute_core"), _EMPTY_LIST),
+    b"send_device_incarnation": b"\x18\x00",
+    b"device_ordinal": b"\x18" + encode_varint(-1),
+}
+# Attributes that are names of shared things: two ops that shared one must share it still.
+_NAME_ATTRS = {b"shared_name", b"shared_names", b"container", b"containers"}
+# ConfigProto: device_count, device_filters, gpu_options, rpc_options, cluster_def, pluggable_device_options.
+_CONFIG_FIELDS = {1: "device_count", 4: "device_filters", 6: "gpu_options", 13: "rpc_options", 14: "cluster_def"}
+_CONFIG_FIELDS |= {18: "pluggable_device_options"}
+
+
+class _Clearing:
+    """Rules that clear every mention of a device or host, and count what they cleared."""
+
+    def __init__(self) -> None:
+        self.mentions: Counter[tuple[str, str]] = Counter()
+        self._aliases: dict[bytes, bytes] = {}
+        graph = {1: self._node, 2: {1: {3: self._node, 5: self._attr_of(" of functions")}}}
+        self.meta_graph: dict[int, Rule] = {
+            2: graph,
+            4: self._collection,
+            5: {4: {2: self._tensor("signature defaults")}},
+            7: {1: {7: self._saved_variable, 10: {1: self._dropped("object graph: resource device")}}},
+        }
+
+    def _count(self, where: str, text: bytes) -> None:
+        self.mentions[where, text.decode(errors="backslashreplace")] += 1
+
+    def _dropped(self, where: str) -> Callable[[bytes], bytes | None]:
+        def rule(value: bytes) -> bytes | None:
+            if not value:
+                return value
+            self._count(where, value)
+            return None
+
+        return rule
+
+    def _node(self, node: bytes) -> bytes:
+        if not _HINT.search(node):
+            return node
+        op = _field(node, 2).decode(errors="backslashreplace")
+        return edit(node, {5: self._attr_of(f" of {op} ops")})
+
+    def _attr_of(self, owner: str) -> Callable[[bytes], bytes | None]:
+        """The rule for an entry (key 1, value 2) of a map of attributes."""
+
+        def rule(entry: bytes) -> bytes | None:
+            key = _field(entry, 1)
+            where = f"attribute {key.decode(errors='backslashreplace')}{owner}"
+            if key == b"_class":
+                left = _without_colocation(entry)
+                if left != entry:
+                    self._count("attribute _class (colocation)", b"loc:@...")
+                return left
+            if key in _PLACEMENT_ATTRS:
+                return self._unplaced(where, key, entry)
+            text = self._aliased(where) if key in _NAME_ATTRS else self._removed(where)
+            if key == b"config_proto":
+                text = self._config
+            return edit(entry, {2: self._attr_value(text, owner)})
+
+        return rule
+
+    def _unplaced(self, where: str, key: bytes, entry: bytes) -> bytes | None:
+        value, unplaced = _field(entry, 2), _PLACEMENT_ATTRS[key]
+        if value == unplaced:
+            return entry
+        self._count(where, b", ".join(_DEVICE.findall(value)))
+        return None if unplaced is None else edit(entry, {2: lambda _: unplaced})
+
+    def _attr_value(self, text: Callable[[bytes], bytes], owner: str) -> dict[int, Rule]:
+        """The rules for an AttrValue whose strings are edited by `text`."""
+        tensor = self._tensor(f"values{owner}")
+
+        def function(value: bytes) -> bytes:  # A NameAttrList: name 1, attr 2. Made when needed: it recurs.
+            return edit(value, {2: self._attr_of(owner)})
+
+        return {1: {2: text, 8: tensor, 9: function}, 2: text, 8: tensor, 10: function}
+
+    def _config(self, config: bytes) -> bytes:
+        """A serialized ConfigProto; what is none is left alone."""
+        try:
+            return edit(config, {n: self._dropped(f"config_proto: {name}") for n, name in _CONFIG_FIELDS.items()})
+        except CorruptionError:
+            return config
+
+    def _tensor(self, where: str) -> dict[int, Rule]:
+        """The rules for a TensorProto: string_val 8, resource_handle_val 14, variant_val 15."""
+
+        def variant(value: bytes) -> bytes:
+            return edit(value, {3: self._tensor(where)})
+
+        def string(value: bytes) -> bytes:  # Only one that is nothing else: a graph's data are not ours to edit.
+            return self._removed(where)(value) if _DEVICE.fullmatch(value) else value
+
+        return {8: string, 14: {1: self._dropped(f"{where}: resource handle")}, 15: variant}
+
+    def _saved_variable(self, variable: bytes) -> bytes:
+        """A SavedVariable: device 7, and the components (8) that it is distributed over."""
+        return edit(variable, {7: self._dropped("object graph: variable device"), 8: self._saved_variable})
+
+    def _collection(self, entry: bytes) -> bytes:
+        """An entry of collection_def: bytes_list 2 and any_list 5, each with values 1."""
+        where = f"collection {_field(entry, 1).decode(errors='backslashreplace')}"
+        return edit(entry, {2: {2: {1: self._member(where)}, 5: {1: {2: self._member(where)}}}})
+
+    def _member(self, where: str) -> Callable[[bytes], bytes]:
+        """Text is edited; of a serialized message, whose lengths would break, the mention is only counted."""
+
+        def rule(value: bytes) -> bytes:
+            if value.isascii() and not any(byte < 0x20 for byte in value):
+                return self._removed(where)(value)
+            for found in _DEVICE.findall(value):
+                self._count(f"{where} (a message of unknown type: not cleared)", found)
+            return value
+
+        return rule
+
+    def _removed(self, where: str) -> Callable[[bytes], bytes]:
+        def found(match: re.Match[bytes]) -> bytes:
+            self._count(where, match[0])
+            return b""
+
+        return lambda text: _DEVICE.sub(found, text)
+
+    def _aliased(self, where: str) -> Callable[[bytes], bytes]:
+        """Device names within the name of a shared thing become device_0, device_1, …: still told apart."""
+
+        def found(match: re.Match[bytes]) -> bytes:
+            self._count(where, match[0])
+            return self._aliases.setdefault(match[0], b"/device_%d" % len(self._aliases))
+
+        return lambda text: _DEVICE.sub(found, text)

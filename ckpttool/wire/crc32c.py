@@ -1,0 +1,48 @@
+"""CRC-32C (Castagnoli) and its masked form.
+
+A checksum stored among the bytes that it covers would make checksums of checksums degenerate, so tables and
+bundles store mask(crc): rotated right by 15 bits, plus a constant.
+crc32c(b"123456789") = 0xe3069283, masked 0xc78ab0e5.  (xla/tsl/lib/hash/crc32c.h)
+"""
+
+from collections.abc import Callable
+from importlib.machinery import PathFinder
+from importlib.util import find_spec, module_from_spec
+from typing import Any
+
+_DELTA = 0xA282EAD8
+
+
+def _load() -> Callable[..., int]:
+    """crc32c.crc32c, from its extension module alone.
+
+    The package's `__init__` asks importlib.metadata for its own version, which takes 0.1 s: as long as all
+    the rest of a listing. Should its layout change, the package is imported whole.
+    """
+    package = find_spec("crc32c")
+    locations = package.submodule_search_locations if package else None
+    spec = PathFinder.find_spec("crc32c._crc32c", locations) if locations else None
+    if spec is None or spec.loader is None:
+        import crc32c
+
+        return crc32c.crc32c
+    extension: Any = module_from_spec(spec)
+    spec.loader.exec_module(extension)
+    return extension.crc32c  # type: ignore[no-any-return]
+
+
+_crc32c = _load()
+
+
+def crc32c(data: Any, crc: int = 0) -> int:
+    """The checksum of `data` (any buffer), going on from `crc`, that of the bytes before."""
+    return _crc32c(data, crc)
+
+
+def mask(crc: int) -> int:
+    return ((crc >> 15 | crc << 17) + _DELTA) & 0xFFFF_FFFF
+
+
+def unmask(masked: int) -> int:
+    rotated = (masked - _DELTA) & 0xFFFF_FFFF
+    return (rotated >> 17 | rotated << 15) & 0xFFFF_FFFF

@@ -1,0 +1,343 @@
+"""The sorted string table: a file of key-value pairs in key order (LevelDB's table format, without filters).
+
+    data block · … · metaindex block (empty) · index block · footer (48 bytes)
+
+Each block is followed by a five-byte trailer: the compression (0 none, 1 snappy) and the masked CRC-32C of the
+block and that byte. A block holds entries, then restart offsets, then their number:
+
+    entry    varint shared · varint non_shared · varint value_len · key[shared:] · value
+    restarts fixed32 × n · fixed32 n
+
+`shared` bytes of the key are those of the previous key; at a restart it is 0. The index block has an entry for
+each data block: a key ≥ all keys in it and < all in the next, and the block's handle (varint offset, varint
+size, the size without the trailer). The footer holds the handles of metaindex and index, zeros up to byte 40,
+and the magic number. The one-entry block {"a": "x"} with its trailer is
+
+    00 01 01 61 78 | 00 00 00 00 | 01 00 00 00 | 00 | crc crc crc crc
+
+(leveldb: doc/table_format.md; xla/tsl/lib/io/table_builder.cc, block_builder.cc, format.cc)
+
+TensorFlow's reader checks neither order nor restarts, and ends a listing without a word at a bad entry; this
+one raises CorruptionError.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import NamedTuple
+
+from ckpttool.errors import CorruptionError, FormatError, NotSupportedError
+from ckpttool.wire.coding import (
+    decode_fixed32,
+    decode_fixed64,
+    decode_varint,
+    encode_fixed32,
+    encode_fixed64,
+    encode_varint,
+)
+from ckpttool.wire.crc32c import crc32c, mask
+
+MAGIC = 0xDB4775248B80FB57
+FOOTER_SIZE = 48
+TRAILER_SIZE = 5
+NO_COMPRESSION, SNAPPY = 0, 1
+# Snappy's shortest element copies 64 bytes from 3: a stream that promises more than that is a bomb.
+_SNAPPY_MAX_RATIO = 64
+
+Read = Callable[[int, int], bytes]
+"""(offset, size) → exactly those bytes of the file."""
+
+
+class BlockHandle(NamedTuple):
+    """Where a block lies: its offset in the file, and its size without the trailer, in bytes."""
+
+    offset: int
+    size: int
+
+    @classmethod
+    def decode(cls, data: bytes, position: int = 0) -> tuple["BlockHandle", int]:
+        offset, position = decode_varint(data, position)
+        size, position = decode_varint(data, position)
+        return cls(offset, size), position
+
+    def encode(self) -> bytes:
+        return encode_varint(self.offset) + encode_varint(self.size)
+
+
+class Footer(NamedTuple):
+    """The last 48 bytes of a table."""
+
+    metaindex: BlockHandle
+    index: BlockHandle
+
+    @classmethod
+    def decode(cls, data: bytes) -> "Footer":
+        if len(data) < FOOTER_SIZE:
+            raise FormatError(f"file is too short to be an sstable: {len(data)} bytes, a footer alone has 48")
+        if decode_fixed64(data, FOOTER_SIZE - 8) != MAGIC:
+            raise FormatError("not an sstable (bad magic number)")
+        metaindex, position = BlockHandle.decode(data)
+        index, position = BlockHandle.decode(data, position)
+        if position > FOOTER_SIZE - 8:
+            raise CorruptionError("the footer's block handles run into its magic number")
+        return cls(metaindex, index)
+
+    def encode(self) -> bytes:
+        handles = self.metaindex.encode() + self.index.encode()
+        return handles.ljust(FOOTER_SIZE - 8, b"\x00") + encode_fixed64(MAGIC)
+
+
+class Block:
+    """The pairs of one block, in order.
+
+    Args:
+        contents: the block, decompressed, without its trailer.
+        offset: where it lies in the file, for messages.
+
+    Raises:
+        CorruptionError: the restart array is not sound. Iterating raises it for an entry that is not.
+    """
+
+    def __init__(self, contents: bytes, offset: int = 0) -> None:
+        self._contents, self._offset = contents, offset
+        count = decode_fixed32(contents, len(contents) - 4) if len(contents) >= 4 else 1
+        self._end = len(contents) - 4 * (count + 1)
+        if self._end < 0:
+            raise CorruptionError("bad block contents: more restarts than bytes", offset=offset)
+        self._restarts = [decode_fixed32(contents, self._end + 4 * i) for i in range(count)]
+        if not count:  # Legal, and empty whatever stands before.
+            self._end = 0
+        elif self._restarts[0] or any(a >= b for a, b in pairwise([*self._restarts, max(self._end, 1)])):
+            raise CorruptionError("bad block contents: restart offsets are not in order", offset=offset)
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+        contents, end, position = self._contents, self._end, 0
+        restarts = iter([*self._restarts, end])
+        restart = next(restarts)
+        key = b""
+        while position < end:
+            start = position
+            shared, unshared, length = contents[start], contents[start + 1], contents[start + 2]
+            if shared | unshared | length < 0x80:
+                position += 3
+            else:
+                shared, position = decode_varint(contents, start, 32)
+                unshared, position = decode_varint(contents, position, 32)
+                length, position = decode_varint(contents, position, 32)
+            value = position + unshared
+            if start >= restart:
+                if start > restart or shared:
+                    raise self._bad_entry(start, "a restart is not at an entry of its own")
+                restart = next(restarts)
+            if value + length > end or shared > len(key):
+                raise self._bad_entry(start, f"{shared} + {unshared} + {length} bytes are not there")
+            next_key = key[:shared] + contents[position:value]
+            if next_key <= key and start:
+                raise self._bad_entry(start, f"key {next_key!r} after {key!r}")
+            key = next_key
+            position = value + length
+            yield key, contents[value:position]
+
+    def _bad_entry(self, position: int, why: str) -> CorruptionError:
+        return CorruptionError(f"bad entry in block: {why}", offset=self._offset + position)
+
+
+class BlockBuilder:
+    """Makes a block of pairs added in key order, with a restart at every `restart_interval`-th of them."""
+
+    def __init__(self, restart_interval: int) -> None:
+        self._restart_interval = restart_interval
+        self.reset()
+
+    def reset(self) -> None:
+        self._buffer = bytearray()
+        self._restarts = [0]
+        self._since_restart = 0
+        self.last_key = b""
+
+    def add(self, key: bytes, value: bytes) -> None:
+        shared = 0
+        if self._since_restart < self._restart_interval:
+            shared = _shared_prefix(self.last_key, key)
+        else:
+            self._restarts.append(len(self._buffer))
+            self._since_restart = 0
+        self._buffer += encode_varint(shared) + encode_varint(len(key) - shared) + encode_varint(len(value))
+        self._buffer += key[shared:] + value
+        self._since_restart += 1
+        self.last_key = key
+
+    @property
+    def size(self) -> int:
+        """Bytes of the block as it would be finished now."""
+        return len(self._buffer) + 4 * len(self._restarts) + 4
+
+    def finish(self) -> bytes:
+        restarts = b"".join(map(encode_fixed32, [*self._restarts, len(self._restarts)]))
+        return bytes(self._buffer) + restarts
+
+
+class Table:
+    """A table read through `read`; iterating gives all its pairs in key order.
+
+    Args:
+        read: gives bytes of the file.
+        size: the file's size in bytes.
+
+    Raises:
+        FormatError: this is no table.
+        CorruptionError: footer or index are not sound; iterating and `lookup` raise it for a data block.
+    """
+
+    def __init__(self, read: Read, size: int) -> None:
+        self._read, self._size = read, size
+        footer = Footer.decode(read(max(0, size - FOOTER_SIZE), min(size, FOOTER_SIZE)))
+        index = list(self._block(footer.index))
+        self._last_keys = [key for key, _ in index]
+        self._handles = [BlockHandle.decode(value)[0] for _, value in index]
+        # Overlapping blocks could make a small file list for ever.
+        if sum(handle.size + TRAILER_SIZE for handle in self._handles) > size:
+            raise CorruptionError("the table's blocks are together larger than the file")
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Table":
+        return cls(lambda offset, size: data[offset : offset + size], len(data))
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+        previous = None
+        for number, last_key in enumerate(self._last_keys):
+            for key, value in self._data_block(number):
+                if previous is not None and key <= previous:
+                    raise CorruptionError(
+                        f"the table is not in order: key {key!r} after {previous!r}",
+                        offset=self._handles[number].offset,
+                    )
+                yield key, value
+                previous = key
+            if previous is not None and previous > last_key:
+                raise CorruptionError(
+                    f"the index ends a block at {last_key!r}, and it goes on to {previous!r}",
+                    offset=self._handles[number].offset,
+                )
+            previous = last_key
+
+    def lookup(self, key: bytes) -> bytes | None:
+        """The value of `key`, or None, from the one block that can hold it."""
+        number = bisect_left(self._last_keys, key)
+        if number == len(self._last_keys):
+            return None
+        return next((value for found, value in self._data_block(number) if found == key), None)
+
+    def _data_block(self, number: int) -> Block:
+        return self._block(self._handles[number])
+
+    def _block(self, handle: BlockHandle) -> Block:
+        offset, size = handle
+        if offset + size + TRAILER_SIZE > self._size - FOOTER_SIZE:
+            raise CorruptionError(
+                f"bad block handle: {size:,} bytes at {offset:,} are not inside a file of {self._size:,}",
+                offset=offset,
+            )
+        stored = self._read(offset, size + TRAILER_SIZE)
+        if len(stored) != size + TRAILER_SIZE:
+            raise CorruptionError("truncated block read: the file has become shorter", offset=offset)
+        expected, found = decode_fixed32(stored, size + 1), mask(crc32c(memoryview(stored)[: size + 1]))
+        if expected != found:
+            raise CorruptionError(
+                f"block checksum mismatch: stored {expected:08x}, calculated {found:08x}", offset=offset
+            )
+        return Block(_decompress(stored[:size], stored[size], offset), offset)
+
+
+class TableBuilder:
+    """Makes a table from pairs added in key order.
+
+    The block size is the only parameter a reader could see; the other choices are fixed as the tables of the
+    one writer we match have them: restarts every 16 entries, no compression, an empty metaindex.
+    """
+
+    def __init__(self, block_size: int = 262144) -> None:
+        self._block_size = block_size
+        self._file = bytearray()
+        self._data = BlockBuilder(restart_interval=16)
+        self._index = BlockBuilder(restart_interval=1)
+        self._pending: BlockHandle | None = None
+        self._entries = 0
+
+    def add(self, key: bytes, value: bytes) -> None:
+        """Adds a pair; its key must be greater than the one before."""
+        if self._entries and key <= self._data.last_key:
+            raise ValueError(f"keys must be added in order: {key!r} after {self._data.last_key!r}")
+        if self._entries and len(key) + len(value) >= 2 * self._block_size:
+            self._flush()  # A very large pair gets a block of its own.
+        if self._pending is not None:
+            self._index.add(_separator(self._data.last_key, key), self._pending.encode())
+            self._pending = None
+            self._data.reset()
+        self._data.add(key, value)
+        self._entries += 1
+        if self._data.size >= self._block_size:
+            self._flush()
+
+    def finish(self) -> bytes:
+        """The whole table."""
+        self._flush()
+        metaindex = self._write_block(BlockBuilder(restart_interval=16).finish())
+        if self._pending is not None:
+            self._index.add(_successor(self._data.last_key), self._pending.encode())
+        index = self._write_block(self._index.finish())
+        return bytes(self._file) + Footer(metaindex, index).encode()
+
+    def _flush(self) -> None:
+        if self._pending is None and self._entries:
+            self._pending = self._write_block(self._data.finish())
+
+    def _write_block(self, contents: bytes) -> BlockHandle:
+        handle = BlockHandle(len(self._file), len(contents))
+        stored = contents + bytes([NO_COMPRESSION])
+        self._file += stored + encode_fixed32(mask(crc32c(stored)))
+        return handle
+
+
+def _decompress(contents: bytes, compression: int, offset: int) -> bytes:
+    if compression == NO_COMPRESSION:
+        return contents
+    if compression != SNAPPY:
+        raise NotSupportedError(f"bad block type: compression {compression}, known are 0 and 1", offset=offset)
+    import cramjam
+
+    size, _ = decode_varint(contents, 0, 32)
+    if size > _SNAPPY_MAX_RATIO * len(contents):
+        raise CorruptionError(
+            f"corrupted compressed block contents: {len(contents):,} bytes can't hold {size:,}", offset=offset
+        )
+    try:
+        decompressed = bytes(cramjam.snappy.decompress_raw(contents))
+    except cramjam.DecompressionError as error:
+        raise CorruptionError(f"corrupted compressed block contents: {error}", offset=offset) from error
+    if len(decompressed) != size:
+        raise CorruptionError("corrupted compressed block contents: wrong size", offset=offset)
+    return decompressed
+
+
+def _shared_prefix(a: bytes, b: bytes) -> int:
+    limit = min(len(a), len(b))
+    if a[:limit] == b[:limit]:
+        return limit
+    return next(i for i in range(limit) if a[i] != b[i])
+
+
+def _separator(last: bytes, following: bytes) -> bytes:
+    """The shortest key k of the form that LevelDB makes, with last ≤ k < following."""
+    p = _shared_prefix(last, following)
+    if p < min(len(last), len(following)) and last[p] < 0xFF and last[p] + 1 < following[p]:
+        return last[:p] + bytes([last[p] + 1])
+    return last
+
+
+def _successor(key: bytes) -> bytes:
+    """A short key ≥ `key`."""
+    for i, byte in enumerate(key):
+        if byte != 0xFF:
+            return key[:i] + bytes([byte + 1])
+    return key
