@@ -1,8 +1,10 @@
 """The command line: each command parses its arguments, calls one reader, one transform, one writer or report, and
-chooses an exit code."""
+chooses an exit code.
+"""
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -92,7 +94,9 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    traceback: Annotated[bool, typer.Option("--traceback", help="On an error, show where in ckpttool it arose.")] = False,
+    traceback: Annotated[
+        bool, typer.Option("--traceback", help="On an error, show where in ckpttool it arose.")
+    ] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
@@ -182,7 +186,9 @@ def vars_(
     else:
         report = reports.variables(chosen, sort=sort, top=top)
     facts = {"path": checkpoint.path, "format": checkpoint.format}
-    render.render([report], format=_format(format, as_json), schema="ckpttool.vars/1", facts=facts, everything=everything)
+    render.render(
+        [report], format=_format(format, as_json), schema="ckpttool.vars/1", facts=facts, everything=everything
+    )
     _exit_if_nothing(not chosen and (include or exclude))
 
 
@@ -219,16 +225,16 @@ def ls(
     """
     graph = open_graph(_located(path, quiet))
     names, types = name or (), type_ or ()
-    tables = {
-        "ops": (ops, lambda: reports.ops(graph, names, types)),
-        "op_types": (op_types, lambda: reports.op_types(graph, names, types)),
-        "collections": (collections, lambda: reports.collection_members(graph, names)),
-        "variables": (variables, lambda: reports.graph_variables(graph, names)),
-        "devices": (devices, lambda: reports.devices(graph)),
-        "signatures": (signatures, lambda: reports.signatures(graph, names)),
-        "functions": (functions, lambda: reports.functions(graph, names)),
-    }
-    shown = [make() for wanted, make in tables.values() if wanted]
+    tables: list[tuple[bool, Callable[[], reports.Report]]] = [
+        (op_types, lambda: reports.op_types(graph, names, types)),
+        (ops, lambda: reports.ops(graph, names, types)),
+        (collections, lambda: reports.collection_members(graph, names)),
+        (variables, lambda: reports.graph_variables(graph, names)),
+        (devices, lambda: reports.devices(graph)),
+        (signatures, lambda: reports.signatures(graph, names)),
+        (functions, lambda: reports.functions(graph, names)),
+    ]
+    shown = [make() for wanted, make in tables if wanted]
     if not shown and types:
         shown = [reports.ops(graph, names, types)]
     elif not shown:
@@ -267,19 +273,23 @@ def strip_devices_(
         render.say(f"cleared the devices of {placed:,} ops · {output or graph.path}")
         for mention in device_mentions(stripped):
             text = f": {mention.text}" if mention.text else ""
-            render.say(f"still there: {mention.where}{text} · {mention.count:,} times · --all clears it")
+            render.say(f"still there: {mention.where}{text} · {mention.times:,} times · --all clears it")
 
 
 @app.command()
 def export(
     path: _Path,
-    h5: Annotated[str, typer.Option("--h5", metavar="FILE", help="Write HDF5; variable a/b is the dataset a/b:0.")] = "",
+    h5: Annotated[
+        str, typer.Option("--h5", metavar="FILE", help="Write HDF5; variable a/b is the dataset a/b:0.")
+    ] = "",
     include: _Include = None,
     exclude: _Exclude = None,
     compression: Annotated[
         str | None, typer.Option("--compression", metavar="gzip|lzf", help="Smaller, and many times slower.")
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Fail if a variable can't be held; default: leave it out.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail if a variable can't be held; default: leave it out.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be written, and write nothing.")] = False,
     force: _Force = False,
     format: _Format = None,

@@ -51,11 +51,14 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else _escape(ord(c)) for c in text)
 
 
+_SHORT_ESCAPES = {9: "\\t", 10: "\\n", 13: "\\r"}
+
+
 def _escape(code: int) -> str:
     if 0xDC80 <= code <= 0xDCFF:  # A byte that was not UTF-8.
         return f"\\x{code - 0xDC00:02x}"
     if code < 0x100:
-        return {9: "\\t", 10: "\\n", 13: "\\r"}.get(code, f"\\x{code:02x}")
+        return _SHORT_ESCAPES.get(code) or f"\\x{code:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
@@ -95,7 +98,7 @@ def _shown(value: Any, kind: str) -> str:
     if kind == "tree":
         depth, path = value
         label = path.rstrip("/").rpartition("/")[2] + ("/" if path.endswith("/") else "")
-        return "  " * depth + printable(label)
+        return f"{'  ' * depth}{printable(label)}"
     return _plain(value, kind)
 
 
@@ -239,7 +242,7 @@ def _print_table(console: Any, report: Report, limit: int | None) -> None:
     folded = [n == 0 or width >= _FOLDED_WIDTH for n, width in enumerate(widths)]
     kept = sum(width + 3 for width, fold in zip(widths, folded, strict=True) if not fold)
     for i, width, fold in zip(columns, widths, folded, strict=True):
-        justify = "right" if _is_right(report.columns[i]) else "left"
+        justify: Any = "right" if _is_right(report.columns[i]) else "left"
         least = None if fold or kept > console.width - _FOLDED_WIDTH else width
         table.add_column(report.columns[i].name, justify=justify, overflow="fold", min_width=least)
     if sum(widths) + 3 * len(widths) <= console.width:
@@ -272,8 +275,10 @@ def _print_long_table(report: Report) -> None:
 
 @contextmanager
 def progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error, if that is a terminal and there is a second's work or more; gives the callback that
-    is told of bytes done."""
+    """Gives the callback that is told of bytes done.
+
+    It draws a bar on standard error, if that is a terminal and there is a second's work or more.
+    """
     if total < 512 << 20 or not sys.stderr.isatty():
         yield lambda nbytes: None
         return

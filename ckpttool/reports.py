@@ -150,7 +150,6 @@ def graph_summary(graph: MetaGraph) -> Report:
     return Report("summary", "Graph", [Column("fact"), Column("value")], rows)
 
 
-
 def op_types(graph: MetaGraph, names: Sequence[str] = (), types: Sequence[str] = ()) -> Report:
     """How many ops there are of each type."""
     named, typed = selector(names), selector(types)

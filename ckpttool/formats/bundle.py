@@ -1,7 +1,7 @@
 """The tensor bundle, TensorFlow's checkpoint format V2: `PREFIX.index` and `PREFIX.data-00000-of-00001` ….
 
-The index is a table (wire.sstable) of protobuf messages (formats.records). Key "" holds the BundleHeaderProto: the number of
-shards, their byte order, a version. Every other key is a variable's name and holds its BundleEntryProto: dtype,
+The index is a table (wire.sstable) of messages (formats.records). Key "" holds the BundleHeaderProto: the number
+of shards, their byte order, a version. Every other key is a variable's name and holds its BundleEntryProto: dtype,
 shape, and where its values lie: shard, offset, size, masked CRC-32C. float32[4] at the start of shard 0 is
 
     08 01 | 12 04 12 02 08 04 | 28 10 | 35 b9 6f 57 d8        dtype 1, shape {dim {size 4}}, size 16, crc32c
@@ -217,9 +217,7 @@ class _Bundle:
                 path=span.path,
             )
 
-    def _arrays(
-        self, piece: Slice, dtype: DType, limit: int
-    ) -> "Iterator[tuple[Selection, np.ndarray[Any, Any]]]":
+    def _arrays(self, piece: Slice, dtype: DType, limit: int) -> "Iterator[tuple[Selection, np.ndarray[Any, Any]]]":
         import numpy as np
 
         assert dtype.itemsize is not None

@@ -11,8 +11,8 @@ h5py has them, int4 an integer of 4-bit precision. Quantized numbers are integer
 infinities are their bits as uint8; the attribute `tensorflow_dtype` then says what they are. Strings have variable
 length; as HDF5 ends a string at a NUL, variables with one are stored as sequences of uint8.
 
-Datasets are allocated early and in one piece, so that their bytes can be copied from the checkpoint inside the
-kernel: HDF5 itself touches none of them.
+Datasets are allocated early and in one piece, so that their bytes can be copied straight to where they lie: HDF5
+itself touches none of them.
 """
 
 import os
@@ -33,11 +33,22 @@ _MAX_RANK = 32  # H5S_MAX_RANK
 
 # HDF5's own types, by name in h5py.h5t.
 _TYPES = {
-    **{"float16": "IEEE_F16LE", "float32": "IEEE_F32LE", "float64": "IEEE_F64LE"},
-    **{"int8": "STD_I8LE", "int16": "STD_I16LE", "int32": "STD_I32LE", "int64": "STD_I64LE"},
-    **{"uint8": "STD_U8LE", "uint16": "STD_U16LE", "uint32": "STD_U32LE", "uint64": "STD_U64LE"},
-    **{"qint8": "STD_I8LE", "qint16": "STD_I16LE", "qint32": "STD_I32LE"},
-    **{"quint8": "STD_U8LE", "quint16": "STD_U16LE"},
+    "float16": "IEEE_F16LE",
+    "float32": "IEEE_F32LE",
+    "float64": "IEEE_F64LE",
+    "int8": "STD_I8LE",
+    "int16": "STD_I16LE",
+    "int32": "STD_I32LE",
+    "int64": "STD_I64LE",
+    "uint8": "STD_U8LE",
+    "uint16": "STD_U16LE",
+    "uint32": "STD_U32LE",
+    "uint64": "STD_U64LE",
+    "qint8": "STD_I8LE",
+    "qint16": "STD_I16LE",
+    "qint32": "STD_I32LE",
+    "quint8": "STD_U8LE",
+    "quint16": "STD_U16LE",
     **dict.fromkeys(("float8_e4m3fn", "float8_e4m3fnuz", "float8_e4m3b11fnuz"), "STD_U8LE"),
     **dict.fromkeys(("float8_e5m2fnuz", "float4_e2m1fn"), "STD_U8LE"),
 }
@@ -216,7 +227,12 @@ class _Writer:
     def _compressed_layout(self, variable: Variable) -> Any:
         """The properties of a dataset with the chunks and the filter that h5py would choose."""
         probe = self.file.create_dataset(
-            None, variable.shape, f"V{variable.dtype.itemsize}", chunks=True, compression=self._compression, shuffle=True
+            None,
+            variable.shape,
+            f"V{variable.dtype.itemsize}",
+            chunks=True,
+            compression=self._compression,
+            shuffle=True,
         )
         return probe.id.get_create_plist()
 

@@ -20,7 +20,8 @@ _MEMBER = re.compile(r"(.+)\.(?:index|meta|data-\d{5,}-of-\d{5,})", re.DOTALL)
 
 class Located(NamedTuple):
     """What a path leads to: a checkpoint's prefix, its `.meta` file (None: there is none), and what was assumed
-    on the way, in words."""
+    on the way, in words.
+    """
 
     prefix: str
     meta: str | None

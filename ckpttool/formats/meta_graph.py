@@ -36,9 +36,7 @@ def read_meta_graph(path: str) -> MetaGraph:
     return graph
 
 
-def write_meta_graph(
-    graph: MetaGraph, path: str | Path, *, force: bool = False, in_place: bool = False
-) -> None:
+def write_meta_graph(graph: MetaGraph, path: str | Path, *, force: bool = False, in_place: bool = False) -> None:
     """Writes the graph's bytes, beside and renamed.
 
     Args:

@@ -54,6 +54,8 @@ def open_graph(path: str | os.PathLike[str] | Located) -> MetaGraph:
     """
     found = path if isinstance(path, Located) else locate(path)
     if found.meta is None:
-        raise NotFoundError("no graph here", path=found.prefix, hint=f"{found.prefix}.meta is missing; vars shows the variables")
+        raise NotFoundError(
+            "no graph here", path=found.prefix, hint=f"{found.prefix}.meta is missing; vars shows the variables"
+        )
     with located(found.meta):
         return read_meta_graph(found.meta)

@@ -8,7 +8,7 @@ several the last one counts); `proto/checkpoint.proto` has the messages in full.
 from math import prod
 from typing import Any, NamedTuple
 
-from ckpttool.errors import CorruptionError, FormatError, NotSupportedError
+from ckpttool.errors import CorruptionError, FormatError, NotSupportedError, located
 from ckpttool.wire import ordered_code
 from ckpttool.wire.coding import decode_fixed32, decode_varint, to_signed
 from ckpttool.wire.crc32c import crc32c, mask
@@ -67,12 +67,13 @@ def check_version(data: bytes) -> None:
     bad_consumers = set()
     for number, wire_type, _, start, end in fields(data):
         if (number, wire_type) == (3, LENGTH):
-            while start < end:
-                consumer, start = decode_varint(data, start)
+            position = start
+            while position < end:
+                consumer, position = decode_varint(data, position)
                 bad_consumers.add(consumer)
         elif wire_type == VARINT:
             numbers[number] = to_signed(decode_varint(data, start)[0])
-    bad_consumers.add(numbers.get(3))
+    bad_consumers.add(numbers.get(3, 0))
     if numbers[1] < 0 or numbers[2] > _VERSION or _VERSION in bad_consumers:
         raise NotSupportedError(
             f"Checkpoint min consumer version {numbers[2]} above current version {_VERSION}"
@@ -165,3 +166,91 @@ def decode_strings(data: bytes, count: int, crc: int, big_endian: bool) -> list[
         values.append(data[position : position + length])
         position += length
     return values
+
+
+class SavedSliceMeta(NamedTuple):
+    """What a V1 checkpoint's first record says of a tensor: all of it, and which slices of it are in the file."""
+
+    name: bytes = b""
+    shape: tuple[int, ...] = ()
+    dtype: int = 0
+    slices: tuple[Extents, ...] = ()
+
+
+def decode_slices_meta(data: bytes) -> list[SavedSliceMeta]:
+    """The SavedTensorSlices under key "": meta 1, of tensor 1 (repeated) and versions 2.
+
+    Raises:
+        FormatError: it is the header of a V2 checkpoint, which stands under the same key.
+        NotSupportedError: it wants a newer reader.
+    """
+    metas = []
+    for number, wire_type, _, start, end in fields(data):
+        if (number, wire_type) == (1, LENGTH):
+            metas.append(data[start:end])
+        elif number in (1, 3):
+            raise FormatError("the index of a V2 checkpoint, not a V1 one")
+    if not metas:
+        raise FormatError("no V1 checkpoint: its first record lists no tensors")
+    # Of several, protobuf makes one.
+    return [tensor for meta in metas for tensor in _decode_tensors(meta)]
+
+
+def _decode_tensors(data: bytes) -> list[SavedSliceMeta]:
+    tensors = []
+    for number, wire_type, _, start, end in fields(data):
+        if (number, wire_type) == (1, LENGTH):
+            tensors.append(_decode_slice_meta(data[start:end]))
+        elif (number, wire_type) == (2, LENGTH):
+            check_version(data[start:end])
+    return tensors
+
+
+def _decode_slice_meta(data: bytes) -> SavedSliceMeta:
+    """A SavedSliceMeta: name 1, shape 2, type 3, slice 4 (repeated)."""
+    name, shape, dtype, slices = b"", b"", 0, []
+    for number, wire_type, _, start, end in fields(data):
+        if (number, wire_type) == (1, LENGTH):
+            name = data[start:end]
+        elif (number, wire_type) == (2, LENGTH):
+            shape = data[start:end]
+        elif (number, wire_type) == (3, VARINT):
+            dtype = to_signed(decode_varint(data, start)[0])
+        elif (number, wire_type) == (4, LENGTH):
+            slices.append(data[start:end])
+    with located(variable=name.decode(errors="surrogateescape")):
+        return SavedSliceMeta(name, decode_shape(shape), dtype, tuple(map(decode_extents, slices)))
+
+
+class SavedSlice(NamedTuple):
+    """The record of a slice in a V1 checkpoint; `tensor` is a view of its TensorProto."""
+
+    name: bytes
+    extents: Extents
+    tensor: memoryview
+
+
+def decode_saved_slice(data: bytes) -> SavedSlice:
+    """The SavedTensorSlices under a slice's key: data 2, of name 1, slice 2 and data 3.
+
+    Nothing of the tensor is copied: its record may have 2 GiB.
+    """
+    name, extents = b"", b""
+    tensor = memoryview(b"")
+    for outer in _messages(memoryview(data), 2):
+        for number, wire_type, _, start, end in fields(outer):
+            if (number, wire_type) == (1, LENGTH):
+                name = bytes(outer[start:end])
+            elif (number, wire_type) == (2, LENGTH):
+                extents = bytes(outer[start:end])
+            elif (number, wire_type) == (3, LENGTH):
+                tensor = outer[start:end]
+    return SavedSlice(name, decode_extents(extents), tensor)
+
+
+def _messages(data: memoryview, wanted: int) -> list[memoryview]:
+    return [
+        data[start:end]
+        for number, wire_type, _, start, end in fields(data)
+        if (number, wire_type) == (wanted, LENGTH)
+    ]

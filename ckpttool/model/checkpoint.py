@@ -71,9 +71,7 @@ class Variable:
 
     __slots__ = ("_source", "dtype", "key", "name", "shape")
 
-    def __init__(
-        self, name: str, dtype: DType, shape: tuple[int, ...], source: Source, key: bytes = b""
-    ) -> None:
+    def __init__(self, name: str, dtype: DType, shape: tuple[int, ...], source: Source, key: bytes = b"") -> None:
         self.name, self.dtype, self.shape, self._source, self.key = name, dtype, shape, source, key
 
     def __repr__(self) -> str:

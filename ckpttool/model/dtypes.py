@@ -4,12 +4,13 @@ Sub-byte types (int4 and its like) take one byte an element in a checkpoint, the
 Numbers and names: tensorflow/core/framework/types.proto, tf.dtypes.
 """
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 if TYPE_CHECKING:
     import numpy as np
 
-_REF_OFFSET = 100  # DT_FLOAT_REF = DT_FLOAT + 100: the dtype of a TensorFlow 1 variable op's output.
+REF_OFFSET = 100
+"""DT_FLOAT_REF = DT_FLOAT + 100: the dtype of a TensorFlow 1 variable op's output."""
 
 
 class DType(NamedTuple):
@@ -45,7 +46,8 @@ class DType(NamedTuple):
         if self.stored in _ML_DTYPES:
             import ml_dtypes
 
-            return np.dtype(getattr(ml_dtypes, self.stored))
+            scalar: Any = getattr(ml_dtypes, self.stored)
+            return cast("np.dtype[Any]", np.dtype(scalar))
         return np.dtype(self.stored)
 
     @property
@@ -97,9 +99,7 @@ _TABLE = [
 ]
 _BY_NUMBER = {dtype.number: dtype for dtype in _TABLE}
 _BY_NUMBER |= {
-    dtype.number + _REF_OFFSET: dtype._replace(
-        number=dtype.number + _REF_OFFSET, name=dtype.name + "_ref", is_ref=True
-    )
+    dtype.number + REF_OFFSET: dtype._replace(number=dtype.number + REF_OFFSET, name=dtype.name + "_ref", is_ref=True)
     for dtype in _TABLE[1:]
 }
 

@@ -11,13 +11,15 @@ from typing import Any, NamedTuple
 
 from ckpttool import proto
 from ckpttool.errors import CheckpointError, NotFoundError, located
-from ckpttool.model.dtypes import DType, dtype_of
+from ckpttool.model.dtypes import REF_OFFSET, DType, dtype_of
 
 Shape = tuple[int | None, ...] | None
 """A shape as far as it is known: None for an unknown dimension, or for an unknown rank."""
 
 VARIABLE_OPS = {"Variable", "VariableV2", "VarHandleOp", "TemporaryVariable", "AutoReloadVariable"}
 """Types of the ops that hold a variable."""
+
+_MAX_OUTPUTS = 1000
 
 
 class Tensor(NamedTuple):
@@ -202,12 +204,11 @@ def _arg_dtypes(arg: Any, attr: Mapping[str, Any]) -> list[DType | None]:
     """The dtypes that an OpDef.ArgDef stands for, one or a list, given a node's attributes."""
     if arg.type_list_attr:
         return [dtype_of(n) for n in attr[arg.type_list_attr].list.type] if arg.type_list_attr in attr else [None]
-    dtype = dtype_of(arg.type) if arg.type else None
-    if arg.type_attr:
-        dtype = dtype_of(attr[arg.type_attr].type) if arg.type_attr in attr else None
+    number = attr[arg.type_attr].type if arg.type_attr and arg.type_attr in attr else arg.type
+    dtype = dtype_of(number + (REF_OFFSET if arg.is_ref else 0)) if number else None
     count = attr[arg.number_attr].i if arg.number_attr and arg.number_attr in attr else 1
     # A number in a file is no reason to make a list as long.
-    return [dtype] * min(max(count, 0), 1000)
+    return [dtype] * min(max(count, 0), _MAX_OUTPUTS)
 
 
 def _declared_shape(node: Node) -> Shape:

@@ -47,7 +47,9 @@ _KERAS_SLOTS = {
     *("average_gradient", "accumulated_grad", "accumulated_delta_var", "u", "r", "c"),
 }
 _OBJECT_SLOT = "/.OPTIMIZER_SLOT/"
-_OBJECT_OPTIMIZER = re.compile(r"(?:.*/)?(?:optimizer|_optimizer)/(?:_variables/\d+|_iterations|_learning_rate)/\.ATTRIBUTES/.*")
+_OBJECT_OPTIMIZER = re.compile(
+    r"(?:.*/)?(?:optimizer|_optimizer)/(?:_variables/\d+|_iterations|_learning_rate)/\.ATTRIBUTES/.*"
+)
 
 
 def slot_owners(names: Collection[str]) -> dict[str, str]:

@@ -1,10 +1,11 @@
-"""TensorFlow's messages, from our own `.proto` files.
+r"""TensorFlow's messages, from our own `.proto` files.
 
 They stand in a private pool under their true names: protobuf's default pool refuses a second
 `tensorflow.NodeDef` once TensorFlow is imported. The compiled set has no tie to a protobuf release, as generated
 Python has. After a change of the files, make it anew (a test compares the two):
 
-    python -m grpc_tools.protoc -I. --include_imports --descriptor_set_out=ckpttool/proto/descriptors.pb ckpttool/proto/*.proto
+    python -m grpc_tools.protoc -I. --include_imports \
+        --descriptor_set_out=ckpttool/proto/descriptors.pb ckpttool/proto/*.proto
 
 Protobuf is imported on first use: listing a checkpoint's variables needs none of it.
 """

@@ -27,13 +27,14 @@ class Mention(NamedTuple):
 
     where: str
     text: str
-    count: int
+    times: int
 
 
 def strip_devices(graph: MetaGraph, *, colocation: bool = False, all: bool = False) -> MetaGraph:
     """The graph without device placements, those inside library functions included; else byte for byte the same.
 
     Args:
+        graph: a graph, read from any file.
         colocation: also drop `_class` entries `loc:@OP`, which tie an op to another one's device.
         all: also clear what `device_mentions` lists; implies `colocation`.
 
@@ -52,7 +53,7 @@ def device_mentions(graph: MetaGraph) -> list[Mention]:
     """Where else the graph names devices or hosts, beside NodeDef.device; colocation is one of them."""
     clearing = _Clearing()
     edit(graph.data, _rooted(graph, clearing.meta_graph))
-    return [Mention(where, text, count) for (where, text), count in clearing.mentions.items()]
+    return [Mention(where, text, times) for (where, text), times in clearing.mentions.items()]
 
 
 def _node_rules(node: Mapping[int, Rule]) -> dict[int, Rule]:
@@ -119,7 +120,7 @@ class _Clearing:
     def __init__(self) -> None:
         self.mentions: Counter[tuple[str, str]] = Counter()
         self._aliases: dict[bytes, bytes] = {}
-        graph = {1: self._node, 2: {1: {3: self._node, 5: self._attr_of(" of functions")}}}
+        graph: dict[int, Rule] = {1: self._node, 2: {1: {3: self._node, 5: self._attr_of(" of functions")}}}
         self.meta_graph: dict[int, Rule] = {
             2: graph,
             4: self._collection,

@@ -9,7 +9,7 @@ maps. It changes the fields it has rules for, mends the lengths around them, and
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final, Union
+from typing import Final, TypeAlias
 
 from ckpttool.errors import CorruptionError
 from ckpttool.wire.coding import decode_varint, encode_varint
@@ -78,7 +78,7 @@ class _Drop:
 
 
 DROP: Final = _Drop()
-Rule = Union[_Drop, Mapping[int, "Rule"], Callable[[bytes], bytes | None]]
+Rule: TypeAlias = _Drop | Mapping[int, "Rule"] | Callable[[bytes], bytes | None]
 """What to do with a length-delimited field: leave it out; go into it as a message with rules of its own; or put
 what the function makes of its value in its place (None: leave it out)."""
 

@@ -67,8 +67,8 @@ class BlockHandle(NamedTuple):
 class Footer(NamedTuple):
     """The last 48 bytes of a table."""
 
-    metaindex: BlockHandle
-    index: BlockHandle
+    metaindex_handle: BlockHandle
+    index_handle: BlockHandle
 
     @classmethod
     def decode(cls, data: bytes) -> "Footer":
@@ -83,7 +83,7 @@ class Footer(NamedTuple):
         return cls(metaindex, index)
 
     def encode(self) -> bytes:
-        handles = self.metaindex.encode() + self.index.encode()
+        handles = self.metaindex_handle.encode() + self.index_handle.encode()
         return handles.ljust(FOOTER_SIZE - 8, b"\x00") + encode_fixed64(MAGIC)
 
 
@@ -192,7 +192,7 @@ class Table:
     def __init__(self, read: Read, size: int) -> None:
         self._read, self._size = read, size
         footer = Footer.decode(read(max(0, size - FOOTER_SIZE), min(size, FOOTER_SIZE)))
-        index = list(self._block(footer.index))
+        index = list(self._block(footer.index_handle))
         self._last_keys = [key for key, _ in index]
         self._handles = [BlockHandle.decode(value)[0] for _, value in index]
         # Overlapping blocks could make a small file list for ever.

@@ -1,0 +1,58 @@
+"""What all tests share: a terminal of fixed width, the fixtures, the corpus if it is there, TensorFlow if it is."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+# Before typer and rich are imported: they look once.
+os.environ |= {"COLUMNS": "100", "TERMINAL_WIDTH": "100", "_TYPER_FORCE_DISABLE_TERMINAL": "1", "NO_COLOR": "1"}
+os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0"}
+
+import pytest
+from typer.testing import CliRunner, Result
+
+ROOT = Path(__file__).parent.parent
+FIXTURES = ROOT / "fixtures"
+CORPUS = Path(os.environ.get("CKPTTOOL_CORPUS", ROOT.parent / "shared" / "corpus"))
+
+
+def corpus_files(pattern: str) -> list[Path]:
+    """The corpus' files of a pattern; none, if it is not there."""
+    return sorted(CORPUS.rglob(pattern))
+
+
+def corpus_id(path: Path) -> str:
+    return str(path.relative_to(CORPUS))
+
+
+needs_corpus = pytest.mark.skipif(not CORPUS.is_dir(), reason="the corpus is not beside the project")
+
+
+@pytest.fixture(scope="session")
+def tf() -> object:
+    """TensorFlow, the judge."""
+    return pytest.importorskip("tensorflow", reason="needs the extra `tensorflow`")
+
+
+@pytest.fixture
+def run() -> Callable[..., Result]:
+    """Runs the command in this process."""
+    from ckpttool.cli import app
+
+    def run(*arguments: object) -> Result:
+        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+    return run
+
+
+@pytest.fixture
+def fresh_python() -> Callable[..., "subprocess.CompletedProcess[str]"]:
+    """Runs a script in a fresh interpreter."""
+
+    def fresh_python(*arguments: object, **options: object) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+    return fresh_python

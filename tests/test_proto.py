@@ -1,0 +1,84 @@
+"""Our messages are TensorFlow's."""
+
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from ckpttool import proto
+
+
+def _messages(descriptor):
+    yield descriptor
+    for nested in descriptor.nested_types:
+        yield from _messages(nested)
+
+
+def _ours():
+    from google.protobuf.descriptor_pb2 import FileDescriptorSet
+
+    files = FileDescriptorSet.FromString(proto.DESCRIPTORS.read_bytes()).file
+    ours = [proto.pool().FindFileByName(file.name) for file in files if file.name.startswith("ckpttool/")]
+    messages = [m for file in ours for top in file.message_types_by_name.values() for m in _messages(top)]
+    enums = [e for file in ours for e in file.enum_types_by_name.values()]
+    return messages, enums + [e for m in messages for e in m.enum_types]
+
+
+def _type(field):
+    """A field's type in a form to compare: kind, repetition, and the name of its message or enum."""
+    of = field.message_type or field.enum_type
+    oneof = field.containing_oneof.name if field.containing_oneof else None
+    return field.number, field.type, field.is_repeated, of.full_name if of else None, oneof
+
+
+MESSAGES, ENUMS = _ours()
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("ours", MESSAGES, ids=lambda m: m.full_name)
+def test_message_is_tensorflows(ours, tf):
+    """Every field of every message has the name, number, type and oneof of TensorFlow's, and none is missing."""
+    theirs = _tensorflow_pool(tf).FindMessageTypeByName(ours.full_name)
+    assert {f.name: _type(f) for f in ours.fields} == {f.name: _type(f) for f in theirs.fields}
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("ours", ENUMS, ids=lambda e: e.full_name)
+def test_enum_is_tensorflows(ours, tf):
+    """Every enum has TensorFlow's names and numbers."""
+    theirs = _tensorflow_pool(tf).FindEnumTypeByName(ours.full_name)
+    assert {v.name: v.number for v in ours.values} == {v.name: v.number for v in theirs.values}
+
+
+def _tensorflow_pool(tf):
+    """The default pool, with the messages in it that TensorFlow's Python does not import by itself."""
+    from google.protobuf import descriptor_pool
+    from tensorflow.core.protobuf import queue_runner_pb2, saved_model_pb2, tensor_bundle_pb2  # noqa: F401
+    from tensorflow.core.util import saved_tensor_slice_pb2  # noqa: F401
+    from tensorflow.python.training import checkpoint_state_pb2  # noqa: F401
+
+    return descriptor_pool.Default()
+
+
+def test_descriptors_are_compiled_from_the_proto_files(tmp_path):
+    """The descriptor set in the package is what its .proto files compile to."""
+    pytest.importorskip("grpc_tools", reason="needs grpcio-tools")
+    out = tmp_path / "descriptors.pb"
+    files = sorted(str(file.relative_to(ROOT)) for file in (ROOT / "ckpttool/proto").glob("*.proto"))
+    command = [sys.executable, "-m", "grpc_tools.protoc", "-I.", "--include_imports", f"--descriptor_set_out={out}"]
+    subprocess.run([*command, *files], cwd=ROOT, check=True)
+    from google.protobuf.descriptor_pb2 import FileDescriptorSet
+
+    # Compilers differ in the options that they record for the well-known types, which are not ours.
+    compiled, packaged = (FileDescriptorSet.FromString(p.read_bytes()) for p in (out, proto.DESCRIPTORS))
+    assert [f for f in compiled.file if f.name.startswith("ckpttool")] == [
+        f for f in packaged.file if f.name.startswith("ckpttool")
+    ]
+
+
+def test_messages_live_beside_tensorflows(fresh_python):
+    """Our pool is private: TensorFlow can be imported into the same process, before or after."""
+    pytest.importorskip("tensorflow", reason="needs the extra `tensorflow`")
+    script = "from ckpttool import proto; proto.message_class('NodeDef'); import tensorflow.core.framework.node_def_pb2"
+    assert fresh_python("-c", script).returncode == 0
