@@ -60,11 +60,16 @@ class ConversionError(CheckpointError):
 
 
 @contextmanager
-def located(path: str | None = None, variable: str | None = None) -> Iterator[None]:
-    """Adds the path and the variable to a CheckpointError that passes without them."""
+def located(path: str | None = None, variable: str | None = None, *, in_record: bool = False) -> Iterator[None]:
+    """Adds the path and the variable to a CheckpointError that passes without them.
+
+    With `in_record`, an offset is taken away: it counts from the start of a record, and would mislead.
+    """
     try:
         yield
     except CheckpointError as error:
+        if in_record and error.path is None:
+            error.offset = None
         error.path = path if error.path is None else error.path
         error.variable = variable if error.variable is None else error.variable
         raise

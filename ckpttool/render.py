@@ -96,8 +96,7 @@ def _shown(value: Any, kind: str) -> str:
     if kind == "list":
         return printable(", ".join(value))
     if kind == "tree":
-        depth, path = value
-        label = path.rstrip("/").rpartition("/")[2] + ("/" if path.endswith("/") else "")
+        depth, _, label = value
         return f"{'  ' * depth}{printable(label)}"
     return _plain(value, kind)
 

@@ -5,13 +5,17 @@ kind of their column.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
+from ckpttool.errors import CheckpointError
 from ckpttool.model.checkpoint import Checkpoint, Variable
+from ckpttool.model.endpoints import endpoints as graph_endpoints
 from ckpttool.model.graph import Collection, MetaGraph, Tensor
 from ckpttool.model.names import selector
+from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, Attribute, ObjectGraph, place_by_key
 from ckpttool.model.slots import slot_owners
 
 
@@ -20,7 +24,7 @@ class Column:
     """A column: its name and what its cells are.
 
     Kinds: text; number; bytes (a number of them); dtype; shape (a tuple, None in it or for it: not known); list (of
-    text); tree (depth and path); any (whatever a collection holds). A column all of whose cells are `default` says
+    text); tree (depth, path, label); any (whatever a collection holds). A column all of whose cells are `default` says
     nothing, and is left out on a terminal.
     """
 
@@ -62,16 +66,93 @@ def variables(checkpoint: Checkpoint, *, sort: str | None = None, top: int | Non
     ordered: Iterable[Variable] = checkpoint.values()
     if sort:
         ordered = sorted(ordered, key=SORTS[sort])
+    places = _places(checkpoint)
     rows = [
-        (v.name, v.dtype.name, v.shape, v.size, v.nbytes, _shards(v), len(v.slices), owners.get(v.name, ""))
+        (
+            *(v.name, *places.get(v.name, ("", "")), v.dtype.name, v.shape),
+            *(v.size, v.nbytes, _shards(v), len(v.slices), owners.get(v.name, "")),
+        )
         for v in list(ordered)[:top]
     ]
     columns = [
-        *(Column("name"), Column("dtype"), Column("shape", "shape"), Column("parameters", "number")),
+        *(
+            Column("name"),
+            Column("object", default=""),
+            Column("full name", default=""),
+            Column("dtype"),
+            Column("shape", "shape"),
+            Column("parameters", "number"),
+        ),
         *(Column("bytes", "bytes"), Column("shard"), Column("slices", "number", default=1)),
         Column("slot of", default=""),
     ]
     return Report("variables", "Variables", columns, rows, variable_totals(checkpoint, owners))
+
+
+def _places(checkpoint: Checkpoint) -> Mapping[str, tuple[str, str]]:
+    """The object and the TensorFlow 1 name of each variable of an object-based checkpoint."""
+    if OBJECT_GRAPH_KEY not in checkpoint:
+        return {}
+    try:
+        graph = checkpoint.object_graph
+    except CheckpointError:  # The keys tell less, and need no data file.
+        graph = None
+    known = graph.places if graph else {}
+    found = {name: known.get(name) or place_by_key(name) for name in checkpoint}
+    return {name: place for name, place in found.items() if place}
+
+
+def object_tree(checkpoint: Checkpoint, graph: ObjectGraph, *, depth: int | None = None) -> Report:
+    """The object graph as a tree; what was shown before is named again and not entered."""
+    rows: list[tuple[Any, ...]] = []
+    for step in graph.walk():
+        if depth is not None and step.depth > depth:
+            continue
+        attributes = [] if step.again else graph.attributes(step.node)
+        kind = f"see {step.again}" if step.again else graph.kind(step.node, step.name)
+        rows.append(((step.depth, step.path, step.name), kind, *_stored(checkpoint, attributes)))
+    columns = [
+        *(Column("object", "tree"), Column("kind", default=""), Column("dtype", default="")),
+        *(Column("shape", "shape", default=""), Column("full name", default=""), Column("key", default="")),
+    ]
+    return Report("objects", "Objects", columns, rows)
+
+
+def _stored(checkpoint: Checkpoint, attributes: Sequence[Attribute]) -> tuple[Any, ...]:
+    """Of what is stored of an object: dtype, shape, full name, key; only the keys if there are several."""
+    keys = ", ".join(attribute.key for attribute in attributes)
+    if len(attributes) == 1 and attributes[0].key in checkpoint:
+        variable = checkpoint[attributes[0].key]
+        return variable.dtype.name, variable.shape, attributes[0].full_name, keys
+    return "", "", "", keys
+
+
+def endpoints(graph: MetaGraph) -> Report:
+    """What to feed and what to fetch: facts where the graph has signatures, else inferred, with the reason."""
+    rows = [
+        (
+            *(e.direction, e.key, e.tensor, e.dtype.name if e.dtype else "?", e.shape),
+            *("inferred" if e.inferred else "stated", e.reason),
+        )
+        for e in graph_endpoints(graph)
+    ]
+    columns = [
+        *(Column("direction"), Column("key", default=""), Column("tensor"), Column("dtype")),
+        *(Column("shape", "shape"), Column("certainty"), Column("reason")),
+    ]
+    return Report("endpoints", "Inputs and outputs", columns, rows)
+
+
+def state(entries: Sequence[tuple[str, str, float | None, bool]], directory: str) -> Report:
+    """The checkpoints of a directory: what its state file lists, what of it dangles, what is not listed."""
+    rows = []
+    for written, prefix, time, is_latest in entries:
+        status = "dangling" if not prefix else "there" if written else "not listed"
+        saved = datetime.fromtimestamp(time, UTC).isoformat(" ", "seconds") if time is not None else ""
+        rows.append((written or prefix, status, "latest" if is_latest else "", prefix, saved))
+    columns = [Column("checkpoint"), Column("status"), Column("latest", default="")]
+    columns += [Column("prefix"), Column("saved", default="")]
+    return Report("checkpoints", f"Checkpoints in {directory}", columns, rows)
 
 
 def _shards(variable: Variable) -> str:
@@ -118,7 +199,7 @@ def variable_tree(checkpoint: Checkpoint, *, depth: int | None = None) -> Report
         if depth is None or len(path) <= depth:
             slash = "/" if path in inner else ""
             shape = checkpoint["/".join(path)].shape if path in leaves else ""
-            rows.append(((len(path) - 1, "/".join(path) + slash), shape, *sums[path]))
+            rows.append(((len(path) - 1, "/".join(path) + slash, path[-1] + slash), shape, *sums[path]))
     columns = [
         *(Column("name", "tree"), Column("shape", "shape"), Column("variables", "number")),
         *(Column("parameters", "number"), Column("bytes", "bytes")),
@@ -132,13 +213,14 @@ def graph_summary(graph: MetaGraph) -> Report:
     versions = graph_def.versions
     facts: list[tuple[str, Any]] = [
         ("file", graph.path),
-        ("kind", f"{graph.root} (TensorFlow graph)"),
+        ("kind", f"{graph.root}{' as text' if graph.is_text else ''} (TensorFlow graph)"),
         ("TensorFlow version", graph.tensorflow_version or "not said (before 0.12)"),
         ("graph producer", versions.producer),
         ("minimum consumer", versions.min_consumer),
         ("tags", ", ".join(info.tags)),
         ("ops", len(graph_def.node)),
         ("functions", len(graph_def.library.function)),
+        *graph.facts.items(),
     ]
     if graph.message.HasField("saver_def"):
         form = saver.CheckpointFormatVersion.Name(saver.version) if saver.version in (0, 1, 2) else saver.version
@@ -298,3 +380,10 @@ def export_plan(planned: Iterable[tuple[Variable, str, str | None]]) -> Report:
         *(Column("bytes", "bytes"), Column("left out", default="")),
     ]
     return Report("plan", "Plan", columns, rows)
+
+
+def how_to_run(report: Report) -> str:
+    """How to use the first rows of `endpoints` with a session, in words."""
+    feeds = [row[2] for row in report.rows if row[0] == "input" and "only the loss" not in row[-1]]
+    fetches = [row[2] for row in report.rows if row[0] == "output"][:1]
+    return f"feed {', '.join(feeds) or 'nothing'} · fetch {', '.join(fetches) or 'nothing'}"

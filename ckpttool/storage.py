@@ -18,6 +18,8 @@ from ckpttool.wire.crc32c import crc32c
 # Small enough to be in the processor's cache still when it is checked and written.
 _BUFFER = 1 << 20
 _THREADS = 2
+# Of the 255 that a name may have, those that leave room for what makes it a temporary one.
+_NAME_BYTES = 200
 
 
 def file_size(path: str) -> int:
@@ -45,8 +47,15 @@ def read_file(path: str) -> bytes:
 
 def read_range(path: str, offset: int, nbytes: int) -> bytes:
     """`nbytes` of a file, fewer at its end."""
+    data = b""
     with _opened(path) as descriptor:
-        return os.pread(descriptor, nbytes, offset)
+        while len(data) < nbytes:
+            # One call gives no more than 2 GiB.
+            chunk = os.pread(descriptor, nbytes - len(data), offset + len(data))
+            if not chunk:
+                break
+            data = data + chunk if data else chunk
+    return data
 
 
 @contextmanager
@@ -124,19 +133,35 @@ def write_beside(path: str | Path, *, force: bool = False, inputs: Sequence[str]
             raise FileExistsError(f"the output is the input · {path} · give another output")
     if os.path.lexists(path) and not force:
         raise FileExistsError(f"the output exists · {path} · --force replaces it")
-    beside = path.with_name(f".{path.name[:200]}.{os.urandom(6).hex()}.tmp")
+    name = os.fsdecode(os.fsencode(path.name)[:_NAME_BYTES])
+    beside = path.with_name(f".{name}.{os.urandom(6).hex()}.tmp")
     os.close(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))
     try:
         yield beside
-        if path.exists():
+        if force and path.exists():
             _sync(beside)
             os.replace(beside, path)
             _sync(path.parent, os.O_RDONLY)
         else:
-            os.replace(beside, path)
+            _publish(beside, path, force)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
+
+
+def _publish(beside: Path, path: Path, force: bool) -> None:
+    """Renames, and does not replace what has come to be there meanwhile unless `force`."""
+    if force:
+        os.replace(beside, path)
+        return
+    try:
+        os.link(beside, path)
+    except FileExistsError:
+        raise FileExistsError(f"the output exists · {path} · --force replaces it") from None
+    except OSError:  # A file system without hard links.
+        os.rename(beside, path)
+    else:
+        beside.unlink()
 
 
 def _sync(path: Path, mode: int = os.O_RDWR) -> None:

@@ -54,7 +54,7 @@ def test_enum_is_tensorflows(ours, tf):
 def _tensorflow_pool(tf):
     """The default pool, with the messages in it that TensorFlow's Python does not import by itself."""
     from google.protobuf import descriptor_pool
-    from tensorflow.core.protobuf import queue_runner_pb2, saved_model_pb2, tensor_bundle_pb2  # noqa: F401
+    from tensorflow.core.protobuf import fingerprint_pb2, queue_runner_pb2, saved_model_pb2, tensor_bundle_pb2  # noqa: F401
     from tensorflow.core.util import saved_tensor_slice_pb2  # noqa: F401
     from tensorflow.python.training import checkpoint_state_pb2  # noqa: F401
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from ckpttool import storage
 from ckpttool.errors import CorruptionError, NotFoundError, NotSupportedError, located
+from ckpttool.formats.lookalikes import refuse_lookalike
 from ckpttool.formats.records import (
     BundleEntry,
     box_of,
@@ -40,7 +41,7 @@ from ckpttool.model.checkpoint import (
     subdivide,
     tiling_fault,
 )
-from ckpttool.model.dtypes import DType, dtype_of
+from ckpttool.model.dtypes import DType, dtype_of, stored_dtype_of
 from ckpttool.wire.crc32c import unmask
 from ckpttool.wire.sstable import Table
 
@@ -48,7 +49,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 FORMAT = "TensorFlow checkpoint V2 (tensor bundle)"
-_MAX_SHARDS = 100_000
+MAX_SHARDS = 100_000
+"""More than anybody has written; so many names are not made from a number in a file."""
 
 
 def index_path(prefix: str) -> str:
@@ -69,6 +71,7 @@ def read_bundle(prefix: str) -> Checkpoint:
         NotSupportedError: it wants a newer reader.
     """
     path = index_path(prefix)
+    refuse_lookalike(path)
     with located(path):
         bundle = _Bundle(prefix, Table.from_bytes(storage.read_file(path)))
     return Checkpoint(bundle.variables, path=prefix, format=FORMAT, warnings=bundle.warnings)
@@ -83,19 +86,20 @@ class _Bundle:
         key, value = next(records, (None, b""))
         if key != b"":
             raise CorruptionError("the index has no header: its first key is not empty")
-        self.header = decode_bundle_header(value)
+        with located(in_record=True):
+            self.header = decode_bundle_header(value)
         self._records = dict(records)
         self.variables = self._read_variables()
-        if self.variables and not 1 <= self.header.num_shards <= _MAX_SHARDS:
+        if not min(1, len(self.variables)) <= self.header.num_shards <= MAX_SHARDS:
             raise CorruptionError(f"the header counts {self.header.num_shards:,} shards")
 
     def _read_variables(self) -> dict[str, Variable]:
         variables, slice_keys = {}, set()
         for key, value in self._records.items():
             name = key.decode(errors="surrogateescape")
-            with located(variable=name):
+            with located(variable=name, in_record=True):
                 entry = decode_bundle_entry(value)
-                dtype = dtype_of(entry.dtype)
+                dtype = stored_dtype_of(entry.dtype)
                 self._check(entry, dtype)
                 if entry.slices:
                     slice_keys.update(self._check_slices(key, entry))
@@ -195,13 +199,11 @@ class _Bundle:
         with located(variable=variable.name):
             if dtype.itemsize is None and dtype.name != "string":
                 raise NotSupportedError(f"values of dtype {dtype.name} can't be decoded")
-            if len(variable.shape) > 64:
-                raise NotSupportedError(f"NumPy has no arrays of rank {len(variable.shape)}")
             for piece in self.slices(variable):
-                self._check_file(piece.data)
                 if dtype.itemsize is None:
                     yield self._strings(piece)
                 else:
+                    self._check_file(piece.data)
                     yield from self._arrays(piece, dtype, max(1, nbytes // dtype.itemsize))
 
     def _check_file(self, span: ByteRange) -> None:
@@ -233,13 +235,23 @@ class _Bundle:
         for _ in chunks:  # Runs to the checksum, also where there is no chunk.
             pass
 
+    def strings(self, variable: Variable) -> list[bytes]:
+        with located(variable=variable.name):
+            (piece,) = self.slices(variable)
+            return self._decoded(piece)
+
+    def _decoded(self, piece: Slice) -> list[bytes]:
+        """The strings of a piece."""
+        span = piece.data
+        self._check_file(span)
+        data = storage.read_range(span.path, span.offset, span.nbytes)
+        with located(span.path):
+            return decode_strings(data, prod(piece.shape), span.crc32c or 0, self.header.big_endian)
+
     def _strings(self, piece: Slice) -> "tuple[Selection, np.ndarray[Any, Any]]":
         import numpy as np
 
-        span = piece.data
-        data = storage.read_range(span.path, span.offset, span.nbytes)
-        with located(span.path):
-            values = decode_strings(data, prod(piece.shape), span.crc32c or 0, self.header.big_endian)
+        values = self._decoded(piece)
         array = np.empty(len(values), object)
         array[:] = values
         box = tuple(slice(s, s + n) for s, n in zip(piece.start, piece.shape, strict=True))

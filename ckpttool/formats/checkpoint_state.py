@@ -10,9 +10,11 @@ Paths are absolute or relative to the file's directory; those that were absolute
 
 import os
 import re
-from typing import NamedTuple
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from ckpttool import storage
+from ckpttool import proto, storage
 from ckpttool.errors import CorruptionError, FormatError
 
 STATE_FILE = "checkpoint"
@@ -21,10 +23,14 @@ _MAX_SIZE = 1 << 24
 
 
 class CheckpointState(NamedTuple):
-    """The state file's paths, as they are written in it."""
+    """The state file's paths, as they are written in it.
+
+    `timestamps` are the times of saving in seconds since 1970, one for each of `all`, if the file has them.
+    """
 
     latest: str
     all: tuple[str, ...]
+    timestamps: tuple[float, ...] = ()
 
 
 def read_checkpoint_state(path: str) -> CheckpointState:
@@ -35,9 +41,46 @@ def read_checkpoint_state(path: str) -> CheckpointState:
         FormatError: the file is too large to be one.
         CorruptionError: it is no text message, or names no latest checkpoint.
     """
+    message = _parse(path)
+    return CheckpointState(
+        message.model_checkpoint_path,
+        tuple(message.all_model_checkpoint_paths),
+        tuple(message.all_model_checkpoint_timestamps),
+    )
+
+
+def relocate_checkpoint_state(path: str, output: str | Path, exists: Callable[[str], bool]) -> int:
+    """Writes a state file whose paths are relative wherever the same name stands beside it.
+
+    Args:
+        path: the state file.
+        output: the file to write, which is replaced.
+        exists: whether there is a checkpoint of this prefix.
+
+    Returns:
+        How many paths were changed.
+    """
     from google.protobuf import text_format
 
-    from ckpttool import proto
+    message = _parse(path)
+    directory = os.path.dirname(path)
+
+    def relocated(written: str) -> str:
+        name = candidates(directory, written)[-1]
+        return os.path.basename(name) if exists(name) else written
+
+    before = [message.model_checkpoint_path, *message.all_model_checkpoint_paths]
+    after = [relocated(written) for written in before]
+    message.model_checkpoint_path = after[0]
+    message.all_model_checkpoint_paths[:] = after[1:]
+    with storage.write_beside(output, force=True) as beside:
+        beside.write_text(text_format.MessageToString(message, as_utf8=False))
+    return sum(a != b for a, b in zip(before, after, strict=True))
+
+
+def _parse(path: str) -> Any:
+    """The state file's message."""
+    from google.protobuf import text_format
 
     if storage.file_size(path) > _MAX_SIZE:
         raise FormatError("too large for a state file", path=path)
@@ -48,7 +91,7 @@ def read_checkpoint_state(path: str) -> CheckpointState:
         raise CorruptionError(f"not a checkpoint state file: {error}", path=path) from error
     if not message.model_checkpoint_path:
         raise CorruptionError("the state file names no latest checkpoint", path=path)
-    return CheckpointState(message.model_checkpoint_path, tuple(message.all_model_checkpoint_paths))
+    return message
 
 
 def candidates(directory: str, path: str) -> list[str]:

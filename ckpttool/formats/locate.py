@@ -2,7 +2,7 @@
 
 A checkpoint is known by its prefix, and nobody knows that: people give a member file, the directory, the state
 file. All of these are taken, literally and never as a glob. What is no checkpoint is named for what it looks
-like.
+like (formats.lookalikes).
 """
 
 import os
@@ -10,141 +10,259 @@ import re
 from typing import NamedTuple
 
 from ckpttool import storage
-from ckpttool.errors import CheckpointError, FormatError, NotFoundError, NotSupportedError
+from ckpttool.errors import CheckpointError, NotFoundError
 from ckpttool.formats import bundle
 from ckpttool.formats.checkpoint_state import STATE_FILE, candidates, read_checkpoint_state
+from ckpttool.formats.lookalikes import refuse_lookalike
+from ckpttool.formats.saved_model import VARIABLES, saved_model_file
 from ckpttool.wire import sstable
 
-_MEMBER = re.compile(r"(.+)\.(?:index|meta|data-\d{5,}-of-\d{5,})", re.DOTALL)
+_MEMBER = re.compile(r"(.+)\.(index|meta|data-\d{5,}-of-\d{5,})", re.DOTALL)
+_V1_SHARD = re.compile(r"(.+)-(?:\d{5,}|\?{5})-of-(\d{5,})", re.DOTALL)
 
 
 class Located(NamedTuple):
-    """What a path leads to: a checkpoint's prefix, its `.meta` file (None: there is none), and what was assumed
-    on the way, in words.
+    """What a path leads to.
+
+    Attributes:
+        prefix: the checkpoint's; what it is called.
+        v1_files: the files of a V1 checkpoint; none if it is a V2 one, `prefix.index`.
+        graph: the file with its graph; None if there is none.
+        notes: what was assumed on the way, in words.
     """
 
     prefix: str
-    meta: str | None
+    v1_files: tuple[str, ...] = ()
+    graph: str | None = None
     notes: tuple[str, ...] = ()
 
+    @property
+    def has_variables(self) -> bool:
+        return bool(self.v1_files) or os.path.exists(bundle.index_path(self.prefix))
 
-def locate(path: str | os.PathLike[str]) -> Located:
+
+def locate(path: str | os.PathLike[str], *, v1: bool = False, step: str | None = None) -> Located:
     """Finds the checkpoint or graph that `path` means.
 
     Args:
-        path: a prefix, a member file, a directory with a state file, or the state file.
+        path: a prefix, a member file, a directory, a state file, a SavedModel, a file with a graph.
+        v1: where a V1 and a V2 checkpoint share a prefix, take the V1 one; else the V2 one, as TensorFlow does.
+        step: in a directory with several checkpoints: the step of the one to take ("100", for `model.ckpt-100`), or
+            "latest"; None: the one that the state file says is the latest.
 
     Raises:
         NotFoundError: nothing is there.
         FormatError: something else is there.
-        NotSupportedError: it is a kind that can't be read yet.
+        NotSupportedError: it is a kind that can't be read.
     """
     path = os.fspath(path)
     if os.path.isdir(path):
-        return _in_directory(path)
+        return _in_directory(path, v1, step)
+    if step is not None:
+        raise NotFoundError("--step chooses among a directory's checkpoints", path=path)
     member = _MEMBER.fullmatch(path)
     if member and os.path.exists(path):
-        _refuse_pointer(path)
-        if not path.endswith(".meta") and not os.path.exists(bundle.index_path(member[1])):
-            raise NotFoundError("no index beside it", path=path, hint=f"{member[1]}.index is needed too")
-        return _located(member[1], meta=path if path.endswith(".meta") else None)
-    if os.path.exists(bundle.index_path(path)):
-        return _located(path)
-    if os.path.exists(path):
-        return _from_file(path)
+        refuse_lookalike(path)
+        return _from_member(path, member[1], member[2])
+    found = _checkpoint(path, v1)
+    if found:
+        return found
+    if os.path.lexists(path):
+        return _from_file(path, v1)
     if os.path.exists(f"{path}.meta"):
-        return _located(path)
+        return Located(path, graph=f"{path}.meta")
     raise NotFoundError("no such file or checkpoint", path=path, hint=_near(path))
 
 
-def _located(prefix: str, meta: str | None = None, notes: tuple[str, ...] = ()) -> Located:
-    # Checkpoints in shards have one graph for all: `model-?????-of-00002` belongs to `model.meta`.
-    stem = re.sub(r"-[\d?]+-of-\d+$", "", prefix)
-    found = (name for name in (f"{prefix}.meta", f"{stem}.meta") if os.path.isfile(name))
-    return Located(prefix, meta or next(found, None), notes)
+def _from_member(path: str, prefix: str, kind: str) -> Located:
+    if kind == "meta":
+        found = _checkpoint(prefix, False)
+        return Located(prefix, found.v1_files if found else (), path)
+    if not os.path.exists(bundle.index_path(prefix)):
+        raise NotFoundError("no index beside it", path=path, hint=f"{bundle.index_path(prefix)} is needed too")
+    return Located(prefix, graph=_graph_beside(prefix))
 
 
-def _in_directory(path: str) -> Located:
+def _checkpoint(prefix: str, v1: bool) -> Located | None:
+    """The checkpoint of this prefix, if there is one: V2, a V1 file, or a V1 checkpoint in shards."""
+    graph = _graph_beside(prefix)
+    has_v2, v1_files = os.path.exists(bundle.index_path(prefix)), _v1_files(prefix)
+    if has_v2 and not (v1 and v1_files):
+        notes = [f"a V1 checkpoint stands beside, {v1_files[0]}; --v1 takes it"] if v1_files else []
+        return Located(prefix, graph=graph, notes=tuple(notes))
+    if v1_files:
+        return Located(prefix, v1_files, graph)
+    return None
+
+
+def _v1_files(prefix: str) -> tuple[str, ...]:
+    """The files of the V1 checkpoint `prefix`, which may be one file, `NAME-00000-of-00002`, or a pattern of that."""
+    shard = _V1_SHARD.fullmatch(prefix)
+    if shard:
+        return _v1_shards(shard[1], shard[2])
+    if os.path.isfile(prefix):
+        return (prefix,) if _is_table(prefix) else ()
+    name = re.compile(re.escape(os.path.basename(prefix)) + r"-\d{5,}-of-(\d{5,})")
+    directory = os.path.dirname(prefix) or "."
+    names = os.listdir(directory) if os.path.isdir(directory) else []
+    counts = {match[1] for match in map(name.fullmatch, names) if match}
+    return _v1_shards(prefix, counts.pop()) if len(counts) == 1 else ()
+
+
+def _v1_shards(stem: str, count: str) -> tuple[str, ...]:
+    if int(count) > bundle.MAX_SHARDS:
+        return ()
+    files = tuple(f"{stem}-{number:05d}-of-{count}" for number in range(int(count)))
+    if not any(map(os.path.isfile, files)) or not all(_is_table(file) for file in files if os.path.isfile(file)):
+        return ()
+    return files
+
+
+def _is_table(path: str) -> bool:
+    try:
+        size = storage.file_size(path)
+        sstable.Footer.decode(storage.read_range(path, max(0, size - sstable.FOOTER_SIZE), sstable.FOOTER_SIZE))
+    except (CheckpointError, OSError):
+        return False
+    return True
+
+
+def _graph_beside(prefix: str) -> str | None:
+    """The graph of a checkpoint: its `.meta`, or that of the SavedModel it is in."""
+    # One for all shards: `model-?????-of-00002` has `model.meta`.
+    shard = _V1_SHARD.fullmatch(prefix)
+    for meta in (f"{prefix}.meta", f"{shard[1]}.meta" if shard else None):
+        if meta and os.path.isfile(meta):
+            return meta
+    directory, slash, _ = prefix.rpartition(VARIABLES)
+    return saved_model_file(directory or ".") if slash and prefix.endswith(VARIABLES) else None
+
+
+def _in_directory(path: str, v1: bool, step: str | None) -> Located:
+    graph = saved_model_file(path)
+    if graph:
+        return Located(os.path.join(path, VARIABLES), graph=graph)
+    if os.path.exists(bundle.index_path(os.path.join(path, "variables"))):
+        return Located(os.path.join(path, "variables"), graph=_graph_beside(os.path.join(path, "variables")))
     state_file = os.path.join(path, STATE_FILE)
-    if os.path.isfile(state_file):
-        return _from_state(state_file)
-    if os.path.isfile(os.path.join(path, "saved_model.pb")):
-        raise NotSupportedError("a SavedModel", path=path, hint=f"its variables are {path}/variables/variables")
-    prefixes = sorted(name[: -len(".index")] for name in os.listdir(path) if name.endswith(".index"))
-    if len(prefixes) == 1:
-        prefix = os.path.join(path, prefixes[0])
-        return _located(prefix, notes=(f"no state file in {path}: taking its only checkpoint, {prefix}",))
+    if os.path.isfile(state_file) and step in (None, "latest"):
+        return _from_state(state_file, v1)
+    return _without_state(path, v1, step)
+
+
+def _without_state(path: str, v1: bool, step: str | None) -> Located:
+    prefixes = checkpoints_in(path)
+    chosen = [prefix for prefix in prefixes if step is None or _step(prefix) == step]
+    if step == "latest" and prefixes:
+        chosen = [max(prefixes, key=lambda prefix: int(_step(prefix) or -1))]
+    if len(chosen) == 1:
+        found = _checkpoint(chosen[0], v1)
+        if found:
+            return found._replace(notes=(f"taking {chosen[0]}", *found.notes))
+    names = ", ".join(os.path.basename(prefix) for prefix in prefixes)
+    if chosen:
+        raise NotFoundError("several checkpoints and no state file", path=path, hint=f"--step takes one of {names}")
     if prefixes:
-        raise NotFoundError("several checkpoints and no state file", path=path, hint=f"one of {', '.join(prefixes)}")
-    raise NotFoundError("no checkpoint in this directory", path=path)
+        raise NotFoundError(f"no checkpoint of step {step}", path=path, hint=f"there are {names}")
+    raise NotFoundError("no checkpoint in this directory", path=path, hint=_models_below(path))
 
 
-def _from_state(state_file: str) -> Located:
+def _models_below(path: str) -> str | None:
+    signs = ("saved_model.pb", STATE_FILE, VARIABLES)
+    below = sorted(
+        name for name in os.listdir(path) if any(os.path.exists(os.path.join(path, name, sign)) for sign in signs)
+    )
+    return f"there are models below it: {', '.join(below[:9])}" if below else None
+
+
+def checkpoints_in(directory: str) -> list[str]:
+    """The prefixes of all checkpoints in a directory, by name and then by step."""
+    prefixes = set()
+    for name in os.listdir(directory):
+        path = os.path.join(directory, name)
+        shard = _V1_SHARD.fullmatch(path)
+        if name.endswith(".index"):
+            prefixes.add(path.removesuffix(".index"))
+        elif not _MEMBER.fullmatch(path) and name != STATE_FILE and os.path.isfile(path) and _is_table(path):
+            prefixes.add(shard[1] if shard else path)
+    return sorted(prefixes, key=lambda prefix: (prefix.removesuffix(_step(prefix) or ""), int(_step(prefix) or -1)))
+
+
+class StateEntry(NamedTuple):
+    """A checkpoint that a directory's state file names, or that stands there.
+
+    Attributes:
+        written: its path in the state file; "" if it is not listed.
+        prefix: where it is; "" if nothing is there.
+        time: when it was saved, in seconds since 1970; None if the state file does not say.
+        is_latest: the state file says that it is the latest.
+    """
+
+    written: str
+    prefix: str
+    time: float | None
+    is_latest: bool
+
+
+def state_entries(directory: str) -> list[StateEntry]:
+    """What a directory's state file lists, and then what is there and not listed.
+
+    Raises:
+        NotFoundError: there is no state file.
+        FormatError, CorruptionError: there is something else of that name.
+    """
+    state = read_checkpoint_state(os.path.join(directory, STATE_FILE))
+    times = dict(zip(state.all, state.timestamps, strict=False))
+    entries = []
+    for written in dict.fromkeys([*state.all, state.latest]):
+        prefix = next((path for path in candidates(directory, written) if has_checkpoint(path)), "")
+        entries.append(StateEntry(written, prefix, times.get(written), written == state.latest))
+    listed = {os.path.realpath(entry.prefix) for entry in entries if entry.prefix}
+    found = (prefix for prefix in checkpoints_in(directory) if os.path.realpath(prefix) not in listed)
+    return entries + [StateEntry("", prefix, None, False) for prefix in found]
+
+
+def has_checkpoint(prefix: str) -> bool:
+    """Whether there is a checkpoint of this prefix, V2 or V1."""
+    return _checkpoint(prefix, False) is not None
+
+
+def _step(prefix: str) -> str | None:
+    """The step in a prefix: "100" of `model.ckpt-100`."""
+    match = re.search(r"-(\d+)$", prefix)
+    return match[1] if match else None
+
+
+def _from_state(state_file: str, v1: bool) -> Located:
     state = read_checkpoint_state(state_file)
-    directory = os.path.dirname(state_file)
-    for number, prefix in enumerate(candidates(directory, state.latest)):
-        if os.path.exists(bundle.index_path(prefix)) or os.path.exists(f"{prefix}.meta") or os.path.isfile(prefix):
+    for number, prefix in enumerate(candidates(os.path.dirname(state_file), state.latest)):
+        found = _checkpoint(prefix, v1)
+        if not found and os.path.exists(f"{prefix}.meta"):
+            found = Located(prefix, graph=f"{prefix}.meta")
+        if found:
             notes = [f"the latest checkpoint in {state_file} is {prefix}"]
             if number:
                 notes.append(f"its path there, {state.latest}, is dead: taking the same name beside it")
-            return _located(prefix, notes=tuple(notes))
-    raise NotFoundError("the latest checkpoint that the state file names is not there", path=state.latest)
+            return found._replace(notes=(*notes, *found.notes))
+    raise NotFoundError(
+        "the latest checkpoint that the state file names is not there",
+        path=state.latest,
+        hint=_near(os.path.join(os.path.dirname(state_file), "")),
+    )
 
 
-def _from_file(path: str) -> Located:
-    """A file that is no member by its name: by its contents, then."""
-    if os.path.basename(path) == STATE_FILE and not _looks_like(path):
-        return _from_state(path)
-    _refuse_pointer(path)
-    with open(path, "rb") as file:
-        head = file.read(1)
-    if not head:
-        raise FormatError("an empty file", path=path)
-    size = storage.file_size(path)
-    footer = storage.read_range(path, max(0, size - sstable.FOOTER_SIZE), sstable.FOOTER_SIZE)
-    try:
-        sstable.Footer.decode(footer)
-    except CheckpointError:
-        # A graph may have any name.
-        return Located(path, path)
-    raise NotSupportedError("a V1 checkpoint", path=path)
+def _from_file(path: str, v1: bool) -> Located:
+    """A file that is no member by its name: a state file, or one with a graph, or something else."""
+    refuse_lookalike(path)
+    if os.path.basename(path) == STATE_FILE:
+        return _from_state(path, v1)
+    if os.path.basename(path).startswith("saved_model."):
+        return _in_saved_model(path)
+    return Located(path, graph=path)
 
 
-def _refuse_pointer(path: str) -> None:
-    """Raises FormatError for a file that shows by its first bytes that it is something else."""
-    found = _looks_like(path)
-    if found:
-        what, hint = found
-        raise FormatError(f"not a checkpoint: {what}", path=path, hint=hint)
-
-
-# First bytes, what they are of, and what to do.
-_MAGICS = [
-    (b"PK\x03\x04", "a zip archive, as PyTorch writes its .pt and .ckpt files", "torch.load opens it"),
-    (b"\x80\x02", "a Python pickle, as PyTorch once wrote its .pt and .ckpt files", "torch.load opens it"),
-    (b"\x80\x04", "a Python pickle", "the program that wrote it opens it"),
-    (b"\x89HDF\r\n\x1a\n", "an HDF5 file, as Keras writes", "h5py and Keras open it"),
-    (b"version https://git-lfs.github.com/spec/", "a Git LFS pointer, not the file itself", "git lfs pull fetches it"),
-    (b"\x1f\x8b", "a gzip archive", "unpack it first"),
-    (b"\x93NUMPY", "a NumPy array", "numpy.load opens it"),
-    (b"GGUF", "a GGUF model", "llama.cpp opens it"),
-    (b"<!DOCTYPE", "an HTML page, as a failed download leaves", "download it again"),
-    (b"<!doctype", "an HTML page, as a failed download leaves", "download it again"),
-    (b"<html", "an HTML page, as a failed download leaves", "download it again"),
-]
-
-
-def _looks_like(path: str) -> tuple[str, str] | None:
-    """What a file's first bytes say that it is, and what to do; None if nothing known."""
-    storage.file_size(path)
-    with open(path, "rb") as file:
-        head = file.read(64)
-    for magic, what, hint in _MAGICS:
-        if head.startswith(magic):
-            return what, hint
-    if re.match(rb"[\s\S]{8}\{\s*\"", head) and int.from_bytes(head[:8], "little") < 100_000_000:
-        return "a safetensors file", "the safetensors library opens it"
-    return None
+def _in_saved_model(path: str) -> Located:
+    return Located(os.path.join(os.path.dirname(path), VARIABLES), graph=path)
 
 
 def _near(path: str) -> str | None:
@@ -152,5 +270,5 @@ def _near(path: str) -> str | None:
     directory = os.path.dirname(path) or "."
     if not os.path.isdir(directory):
         return f"there is no directory {directory}"
-    prefixes = sorted(name[: -len(".index")] for name in os.listdir(directory) if name.endswith(".index"))
-    return f"checkpoints there: {', '.join(prefixes[:5])}" if prefixes else None
+    names = [os.path.basename(prefix) for prefix in checkpoints_in(directory)]
+    return f"checkpoints there: {', '.join(names[:5])}" if names else None

@@ -2,10 +2,10 @@
 
 import os
 
-from ckpttool.errors import NotFoundError, located
+from ckpttool.errors import NotFoundError
 from ckpttool.formats.bundle import index_path, read_bundle
 from ckpttool.formats.locate import Located, locate
-from ckpttool.formats.meta_graph import read_meta_graph
+from ckpttool.formats.saved_model import read_saved_model
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.graph import MetaGraph
 
@@ -19,8 +19,8 @@ def open_checkpoint(path: str | os.PathLike[str] | Located) -> Checkpoint:
         >>> checkpoint["dense/kernel"].numpy()
 
     Args:
-        path: a prefix (`model.ckpt`), one of its files (`model.ckpt.index`), or a directory with a `checkpoint`
-            state file.
+        path: a prefix (`model.ckpt`), one of its files (`model.ckpt.index`), a V1 file, a SavedModel, or a directory
+            with a `checkpoint` state file; or what `locate` made of one of these.
 
     Raises:
         NotFoundError: nothing is there, or only a graph.
@@ -29,14 +29,20 @@ def open_checkpoint(path: str | os.PathLike[str] | Located) -> Checkpoint:
         NotSupportedError: it is of a kind that can't be read.
     """
     found = path if isinstance(path, Located) else locate(path)
-    if not os.path.exists(index_path(found.prefix)):
-        raise NotFoundError(
-            "no variables here", path=found.prefix, hint=f"{index_path(found.prefix)} is missing; ls shows the graph"
-        )
+    if found.v1_files:
+        from ckpttool.formats.tensor_slices import read_tensor_slices
+
+        return read_tensor_slices(found.v1_files, path=found.prefix)
+    if not found.has_variables:
+        if found.graph == found.prefix:
+            open_graph(found)  # Says what the file is, if it is not even a graph.
+            raise NotFoundError("no variables here", path=found.prefix, hint="it holds a graph: ls shows it")
+        missing = index_path(found.prefix)
+        raise NotFoundError("no variables here", path=found.prefix, hint=f"{missing} is missing; ls shows the graph")
     return read_bundle(found.prefix)
 
 
-def open_graph(path: str | os.PathLike[str] | Located) -> MetaGraph:
+def open_graph(path: str | os.PathLike[str] | Located, *, tags: str | None = None) -> MetaGraph:
     """Opens a graph. Its ops need not be known to anybody.
 
         >>> graph = ckpttool.open_graph("model.ckpt.meta")
@@ -44,18 +50,18 @@ def open_graph(path: str | os.PathLike[str] | Located) -> MetaGraph:
         ['activation_opt:0']
 
     Args:
-        path: a `.meta` file, or a checkpoint that has one beside.
+        path: a `.meta` file, a frozen graph (`.pb`), a SavedModel, one of these as text (`.pbtxt`), or a checkpoint
+            that has a graph beside; or what `locate` made of one of these.
+        tags: of a SavedModel with several graphs, the tags of the one to open, separated by commas.
 
     Raises:
-        NotFoundError: nothing is there, or only variables.
+        NotFoundError: nothing is there, or only variables, or no graph has these tags.
         FormatError: something else is there.
         CorruptionError: the file is damaged.
         NotSupportedError: it is of a kind that can't be read.
     """
     found = path if isinstance(path, Located) else locate(path)
-    if found.meta is None:
-        raise NotFoundError(
-            "no graph here", path=found.prefix, hint=f"{found.prefix}.meta is missing; vars shows the variables"
-        )
-    with located(found.meta):
-        return read_meta_graph(found.meta)
+    if found.graph is None:
+        hint = f"{found.prefix}.meta is missing; vars shows the variables"
+        raise NotFoundError("no graph here", path=found.prefix, hint=hint)
+    return read_saved_model(found.graph, tags)

@@ -71,9 +71,10 @@ def check_version(data: bytes) -> None:
             while position < end:
                 consumer, position = decode_varint(data, position)
                 bad_consumers.add(consumer)
+        elif (number, wire_type) == (3, VARINT):
+            bad_consumers.add(decode_varint(data, start)[0])
         elif wire_type == VARINT:
             numbers[number] = to_signed(decode_varint(data, start)[0])
-    bad_consumers.add(numbers.get(3, 0))
     if numbers[1] < 0 or numbers[2] > _VERSION or _VERSION in bad_consumers:
         raise NotSupportedError(
             f"Checkpoint min consumer version {numbers[2]} above current version {_VERSION}"
@@ -114,7 +115,9 @@ def decode_shape(data: bytes) -> tuple[int, ...]:
 
 def decode_extents(data: bytes) -> Extents:
     """A TensorSliceProto: extent 1, each of start 1 and length 2. An absent length means all; 0 means none."""
-    extents = [_varint_fields(data[start:end]) for number, _, _, start, end in fields(data) if number == 1]
+    extents = [_varint_fields(data[start:end]) for *kind, _, start, end in fields(data) if kind == [1, LENGTH]]
+    if any(extent.get(2, 0) < 0 for extent in extents):
+        raise CorruptionError("a slice of negative length")
     return tuple((extent.get(1, 0), extent.get(2, -1)) for extent in extents)
 
 
@@ -223,34 +226,22 @@ def _decode_slice_meta(data: bytes) -> SavedSliceMeta:
 
 
 class SavedSlice(NamedTuple):
-    """The record of a slice in a V1 checkpoint; `tensor` is a view of its TensorProto."""
+    """The record of a slice in a V1 checkpoint; `tensor` is a view (memoryview) of its TensorProto."""
 
     name: bytes
     extents: Extents
-    tensor: memoryview
+    tensor: Any
 
 
 def decode_saved_slice(data: bytes) -> SavedSlice:
     """The SavedTensorSlices under a slice's key: data 2, of name 1, slice 2 and data 3.
 
-    Nothing of the tensor is copied: its record may have 2 GiB.
+    Through views, for the record may have 2 GiB.
     """
-    name, extents = b"", b""
-    tensor = memoryview(b"")
-    for outer in _messages(memoryview(data), 2):
-        for number, wire_type, _, start, end in fields(outer):
-            if (number, wire_type) == (1, LENGTH):
-                name = bytes(outer[start:end])
-            elif (number, wire_type) == (2, LENGTH):
-                extents = bytes(outer[start:end])
-            elif (number, wire_type) == (3, LENGTH):
-                tensor = outer[start:end]
-    return SavedSlice(name, decode_extents(extents), tensor)
-
-
-def _messages(data: memoryview, wanted: int) -> list[memoryview]:
-    return [
-        data[start:end]
-        for number, wire_type, _, start, end in fields(data)
-        if (number, wire_type) == (wanted, LENGTH)
-    ]
+    view: Any = memoryview(data)
+    parts: dict[int, Any] = {}
+    for number, wire_type, _, start, end in fields(view):
+        if (number, wire_type) == (2, LENGTH):
+            outer = view[start:end]
+            parts |= {inner: outer[s:e] for inner, kind, _, s, e in fields(outer) if kind == LENGTH}
+    return SavedSlice(bytes(parts.get(1, b"")), decode_extents(bytes(parts.get(2, b""))), parts.get(3, view[:0]))

@@ -10,18 +10,24 @@ as they are; `blocks`, arrays of bounded size; `numpy`, the whole array.
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from functools import cached_property
 from itertools import product
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from ckpttool.errors import NotFoundError, NotSupportedError
+from ckpttool.errors import NotFoundError, NotSupportedError, located
 from ckpttool.model.dtypes import DType
+from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, ObjectGraph
 
 if TYPE_CHECKING:
     import numpy as np
 
 BLOCK_SIZE = 8 << 20
 """Bytes of a block of values: large enough that a block's own cost vanishes, small beside any memory."""
+
+_NUMPY_RANK = 64
+# As many corners take a second to count.
+_MAX_CORNERS = 1 << 18
 
 
 class ByteRange(NamedTuple):
@@ -57,6 +63,9 @@ class Source(Protocol):
 
     def blocks(self, variable: "Variable", nbytes: int) -> "Iterator[tuple[Selection, np.ndarray[Any, Any]]]":
         """See Variable.blocks."""
+
+    def strings(self, variable: "Variable") -> list[bytes]:
+        """See Variable.strings."""
 
 
 class Variable:
@@ -105,14 +114,27 @@ class Variable:
     def blocks(self, nbytes: int = BLOCK_SIZE) -> "Iterator[tuple[Selection, np.ndarray[Any, Any]]]":
         """The values as (selection, array) pairs of about `nbytes` at most, which together cover the shape.
 
-        Checksums are tested when a piece has been read to its end, so a CorruptionError may come after blocks
-        of damaged values: keep none of them unless the iteration ends.
+        An array is gone with the next one: copy what is to be kept. Checksums are tested when a piece has been
+        read to its end, so a CorruptionError may come after blocks of damaged values: keep none of them unless
+        the iteration ends.
 
         Raises:
             CorruptionError: bytes are missing or do not have their checksum.
             NotSupportedError: values of this dtype can't be decoded.
         """
+        if len(self.shape) > _NUMPY_RANK:
+            raise NotSupportedError(f"NumPy has no arrays of rank {len(self.shape)}", variable=self.name)
+        if not self.size and prod(filter(None, self.shape)) * (self.dtype.itemsize or 8) >> 63:
+            raise NotSupportedError(f"NumPy has no arrays of shape {list(self.shape)}", variable=self.name)
         return self._source.blocks(self, nbytes)
+
+    def strings(self) -> list[bytes]:
+        """The values of a string variable that is not partitioned, in row-major order, without NumPy.
+
+        Raises:
+            CorruptionError: bytes are missing or do not have their checksum.
+        """
+        return self._source.strings(self)
 
     def numpy(self) -> "np.ndarray[Any, Any]":
         """The values, shape `shape`, dtype `dtype.numpy`: strings as `object` arrays of bytes, types that NumPy
@@ -124,11 +146,10 @@ class Variable:
         """
         import numpy as np
 
+        # One block a piece, all of them read before the whole is allocated: a shape alone proves nothing.
         blocks = list(self.blocks(max(self.size, 1) * (self.dtype.itemsize or 1)))
         if len(blocks) == 1:
             return blocks[0][1]
-        if len(self.shape) > 64:
-            raise NotSupportedError(f"NumPy has no arrays of rank {len(self.shape)}", variable=self.name)
         array = np.zeros(self.shape, self.dtype.numpy)
         for selection, block in blocks:
             array[selection] = block
@@ -148,6 +169,19 @@ class Checkpoint(Mapping[str, Variable]):
         self, variables: Mapping[str, Variable], *, path: str, format: str, warnings: Sequence[str] = ()
     ) -> None:
         self._variables, self.path, self.format, self.warnings = variables, path, format, tuple(warnings)
+
+    @cached_property
+    def object_graph(self) -> ObjectGraph | None:
+        """The objects that the variables belonged to; None for a checkpoint of TensorFlow 1, which has none.
+
+        Raises:
+            CorruptionError: it is damaged, or its data file is missing.
+        """
+        variable = self._variables.get(OBJECT_GRAPH_KEY)
+        if variable is None or variable.dtype.name != "string" or variable.shape != ():
+            return None
+        with located(self.path, variable.name):
+            return ObjectGraph(variable.strings()[0])
 
     def __getitem__(self, name: str) -> Variable:
         try:
@@ -188,28 +222,32 @@ def tiling_fault(shape: tuple[int, ...], boxes: Sequence[tuple[tuple[int, ...], 
             s < 0 or n < 0 or s + n > d for s, n, d in zip(start, extent, shape, strict=True)
         ):
             return f"slice {list(start)} + {list(extent)} is outside the shape {list(shape)}"
+    covered, wanted = sum(prod(extent) for _, extent in boxes), prod(shape)
+    if covered < wanted:
+        return f"does not have sufficient slices: {covered:,} of {wanted:,} elements"
+    if covered > wanted:
+        return f"overlapping slices: {covered:,} elements for {wanted:,}"
+    if not wanted:
+        return None
     cut = [d for d in range(len(shape)) if any(extent[d] != shape[d] for _, extent in boxes)]
-    if len(boxes) << len(cut) > 1 << 22:
+    if len(boxes) << len(cut) > _MAX_CORNERS:
         raise NotSupportedError(f"{len(boxes)} slices along {len(cut)} dimensions")
     corners: Counter[tuple[int, ...]] = Counter()
     for sign, start, extent in [(-1, (0,) * len(shape), shape), *((1, *box) for box in boxes)]:
         for far in product((0, 1), repeat=len(cut)):
             corners[tuple(start[d] + f * extent[d] for d, f in zip(cut, far, strict=True))] += sign * (-1) ** sum(far)
-    if not any(corners.values()):
-        return None
-    covered, wanted = sum(prod(extent) for _, extent in boxes), prod(shape)
-    if covered < wanted:
-        return f"does not have sufficient slices: {covered:,} of {wanted:,} elements"
-    return f"overlapping slices: {covered:,} elements for {wanted:,}"
+    return "overlapping slices, and as many elements missing" if any(corners.values()) else None
 
 
 def subdivide(start: tuple[int, ...], shape: tuple[int, ...], limit: int) -> Iterator[Selection]:
     """Cuts the box into boxes of at most `limit` elements, in row-major order, each a contiguous run of it."""
+    if not prod(shape):
+        return
     axis = next((d for d in range(len(shape)) if prod(shape[d + 1 :]) <= limit), len(shape))
     if axis == len(shape):  # A scalar.
         yield tuple(slice(s, s + n) for s, n in zip(start, shape, strict=True))
         return
-    rows = max(1, limit // max(1, prod(shape[axis + 1 :])))
+    rows = max(1, limit // prod(shape[axis + 1 :]))
     inner = [slice(s, s + n) for s, n in zip(start[axis + 1 :], shape[axis + 1 :], strict=True)]
     for outer in product(*(range(s, s + n) for s, n in zip(start[:axis], shape[:axis], strict=True))):
         first, end = start[axis], start[axis] + shape[axis]

@@ -109,5 +109,11 @@ def dtype_of(number: int) -> DType:
     return _BY_NUMBER.get(number) or DType(number, f"unknown({number})")
 
 
+def stored_dtype_of(number: int) -> DType:
+    """The DType of a DataType number in a checkpoint, where a reference can't be: its values can't be told."""
+    dtype = dtype_of(number)
+    return dtype._replace(itemsize=None, stored="") if dtype.is_ref else dtype
+
+
 DTYPES = {dtype.name: dtype for dtype in _TABLE}
 """Every dtype, by name."""

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from ckpttool import proto
-from ckpttool.errors import CheckpointError, NotFoundError, located
+from ckpttool.errors import CheckpointError, CorruptionError, NotFoundError, located
 from ckpttool.model.dtypes import REF_OFFSET, DType, dtype_of
 
 Shape = tuple[int | None, ...] | None
@@ -92,23 +92,60 @@ class MetaGraph:
     """A graph with its collections, savers and signatures.
 
     Attributes:
-        data: the file's bytes.
-        root: the message that they are: "MetaGraphDef".
+        data: the bytes of the message that the file holds; of a text file, what its text says.
+        root: that message's name: "MetaGraphDef", "GraphDef" or "SavedModel".
         path: the file.
+        is_text: the file is text.
+        number: which of a SavedModel's graphs this is.
+        facts: what else there is to say of the file, by name.
     """
 
-    def __init__(self, data: bytes, *, root: str = "MetaGraphDef", path: str = "") -> None:
-        self.data, self.root, self.path = data, root, path
+    def __init__(
+        self,
+        data: bytes,
+        *,
+        root: str = "MetaGraphDef",
+        path: str = "",
+        is_text: bool = False,
+        number: int = 0,
+        facts: Mapping[str, str] | None = None,
+    ) -> None:
+        self.data, self.root, self.path, self.is_text = data, root, path, is_text
+        self.number, self.facts = number, dict(facts or {})
+
+    def replace(self, **changes: Any) -> "MetaGraph":
+        """The same graph with other attributes."""
+        kept = {name: getattr(self, name) for name in ("data", "root", "path", "is_text", "number", "facts")}
+        return MetaGraph(**kept | changes)
 
     @cached_property
     def message(self) -> Any:
-        """The MetaGraphDef, parsed. Changing it does not change `data`.
+        """The MetaGraphDef, parsed; of a GraphDef file, one made around it. Changing it does not change `data`.
 
         Raises:
-            CorruptionError: the bytes are no MetaGraphDef.
+            CorruptionError: the bytes are no such message.
         """
         with located(self.path or None):
+            if self.root == "SavedModel":
+                graphs = self._saved_model.meta_graphs
+                if not graphs:
+                    raise CorruptionError("a SavedModel without a graph")
+                return graphs[self.number]
+            if self.root == "GraphDef":
+                meta_graph = proto.message_class("MetaGraphDef")()
+                meta_graph.graph_def.CopyFrom(proto.parse("GraphDef", self.data))
+                return meta_graph
             return proto.parse("MetaGraphDef", self.data)
+
+    @cached_property
+    def _saved_model(self) -> Any:
+        return proto.parse("SavedModel", self.data)
+
+    @property
+    def tag_sets(self) -> list[list[str]]:
+        """The tags of each of a SavedModel's graphs; those of the only one otherwise."""
+        graphs = self._saved_model.meta_graphs if self.root == "SavedModel" else [self.message]
+        return [list(graph.meta_info_def.tags) for graph in graphs]
 
     @property
     def graph_def(self) -> Any:
@@ -294,4 +331,4 @@ def _tensor_info(info: Any) -> tuple[str, Tensor]:
         name = f"composite({', '.join(part.name for part in info.composite_tensor.components)})"
     else:
         name = info.name
-    return name, Tensor(dtype_of(info.dtype), shape_of(info.tensor_shape))
+    return name, Tensor(dtype_of(info.dtype) if info.dtype else None, shape_of(info.tensor_shape))

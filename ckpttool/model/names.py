@@ -46,9 +46,20 @@ def _translate(segment: str, star: str) -> str:
             regex += star
         elif part == "?":
             regex += "[^/]"
-        elif part[0] == "[" and len(part) > 2:
-            inner = re.sub(r"([\\\[&~|^])", r"\\\1", part[1:-1].removeprefix("!"))
-            regex += f"[{'^' if part[1] == '!' else ''}{inner}]"
         else:
-            regex += re.escape(part)
+            regex += _character_class(part) or re.escape(part)
+    return regex
+
+
+def _character_class(part: str) -> str | None:
+    """`[ab]` or `[!a-c]` as a regular expression; None if it is not one, and stands for itself."""
+    members = part[1:-1].removeprefix("!")
+    if part[0] != "[" or not members:
+        return None
+    escaped = re.sub(r"([\\\[\]&~|^])", r"\\\1", members)
+    regex = f"[^/{escaped}]" if part[1] == "!" else f"[{escaped}]"
+    try:
+        re.compile(regex)
+    except re.error:  # A range from back to front matches nothing.
+        return "(?!)"
     return regex

@@ -46,7 +46,7 @@ def strip_devices(graph: MetaGraph, *, colocation: bool = False, all: bool = Fal
         data = edit(data, _rooted(graph, _Clearing().meta_graph))
     elif colocation:
         data = edit(data, _rooted(graph, _node_rules({5: _without_colocation})))
-    return MetaGraph(data, root=graph.root, path=graph.path)
+    return graph if data is graph.data else graph.replace(data=data)
 
 
 def device_mentions(graph: MetaGraph) -> list[Mention]:
@@ -63,7 +63,11 @@ def _node_rules(node: Mapping[int, Rule]) -> dict[int, Rule]:
 
 def _rooted(graph: MetaGraph, rules: Mapping[int, Rule]) -> Mapping[int, Rule]:
     """Rules for a MetaGraphDef, as rules for the message that the graph's file is."""
-    return rules
+    if graph.root == "GraphDef":
+        graph_rules = rules[2]
+        assert isinstance(graph_rules, Mapping)
+        return graph_rules
+    return {2: rules} if graph.root == "SavedModel" else rules
 
 
 def _without_colocation(entry: bytes) -> bytes | None:

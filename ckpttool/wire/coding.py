@@ -24,7 +24,7 @@ def decode_varint(data: bytes, position: int, bits: int = 64) -> tuple[int, int]
         position += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
-            if value >> bits:
+            if value >> bits or position - start > (bits + 6) // 7:
                 raise CorruptionError(f"a varint takes more than {bits} bits", offset=start)
             return value, position
         shift += 7

@@ -98,7 +98,11 @@ def edit(data: bytes, rules: Mapping[int, Rule]) -> bytes:
         if number not in rules or wire_type != LENGTH:
             continue
         old = data[value:end]
-        new = _apply(rules[number], old)
+        try:
+            new = _apply(rules[number], old)
+        except CorruptionError as error:
+            error.offset = value + (error.offset or 0)
+            raise
         if new is old:
             continue
         pieces.append(data[copied:start])

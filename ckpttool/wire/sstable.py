@@ -21,9 +21,10 @@ TensorFlow's reader checks neither order nor restarts, and ends a listing withou
 one raises CorruptionError.
 """
 
-from bisect import bisect_left
+import struct
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import NamedTuple
 
 from ckpttool.errors import CorruptionError, FormatError, NotSupportedError
@@ -43,6 +44,7 @@ TRAILER_SIZE = 5
 NO_COMPRESSION, SNAPPY = 0, 1
 # Snappy's shortest element copies 64 bytes from 3: a stream that promises more than that is a bomb.
 _SNAPPY_MAX_RATIO = 64
+_CACHED_BLOCK = 1 << 20
 
 Read = Callable[[int, int], bytes]
 """(offset, size) → exactly those bytes of the file."""
@@ -104,39 +106,65 @@ class Block:
         self._end = len(contents) - 4 * (count + 1)
         if self._end < 0:
             raise CorruptionError("bad block contents: more restarts than bytes", offset=offset)
-        self._restarts = [decode_fixed32(contents, self._end + 4 * i) for i in range(count)]
+        self._restarts = struct.unpack_from(f"<{count}I", contents, self._end)
         if not count:  # Legal, and empty whatever stands before.
             self._end = 0
         elif self._restarts[0] or any(a >= b for a, b in pairwise([*self._restarts, max(self._end, 1)])):
             raise CorruptionError("bad block contents: restart offsets are not in order", offset=offset)
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
-        contents, end, position = self._contents, self._end, 0
-        restarts = iter([*self._restarts, end])
-        restart = next(restarts)
-        key = b""
+        return self._pairs(0)
+
+    def lookup(self, key: bytes) -> bytes | None:
+        """The value of `key`, or None: found by bisecting the restarts."""
+        number = bisect_right(self._restarts, key, key=self._restart_key) - 1 if self._end else -1
+        pairs = self._pairs(number) if number >= 0 else iter(())
+        return next((value for found, value in takewhile(lambda pair: pair[0] <= key, pairs) if found == key), None)
+
+    def _restart_key(self, position: int) -> bytes:
+        shared, unshared, _, start = self._entry_header(position)
+        if shared or start + unshared > self._end:
+            raise self._bad_entry(position, "a restart is not at an entry of its own")
+        return self._contents[start : start + unshared]
+
+    def _pairs(self, first: int) -> Iterator[tuple[bytes, bytes]]:
+        """The pairs from the restart of that number on."""
+        contents, end = self._contents, self._end
+        restarts = iter([*self._restarts[first:], end])
+        restart = position = next(restarts)
+        key = None
         while position < end:
             start = position
             shared, unshared, length = contents[start], contents[start + 1], contents[start + 2]
             if shared | unshared | length < 0x80:
                 position += 3
             else:
-                shared, position = decode_varint(contents, start, 32)
-                unshared, position = decode_varint(contents, position, 32)
-                length, position = decode_varint(contents, position, 32)
+                shared, unshared, length, position = self._entry_header(start)
             value = position + unshared
             if start >= restart:
                 if start > restart or shared:
                     raise self._bad_entry(start, "a restart is not at an entry of its own")
                 restart = next(restarts)
-            if value + length > end or shared > len(key):
+            if value + length > end or shared > len(key or b""):
                 raise self._bad_entry(start, f"{shared} + {unshared} + {length} bytes are not there")
-            next_key = key[:shared] + contents[position:value]
-            if next_key <= key and start:
+            next_key = key[:shared] + contents[position:value] if key else contents[position:value]
+            if key is not None and next_key <= key:
                 raise self._bad_entry(start, f"key {next_key!r} after {key!r}")
             key = next_key
             position = value + length
             yield key, contents[value:position]
+        if restart != end:
+            raise self._bad_entry(restart, "a restart is not at an entry of its own")
+
+    def _entry_header(self, start: int) -> tuple[int, int, int, int]:
+        """shared, non_shared, value_len, and where the key's rest starts."""
+        try:
+            shared, position = decode_varint(self._contents, start, 32)
+            unshared, position = decode_varint(self._contents, position, 32)
+            length, position = decode_varint(self._contents, position, 32)
+        except CorruptionError as error:
+            raise self._bad_entry(start, error.what) from None
+        return shared, unshared, length, position
 
     def _bad_entry(self, position: int, why: str) -> CorruptionError:
         return CorruptionError(f"bad entry in block: {why}", offset=self._offset + position)
@@ -194,7 +222,12 @@ class Table:
         footer = Footer.decode(read(max(0, size - FOOTER_SIZE), min(size, FOOTER_SIZE)))
         index = list(self._block(footer.index_handle))
         self._last_keys = [key for key, _ in index]
-        self._handles = [BlockHandle.decode(value)[0] for _, value in index]
+        try:
+            self._handles = [BlockHandle.decode(value)[0] for _, value in index]
+        except CorruptionError as error:
+            raise CorruptionError(f"bad block handle: {error.what}", offset=footer.index_handle.offset) from None
+        # The block that was used last: neighbors are mostly looked up one after another.
+        self._cached: tuple[int, Block] = (-1, Block(b"\x00\x00\x00\x00"))
         # Overlapping blocks could make a small file list for ever.
         if sum(handle.size + TRAILER_SIZE for handle in self._handles) > size:
             raise CorruptionError("the table's blocks are together larger than the file")
@@ -226,10 +259,15 @@ class Table:
         number = bisect_left(self._last_keys, key)
         if number == len(self._last_keys):
             return None
-        return next((value for found, value in self._data_block(number) if found == key), None)
+        return self._data_block(number).lookup(key)
 
     def _data_block(self, number: int) -> Block:
-        return self._block(self._handles[number])
+        if number != self._cached[0]:
+            block = self._block(self._handles[number])
+            if self._handles[number].size > _CACHED_BLOCK:
+                return block
+            self._cached = number, block
+        return self._cached[1]
 
     def _block(self, handle: BlockHandle) -> Block:
         offset, size = handle
@@ -306,7 +344,10 @@ def _decompress(contents: bytes, compression: int, offset: int) -> bytes:
         raise NotSupportedError(f"bad block type: compression {compression}, known are 0 and 1", offset=offset)
     import cramjam
 
-    size, _ = decode_varint(contents, 0, 32)
+    try:
+        size, _ = decode_varint(contents, 0, 32)
+    except CorruptionError as error:
+        raise CorruptionError(f"corrupted compressed block contents: {error.what}", offset=offset) from None
     if size > _SNAPPY_MAX_RATIO * len(contents):
         raise CorruptionError(
             f"corrupted compressed block contents: {len(contents):,} bytes can't hold {size:,}", offset=offset

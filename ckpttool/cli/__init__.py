@@ -1,0 +1,113 @@
+"""The command line: each command parses its arguments, calls one reader, one transform, one writer or report, and
+chooses an exit code.
+
+`inspecting` has the commands that look, `converting` those that write, `options` what they share.
+"""
+
+import os
+import sys
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from ckpttool import render
+from ckpttool.cli import converting, inspecting
+from ckpttool.errors import (
+    CheckpointError,
+    ConversionError,
+    CorruptionError,
+    FormatError,
+    NotFoundError,
+    NotSupportedError,
+)
+
+_EXIT_CODES: dict[type[BaseException], int] = {
+    NotFoundError: 3,
+    FormatError: 3,
+    CorruptionError: 4,
+    NotSupportedError: 5,
+    ConversionError: 5,
+    FileExistsError: 2,
+    BrokenPipeError: 141,
+    KeyboardInterrupt: 130,
+    OSError: 3,
+}
+_EPILOG = (
+    "Exit codes: 0 done · 1 nothing matched · 2 wrong usage, or the output exists · 3 not found, or not such a file · "
+    "4 damaged · 5 not supported · 130 interrupted · 141 closed pipe"
+)
+
+
+class _Commands(TyperGroup):
+    """The commands, with errors turned into one line and an exit code, in one place."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()  # A closed pipe is to be noticed here, not when Python exits.
+        except tuple(_EXIT_CODES) as error:
+            if ctx.params.get("traceback"):
+                raise
+            _fail(error)
+        return result
+
+
+def _fail(error: BaseException) -> NoReturn:
+    code = next(code for kind, code in _EXIT_CODES.items() if isinstance(error, kind))
+    if isinstance(error, BrokenPipeError):
+        # What is still buffered must not raise once more when Python exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    elif isinstance(error, KeyboardInterrupt):
+        render.say("interrupted")
+    else:
+        render.say(f"error: {_message(error)}")
+    raise typer.Exit(code)
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, CheckpointError) or not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    return " · ".join(str(part) for part in (error.strerror, error.filename) if part)
+
+
+app = typer.Typer(
+    cls=_Commands,
+    help="Look into TensorFlow checkpoints and graphs, and convert them, without TensorFlow.",
+    epilog=_EPILOG,
+    no_args_is_help=True,
+    # Plain help: rich's would take as long to import as a listing takes altogether.
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("vars")(inspecting.vars_)
+app.command("ls")(inspecting.ls)
+app.command("io")(inspecting.io)
+app.command("objects")(inspecting.objects)
+app.command("state")(inspecting.state)
+app.command("strip-devices")(converting.strip_devices)
+app.command("export")(converting.export)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from ckpttool import __version__
+
+        print(f"ckpttool {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    traceback: Annotated[bool, typer.Option("--traceback", help="On an error, show where it arose.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """The entry point."""
+    app()

@@ -1,0 +1,169 @@
+"""The commands that look."""
+
+import os
+import shutil
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from ckpttool import render, reports
+from ckpttool.cli import options
+from ckpttool.errors import NotFoundError
+from ckpttool.formats.checkpoint_state import STATE_FILE, relocate_checkpoint_state
+from ckpttool.formats.locate import has_checkpoint, state_entries
+
+
+def vars_(
+    path: options.Path,
+    include: options.Include = None,
+    exclude: options.Exclude = None,
+    sort: Annotated[
+        str | None, typer.Option("--sort", metavar="|".join(reports.SORTS), help="Default: as they are stored.")
+    ] = None,
+    top: Annotated[int | None, typer.Option("--top", metavar="N", min=1, help="Only the first N.")] = None,
+    tree: Annotated[bool, typer.Option("--tree", help="Group by scope, with sizes.")] = False,
+    depth: Annotated[int | None, typer.Option("--depth", metavar="N", min=1, help="With --tree: N levels.")] = None,
+    v1: options.V1 = False,
+    step: options.Step = None,
+    format: options.Format = None,
+    as_json: options.Json = False,
+    everything: options.All = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """List a checkpoint's variables: dtype, shape, parameters, bytes, shard; weights and optimizer slots apart.
+
+    ckpttool vars model.ckpt --sort size --top 10
+    """
+    if sort is not None and sort not in reports.SORTS:
+        raise typer.BadParameter(f"{sort!r} is not one of {', '.join(reports.SORTS)}", param_hint="--sort")
+    checkpoint = options.checkpoint_of(path, quiet, v1=v1, step=step)
+    chosen = options.chosen(checkpoint, include, exclude)
+    if tree:
+        report = reports.variable_tree(chosen, depth=depth)
+    else:
+        report = reports.variables(chosen, sort=sort, top=top)
+    facts = {"path": checkpoint.path, "format": checkpoint.format}
+    wanted = options.format_of(format, as_json)
+    render.render([report], format=wanted, schema="ckpttool.vars/1", facts=facts, everything=everything)
+    options.exit_if_nothing(not chosen and (include or exclude))
+
+
+def ls(
+    path: options.Path,
+    ops: Annotated[bool, typer.Option("--ops", "-l", help="Every op: type, device, inputs, outputs.")] = False,
+    op_types: Annotated[bool, typer.Option("--op-types", help="How many ops of each type.")] = False,
+    collections: Annotated[bool, typer.Option("--collections", help="Every member of every collection.")] = False,
+    variables: Annotated[bool, typer.Option("--variables", help="The variables that the graph declares.")] = False,
+    devices: Annotated[bool, typer.Option("--devices", help="How many ops on each device.")] = False,
+    signatures: Annotated[bool, typer.Option("--signatures", help="Inputs and outputs of each signature.")] = False,
+    functions: Annotated[bool, typer.Option("--functions", help="The library functions.")] = False,
+    name: Annotated[
+        list[str] | None, typer.Option("--name", "-n", metavar="GLOB", help="Only what is named so.")
+    ] = None,
+    type_: Annotated[
+        list[str] | None, typer.Option("--type", "-t", metavar="TYPE", help="Only ops of this type (a glob).")
+    ] = None,
+    tags: options.Tags = None,
+    step: options.Step = None,
+    format: options.Format = None,
+    as_json: options.Json = False,
+    everything: options.All = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Show what is in a graph: ops, collections, variables, devices, signatures.
+
+    ckpttool ls model.ckpt.meta --ops --type 'Placeholder*'
+    """
+    graph = options.graph_of(path, quiet, step=step, tags=tags)
+    names, types = name or (), type_ or ()
+    tables: list[tuple[bool, Callable[[], reports.Report]]] = [
+        (op_types, lambda: reports.op_types(graph, names, types)),
+        (ops, lambda: reports.ops(graph, names, types)),
+        (collections, lambda: reports.collection_members(graph, names)),
+        (variables, lambda: reports.graph_variables(graph, names)),
+        (devices, lambda: reports.devices(graph)),
+        (signatures, lambda: reports.signatures(graph, names)),
+        (functions, lambda: reports.functions(graph, names)),
+    ]
+    shown = [make() for wanted, make in tables if wanted]
+    if not shown and types:
+        shown = [reports.ops(graph, names, types)]
+    elif not shown:
+        shown = reports.overview(graph, names)
+    wanted_format, facts = options.format_of(format, as_json), {"path": graph.path}
+    render.render(shown, format=wanted_format, schema="ckpttool.ls/1", facts=facts, everything=everything)
+    options.exit_if_nothing((names or types) and not any(r.rows for r in shown if r.key != "summary"))
+
+
+def io(
+    path: options.Path,
+    tags: options.Tags = None,
+    step: options.Step = None,
+    format: options.Format = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Say what to feed and what to fetch: a graph's signatures, or what it most likely is, with the reason.
+
+    ckpttool io model.ckpt.meta
+    """
+    graph = options.graph_of(path, quiet, step=step, tags=tags)
+    report = reports.endpoints(graph)
+    wanted, facts = options.format_of(format, as_json), {"path": graph.path}
+    render.render([report], format=wanted, schema="ckpttool.io/1", facts=facts)
+    options.exit_if_nothing(not report.rows)
+    if not quiet:
+        render.say(reports.how_to_run(report))
+
+
+def objects(
+    path: options.Path,
+    depth: Annotated[int | None, typer.Option("--depth", metavar="N", min=1, help="Only N levels.")] = None,
+    step: options.Step = None,
+    format: options.Format = None,
+    as_json: options.Json = False,
+    everything: options.All = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Show a TensorFlow 2 checkpoint's object graph as a tree, with the variables and slots of each object.
+
+    ckpttool objects ckpt-1
+    """
+    checkpoint = options.checkpoint_of(path, quiet, step=step)
+    graph = checkpoint.object_graph
+    if graph is None:
+        hint = "it was saved by name, as TensorFlow 1 does; vars lists the variables"
+        raise NotFoundError("no object graph in this checkpoint", path=checkpoint.path, hint=hint)
+    report = reports.object_tree(checkpoint, graph, depth=depth)
+    wanted, facts = options.format_of(format, as_json), {"path": checkpoint.path}
+    render.render([report], format=wanted, schema="ckpttool.objects/1", facts=facts, everything=everything)
+
+
+def state(
+    directory: Annotated[str, typer.Argument(metavar="DIR", help="A directory with a `checkpoint` file.")],
+    relocate: Annotated[
+        bool, typer.Option("--relocate", help="Rewrite the state file with relative paths; keeps checkpoint.bak.")
+    ] = False,
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="FILE", help="With --relocate: write this file instead.")
+    ] = "",
+    format: options.Format = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """List a directory's checkpoints: what its state file names, what is gone, what is not listed.
+
+    ckpttool state runs/one --relocate
+    """
+    if relocate:
+        state_file = os.path.join(directory, STATE_FILE)
+        if not output and os.path.exists(state_file):
+            shutil.copy2(state_file, f"{state_file}.bak")
+        changed = relocate_checkpoint_state(state_file, output or state_file, has_checkpoint)
+        if not quiet:
+            render.say(f"made {changed} paths relative · {output or state_file}")
+        return
+    report = reports.state(state_entries(directory), directory)
+    wanted, facts = options.format_of(format, as_json), {"path": directory}
+    render.render([report], format=wanted, schema="ckpttool.state/1", facts=facts)

@@ -1,0 +1,105 @@
+"""What commands share: options, and what they stand for."""
+
+from collections.abc import Iterable
+from typing import Annotated
+
+import typer
+
+from ckpttool import render
+from ckpttool.formats.locate import Located, locate
+from ckpttool.formats.opening import open_checkpoint, open_graph
+from ckpttool.model.checkpoint import Checkpoint
+from ckpttool.model.graph import MetaGraph
+from ckpttool.transforms.variables import select
+
+NOTHING_MATCHED = 1
+
+Path = Annotated[
+    str,
+    typer.Argument(
+        metavar="PATH",
+        help="A checkpoint's prefix (model.ckpt), one of its files (model.ckpt.index, .meta, .data-…), a V1 file, a"
+        " SavedModel, a frozen graph (.pb, .pbtxt), or a directory with a `checkpoint` file.",
+    ),
+]
+Include = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--include",
+        "-i",
+        metavar="GLOB",
+        help="Only variables whose names match; may be given more than once. * stays within a segment, ** crosses"
+        " them; in a pattern without / a * matches anything.",
+    ),
+]
+Exclude = Annotated[
+    list[str] | None, typer.Option("--exclude", "-x", metavar="GLOB", help="Not those whose names match.")
+]
+V1 = Annotated[bool, typer.Option("--v1", help="Where V1 and V2 share a prefix, take the V1 checkpoint.")]
+Step = Annotated[
+    str | None,
+    typer.Option("--step", metavar="N|latest", help="In a directory with several checkpoints: the step to take."),
+]
+Tags = Annotated[
+    str | None,
+    typer.Option("--tags", metavar="TAG,…", help="Of a SavedModel with several graphs, the tags of the one to take."),
+]
+Format = Annotated[
+    str | None,
+    typer.Option("--format", "-f", metavar="|".join(render.FORMATS), help="Default: table on a terminal, else tsv."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Short for --format json.")]
+All = Annotated[bool, typer.Option("--all", help="Never cut a long table.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No notes on standard error.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")]
+
+
+def located(path: str, quiet: bool, *, v1: bool = False, step: str | None = None) -> Located:
+    """What the path leads to; what was assumed on the way is said."""
+    found = locate(path, v1=v1, step=step)
+    if not quiet:
+        for note in found.notes:
+            render.say(f"note: {note}")
+        if not found.notes and path not in (found.prefix, found.graph):
+            render.say(f"note: the checkpoint is {found.prefix}")
+    return found
+
+
+def checkpoint_of(path: str, quiet: bool, *, v1: bool = False, step: str | None = None) -> Checkpoint:
+    """The checkpoint that the path leads to; what is wrong with it is said."""
+    checkpoint = open_checkpoint(located(path, quiet, v1=v1, step=step))
+    warn(() if quiet else checkpoint.warnings)
+    return checkpoint
+
+
+def graph_of(path: str, quiet: bool, *, step: str | None = None, tags: str | None = None) -> MetaGraph:
+    """The graph that the path leads to; which of several it is, is said."""
+    graph = open_graph(located(path, quiet, step=step), tags=tags)
+    if tags is None and len(graph.tag_sets) > 1 and not quiet:
+        taken = ",".join(graph.tag_sets[graph.number])
+        render.say(f"note: there are graphs of tags {graph.facts['tag sets']}; taking {taken}; --tags takes another")
+    return graph
+
+
+def chosen(checkpoint: Checkpoint, include: list[str] | None, exclude: list[str] | None) -> Checkpoint:
+    """The variables that were asked for."""
+    return select(checkpoint, include or (), exclude or ())
+
+
+def format_of(format: str | None, as_json: bool) -> str | None:
+    """The format that was asked for."""
+    if format is not None and format not in render.FORMATS:
+        raise typer.BadParameter(f"{format!r} is not one of {', '.join(render.FORMATS)}", param_hint="--format")
+    return "json" if as_json else format
+
+
+def warn(warnings: Iterable[str]) -> None:
+    for warning in warnings:
+        render.say(f"warning: {warning}")
+
+
+def exit_if_nothing(nothing: object) -> None:
+    """Ends the command with a no, if nothing matched."""
+    if nothing:
+        render.say("nothing matched")
+        raise typer.Exit(NOTHING_MATCHED)

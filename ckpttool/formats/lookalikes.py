@@ -1,0 +1,124 @@
+"""What people take for a TensorFlow checkpoint, and what it is by its first bytes.
+
+"ckpt" means PyTorch to most; downloads leave HTML pages and Git LFS pointers; and a model directory holds more files
+than those of the checkpoint. Each row says what the file is and what to do with it.
+"""
+
+import os
+import re
+from collections.abc import Callable
+
+from ckpttool import storage
+from ckpttool.errors import CheckpointError, FormatError
+from ckpttool.wire.coding import decode_fixed32, decode_fixed64
+from ckpttool.wire.crc32c import crc32c, mask
+from ckpttool.wire.message import LENGTH, VARINT, fields
+
+_HEAD = 512
+
+
+def refuse_lookalike(path: str) -> None:
+    """Raises FormatError for a file that shows by its first bytes, or its name, that it is something else.
+
+    Raises:
+        NotFoundError: there is no such file.
+        FormatError: it is something else, or empty, or no regular file.
+    """
+    size = storage.file_size(path)
+    if not size:
+        raise FormatError("an empty file", path=path, hint="was a download or a copy cut short?")
+    companion = _COMPANIONS.get(os.path.basename(path))
+    if companion:
+        raise FormatError(f"not a checkpoint or graph: {companion}", path=path, hint="give the model's directory")
+    head = storage.read_range(path, 0, _HEAD)
+    for looks_like, what, hint in _TABLE:
+        if looks_like(head):
+            raise FormatError(f"not a TensorFlow checkpoint or graph: {what}", path=path, hint=hint)
+    if head.startswith(b"PK\x03\x04"):
+        what, hint = _zip_kind(path)
+        raise FormatError(f"not a TensorFlow checkpoint or graph: {what}", path=path, hint=hint)
+
+
+def _starts(*magics: bytes) -> Callable[[bytes], bool]:
+    return lambda head: head.startswith(magics)
+
+
+def _is_record_file(head: bytes) -> bool:
+    """A TFRecord: length, its masked checksum, data. (xla/tsl/lib/io/record_writer.cc)"""
+    return len(head) >= 12 and mask(crc32c(head[:8])) == decode_fixed32(head, 8)
+
+
+def _is_event_file(head: bytes) -> bool:
+    # An Event starts with its field 1, wall_time, a double.
+    return _is_record_file(head) and head[12:13] == b"\x09"
+
+
+def _is_safetensors(head: bytes) -> bool:
+    return bool(re.match(rb"[\s\S]{8}\s*\{\s*\"", head)) and decode_fixed64(head) < 100_000_000
+
+
+def _is_onnx(head: bytes) -> bool:
+    """A ModelProto: ir_version 1 is a varint as in a SavedModel, but producer_name 2 is text and not a message."""
+    try:
+        first, second = [head[value:end] for _, _, _, value, end in _first_fields(head, ((1, VARINT), (2, LENGTH)))]
+    except (CheckpointError, ValueError):
+        return False
+    return len(first) == 1 and second.isascii() and second.decode().isprintable()
+
+
+def _first_fields(head: bytes, expected: tuple[tuple[int, int], ...]) -> list[tuple[int, int, int, int, int]]:
+    found = []
+    for field, kind in zip(fields(head), expected, strict=False):
+        if field[:2] != kind:
+            raise ValueError
+        found.append(field)
+    return found
+
+
+# Files that stand beside a SavedModel's.
+_COMPANIONS = {
+    "fingerprint.pb": "the fingerprint of a SavedModel",
+    "keras_metadata.pb": "what Keras adds to a SavedModel",
+    "tfhub_module.pb": "the mark of a TensorFlow Hub module",
+    "saved_model_config.pb": "TensorFlow Serving's configuration of a SavedModel",
+}
+_HTML = "an HTML page, as a failed download leaves"
+_TORCH_PICKLE = "a Python pickle, as PyTorch once wrote its .pt and .ckpt files"
+_TABLE: list[tuple[Callable[[bytes], bool], str, str]] = [
+    (_starts(b"version https://git-lfs"), "a Git LFS pointer, not the file itself", "git lfs pull fetches it"),
+    (_starts(b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P"), _TORCH_PICKLE, "torch.load opens it"),
+    (_starts(b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"), _TORCH_PICKLE, "torch.load or pickle opens it"),
+    (_starts(b"\x89HDF\r\n\x1a\n"), "an HDF5 file, as Keras writes", "h5py and Keras open it"),
+    (_is_safetensors, "a safetensors file", "the safetensors library opens it"),
+    (_starts(b"\x93NUMPY"), "a NumPy array", "numpy.load opens it"),
+    (_starts(b"GGUF"), "a GGUF model", "llama.cpp opens it"),
+    (lambda head: head[4:8] == b"TFL3", "a TensorFlow Lite model", "tf.lite.Interpreter opens it"),
+    (_is_onnx, "an ONNX model", "the onnx library opens it"),
+    (_is_event_file, "an event file, as summaries are written to", "TensorBoard opens it"),
+    (_is_record_file, "a TFRecord file of data", "tf.data.TFRecordDataset opens it"),
+    (_starts(b"\x83\xaf\x70\xd1\x0d\x88\x4a\x3f"), "a chunked SavedModel (.cpb)", "load and save it with TensorFlow"),
+    (_starts(b"\x1f\x8b"), "a gzip archive", "unpack it, and give what is inside"),
+    (lambda head: head[257:262] == b"ustar", "a tar archive", "unpack it, and give what is inside"),
+    (_starts(b"BZh", b"\xfd7zXZ\x00", b"7z\xbc\xaf"), "a compressed archive", "unpack it, and give what is inside"),
+    (lambda head: bool(re.match(rb"\s*<(!doctype html|html)", head, re.IGNORECASE)), _HTML, "download it again"),
+]
+
+
+def _zip_kind(path: str) -> tuple[str, str]:
+    """What a zip archive is of, by its members' names."""
+    import zipfile
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [os.path.basename(name) for name in archive.namelist()[:1000]]
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return "a zip archive, cut short or damaged", "PyTorch's .pt and .ckpt files are such; fetch it again"
+    if "data.pkl" in names or "constants.pkl" in names:
+        return "a PyTorch checkpoint (.pt, .ckpt)", "torch.load opens it"
+    if "config.json" in names and any(name.endswith(".weights.h5") for name in names):
+        return "a Keras 3 model (.keras)", "keras.saving.load_model opens it"
+    if names and all(name.endswith(".npy") for name in names):
+        return "a NumPy archive (.npz)", "numpy.load opens it"
+    if any(name.startswith("saved_model.pb") or name.endswith(".index") for name in names):
+        return "a zip archive with a TensorFlow model in it", "unpack it, and give what is inside"
+    return "a zip archive", "unpack it, and give what is inside"

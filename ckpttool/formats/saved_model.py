@@ -1,0 +1,94 @@
+"""The SavedModel: a directory with the graphs, their variables, and files that they need.
+
+    saved_model.pb (or .pbtxt)   one or several MetaGraphDefs, each with its tags
+    variables/variables.…        the variables of all of them, a tensor bundle
+    assets/                      vocabularies and such
+    fingerprint.pb               hashes of the above (since 2.11)
+
+(tensorflow/python/saved_model/constants.py, core/protobuf/saved_model.proto, fingerprint.proto)
+"""
+
+import os
+
+from ckpttool import proto, storage
+from ckpttool.errors import CheckpointError, NotFoundError, NotSupportedError
+from ckpttool.formats.meta_graph import read_meta_graph
+from ckpttool.model.graph import MetaGraph
+
+VARIABLES = os.path.join("variables", "variables")
+_FILES = ("saved_model.pb", "saved_model.pbtxt")
+_CHUNKED = "saved_model.cpb"
+_DEFAULT_TAGS = {"serve"}
+
+
+def saved_model_file(directory: str) -> str | None:
+    """The file with a SavedModel's graphs; None if the directory is none.
+
+    Raises:
+        NotSupportedError: it is in the chunked form.
+    """
+    found = [path for name in _FILES if os.path.isfile(path := os.path.join(directory, name))]
+    chunked = os.path.join(directory, _CHUNKED)
+    if not found and os.path.isfile(chunked):
+        raise NotSupportedError(
+            "a SavedModel in chunks (over 2 GB)", path=chunked, hint="TensorFlow loads it, and saves a smaller one"
+        )
+    return found[0] if found else None
+
+
+def read_saved_model(path: str, tags: str | None = None) -> MetaGraph:
+    """Reads one graph of a SavedModel.
+
+    Args:
+        path: the file with the graphs.
+        tags: the tags of the graph, separated by commas; None: those of the only one, else "serve", else the first.
+
+    Raises:
+        NotFoundError: no graph has these tags.
+        NotSupportedError: the file is in the chunked form.
+        FormatError, CorruptionError: it is no SavedModel, or damaged.
+    """
+    if path.endswith(".cpb"):
+        raise NotSupportedError("a SavedModel in chunks", path=path, hint="TensorFlow loads it")
+    graph = read_meta_graph(path)
+    if graph.root != "SavedModel":
+        if tags is not None:
+            raise NotFoundError(f"no tags in a {graph.root}", path=path)
+        return graph
+    return graph.replace(number=_choose(graph, tags), facts=_facts(graph))
+
+
+def _choose(graph: MetaGraph, tags: str | None) -> int:
+    """The number of the graph with the tags."""
+    sets = [set(found) for found in graph.tag_sets]
+    wanted = _DEFAULT_TAGS if tags is None else {tag for tag in tags.split(",") if tag}
+    if wanted in sets:
+        return sets.index(wanted)
+    if tags is not None:
+        there = " · ".join(",".join(found) or "(none)" for found in graph.tag_sets)
+        raise NotFoundError(f"no graph has the tags {tags}", path=graph.path, hint=f"there are {there}")
+    return 0
+
+
+def _facts(graph: MetaGraph) -> dict[str, str]:
+    """What else there is to say of a SavedModel."""
+    directory = os.path.dirname(graph.path)
+    facts = {}
+    if len(graph.tag_sets) > 1:
+        facts["tag sets"] = " · ".join(",".join(tags) or "(none)" for tags in graph.tag_sets)
+    assets = os.path.join(directory, "assets")
+    if os.path.isdir(assets):
+        facts["assets"] = ", ".join(sorted(os.listdir(assets)))
+    fingerprint = os.path.join(directory, "fingerprint.pb")
+    if os.path.isfile(fingerprint):
+        facts["fingerprint"] = _fingerprint(fingerprint)
+    return facts
+
+
+def _fingerprint(path: str) -> str:
+    try:
+        message = proto.parse("FingerprintDef", storage.read_file(path))
+    except CheckpointError as error:
+        return f"damaged: {error}"
+    hashes = (f"{field.name} {value:016x}" for field, value in message.ListFields() if isinstance(value, int))
+    return ", ".join([*hashes, *([f"uuid {message.uuid}"] if message.uuid else [])])

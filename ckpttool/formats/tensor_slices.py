@@ -1,0 +1,295 @@
+"""Tensor slices, TensorFlow's checkpoint format V1: one file, or the shards `NAME-00000-of-00002` ….
+
+Each file is a table (wire.sstable) of SavedTensorSlices messages (formats.records). Key "" holds the meta: name,
+shape, dtype of each tensor, and which slices of it are in this file. Every other key is made of a tensor's name
+and a slice's extents, and holds a SavedSlice: these two again, and a TensorProto with the values. A whole tensor
+is a slice with nothing cut: an empty extent for each dimension. The key of int32[3] named "a" is
+
+    00 | 61 00 01 | 01 01 | 80 7f                 0, "a", rank 1, start 0, length -1 (all)
+
+and under it [1, -2, 300] is
+
+    12 18                                         data
+       0a 01 61 | 12 02 0a 00                        name "a", slice {extent {}}
+       1a 0f                                         data: the TensorProto
+          3a 0d | 01 | fe ff ff ff ff ff ff ff ff 01 | ac 02         int_val, packed
+
+The TensorProto has nothing but the one repeated field that goes with the dtype, and in it exactly as many values
+as the slice has elements. Integers are varints, so the values are nowhere in the file as they are in memory.
+
+(tensorflow/core/util/saved_tensor_slice.proto, tensor_slice_writer.h, tensor_slice_reader.cc)
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from math import prod
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ckpttool import storage
+from ckpttool.errors import CorruptionError, FormatError, NotSupportedError, located
+from ckpttool.formats.records import (
+    Extents,
+    SavedSliceMeta,
+    box_of,
+    decode_saved_slice,
+    decode_slices_meta,
+    encode_slice_key,
+)
+from ckpttool.model.checkpoint import (
+    ByteRange,
+    Checkpoint,
+    Selection,
+    Slice,
+    Variable,
+    subdivide,
+    tiling_fault,
+)
+from ckpttool.model.dtypes import DType, dtype_of
+from ckpttool.wire.message import FIXED32, FIXED64, LENGTH, VARINT, fields
+from ckpttool.wire.sstable import Table
+
+if TYPE_CHECKING:
+    import numpy as np
+
+FORMAT = "TensorFlow checkpoint V1 (tensor slices)"
+
+# The field of a TensorProto that has the values of a dtype, and the wire type of one value (of a complex number,
+# of either part).  (core/util/saved_tensor_slice_util.h)
+_VALUE_FIELDS = {
+    "float32": (5, FIXED32),
+    "float64": (6, FIXED64),
+    "string": (8, LENGTH),
+    "complex64": (9, FIXED32),
+    "int64": (10, VARINT),
+    "bool": (11, VARINT),
+    "complex128": (12, FIXED64),
+    "float16": (13, VARINT),  # Its sixteen bits, as an integer.
+    **dict.fromkeys(("int32", "int16", "int8", "uint16", "uint8"), (7, VARINT)),
+    **dict.fromkeys(("qint32", "qint16", "qint8", "quint16", "quint8"), (7, VARINT)),
+}
+_VALUE_SIZES = {FIXED32: 4, FIXED64: 8}
+# Bytes of varints decoded at a time: the arrays on the way take several times as much.
+_WINDOW = 1 << 18
+
+
+def read_tensor_slices(paths: Sequence[str], *, path: str) -> Checkpoint:
+    """Opens a V1 checkpoint: reads the index and the meta of each file, and no values.
+
+    Args:
+        paths: all its files, in order.
+        path: what it is called.
+
+    Raises:
+        NotFoundError: a file is missing.
+        FormatError: one is no table, or the index of a V2 checkpoint.
+        CorruptionError: one is damaged, or what they say can't be.
+        NotSupportedError: one wants a newer reader.
+    """
+    source = _TensorSlices()
+    with located(path):
+        for file in paths:
+            with located(file):
+                source.add(file)
+        source.check()
+    return Checkpoint(source.variables, path=path, format=FORMAT)
+
+
+class _Piece(NamedTuple):
+    """A slice: the number of its file, the extents as they are stored, and the box that they mean."""
+
+    shard: int
+    extents: Extents
+    start: tuple[int, ...]
+    shape: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"the slice {list(self.start)} + {list(self.shape)}"
+
+
+class _TensorSlices:
+    """The source of a V1 checkpoint's variables."""
+
+    def __init__(self) -> None:
+        self.variables: dict[str, Variable] = {}
+        self._files: list[tuple[str, Table]] = []
+        self._pieces: dict[bytes, list[_Piece]] = {}
+
+    def add(self, path: str) -> None:
+        """Takes in what a file says that it has."""
+        table = Table(partial(storage.read_range, path), storage.file_size(path))
+        record = table.lookup(b"")
+        if record is None:
+            raise FormatError("a table, but no checkpoint: it has no record under the empty key")
+        names = set()
+        for meta in decode_slices_meta(record):
+            with located(variable=_text(meta.name)):
+                if meta.name in names:
+                    raise CorruptionError("the file lists the tensor twice")
+                self._add_tensor(meta)
+            names.add(meta.name)
+        self._files.append((path, table))
+
+    def _add_tensor(self, meta: SavedSliceMeta) -> None:
+        name, dtype = _text(meta.name), dtype_of(meta.dtype)
+        variable = self.variables.setdefault(name, Variable(name, dtype, meta.shape, self, meta.name))
+        if (variable.dtype, variable.shape) != (dtype, meta.shape):
+            raise CorruptionError(
+                f"{dtype.name}{list(meta.shape)} here, {variable.dtype.name}{list(variable.shape)} in another file"
+            )
+        pieces = self._pieces.setdefault(meta.name, [])
+        for stored in meta.slices or [()]:
+            extents = _whole_if_empty(stored, meta.shape)
+            pieces.append(_Piece(len(self._files), extents, *box_of(extents, meta.shape)))
+
+    def check(self) -> None:
+        """Raises CorruptionError unless the slices of every variable cover it, and each other nowhere."""
+        for variable in self.variables.values():
+            pieces = self._pieces[variable.key]
+            with located(variable=variable.name):
+                fault = tiling_fault(variable.shape, [(piece.start, piece.shape) for piece in pieces])
+                if fault:
+                    raise CorruptionError(fault)
+
+    def slices(self, variable: Variable) -> Sequence[Slice]:
+        return [self._slice(variable, piece) for piece in self._pieces[variable.key]]
+
+    def _slice(self, variable: Variable, piece: _Piece) -> Slice:
+        if variable.dtype.itemsize is None:
+            nbytes = len(self._record(variable, piece))
+        else:
+            nbytes = prod(piece.shape) * variable.dtype.itemsize
+        span = ByteRange(self._files[piece.shard][0], 0, nbytes, None)
+        return Slice(piece.start, piece.shape, piece.shard, span)
+
+    def _record(self, variable: Variable, piece: _Piece) -> bytes:
+        path, table = self._files[piece.shard]
+        with located(path, variable.name):
+            record = table.lookup(encode_slice_key(variable.key, piece.extents))
+            if record is None:
+                raise CorruptionError(f"{piece} is missing")
+            return record
+
+    def ranges(self, variable: Variable) -> Sequence[ByteRange] | None:
+        """None: TensorFlow's own reader, too, decodes every value."""
+        return None
+
+    def blocks(self, variable: Variable, nbytes: int) -> "Iterator[tuple[Selection, np.ndarray[Any, Any]]]":
+        dtype = variable.dtype
+        with located(self._files[self._pieces[variable.key][0].shard][0], variable.name):
+            if dtype.name not in _VALUE_FIELDS:
+                raise NotSupportedError(f"values of dtype {dtype.name} can't be decoded")
+            # Also of an array without elements NumPy wants to count the bytes that its other sizes would make.
+            if len(variable.shape) > 64 or prod(filter(None, variable.shape)) * (dtype.itemsize or 8) >> 63:
+                raise NotSupportedError(f"NumPy has no arrays of rank {len(variable.shape)}, {list(variable.shape)}")
+        for piece in self._pieces[variable.key]:
+            array = self._array(variable, piece)
+            # Strings are cut nowhere: nobody knows where they would be of that size.
+            limit = max(1, nbytes // dtype.itemsize if dtype.itemsize else array.size)
+            for box in subdivide(piece.start, piece.shape, limit) if array.size else ():
+                inner: list[Any] = [slice(b.start - s, b.stop - s) for b, s in zip(box, piece.start, strict=True)]
+                yield box, array[(*inner, ...)]  # With the ellipsis, a scalar stays an array.
+
+    def strings(self, variable: Variable) -> list[bytes]:
+        (piece,) = self._pieces[variable.key]
+        with located(self._files[piece.shard][0], variable.name):
+            return _decode_strings(self._tensor(variable, piece), prod(piece.shape))
+
+    def _array(self, variable: Variable, piece: _Piece) -> "np.ndarray[Any, Any]":
+        """The values of a slice. All at once: they are one record, and that has one checksum."""
+        with located(self._files[piece.shard][0], variable.name):
+            tensor, count = self._tensor(variable, piece), prod(piece.shape)
+            if variable.dtype.itemsize is None:
+                import numpy as np
+
+                values = _decode_strings(tensor, count)
+                array = np.empty(count, object)
+                array[:] = values
+            else:
+                array = _decode_numbers(tensor, variable.dtype, count)
+            return array.reshape(piece.shape)
+
+    def _tensor(self, variable: Variable, piece: _Piece) -> Any:
+        """The TensorProto of a slice, as a memoryview."""
+        name, stored, tensor = decode_saved_slice(self._record(variable, piece))
+        if (name, _whole_if_empty(stored, variable.shape)) != (variable.key, piece.extents):
+            raise CorruptionError(f"the record of {piece} is that of {list(stored)} of {_text(name)!r}")
+        return tensor
+
+
+def _text(name: bytes) -> str:
+    return name.decode(errors="surrogateescape")
+
+
+def _whole_if_empty(extents: Extents, shape: tuple[int, ...]) -> Extents:
+    return extents or ((0, -1),) * len(shape)
+
+
+def _decode_strings(tensor: Any, count: int) -> list[bytes]:
+    """The `count` strings of a TensorProto."""
+    wanted = _VALUE_FIELDS["string"]
+    values = [bytes(tensor[start:end]) for number, kind, _, start, end in fields(tensor) if (number, kind) == wanted]
+    if len(values) != count:
+        raise CorruptionError(f"{len(values):,} values for {count:,} elements")
+    return values
+
+
+def _decode_numbers(tensor: Any, dtype: DType, count: int) -> "np.ndarray[Any, Any]":
+    """The `count` values of a TensorProto; nothing is allocated for values that are not there."""
+    number, wire_type = _VALUE_FIELDS[dtype.name]
+    data = _join_values(tensor, number, wire_type)
+    if wire_type == VARINT:
+        return _decode_varints(data, dtype, count)
+    assert dtype.itemsize is not None
+    if len(data) != count * dtype.itemsize:
+        raise CorruptionError(f"{len(data):,} bytes of values for {count:,} elements of {dtype.itemsize}")
+    import numpy as np
+
+    return np.frombuffer(data, dtype.numpy.newbyteorder("<")).astype(dtype.numpy, copy=False)
+
+
+def _join_values(tensor: Any, number: int, wire_type: int) -> bytearray:
+    """The bytes of all values: a packed field has them in a row, one that is not has a tag before each."""
+    data = bytearray()
+    for field, found_type, _, start, end in fields(tensor):
+        if field != number or found_type not in (wire_type, LENGTH):
+            continue
+        data += tensor[start:end]
+        # A value can't go on in the next field.
+        if end > start and (data[-1] >= 0x80 if wire_type == VARINT else (end - start) % _VALUE_SIZES[wire_type]):
+            raise CorruptionError(f"a list of values (field {number}) ends inside a value")
+    return data
+
+
+def _decode_varints(data: bytearray, dtype: DType, count: int) -> "np.ndarray[Any, Any]":
+    import numpy as np
+
+    encoded = np.frombuffer(data, np.uint8)
+    found = np.count_nonzero(encoded < 0x80)
+    if found != count:
+        raise CorruptionError(f"{found:,} values for {count:,} elements")
+    integer = np.dtype(np.uint16) if dtype.name == "float16" else dtype.numpy
+    array = np.empty(count, integer)
+    position = done = 0
+    while position < len(encoded):
+        values, size = _decode_window(encoded[position : position + _WINDOW])
+        part = array[done : done + len(values)]
+        part[:] = values.astype(integer)
+        if (part != values).any():
+            raise CorruptionError(f"{values[part != values][0]} is no {dtype.name}")
+        position, done = position + size, done + len(values)
+    return array.view(dtype.numpy)
+
+
+def _decode_window(encoded: "np.ndarray[Any, Any]") -> "tuple[np.ndarray[Any, Any], int]":
+    """The varints that end in these bytes, as signed numbers, and how many bytes they take."""
+    import numpy as np
+
+    ends = np.flatnonzero(encoded < 0x80)
+    lengths = np.diff(ends, prepend=-1)
+    if not ends.size or lengths.max() > 10 or (encoded[ends[lengths == 10]] > 1).any():
+        raise CorruptionError("a varint takes more than 64 bits")
+    starts, size = ends - lengths + 1, int(ends[-1]) + 1
+    shifts = 7 * (np.arange(size) - np.repeat(starts, lengths))
+    # Each byte gives other bits than its neighbors, so that adding puts them together.
+    bits = (encoded[:size] & 0x7F).astype(np.uint64) << shifts.astype(np.uint64)
+    return np.add.reduceat(bits, starts).view(np.int64), size

@@ -1,0 +1,81 @@
+"""Makes an input of the benchmarks, seeded and without TensorFlow.
+
+    python inputs.py bundle PREFIX NBYTES       a checkpoint of about NBYTES
+    python inputs.py graph META NODES           a graph whose ops all have a device
+
+It is a process of its own, for NumPy and its buffers would count as the peak memory of whatever run.py starts.
+"""
+
+import sys
+from collections.abc import Iterator
+from math import prod
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from ckpttool.formats.bundle import index_path, shard_path
+from ckpttool.proto import message_class
+from ckpttool.wire.crc32c import crc32c, mask
+from ckpttool.wire.sstable import TableBuilder
+
+_SEED = 20
+_FLOAT = 1  # DT_FLOAT, four bytes.
+_COLUMNS = 1024
+_KERNEL = 16 << 20
+_CHUNK = 16 << 20
+
+
+def variables(nbytes: int) -> Iterator[tuple[str, list[int]]]:
+    """Names, in order, and shapes: an embedding of a quarter of the bytes, and layers for the rest."""
+    row = 4 * _COLUMNS
+    yield "embedding/table", [max(1, nbytes // 4 // row), _COLUMNS]
+    rest = nbytes - nbytes // 4
+    kernel = max(row, min(_KERNEL, rest))
+    for number in range(max(1, rest // kernel)):
+        yield f"layer_{number:04d}/bias", [_COLUMNS]
+        yield f"layer_{number:04d}/kernel", [kernel // row, _COLUMNS]
+
+
+def write_bundle(prefix: str, nbytes: int) -> None:
+    """Writes a bundle of random bytes: one shard, float32."""
+    table = TableBuilder()
+    header = message_class("BundleHeaderProto")(num_shards=1, version={"producer": 1})
+    table.add(b"", header.SerializeToString())
+    random = np.random.default_rng(_SEED)
+    with open(shard_path(prefix, 0, 1), "wb") as shard:
+        for name, shape in variables(nbytes):
+            table.add(name.encode(), _write_variable(shard, shape, random))
+    Path(index_path(prefix)).write_bytes(table.finish())
+
+
+def _write_variable(shard: BinaryIO, shape: list[int], random: np.random.Generator) -> bytes:
+    """Writes the values, and gives the entry."""
+    offset, size, crc = shard.tell(), 4 * prod(shape), 0
+    for start in range(0, size, _CHUNK):
+        chunk = random.bytes(min(_CHUNK, size - start))
+        crc = crc32c(chunk, crc)
+        shard.write(chunk)
+    dims = {"dim": [{"size": extent} for extent in shape]}
+    entry = message_class("BundleEntryProto")(dtype=_FLOAT, shape=dims, offset=offset, size=size, crc32c=mask(crc))
+    return bytes(entry.SerializeToString())
+
+
+def write_graph(path: str, nodes: int) -> None:
+    """Writes a chain of ops, each with a device of its own among 64."""
+    meta = message_class("MetaGraphDef")()
+    meta.graph_def.versions.producer = 1000
+    meta.graph_def.node.add(name="op_0", op="Placeholder")
+    for number in range(1, nodes):
+        binary = number % 2
+        inputs = [f"op_{number - 1}", "op_0"] if binary else [f"op_{number - 1}"]
+        meta.graph_def.node.add(name=f"op_{number}", op="AddV2" if binary else "Relu", input=inputs)
+    for number, node in enumerate(meta.graph_def.node):
+        node.device = f"/job:worker/replica:0/task:{number % 16}/device:GPU:{number % 4}"
+        node.attr["dtype" if node.op == "Placeholder" else "T"].type = _FLOAT
+    Path(path).write_bytes(meta.SerializeToString(deterministic=True))
+
+
+if __name__ == "__main__":
+    kind, target, amount = sys.argv[1:]
+    {"bundle": write_bundle, "graph": write_graph}[kind](target, int(amount))

@@ -1,0 +1,74 @@
+"""The library as its users import it."""
+
+import json
+
+import pytest
+from conftest import FIXTURES
+
+import ckpttool
+
+HEAVY = {"tensorflow", "numpy", "h5py", "ml_dtypes", "rich", "typer", "google.protobuf", "cramjam"}
+MODULES = "import sys, json; print(json.dumps([m for m in sys.modules if m in {heavy}]))"
+
+
+def loaded(fresh_python, script: str) -> set[str]:
+    """Which of the heavy modules a script has imported."""
+    result = fresh_python("-c", f"{script}\n{MODULES.format(heavy=HEAVY)}")
+    assert result.returncode == 0, result.stderr
+    return set(json.loads(result.stdout.splitlines()[-1]))
+
+
+LIGHT = {
+    "import ckpttool": set(),
+    f"import ckpttool; ckpttool.open_checkpoint({str(FIXTURES / 'conv' / 'model')!r})": set(),
+    f"import ckpttool; ckpttool.open_graph({str(FIXTURES / 'conv' / 'model.meta')!r}).message": {"google.protobuf"},
+    "import ckpttool.cli": {"typer"},
+}
+
+
+@pytest.mark.parametrize(("script", "allowed"), LIGHT.items())
+def test_nothing_heavy_is_imported_before_it_is_needed(fresh_python, script, allowed):
+    """Importing, opening and listing import none of the heavy libraries but those named here."""
+    assert loaded(fresh_python, script) <= allowed
+
+
+@pytest.mark.parametrize("command", [["vars"], ["ls"], ["vars", "--json"], ["ls", "--json"]], ids=" ".join)
+def test_listing_imports_neither_numpy_nor_rich(fresh_python, command):
+    """A piped listing is text, made without NumPy and without rich."""
+    arguments = [*command, str(FIXTURES / "conv" / "model")]
+    script = (
+        f"import sys; sys.argv[1:] = {arguments!r}\nfrom ckpttool.cli import app\ntry: app()\nexcept SystemExit: pass"
+    )
+    assert loaded(fresh_python, script) <= {"typer", "google.protobuf"}
+
+
+def test_every_public_name_exists():
+    """What __all__ promises is there, and has a docstring."""
+    for name in ckpttool.__all__:
+        assert getattr(ckpttool, name).__doc__
+
+
+def test_unknown_names_are_attribute_errors():
+    """The lazy module behaves as a module."""
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = ckpttool.nothing
+
+
+def test_a_checkpoint_is_a_mapping():
+    """Names in the checkpoint's order, membership, length; a missing name offers the near ones."""
+    checkpoint = ckpttool.open_checkpoint(FIXTURES / "linear" / "model")
+    assert list(checkpoint) == sorted(checkpoint)
+    assert "W" in checkpoint
+    assert "nothing" not in checkpoint
+    assert checkpoint.get("nothing") is None
+    with pytest.raises(ckpttool.NotFoundError, match=r"Key WW not found in checkpoint .* near names: W"):
+        checkpoint["WW"]
+
+
+def test_select_chooses_by_glob():
+    """`select` gives a checkpoint of the chosen variables."""
+    checkpoint = ckpttool.open_checkpoint(FIXTURES / "conv" / "model")
+    slots = ckpttool.select(checkpoint, include=["*Adam*"])
+    assert slots
+    assert all("Adam" in name for name in slots)
+    assert not set(ckpttool.select(checkpoint, exclude=["*Adam*"])) & set(slots)

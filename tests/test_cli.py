@@ -1,0 +1,289 @@
+"""The command line: streams, formats, exit codes, and that nothing of the user's is lost."""
+
+import csv
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+from bundles import bundle
+from conftest import FIXTURES
+
+LINEAR, CONV = FIXTURES / "linear" / "model", FIXTURES / "conv" / "model"
+
+
+def rows(text: str, delimiter: str = "\t") -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text), delimiter=delimiter))
+
+
+def test_vars_is_tsv_when_piped(run):
+    """Piped, a listing is tab-separated, uncut, and has nothing but data on standard output."""
+    result = run("vars", LINEAR)
+    assert result.exit_code == 0
+    assert [(row["name"], row["dtype"], row["shape"]) for row in rows(result.stdout)] == [
+        ("W", "float32", "[]"),
+        ("b", "float32", "[]"),
+    ]
+    assert result.stderr == ""
+
+
+def test_vars_json(run):
+    """JSON has a schema, the path, shapes as lists, and totals."""
+    document = json.loads(run("vars", CONV, "--json").stdout)
+    assert document["schema"] == "ckpttool.vars/1"
+    assert document["path"] == str(CONV)
+    assert {"name", "dtype", "shape", "parameters", "bytes", "shard", "slices", "slot_of"} <= set(
+        document["variables"][0]
+    )
+    assert sum(v["bytes"] for v in document["variables"]) == document["totals"][-1]["bytes"]
+
+
+def test_csv_and_markdown(run):
+    """CSV parses as CSV; Markdown is a table with as many lines as there are variables and two more."""
+    names = [row["name"] for row in rows(run("vars", CONV).stdout)]
+    assert [row["name"] for row in rows(run("vars", CONV, "-f", "csv").stdout, ",")] == names
+    assert len(run("vars", CONV, "-f", "md").stdout.splitlines()) == len(names) + 2
+
+
+def test_slots_are_totaled_apart(run):
+    """Weights and each optimizer's slots have totals of their own."""
+    kinds = {total["of"] for total in json.loads(run("vars", FIXTURES / "slots" / "model", "--json").stdout)["totals"]}
+    optimizers = ("Adam", "Momentum", "RMSProp", "Adagrad", "Adadelta", "Ftrl", "Adam or LAMB", "moving average")
+    assert kinds == {"weights", "total", *(f"slots ({name})" for name in optimizers)}
+
+
+def test_include_exclude_sort_top(run):
+    """Globs choose, --sort size puts the largest first, --top cuts."""
+    chosen = rows(run("vars", CONV, "-i", "*kernel*", "-x", "*Adam*", "--sort", "size").stdout)
+    sizes = [int(row["bytes"]) for row in chosen]
+    assert sizes == sorted(sizes, reverse=True)
+    assert all("kernel" in row["name"] and "Adam" not in row["name"] for row in chosen)
+    assert (
+        rows(run("vars", CONV, "--sort", "size", "--top", 2).stdout)
+        == rows(run("vars", CONV, "--sort", "size").stdout)[:2]
+    )
+
+
+def test_tree(run):
+    """A tree's first level adds up to the totals, and --depth 1 shows nothing below it."""
+    document = json.loads(run("vars", CONV, "--tree", "--depth", 1, "--json").stdout)
+    assert all("/" not in row["name"].rstrip("/") for row in document["tree"])
+    assert sum(row["bytes"] for row in document["tree"]) == document["totals"][-1]["bytes"]
+
+
+def test_partitioned_variables_appear_once(run):
+    """A partitioned variable is one row: full shape, number of slices."""
+    for row in rows(run("vars", FIXTURES / "partitioned" / "model").stdout):
+        assert "\0" not in row["name"]
+        assert row["name"] == "whole" or int(row["slices"]) > 1
+
+
+def test_nothing_matched(run):
+    """A glob that matches nothing is a no: exit 1, said on standard error."""
+    result = run("vars", LINEAR, "-i", "nothing")
+    assert (result.exit_code, result.stderr) == (1, "nothing matched\n")
+
+
+def test_ls_overview(run):
+    """`ls` shows summary, op types, collections, variables and devices."""
+    document = json.loads(run("ls", LINEAR, "--json").stdout)
+    assert document["schema"] == "ckpttool.ls/1"
+    assert {"summary", "op_types", "collections", "variables", "devices"} <= set(document)
+    assert [c["first_members"] for c in document["collections"] if c["name"] == "activation"] == ["activation_opt:0"]
+
+
+def test_ls_ops(run):
+    """`--ops` lists every op, `--type` chooses; the placeholder has its dtype."""
+    assert [row["name"] for row in rows(run("ls", LINEAR, "--type", "Placeholder").stdout)] == ["x"]
+    listed = {row["name"]: row for row in rows(run("ls", LINEAR, "--ops").stdout)}
+    assert listed["x"]["outputs"].startswith("float32")
+    assert listed["activation_opt"]["inputs"]
+
+
+def test_ls_collections_are_decoded(run):
+    """Members are shown by their fields: variables, queue runners, contexts."""
+    document = json.loads(run("ls", FIXTURES / "recurrent" / "model", "--collections", "--json").stdout)
+    types = {
+        row["collection"]: row["member"].get("@type")
+        for row in document["collections"]
+        if isinstance(row["member"], dict)
+    }
+    expected = {
+        "variables": "VariableDef",
+        "queue_runners": "QueueRunnerDef",
+        "while_context": "WhileContextDef",
+        "cond_context": "CondContextDef",
+    }
+    assert expected.items() <= types.items()
+
+
+@pytest.mark.parametrize(
+    "command", [["vars", CONV], ["ls", CONV], ["vars", CONV, "--tree"], ["ls", CONV, "--ops", "--all"]]
+)
+def test_tables_fit_their_terminal(run, command):
+    """A table has no line wider than the terminal, and every name is whole or folded, never cut."""
+    result = run(*command, "--format", "table")
+    assert result.exit_code == 0
+    assert max(map(len, result.stdout.splitlines())) <= 100 or "--all" in command
+
+
+def test_long_tables_say_what_they_left_out(run, tmp_path):
+    """Beyond the limit a table says how many rows are missing and how to get them; --all gives them."""
+    import numpy as np
+
+    bundle({f"v{i:04}": np.zeros(1, np.float32) for i in range(700)}).write(tmp_path)
+    assert "… 200 more (--all)" in run("vars", tmp_path / "model", "--format", "table").stdout
+    everything = run("vars", tmp_path / "model", "--format", "table", "--all").stdout
+    assert "v0699" in everything
+    assert "more (--all)" not in everything
+
+
+@pytest.mark.parametrize("format", ["table", "tsv", "csv", "md", "json"])
+def test_no_escape_sequence_reaches_the_terminal(run, format):
+    """Names with escape sequences, newlines and bidirectional overrides are shown escaped in every format."""
+    for command in (["vars"], ["vars", "--tree"], ["vars", "--all"]):
+        out = run(*command, FIXTURES / "names" / "model", "--format", format)
+        assert out.exit_code == 0
+        assert not set(out.output) & {"\x1b", "\u202e", "\r", "\x9b"}
+
+
+def test_strip_devices(run, tmp_path):
+    """The output is written, what is left is listed on standard error, standard output stays empty."""
+    source = next((FIXTURES / "devices").glob("*.meta"))
+    result = run("strip-devices", source, "-o", tmp_path / "out.meta")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "allowed_devices" in result.stderr
+    assert rows(run("ls", tmp_path / "out.meta", "--devices").stdout)[0]["device"] == "(none)"
+
+
+def test_strip_devices_does_not_clobber(run, tmp_path):
+    """Neither the input nor another file is replaced unless asked."""
+    meta = shutil.copy(FIXTURES / "linear" / "model.meta", tmp_path / "in.meta")
+    (tmp_path / "other").write_text("mine")
+    assert run("strip-devices", meta, "-o", tmp_path / "other").exit_code == 2
+    assert run("strip-devices", meta, "-o", meta, "--force").exit_code == 2
+    assert (tmp_path / "other").read_text() == "mine"
+    assert run("strip-devices", meta, "-o", tmp_path / "other", "--force").exit_code == 0
+    assert run("strip-devices", meta, "--in-place").exit_code == 0
+    assert run("strip-devices", meta).exit_code == 2
+
+
+def test_export(run, tmp_path):
+    """`export --h5` writes the file; a second run needs --force."""
+    out = tmp_path / "out.h5"
+    assert run("export", LINEAR, "--h5", out).exit_code == 0
+    assert out.stat().st_size > 0
+    assert run("export", LINEAR, "--h5", out).exit_code == 2
+    assert run("export", LINEAR, "--h5", out, "--force", "--compression", "gzip").exit_code == 0
+
+
+def test_export_dry_run(run, tmp_path):
+    """--dry-run prints the plan and writes nothing."""
+    result = run("export", CONV, "--h5", tmp_path / "out.h5", "--dry-run", "-i", "*kernel*")
+    assert all(row["becomes"] == row["name"] + ":0" for row in rows(result.stdout))
+    assert list(tmp_path.iterdir()) == []
+
+
+def wrong(tmp_path, what):
+    """Makes a wrong input and gives its path."""
+    shutil.copytree(FIXTURES / "linear", tmp_path / "run")
+    prefix = tmp_path / "run" / "model"
+    if what == "missing":
+        return tmp_path / "nothing"
+    if what == "empty directory":
+        (tmp_path / "empty").mkdir()
+        return tmp_path / "empty"
+    if what == "truncated index":
+        index = prefix.with_suffix(".index")
+        index.write_bytes(index.read_bytes()[:-60])
+    if what == "data of another step":
+        data = next(prefix.parent.glob("model.data*"))
+        data.write_bytes(bytes(reversed(data.read_bytes())))
+    if what == "no data":
+        next(prefix.parent.glob("model.data*")).unlink()
+    if what == "PyTorch":
+        (tmp_path / "model.pt").write_bytes(b"PK\x03\x04" + bytes(90))
+        return tmp_path / "model.pt"
+    if what == "LFS pointer":
+        prefix.with_suffix(".index").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    return prefix
+
+
+WRONG = {
+    "missing": (3, "no such file"),
+    "empty directory": (3, "no checkpoint in this directory"),
+    "truncated index": (3, "not an sstable"),
+    "data of another step": (4, "Checksum does not match"),
+    "no data": (4, "data file is missing"),
+    "PyTorch": (3, "PyTorch"),
+    "LFS pointer": (3, "git lfs pull"),
+}
+
+
+@pytest.mark.parametrize(("what", "code", "said"), [(w, *e) for w, e in WRONG.items()], ids=WRONG.keys())
+def test_wrong_input_is_one_line_and_a_code(run, tmp_path, what, code, said):
+    """One line that names the cause, the right exit code, no traceback, no output left."""
+    path = wrong(tmp_path, what)
+    result = run("export", path, "--h5", tmp_path / "out.h5", "--quiet")
+    assert result.exit_code == code
+    assert said in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith("error: ")
+    assert result.stdout == ""
+    assert not list(tmp_path.glob("*out.h5*"))
+
+
+def test_traceback_on_request(run, tmp_path):
+    """--traceback shows where an error arose."""
+    result = run("--traceback", "vars", tmp_path / "nothing")
+    assert result.exit_code == 1
+    assert "no such file" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["vars"], ["vars", LINEAR, "--sort", "color"], ["vars", LINEAR, "-f", "xml"], ["export", LINEAR]]
+)
+def test_wrong_usage(run, arguments):
+    """Wrong arguments exit with 2."""
+    assert run(*arguments).exit_code == 2
+
+
+@pytest.mark.parametrize("command", [[], ["vars"], ["ls"], ["strip-devices"], ["export"]])
+def test_help(run, command):
+    """Every command has a help text, with -h too."""
+    result = run(*command, "-h")
+    assert result.exit_code == 0
+    assert "Usage:" in result.stdout
+
+
+def test_closed_pipe():
+    """`ckpttool vars … | head -1` ends with 141 and no traceback."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "ckpttool", "vars", str(FIXTURES / "many" / "model")]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_interrupt(tmp_path):
+    """An interrupt exits with 130 and leaves nothing half-written."""
+    script = (
+        "import os, signal, sys; import ckpttool.storage as s\n"
+        "s.copy_checked = lambda *a, **k: os.kill(os.getpid(), signal.SIGINT)\n"
+        f"sys.argv[1:] = ['export', {str(CONV)!r}, '--h5', {str(tmp_path / 'out.h5')!r}]\n"
+        "from ckpttool.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode in (130, -signal.SIGINT)
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_version(run):
+    """--version prints name and version."""
+    assert run("--version").stdout.startswith("ckpttool 0.")

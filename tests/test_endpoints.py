@@ -1,0 +1,450 @@
+"""What to feed and what to fetch, from graphs made by hand and from those that others made."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from conftest import CORPUS, FIXTURES, needs_corpus
+
+from ckpttool import proto
+from ckpttool.model.endpoints import FILLED_COLLECTIONS, Endpoint, endpoints
+from ckpttool.model.graph import MetaGraph
+
+FLOAT, STRING, BOOL = 1, 7, 10
+
+
+def wrapped(graph_def: Any) -> MetaGraph:
+    message = proto.message_class("MetaGraphDef")(graph_def=graph_def)
+    return MetaGraph(message.SerializeToString())
+
+
+def graph(*lines: str, trainable: Sequence[str] = (), **lists: Any) -> MetaGraph:
+    """A graph of lines such as "y = Add(x, b)"; `lists` are collections."""
+    message = proto.message_class("MetaGraphDef")()
+    for line in lines:
+        name, _, call = line.partition(" = ")
+        type_, _, inputs = call.rstrip(")").partition("(")
+        node = message.graph_def.node.add(name=name, op=type_)
+        node.input.extend(part for part in inputs.split(", ") if part)
+        if type_.startswith("Placeholder"):
+            node.attr["dtype"].type = BOOL if name.startswith("flag") else FLOAT
+            node.attr["shape"].shape.unknown_rank = True
+    for name in trainable:
+        variable = proto.message_class("VariableDef")(variable_name=f"{name}:0")
+        message.collection_def["trainable_variables"].bytes_list.value.append(variable.SerializeToString())
+    for name, members in lists.items():
+        message.collection_def[name].node_list.value.extend(members)
+    return MetaGraph(message.SerializeToString())
+
+
+def inputs(given: MetaGraph) -> dict[str, str]:
+    return {e.tensor: e.reason for e in endpoints(given) if e.direction == "input"}
+
+
+def outputs(given: MetaGraph) -> dict[str, str]:
+    return {e.tensor: e.reason for e in endpoints(given) if e.direction == "output"}
+
+
+LAYER = ("x = Placeholder", "w = VariableV2", "w/read = Identity(w)", "dense = MatMul(x, w/read)")
+LOSS = (
+    "y = Placeholder",
+    "difference = Sub(dense, y)",
+    "square = Square(difference)",
+    "mean = Mean(square)",
+    "gradients/Fill = Fill",
+    "gradients/mean_grad/Reshape = Reshape(gradients/Fill)",
+    "gradients/square_grad/Mul = Mul(gradients/mean_grad/Reshape, difference)",
+    "gradients/difference_grad/Neg = Neg(gradients/square_grad/Mul)",
+    "gradients/dense_grad/MatMul = MatMul(x, gradients/difference_grad/Neg)",
+    "train/update_w/ApplyGradientDescent = ApplyGradientDescent(w, rate, gradients/dense_grad/MatMul)",
+    "rate = Placeholder",
+)
+
+
+def test_a_signature_is_a_fact() -> None:
+    """A graph with signatures has the endpoints that they say, and no inferred ones."""
+    message = graph(*LAYER).message
+    signature = message.signature_def["serving_default"]
+    signature.inputs["a"].name, signature.outputs["b"].name = "x:0", "dense:0"
+    signature.inputs["a"].dtype = FLOAT
+    signature.inputs["a"].tensor_shape.dim.add(size=-1)
+    signature.outputs["b"].tensor_shape.unknown_rank = True
+    message.signature_def["__saved_model_init_op"].outputs["__saved_model_init_op"].name = "NoOp"
+    found = endpoints(MetaGraph(message.SerializeToString()))
+    float32 = found[0].dtype
+    assert float32 is not None
+    assert float32.name == "float32"
+    assert found == [
+        Endpoint("input", "serving_default/a", "x:0", float32, (None,), False, "signature serving_default"),
+        Endpoint("output", "serving_default/b", "dense:0", None, None, False, "signature serving_default"),
+    ]
+
+
+def test_a_saved_models_own_signatures_are_no_endpoints() -> None:
+    """With nothing but `__saved_model_init_op`, the endpoints are inferred."""
+    message = graph(*LAYER).message
+    message.signature_def["__saved_model_init_op"].outputs["__saved_model_init_op"].name = "NoOp"
+    assert all(e.inferred and not e.key for e in endpoints(MetaGraph(message.SerializeToString())))
+
+
+def test_a_user_collection_is_the_strongest_hint() -> None:
+    """What the user put into a collection comes before what is merely named like an output."""
+    given = graph(*LAYER, "logits = Identity(dense)", "other = Neg(dense)", activation=["other:0"])
+    assert list(outputs(given).items())[:2] == [
+        ("other:0", "in the collection activation"),
+        ("logits:0", "named like an output, at the end of the forward path"),
+    ]
+
+
+@pytest.mark.parametrize("name", sorted(FILLED_COLLECTIONS - {"losses", "trainable_variables", "variables"}))
+def test_collections_that_tensorflow_fills_are_no_hint(name: str) -> None:
+    """A member of a collection that TensorFlow fills by itself is listed for other reasons or not at all."""
+    given = graph(*LAYER, "inner = Identity(x)", "dense_2 = MatMul(inner, w/read)", **{name: ["inner:0"]})
+    assert "inner:0" not in outputs(given)
+
+
+def test_a_collection_of_inputs_is_fed() -> None:
+    """A member of a collection called inputs is an input, whatever op it is."""
+    given = graph(*LAYER, "batch = Identity(x)", "dense_2 = MatMul(batch, w/read)", inputs=["batch:0"])
+    assert inputs(given)["batch:0"] == "in the collection inputs"
+
+
+def test_variables_and_updates_in_a_user_collection_are_no_outputs() -> None:
+    """A user's collection of variables or of assignments names nothing to fetch."""
+    given = graph(*LAYER, "set = Assign(w, dense)", "end = Neg(dense)", mine=["w:0", "set", "missing:0"])
+    assert list(outputs(given)) == ["end:0"]
+
+
+def test_the_order_of_strength() -> None:
+    """Named ends come before scores, scores before inputs of the loss, these before other ends."""
+    other, loss = ("other = Tanh(dense)",), LOSS
+    given = graph(*LAYER, *loss, "scores = Tanh(dense)", "Softmax = Softmax(dense)", *other, trainable=["w"])
+    assert list(outputs(given).items()) == [
+        ("scores:0", "named like an output, at the end of the forward path"),
+        ("Softmax:0", "Softmax at the end of the forward path"),
+        ("dense:0", "input of the loss"),
+        ("other:0", "end of the forward path"),
+    ]
+
+
+def test_a_default_name_is_no_name() -> None:
+    """`Softmax_1` is what TensorFlow calls a Softmax; nobody named it an output."""
+    assert outputs(graph(*LAYER, "Softmax_1 = Softmax(dense)")) == {
+        "Softmax_1:0": "Softmax at the end of the forward path"
+    }
+
+
+def test_logits_before_the_last_op_are_listed() -> None:
+    """A tensor named logits is listed though an ArgMax comes after it."""
+    given = graph(*LAYER, "logits = Add(dense, w/read)", "answer_id = ArgMax(logits)")
+    assert list(outputs(given)) == ["answer_id:0", "logits:0"]
+
+
+def test_training_is_no_output() -> None:
+    """Gradients, updates and the loss are no outputs; what the loss is computed from is."""
+    given = graph(*LAYER, *LOSS, trainable=["w"])
+    assert outputs(given) == {"dense:0": "input of the loss"}
+
+
+def test_inputs_that_only_training_needs_come_last() -> None:
+    """Labels and the learning rate are inputs that no output needs, and are listed so."""
+    assert inputs(graph(*LAYER, *LOSS, trainable=["w"])) == {
+        "x:0": "an output needs it",
+        "y:0": "only the loss needs it",
+        "rate:0": "only training or initialization needs it",
+    }
+
+
+def test_the_collection_losses_says_what_is_a_loss() -> None:
+    """Without gradients the collection `losses` tells labels from inputs."""
+    given = graph(*LAYER, *LOSS[:4], "report = Neg(mean)", trainable=["w"], losses=["mean:0"])
+    assert inputs(given)["y:0"] == "only the loss needs it"
+    assert list(outputs(given)) == ["dense:0"]
+
+
+def test_a_loss_is_known_by_its_type() -> None:
+    """A cross entropy op is a loss, and the helpers in its scope are no outputs."""
+    scope = "xent/SoftmaxCrossEntropyWithLogits"
+    given = graph(
+        *(*LAYER, "y = Placeholder", "xent/Reshape = Reshape(dense)", "xent/Reshape_1 = Reshape(y)"),
+        *(f"{scope} = SoftmaxCrossEntropyWithLogits(xent/Reshape, xent/Reshape_1)",),
+        trainable=["w"],
+    )
+    assert outputs(given) == {"dense:0": "input of the loss"}
+
+
+def test_a_norm_of_the_weights_is_no_layer() -> None:
+    """Labels stay labels when the loss adds a norm of the weights."""
+    norm = ("norm = L2Loss(w/read)", "total = AddN(mean, norm)", "gradients/total_grad/Id = Identity(total)")
+    assert inputs(graph(*LAYER, *LOSS, *norm, trainable=["w"]))["y:0"] == "only the loss needs it"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "save/SaveV2 = SaveV2(save/Const, dense)",
+        "shown = HistogramSummary(tag, dense)",
+        "set = Assign(w, dense)",
+        "queue_enqueue = QueueEnqueueV2(queue, dense)",
+        "assert_positive/All = All(dense)",
+        "Assert = Assert(dense)",
+        "known = IsVariableInitialized(w)",
+        "report_uninitialized_variables/Gather = Gather(dense)",
+        "size = Shape(dense)",
+        "cond/switch_t = Identity(dense)",
+        "loop/Enter = Enter(dense)",
+        "next = NextIteration(dense)",
+        "gradients/zeros_like = ZerosLike(dense)",
+        "dense/AssignMovingAvg/sub = Sub(dense, w/read)",
+        "nothing = NoOp(^dense)",
+    ],
+)
+def test_plumbing_is_no_output(line: str) -> None:
+    """An op of the saver, of summaries, updates, queues, asserts or control flow is never an output."""
+    assert line.partition(" = ")[0] + ":0" not in outputs(graph(*LAYER, line, "end = Neg(dense)"))
+
+
+def test_the_savers_placeholders_are_no_inputs() -> None:
+    """The file's name that a saver takes is no input, wherever the SaverDef says it is."""
+    message = graph(*LAYER, "save/Const = PlaceholderWithDefault(d)", "name = Placeholder", "d = Const").message
+    message.saver_def.filename_tensor_name = "name:0"
+    message.graph_def.node.add(name="save/SaveV2", op="SaveV2", input=["save/Const"])
+    assert list(inputs(MetaGraph(message.SerializeToString()))) == ["x:0"]
+
+
+def test_a_scope_called_save_is_not_always_a_savers() -> None:
+    """A scope `save` without an op that saves is the model's."""
+    given = graph("save/x = Placeholder", "save/y = Neg(save/x)")
+    assert (list(inputs(given)), list(outputs(given))) == (["save/x:0"], ["save/y:0"])
+
+
+def test_modes_are_told_from_data() -> None:
+    """keep_prob and booleans are labeled and come after the data; a default is said."""
+    layer = ("keep_prob = PlaceholderWithDefault(one)", "one = Const", "flag = Placeholder", *LAYER)
+    given = graph(*layer, "dropped = RealDiv(dense, keep_prob)", "end = Select(flag, dropped, dense)")
+    assert inputs(given) == {
+        "x:0": "an output needs it",
+        "keep_prob:0": "an output needs it; dropout or mode switch; has a default",
+        "flag:0": "an output needs it; dropout or mode switch",
+    }
+
+
+def test_a_placeholder_that_nothing_uses_is_listed_last() -> None:
+    """A placeholder without users may be fed all the same."""
+    assert inputs(graph("idle = Placeholder", *LAYER)) == {
+        "x:0": "an output needs it",
+        "idle:0": "no listed output needs it",
+    }
+
+
+def test_a_pipeline_may_be_fed_directly() -> None:
+    """Without placeholders, the tensors that a queue or an iterator gives are the inputs, labels not among them."""
+    layer = ("next = IteratorGetNext(it)", "it = IteratorV2", "y = Cast(next:1)", "dense = MatMul(next, w/read)")
+    given = graph("w = VariableV2", "w/read = Identity(w)", *layer, *LOSS[1:-1], trainable=["w"])
+    assert inputs(given) == {"next:0": "the input pipeline gives it; it may be fed directly"}
+    assert outputs(given) == {"dense:0": "input of the loss"}
+
+
+def test_what_fills_a_queue_is_said() -> None:
+    """A placeholder that goes into a queue is listed as that; what comes out of the queue is an input."""
+    given = graph(
+        *("raw = Placeholder", "queue = FIFOQueueV2", "put = QueueEnqueueV2(queue, raw)"),
+        *("batch = QueueDequeueManyV2(queue)", "end = Neg(batch)"),
+    )
+    assert inputs(given) == {
+        "batch:0": "the input pipeline gives it; it may be fed directly",
+        "raw:0": "fills an input queue",
+    }
+
+
+def test_a_shape_is_no_value() -> None:
+    """An output that takes only the batch size from a tensor is said to need its shape."""
+    given = graph(*LAYER, "size = Shape(other)", "other = Placeholder", "end = Fill2(dense, size)")
+    assert inputs(given) == {"x:0": "an output needs it", "other:0": "an output needs its shape"}
+
+
+def test_unknown_ops_are_no_obstacle() -> None:
+    """Ops that nobody knows are part of the forward path as any other."""
+    assert list(outputs(graph("x = Placeholder", "a = FarthestPoint(x)", "b = GroupPoint(a, x)"))) == ["b:0"]
+
+
+def test_a_graph_of_constants_has_an_end() -> None:
+    """Where nothing can be fed, the path starts at variables and constants."""
+    given = graph(
+        "a = Const", "w = VariableV2", "w/read = Identity(w)", "c = Add(a, w/read)", "w/Assign = Assign(w, a)"
+    )
+    assert (inputs(given), list(outputs(given))) == ({}, ["c:0"])
+
+
+def test_every_result_of_a_call_is_listed() -> None:
+    """A function's call has as many outputs as results."""
+    message = graph("x = Placeholder", "PartitionedCall = PartitionedCall(x)").message
+    message.graph_def.node[1].attr["Tout"].list.type.extend([FLOAT, STRING])
+    assert list(outputs(MetaGraph(message.SerializeToString()))) == ["PartitionedCall:0", "PartitionedCall:1"]
+
+
+def test_there_are_never_many_outputs() -> None:
+    """Of hundreds of ends, ten are listed."""
+    assert len(outputs(graph("x = Placeholder", *(f"y{i} = Neg(x)" for i in range(300))))) == 10
+
+
+def test_loops_end() -> None:
+    """A while loop is a cycle in the graph; its result is an output, its plumbing not."""
+    loop = ("enter = Enter(dense)", "merge = Merge(enter, next)", "switch = Switch(merge, go)", "go = LoopCond(less)")
+    loop += ("less = Less(merge)", "next = NextIteration(add)", "add = Neg(switch:1)", "exit = Exit(switch)")
+    assert outputs(graph(*LAYER, *loop)) == {"exit:0": "last value of a loop"}
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [],
+        ["x = Placeholder(x)"],
+        ["a = Neg(b)", "b = Neg(a)"],
+        ["x = Placeholder", "a = Neg(x, b)", "b = Neg(a)", "c = Mean(c, x)"],
+        ["x = Placeholder", "x = Placeholder(^x)", "x = Neg(x)"],
+        ["x = Placeholder", "y = Neg(^, :, x:99999999999, missing:0, ^missing, x:٣, x:-1, :0)"],
+        ["x = Placeholder", "x:0 = Placeholder", "y = Neg(x:0)", "z = Neg(x:0:0)"],
+        ["q = QueueDequeueV2", "q:1 = Neg(q:1)", f"y = Neg(q:{'9' * 5000}, q:1)"],
+        [" = Placeholder", "/ = Neg()", "gradients/ = Neg", "gradients/_grad/ = Neg", "save/ = SaveV2"],
+        ["x = Placeholder", f"{'pred_' * 50_000}! = Neg(x)", f"{'gradients/' * 20_000}x = Neg(x)"],
+        ["x = Placeholder", f"y = {'Enqueue' * 20_000}!(x)"],
+    ],
+)
+def test_hostile_graphs_are_looked_at_calmly(lines: list[str]) -> None:
+    """Cycles, duplicates, inputs that are no names and ops that are not there: an answer comes, whatever it is."""
+    for e in endpoints(graph(*lines, trainable=["x"], mine=["x:99999999999", "^", "", ":"])):
+        assert e.inferred
+
+
+@pytest.mark.slow
+def test_time_is_linear() -> None:
+    """A chain, a hub and a ladder of 100,000 ops each take seconds, not hours, and no recursion."""
+    count = 100_000
+    chain = ["x = Placeholder", "n0 = Neg(x)", *(f"n{i} = Identity(n{i - 1})" for i in range(1, count))]
+    assert list(outputs(graph(*chain))) == [f"n{count - 1}:0"]
+    hub = ["x = Placeholder", "h = Sub(x, x)", *(f"loss_{i} = Neg(h)" for i in range(count))]
+    assert outputs(graph(*hub)) is not None
+    ladder = ["x = Placeholder", *(f"p{i} = Placeholder" for i in range(count // 2))]
+    ladder += [f"e{i} = Softmax(p{i}, x)" for i in range(count // 2)]
+    assert len(inputs(graph(*ladder))) == count // 2 + 1
+
+
+class Truth(NamedTuple):
+    """A file, the tensors that its makers feed, and one that they fetch."""
+
+    path: str
+    fed: str
+    fetched: str
+    from_signature: str = ""
+
+
+SERVABLES = "tensorflow_serving/tensorflow_serving/servables/tensorflow/testdata/saved_model_half_plus_"
+ONNX = "onnx_tensorflow_onnx/tests/models/"
+
+
+def half_plus(kind: str, *signatures: str) -> list[Truth]:
+    return [Truth(f"{SERVABLES}{kind}/00000123/saved_model.pb", "", "", name) for name in signatures]
+
+
+# `x` and `x2` of these are no placeholders but parsed examples: what is inferred is the placeholder before.
+_PARSED = ("regress_x_to_y", "regress_x_to_y2", "classify_x_to_y")
+TRUTHS = [
+    Truth(f"{ONNX}ae0/frozen.pb", "X:0", "output:0"),
+    Truth(f"{ONNX}fc-layers/frozen.pb", "X:0", "output:0"),
+    Truth(f"{ONNX}gru/frozen.pb", "X:0 keep_prob:0", "output:0"),
+    Truth(f"{ONNX}lstm/frozen.pb", "X:0 keep_prob:0", "output:0"),
+    Truth(f"{ONNX}regression/graphdef/frozen.pb", "X:0", "pred:0"),
+    Truth(f"{ONNX}regression/checkpoint/model.meta", "X:0", "pred:0"),
+    Truth(f"{ONNX}regression/saved_model/saved_model.pb", "", "", "serving_default"),
+    Truth(f"{ONNX}saved_model_with_redundant_inputs/saved_model.pb", "", "", "serving_default"),
+    Truth("utensor_cgen/tests/deep_cnn/cifar10_cnn.pb", "Placeholder:0", "pred:0"),
+    Truth("utensor_cgen/tests/deep_cnn/buggy.pb", "Placeholder:0 keep_prob:0", "pred:0"),
+    Truth("utensor_cgen/tests/deep_mlp/simple_mnist.pb", "x:0", "y_pred:0"),
+    Truth("utensor_cgen/tests/temp/deep_mlp.pb", "x:0", "y_pred:0"),
+    Truth("utensor_cgen/simple_graph.pb", "", "u:0"),
+    Truth("ajaytalati_fastweights/save/FW/save-60000.meta", "Placeholder:0", "softmax/Softmax:0"),
+    Truth("ajaytalati_fastweights/save/LSTM/save-60000.meta", "Placeholder:0", "softmax/ArgMax:0"),
+    Truth("ardiya_siamese/model/model.ckpt.meta", "left:0 right:0", "model/Flatten/flatten/Reshape:0"),
+    Truth("azaganidis_pointnet2/log_se_ndt_segm/model.ckpt.meta", "Placeholder:0 Placeholder_2:0", "fc2/BiasAdd:0"),
+    Truth("azaganidis_pointnet2/saved_models/model.ckpt.meta", "Placeholder:0", "ArgMax:0"),
+    Truth("georgesung_acrobot/models/model.ckpt.meta", "policy/Placeholder:0", "policy/Softmax:0"),
+    Truth("google_bleurt/bleurt/test_checkpoint/saved_model.pb", "", "", "serving_default"),
+    Truth("google_ffn/models/fib25/model.ckpt-27465036.meta", "seed:0 patches:0", "add:0"),
+    Truth("hms_unetcoreograph/model/model.ckpt.meta", "placeholders/data:0 placeholders/training:0", "Softmax:0"),
+    Truth("varunravi_deepspeech/checkpoint/model.ckpt-0.meta", "Queue_Selector:0", "tower_0/CTCBeamSearchDecoder:0"),
+    Truth("tensorflow_hub/tensorflow_hub/testdata/hub_module_v1_mini/saved_model.pb", "", "", "default"),
+    Truth("tensorflow_hub/tensorflow_hub/testdata/saved_model_v2_mini/saved_model.pb", "", "", "serving_default"),
+    Truth(
+        "tensorflow_serving/tensorflow_serving/batching/testdata/matrix_half_plus_two/1/saved_model.pb",
+        *("", "", "serving_default"),
+    ),
+    *half_plus("three", "tensorflow/serving/regress"),
+    *(truth for kind in ("two_2_versions", "two_cpu", "two_gpu", "two_mkl") for truth in half_plus(kind, *_PARSED)),
+    *(truth for kind in ("two_gpu_trt", "two_mlmd") for truth in half_plus(kind, *_PARSED)),
+    *half_plus("two_tf2_cpu", "serving_default", "regress_x_to_y", "regress_x_to_y2"),
+]
+
+
+def loaded(path: Path) -> MetaGraph:
+    data = path.read_bytes()
+    if path.name == "saved_model.pb":
+        return MetaGraph(proto.parse("SavedModel", data).meta_graphs[0].SerializeToString())
+    return MetaGraph(data) if path.suffix == ".meta" else wrapped(proto.parse("GraphDef", data))
+
+
+def looked_for(truth: Truth, given: MetaGraph) -> tuple[list[str], str]:
+    """The true inputs and output: as the table says, or as a signature does."""
+    if not truth.from_signature:
+        return truth.fed.split(), truth.fetched
+    signature = given.signatures[truth.from_signature]
+    return [name for name, _ in signature.inputs.values()], next(name for name, _ in signature.outputs.values())
+
+
+def stripped(given: MetaGraph) -> MetaGraph:
+    message = proto.parse("MetaGraphDef", given.data)
+    message.signature_def.clear()
+    return MetaGraph(message.SerializeToString())
+
+
+@needs_corpus
+@pytest.mark.parametrize("truth", TRUTHS, ids=lambda truth: f"{truth.path}:{truth.from_signature}")
+def test_the_truth_is_found(truth: Truth) -> None:
+    """What the makers of a graph fetch is among the first three outputs inferred; what they feed among the inputs."""
+    given = loaded(CORPUS / truth.path)
+    fed, fetched = looked_for(truth, given)
+    found_outputs, found_inputs = list(outputs(stripped(given))), list(inputs(stripped(given)))
+    place = found_outputs.index(fetched) + 1 if fetched in found_outputs else 0
+    print(f"{truth.path} | {' '.join(fed)} | {fetched} | {place} of {len(found_outputs)}")
+    assert set(fed) <= set(found_inputs)
+    assert place in ((1, 2, 3, 4, 5) if "tf2_cpu" in truth.path else (1, 2, 3))
+
+
+@needs_corpus
+@pytest.mark.parametrize(
+    ("path", "labels"),
+    [
+        ("ardiya_siamese/model/model.ckpt.meta", {"similarity/label:0"}),
+        ("azaganidis_pointnet2/log_se_ndt_segm/model.ckpt.meta", {"Placeholder_1:0"}),
+        ("georgesung_acrobot/models/model.ckpt.meta", {f"{n}:0" for n in ("policy/Placeholder_1",)}),
+        ("google_ffn/models/fib25/model.ckpt-27465036.meta", {"labels:0", "loss_weights:0", "eval_labels:0"}),
+        ("hms_unetcoreograph/model/model.ckpt.meta", {"labels:0"}),
+        (f"{ONNX}regression/checkpoint/model.meta", {"Y:0"}),
+    ],
+)
+def test_labels_are_known(path: str, labels: set[str]) -> None:
+    """In real training graphs the labels are told from the inputs."""
+    found = inputs(loaded(CORPUS / path))
+    assert {found[label] for label in labels} == {"only the loss needs it"}
+
+
+LINEAR = FIXTURES / "linear" / "model.meta"
+
+
+@pytest.mark.skipif(not LINEAR.is_file(), reason="the fixture is not made")
+def test_the_linear_model_says_it_in_a_collection() -> None:
+    """Of the tutorial's linear model x is fed and activation_opt fetched."""
+    given = loaded(LINEAR)
+    assert "x:0" in inputs(given)
+    assert next(iter(outputs(given))) == "activation_opt:0"

@@ -1,0 +1,189 @@
+"""HDF5 out: names, types, and files that h5py and the HDF5 library read as meant."""
+
+import re
+
+import h5py
+import ml_dtypes
+import numpy as np
+import pytest
+from bundles import bundle, strings
+from conftest import FIXTURES
+from hypothesis import given
+from hypothesis import strategies as st
+
+import ckpttool
+from ckpttool.errors import ConversionError, CorruptionError
+from ckpttool.formats.hdf5 import dataset_path, plan_hdf5
+
+NAMES = [
+    ("w", "w:0"),
+    ("w/Adam", "w/Adam:0"),
+    ("a/./b", "a/%2E/b:0"),
+    (".", ".:0"),
+    ("a//b", "a/%/b:0"),
+    ("/abs", "%/abs:0"),
+    ("a/", "a/:0"),
+    ("100%", "100%25:0"),
+    ("w:0/x", "w%3A0/x:0"),
+    ("a\0b", "a%00b:0"),
+    ("é", "é:0"),
+    ("\udcff", "%FF:0"),
+    ("../../x", "../../x:0"),
+]
+
+
+@pytest.mark.parametrize(("name", "path"), NAMES, ids=repr)
+def test_dataset_path(name, path):
+    """A variable's dataset is its name with :0, and what HDF5 can't hold is percent-encoded."""
+    assert dataset_path(name) == path
+
+
+def name_of(path: str) -> str:
+    """The way back from a dataset's path, written from the rules in the module's docstring."""
+    segments = path.removesuffix(":0").split("/")
+    segments[:-1] = ["" if s == "%" else s for s in segments[:-1]]
+    data = [re.sub(rb"%([0-9A-F]{2})", lambda m: bytes([int(m[1], 16)]), s.encode()) for s in segments]
+    return b"/".join(data).decode(errors="surrogateescape")
+
+
+@given(st.binary(min_size=1).map(lambda data: data.decode(errors="surrogateescape")))
+def test_names_are_encoded_reversibly(name):
+    """From any dataset's path the name can be had back."""
+    assert name_of(dataset_path(name)) == name
+
+
+@given(st.sets(st.text("ab/.:0%", min_size=1, max_size=6), max_size=8))
+def test_no_dataset_is_another_ones_group(names):
+    """No path is another's, nor the beginning of another's."""
+    paths = [dataset_path(name) for name in names]
+    assert len(set(paths)) == len(names)
+    groups = {"/".join(path.split("/")[:i]) for path in paths for i in range(1, path.count("/") + 1)}
+    assert not groups & set(paths)
+
+
+def exported(tmp_path, checkpoint, **options):
+    ckpttool.write_hdf5(checkpoint, tmp_path / "out.h5", **options)
+    return h5py.File(tmp_path / "out.h5")
+
+
+def test_odd_names_exist_side_by_side(tmp_path):
+    """Every name of the fixture is a dataset of its own, and keeps its true name if the path is not it."""
+    checkpoint = ckpttool.open_checkpoint(FIXTURES / "names" / "model")
+    with exported(tmp_path, checkpoint, strict=True) as file:
+        for name, variable in checkpoint.items():
+            dataset = file[dataset_path(name)]
+            assert dataset[()].tobytes() == variable.numpy().tobytes()
+            if dataset_path(name) != f"{name}:0":
+                kept = dataset.attrs["name"]
+                kept = kept.tobytes() if isinstance(kept, np.void) else kept.encode()
+                assert kept.decode(errors="surrogateescape") == name
+
+
+def test_types_mean_the_same_values(tmp_path):
+    """h5py reads the same numbers: bfloat16 and float8_e5m2 as floats, int4 with its sign, bool and complex as such."""
+    checkpoint = ckpttool.open_checkpoint(FIXTURES / "dtypes" / "model")
+    with exported(tmp_path, checkpoint) as file:
+        for variable in checkpoint.values():
+            dataset = file[dataset_path(variable.name)]
+            name, values = variable.dtype.name, variable.numpy()
+            if "tensorflow_dtype" in dataset.attrs:
+                assert dataset.attrs["tensorflow_dtype"] == name
+            if name == "string":
+                assert [bytes(dataset[index]) for index in np.ndindex(values.shape)] == list(values.ravel())
+            elif name.startswith(("float8_e4", "float8_e5m2fnuz", "float4")):
+                assert dataset[()].tobytes() == values.tobytes()
+            else:
+                with np.errstate(invalid="ignore"):
+                    np.testing.assert_array_equal(dataset[()], values.astype(dataset.dtype))
+
+
+def test_bfloat16_is_a_16_bit_float(tmp_path):
+    """The file type has 16 bits, 8 of them exponent with bias 127: no bit is changed, and none is guessed at."""
+    bundle({"b": np.array([1.5, -2], ml_dtypes.bfloat16)}).write(tmp_path)
+    with exported(tmp_path, ckpttool.open_checkpoint(tmp_path / "model")) as file:
+        stored = file["b:0"].id.get_type()
+        assert (stored.get_size(), stored.get_ebias(), stored.get_fields()) == (2, 127, (15, 7, 8, 0, 7))
+        assert list(file["b:0"][()]) == [1.5, -2]
+
+
+def test_strings_with_nul_are_sequences_of_bytes(tmp_path):
+    """HDF5 would end a string at its NUL: such variables are stored so that no byte is lost."""
+    checkpoint = ckpttool.open_checkpoint(FIXTURES / "strings" / "model")
+    with exported(tmp_path, checkpoint) as file:
+        for variable in checkpoint.values():
+            values = variable.numpy()
+            dataset = file[dataset_path(variable.name)]
+            for index in np.ndindex(values.shape):
+                assert bytes(dataset[index]) == values[index]
+
+
+@pytest.mark.parametrize("compression", ["gzip", "lzf"])
+def test_compression_changes_no_value(tmp_path, compression):
+    """A compressed file holds the same values; scalars and empty variables, which can't be compressed, too."""
+    for fixture in ("dtypes", "empty", "partitioned", "conv"):
+        checkpoint = ckpttool.open_checkpoint(FIXTURES / fixture / "model")
+        with exported(tmp_path, checkpoint, compression=compression, force=True) as file:
+            for name, variable in checkpoint.items():
+                dataset = file[dataset_path(name)]
+                if variable.dtype.name != "string" and variable.shape and variable.size:
+                    assert dataset.compression == compression
+                    raw = np.empty(dataset.shape, f"V{variable.dtype.itemsize}")
+                    dataset.id.read(h5py.h5s.ALL, h5py.h5s.ALL, raw, dataset.id.get_type())
+                    assert raw.tobytes() == variable.numpy().tobytes()
+
+
+def test_more_dimensions_than_hdf5_has(tmp_path):
+    """A variable of 40 dimensions becomes one-dimensional, and an attribute keeps its shape."""
+    shape = (1,) * 39 + (3,)
+    bundle({"deep": np.arange(3, dtype=np.int32).reshape(shape)}).write(tmp_path)
+    with exported(tmp_path, ckpttool.open_checkpoint(tmp_path / "model")) as file:
+        assert list(file["deep:0"][()]) == [0, 1, 2]
+        assert tuple(file["deep:0"].attrs["shape"]) == shape
+
+
+def test_what_hdf5_cannot_hold_is_said(tmp_path):
+    """A variant is left out and returned with the reason; strict raises, and leaves no file."""
+    bundle({"w": np.ones(2, np.float32), "iterator": strings(b"?")}).change("iterator", dtype=21).write(tmp_path)
+    checkpoint = ckpttool.open_checkpoint(tmp_path / "model")
+    left_out = ckpttool.write_hdf5(checkpoint, tmp_path / "out.h5")
+    assert [(p.variable.name, p.problem) for p in left_out] == [("iterator", "HDF5 can't hold values of dtype variant")]
+    with pytest.raises(ConversionError, match="variant"):
+        ckpttool.write_hdf5(checkpoint, tmp_path / "strict.h5", strict=True)
+    assert not (tmp_path / "strict.h5").exists()
+
+
+def test_plan_reads_no_values(tmp_path):
+    """The plan is made although the data file is gone."""
+    bundle({"w": np.ones(2, np.float32)}).write(tmp_path)
+    next(tmp_path.glob("model.data-*")).unlink()
+    plan = plan_hdf5(ckpttool.open_checkpoint(tmp_path / "model"))
+    assert [planned.dataset for planned in plan] == ["w:0"]
+
+
+def test_damaged_values_leave_no_file(tmp_path):
+    """A flipped byte is found on the way; neither the output nor a temporary is left."""
+    bundle({"a": np.ones(9, np.float32), "w": np.ones(100_000, np.float32)}).write(tmp_path)
+    data = next(tmp_path.glob("model.data-*"))
+    damaged = bytearray(data.read_bytes())
+    damaged[-5] ^= 1
+    data.write_bytes(damaged)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(CorruptionError, match="Checksum does not match"):
+        ckpttool.write_hdf5(ckpttool.open_checkpoint(tmp_path / "model"), tmp_path / "out.h5")
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_same_input_same_bytes(tmp_path):
+    """Two exports of one checkpoint are equal byte for byte."""
+    checkpoint = ckpttool.open_checkpoint(FIXTURES / "conv" / "model")
+    for name in ("one.h5", "two.h5"):
+        ckpttool.write_hdf5(checkpoint, tmp_path / name)
+    assert (tmp_path / "one.h5").read_bytes() == (tmp_path / "two.h5").read_bytes()
+
+
+def test_the_file_says_what_it_was_made_from(tmp_path):
+    """File attributes name the source, its format, and the maker."""
+    with exported(tmp_path, ckpttool.open_checkpoint(FIXTURES / "linear" / "model")) as file:
+        assert file.attrs["source"] == "model"
+        assert file.attrs["source_format"] == "TensorFlow checkpoint V2 (tensor bundle)"
+        assert file.attrs["created_by"] == f"ckpttool {ckpttool.__version__}"

@@ -1,0 +1,121 @@
+"""What the user typed, and what it is taken for."""
+
+import shutil
+
+import pytest
+from conftest import FIXTURES
+
+import ckpttool
+from ckpttool.errors import CorruptionError, FormatError, NotFoundError
+from ckpttool.formats.locate import locate
+
+
+@pytest.fixture
+def directory(tmp_path):
+    """The tutorial's model in a directory of its own."""
+    shutil.copytree(FIXTURES / "linear", tmp_path / "run")
+    return tmp_path / "run"
+
+
+MEMBERS = ["model", "model.index", "model.meta", "model.data-00000-of-00001", "checkpoint", ""]
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+def test_any_member_leads_to_the_checkpoint(directory, member):
+    """The prefix, each of its files, the state file and the directory all mean the same checkpoint."""
+    found = locate(directory / member)
+    assert found.prefix == str(directory / "model")
+    assert found.graph == str(directory / "model.meta")
+    assert set(ckpttool.open_checkpoint(directory / member)) == {"W", "b"}
+
+
+@pytest.mark.parametrize("name", ["a[1]", "*", "?", "with space", "é", "a.b-1000"])
+def test_paths_are_literal(tmp_path, name):
+    """Nothing in a path is a glob: directories and prefixes with such names are found as they are."""
+    (tmp_path / name).mkdir()
+    for file in (FIXTURES / "linear").glob("model.*"):
+        shutil.copy(file, tmp_path / name / file.name.replace("model", name, 1))
+    assert set(ckpttool.open_checkpoint(tmp_path / name / name)) == {"W", "b"}
+
+
+STATES = {
+    "relative": "model",
+    "dead absolute": "/nowhere/else/model",
+    "dead Windows": r"D:\\runs\\one\\model",
+    "upwards": "../run/model",
+}
+
+
+@pytest.mark.parametrize("path", STATES.values(), ids=STATES.keys())
+def test_state_file(directory, path):
+    """The path in the state file is followed; if it is dead, the same name beside the file is taken, and said."""
+    (directory / "checkpoint").write_text(f'model_checkpoint_path: "{path}"\n')
+    found = locate(directory)
+    assert (
+        ckpttool.open_checkpoint(found)["W"].shape == ckpttool.open_checkpoint(FIXTURES / "linear" / "model")["W"].shape
+    )
+    assert any("is dead" in note for note in found.notes) == path.startswith(("/nowhere", "D:"))
+
+
+def test_state_file_of_nothing(directory):
+    """A state file whose checkpoint is gone is an error that names the checkpoint."""
+    (directory / "checkpoint").write_text('model_checkpoint_path: "other"\n')
+    with pytest.raises(NotFoundError, match="the state file names is not there · other"):
+        locate(directory)
+
+
+@pytest.mark.parametrize("text", ["", "model_checkpoint_path: 5", "nonsense", "\0\1\2"])
+def test_damaged_state_file(directory, text):
+    """A state file that is none is an error that names it."""
+    (directory / "checkpoint").write_text(text)
+    with pytest.raises((CorruptionError, FormatError), match="checkpoint"):
+        locate(directory)
+
+
+OTHERS = {
+    "PyTorch zip": (b"PK\x03\x04" + bytes(60), "PyTorch"),
+    "PyTorch pickle": (b"\x80\x02}q\x00.", "pickle"),
+    "HDF5": (b"\x89HDF\r\n\x1a\n" + bytes(60), "HDF5"),
+    "safetensors": (b"\x40\0\0\0\0\0\0\0" + b'{"a":{"dtype":"F32"' + bytes(60), "safetensors"),
+    "Git LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n", "git lfs pull"),
+    "HTML": (b"<!DOCTYPE html><html>", "download it again"),
+    "gzip": (b"\x1f\x8b\x08" + bytes(60), "unpack"),
+    "empty": (b"", "empty file"),
+}
+
+
+@pytest.mark.parametrize("name", ["model.ckpt", "model.index", "model.meta"])
+@pytest.mark.parametrize(("data", "said"), OTHERS.values(), ids=OTHERS.keys())
+def test_other_files_are_named_for_what_they_are(tmp_path, data, said, name):
+    """A file of another kind, under any name, is refused with what it looks like and what to do."""
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(FormatError, match=said):
+        locate(tmp_path / name)
+
+
+def test_empty_directory(tmp_path):
+    """A directory without a checkpoint says so."""
+    with pytest.raises(NotFoundError, match="no checkpoint in this directory"):
+        locate(tmp_path)
+
+
+def test_missing_prefix_offers_what_is_there(directory):
+    """A wrong prefix is answered with the checkpoints of the directory."""
+    with pytest.raises(NotFoundError, match="checkpoints there: model"):
+        locate(directory / "modle")
+
+
+def test_data_without_index(directory):
+    """A data file alone can't be read, and the message names the index that is missing."""
+    (directory / "model.index").unlink()
+    with pytest.raises(NotFoundError, match=r"model\.index is needed"):
+        locate(directory / "model.data-00000-of-00001")
+
+
+def test_pipes_are_not_opened(tmp_path):
+    """A named pipe is refused, and does not block."""
+    import os
+
+    os.mkfifo(tmp_path / "model.ckpt")
+    with pytest.raises(FormatError, match="not a regular file"):
+        locate(tmp_path / "model.ckpt")

@@ -1,0 +1,101 @@
+"""Which names a glob pattern chooses."""
+
+import pytest
+from bundles import examples
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ckpttool.model.names import selector
+
+GLOBS: list[tuple[str, list[str], list[str]]] = [
+    ("dense/kernel", ["dense/kernel"], ["dense", "dense/kernel/Adam", "x/dense/kernel", "dense/kerne", "Dense/kernel"]),
+    ("kernel", ["kernel"], ["dense/kernel", "kernels"]),
+    ("*", ["", "a", "a/b", "a/b/c"], []),
+    ("**", ["", "a", "a/b", "a/b/c"], []),
+    ("*Adam*", ["Adam", "dense/kernel/Adam", "dense/kernel/Adam_1", "Adam/m/w"], ["dense/kernel", "adam"]),
+    ("*kernel", ["kernel", "dense/kernel", "a/b/mykernel"], ["dense/kernel/Adam"]),
+    ("dense*", ["dense", "dense/kernel", "dense_1/kernel/Adam"], ["x/dense"]),
+    ("dense/*", ["dense/kernel", "dense/"], ["dense", "dense/kernel/Adam", "x/dense/kernel"]),
+    ("dense/**", ["dense/kernel", "dense/kernel/Adam", "dense/"], ["dense", "dense_1/kernel"]),
+    ("*/kernel", ["dense/kernel", "/kernel"], ["kernel", "a/dense/kernel"]),
+    ("**/kernel", ["kernel", "dense/kernel", "a/b/kernel"], ["mykernel", "kernel/Adam", "a/kernels"]),
+    ("a/**/b", ["a/b", "a/x/b", "a/x/y/b"], ["a/xb", "ab", "a/b/c", "xa/b"]),
+    ("a/*/b", ["a/x/b", "a//b"], ["a/b", "a/x/y/b"]),
+    ("**/a/**", ["a/b", "x/a/b", "x/y/a/b/c"], ["a", "xa/b", "x/ab/c"]),
+    ("a/**/**/b", ["a/b", "a/x/b", "a/x/y/b"], ["ab"]),
+    ("layer_?/w", ["layer_1/w", "layer_x/w"], ["layer_/w", "layer_10/w", "layer_//w"]),
+    ("a?b", ["a.b", "axb"], ["a/b", "ab", "axxb"]),
+    ("layer_[01]/w", ["layer_0/w", "layer_1/w"], ["layer_2/w", "layer_/w", "layer_01/w"]),
+    ("layer_[0-4]/w", ["layer_0/w", "layer_4/w"], ["layer_5/w", "layer_-/w"]),
+    ("layer_[!01]/w", ["layer_2/w", "layer_!/w"], ["layer_0/w", "layer_1/w"]),
+    ("[a]", ["a"], ["b", "[a]"]),
+    ("[]]", ["]"], ["[", "a"]),
+    ("[!]]", ["a", "["], ["]"]),
+    ("[]a]", ["]", "a"], ["b"]),
+    ("[a^]", ["a", "^"], ["b"]),
+    ("[^a]", ["a", "^"], ["b"]),
+    ("[a-]", ["a", "-"], ["b"]),
+    ("[\\d]", ["\\", "d"], ["1"]),
+    ("[[a]", ["[", "a"], ["b"]),
+    ("[a", ["[a"], ["a"]),
+    ("a]", ["a]"], ["a"]),
+    ("[]", ["[]"], ["", "a"]),
+    ("[!]", ["[!]"], ["a", "!"]),
+    ("[9-0]", [], ["9", "5"]),
+    ("a/b[!x]c", ["a/b.c"], ["a/bxc", "a/b/c"]),
+    ("a.b", ["a.b"], ["axb"]),
+    ("a+", ["a+"], ["aa", "a"]),
+    ("(a|b)", ["(a|b)"], ["a", "b"]),
+    ("a\\b", ["a\\b"], ["ab"]),
+    ("w$", ["w$"], ["w"]),
+    ("^w", ["^w"], ["w"]),
+    ("{a,b}", ["{a,b}"], ["a", "b"]),
+    ("", [""], ["a"]),
+    ("a*b", ["ab", "a\nb", "a/x\ny/b"], ["a\n"]),
+    ("a/*", ["a/x\ny", "a/\udcff"], ["a/b\n/c"]),
+    ("a", ["a"], ["a\n"]),
+    ("*/.ATTRIBUTES/*", ["w/.ATTRIBUTES/VARIABLE_VALUE"], ["a/w/.ATTRIBUTES/VARIABLE_VALUE"]),
+    ("a/b**c/d", ["a/bc/d", "a/bxc/d"], ["a/bx/c/d", "a/b/c/d"]),
+]
+
+
+@pytest.mark.parametrize(("glob", "chosen", "left"), GLOBS, ids=[repr(row[0]) for row in GLOBS])
+def test_globs(glob: str, chosen: list[str], left: list[str]) -> None:
+    """A pattern chooses these names and leaves those."""
+    choose = selector([glob])
+    assert [name for name in chosen + left if choose(name)] == chosen
+
+
+@pytest.mark.parametrize(
+    ("include", "exclude", "chosen"),
+    [
+        ([], [], ["a", "a/b", "c"]),
+        (["a"], [], ["a"]),
+        (["a", "c"], [], ["a", "c"]),
+        ([], ["a"], ["a/b", "c"]),
+        ([], ["a", "c"], ["a/b"]),
+        (["a*"], ["a/*"], ["a"]),
+        (["a"], ["a"], []),
+        (["nothing"], [], []),
+    ],
+)
+def test_include_and_exclude(include: list[str], exclude: list[str], chosen: list[str]) -> None:
+    """A name is chosen if any pattern includes it, or there is none, and no pattern excludes it."""
+    choose = selector(include, exclude)
+    assert [name for name in ["a", "a/b", "c"] if choose(name)] == chosen
+
+
+@examples
+@given(st.text("ab*?[]!-^\\/.", max_size=8), st.text("ab*?[]!-^\\/.", max_size=8))
+def test_any_pattern(glob: str, name: str) -> None:
+    """Every text is a pattern."""
+    assert selector([glob])(name) in (True, False)
+
+
+@examples
+@given(st.text("ab_/.+()$^", max_size=12), st.text("ab_/.+()$^", max_size=12))
+def test_names_are_patterns_of_themselves(name: str, other: str) -> None:
+    """A name without wildcards chooses itself and nothing else."""
+    choose = selector([name])
+    assert choose(name)
+    assert choose(other) == (name == other)

@@ -1,0 +1,371 @@
+"""Files: read in ranges, copied with their checksums tested, and written beside and renamed."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from bundles import examples, time_limit
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ckpttool import storage
+from ckpttool.errors import CorruptionError, FormatError, NotFoundError
+from ckpttool.model.checkpoint import ByteRange
+from ckpttool.wire.crc32c import crc32c
+
+DATA = bytes(range(256)) * 40
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> str:
+    path = tmp_path / "source"
+    path.write_bytes(DATA)
+    return str(path)
+
+
+def span_of(path: str, offset: int = 0, nbytes: int = len(DATA)) -> ByteRange:
+    return ByteRange(path, offset, nbytes, crc32c(DATA[offset : offset + nbytes]))
+
+
+READERS: dict[str, Callable[[str], object]] = {
+    "file_size": storage.file_size,
+    "read_file": storage.read_file,
+    "read_range": lambda path: storage.read_range(path, 0, 10),
+    "read_chunks": lambda path: list(storage.read_chunks(ByteRange(path, 0, 10, None))),
+}
+
+
+@pytest.mark.parametrize("read", READERS.values(), ids=READERS.keys())
+def test_no_regular_file(read: Callable[[str], object], tmp_path: Path) -> None:
+    """What is not there, a directory, and a pipe that nobody writes to are errors with their path, at once."""
+    fifo = str(tmp_path / "fifo")
+    os.mkfifo(fifo)
+    for path, kind in [
+        (str(tmp_path / "none"), NotFoundError),
+        (str(tmp_path / "none" / "none"), NotFoundError),
+        (str(tmp_path), FormatError),
+        (fifo, FormatError),
+    ]:
+        with time_limit(2), pytest.raises(kind) as caught:
+            read(path)
+        assert caught.value.path == path
+
+
+def test_file_in_the_way(source: str) -> None:
+    """A path that goes through a file leads to no file."""
+    with pytest.raises(NotFoundError):
+        storage.file_size(f"{source}/x")
+
+
+def test_read(source: str) -> None:
+    """A file is read whole, and in part, up to its end."""
+    assert storage.file_size(source) == len(DATA)
+    assert storage.read_file(source) == DATA
+    assert storage.read_range(source, 300, 20) == DATA[300:320]
+    assert storage.read_range(source, len(DATA) - 3, 20) == DATA[-3:]
+    assert storage.read_range(source, len(DATA) + 3, 20) == b""
+
+
+def test_read_goes_on_after_a_short_one(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All bytes are read also where the system gives fewer at a time, as Linux does beyond 2 GiB."""
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda descriptor, nbytes, offset: pread(descriptor, min(nbytes, 7), offset))
+    assert storage.read_range(source, 100, 50) == DATA[100:150]
+
+
+# read_chunks
+
+
+def test_chunks_of_a_range(source: str) -> None:
+    """A range is read in chunks of a mebibyte, or of the sizes that are asked for."""
+    assert [bytes(chunk) for chunk in storage.read_chunks(span_of(source, 5, 100))] == [DATA[5:105]]
+    chunks = [bytes(chunk) for chunk in storage.read_chunks(span_of(source, 5, 100), iter([1, 60, 2, 500]))]
+    assert [len(chunk) for chunk in chunks] == [1, 60, 2, 37]
+    assert b"".join(chunks) == DATA[5:105]
+
+
+def test_chunks_of_a_large_file(tmp_path: Path) -> None:
+    """A range larger than a chunk comes in several, and their checksums add up."""
+    data = os.urandom((2 << 20) + 5)
+    path = tmp_path / "large"
+    path.write_bytes(data)
+    sizes = [len(chunk) for chunk in storage.read_chunks(ByteRange(str(path), 0, len(data), crc32c(data)))]
+    assert sizes == [1 << 20, 1 << 20, 5]
+
+
+def test_nothing_to_read(source: str) -> None:
+    """An empty range has no chunks, and a checksum of zero."""
+    assert list(storage.read_chunks(ByteRange(source, 7, 0, 0))) == []
+    with pytest.raises(CorruptionError):
+        list(storage.read_chunks(ByteRange(source, 7, 0, 1)))
+
+
+def test_chunks_without_a_checksum(source: str) -> None:
+    """A range whose checksum nobody knows is read untested."""
+    assert len(list(storage.read_chunks(ByteRange(source, 0, 10, None)))) == 1
+
+
+def test_bad_checksum_comes_last(source: str) -> None:
+    """A wrong checksum raises after the last chunk, with path, offset and both sums."""
+    span = span_of(source, 3, 100)
+    chunks = storage.read_chunks(span._replace(crc32c=1), iter([50, 50]))
+    assert len(next(chunks)) == len(next(chunks)) == 50
+    with pytest.raises(CorruptionError, match=f"stored 00000001 vs. calculated {span.crc32c:08x}") as caught:
+        next(chunks)
+    assert (caught.value.path, caught.value.offset) == (source, 3)
+
+
+@pytest.mark.parametrize("offset", [0, 1, len(DATA) - 1, len(DATA), len(DATA) + 1, 2**62])
+def test_chunks_beyond_the_end(source: str, offset: int) -> None:
+    """A range that the file does not hold raises, whatever its checksum."""
+    with pytest.raises(CorruptionError, match="the file ends") as caught:
+        list(storage.read_chunks(ByteRange(source, offset, len(DATA) + 1, None)))
+    assert caught.value.path == source
+
+
+@examples
+@given(st.integers(0, 300), st.integers(0, 300), st.lists(st.integers(1, 90), max_size=20))
+def test_chunks_are_the_bytes(
+    tmp_path_factory: pytest.TempPathFactory, offset: int, nbytes: int, sizes: list[int]
+) -> None:
+    """Chunks of any sizes, put together, are the range."""
+    path = tmp_path_factory.getbasetemp() / "chunks"
+    path.write_bytes(DATA[:600])
+    chunks = storage.read_chunks(span_of(str(path), offset, nbytes), iter([*sizes, 300]))
+    assert b"".join(bytes(chunk) for chunk in chunks) == DATA[offset : offset + nbytes]
+
+
+# copy_checked
+
+
+def test_copy(source: str, tmp_path: Path) -> None:
+    """Ranges go to their places in the target, whose other bytes stay, and progress counts every byte."""
+    target = tmp_path / "target"
+    target.write_bytes(b"." * 50)
+    done: list[int] = []
+    jobs = [(span_of(source, 0, 10), 5), (span_of(source, 100, 20), 30), (span_of(source, 3, 0), 0)]
+    storage.copy_checked(jobs, target, done.append)
+    assert target.read_bytes() == b"." * 5 + DATA[:10] + b"." * 15 + DATA[100:120]
+    assert sum(done) == 30
+
+
+def test_copy_beyond_the_end_of_the_target(source: str, tmp_path: Path) -> None:
+    """A target grows as far as needed, with zeros between."""
+    target = tmp_path / "target"
+    target.touch()
+    storage.copy_checked([(span_of(source, 1, 3), 10)], target)
+    assert target.read_bytes() == bytes(10) + DATA[1:4]
+
+
+def test_copy_nothing(tmp_path: Path) -> None:
+    """Nothing to copy leaves the target as it was."""
+    target = tmp_path / "target"
+    target.write_bytes(b"abc")
+    storage.copy_checked([], target)
+    assert target.read_bytes() == b"abc"
+
+
+def test_copy_without_the_kernel(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the kernel can't copy between two files, the bytes go through memory."""
+
+    def refuse(*_: object) -> int:
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "copy_file_range", refuse)
+    target = tmp_path / "target"
+    target.touch()
+    storage.copy_checked([(span_of(source), 2)], target)
+    assert target.read_bytes() == bytes(2) + DATA
+
+
+@pytest.mark.parametrize("bad", [0, 1, 2])
+def test_copy_with_a_bad_checksum(source: str, tmp_path: Path, bad: int) -> None:
+    """A wrong checksum of any of the ranges raises."""
+    spans = [span_of(source, 100 * i, 100) for i in range(3)]
+    spans[bad] = spans[bad]._replace(crc32c=0)
+    target = tmp_path / "target"
+    target.touch()
+    with pytest.raises(CorruptionError, match="Checksum does not match"):
+        storage.copy_checked([(span, span.offset) for span in spans], target)
+
+
+@pytest.mark.parametrize("without_kernel", [False, True], ids=["in the kernel", "through memory"])
+@pytest.mark.parametrize("offset", [1, len(DATA), 2**40])
+def test_copy_of_a_short_source(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offset: int, without_kernel: bool
+) -> None:
+    """A source that ends inside its range raises, and does not go on for ever."""
+    if without_kernel:
+        monkeypatch.delattr(os, "copy_file_range")
+        monkeypatch.setattr(os, "copy_file_range", lambda *_: (_ for _ in ()).throw(OSError(38, "no")), raising=False)
+    target = tmp_path / "target"
+    target.touch()
+    with time_limit(5), pytest.raises(CorruptionError, match="the file ends"):
+        storage.copy_checked([(ByteRange(source, offset, len(DATA), None), 0)], target)
+
+
+def test_copy_of_a_missing_source(tmp_path: Path) -> None:
+    """A source that is not there raises."""
+    target = tmp_path / "target"
+    target.touch()
+    with pytest.raises(NotFoundError):
+        storage.copy_checked([(ByteRange(str(tmp_path / "none"), 0, 1, None), 0)], target)
+
+
+# write_beside
+
+
+def names_in(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+def test_write_a_new_file(tmp_path: Path) -> None:
+    """A new file is written under another name beside its own, and only then has its own."""
+    path = tmp_path / "out"
+    with storage.write_beside(path) as beside:
+        assert beside.parent == tmp_path
+        assert beside.exists()
+        beside.write_bytes(b"new")
+        assert not path.exists()
+    assert path.read_bytes() == b"new"
+    assert names_in(tmp_path) == ["out"]
+
+
+def test_write_takes_text_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path may be a text, and relative to the working directory."""
+    monkeypatch.chdir(tmp_path)
+    with storage.write_beside("out") as beside:
+        beside.write_bytes(b"new")
+    assert (tmp_path / "out").read_bytes() == b"new"
+
+
+def test_permissions_of_a_new_file(tmp_path: Path) -> None:
+    """A new file may be read by whomever the umask lets, as any other new file."""
+    (tmp_path / "plain").touch()
+    with storage.write_beside(tmp_path / "out"):
+        pass
+    assert (tmp_path / "out").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_no_clobber(tmp_path: Path) -> None:
+    """A file that is there is not replaced unless forced, and the block is not even begun."""
+    path = tmp_path / "out"
+    path.write_bytes(b"old")
+    with pytest.raises(FileExistsError, match="--force"), storage.write_beside(path):
+        pytest.fail("begun")
+    assert path.read_bytes() == b"old"
+    assert names_in(tmp_path) == ["out"]
+    with storage.write_beside(path, force=True) as beside:
+        beside.write_bytes(b"new")
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"new"
+    assert names_in(tmp_path) == ["out"]
+
+
+def test_no_clobber_of_a_dead_link(tmp_path: Path) -> None:
+    """A symbolic link that leads nowhere is something that is there."""
+    path = tmp_path / "out"
+    path.symlink_to(tmp_path / "none")
+    with pytest.raises(FileExistsError), storage.write_beside(path):
+        pytest.fail("begun")
+
+
+def test_no_clobber_of_what_has_come_meanwhile(tmp_path: Path) -> None:
+    """A file that somebody else has written meanwhile is not replaced unless forced."""
+    path = tmp_path / "out"
+    with pytest.raises(FileExistsError), storage.write_beside(path):
+        path.write_bytes(b"somebody's")
+    assert path.read_bytes() == b"somebody's"
+    assert names_in(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("error", [ValueError, OSError, KeyboardInterrupt, SystemExit, GeneratorExit])
+def test_failure_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
+    """If the block fails, the old file is what it was, and no other file is left."""
+    path = tmp_path / "out"
+    for old in (None, b"old"):
+        if old:
+            path.write_bytes(old)
+        with pytest.raises(error), storage.write_beside(path, force=True) as beside:  # noqa: PT012
+            beside.write_bytes(b"half")
+            raise error
+        assert names_in(tmp_path) == (["out"] if old else [])
+    assert path.read_bytes() == b"old"
+
+
+def test_failure_to_rename_leaves_nothing(tmp_path: Path) -> None:
+    """If the new file can't take its name, it is not left under the other one."""
+    path = tmp_path / "out"
+    path.mkdir()
+    (path / "inside").touch()
+    with pytest.raises(OSError, match="directory"), storage.write_beside(path, force=True) as beside:
+        beside.write_bytes(b"new")
+    assert names_in(tmp_path) == ["out"]
+
+
+def test_replacing_syncs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file is replaced only once the new one is on the disk."""
+    path = tmp_path / "out"
+    path.write_bytes(b"old")
+    synced: list[bytes] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(path.read_bytes()))
+    with storage.write_beside(path, force=True) as beside:
+        beside.write_bytes(b"new")
+    assert synced == [b"old", b"new"]  # The file before the renaming, the directory after it.
+
+
+@pytest.mark.parametrize("kind", ["same path", "other spelling", "symbolic link", "hard link", "link to a link"])
+def test_output_is_the_input(tmp_path: Path, kind: str) -> None:
+    """The input is never the output, whatever name it is given and whatever is forced."""
+    source = tmp_path / "in"
+    source.write_bytes(b"precious")
+    path = tmp_path / "out"
+    if kind == "same path":
+        path = source
+    elif kind == "other spelling":
+        (tmp_path / "d").mkdir()
+        path = tmp_path / "d" / ".." / "in"
+    elif kind == "hard link":
+        os.link(source, path)
+    else:
+        target = source
+        if kind == "link to a link":
+            target = tmp_path / "link"
+            target.symlink_to(source)
+        path.symlink_to(target)
+    before = names_in(tmp_path)
+    for one, other in [(path, source), (source, path)]:
+        inputs = [str(tmp_path / "none"), str(other)]
+        with pytest.raises(FileExistsError, match="the input"), storage.write_beside(one, force=True, inputs=inputs):
+            pytest.fail("begun")
+    assert source.read_bytes() == b"precious"
+    assert names_in(tmp_path) == before
+
+
+def test_other_inputs(tmp_path: Path) -> None:
+    """Inputs that are other files, or are not there, are in nobody's way."""
+    (tmp_path / "in").touch()
+    with storage.write_beside(tmp_path / "out", inputs=[str(tmp_path / "in"), str(tmp_path / "none")]):
+        pass
+    assert names_in(tmp_path) == ["in", "out"]
+
+
+def test_no_such_directory(tmp_path: Path) -> None:
+    """A directory that is not there is an error that names it."""
+    with (
+        pytest.raises(NotFoundError, match="no such directory") as caught,
+        storage.write_beside(tmp_path / "d" / "out"),
+    ):
+        pytest.fail("begun")
+    assert caught.value.path == str(tmp_path / "d")
+
+
+@pytest.mark.parametrize(
+    "name", ["a" * 255, "\u65e5" * 85, "a b\n'\"", "-out", ".out"], ids=["long", "long in bytes", "odd", "dash", "dot"]
+)
+def test_names_of_files(tmp_path: Path, name: str) -> None:
+    """A file may have any name that the file system allows, also the longest."""
+    with storage.write_beside(tmp_path / name) as beside:
+        beside.write_bytes(b"new")
+    assert names_in(tmp_path) == [name]
