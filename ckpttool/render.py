@@ -205,9 +205,13 @@ def _print_tables(reports: Sequence[Report], limit: int | None) -> None:
 
 def _total_text(total: dict[str, Any]) -> str:
     return (
-        f"{total['of']}: {total['variables']:,} variables, {total['parameters']:,} parameters,"
+        f"{total['of']}: {_counted(total['variables'], 'variable')}, {_counted(total['parameters'], 'parameter')},"
         f" {human_bytes(total['bytes'])}"
     )
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _telling_columns(report: Report) -> list[int]:

@@ -1,5 +1,6 @@
 """What to feed and what to fetch, from graphs made by hand and from those that others made."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -306,6 +307,7 @@ def test_loops_end() -> None:
         ["x = Placeholder", "x = Placeholder(^x)", "x = Neg(x)"],
         ["x = Placeholder", "y = Neg(^, :, x:99999999999, missing:0, ^missing, x:٣, x:-1, :0)"],
         ["x = Placeholder", "x:0 = Placeholder", "y = Neg(x:0)", "z = Neg(x:0:0)"],
+        ["is_training:0 = Placeholder", "mean:0 = Mean(is_training:0)", "q:1 = QueueDequeueV2", "y = Neg(q:1, q:1:7)"],
         ["q = QueueDequeueV2", "q:1 = Neg(q:1)", f"y = Neg(q:{'9' * 5000}, q:1)"],
         [" = Placeholder", "/ = Neg()", "gradients/ = Neg", "gradients/_grad/ = Neg", "save/ = SaveV2"],
         ["x = Placeholder", f"{'pred_' * 50_000}! = Neg(x)", f"{'gradients/' * 20_000}x = Neg(x)"],
@@ -320,8 +322,8 @@ def test_hostile_graphs_are_looked_at_calmly(lines: list[str]) -> None:
 
 @pytest.mark.slow
 def test_time_is_linear() -> None:
-    """A chain, a hub and a ladder of 100,000 ops each take seconds, not hours, and no recursion."""
-    count = 100_000
+    """A chain, a hub and a ladder of 50,000 ops take seconds: there is no recursion, and nothing is quadratic."""
+    count, start = 50_000, time.process_time()
     chain = ["x = Placeholder", "n0 = Neg(x)", *(f"n{i} = Identity(n{i - 1})" for i in range(1, count))]
     assert list(outputs(graph(*chain))) == [f"n{count - 1}:0"]
     hub = ["x = Placeholder", "h = Sub(x, x)", *(f"loss_{i} = Neg(h)" for i in range(count))]
@@ -329,6 +331,7 @@ def test_time_is_linear() -> None:
     ladder = ["x = Placeholder", *(f"p{i} = Placeholder" for i in range(count // 2))]
     ladder += [f"e{i} = Softmax(p{i}, x)" for i in range(count // 2)]
     assert len(inputs(graph(*ladder))) == count // 2 + 1
+    assert time.process_time() - start < 60
 
 
 class Truth(NamedTuple):
@@ -418,7 +421,7 @@ def test_the_truth_is_found(truth: Truth) -> None:
     place = found_outputs.index(fetched) + 1 if fetched in found_outputs else 0
     print(f"{truth.path} | {' '.join(fed)} | {fetched} | {place} of {len(found_outputs)}")
     assert set(fed) <= set(found_inputs)
-    assert place in ((1, 2, 3, 4, 5) if "tf2_cpu" in truth.path else (1, 2, 3))
+    assert place in (1, 2, 3)
 
 
 @needs_corpus
@@ -427,7 +430,10 @@ def test_the_truth_is_found(truth: Truth) -> None:
     [
         ("ardiya_siamese/model/model.ckpt.meta", {"similarity/label:0"}),
         ("azaganidis_pointnet2/log_se_ndt_segm/model.ckpt.meta", {"Placeholder_1:0"}),
-        ("georgesung_acrobot/models/model.ckpt.meta", {f"{n}:0" for n in ("policy/Placeholder_1",)}),
+        (
+            "georgesung_acrobot/models/model.ckpt.meta",
+            {"policy/Placeholder_1:0", "policy/Placeholder_2:0", "value/Placeholder_1:0"},
+        ),
         ("google_ffn/models/fib25/model.ckpt-27465036.meta", {"labels:0", "loss_weights:0", "eval_labels:0"}),
         ("hms_unetcoreograph/model/model.ckpt.meta", {"labels:0"}),
         (f"{ONNX}regression/checkpoint/model.meta", {"Y:0"}),

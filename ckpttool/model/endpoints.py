@@ -218,7 +218,7 @@ class _Flow:
 
     def tensor(self, name: str) -> Tensor:
         """What is known of a tensor; where the file carries no OpDefs, by the attributes of its op."""
-        op, index = _split(name)
+        op, index = _split(name) if _split(name)[0] in self.nodes else (name, "0")
         known = self.graph.outputs(self.nodes[op])
         number = int(index) if len(index) < _LONG else len(known)
         dtype, shape = known[number] if number < len(known) else Tensor(None, None)

@@ -133,7 +133,9 @@ class _Clearing:
         }
 
     def _count(self, where: str, text: bytes) -> None:
-        self.mentions[where, text.decode(errors="backslashreplace")] += 1
+        # Of a message, what can be read in it.
+        shown = text if text.isascii() and b"\n" not in text else b", ".join(re.findall(rb"[ -~]{3,}", text))
+        self.mentions[where, shown.decode(errors="backslashreplace")] += 1
 
     def _dropped(self, where: str) -> Callable[[bytes], bytes | None]:
         def rule(value: bytes) -> bytes | None:
