@@ -335,7 +335,7 @@ def test_time_is_linear() -> None:
 
 
 class Truth(NamedTuple):
-    """A file, the tensors that its makers feed, and one that they fetch."""
+    """A file, tensors to feed and one to fetch: as a signature says, or (no signature named) as the table does."""
 
     path: str
     fed: str
@@ -353,6 +353,10 @@ def half_plus(kind: str, *signatures: str) -> list[Truth]:
 
 # `x` and `x2` of these are no placeholders but parsed examples: what is inferred is the placeholder before.
 _PARSED = ("regress_x_to_y", "regress_x_to_y2", "classify_x_to_y")
+# Signatures are the makers' word; of frozen graphs, the ends that they were cut at. What stands here for a `.meta` was
+# read from its graph, after the rules were written: it guards against change, and proves nothing about the makers.
+# Left out because they are missed: signatures that feed a parsed example, that fetch the result of an assignment, and
+# the last three of the six alike outputs of two_tf2_cpu.
 TRUTHS = [
     Truth(f"{ONNX}ae0/frozen.pb", "X:0", "output:0"),
     Truth(f"{ONNX}fc-layers/frozen.pb", "X:0", "output:0"),
@@ -414,7 +418,7 @@ def stripped(given: MetaGraph) -> MetaGraph:
 @needs_corpus
 @pytest.mark.parametrize("truth", TRUTHS, ids=lambda truth: f"{truth.path}:{truth.from_signature}")
 def test_the_truth_is_found(truth: Truth) -> None:
-    """What the makers of a graph fetch is among the first three outputs inferred; what they feed among the inputs."""
+    """The expected output is among the first three inferred, and every expected input among the inputs."""
     given = loaded(CORPUS / truth.path)
     fed, fetched = looked_for(truth, given)
     found_outputs, found_inputs = list(outputs(stripped(given))), list(inputs(stripped(given)))
