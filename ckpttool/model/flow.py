@@ -1,0 +1,229 @@
+"""Which ops of a graph are the model, by the way that tensors take through it.
+
+From types and names of ops alone, for custom ops are none that anybody knows: what is plumbing (gradients, updates,
+savers, summaries, queues, asserts), what placeholders reach without crossing it, where that meets the weights, and what
+is only arithmetic of a loss. Nothing here recurses, and each step is linear in the graph: it may be cyclic, and made by
+anybody.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+
+from ckpttool.model.dtypes import dtype_of
+from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, Node, Tensor
+
+PLACEHOLDERS = ("Placeholder", "PlaceholderV2", "PlaceholderWithDefault")
+_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+MOST_TENSORS = 10
+_LONG = 200
+
+_PIPELINE = re.compile(r"\w*Dequeue\w*|IteratorGetNext(?:Sync|AsOptional)?|Unstage|ReaderRead\w*")
+# What is no part of the model, by the op's type …
+_ROLE_TYPES = {
+    "update": r"(?:Resource)?(?:Sparse)?Apply\w+|Assign\w*|CountUpTo"
+    r"|(?:Resource)?Scatter(?:Nd)?(?:Add|Sub|Mul|Div|Min|Max|Update)",
+    "saver": r"(?:Legacy)?(?:Save|Restore)(?:V2|Slices?)?|MergeV2Checkpoints|ShardedFile\w+",
+    "summary": r"\w*Summary\w*",
+    # Of ops that take from a queue it is the outputs that are part of the model.
+    "queue": rf"{_PIPELINE.pattern}|\w*Enqueue\w*|\w*Queue(?:Close|Size|IsClosed)\w*|\w+Dataset\w*|MakeIterator"
+    r"|IteratorToStringHandle|Stage",
+    "gradient": r"\w+Grad(?:V\d)?",
+    # A tensor's shape is none of its values.
+    "shape": r"ShapeN?|Size|Rank|ZerosLike|OnesLike",
+    "other": r"Assert|NoOp|IsVariableInitialized|VarIsInitializedOp|_Send|_Recv|PrintV2",
+}
+_ROLE_TYPE = re.compile("|".join(f"(?P<{role}>{types})" for role, types in _ROLE_TYPES.items()))
+# … and by a scope that it lies in.
+_GRADIENTS = re.compile(r"gradients(?:_\d+)?")
+_OTHER_SCOPE = re.compile(r"report_uninitialized_variables(?:_\d+)?|[Aa]ssert\w*|AssignMovingAvg(?:_\d+)?|Initializer")
+_SAVE_SCOPE = re.compile(r"(?:.*/)?save(?:_\d+)?", re.DOTALL)
+
+OUTPUT_NAME = re.compile(
+    r"(?:\w*_)?(?:outputs?|preds?|predicts?|predictions?|predicted|logits?|probs?|probability|probabilities|scores?"
+    r"|softmax|sigmoid|activations?|answer|result|y_?hat|embeddings?)(?:_\w*)?",
+    re.IGNORECASE,
+)
+# What a weight passes on its way to where it is used. No arithmetic: a weight's norm in the loss is no layer.
+_READS = {
+    *("Identity", "ReadVariableOp", "Enter", "RefEnter", "Switch", "RefSwitch", "Cast", "Reshape", "Transpose"),
+    *("ExpandDims", "Squeeze", "Concat", "ConcatV2", "Split", "SplitV", "Slice", "StridedSlice", "Unpack"),
+}
+_LOSS_TYPE = re.compile(r"\w*CrossEntropy\w*|\w*Loss(?:V\d)?")
+_LOSS_NAME = re.compile(r"(?:\w*_)?(?:loss|cost)(?:_\w*)?")
+_LOSS_MATH = {
+    *("Neg", "Mean", "Sum", "Prod", "Log", "Log1p", "Exp", "Square", "Sqrt", "SquaredDifference", "Pow", "Abs"),
+    *("Add", "AddV2", "AddN", "Sub", "Mul", "Div", "RealDiv", "DivNoNan", "Select", "SelectV2", "Maximum", "Minimum"),
+    *("Greater", "GreaterEqual", "Less", "LessEqual", "Cast"),
+}
+# Attributes that say what type the output is of, for files that carry no OpDefs. (Not of every op does T say it.)
+_TYPE_ATTRS = dict.fromkeys(PLACEHOLDERS, "dtype") | {"Cast": "DstT", "ArgMax": "output_type"}
+_TYPE_ATTRS |= dict.fromkeys(("Identity", "Softmax", "Sigmoid", "Tanh", "Relu", "Reshape", "Squeeze", "MatMul"), "T")
+_TYPE_ATTRS |= dict.fromkeys(("Add", "AddV2", "Sub", "Mul", "BiasAdd", "Conv2D", "Mean", "Sum", "Merge", "Exit"), "T")
+
+
+def walk(starts: Iterable[str], edges: Mapping[str, Iterable[str]], keep: Callable[[str], bool]) -> set[str]:
+    """`starts` and all that the edges lead to from there, through what is to be kept."""
+    seen = set(starts)
+    stack = list(seen)
+    while stack:
+        for near in edges.get(stack.pop(), ()):
+            if near not in seen and keep(near):
+                seen.add(near)
+                stack.append(near)
+    return seen
+
+
+def _scope(name: str) -> str:
+    return name.rpartition("/")[0]
+
+
+def split_tensor(tensor: str) -> tuple[str, str]:
+    """An op's name and the output's number: "x:1" → "x", "1"; "x" → "x", "0"."""
+    head, colon, index = tensor.rpartition(":")
+    return (head, index) if colon and index.isdecimal() else (tensor, "0")
+
+
+def is_named(pattern: re.Pattern[str], name: str) -> bool:
+    """Whether the last segment of a name is of a pattern; a monstrous one is not tried."""
+    last = name.rpartition("/")[2]
+    return len(last) < _LONG and pattern.fullmatch(last) is not None
+
+
+class Flow:
+    """Which op feeds which, by name. Each output of an input pipeline stands by itself: "next:1"."""
+
+    def __init__(self, graph: MetaGraph) -> None:
+        self.graph = graph
+        self.nodes = {node.name: node for node in graph.nodes}
+        saver = graph.message.saver_def
+        savers = [name for name, node in self.nodes.items() if re.fullmatch(_ROLE_TYPES["saver"], node.type)]
+        self.saver = {scope for scope in map(_scope, savers) if _SAVE_SCOPE.fullmatch(scope)}
+        self.saver |= {
+            split_tensor(saver.filename_tensor_name)[0],
+            split_tensor(saver.save_tensor_name)[0],
+            saver.restore_op_name,
+        }
+        self.roles = {name: self._role(node) for name, node in self.nodes.items()}
+        self.inputs: dict[str, list[str]] = {}
+        self.needs: dict[str, list[str]] = {}
+        self.users: dict[str, list[str]] = {}
+        for node in self.nodes.values():
+            self.inputs[node.name] = [
+                key for name in node.inputs if not name.startswith("^") and (key := self.key(name))
+            ]
+            self.needs[node.name] = [key for name in node.inputs if (key := self.key(name.removeprefix("^")))]
+            for key in dict.fromkeys(self.inputs[node.name]):
+                self.users.setdefault(key, []).append(node.name)
+
+    def key(self, tensor: str) -> str:
+        """The op's name, for an output of an input pipeline the tensor's; "" if there is none."""
+        op, index = (tensor, "0") if tensor in self.nodes else split_tensor(tensor)
+        return (f"{op}:{index}" if self.is_pipeline(op) else op) if op in self.nodes else ""
+
+    def type(self, key: str) -> str:
+        node = self.nodes.get(key) or self.nodes.get(split_tensor(key)[0])
+        return node.type[:_LONG] if node else ""
+
+    def is_pipeline(self, key: str) -> bool:
+        return _PIPELINE.fullmatch(self.type(key)) is not None
+
+    def is_model(self, key: str) -> bool:
+        return not self.roles.get(key, "")
+
+    def _role(self, node: Node) -> str:
+        """What the op is there for: "" if it is, as far as can be told, part of the model."""
+        scope = _scope(node.name)
+        if node.name in self.saver or (scope and scope in self.saver):
+            return "saver"
+        if any(_GRADIENTS.fullmatch(part) or part.endswith("_grad") for part in scope.split("/")):
+            return "gradient"
+        if any(_OTHER_SCOPE.fullmatch(part) for part in scope.split("/")):
+            return "other"
+        match = _ROLE_TYPE.fullmatch(node.type[:_LONG])
+        return (match.lastgroup or "") if match else ""
+
+    def fetches(self, key: str) -> list[str]:
+        """The tensors of an op: its first output; of a function's call, each."""
+        if key not in self.nodes:
+            return [key]
+        count = len(self.nodes[key].message.attr["Tout"].list.type) if self.type(key) in _CALLS else 1
+        return [f"{key}:{i}" for i in range(min(max(count, 1), MOST_TENSORS))]
+
+    def tensor(self, name: str) -> Tensor:
+        """What is known of a tensor; where the file carries no OpDefs, by the attributes of its op."""
+        op, index = split_tensor(name) if split_tensor(name)[0] in self.nodes else (name, "0")
+        known = self.graph.outputs(self.nodes[op])
+        number = int(index) if len(index) < _LONG else len(known)
+        dtype, shape = known[number] if number < len(known) else Tensor(None, None)
+        attr, said = self.nodes[op].message.attr, _TYPE_ATTRS.get(self.type(op), "")
+        return Tensor(dtype or (dtype_of(attr[said].type) if said in attr and attr[said].type else None), shape)
+
+
+class Parts:
+    """The parts of a graph: sources, the body (up to the last layer), losses and what belongs to them."""
+
+    def __init__(self, flow: Flow) -> None:
+        model = [name for name in flow.nodes if flow.is_model(name)]
+        self.placeholders = dict.fromkeys(name for name in model if flow.type(name) in PLACEHOLDERS)
+        self.sources = dict.fromkeys([*self.placeholders, *(key for key in flow.users if flow.is_pipeline(key))])
+        held = [name for name in model if flow.type(name) in VARIABLE_OPS or flow.type(name) == "Const"]
+        self.reached = walk(self.sources or held, flow.users, flow.is_model)
+        meets = self._meetings(flow)
+        self.body = walk(meets, flow.inputs, flow.is_model)
+        self.weighted = walk(meets, flow.users, flow.is_model)
+        self.losses = _losses(flow, self.reached)
+        self.for_loss = walk(self.losses, flow.inputs, flow.is_model)
+        self.lossy = self._lossy(flow)
+        self.forward = self.reached - self.lossy
+
+    def _meetings(self, flow: Flow) -> list[str]:
+        """Where what is fed meets a weight."""
+        variables = flow.graph.variables
+        trained = {v.name for v in variables if v.trainable} or {v.name for v in variables}
+        weights = walk(trained, flow.users, lambda key: flow.type(key) in _READS and flow.is_model(key)) - self.reached
+        return [name for name in self.reached if any(key in weights for key in flow.inputs.get(name, ()))]
+
+    def _lossy(self, flow: Flow) -> set[str]:
+        """What comes after a label, what shares a scope with where they join, and the arithmetic before a loss."""
+        labels = {key for key in self.sources if self.body and key not in self.body and key in self.for_loss}
+        after = walk(labels, flow.users, flow.is_model)
+        joins = [key for key in after if any(near not in after for near in flow.inputs.get(key, ()))]
+        joins += [name for name in self.losses if _LOSS_TYPE.fullmatch(flow.type(name))]
+        scopes = {_scope(name) for name in joins} - {_scope(name) for name in self.body} - {""}
+        lossy = after | self.losses | {n for n in self.reached if _scope(n) in scopes and n not in self.sources}
+        # What the model uses besides is no arithmetic of the loss'.
+        others = {key: sum(flow.is_model(user) for user in users) for key, users in flow.users.items()}
+        stack = list(lossy)
+        while stack:
+            for near in dict.fromkeys(flow.inputs.get(stack.pop(), ())):
+                others[near] -= 1
+                if near not in lossy and others[near] <= 0 and self._is_arithmetic(flow, near):
+                    lossy.add(near)
+                    stack.append(near)
+        return lossy
+
+    def _is_arithmetic(self, flow: Flow, key: str) -> bool:
+        return key not in self.body and flow.type(key) in _LOSS_MATH and not is_named(OUTPUT_NAME, key)
+
+
+def _losses(flow: Flow, reached: set[str]) -> set[str]:
+    """What is a loss by the collection `losses`, because gradients start there, by its type, or by its name."""
+    collection = flow.graph.collections.get("losses")
+    found = {flow.key(member) for member in (collection.members if collection else []) if isinstance(member, str)}
+    derived = {name for name in map(_derived_op, flow.nodes) if name in flow.nodes and flow.is_model(name)}
+    before = walk((key for name in derived for key in flow.inputs[name]), flow.inputs, flow.is_model)
+    # A loop's last state has a gradient whether or not anything uses it.
+    found |= {name for name in derived - before if flow.type(name) != "Exit"}
+    for name in reached:
+        last = flow.type(name) == "Mean" and not flow.users.get(name) and flow.tensor(name).shape == ()
+        named = flow.type(name) in _LOSS_MATH and is_named(_LOSS_NAME, name)
+        found |= {name} if last or named or _LOSS_TYPE.fullmatch(flow.type(name)) else set()
+    return found & reached
+
+
+def _derived_op(name: str) -> str:
+    """The op whose gradient this op is part of: "train/gradients/loss/mul_grad/Sum" → "loss/mul"."""
+    parts = name.split("/")
+    start = next((i for i, part in enumerate(parts) if _GRADIENTS.fullmatch(part)), len(parts))
+    end = next((i for i in range(start + 1, len(parts) - 1) if parts[i].endswith("_grad")), start)
+    return "/".join(parts[start + 1 : end + 1]).removesuffix("_grad")

@@ -1,0 +1,34 @@
+"""What a report is: a title, columns, rows.
+
+Cells hold values as they are (numbers, shapes, names straight from the file); `render` makes text of them, by the
+kind of their column.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its name and what its cells are.
+
+    Kinds: text; number; bytes (a number of them); dtype; shape (a tuple, None in it or for it: not known); list (of
+    text); tree (depth, path, label); any (whatever a collection holds). A column all of whose cells are `default` says
+    nothing, and is left out on a terminal.
+    """
+
+    name: str
+    kind: str = "text"
+    default: Any = None
+
+
+@dataclass
+class Report:
+    """A table. `key` names it in JSON; `totals` are lines of label and numbers beneath it."""
+
+    key: str
+    title: str
+    columns: Sequence[Column]
+    rows: list[tuple[Any, ...]]
+    totals: list[dict[str, Any]] = field(default_factory=list)

@@ -1,0 +1,183 @@
+"""Graphs in every kind of file: bytes and text, MetaGraphDef, GraphDef, SavedModel; known by content."""
+
+import json
+
+import pytest
+from conftest import CORPUS, FIXTURES, corpus_files, corpus_id, needs_corpus
+from google.protobuf import text_format
+
+import ckpttool
+from ckpttool import proto, reports
+from ckpttool.errors import CorruptionError, FormatError, NotFoundError, NotSupportedError
+
+META = FIXTURES / "recurrent" / "model.meta"
+SAVED_MODELS = [path for path in corpus_files("saved_model.pb") if not path.read_bytes().startswith(b"version ")]
+FROZEN = [
+    path
+    for path in corpus_files("*.pb")
+    if {"onnx_tensorflow_onnx", "utensor_cgen"} & set(path.parts) and path.name != "saved_model.pb"
+]
+
+
+def message(root: str, graphs: int = 1):
+    """The recurrent fixture's graph, as the message that another kind of file holds."""
+    meta_graph = proto.parse("MetaGraphDef", META.read_bytes())
+    if root == "GraphDef":
+        return meta_graph.graph_def
+    if root == "MetaGraphDef":
+        return meta_graph
+    saved_model = proto.message_class("SavedModel")(saved_model_schema_version=1)
+    for number in range(graphs):
+        added = saved_model.meta_graphs.add()
+        added.CopyFrom(meta_graph)
+        added.meta_info_def.tags.append(f"tag{number}")
+    return saved_model
+
+
+def listing(path):
+    """All that is said of a graph, but for what names its file or its kind."""
+    graph = ckpttool.open_graph(path)
+    shown = [report for report in reports.overview(graph) if report.key != "summary"]
+    return [*((report.key, report.rows) for report in shown), reports.ops(graph).rows]
+
+
+@pytest.mark.parametrize("root", ["MetaGraphDef", "GraphDef", "SavedModel"])
+def test_text_and_bytes_give_the_same_listing(tmp_path, root):
+    """A graph's text form is listed as its bytes are, whatever the files are called."""
+    made = message(root)
+    (tmp_path / "binary").write_bytes(made.SerializeToString())
+    (tmp_path / "text").write_text("# a comment\n\n" + text_format.MessageToString(made))
+    assert ckpttool.open_graph(tmp_path / "text").root == root
+    assert listing(tmp_path / "text") == listing(tmp_path / "binary")
+
+
+@pytest.mark.parametrize("root", ["GraphDef", "SavedModel"])
+@pytest.mark.parametrize("as_text", [False, True], ids=["bytes", "text"])
+def test_strip_devices_keeps_the_kind_of_file(tmp_path, root, as_text):
+    """A frozen graph or SavedModel comes back as one, text as text, with no device and nothing else changed."""
+    made = message(root)
+    nodes = made.node if root == "GraphDef" else made.meta_graphs[0].graph_def.node
+    before = made.__class__.FromString(made.SerializeToString())
+    nodes[0].device = "/device:GPU:0"
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.write_bytes(text_format.MessageToString(made).encode() if as_text else made.SerializeToString())
+    ckpttool.write_meta_graph(ckpttool.strip_devices(ckpttool.open_graph(source)), out)
+    written = made.__class__()
+    if as_text:
+        text_format.Parse(out.read_text(), written)
+    else:
+        written.ParseFromString(out.read_bytes())
+    for node in before.node if root == "GraphDef" else before.meta_graphs[0].graph_def.node:
+        node.device = ""
+    assert written == before
+
+
+def test_a_graph_of_one_node(tmp_path):
+    """The smallest GraphDef is not taken for a MetaGraphDef, nor that for a SavedModel without a version."""
+    graph_def = proto.message_class("GraphDef")()
+    graph_def.node.add(name="x", op="Placeholder")
+    graph_def.versions.producer = 24
+    (tmp_path / "a").write_bytes(graph_def.SerializeToString())
+    assert ckpttool.open_graph(tmp_path / "a").root == "GraphDef"
+    meta_graph = proto.message_class("MetaGraphDef")(graph_def=graph_def)
+    (tmp_path / "b").write_bytes(meta_graph.SerializeToString())
+    assert ckpttool.open_graph(tmp_path / "b").root == "MetaGraphDef"
+    saved_model = proto.message_class("SavedModel")(meta_graphs=[meta_graph])
+    (tmp_path / "c").write_bytes(saved_model.SerializeToString())
+    assert ckpttool.open_graph(tmp_path / "c").root == "SavedModel"
+
+
+@pytest.fixture
+def saved_model(tmp_path):
+    """A SavedModel directory with two graphs, an asset and a fingerprint."""
+    (tmp_path / "saved_model.pb").write_bytes(message("SavedModel", graphs=2).SerializeToString())
+    (tmp_path / "assets").mkdir()
+    (tmp_path / "assets" / "vocabulary.txt").write_text("a\n")
+    fingerprint = proto.message_class("FingerprintDef")(saved_model_checksum=255, uuid="7")
+    (tmp_path / "fingerprint.pb").write_bytes(fingerprint.SerializeToString())
+    return tmp_path
+
+
+def test_tags_choose_the_graph(saved_model):
+    """--tags takes the graph with these tags; unknown ones are answered with those there are."""
+    assert ckpttool.open_graph(saved_model, tags="tag1").number == 1
+    assert ckpttool.open_graph(saved_model).number == 0
+    with pytest.raises(NotFoundError, match="there are tag0 · tag1"):
+        ckpttool.open_graph(saved_model, tags="gpu")
+
+
+def test_saved_model_facts_are_shown(saved_model, run):
+    """Tag sets, assets and the fingerprint are in the summary; which graph was taken is said."""
+    result = run("ls", saved_model, "--json")
+    summary = json.loads(result.stdout)["summary"]
+    assert summary["tag_sets"] == "tag0 · tag1"
+    assert summary["assets"] == "vocabulary.txt"
+    assert "saved_model_checksum 00000000000000ff" in summary["fingerprint"]
+    assert "taking tag0; --tags takes another" in result.stderr
+
+
+def test_chunked_saved_models_are_refused(tmp_path):
+    """The .cpb form is named, in a directory and as a file."""
+    (tmp_path / "saved_model.cpb").write_bytes(b"\x83\xaf\x70\xd1\x0d\x88\x4a\x3f" + bytes(60))
+    for path in (tmp_path, tmp_path / "saved_model.cpb"):
+        with pytest.raises((NotSupportedError, FormatError), match="chunk"):
+            ckpttool.open_graph(path)
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        (b"node { name: 5 }", CorruptionError),
+        (b"node { name: 'a' op: 'B'", CorruptionError),
+        (b"hello, world\n", FormatError),
+        (b"{}", FormatError),
+        (b"\x08\x01", FormatError),
+        (b"\x0a\x04\x0a\x02\xff\xfe", CorruptionError),
+        (b"\x12\x02\x0a\x00", FormatError),
+    ],
+)
+def test_what_is_no_graph(tmp_path, data, error):
+    """Text and bytes that are no graph raise, with the path."""
+    (tmp_path / "file.pb").write_bytes(data)
+    with pytest.raises(error, match=r"file\.pb"):
+        ckpttool.open_graph(tmp_path / "file.pb")
+
+
+@needs_corpus
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("path", SAVED_MODELS, ids=corpus_id)
+def test_saved_models_are_read_as_tensorflow_parses_them(path, tf):
+    """Ops, signatures and tags of a SavedModel's graph are those of TensorFlow's own parse."""
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+    theirs = SavedModel.FromString(path.read_bytes()).meta_graphs
+    graph = ckpttool.open_graph(path.parent)
+    assert graph.tag_sets == [list(m.meta_info_def.tags) for m in theirs]
+    assert [node.name for node in graph.nodes] == [node.name for node in theirs[graph.number].graph_def.node]
+    for key, signature in theirs[graph.number].signature_def.items():
+        outputs = {name: info.name for name, info in signature.outputs.items()}
+        assert {name: tensor for name, (tensor, _) in graph.signatures[key].outputs.items()} == outputs
+
+
+@needs_corpus
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("path", [*SAVED_MODELS, *FROZEN, *corpus_files("*.pbtxt")], ids=corpus_id)
+def test_stripped_graphs_parse_as_the_old_ones_without_devices(path):
+    """Of every SavedModel and GraphDef of the corpus, stripping changes the devices alone."""
+    graph = ckpttool.open_graph(path)
+    stripped = ckpttool.strip_devices(graph)
+    assert not any(stripped.devices)
+    expected = proto.parse(graph.root, graph.data)
+    metas = expected.meta_graphs if graph.root == "SavedModel" else [expected]
+    for graph_def in (meta.graph_def if graph.root != "GraphDef" else meta for meta in metas):
+        for node in (*graph_def.node, *(n for f in graph_def.library.function for n in f.node_def)):
+            node.device = ""
+    assert proto.parse(graph.root, stripped.data) == expected
+
+
+@needs_corpus
+def test_text_beside_a_meta_lists_the_same_ops():
+    """deepspeech's graph.pbtxt and its .meta are the same graph."""
+    directory = CORPUS / "varunravi_deepspeech" / "checkpoint"
+    text, meta = ckpttool.open_graph(directory / "graph.pbtxt"), ckpttool.open_graph(directory / "model.ckpt-0.meta")
+    assert [(n.name, n.type, n.inputs) for n in text.nodes] == [(n.name, n.type, n.inputs) for n in meta.nodes]

@@ -1,0 +1,153 @@
+"""TensorFlow 2's object graphs: paths, names, slots, and graphs that are no trees."""
+
+import json
+
+import pytest
+from bundles import bundle, strings
+from conftest import CORPUS, corpus_files, corpus_id, needs_corpus
+
+import ckpttool
+from ckpttool import proto
+from ckpttool.errors import CorruptionError
+from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, ObjectGraph, place_by_key
+
+
+def made(*nodes):
+    """An object graph of (children, attributes, slots)."""
+    graph = proto.message_class("TrackableObjectGraph")()
+    for children, attributes, slots in nodes:
+        node = graph.nodes.add()
+        for name, number in children:
+            node.children.add(local_name=name, node_id=number)
+        for name, full_name, key in attributes:
+            node.attributes.add(name=name, full_name=full_name, checkpoint_key=key)
+        for variable, slot, number in slots:
+            node.slot_variables.add(original_variable_node_id=variable, slot_name=slot, slot_variable_node_id=number)
+    return graph.SerializeToString()
+
+
+VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
+# A root with a layer, shared under two names and leading back, an optimizer with a slot, a table and an iterator.
+GRAPH = made(
+    ([("layer", 1), ("again", 1), ("optimizer", 3), ("save_counter", 5), ("table", 6), ("it", 7)], [], []),
+    ([("kernel", 2), ("parent", 0)], [], []),
+    ([], [("VARIABLE_VALUE", "dense/kernel", "layer/kernel" + VALUE)], []),
+    ([], [], [(2, "m", 4)]),
+    ([], [("VARIABLE_VALUE", "dense/kernel/m", "layer/kernel/.OPTIMIZER_SLOT/optimizer/m" + VALUE)], []),
+    ([], [("VARIABLE_VALUE", "save_counter", "save_counter" + VALUE)], []),
+    ([], [("table-keys", "", "table/.ATTRIBUTES/table-keys"), ("table-values", "", "table/.ATTRIBUTES/values")], []),
+    ([], [("ITERATOR_STATE", "", "it/.ATTRIBUTES/ITERATOR_STATE")], []),
+)
+
+
+def test_paths_are_the_shortest():
+    """A path is that of the shortest way from the root, and a slot's names its variable and its optimizer."""
+    paths = ObjectGraph(GRAPH).paths
+    assert paths[2] == "layer/kernel"
+    assert paths[4] == "layer/kernel · m of optimizer"
+
+
+def test_places_know_the_tensorflow_1_name():
+    """Each key leads to its object and to the name that TensorFlow 1 would have given."""
+    assert ObjectGraph(GRAPH).places["layer/kernel" + VALUE] == ("layer/kernel", "dense/kernel")
+
+
+def test_walk_shows_shared_objects_and_cycles_once():
+    """What was shown is named again and not entered."""
+    steps = [(step.depth, step.name, step.again) for step in ObjectGraph(GRAPH).walk()]
+    assert (2, "parent", "(root)") in steps
+    assert (1, "again", "layer") in steps
+    assert len(steps) == 10
+
+
+def test_kinds_are_labeled(tmp_path, run):
+    """Save counter, tables, iterators, variables and slots are labeled in the tree."""
+    bundle({OBJECT_GRAPH_KEY: strings(GRAPH).reshape(())}).write(tmp_path)
+    rows = json.loads(run("objects", tmp_path / "model", "--json").stdout)["objects"]
+    kinds = {row["object"]: row["kind"] for row in rows}
+    assert kinds["save_counter"] == "save counter"
+    assert kinds["table"] == "table"
+    assert kinds["it"] == "iterator"
+    assert kinds["layer/kernel"] == "variable"
+    assert kinds["optimizer/m of layer/kernel"] == "variable"
+    assert kinds["again"] == "see layer"
+
+
+@pytest.mark.parametrize(
+    "data", [made(([("x", 5)], [], [])), made(([("x", -1)], [], [])), made(([], [], [(9, "m", 0)])), b"\xff"]
+)
+def test_object_graphs_that_can_not_be(data):
+    """Numbers of objects that are not there, and bytes that are no message, are refused."""
+    with pytest.raises(CorruptionError):
+        ObjectGraph(data)
+
+
+def test_deep_graphs_need_no_stack():
+    """A chain of 20,000 objects is walked."""
+    data = made(*([([("next", number + 1)], [], []) for number in range(20_000)]), ([], [], []))
+    assert sum(1 for _ in ObjectGraph(data).walk()) == 20_001
+
+
+@pytest.mark.parametrize(
+    ("key", "path"),
+    [
+        ("a/b" + VALUE, "a/b"),
+        ("a.Sb/c..d" + VALUE, "a/b/c.d"),
+        ("a...Sb" + VALUE, "a./b"),
+        ("w/.OPTIMIZER_SLOT/opt/m" + VALUE, "w · m of opt"),
+        (VALUE, ""),
+    ],
+)
+def test_place_by_key(key, path):
+    """Without the object graph, the key's own form tells the path; escapes are undone."""
+    assert place_by_key(key).path == path
+
+
+def test_names_of_tensorflow_1_have_no_place():
+    """A key without attributes is no object's."""
+    assert place_by_key("dense/kernel") is None
+
+
+OBJECT_BASED = [
+    path
+    for path in corpus_files("*.index")
+    if "deepmind_sonnet" in path.parts or {"saved_model_v2_mini", "saved_model_half_plus_two_tf2_cpu"} & set(path.parts)
+]
+
+
+@needs_corpus
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("path", OBJECT_BASED, ids=corpus_id)
+def test_places_are_tensorflows(path, tf):
+    """Keys, full names and paths are those of TensorFlow's own TrackableObjectGraph; every key listed has its place."""
+    from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
+
+    checkpoint = ckpttool.open_checkpoint(path)
+    if checkpoint.warnings:
+        assert all(place_by_key(name) for name in checkpoint if name != OBJECT_GRAPH_KEY)
+        return
+    data = tf.train.load_checkpoint(str(path.with_suffix(""))).get_tensor(OBJECT_GRAPH_KEY)
+    theirs = {
+        a.checkpoint_key: a.full_name for node in TrackableObjectGraph.FromString(data).nodes for a in node.attributes
+    }
+    ours = checkpoint.object_graph.places
+    assert {key: place.full_name for key, place in ours.items()} == theirs
+    assert set(checkpoint) - {OBJECT_GRAPH_KEY} <= set(ours)
+    assert all(place.path == place_by_key(key).path for key, place in ours.items())
+
+
+@needs_corpus
+def test_vars_shows_objects(run):
+    """`vars` shows object and full name beside the key."""
+    prefix = CORPUS / "deepmind_sonnet/sonnet/src/conformance/checkpoints/ema_2/checkpoint-1"
+    rows = json.loads(run("vars", prefix, "--json").stdout)["variables"]
+    assert ("module/_hidden", "exponential_moving_average/hidden") in [(r["object"], r["full_name"]) for r in rows]
+
+
+def test_objects_of_a_checkpoint_without(run):
+    """A checkpoint saved by name says that it has no object graph."""
+    from conftest import FIXTURES
+
+    result = run("objects", FIXTURES / "linear" / "model")
+    assert result.exit_code == 3
+    assert "saved by name" in result.stderr
