@@ -4,6 +4,7 @@ Checkpoints are compared whole: names, shapes, dtypes, every bit of every value,
 HDF5 file read by h5py. Graphs are compared by what is left after their devices are gone.
 """
 
+import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import ckpttool
 from ckpttool import proto
 from ckpttool.errors import CheckpointError
 from ckpttool.formats.hdf5 import dataset_path
+from ckpttool.formats.locate import is_table
 from ckpttool.transforms.devices import device_mentions
 
 pytestmark = pytest.mark.tensorflow
@@ -36,6 +38,12 @@ def _id(path: Path) -> str:
 
 PREFIXES = _prefixes()
 COMPLETE = [prefix for prefix in PREFIXES if _complete(prefix)]
+V1_FILES = [
+    path
+    for folder in ("ajaytalati_fastweights", "ardiya_siamese", "georgesung_acrobot", "tensorflow_serving")
+    for path in sorted((CORPUS / folder).rglob("*"))
+    if path.is_file() and path.suffix not in (".index", ".meta") and is_table(str(path))
+]
 METAS = [*sorted(FIXTURES.rglob("*.meta")), *corpus_files("*.meta")]
 
 
@@ -64,6 +72,20 @@ def test_values_are_tensorflows_bit_for_bit(prefix, tf, tmp_path):
             if expected is not None:
                 assert _bits(variable.numpy()) == _bits(expected), name
             assert _bits(_stored(file[dataset_path(name)])) == _bits(variable.numpy()), name
+
+
+@needs_corpus
+@pytest.mark.parametrize("path", V1_FILES, ids=_id)
+def test_v1_checkpoints_are_exported_bit_for_bit(path, tf, tmp_path):
+    """Every V1 checkpoint of the corpus is listed as TensorFlow lists it, and exported as TensorFlow reads it."""
+    shutil.copy(path, tmp_path / "model")  # Away from a V2 checkpoint of the same prefix.
+    reader = tf.train.load_checkpoint(str(tmp_path / "model"))
+    checkpoint = ckpttool.open_checkpoint(tmp_path / "model")
+    assert {name: list(v.shape) for name, v in checkpoint.items()} == reader.get_variable_to_shape_map()
+    ckpttool.write_hdf5(checkpoint, tmp_path / "out.h5", strict=True)
+    with h5py.File(tmp_path / "out.h5") as file:
+        for name in checkpoint:
+            assert _bits(file[dataset_path(name)][()]) == _bits(_tensorflow_value(tf, reader, name)), name
 
 
 def _tensorflow_value(tf, reader, name):

@@ -101,7 +101,7 @@ def _v1_files(prefix: str) -> tuple[str, ...]:
     if shard:
         return _v1_shards(shard[1], shard[2])
     if os.path.isfile(prefix):
-        return (prefix,) if _is_table(prefix) else ()
+        return (prefix,) if is_table(prefix) else ()
     name = re.compile(re.escape(os.path.basename(prefix)) + r"-\d{5,}-of-(\d{5,})")
     directory = os.path.dirname(prefix) or "."
     names = os.listdir(directory) if os.path.isdir(directory) else []
@@ -113,12 +113,13 @@ def _v1_shards(stem: str, count: str) -> tuple[str, ...]:
     if int(count) > bundle.MAX_SHARDS:
         return ()
     files = tuple(f"{stem}-{number:05d}-of-{count}" for number in range(int(count)))
-    if not any(map(os.path.isfile, files)) or not all(_is_table(file) for file in files if os.path.isfile(file)):
+    if not any(map(os.path.isfile, files)) or not all(is_table(file) for file in files if os.path.isfile(file)):
         return ()
     return files
 
 
-def _is_table(path: str) -> bool:
+def is_table(path: str) -> bool:
+    """Whether a file ends as a table does: an index, or a V1 checkpoint."""
     try:
         size = storage.file_size(path)
         sstable.Footer.decode(storage.read_range(path, max(0, size - sstable.FOOTER_SIZE), sstable.FOOTER_SIZE))
@@ -183,7 +184,7 @@ def checkpoints_in(directory: str) -> list[str]:
         shard = _V1_SHARD.fullmatch(path)
         if name.endswith(".index"):
             prefixes.add(path.removesuffix(".index"))
-        elif not _MEMBER.fullmatch(path) and name != STATE_FILE and os.path.isfile(path) and _is_table(path):
+        elif not _MEMBER.fullmatch(path) and name != STATE_FILE and os.path.isfile(path) and is_table(path):
             prefixes.add(shard[1] if shard else path)
     return sorted(prefixes, key=lambda prefix: (prefix.removesuffix(_step(prefix) or ""), int(_step(prefix) or -1)))
 

@@ -1,0 +1,100 @@
+"""What is no TensorFlow checkpoint is named for what it is. Files are made by their own writers where there is one."""
+
+import io
+import tarfile
+import zipfile
+
+import h5py
+import numpy as np
+import pytest
+from conftest import CORPUS, FIXTURES, needs_corpus
+
+import ckpttool
+from ckpttool.errors import FormatError
+from ckpttool.formats.lookalikes import refuse_lookalike
+from ckpttool.wire.coding import encode_fixed32, encode_fixed64
+from ckpttool.wire.crc32c import crc32c, mask
+
+
+def zipped(*names: str) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in names:
+            archive.writestr(name, "x")
+    return buffer.getvalue()
+
+
+def tarred() -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("a"))
+    return buffer.getvalue()
+
+
+def npz() -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, a=np.zeros(2), b=np.zeros(3))
+    return buffer.getvalue()
+
+
+def hdf5() -> bytes:
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        file["a"] = 1
+    return buffer.getvalue()
+
+
+def record(data: bytes) -> bytes:
+    length = encode_fixed64(len(data))
+    return length + encode_fixed32(mask(crc32c(length))) + data + encode_fixed32(mask(crc32c(data)))
+
+
+FILES = {
+    "PyTorch": (zipped("model/data.pkl", "model/data/0"), "PyTorch"),
+    "PyTorch, old": (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", "PyTorch"),
+    "pickle": (b"\x80\x04\x95\x10", "pickle"),
+    "Keras 3": (zipped("metadata.json", "config.json", "model.weights.h5"), "Keras 3"),
+    "HDF5": (hdf5(), "HDF5"),
+    "npz": (npz(), "npz"),
+    "npy": (b"\x93NUMPY\x01\x00", "NumPy array"),
+    "safetensors": ((9).to_bytes(8, "little") + b'{"a": {}}', "safetensors"),
+    "ONNX": (b"\x08\x07\x12\x07pytorch\x1a\x031.9:\x00", "ONNX"),
+    "TensorFlow Lite": (b"\x1c\x00\x00\x00TFL3" + bytes(40), "Lite"),
+    "GGUF": (b"GGUF\x03\x00\x00\x00", "GGUF"),
+    "events": (record(b"\x09" + bytes(8) + b"\x1a\x0dbrain.Event:2"), "event file"),
+    "TFRecord": (record(b"\x0a\x03abc"), "TFRecord"),
+    "chunked SavedModel": (b"\x83\xaf\x70\xd1\x0d\x88\x4a\x3f" + bytes(60), "chunked"),
+    "gzip": (b"\x1f\x8b\x08\x00", "gzip"),
+    "tar": (tarred(), "tar"),
+    "zip": (zipped("a.txt"), "zip archive"),
+    "zip of a model": (zipped("m/saved_model.pb"), "unpack"),
+    "zip, cut": (zipped("a.txt")[:20], "cut short"),
+    "HTML": (b"\n<!doctype HTML>", "HTML"),
+    "Git LFS": (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+    "nothing": (b"", "empty"),
+}
+
+
+@pytest.mark.parametrize(("data", "said"), FILES.values(), ids=FILES.keys())
+@pytest.mark.parametrize("name", ["model.ckpt", "saved_model.pb", "model.meta"])
+def test_named_for_what_it_is(tmp_path, data, said, name):
+    """Each kind is named, with what to do, whether it is opened as a checkpoint or as a graph."""
+    (tmp_path / name).write_bytes(data)
+    for door in (ckpttool.open_checkpoint, ckpttool.open_graph):
+        with pytest.raises(FormatError, match=said) as raised:
+            door(tmp_path / name)
+        assert raised.value.hint
+
+
+@pytest.mark.parametrize("path", sorted(FIXTURES.rglob("model*.*")), ids=lambda path: "/".join(path.parts[-2:]))
+def test_real_files_are_not_refused(path):
+    """No file of a checkpoint is taken for something else."""
+    refuse_lookalike(str(path))
+
+
+@needs_corpus
+def test_real_event_file():
+    """An event file written by TensorFlow is known as one."""
+    path = next(CORPUS.rglob("events.out.tfevents.*"))
+    with pytest.raises(FormatError, match="TensorBoard opens it"):
+        ckpttool.open_graph(path)
