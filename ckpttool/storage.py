@@ -4,7 +4,9 @@ Files are opened for one use and closed after it: a checkpoint with a thousand s
 descriptors, and nothing is left open.
 """
 
+import errno
 import os
+import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -126,6 +128,8 @@ def write_beside(path: str | Path, *, force: bool = False, inputs: Sequence[str]
         FileExistsError: there is a file at `path`, and `force` was not given; or it is one of the inputs.
     """
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "the output is a directory", str(path))
     if not path.parent.is_dir():
         raise NotFoundError("no such directory", path=str(path.parent))
     for source in inputs:
@@ -139,6 +143,7 @@ def write_beside(path: str | Path, *, force: bool = False, inputs: Sequence[str]
     try:
         yield beside
         if force and path.exists():
+            os.chmod(beside, stat.S_IMODE(path.stat().st_mode))
             _sync(beside)
             os.replace(beside, path)
             _sync(path.parent, os.O_RDONLY)
@@ -147,6 +152,13 @@ def write_beside(path: str | Path, *, force: bool = False, inputs: Sequence[str]
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
+
+
+def require_space(path: str | Path, nbytes: int) -> None:
+    """Raises OSError if the file system that `path` is to be on has not so many bytes left."""
+    free = shutil.disk_usage(Path(path).parent).free
+    if free < nbytes:
+        raise OSError(errno.ENOSPC, f"no space left: {nbytes:,} bytes are needed, {free:,} are free", str(path))
 
 
 def _publish(beside: Path, path: Path, force: bool) -> None:

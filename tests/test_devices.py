@@ -76,6 +76,27 @@ def test_all_clears_attributes(key, kind, value, left):
     assert str(attr_after(key, kind, value, all=True)).split() == left.split()
 
 
+def test_lists_that_may_not_be_empty_keep_their_length():
+    """MultiDeviceIterator wants at least one device: its names are emptied, not its list."""
+    assert attr_after("devices", "s", [b"/cpu:0", b"/cpu:1"], all=True).list.s == [b"", b""]
+
+
+def test_attributes_of_the_same_name_and_another_kind():
+    """Somebody's own `topology` that is a number is left alone."""
+    assert attr_after("topology", "i", 3, all=True).i == 3
+
+
+def test_map_entries_with_the_value_first():
+    """An entry of attr may have its value before its key; parsers take it all the same."""
+    value = b"\x0a\x09\x12\x07loc:@wx"
+    entry = b"\x12" + bytes([len(value)]) + value + b"\x0a\x06_class"
+    node_bytes = b"\x0a\x01n\x2a" + bytes([len(entry)]) + entry
+    graph_def = b"\x0a" + bytes([len(node_bytes)]) + node_bytes
+    graph = MetaGraph(b"\x12" + bytes([len(graph_def)]) + graph_def)
+    assert len(device_mentions(graph)) == 1
+    assert not strip_devices(graph, colocation=True).message.graph_def.node[0].attr
+
+
 def test_tpu_attributes_are_dropped():
     """Attributes that begin with an underscore have no declaration that would miss them."""
     assert attr_after("_tpu_replicate", "s", b"cluster", all=True) is None

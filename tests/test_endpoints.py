@@ -9,7 +9,7 @@ import pytest
 from conftest import CORPUS, FIXTURES, needs_corpus
 
 from ckpttool import proto
-from ckpttool.model.endpoints import FILLED_COLLECTIONS, Endpoint, endpoints
+from ckpttool.model.endpoints import FILLED_COLLECTIONS, Endpoint, endpoints, how_to_run
 from ckpttool.model.graph import MetaGraph
 
 FLOAT, STRING, BOOL = 1, 7, 10
@@ -77,8 +77,17 @@ def test_a_signature_is_a_fact() -> None:
     assert float32 is not None
     assert float32.name == "float32"
     assert found == [
-        Endpoint("input", "serving_default/a", "x:0", float32, (None,), False, "signature serving_default"),
-        Endpoint("output", "serving_default/b", "dense:0", None, None, False, "signature serving_default"),
+        Endpoint("input", "serving_default", "a", "x:0", float32, (None,), False, True, "signature serving_default"),
+        Endpoint("output", "serving_default", "b", "dense:0", None, None, False, True, "signature serving_default"),
+    ]
+    assert how_to_run(found) == ["signature serving_default: feed x:0 · fetch dense:0"]
+
+
+def test_how_to_run_names_what_the_first_output_needs() -> None:
+    """Of the inferred, the first output is fetched, and only what it needs is fed."""
+    found = endpoints(graph(*LAYER))
+    assert how_to_run(found) == [
+        f"to run it: feed x:0 · fetch {next(e for e in found if e.direction == 'output').tensor}"
     ]
 
 

@@ -141,6 +141,27 @@ def test_more_dimensions_than_hdf5_has(tmp_path):
         assert tuple(file["deep:0"].attrs["shape"]) == shape
 
 
+def test_deep_values_that_must_be_decoded(tmp_path):
+    """Of more than 32 dimensions, big-endian values can't be held: the plan says so, and the others are written."""
+    deep = np.arange(2, dtype=np.float32).reshape((1,) * 32 + (2,))
+    bundle({"a": np.ones(2, np.float32), "deep": deep}, big_endian=True).write(tmp_path)
+    checkpoint = ckpttool.open_checkpoint(tmp_path / "model")
+    assert [bool(planned.problem) for planned in plan_hdf5(checkpoint)] == [False, True]
+    assert [planned.variable.name for planned in ckpttool.write_hdf5(checkpoint, tmp_path / "out.h5")] == ["deep"]
+
+
+def test_full_disk_is_noticed_before(tmp_path, monkeypatch):
+    """Where the space is not enough, nothing is begun."""
+    from ckpttool import storage
+
+    bundle({"w": np.ones(2, np.float32)}).write(tmp_path)
+    free = storage.shutil.disk_usage(tmp_path)._replace(free=3)
+    monkeypatch.setattr(storage.shutil, "disk_usage", lambda path: free)
+    with pytest.raises(OSError, match="no space left"):
+        ckpttool.write_hdf5(ckpttool.open_checkpoint(tmp_path / "model"), tmp_path / "out.h5")
+    assert not list(tmp_path.glob("*out.h5*"))
+
+
 def test_what_hdf5_cannot_hold_is_said(tmp_path):
     """A variant is left out and returned with the reason; strict raises, and leaves no file."""
     bundle({"w": np.ones(2, np.float32), "iterator": strings(b"?")}).change("iterator", dtype=21).write(tmp_path)

@@ -63,7 +63,6 @@ FILES = {
     "GGUF": (b"GGUF\x03\x00\x00\x00", "GGUF"),
     "events": (record(b"\x09" + bytes(8) + b"\x1a\x0dbrain.Event:2"), "event file"),
     "TFRecord": (record(b"\x0a\x03abc"), "TFRecord"),
-    "chunked SavedModel": (b"\x83\xaf\x70\xd1\x0d\x88\x4a\x3f" + bytes(60), "chunked"),
     "gzip": (b"\x1f\x8b\x08\x00", "gzip"),
     "tar": (tarred(), "tar"),
     "zip": (zipped("a.txt"), "zip archive"),

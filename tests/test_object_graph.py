@@ -3,13 +3,12 @@
 import json
 
 import pytest
-from bundles import bundle, strings
-from conftest import CORPUS, corpus_files, corpus_id, needs_corpus
+from conftest import CORPUS, FIXTURES, corpus_files, corpus_id, needs_corpus
 
 import ckpttool
 from ckpttool import proto
 from ckpttool.errors import CorruptionError
-from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, ObjectGraph, place_by_key
+from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, ObjectGraph, object_graph_from_keys, place_by_key
 
 
 def made(*nodes):
@@ -26,6 +25,7 @@ def made(*nodes):
     return graph.SerializeToString()
 
 
+OBJECTS = FIXTURES / "objects" / "model-1"
 VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 # A root with a layer, shared under two names and leading back, an optimizer with a slot, a table and an iterator.
 GRAPH = made(
@@ -35,8 +35,8 @@ GRAPH = made(
     ([], [], [(2, "m", 4)]),
     ([], [("VARIABLE_VALUE", "dense/kernel/m", "layer/kernel/.OPTIMIZER_SLOT/optimizer/m" + VALUE)], []),
     ([], [("VARIABLE_VALUE", "save_counter", "save_counter" + VALUE)], []),
-    ([], [("table-keys", "", "table/.ATTRIBUTES/table-keys"), ("table-values", "", "table/.ATTRIBUTES/values")], []),
-    ([], [("ITERATOR_STATE", "", "it/.ATTRIBUTES/ITERATOR_STATE")], []),
+    ([], [("table", "", "table/.ATTRIBUTES/table")], []),
+    ([], [("ITERATOR", "", "it/.ATTRIBUTES/ITERATOR")], []),
 )
 
 
@@ -49,7 +49,8 @@ def test_paths_are_the_shortest():
 
 def test_places_know_the_tensorflow_1_name():
     """Each key leads to its object and to the name that TensorFlow 1 would have given."""
-    assert ObjectGraph(GRAPH).places["layer/kernel" + VALUE] == ("layer/kernel", "dense/kernel")
+    key = "layer/kernel" + VALUE
+    assert ObjectGraph(GRAPH).places([key]) == {key: ("layer/kernel", "dense/kernel")}
 
 
 def test_walk_shows_shared_objects_and_cycles_once():
@@ -60,17 +61,85 @@ def test_walk_shows_shared_objects_and_cycles_once():
     assert len(steps) == 10
 
 
-def test_kinds_are_labeled(tmp_path, run):
-    """Save counter, tables, iterators, variables and slots are labeled in the tree."""
-    bundle({OBJECT_GRAPH_KEY: strings(GRAPH).reshape(())}).write(tmp_path)
-    rows = json.loads(run("objects", tmp_path / "model", "--json").stdout)["objects"]
-    kinds = {row["object"]: row["kind"] for row in rows}
-    assert kinds["save_counter"] == "save counter"
-    assert kinds["table"] == "table"
-    assert kinds["it"] == "iterator"
-    assert kinds["layer/kernel"] == "variable"
-    assert kinds["optimizer/m of layer/kernel"] == "variable"
-    assert kinds["again"] == "see layer"
+def test_stored_keys_may_begin_with_the_attributes():
+    """An attribute that is not stored under its key is stored under those that begin with it; else, nowhere."""
+    keys = ["table/.ATTRIBUTES/table-keys", "table/.ATTRIBUTES/table-values", "it/.ATTRIBUTES/ITERATOR_STATE"]
+    names = [*keys, "layer/kernel" + VALUE, "it2/.ATTRIBUTES/ITERATOR_STATE", "table"]
+    stored = {node: list(found) for node, found in ObjectGraph(GRAPH).stored(names).items() if found}
+    assert stored == {2: ["layer/kernel" + VALUE], 6: keys[:2], 7: keys[2:]}
+
+
+def test_an_exact_key_is_not_another_ones_beginning():
+    """A key that is an attribute's own is given to no other attribute."""
+    graph = ObjectGraph(made(([], [("a", "", "x/.ATTRIBUTES/a"), ("ab", "", "x/.ATTRIBUTES/ab")], [])))
+    assert [a.name for a in graph.stored(["x/.ATTRIBUTES/ab"])[0].values()] == ["ab"]
+
+
+def test_the_fixtures_objects_are_those_that_tensorflow_recorded():
+    """Children, attributes and slots of every object are those of TensorFlow's TrackableObjectGraph."""
+    recorded = json.loads((FIXTURES / "objects" / "expected.json").read_text())["objects"]["model-1"]
+    graph = ckpttool.open_checkpoint(OBJECTS).object_graph
+    found = [
+        {
+            "children": dict(graph.children(node)),
+            "attributes": [list(attribute) for attribute in graph.attributes(node)],
+            "slots": [list(slot) for slot in graph.slots(node)],
+        }
+        for node in range(len(graph))
+    ]
+    assert found == recorded
+
+
+def test_readable_paths_avoid_optimizers_and_lists():
+    """A variable that Keras' optimizer lists, and whose key goes through it, is known by its layer."""
+    checkpoint = ckpttool.open_checkpoint(OBJECTS)
+    key = "opt/_trainable_variables/0" + VALUE
+    assert checkpoint.object_graph.places(checkpoint)[key].path == "model/layers/1/kernel"
+    assert "opt/_trainable_variables/0" in checkpoint.object_graph.paths.values()
+
+
+def test_every_key_has_its_place_and_its_object():
+    """Nothing stored is left over but the object graph itself."""
+    checkpoint = ckpttool.open_checkpoint(OBJECTS)
+    assert set(checkpoint.object_graph.places(checkpoint)) == set(checkpoint) - {OBJECT_GRAPH_KEY}
+
+
+def test_the_graph_made_of_keys_is_the_graphs_tree():
+    """The keys tell the same shortest paths as the message, and where in the tree each key belongs."""
+    checkpoint = ckpttool.open_checkpoint(OBJECTS)
+    graph = object_graph_from_keys(checkpoint)
+    by_message = {key: node for node, keys in checkpoint.object_graph.stored(checkpoint).items() for key in keys}
+    by_keys = {key: node for node, keys in graph.stored(checkpoint).items() for key in keys}
+    assert {key: graph.paths[node] for key, node in by_keys.items()} == {
+        key: checkpoint.object_graph.paths[node] for key, node in by_message.items()
+    }
+    slots = [slot for node in range(len(graph)) for _, slot, _ in graph.slots(node)]
+    assert slots == ["m", "v"]
+
+
+@pytest.mark.parametrize(
+    "key", [VALUE, "a//b" + VALUE, "/" + VALUE, "\udcff/x" + VALUE, "w/.OPTIMIZER_SLOT/m" + VALUE, "a/.ATTRIBUTES/"]
+)
+def test_any_key_makes_a_graph(key):
+    """Keys of whatever form, bytes that are not UTF-8 among them, are put somewhere and found again."""
+    graph = object_graph_from_keys([key, "plain"])
+    assert [list(keys) for keys in graph.stored([key]).values()] == [[key]]
+    assert list(graph.walk())
+
+
+def test_a_checkpoint_saved_by_name_makes_a_root_alone():
+    """Names of TensorFlow 1 make no objects."""
+    assert len(object_graph_from_keys(["dense/kernel", "w"])) == 1
+
+
+@pytest.mark.tensorflow
+def test_an_iterator_is_labeled(tf, tmp_path, run):
+    """The state of a tf.data iterator, stored under a longer key than its attribute's, is found and labeled."""
+    tf.train.Checkpoint(it=iter(tf.data.Dataset.range(3))).save(str(tmp_path / "model"))
+    rows = json.loads(run("objects", tmp_path / "model-1", "--json").stdout)["objects"]
+    assert [(row["kind"], row["key"]) for row in rows if row["object"] == "it"] == [
+        ("iterator", "it/.ATTRIBUTES/ITERATOR_STATE")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -130,7 +199,7 @@ def test_places_are_tensorflows(path, tf):
     theirs = {
         a.checkpoint_key: a.full_name for node in TrackableObjectGraph.FromString(data).nodes for a in node.attributes
     }
-    ours = checkpoint.object_graph.places
+    ours = checkpoint.object_graph.places(checkpoint)
     assert {key: place.full_name for key, place in ours.items()} == theirs
     assert set(checkpoint) - {OBJECT_GRAPH_KEY} <= set(ours)
     assert all(place.path == place_by_key(key).path for key, place in ours.items())
@@ -146,8 +215,6 @@ def test_vars_shows_objects(run):
 
 def test_objects_of_a_checkpoint_without(run):
     """A checkpoint saved by name says that it has no object graph."""
-    from conftest import FIXTURES
-
     result = run("objects", FIXTURES / "linear" / "model")
     assert result.exit_code == 3
     assert "saved by name" in result.stderr

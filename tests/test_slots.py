@@ -1,8 +1,12 @@
 """Which variables are an optimizer's, by their names and those around them."""
 
-import pytest
+import json
 
-from ckpttool.model.slots import MOVING_AVERAGE, slot_owners
+import pytest
+from conftest import FIXTURES
+
+import ckpttool
+from ckpttool.model.slots import MOVING_AVERAGE, optimizer_names, roles, slot_owners
 
 # Variables, and slots among them with their owners.
 SLOTS: dict[str, tuple[list[str], dict[str, str]]] = {
@@ -26,6 +30,30 @@ SLOTS: dict[str, tuple[list[str], dict[str, str]]] = {
     "Keras, name in the middle": (["dense/w"], {"Adam/dense/w/m": "Adam", "training/Adam/dense/w/vhat": "Adam"}),
     "Keras, name at the end": (["dense/w"], {"Adam/m/dense/w": "Adam", "SGD/momentum/dense/w": "SGD"}),
     "Keras, numbered": (["w"], {"Adam_1/m/w": "Adam", "RMSprop/rms/w": "RMSprop", "Ftrl/linear/w": "Ftrl"}),
+    "object-based, Keras by its keys": (
+        ["opt/_trainable_variables/0/.ATTRIBUTES/VARIABLE_VALUE"],
+        {
+            "opt/_iterations/.ATTRIBUTES/VARIABLE_VALUE": "optimizer",
+            "opt/_learning_rate/.ATTRIBUTES/VARIABLE_VALUE": "optimizer",
+            "opt/_variables/2/.ATTRIBUTES/VARIABLE_VALUE": "optimizer",
+        },
+    ),
+    "object-based, older Keras": (
+        ["w/.ATTRIBUTES/VARIABLE_VALUE"],
+        {
+            "adam/iter/.ATTRIBUTES/VARIABLE_VALUE": "Adam",
+            "adam/learning_rate/.ATTRIBUTES/VARIABLE_VALUE": "Adam",
+            "adam/beta_1/.ATTRIBUTES/VARIABLE_VALUE": "Adam",
+            "w/.OPTIMIZER_SLOT/adam/m/.ATTRIBUTES/VARIABLE_VALUE": "Adam",
+        },
+    ),
+    "object-based, TensorFlow 1": (
+        ["w/.ATTRIBUTES/VARIABLE_VALUE"],
+        {
+            "train/beta1_power/.ATTRIBUTES/VARIABLE_VALUE": "Adam",
+            "w/.OPTIMIZER_SLOT/train/m/.ATTRIBUTES/VARIABLE_VALUE": "Adam",
+        },
+    ),
     "object-based": (
         ["w/.ATTRIBUTES/VARIABLE_VALUE"],
         {
@@ -68,6 +96,11 @@ WEIGHTS: dict[str, list[str]] = {
         "save_counter/.ATTRIBUTES/VARIABLE_VALUE",
         "_CHECKPOINTABLE_OBJECT_GRAPH",
     ],
+    "object-based, with one name of an optimizer's": [
+        "net/_iterations/.ATTRIBUTES/VARIABLE_VALUE",
+        "net/kernel/.ATTRIBUTES/VARIABLE_VALUE",
+        "other/learning_rate/.ATTRIBUTES/VARIABLE_VALUE",
+    ],
     "steps": ["global_step", "w", "local_step"],
     "slashes": ["/", "/Adam", "a//Adam", ""],
     "with a line break": ["w", "w/Adam\n", "beta1_power\n"],
@@ -78,3 +111,71 @@ WEIGHTS: dict[str, list[str]] = {
 def test_no_slots(names: list[str]) -> None:
     """Names that only look like slots are left alone."""
     assert slot_owners(names) == {}
+
+
+def test_the_object_graph_names_the_optimizers():
+    """Keras 3's variables and TensorFlow 1's slots and powers are Adam's, and the variables they train are nobody's."""
+    checkpoint = ckpttool.open_checkpoint(FIXTURES / "objects" / "model-1")
+    owners = slot_owners(checkpoint, checkpoint.object_graph)
+    assert {name.split("/.ATTRIBUTES")[0]: owner for name, owner in owners.items()} == dict.fromkeys(
+        [
+            *("model/tied/kernel/.OPTIMIZER_SLOT/train/m", "model/tied/kernel/.OPTIMIZER_SLOT/train/v"),
+            *("train/beta1_power", "train/beta2_power", "opt/_iterations", "opt/_learning_rate"),
+            *("opt/_variables/2", "opt/_variables/3"),
+        ],
+        "Adam",
+    )
+
+
+def test_only_optimizers_are_optimizers():
+    """Of all objects of the fixture, the two optimizers are found."""
+    graph = ckpttool.open_checkpoint(FIXTURES / "objects" / "model-1").object_graph
+    assert {graph.paths[node]: name for node, name in optimizer_names(graph).items()} == {
+        "opt": "Adam",
+        "train": "Adam",
+    }
+
+
+VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
+BOOKKEEPING = {
+    "_CHECKPOINTABLE_OBJECT_GRAPH": "object graph",
+    "save_counter" + VALUE: "save counter",
+    "a/global_step" + VALUE: "global step",
+    "it/.ATTRIBUTES/ITERATOR_STATE": "iterator",
+    "t/.ATTRIBUTES/table-keys": "table",
+    "t/.ATTRIBUTES/table-values": "table",
+    "p/.ATTRIBUTES/py_state": "Python state",
+    "layer/.ATTRIBUTES/OBJECT_CONFIG_JSON": "configuration",
+}
+
+
+@pytest.mark.parametrize(("name", "text"), BOOKKEEPING.items())
+def test_bookkeeping(name, text):
+    """What TensorFlow 2 stores beside what was trained is told by its key."""
+    assert roles([name, "w" + VALUE]) == {name: (text, "bookkeeping")}
+
+
+@pytest.mark.parametrize("name", ["global_step", "save_counter", "table-keys", "a/save_counter" + VALUE, "w" + VALUE])
+def test_no_bookkeeping(name):
+    """Names of TensorFlow 1, and objects that are only named alike, are weights."""
+    assert roles([name]) == {}
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize(
+    ("optimizer", "name"), [("SGD", "SGD"), ("RMSprop", "RMSprop"), ("Adafactor", "Adafactor"), ("AdamW", "AdamW")]
+)
+def test_keras_optimizers_are_named(tf, tmp_path, run, optimizer, name):
+    """A Keras model is saved with its optimizer: its weights are weights, and the rest has the optimizer's name."""
+    import keras
+
+    options = {"momentum": 0.5} if optimizer == "SGD" else {}
+    model = keras.Sequential([keras.layers.Dense(2)])
+    model.build((None, 3))
+    model.compile(getattr(keras.optimizers, optimizer)(**options), "mse")
+    model.optimizer.build(model.trainable_variables)
+    tf.train.Checkpoint(model=model).save(str(tmp_path / "model"))
+    document = json.loads(run("vars", tmp_path / "model-1", "--json").stdout)
+    totals = {total["of"]: total["parameters"] for total in document["totals"]}
+    assert totals["weights"] == model.count_params()
+    assert {key for key in totals if key.startswith("slots")} == {f"slots ({name})"}

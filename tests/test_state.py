@@ -43,6 +43,14 @@ def test_state_command(directory, run):
     assert rows[1]["saved"] == "2017-07-14 02:40:10+00:00"
 
 
+@pytest.mark.parametrize("time", ["inf", "nan", "1e300", "-1e15"])
+def test_times_that_no_calendar_has(directory, run, time):
+    """A time that is no date is shown as the number that it is."""
+    text = (directory / "checkpoint").read_text()
+    (directory / "checkpoint").write_text(text.replace("1500000007.5", time))
+    assert run("state", directory).exit_code == 0
+
+
 def test_relocate_keeps_a_backup(directory, run):
     """--relocate makes paths relative that lead somewhere, keeps the others and the times, and keeps the old file."""
     before = (directory / "checkpoint").read_bytes()
@@ -55,12 +63,46 @@ def test_relocate_keeps_a_backup(directory, run):
     assert not any("dead" in note for note in locate(directory).notes)
 
 
+def test_relocate_leaves_what_is_alive(tmp_path, run):
+    """A relative path that leads somewhere stays, though the same name stands beside it too."""
+    for folder in (tmp_path, tmp_path / "sub"):
+        folder.mkdir(exist_ok=True)
+        for file in (FIXTURES / "linear").glob("model.*"):
+            shutil.copy(file, folder)
+    (tmp_path / "checkpoint").write_text('model_checkpoint_path: "sub/model"\n')
+    run("state", tmp_path, "--relocate")
+    assert (tmp_path / "checkpoint").read_text() == 'model_checkpoint_path: "sub/model"\n'
+    (tmp_path / "checkpoint").write_text(f'model_checkpoint_path: "{tmp_path}/sub/model"\n')
+    run("state", tmp_path, "--relocate")
+    assert (tmp_path / "checkpoint").read_text() == 'model_checkpoint_path: "sub/model"\n'
+
+
+def test_relocate_again_changes_nothing(directory, run):
+    """A second time there is nothing to do, and the backup is still the first file."""
+    before = (directory / "checkpoint").read_bytes()
+    run("state", directory, "--relocate")
+    assert "made 0 paths relative" in run("state", directory, "--relocate").stderr
+    assert (directory / "checkpoint.bak").read_bytes() == before
+    (directory / "checkpoint").write_bytes(before)
+    run("state", directory, "--relocate")
+    assert (directory / "checkpoint.bak.1").exists()
+
+
+def test_directory_without_a_state_file(directory, run):
+    """What is there is listed, as not listed anywhere."""
+    (directory / "checkpoint").unlink()
+    rows = json.loads(run("state", directory, "--json").stdout)["checkpoints"]
+    assert [row["status"] for row in rows] == ["not listed"] * 3
+
+
 def test_relocate_to_another_file(directory, run):
     """With -o the state file itself is not touched."""
     before = (directory / "checkpoint").read_bytes()
     assert run("state", directory, "--relocate", "-o", directory / "new").exit_code == 0
     assert (directory / "checkpoint").read_bytes() == before
     assert 'model_checkpoint_path: "model-100"' in (directory / "new").read_text()
+    assert run("state", directory, "--relocate", "-o", directory / "new").exit_code == 2
+    assert run("state", directory, "--relocate", "-o", directory / "new", "--force").exit_code == 0
 
 
 @pytest.mark.tensorflow
@@ -73,7 +115,7 @@ def test_tensorflow_follows_a_relocated_file(directory, run, tf):
 
 def test_steps(directory):
     """--step takes a step, or the latest by number, or what the state file says."""
-    assert locate(directory, step="5").prefix.endswith("model-5")
+    assert locate(directory, step="05").prefix.endswith("model-5")
     assert locate(directory, step="latest").prefix.endswith("model-100")
     (directory / "checkpoint").unlink()
     assert locate(directory, step="latest").prefix.endswith("model-100")

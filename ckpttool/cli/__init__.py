@@ -110,4 +110,6 @@ def _options(
 
 def main() -> None:
     """The entry point."""
+    if sys.stdout is None or sys.stderr is None:  # Closed by the caller: nobody is there to be told.
+        sys.exit(_EXIT_CODES[OSError])
     app()

@@ -9,10 +9,13 @@ from ckpttool.cli import options
 
 
 def strip_devices(
-    path: options.Path,
+    path: options.GraphPath,
     output: Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="The file to write.")] = "",
     in_place: Annotated[bool, typer.Option("--in-place", help="Replace the file itself.")] = False,
-    colocation: Annotated[bool, typer.Option("--colocation", help="Also drop _class entries loc:@OP.")] = False,
+    colocation: Annotated[
+        bool,
+        typer.Option("--colocation", help="Also drop _class entries loc:@OP, which tie an op to another's device."),
+    ] = False,
     everything: Annotated[
         bool, typer.Option("--all", help="Also clear whatever else names a device or host; implies --colocation.")
     ] = False,
@@ -25,25 +28,25 @@ def strip_devices(
     ckpttool strip-devices model.ckpt.meta -o anywhere.meta
     """
     from ckpttool.formats.meta_graph import write_meta_graph
-    from ckpttool.transforms.devices import device_mentions, strip_devices
+    from ckpttool.transforms.devices import device_mentions, placed_ops, strip_devices
 
     if bool(output) == in_place:
         raise typer.BadParameter("give either an output or --in-place", param_hint="--output")
     graph = options.graph_of(path, quiet, step=step)
-    placed = sum(count for device, count in graph.devices.items() if device)
+    placed = placed_ops(graph)
     stripped = strip_devices(graph, colocation=colocation, all=everything)
     write_meta_graph(stripped, output or graph.path, force=force, in_place=in_place)
     if quiet:
         return
-    render.say(f"cleared the devices of {placed:,} ops · {output or graph.path}")
+    render.say(f"cleared the devices of {render.counted(placed, 'op')} · {output or graph.path}")
     for mention in device_mentions(stripped):
         text = f": {mention.text}" if mention.text else ""
-        remedy = "" if everything else " · --all clears it"
-        render.say(f"still there: {mention.where}{text} · {mention.times:,} times{remedy}")
+        remedy = "" if everything else f" · {mention.remedy} clears it"
+        render.say(f"still there: {mention.where}{text} · {render.counted(mention.times, 'time')}{remedy}")
 
 
 def export(
-    path: options.Path,
+    path: options.CheckpointPath,
     h5: Annotated[
         str, typer.Option("--h5", metavar="FILE", help="Write HDF5; variable a/b is the dataset a/b:0.")
     ] = "",
@@ -73,17 +76,21 @@ def export(
         raise typer.BadParameter("give an output", param_hint="--h5")
     if compression not in (None, "gzip", "lzf"):
         raise typer.BadParameter(f"{compression!r} is not one of gzip, lzf", param_hint="--compression")
+    wanted = options.format_of(format, as_json)
+    options.refuse(wanted and not dry_run, "--format is about --dry-run")
     checkpoint = options.checkpoint_of(path, quiet, v1=v1, step=step)
     chosen = options.chosen(checkpoint, include, exclude)
     options.exit_if_nothing(not chosen and (include or exclude))
     if dry_run:
         facts = {"path": checkpoint.path, "output": h5}
         shown = reports.export_plan((p.variable, p.dataset, p.problem) for p in plan_hdf5(chosen))
-        render.render([shown], format=options.format_of(format, as_json), schema="ckpttool.export/1", facts=facts)
+        render.render([shown], format=wanted, schema="ckpttool.export/1", facts=facts)
         return
     total = sum(variable.nbytes for variable in chosen.values())
     with render.progress("Writing", total) as progress:
         left_out = write_hdf5(chosen, h5, compression=compression, strict=strict, force=force, progress=progress)
     options.warn(f"left out {planned.variable.name}: {planned.problem}" for planned in left_out)
     if not quiet:
-        render.say(f"wrote {len(chosen) - len(left_out):,} variables, {render.human_bytes(total)} · {h5}")
+        total -= sum(planned.variable.nbytes for planned in left_out)
+        count = render.counted(len(chosen) - len(left_out), "variable")
+        render.say(f"wrote {count}, {render.human_bytes(total)} · {h5}")

@@ -1,7 +1,6 @@
 """The commands that look."""
 
 import os
-import shutil
 from collections.abc import Callable
 from typing import Annotated
 
@@ -12,10 +11,12 @@ from ckpttool.cli import options
 from ckpttool.errors import NotFoundError
 from ckpttool.formats.checkpoint_state import STATE_FILE, relocate_checkpoint_state
 from ckpttool.formats.locate import has_checkpoint, state_entries
+from ckpttool.model.endpoints import endpoints, how_to_run
+from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, object_graph_from_keys
 
 
 def vars_(
-    path: options.Path,
+    path: options.CheckpointPath,
     include: options.Include = None,
     exclude: options.Exclude = None,
     sort: Annotated[
@@ -37,20 +38,22 @@ def vars_(
     """
     if sort is not None and sort not in reports.SORTS:
         raise typer.BadParameter(f"{sort!r} is not one of {', '.join(reports.SORTS)}", param_hint="--sort")
+    options.refuse(depth and not tree, "--depth is about --tree")
+    options.refuse(tree and (sort or top), "--tree is in the order of names, and whole: no --sort, no --top")
+    wanted = options.format_of(format, as_json)
     checkpoint = options.checkpoint_of(path, quiet, v1=v1, step=step)
     chosen = options.chosen(checkpoint, include, exclude)
     if tree:
-        report = reports.variable_tree(chosen, depth=depth)
+        report = reports.variable_tree(chosen, depth=depth, whole=checkpoint)
     else:
-        report = reports.variables(chosen, sort=sort, top=top)
+        report = reports.variables(chosen, sort=sort, top=top, whole=checkpoint)
     facts = {"path": checkpoint.path, "format": checkpoint.format}
-    wanted = options.format_of(format, as_json)
     render.render([report], format=wanted, schema="ckpttool.vars/1", facts=facts, everything=everything)
     options.exit_if_nothing(not chosen and (include or exclude))
 
 
 def ls(
-    path: options.Path,
+    path: options.GraphPath,
     ops: Annotated[bool, typer.Option("--ops", "-l", help="Every op: type, device, inputs, outputs.")] = False,
     op_types: Annotated[bool, typer.Option("--op-types", help="How many ops of each type.")] = False,
     collections: Annotated[bool, typer.Option("--collections", help="Every member of every collection.")] = False,
@@ -75,14 +78,17 @@ def ls(
 
     ckpttool ls model.ckpt.meta --ops --type 'Placeholder*'
     """
+    wanted_format = options.format_of(format, as_json)
     graph = options.graph_of(path, quiet, step=step, tags=tags)
+    if not quiet:
+        options.say_tags(graph, tags)
     names, types = name or (), type_ or ()
     tables: list[tuple[bool, Callable[[], reports.Report]]] = [
         (op_types, lambda: reports.op_types(graph, names, types)),
         (ops, lambda: reports.ops(graph, names, types)),
         (collections, lambda: reports.collection_members(graph, names)),
-        (variables, lambda: reports.graph_variables(graph, names)),
-        (devices, lambda: reports.devices(graph)),
+        (variables, lambda: reports.graph_variables(graph, names, types)),
+        (devices, lambda: reports.devices(graph, names, types)),
         (signatures, lambda: reports.signatures(graph, names)),
         (functions, lambda: reports.functions(graph, names)),
     ]
@@ -91,13 +97,15 @@ def ls(
         shown = [reports.ops(graph, names, types)]
     elif not shown:
         shown = reports.overview(graph, names)
-    wanted_format, facts = options.format_of(format, as_json), {"path": graph.path}
+    facts = {"path": graph.path}
     render.render(shown, format=wanted_format, schema="ckpttool.ls/1", facts=facts, everything=everything)
+    if signatures and not graph.signatures and not quiet:
+        render.say("no signatures: io infers what to feed and what to fetch")
     options.exit_if_nothing((names or types) and not any(r.rows for r in shown if r.key != "summary"))
 
 
 def io(
-    path: options.Path,
+    path: options.GraphPath,
     tags: options.Tags = None,
     step: options.Step = None,
     format: options.Format = None,
@@ -108,17 +116,20 @@ def io(
 
     ckpttool io model.ckpt.meta
     """
+    wanted = options.format_of(format, as_json)
     graph = options.graph_of(path, quiet, step=step, tags=tags)
-    report = reports.endpoints(graph)
-    wanted, facts = options.format_of(format, as_json), {"path": graph.path}
-    render.render([report], format=wanted, schema="ckpttool.io/1", facts=facts)
-    options.exit_if_nothing(not report.rows)
     if not quiet:
-        render.say(reports.how_to_run(report))
+        options.say_tags(graph, tags)
+    found = endpoints(graph)
+    facts = {"path": graph.path, "to_run": how_to_run(found)}
+    render.render([reports.endpoints(found)], format=wanted, schema="ckpttool.io/1", facts=facts)
+    options.exit_if_nothing(not found)
+    for line in () if quiet else facts["to_run"]:
+        render.say(line)
 
 
 def objects(
-    path: options.Path,
+    path: options.CheckpointPath,
     depth: Annotated[int | None, typer.Option("--depth", metavar="N", min=1, help="Only N levels.")] = None,
     step: options.Step = None,
     format: options.Format = None,
@@ -130,24 +141,29 @@ def objects(
 
     ckpttool objects ckpt-1
     """
+    wanted = options.format_of(format, as_json)
     checkpoint = options.checkpoint_of(path, quiet, step=step)
-    graph = checkpoint.object_graph
-    if graph is None:
+    graph = checkpoint.object_graph if not checkpoint.warnings else object_graph_from_keys(checkpoint)
+    if graph is None or OBJECT_GRAPH_KEY not in checkpoint:
         hint = "it was saved by name, as TensorFlow 1 does; vars lists the variables"
         raise NotFoundError("no object graph in this checkpoint", path=checkpoint.path, hint=hint)
     report = reports.object_tree(checkpoint, graph, depth=depth)
-    wanted, facts = options.format_of(format, as_json), {"path": checkpoint.path}
+    facts = {"path": checkpoint.path, "format": checkpoint.format}
     render.render([report], format=wanted, schema="ckpttool.objects/1", facts=facts, everything=everything)
 
 
 def state(
     directory: Annotated[str, typer.Argument(metavar="DIR", help="A directory with a `checkpoint` file.")],
     relocate: Annotated[
-        bool, typer.Option("--relocate", help="Rewrite the state file with relative paths; keeps checkpoint.bak.")
+        bool,
+        typer.Option(
+            "--relocate", help="Rewrite the state file with relative paths; the old one is kept as checkpoint.bak."
+        ),
     ] = False,
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="FILE", help="With --relocate: write this file instead.")
     ] = "",
+    force: options.Force = False,
     format: options.Format = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -156,14 +172,16 @@ def state(
 
     ckpttool state runs/one --relocate
     """
+    wanted = options.format_of(format, as_json)
+    options.refuse((output or force) and not relocate, "--output and --force are about --relocate")
+    options.refuse(wanted and relocate, "--relocate prints nothing to format")
+    directory = os.path.dirname(directory) if os.path.basename(directory) == STATE_FILE else directory
     if relocate:
         state_file = os.path.join(directory, STATE_FILE)
-        if not output and os.path.exists(state_file):
-            shutil.copy2(state_file, f"{state_file}.bak")
-        changed = relocate_checkpoint_state(state_file, output or state_file, has_checkpoint)
+        changed = relocate_checkpoint_state(state_file, has_checkpoint, output=output or None, force=force)
         if not quiet:
-            render.say(f"made {changed} paths relative · {output or state_file}")
+            render.say(f"made {render.counted(changed, 'path')} relative · {output or state_file}")
         return
     report = reports.state(state_entries(directory), directory)
-    wanted, facts = options.format_of(format, as_json), {"path": directory}
-    render.render([report], format=wanted, schema="ckpttool.state/1", facts=facts)
+    render.render([report], format=wanted, schema="ckpttool.state/1", facts={"path": directory})
+    options.exit_if_nothing(not report.rows)

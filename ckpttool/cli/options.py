@@ -14,12 +14,20 @@ from ckpttool.transforms.variables import select
 
 NOTHING_MATCHED = 1
 
-Path = Annotated[
+CheckpointPath = Annotated[
     str,
     typer.Argument(
         metavar="PATH",
-        help="A checkpoint's prefix (model.ckpt), one of its files (model.ckpt.index, .meta, .data-…), a V1 file, a"
-        " SavedModel, a frozen graph (.pb, .pbtxt), or a directory with a `checkpoint` file.",
+        help="A checkpoint: its prefix (model.ckpt), one of its files (model.ckpt.index, .meta, .data-…), a V1 file, a"
+        " directory with a `checkpoint` file, or a SavedModel.",
+    ),
+]
+GraphPath = Annotated[
+    str,
+    typer.Argument(
+        metavar="PATH",
+        help="A graph: a .meta file, a checkpoint that has one (its prefix or directory), a SavedModel, or a frozen"
+        " graph (.pb, .pbtxt).",
     ),
 ]
 Include = Annotated[
@@ -56,29 +64,38 @@ Force = Annotated[bool, typer.Option("--force", help="Replace the output if it e
 
 def located(path: str, quiet: bool, *, v1: bool = False, step: str | None = None) -> Located:
     """What the path leads to; what was assumed on the way is said."""
+    if step is not None and step != "latest" and not (step.isascii() and step.isdigit()):
+        raise typer.BadParameter(f"{step!r} is neither a number nor latest", param_hint="--step")
     found = locate(path, v1=v1, step=step)
-    if not quiet:
-        for note in found.notes:
-            render.say(f"note: {note}")
-        if not found.notes and path not in (found.prefix, found.graph):
-            render.say(f"note: the checkpoint is {found.prefix}")
+    for note in () if quiet else found.notes:
+        render.say(f"note: {note}")
     return found
 
 
 def checkpoint_of(path: str, quiet: bool, *, v1: bool = False, step: str | None = None) -> Checkpoint:
-    """The checkpoint that the path leads to; what is wrong with it is said."""
-    checkpoint = open_checkpoint(located(path, quiet, v1=v1, step=step))
+    """The checkpoint that the path leads to; which it is, and what is wrong with it, is said."""
+    found = located(path, quiet, v1=v1, step=step)
+    checkpoint = open_checkpoint(found)
+    if not quiet and not found.notes and path != checkpoint.path:
+        render.say(f"note: the checkpoint is {checkpoint.path}")
     warn(() if quiet else checkpoint.warnings)
     return checkpoint
 
 
 def graph_of(path: str, quiet: bool, *, step: str | None = None, tags: str | None = None) -> MetaGraph:
-    """The graph that the path leads to; which of several it is, is said."""
-    graph = open_graph(located(path, quiet, step=step), tags=tags)
-    if tags is None and len(graph.tag_sets) > 1 and not quiet:
+    """The graph that the path leads to; which it is, and which of several, is said."""
+    found = located(path, quiet, step=step)
+    graph = open_graph(found, tags=tags)
+    if not quiet and path != graph.path:
+        render.say(f"note: the graph is {graph.path}")
+    return graph
+
+
+def say_tags(graph: MetaGraph, tags: str | None) -> None:
+    """Says which of a SavedModel's graphs was taken, if there was a choice and none was made."""
+    if tags is None and len(graph.tag_sets) > 1:
         taken = ",".join(graph.tag_sets[graph.number])
         render.say(f"note: there are graphs of tags {graph.facts['tag sets']}; taking {taken}; --tags takes another")
-    return graph
 
 
 def chosen(checkpoint: Checkpoint, include: list[str] | None, exclude: list[str] | None) -> Checkpoint:
@@ -88,9 +105,16 @@ def chosen(checkpoint: Checkpoint, include: list[str] | None, exclude: list[str]
 
 def format_of(format: str | None, as_json: bool) -> str | None:
     """The format that was asked for."""
+    refuse(as_json and format not in (None, "json"), "--json and --format are two answers to one question")
     if format is not None and format not in render.FORMATS:
         raise typer.BadParameter(f"{format!r} is not one of {', '.join(render.FORMATS)}", param_hint="--format")
     return "json" if as_json else format
+
+
+def refuse(wrong: object, why: str) -> None:
+    """Ends the command with a usage error if something was asked for that would be ignored."""
+    if wrong:
+        raise typer.BadParameter(why)
 
 
 def warn(warnings: Iterable[str]) -> None:

@@ -16,13 +16,13 @@ stored as an entry of its own under a key made of name and extents.
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 from ckpttool import storage
-from ckpttool.errors import CorruptionError, NotFoundError, NotSupportedError, located
+from ckpttool.errors import CheckpointError, CorruptionError, NotFoundError, NotSupportedError, located
 from ckpttool.formats.lookalikes import refuse_lookalike
 from ckpttool.formats.records import (
     BundleEntry,
@@ -74,7 +74,8 @@ def read_bundle(prefix: str) -> Checkpoint:
     refuse_lookalike(path)
     with located(path):
         bundle = _Bundle(prefix, Table.from_bytes(storage.read_file(path)))
-    return Checkpoint(bundle.variables, path=prefix, format=FORMAT, warnings=bundle.warnings)
+    files = [path, *bundle.shard_paths]
+    return Checkpoint(bundle.variables, path=prefix, format=FORMAT, files=files, warnings=bundle.warnings)
 
 
 class _Bundle:
@@ -88,21 +89,23 @@ class _Bundle:
             raise CorruptionError("the index has no header: its first key is not empty")
         with located(in_record=True):
             self.header = decode_bundle_header(value)
-        self._records = dict(records)
+        self._entries = _decode_entries(records)
         self.variables = self._read_variables()
         if not min(1, len(self.variables)) <= self.header.num_shards <= MAX_SHARDS:
             raise CorruptionError(f"the header counts {self.header.num_shards:,} shards")
 
     def _read_variables(self) -> dict[str, Variable]:
         variables, slice_keys = {}, set()
-        for key, value in self._records.items():
+        for key, entry in self._entries.items():
             name = key.decode(errors="surrogateescape")
-            with located(variable=name, in_record=True):
-                entry = decode_bundle_entry(value)
-                dtype = stored_dtype_of(entry.dtype)
+            dtype = stored_dtype_of(entry.dtype)
+            try:
                 self._check(entry, dtype)
                 if entry.slices:
                     slice_keys.update(self._check_slices(key, entry))
+            except CheckpointError as error:  # Not `located`: a context for each of a million takes a second.
+                error.variable = name
+                raise
             variables[name] = Variable(name, dtype, entry.shape, self, key)
         for key in slice_keys:
             variables.pop(key.decode(errors="surrogateescape"), None)
@@ -129,9 +132,9 @@ class _Bundle:
         if fault:
             raise CorruptionError(fault)
         for slice_key, (start, shape) in zip(keys, boxes, strict=True):
-            if slice_key not in self._records:
+            if slice_key not in self._entries:
                 raise CorruptionError(f"the slice {list(start)} + {list(shape)} is missing")
-            piece = decode_bundle_entry(self._records[slice_key])
+            piece = self._entries[slice_key]
             if (piece.dtype, piece.shape, piece.slices) != (entry.dtype, shape, ()):
                 raise CorruptionError(
                     f"the slice {list(start)} + {list(shape)} is stored as"
@@ -153,25 +156,29 @@ class _Bundle:
         return counted
 
     @property
+    def shard_paths(self) -> list[str]:
+        """The data files, which need not be there."""
+        return [shard_path(self.prefix, number, self._num_shards) for number in range(self._num_shards)]
+
+    @property
     def warnings(self) -> list[str]:
         warnings = []
         if self._num_shards != self.header.num_shards:
             warnings.append(
                 f"the header counts {self.header.num_shards} shards, the files are {self._num_shards}; they are used"
             )
-        used = range(self._num_shards)
-        missing = [path for n in used if not os.path.exists(path := shard_path(self.prefix, n, self._num_shards))]
+        missing = [path for path in self.shard_paths if not os.path.exists(path)]
         if missing and self.variables:
             others = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
             warnings.append(f"data file is missing: {missing[0]}{others}; variables are listed, values can't be read")
         return warnings
 
     def slices(self, variable: Variable) -> Sequence[Slice]:
-        entry = decode_bundle_entry(self._records[variable.key])
+        entry = self._entries[variable.key]
         if not entry.slices:
             return [self._slice((0,) * len(entry.shape), entry)]
         return [
-            self._slice(start, decode_bundle_entry(self._records[encode_slice_key(variable.key, extents)]))
+            self._slice(start, self._entries[encode_slice_key(variable.key, extents)])
             for extents in entry.slices
             for start, _ in [box_of(extents, entry.shape)]
         ]
@@ -211,7 +218,8 @@ class _Bundle:
         try:
             size = storage.file_size(span.path)
         except NotFoundError as error:
-            raise CorruptionError("data file is missing", path=span.path) from error
+            hint = "it belongs to the checkpoint: fetch it too"
+            raise CorruptionError("data file is missing", path=span.path, hint=hint) from error
         if span.offset + span.nbytes > size:
             raise CorruptionError(
                 f"data file is truncated: it has {size:,} bytes, the variable needs"
@@ -258,8 +266,20 @@ class _Bundle:
         return box, array.reshape(piece.shape)
 
 
+def _decode_entries(records: Iterable[tuple[bytes, bytes]]) -> dict[bytes, BundleEntry]:
+    entries = {}
+    for key, value in records:
+        try:
+            entries[key] = decode_bundle_entry(value)
+        except CheckpointError as error:
+            # An offset would count from the start of the record, and mislead.
+            error.variable, error.offset = key.decode(errors="surrogateescape"), None
+            raise
+    return entries
+
+
 def _shard_counts(prefix: str) -> set[int]:
     """The numbers M for which `prefix.data-…-of-M` files are there."""
-    name = re.compile(re.escape(os.path.basename(prefix)) + r"\.data-\d{5,}-of-(\d{5,})")
+    name = re.compile(re.escape(os.path.basename(prefix)) + r"\.data-[0-9]{5,9}-of-([0-9]{5,9})")
     matches = map(name.fullmatch, os.listdir(os.path.dirname(prefix) or "."))
     return {int(match[1]) for match in matches if match}

@@ -10,7 +10,9 @@ Paths are absolute or relative to the file's directory; those that were absolute
 
 import os
 import re
+import shutil
 from collections.abc import Callable
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,16 +51,24 @@ def read_checkpoint_state(path: str) -> CheckpointState:
     )
 
 
-def relocate_checkpoint_state(path: str, output: str | Path, exists: Callable[[str], bool]) -> int:
+def relocate_checkpoint_state(
+    path: str, exists: Callable[[str], bool], *, output: str | Path | None = None, force: bool = False
+) -> int:
     """Writes a state file whose paths are relative wherever the same name stands beside it.
 
     Args:
         path: the state file.
-        output: the file to write, which is replaced.
         exists: whether there is a checkpoint of this prefix.
+        output: the file to write; None: the state file itself, if anything changes, and the old one is kept beside it
+            as `checkpoint.bak` (or `.bak.1`, …, for no backup is replaced).
+        force: replace `output` if it is there.
 
     Returns:
         How many paths were changed.
+
+    Raises:
+        FileExistsError: `output` is there, and `force` was not given.
+        FormatError, CorruptionError: the state file is none.
     """
     from google.protobuf import text_format
 
@@ -66,16 +76,29 @@ def relocate_checkpoint_state(path: str, output: str | Path, exists: Callable[[s
     directory = os.path.dirname(path)
 
     def relocated(written: str) -> str:
-        name = candidates(directory, written)[-1]
-        return os.path.basename(name) if exists(name) else written
+        as_written, *beside = candidates(directory, written)
+        if exists(as_written):
+            relative = os.path.relpath(as_written, directory or ".")
+            return written if not os.path.isabs(written) or relative.startswith(os.pardir) else relative
+        return os.path.basename(beside[-1]) if beside and exists(beside[-1]) else written
 
     before = [message.model_checkpoint_path, *message.all_model_checkpoint_paths]
     after = [relocated(written) for written in before]
     message.model_checkpoint_path = after[0]
     message.all_model_checkpoint_paths[:] = after[1:]
-    with storage.write_beside(output, force=True) as beside:
-        beside.write_text(text_format.MessageToString(message, as_utf8=False))
-    return sum(a != b for a, b in zip(before, after, strict=True))
+    changed = [a != b for a, b in zip(before, after, strict=True)].count(True)
+    if output is None and changed:
+        shutil.copy2(path, _unused(f"{path}.bak"))
+    if output is not None or changed:
+        with storage.write_beside(output or path, force=force or output is None) as beside:
+            beside.write_text(text_format.MessageToString(message, as_utf8=False))
+    return changed
+
+
+def _unused(path: str) -> str:
+    """The path, or the first of path.1, path.2, … that nothing bears."""
+    names = chain([path], (f"{path}.{number}" for number in count(1)))
+    return next(name for name in names if not os.path.lexists(name))
 
 
 def _parse(path: str) -> Any:

@@ -15,9 +15,10 @@ Datasets are allocated early and in one piece, so that their bytes can be copied
 itself touches none of them.
 """
 
+import errno
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -93,8 +94,8 @@ def _problem(variable: Variable) -> str | None:
     dtype = variable.dtype
     if dtype.name not in {*_TYPES, *_FLOATS, *_NARROW, *_NUMPY_TYPES, "string"}:
         return f"HDF5 can't hold values of dtype {dtype.name}"
-    if len(variable.shape) > _MAX_RANK and dtype.name == "string":
-        return f"HDF5 can't hold {len(variable.shape)} dimensions of strings"
+    if len(variable.shape) > _MAX_RANK and variable.ranges is None:
+        return f"HDF5 can't hold {len(variable.shape)} dimensions of values that must be decoded"
     return None
 
 
@@ -125,7 +126,7 @@ def write_hdf5(
         The variables that were left out, each with the reason.
 
     Raises:
-        FileExistsError: there is a file at `path`, and `force` was not given.
+        FileExistsError: there is a file at `path`, and `force` was not given; or the checkpoint is read from it.
         ConversionError: `strict`, and a variable can't be held.
         CorruptionError: values are missing or damaged; no file is written.
     """
@@ -135,15 +136,32 @@ def write_hdf5(
         raise ConversionError(left_out[0].problem or "", variable=left_out[0].variable.name)
     if sys.byteorder == "big":
         raise NotSupportedError("writing HDF5 on a big-endian machine")
-    with storage.write_beside(Path(path), force=force) as beside:
-        writer = _Writer(beside, compression, progress)
+    with storage.write_beside(Path(path), force=force, inputs=checkpoint.files) as beside:
+        if compression is None:
+            storage.require_space(beside, sum(planned.variable.nbytes for planned in plan if not planned.problem))
+        copies = _write_datasets(beside, checkpoint, plan, compression, progress)
+        storage.copy_checked(copies, beside, progress)
+    return left_out
+
+
+def _write_datasets(
+    path: Path,
+    checkpoint: Checkpoint,
+    plan: Sequence[PlannedDataset],
+    compression: str | None,
+    progress: Callable[[int], None],
+) -> "list[tuple[ByteRange, int]]":
+    """Makes the file and its datasets, and gives the byte ranges that are still to be copied into it."""
+    try:
+        writer = _Writer(path, compression, progress)
         with writer.file:
             _describe(writer.file, checkpoint)
             for planned in plan:
                 if not planned.problem:
                     writer.add(planned)
-        storage.copy_checked(writer.copies, beside, progress)
-    return left_out
+    except RuntimeError as error:  # How HDF5 tells of a full disk, when it closes the file.
+        raise OSError(errno.EIO, f"HDF5 could not write the file: {error}", str(path)) from error
+    return writer.copies
 
 
 def _describe(file: "h5py.File", checkpoint: Checkpoint) -> None:
@@ -188,8 +206,10 @@ class _Writer:
             dtype = h5py.string_dtype()
             decoded = list(values.flat)
         dataset = self.file.create_dataset(planned.dataset.encode(), values.shape, dtype)
-        for index, value in zip(np.ndindex(values.shape), decoded, strict=True):
-            dataset[index] = value
+        elements = np.empty(len(decoded), object)
+        elements[:] = decoded
+        if values.size:
+            dataset[...] = elements.reshape(values.shape)
         self._progress(planned.variable.nbytes)
         return dataset
 
@@ -199,11 +219,10 @@ class _Writer:
 
         variable = planned.variable
         shape = variable.shape if len(variable.shape) <= _MAX_RANK else (variable.size,)
-        ranges = None if self._compression and shape else variable.ranges
-        if ranges is None and shape != variable.shape:
-            raise ConversionError(f"HDF5 can't hold {len(variable.shape)} dimensions", variable=variable.name)
+        compressed = bool(self._compression) and 0 < len(variable.shape) <= _MAX_RANK and variable.size > 0
+        ranges = None if compressed else variable.ranges
         layout = h5p.create(h5p.DATASET_CREATE)
-        if self._compression and variable.size and shape:
+        if compressed:
             layout = self._compressed_layout(variable)
         else:
             layout.set_layout(h5d.CONTIGUOUS)

@@ -17,8 +17,8 @@ from ckpttool.formats.lookalikes import refuse_lookalike
 from ckpttool.formats.saved_model import VARIABLES, saved_model_file
 from ckpttool.wire import sstable
 
-_MEMBER = re.compile(r"(.+)\.(index|meta|data-\d{5,}-of-\d{5,})", re.DOTALL)
-_V1_SHARD = re.compile(r"(.+)-(?:\d{5,}|\?{5})-of-(\d{5,})", re.DOTALL)
+_MEMBER = re.compile(r"(.+)\.(index|meta|data-[0-9]{5,9}-of-[0-9]{5,9})", re.DOTALL)
+_V1_SHARD = re.compile(r"(.+)-(?:[0-9]{5,9}|\?{5})-of-([0-9]{5,9})", re.DOTALL)
 
 
 class Located(NamedTuple):
@@ -47,8 +47,8 @@ def locate(path: str | os.PathLike[str], *, v1: bool = False, step: str | None =
     Args:
         path: a prefix, a member file, a directory, a state file, a SavedModel, a file with a graph.
         v1: where a V1 and a V2 checkpoint share a prefix, take the V1 one; else the V2 one, as TensorFlow does.
-        step: in a directory with several checkpoints: the step of the one to take ("100", for `model.ckpt-100`), or
-            "latest"; None: the one that the state file says is the latest.
+        step: in a directory with several checkpoints: the step of the one to take, in digits ("100", for
+            `model.ckpt-100`), or "latest"; None: the one that the state file says is the latest.
 
     Raises:
         NotFoundError: nothing is there.
@@ -62,8 +62,7 @@ def locate(path: str | os.PathLike[str], *, v1: bool = False, step: str | None =
         raise NotFoundError("--step chooses among a directory's checkpoints", path=path)
     member = _MEMBER.fullmatch(path)
     if member and os.path.exists(path):
-        refuse_lookalike(path)
-        return _from_member(path, member[1], member[2])
+        return _from_member(path, member[1], member[2], v1)
     found = _checkpoint(path, v1)
     if found:
         return found
@@ -74,13 +73,15 @@ def locate(path: str | os.PathLike[str], *, v1: bool = False, step: str | None =
     raise NotFoundError("no such file or checkpoint", path=path, hint=_near(path))
 
 
-def _from_member(path: str, prefix: str, kind: str) -> Located:
+def _from_member(path: str, prefix: str, kind: str, v1: bool) -> Located:
+    found = _checkpoint(prefix, v1)
+    if kind == "meta" or not found:
+        refuse_lookalike(path)
     if kind == "meta":
-        found = _checkpoint(prefix, False)
-        return Located(prefix, found.v1_files if found else (), path)
-    if not os.path.exists(bundle.index_path(prefix)):
+        return found._replace(graph=path) if found else Located(prefix, graph=path)
+    if not found:
         raise NotFoundError("no index beside it", path=path, hint=f"{bundle.index_path(prefix)} is needed too")
-    return Located(prefix, graph=_graph_beside(prefix))
+    return found
 
 
 def _checkpoint(prefix: str, v1: bool) -> Located | None:
@@ -102,7 +103,7 @@ def _v1_files(prefix: str) -> tuple[str, ...]:
         return _v1_shards(shard[1], shard[2])
     if os.path.isfile(prefix):
         return (prefix,) if is_table(prefix) else ()
-    name = re.compile(re.escape(os.path.basename(prefix)) + r"-\d{5,}-of-(\d{5,})")
+    name = re.compile(re.escape(os.path.basename(prefix)) + r"-[0-9]{5,9}-of-([0-9]{5,9})")
     directory = os.path.dirname(prefix) or "."
     names = os.listdir(directory) if os.path.isdir(directory) else []
     counts = {match[1] for match in map(name.fullmatch, names) if match}
@@ -143,8 +144,9 @@ def _in_directory(path: str, v1: bool, step: str | None) -> Located:
     graph = saved_model_file(path)
     if graph:
         return Located(os.path.join(path, VARIABLES), graph=graph)
-    if os.path.exists(bundle.index_path(os.path.join(path, "variables"))):
-        return Located(os.path.join(path, "variables"), graph=_graph_beside(os.path.join(path, "variables")))
+    for prefix in (os.path.join(path, VARIABLES), os.path.join(path, "variables")):
+        if os.path.exists(bundle.index_path(prefix)):
+            return Located(prefix, graph=_graph_beside(prefix))
     state_file = os.path.join(path, STATE_FILE)
     if os.path.isfile(state_file) and step in (None, "latest"):
         return _from_state(state_file, v1)
@@ -153,9 +155,10 @@ def _in_directory(path: str, v1: bool, step: str | None) -> Located:
 
 def _without_state(path: str, v1: bool, step: str | None) -> Located:
     prefixes = checkpoints_in(path)
-    chosen = [prefix for prefix in prefixes if step is None or _step(prefix) == step]
     if step == "latest" and prefixes:
-        chosen = [max(prefixes, key=lambda prefix: int(_step(prefix) or -1))]
+        prefixes = [max(prefixes, key=_step)]
+        step = None
+    chosen = [prefix for prefix in prefixes if step is None or _step(prefix) == int(step)]
     if len(chosen) == 1:
         found = _checkpoint(chosen[0], v1)
         if found:
@@ -165,15 +168,22 @@ def _without_state(path: str, v1: bool, step: str | None) -> Located:
         raise NotFoundError("several checkpoints and no state file", path=path, hint=f"--step takes one of {names}")
     if prefixes:
         raise NotFoundError(f"no checkpoint of step {step}", path=path, hint=f"there are {names}")
-    raise NotFoundError("no checkpoint in this directory", path=path, hint=_models_below(path))
+    metas = [name for name in os.listdir(path) if name.endswith(".meta")]
+    if len(metas) == 1:
+        return Located(os.path.join(path, metas[0].removesuffix(".meta")), graph=os.path.join(path, metas[0]))
+    raise NotFoundError("no checkpoint in this directory", path=path, hint=_what_is_in(path))
 
 
-def _models_below(path: str) -> str | None:
+def _what_is_in(path: str) -> str:
     signs = ("saved_model.pb", STATE_FILE, VARIABLES)
     below = sorted(
         name for name in os.listdir(path) if any(os.path.exists(os.path.join(path, name, sign)) for sign in signs)
     )
-    return f"there are models below it: {', '.join(below[:9])}" if below else None
+    if below:
+        return f"there are models below it: {', '.join(below[:9])}"
+    names = sorted(os.listdir(path))
+    others = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
+    return f"there are {', '.join(names[:5])}{others}: give one of them" if names else "it is empty"
 
 
 def checkpoints_in(directory: str) -> list[str]:
@@ -186,7 +196,7 @@ def checkpoints_in(directory: str) -> list[str]:
             prefixes.add(path.removesuffix(".index"))
         elif not _MEMBER.fullmatch(path) and name != STATE_FILE and os.path.isfile(path) and is_table(path):
             prefixes.add(shard[1] if shard else path)
-    return sorted(prefixes, key=lambda prefix: (prefix.removesuffix(_step(prefix) or ""), int(_step(prefix) or -1)))
+    return sorted(prefixes, key=lambda prefix: (re.sub(r"[0-9]+$", "", prefix), _step(prefix), prefix))
 
 
 class StateEntry(NamedTuple):
@@ -206,18 +216,21 @@ class StateEntry(NamedTuple):
 
 
 def state_entries(directory: str) -> list[StateEntry]:
-    """What a directory's state file lists, and then what is there and not listed.
+    """What a directory's state file lists, if it has one, and then what is there and not listed.
 
     Raises:
-        NotFoundError: there is no state file.
-        FormatError, CorruptionError: there is something else of that name.
+        NotFoundError: there is no such directory.
+        FormatError, CorruptionError: its state file is none.
     """
-    state = read_checkpoint_state(os.path.join(directory, STATE_FILE))
-    times = dict(zip(state.all, state.timestamps, strict=False))
+    if not os.path.isdir(directory):
+        raise NotFoundError("no such directory", path=directory)
+    state_file = os.path.join(directory, STATE_FILE)
+    state = read_checkpoint_state(state_file) if os.path.exists(state_file) else None
     entries = []
-    for written in dict.fromkeys([*state.all, state.latest]):
+    times = dict(zip(state.all, state.timestamps, strict=False)) if state else {}
+    for written in dict.fromkeys([*state.all, state.latest]) if state else ():
         prefix = next((path for path in candidates(directory, written) if has_checkpoint(path)), "")
-        entries.append(StateEntry(written, prefix, times.get(written), written == state.latest))
+        entries.append(StateEntry(written, prefix, times.get(written), state is not None and written == state.latest))
     listed = {os.path.realpath(entry.prefix) for entry in entries if entry.prefix}
     found = (prefix for prefix in checkpoints_in(directory) if os.path.realpath(prefix) not in listed)
     return entries + [StateEntry("", prefix, None, False) for prefix in found]
@@ -228,10 +241,10 @@ def has_checkpoint(prefix: str) -> bool:
     return _checkpoint(prefix, False) is not None
 
 
-def _step(prefix: str) -> str | None:
-    """The step in a prefix: "100" of `model.ckpt-100`."""
-    match = re.search(r"-(\d+)$", prefix)
-    return match[1] if match else None
+def _step(prefix: str) -> int:
+    """The step in a prefix: 100 of `model.ckpt-100`; -1 if there is none."""
+    match = re.search(r"-([0-9]{1,18})$", prefix)
+    return int(match[1]) if match else -1
 
 
 def _from_state(state_file: str, v1: bool) -> Located:

@@ -9,12 +9,14 @@ import re
 from collections.abc import Callable
 
 from ckpttool import storage
-from ckpttool.errors import CheckpointError, FormatError
+from ckpttool.errors import CheckpointError, FormatError, NotSupportedError
 from ckpttool.wire.coding import decode_fixed32, decode_fixed64
 from ckpttool.wire.crc32c import crc32c, mask
 from ckpttool.wire.message import LENGTH, VARINT, fields
 
 _HEAD = 512
+# The chunked form is a file of records of that format. (github.com/google/riegeli)
+_RIEGELI = b"\x83\xaf\x70\xd1\x0d\x88\x4a\x3f"
 
 
 def refuse_lookalike(path: str) -> None:
@@ -23,14 +25,18 @@ def refuse_lookalike(path: str) -> None:
     Raises:
         NotFoundError: there is no such file.
         FormatError: it is something else, or empty, or no regular file.
+        NotSupportedError: it is a SavedModel in the chunked form.
     """
     size = storage.file_size(path)
     if not size:
-        raise FormatError("an empty file", path=path, hint="was a download or a copy cut short?")
+        raise FormatError("an empty file", path=path, hint="fetch it again: a download or a copy was cut short")
     companion = _COMPANIONS.get(os.path.basename(path))
     if companion:
         raise FormatError(f"not a checkpoint or graph: {companion}", path=path, hint="give the model's directory")
     head = storage.read_range(path, 0, _HEAD)
+    if path.endswith(".cpb") or head.startswith(_RIEGELI):
+        hint = "TensorFlow loads it, and saves a smaller one whole"
+        raise NotSupportedError("a SavedModel in chunks (.cpb), as over 2 GB", path=path, hint=hint)
     for looks_like, what, hint in _TABLE:
         if looks_like(head):
             raise FormatError(f"not a TensorFlow checkpoint or graph: {what}", path=path, hint=hint)
@@ -54,7 +60,7 @@ def _is_event_file(head: bytes) -> bool:
 
 
 def _is_safetensors(head: bytes) -> bool:
-    return bool(re.match(rb"[\s\S]{8}\s*\{\s*\"", head)) and decode_fixed64(head) < 100_000_000
+    return bool(re.match(rb"[\s\S]{8}\s*\{\s*[\"}]", head)) and decode_fixed64(head) < 100_000_000
 
 
 def _is_onnx(head: bytes) -> bool:
@@ -84,10 +90,11 @@ _COMPANIONS = {
 }
 _HTML = "an HTML page, as a failed download leaves"
 _TORCH_PICKLE = "a Python pickle, as PyTorch once wrote its .pt and .ckpt files"
+_PICKLE_HINT = "torch.load opens it; a pickle runs code, so trust it first"
 _TABLE: list[tuple[Callable[[bytes], bool], str, str]] = [
     (_starts(b"version https://git-lfs"), "a Git LFS pointer, not the file itself", "git lfs pull fetches it"),
-    (_starts(b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P"), _TORCH_PICKLE, "torch.load opens it"),
-    (_starts(b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"), _TORCH_PICKLE, "torch.load or pickle opens it"),
+    (_starts(b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P"), _TORCH_PICKLE, _PICKLE_HINT),
+    (_starts(b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"), _TORCH_PICKLE, _PICKLE_HINT),
     (_starts(b"\x89HDF\r\n\x1a\n"), "an HDF5 file, as Keras writes", "h5py and Keras open it"),
     (_is_safetensors, "a safetensors file", "the safetensors library opens it"),
     (_starts(b"\x93NUMPY"), "a NumPy array", "numpy.load opens it"),
@@ -96,11 +103,14 @@ _TABLE: list[tuple[Callable[[bytes], bool], str, str]] = [
     (_is_onnx, "an ONNX model", "the onnx library opens it"),
     (_is_event_file, "an event file, as summaries are written to", "TensorBoard opens it"),
     (_is_record_file, "a TFRecord file of data", "tf.data.TFRecordDataset opens it"),
-    (_starts(b"\x83\xaf\x70\xd1\x0d\x88\x4a\x3f"), "a chunked SavedModel (.cpb)", "load and save it with TensorFlow"),
     (_starts(b"\x1f\x8b"), "a gzip archive", "unpack it, and give what is inside"),
     (lambda head: head[257:262] == b"ustar", "a tar archive", "unpack it, and give what is inside"),
-    (_starts(b"BZh", b"\xfd7zXZ\x00", b"7z\xbc\xaf"), "a compressed archive", "unpack it, and give what is inside"),
-    (lambda head: bool(re.match(rb"\s*<(!doctype html|html)", head, re.IGNORECASE)), _HTML, "download it again"),
+    (
+        _starts(b"BZh", b"\xfd7zXZ\x00", b"7z\xbc\xaf", b"\x28\xb5\x2f\xfd", b"Rar!"),
+        "a compressed archive",
+        "unpack it, and give what is inside",
+    ),
+    (lambda head: bool(re.match(rb"\s*<(!doctype html|html|\?xml)", head, re.IGNORECASE)), _HTML, "download it again"),
 ]
 
 

@@ -10,7 +10,10 @@ None of them says which it is, so the fields do:
 A text file is known by the name of its first field.  (tensorflow/core/protobuf/{meta_graph,saved_model}.proto)
 """
 
+import os
 import re
+from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +47,7 @@ def read_meta_graph(path: str) -> MetaGraph:
     with located(path):
         text_root = _text_root(data)
         if text_root:
-            return MetaGraph(_from_text(text_root, data), root=text_root, path=path, is_text=True)
+            return MetaGraph(_from_text(text_root, data), root=text_root, path=path, text=data)
         graph = MetaGraph(data, root=_root(data), path=path)
         nodes = graph.message.graph_def.node
         if not graph.message.HasField("graph_def") or not all(node.op for node in nodes):
@@ -65,8 +68,9 @@ def write_meta_graph(graph: MetaGraph, path: str | Path, *, force: bool = False,
         FileExistsError: there is a file at `path` that may not be replaced.
     """
     inputs = [graph.path] if graph.path and not in_place else []
+    path = os.path.realpath(path) if in_place else path
     with storage.write_beside(path, force=force or in_place, inputs=inputs) as beside:
-        beside.write_bytes(_to_text(graph) if graph.is_text else graph.data)
+        beside.write_bytes(graph.data if graph.text is None else _to_text(graph, graph.text))
 
 
 def _text_root(data: bytes) -> str | None:
@@ -86,7 +90,10 @@ def _from_text(root: str, data: bytes) -> bytes:
     return bytes(message.SerializeToString(deterministic=True))
 
 
-def _to_text(graph: MetaGraph) -> bytes:
+def _to_text(graph: MetaGraph, text: bytes) -> bytes:
+    """The graph as text: the very text that it was read from, where nothing was changed."""
+    if _from_text(graph.root, text) == graph.data:
+        return text
     from google.protobuf import text_format
 
     message = proto.parse(graph.root, graph.data)
@@ -96,22 +103,27 @@ def _to_text(graph: MetaGraph) -> bytes:
 def _root(data: bytes) -> str:
     """The message that bytes are, by their fields."""
     try:
-        top = list(fields(data))
+        kinds = Counter(field[:2] for field in fields(data))
     except CheckpointError as error:
-        what = "a text file, and not that of a graph" if _is_text(data) else f"no graph ({error.what})"
-        raise FormatError(what, offset=error.offset) from error
-    kinds = {field[:2] for field in top}
-    if {(1, VARINT), (2, LENGTH)} <= kinds:
+        what = "a text file, and not that of a graph" if _is_text(data) else "no file of a kind that is known"
+        raise FormatError(f"not a TensorFlow checkpoint or graph: {what}") from error
+    if kinds[1, VARINT] and kinds[2, LENGTH]:
         return "SavedModel"
-    if not kinds & {(1, LENGTH), (2, LENGTH)}:
-        raise FormatError("a protobuf message, and not that of a graph")
-    if (1, LENGTH) not in kinds:
-        inner = next(data[value:end] for number, _, _, value, end in top if number == 2)
-        # A MetaGraphDef without meta_info_def, or a SavedModel without a version.
-        return "SavedModel" if _root(inner) == "MetaGraphDef" else "MetaGraphDef"
-    firsts = [data[value:end] for number, wire_type, _, value, end in top if (number, wire_type) == (1, LENGTH)]
-    # A MetaGraphDef has one field 1, which names no op; and a graph may have a single node.
-    return "GraphDef" if len(firsts) > 1 or any(map(_is_node, firsts)) else "MetaGraphDef"
+    if kinds[1, LENGTH]:
+        # A MetaGraphDef has one field 1, which names no op; and a graph may have a single node.
+        return "GraphDef" if kinds[1, LENGTH] > 1 or _is_node(_first(data, 1)) else "MetaGraphDef"
+    if not kinds[2, LENGTH]:
+        raise FormatError("not a TensorFlow checkpoint or graph: some other protobuf message")
+    # A SavedModel without a version, or a MetaGraphDef without meta_info_def: by whether a graph in it has nodes.
+    return "MetaGraphDef" if _is_node(_first(_first(data, 2), 1)) else "SavedModel"
+
+
+def _first(data: bytes, number: int) -> bytes:
+    """The first value of a length-delimited field; nothing if there is none."""
+    with suppress(CheckpointError):
+        values = (data[start:end] for n, kind, _, start, end in fields(data) if (n, kind) == (number, LENGTH))
+        return next(values, b"")
+    return b""
 
 
 def _is_text(data: bytes) -> bool:

@@ -5,14 +5,15 @@ refused here, before anything is allocated by it. Protobuf's rules hold (unknown
 several the last one counts); `proto/checkpoint.proto` has the messages in full.
 """
 
+from functools import lru_cache
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from ckpttool.errors import CorruptionError, FormatError, NotSupportedError, located
 from ckpttool.wire import ordered_code
-from ckpttool.wire.coding import decode_fixed32, decode_varint, to_signed
+from ckpttool.wire.coding import decode_varint, to_signed
 from ckpttool.wire.crc32c import crc32c, mask
-from ckpttool.wire.message import FIXED32, LENGTH, VARINT, fields
+from ckpttool.wire.message import FIXED32, LENGTH, VARINT, fields, values
 
 # The version of checkpoints that is read here, as TensorFlow counts it. (core/framework/versions.cc)
 _VERSION = 1
@@ -84,29 +85,30 @@ def check_version(data: bytes) -> None:
 
 def decode_bundle_entry(data: bytes) -> BundleEntry:
     """A BundleEntryProto: dtype 1, shape 2, shard_id 3, offset 4, size 5, crc32c 6, slices 7."""
-    numbers = {1: 0, 3: 0, 4: 0, 5: 0}
-    shape: tuple[int, ...] = ()
-    crc = 0
+    found: dict[int, int | bytes] = {}
     slices: list[Extents] = []
-    for number, wire_type, _, start, end in fields(data):
-        if wire_type == VARINT:
-            numbers[number] = to_signed(decode_varint(data, start)[0])
-        elif (number, wire_type) == (2, LENGTH):
-            shape = decode_shape(data[start:end])
-        elif (number, wire_type) == (6, FIXED32):
-            crc = decode_fixed32(data, start)
-        elif (number, wire_type) == (7, LENGTH):
-            slices.append(decode_extents(data[start:end]))
-    return BundleEntry(numbers[1], shape, numbers[3], numbers[4], numbers[5], crc, tuple(slices))
+    for number, wire_type, value in values(data):
+        if (number, wire_type) == (7, LENGTH):
+            slices.append(decode_extents(cast("bytes", value)))
+        elif _ENTRY_FIELDS.get(number) == wire_type:
+            found[number] = value
+    dtype, shard, offset, size, crc = (to_signed(cast("int", found.get(number, 0))) for number in (1, 3, 4, 5, 6))
+    shape = decode_shape(cast("bytes", found.get(2, b"")))
+    return BundleEntry(dtype, shape, shard, offset, size, crc, tuple(slices))
 
 
+_ENTRY_FIELDS = {1: VARINT, 2: LENGTH, 3: VARINT, 4: VARINT, 5: VARINT, 6: FIXED32}
+
+
+# A model has few shapes, and many variables of each.
+@lru_cache(4096)
 def decode_shape(data: bytes) -> tuple[int, ...]:
     """A TensorShapeProto (dim 2: size 1, name 2; unknown_rank 3) that is wholly known."""
     shape = []
-    for number, wire_type, _, start, end in fields(data):
+    for number, wire_type, value in values(data):
         if (number, wire_type) == (2, LENGTH):
-            shape.append(_varint_fields(data[start:end]).get(1, 0))
-        elif (number, wire_type) == (3, VARINT) and decode_varint(data, start)[0]:
+            shape.append(_varint_fields(cast("bytes", value)).get(1, 0))
+        elif (number, wire_type) == (3, VARINT) and value:
             raise CorruptionError("a stored variable of unknown rank")
     if len(shape) > _MAX_RANK or any(size < 0 for size in shape) or prod(shape) >> 63:
         raise CorruptionError(f"no variable can have the shape {shape}")
@@ -122,8 +124,7 @@ def decode_extents(data: bytes) -> Extents:
 
 
 def _varint_fields(data: bytes) -> dict[int, int]:
-    varints = [(number, start) for number, wire_type, _, start, _ in fields(data) if wire_type == VARINT]
-    return {number: to_signed(decode_varint(data, start)[0]) for number, start in varints}
+    return {number: to_signed(cast("int", value)) for number, wire_type, value in values(data) if wire_type == VARINT}
 
 
 def box_of(extents: Extents, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -11,7 +11,8 @@
 import os
 
 from ckpttool import proto, storage
-from ckpttool.errors import CheckpointError, NotFoundError, NotSupportedError
+from ckpttool.errors import CheckpointError, NotFoundError
+from ckpttool.formats.lookalikes import refuse_lookalike
 from ckpttool.formats.meta_graph import read_meta_graph
 from ckpttool.model.graph import MetaGraph
 
@@ -30,9 +31,7 @@ def saved_model_file(directory: str) -> str | None:
     found = [path for name in _FILES if os.path.isfile(path := os.path.join(directory, name))]
     chunked = os.path.join(directory, _CHUNKED)
     if not found and os.path.isfile(chunked):
-        raise NotSupportedError(
-            "a SavedModel in chunks (over 2 GB)", path=chunked, hint="TensorFlow loads it, and saves a smaller one"
-        )
+        refuse_lookalike(chunked)
     return found[0] if found else None
 
 
@@ -48,8 +47,6 @@ def read_saved_model(path: str, tags: str | None = None) -> MetaGraph:
         NotSupportedError: the file is in the chunked form.
         FormatError, CorruptionError: it is no SavedModel, or damaged.
     """
-    if path.endswith(".cpb"):
-        raise NotSupportedError("a SavedModel in chunks", path=path, hint="TensorFlow loads it")
     graph = read_meta_graph(path)
     if graph.root != "SavedModel":
         if tags is not None:

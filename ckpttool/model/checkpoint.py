@@ -161,14 +161,27 @@ class Checkpoint(Mapping[str, Variable]):
 
     Attributes:
         path: what was opened: for a bundle, its prefix.
+        files: the files it is read from, which no output may replace.
         format: the format in words.
         warnings: what is wrong with it and does not keep it from being listed.
     """
 
     def __init__(
-        self, variables: Mapping[str, Variable], *, path: str, format: str, warnings: Sequence[str] = ()
+        self,
+        variables: Mapping[str, Variable],
+        *,
+        path: str,
+        format: str,
+        files: Sequence[str] = (),
+        warnings: Sequence[str] = (),
     ) -> None:
-        self._variables, self.path, self.format, self.warnings = variables, path, format, tuple(warnings)
+        self._variables, self.path, self.format = variables, path, format
+        self.files, self.warnings = tuple(files), tuple(warnings)
+
+    def with_variables(self, variables: Mapping[str, Variable]) -> "Checkpoint":
+        """The same checkpoint with other variables."""
+        kept = {"path": self.path, "format": self.format, "files": self.files, "warnings": self.warnings}
+        return Checkpoint(variables, **kept)  # type: ignore[arg-type]
 
     @cached_property
     def object_graph(self) -> ObjectGraph | None:

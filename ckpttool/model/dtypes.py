@@ -23,7 +23,6 @@ class DType(NamedTuple):
             value can be stored (resource, unknown numbers).
         stored: NumPy's name for an element's bytes, which may be plain integers (quantized types) or a type of
             the package ml_dtypes.
-        bits: how many bits of an element carry its value, if fewer than its bytes have.
         is_ref: it is a reference to a variable of this dtype. Only in graphs.
     """
 
@@ -31,7 +30,6 @@ class DType(NamedTuple):
     name: str
     itemsize: int | None = None
     stored: str = ""
-    bits: int | None = None
     is_ref: bool = False
 
     @property
@@ -49,10 +47,6 @@ class DType(NamedTuple):
             scalar: Any = getattr(ml_dtypes, self.stored)
             return cast("np.dtype[Any]", np.dtype(scalar))
         return np.dtype(self.stored)
-
-    @property
-    def is_quantized(self) -> bool:
-        return self.name.startswith(("qint", "quint"))
 
 
 _ML_DTYPES = {
@@ -91,11 +85,11 @@ _TABLE = [
     DType(26, "float8_e4m3fnuz", 1, "float8_e4m3fnuz"),
     DType(27, "float8_e4m3b11fnuz", 1, "float8_e4m3b11fnuz"),
     DType(28, "float8_e5m2fnuz", 1, "float8_e5m2fnuz"),
-    DType(29, "int4", 1, "int4", bits=4),
-    DType(30, "uint4", 1, "uint4", bits=4),
-    DType(31, "int2", 1, "int2", bits=2),
-    DType(32, "uint2", 1, "uint2", bits=2),
-    DType(33, "float4_e2m1fn", 1, "float4_e2m1fn", bits=4),
+    DType(29, "int4", 1, "int4"),
+    DType(30, "uint4", 1, "uint4"),
+    DType(31, "int2", 1, "int2"),
+    DType(32, "uint2", 1, "uint2"),
+    DType(33, "float4_e2m1fn", 1, "float4_e2m1fn"),
 ]
 _BY_NUMBER = {dtype.number: dtype for dtype in _TABLE}
 _BY_NUMBER |= {

@@ -21,16 +21,19 @@ from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, Shape
 class Endpoint(NamedTuple):
     """A tensor to feed or to fetch.
 
-    `direction` is "input" or "output"; `key` the signature's name and the argument's ("serving_default/x"), "" if the
-    endpoint is inferred; `reason` says why it is listed.
+    `direction` is "input" or "output"; `signature` and `key` are the signature's name and the argument's, "" if the
+    endpoint is inferred; `reason` says why it is listed. Of the inferred ones, `needed` marks the first output and what
+    it takes to get it.
     """
 
     direction: str
+    signature: str
     key: str
     tensor: str
     dtype: DType | None
     shape: Shape
     inferred: bool
+    needed: bool
     reason: str
 
 
@@ -62,7 +65,7 @@ _SWITCH_NAME = re.compile(r"keep_?prob|drop_?out|drop_?rate|is_?train|training|p
 def endpoints(graph: MetaGraph) -> list[Endpoint]:
     """What to feed and what to fetch: as the signatures say; without any, inputs and likely outputs, the best first."""
     declared = [
-        Endpoint(direction, f"{name}/{key}", tensor, info.dtype, info.shape, False, f"signature {name}")
+        Endpoint(direction, name, key, tensor, info.dtype, info.shape, False, True, f"signature {name}")
         for name, signature in graph.signatures.items()
         if not name.startswith("__saved_model_")
         for direction, infos in (("input", signature.inputs), ("output", signature.outputs))
@@ -81,8 +84,20 @@ def _inferred(graph: MetaGraph) -> list[Endpoint]:
     best = sorted(chosen, key=lambda key: chosen[key][0])[:MOST_TENSORS]
     outputs = [(tensor, chosen[key][1]) for key in best for tensor in flow.fetches(key)][:MOST_TENSORS]
     listed = [("input", *item) for item in _inputs(flow, parts, best, fed)]
-    listed += [("output", *item) for item in outputs]
-    return [Endpoint(way, "", name, *flow.tensor(name), True, why) for way, name, why in listed]
+    listed += [("output", name, number == 0, why) for number, (name, why) in enumerate(outputs)]
+    return [Endpoint(way, "", "", name, *flow.tensor(name), True, needed, why) for way, name, needed, why in listed]
+
+
+def how_to_run(found: list[Endpoint]) -> list[str]:
+    """What to feed and fetch together, a line for each signature, or for the likeliest output."""
+    lines = []
+    for signature in sorted({e.signature for e in found}, key=lambda name: (name != "serving_default", name)):
+        together = [e for e in found if e.signature == signature and e.needed]
+        feeds = [e.tensor for e in together if e.direction == "input"]
+        fetches = [e.tensor for e in together if e.direction == "output"]
+        head = f"signature {signature}: " if signature else "to run it: "
+        lines.append(f"{head}feed {', '.join(feeds) or 'nothing'} · fetch {', '.join(fetches) or 'nothing'}")
+    return lines
 
 
 _Ranked = dict[str, tuple[tuple[int, ...], str]]  # An op's place (the less the better) and the reason.
@@ -158,8 +173,12 @@ def _user_members(flow: Flow, parts: Parts, likely: _Ranked) -> _Ranked:
     return found
 
 
-def _inputs(flow: Flow, parts: Parts, outputs: list[str], fed: dict[str, str]) -> list[tuple[str, str]]:
-    """The tensors to feed, with reasons: those that the outputs need, then switches, then those only others need."""
+def _inputs(flow: Flow, parts: Parts, outputs: list[str], fed: dict[str, str]) -> list[tuple[str, bool, str]]:
+    """The tensors to feed, whether the first output needs them, and why they are listed.
+
+    First come those that the outputs need, then switches, then those only others need.
+    """
+    for_first = walk(outputs[:1], flow.needs, lambda key: flow.roles.get(key) != "shape")
     values = walk(outputs, flow.needs, lambda key: flow.roles.get(key) != "shape")
     before = {role: [name for name in flow.nodes if flow.roles[name] == role] for role in ("update", "queue")}
     rest = {
@@ -168,7 +187,7 @@ def _inputs(flow: Flow, parts: Parts, outputs: list[str], fed: dict[str, str]) -
         "only training or initialization needs it": walk(before["update"], flow.inputs, lambda _: True),
         "fills an input queue": walk(before["queue"], flow.inputs, lambda _: True),
     }
-    found: list[tuple[int, str, str]] = []
+    found: list[tuple[int, str, bool, str]] = []
     for key in dict.fromkeys([*parts.sources, *fed]):
         by_pipeline = "the input pipeline gives it; it may be fed directly"
         rank, why = 0, fed.get(key) or (by_pipeline if flow.is_pipeline(key) else "an output needs it")
@@ -178,8 +197,9 @@ def _inputs(flow: Flow, parts: Parts, outputs: list[str], fed: dict[str, str]) -
             rank, why = 1, f"{why}; dropout or mode switch"
         if rank < 2 or key in parts.placeholders:
             has_default = flow.type(key) == "PlaceholderWithDefault"
-            found.append((rank, flow.fetches(key)[0], f"{why}; has a default" if has_default else why))
-    return [(tensor, why) for _, tensor, why in sorted(found, key=lambda item: item[0])]
+            needed = key in for_first and not has_default
+            found.append((rank, flow.fetches(key)[0], needed, f"{why}; has a default" if has_default else why))
+    return [(tensor, needed, why) for _, tensor, needed, why in sorted(found, key=lambda item: item[0])]
 
 
 def _is_switch(flow: Flow, key: str) -> bool:

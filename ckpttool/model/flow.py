@@ -9,10 +9,8 @@ anybody.
 import re
 from collections.abc import Callable, Iterable, Mapping
 
-from ckpttool.model.dtypes import dtype_of
-from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, Node, Tensor
+from ckpttool.model.graph import PLACEHOLDERS, VARIABLE_OPS, MetaGraph, Node, Tensor, split_tensor
 
-PLACEHOLDERS = ("Placeholder", "PlaceholderV2", "PlaceholderWithDefault")
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 MOST_TENSORS = 10
 _LONG = 200
@@ -55,10 +53,6 @@ _LOSS_MATH = {
     *("Add", "AddV2", "AddN", "Sub", "Mul", "Div", "RealDiv", "DivNoNan", "Select", "SelectV2", "Maximum", "Minimum"),
     *("Greater", "GreaterEqual", "Less", "LessEqual", "Cast"),
 }
-# Attributes that say what type the output is of, for files that carry no OpDefs. (Not of every op does T say it.)
-_TYPE_ATTRS = dict.fromkeys(PLACEHOLDERS, "dtype") | {"Cast": "DstT", "ArgMax": "output_type"}
-_TYPE_ATTRS |= dict.fromkeys(("Identity", "Softmax", "Sigmoid", "Tanh", "Relu", "Reshape", "Squeeze", "MatMul"), "T")
-_TYPE_ATTRS |= dict.fromkeys(("Add", "AddV2", "Sub", "Mul", "BiasAdd", "Conv2D", "Mean", "Sum", "Merge", "Exit"), "T")
 
 
 def walk(starts: Iterable[str], edges: Mapping[str, Iterable[str]], keep: Callable[[str], bool]) -> set[str]:
@@ -75,12 +69,6 @@ def walk(starts: Iterable[str], edges: Mapping[str, Iterable[str]], keep: Callab
 
 def _scope(name: str) -> str:
     return name.rpartition("/")[0]
-
-
-def split_tensor(tensor: str) -> tuple[str, str]:
-    """An op's name and the output's number: "x:1" → "x", "1"; "x" → "x", "0"."""
-    head, colon, index = tensor.rpartition(":")
-    return (head, index) if colon and index.isdecimal() else (tensor, "0")
 
 
 def is_named(pattern: re.Pattern[str], name: str) -> bool:
@@ -150,13 +138,11 @@ class Flow:
         return [f"{key}:{i}" for i in range(min(max(count, 1), MOST_TENSORS))]
 
     def tensor(self, name: str) -> Tensor:
-        """What is known of a tensor; where the file carries no OpDefs, by the attributes of its op."""
+        """What is known of a tensor."""
         op, index = split_tensor(name) if split_tensor(name)[0] in self.nodes else (name, "0")
         known = self.graph.outputs(self.nodes[op])
         number = int(index) if len(index) < _LONG else len(known)
-        dtype, shape = known[number] if number < len(known) else Tensor(None, None)
-        attr, said = self.nodes[op].message.attr, _TYPE_ATTRS.get(self.type(op), "")
-        return Tensor(dtype or (dtype_of(attr[said].type) if said in attr and attr[said].type else None), shape)
+        return known[number] if number < len(known) else Tensor(None, None)
 
 
 class Parts:

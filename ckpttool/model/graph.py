@@ -7,6 +7,7 @@ message is what is looked at.
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from itertools import islice
 from typing import Any, NamedTuple
 
 from ckpttool import proto
@@ -19,7 +20,18 @@ Shape = tuple[int | None, ...] | None
 VARIABLE_OPS = {"Variable", "VariableV2", "VarHandleOp", "TemporaryVariable", "AutoReloadVariable"}
 """Types of the ops that hold a variable."""
 
-_MAX_OUTPUTS = 1000
+# A number in a file is no reason to make a list as long.
+_MAX_OUTPUTS = 256
+
+
+PLACEHOLDERS = ("Placeholder", "PlaceholderV2", "PlaceholderWithDefault")
+"""Types of the ops that are fed."""
+
+# Attributes that say what dtype the only output is of. (Not of every op does T say it.)
+_TYPE_ATTRS = dict.fromkeys((*PLACEHOLDERS, "Const", *VARIABLE_OPS - {"VarHandleOp"}), "dtype")
+_TYPE_ATTRS |= {"Cast": "DstT", "ArgMax": "output_type"}
+_TYPE_ATTRS |= dict.fromkeys(("Identity", "Softmax", "Sigmoid", "Tanh", "Relu", "Reshape", "Squeeze", "MatMul"), "T")
+_TYPE_ATTRS |= dict.fromkeys(("Add", "AddV2", "Sub", "Mul", "BiasAdd", "Conv2D", "Mean", "Sum", "Exit"), "T")
 
 
 class Tensor(NamedTuple):
@@ -61,9 +73,10 @@ class Signature(NamedTuple):
 
 
 class GraphVariable(NamedTuple):
-    """A variable as the graph declares it."""
+    """A variable as the graph declares it; `type` is that of its op, "" if there is no such op."""
 
     name: str
+    type: str
     dtype: DType | None
     shape: Shape
     trainable: bool
@@ -95,7 +108,7 @@ class MetaGraph:
         data: the bytes of the message that the file holds; of a text file, what its text says.
         root: that message's name: "MetaGraphDef", "GraphDef" or "SavedModel".
         path: the file.
-        is_text: the file is text.
+        text: the file's own bytes, if it is text.
         number: which of a SavedModel's graphs this is.
         facts: what else there is to say of the file, by name.
     """
@@ -106,16 +119,16 @@ class MetaGraph:
         *,
         root: str = "MetaGraphDef",
         path: str = "",
-        is_text: bool = False,
+        text: bytes | None = None,
         number: int = 0,
         facts: Mapping[str, str] | None = None,
     ) -> None:
-        self.data, self.root, self.path, self.is_text = data, root, path, is_text
+        self.data, self.root, self.path, self.text = data, root, path, text
         self.number, self.facts = number, dict(facts or {})
 
     def replace(self, **changes: Any) -> "MetaGraph":
         """The same graph with other attributes."""
-        kept = {name: getattr(self, name) for name in ("data", "root", "path", "is_text", "number", "facts")}
+        kept = {name: getattr(self, name) for name in ("data", "root", "path", "text", "number", "facts")}
         return MetaGraph(**kept | changes)
 
     @cached_property
@@ -195,19 +208,19 @@ class MetaGraph:
         for collection in self.collections.values():
             for member in collection.members:
                 if isinstance(member, dict) and member.get("@type") == "VariableDef":
-                    homes.setdefault(_op_name(member["variable_name"]), []).append(collection.name)
+                    homes.setdefault(split_tensor(member.get("variable_name", ""))[0], []).append(collection.name)
         declared = [node.name for node in self.nodes if node.type in VARIABLE_OPS]
-        return [self._variable(name, homes.get(name, [])) for name in dict.fromkeys([*declared, *homes])]
+        return [self._variable(name, homes.get(name, [])) for name in dict.fromkeys([*declared, *homes]) if name]
 
     def _variable(self, name: str, homes: list[str]) -> GraphVariable:
         node = self._nodes.get(name)
         trainable = "trainable_variables" in homes
         if node is None:
-            return GraphVariable(name, None, None, trainable, tuple(homes), "")
+            return GraphVariable(name, "", None, None, trainable, tuple(homes), "")
         attr = node.message.attr
         dtype = dtype_of(attr["dtype"].type) if "dtype" in attr else None
         shape = shape_of(attr["shape"].shape) if "shape" in attr else None
-        return GraphVariable(name, dtype, shape, trainable, tuple(homes), node.device)
+        return GraphVariable(name, node.type, dtype, shape, trainable, tuple(homes), node.device)
 
     @cached_property
     def devices(self) -> Counter[str]:
@@ -228,10 +241,11 @@ class MetaGraph:
         attr = node.message.attr
         shapes = [shape_of(shape) for shape in attr["_output_shapes"].list.shape] if "_output_shapes" in attr else []
         op_def = self._op_defs.get(node.type)
-        if op_def is None:
-            dtypes: list[DType | None] = [None] * len(shapes)
+        if op_def is not None:
+            listed = (dtype for arg in op_def.output_arg for dtype in _arg_dtypes(arg, attr))
+            dtypes = list(islice(listed, _MAX_OUTPUTS))
         else:
-            dtypes = [dtype for arg in op_def.output_arg for dtype in _arg_dtypes(arg, attr)]
+            dtypes = _said_dtypes(node) or [None] * len(shapes)
         if not shapes:
             shapes = [_declared_shape(node)] * len(dtypes)
         return [Tensor(dtype, shapes[i] if i < len(shapes) else None) for i, dtype in enumerate(dtypes)]
@@ -244,8 +258,13 @@ def _arg_dtypes(arg: Any, attr: Mapping[str, Any]) -> list[DType | None]:
     number = attr[arg.type_attr].type if arg.type_attr and arg.type_attr in attr else arg.type
     dtype = dtype_of(number + (REF_OFFSET if arg.is_ref else 0)) if number else None
     count = attr[arg.number_attr].i if arg.number_attr and arg.number_attr in attr else 1
-    # A number in a file is no reason to make a list as long.
     return [dtype] * min(max(count, 0), _MAX_OUTPUTS)
+
+
+def _said_dtypes(node: Node) -> list[DType | None]:
+    """The dtype of a common op's only output as its attribute says it: frozen graphs carry no OpDefs."""
+    said, attr = _TYPE_ATTRS.get(node.type, ""), node.message.attr
+    return [dtype_of(attr[said].type)] if said in attr and attr[said].type else []
 
 
 def _declared_shape(node: Node) -> Shape:
@@ -253,7 +272,7 @@ def _declared_shape(node: Node) -> Shape:
     attr = node.message.attr
     if node.type == "Const" and "value" in attr:
         return shape_of(attr["value"].tensor.tensor_shape)
-    if node.type in VARIABLE_OPS - {"VarHandleOp"} or node.type.startswith("Placeholder"):
+    if node.type in VARIABLE_OPS - {"VarHandleOp"} or node.type in PLACEHOLDERS:
         return shape_of(attr["shape"].shape) if "shape" in attr else None
     return () if node.type == "VarHandleOp" else None
 
@@ -265,10 +284,10 @@ def shape_of(message: Any) -> Shape:
     return tuple(dim.size if dim.size >= 0 else None for dim in message.dim)
 
 
-def _op_name(tensor_name: str) -> str:
-    """The op of a tensor: "w:0" → "w"."""
-    head, colon, index = tensor_name.rpartition(":")
-    return head if colon and index.isdigit() else tensor_name
+def split_tensor(name: str) -> tuple[str, str]:
+    """An op's name and the output's number: "x:1" → "x", "1"; "x" → "x", "0"."""
+    head, colon, index = name.rpartition(":")
+    return (head, index) if colon and index.isdecimal() else (name, "0")
 
 
 def _collection(name: str, message: Any) -> Collection:

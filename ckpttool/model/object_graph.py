@@ -5,12 +5,22 @@ children have names, and may be shared or lead back (a graph, not a tree); its a
 each with the checkpoint's key and, where there is one, the name that TensorFlow 1 would have given. Slot variables
 stand beside: an optimizer lists (variable, slot's name, slot variable).
 
-(tensorflow/core/protobuf/trackable_object_graph.proto, python/checkpoint/trackable_view.py)
+A key tells nearly as much as the message does: the shortest path to the object, and what is stored of it:
+
+    layer/kernel/.ATTRIBUTES/VARIABLE_VALUE        layer/kernel/.OPTIMIZER_SLOT/optimizer/m/.ATTRIBUTES/VARIABLE_VALUE
+
+An attribute's key is that of a stored variable, or the beginning of several: a table's `t/.ATTRIBUTES/table` is
+stored as `…/table-keys` and `…/table-values`, an iterator's `it/.ATTRIBUTES/ITERATOR` as `…/ITERATOR_STATE`.
+
+(tensorflow/core/protobuf/trackable_object_graph.proto, python/checkpoint/trackable_view.py, python/checkpoint/util.py,
+python/ops/lookup_ops.py, python/data/ops/iterator_ops.py)
 """
 
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import cached_property
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 from ckpttool import proto
@@ -20,13 +30,12 @@ OBJECT_GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _ATTRIBUTES = "/.ATTRIBUTES/"
 _SLOT = "/.OPTIMIZER_SLOT/"
 
-# What an attribute's name says of the object that has it.
-_KINDS = {
-    "VARIABLE_VALUE": "variable",
-    "ITERATOR_STATE": "iterator",
-    "OBJECT_CONFIG_JSON": "configuration",
-    "py_state": "Python state",
-}
+# Keras 3 lists what an optimizer or a model has once more, by number. (keras/src/backend/tensorflow/trackable.py)
+_LISTS = {"_variables", "_trainable_variables", "_non_trainable_variables", "_all_variables"}
+# What tells an optimizer of Keras 3, and of the Keras before it: its counter and one of the others. One such name alone
+# may be anybody's, but for an object named so.
+_OPTIMIZER_CHILDREN = {"_iterations": {"_learning_rate", "_variables"}, "iter": {"learning_rate", "beta_1", "decay"}}
+_OPTIMIZER_NAMES = {"optimizer", "_optimizer"}
 
 
 class Attribute(NamedTuple):
@@ -37,11 +46,20 @@ class Attribute(NamedTuple):
     key: str
 
 
+class _Node(NamedTuple):
+    children: list[tuple[str, int]]
+    attributes: list[Attribute]
+    slots: list[tuple[int, str, int]]
+
+
 class Place(NamedTuple):
     """Where a checkpoint's key comes from: the object's path, and the variable's TensorFlow 1 name if it has one."""
 
     path: str
     full_name: str
+
+
+_LONGEST = 2000
 
 
 class Step(NamedTuple):
@@ -65,11 +83,11 @@ class ObjectGraph:
     """
 
     def __init__(self, data: bytes) -> None:
-        self._nodes = proto.parse("TrackableObjectGraph", data).nodes
+        self._nodes = [_node(message) for message in proto.parse("TrackableObjectGraph", data).nodes]
         count = len(self._nodes)
         for node in self._nodes:
-            ids = [child.node_id for child in node.children]
-            ids += [n for s in node.slot_variables for n in (s.original_variable_node_id, s.slot_variable_node_id)]
+            ids = [child for _, child in node.children]
+            ids += [number for variable, _, slot_variable in node.slots for number in (variable, slot_variable)]
             if any(not 0 <= number < count for number in ids):
                 raise CorruptionError(f"an object graph of {count} objects names one that is not there")
 
@@ -78,30 +96,42 @@ class ObjectGraph:
 
     def children(self, node: int) -> list[tuple[str, int]]:
         """The names and numbers of an object's children."""
-        return [(child.local_name, child.node_id) for child in self._nodes[node].children]
+        return self._nodes[node].children
 
     def attributes(self, node: int) -> list[Attribute]:
         """What is stored of an object."""
-        return [Attribute(a.name, a.full_name, a.checkpoint_key) for a in self._nodes[node].attributes]
+        return self._nodes[node].attributes
 
     def slots(self, node: int) -> list[tuple[int, str, int]]:
         """An optimizer's slots: (variable, slot's name, slot variable)."""
-        return [
-            (slot.original_variable_node_id, slot.slot_name, slot.slot_variable_node_id)
-            for slot in self._nodes[node].slot_variables
-        ]
+        return self._nodes[node].slots
 
     @cached_property
     def paths(self) -> dict[int, str]:
         """The shortest path to each object, names joined by `/`; the keys are made of these."""
+        return self._with_slots(self._search(through_optimizers=True))
+
+    @cached_property
+    def readable_paths(self) -> dict[int, str]:
+        """A path to each object by which a reader knows it: not through an optimizer or a numbered list of
+        variables, as long as there is another; the shortest of these.
+        """
+        return self._with_slots(self._search(through_optimizers=True) | self._search(through_optimizers=False))
+
+    def _search(self, *, through_optimizers: bool) -> dict[int, str]:
         paths = {0: ""} if len(self) else {}
         queue = deque(paths)
         while queue:
             node = queue.popleft()
+            if not through_optimizers and node in self.optimizers:
+                continue
             for name, child in self.children(node):
-                if child not in paths:
-                    paths[child] = f"{paths[node]}/{name}" if paths[node] else name
+                if child not in paths and (through_optimizers or name not in _LISTS):
+                    paths[child] = _joined(paths[node], name)
                     queue.append(child)
+        return paths
+
+    def _with_slots(self, paths: dict[int, str]) -> dict[int, str]:
         for optimizer in list(paths):
             for variable, slot, slot_variable in self.slots(optimizer):
                 where = paths.get(variable, "?")
@@ -109,22 +139,51 @@ class ObjectGraph:
         return paths
 
     @cached_property
-    def places(self) -> dict[str, Place]:
-        """Where each of the checkpoint's keys comes from."""
-        return {
-            attribute.key: Place(path, attribute.full_name)
-            for node, path in self.paths.items()
-            for attribute in self.attributes(node)
-        }
+    def optimizers(self) -> set[int]:
+        """The objects that are optimizers: they have slots, or children named as those of Keras' optimizers are."""
+        named = {child for node in range(len(self)) for name, child in self.children(node) if name in _OPTIMIZER_NAMES}
+        return {node for node in range(len(self)) if self.slots(node) or self._is_keras_optimizer(node, node in named)}
 
-    def kind(self, node: int, name: str) -> str:
-        """What an object is, as far as its attributes tell: a variable, a table, an iterator, …"""
-        names = [attribute.name for attribute in self.attributes(node)]
-        if name == "save_counter":
-            return "save counter"
-        if any(attribute.endswith(("-keys", "-values")) for attribute in names):
-            return "table"
-        return next((_KINDS[attribute] for attribute in names if attribute in _KINDS), "")
+    def _is_keras_optimizer(self, node: int, is_named: bool) -> bool:
+        names = {name for name, _ in self.children(node)}
+        return any(
+            (names & others and counter in names) or (is_named and names & {counter, *others})
+            for counter, others in _OPTIMIZER_CHILDREN.items()
+        )
+
+    def own_variables(self, optimizer: int) -> list[int]:
+        """An optimizer's variables: slots, counters, rates; not the variables that it trains."""
+        children = dict(self.children(optimizer))
+        listed = {name: {n for _, n in self.children(children[name])} for name in _LISTS if name in children}
+        found = [slot_variable for _, _, slot_variable in self.slots(optimizer)]
+        found += [*children.values(), *listed.get("_variables", ())]
+        trained = listed.get("_trainable_variables", set())
+        return [node for node in dict.fromkeys(found) if node not in trained and self.attributes(node)]
+
+    def stored(self, names: Collection[str]) -> dict[int, dict[str, Attribute]]:
+        """What is stored of each object: the keys among `names`, each with the attribute it belongs to.
+
+        An attribute that is not stored under its own key is stored under the keys that begin with it.
+        """
+        attributes: dict[str, tuple[int, Attribute]] = {}
+        for node in range(len(self)):
+            for attribute in self.attributes(node):
+                attributes.setdefault(attribute.key, (node, attribute))
+        rest = sorted(name for name in names if name not in attributes and _ATTRIBUTES in name)
+        found: dict[int, dict[str, Attribute]] = {}
+        for key, (node, attribute) in attributes.items():
+            keys = [key] if key in names else _beginning(key, rest)
+            found.setdefault(node, {}).update(dict.fromkeys(keys, attribute))
+        return found
+
+    def places(self, names: Collection[str]) -> dict[str, Place]:
+        """Where the keys among `names` come from, by their readable paths."""
+        return {
+            key: Place(self.readable_paths[node], attribute.full_name)
+            for node, keys in self.stored(names).items()
+            if node in self.readable_paths
+            for key, attribute in keys.items()
+        }
 
     def walk(self) -> Iterator[Step]:
         """The graph as a tree, depth first; an object that was shown before is named again and not entered."""
@@ -136,12 +195,79 @@ class ObjectGraph:
             if node in seen:
                 continue
             seen[node] = path
-            inner = "" if node == 0 else f"{path}/"
-            below: list[Any] = [(depth + 1, child, number, inner + child) for child, number in self.children(node)]
+            inner = "" if node == 0 else path
+            below: list[Any] = [(depth + 1, name, number, _joined(inner, name)) for name, number in self.children(node)]
             for variable, slot, slot_variable in self.slots(node):
-                label = f"{slot} of {self.paths.get(variable, '?')}"
-                below.append((depth + 1, label, slot_variable, f"{inner}{label}"))
+                label = f"{slot} of {self.readable_paths.get(variable, '?')}"
+                below.append((depth + 1, label, slot_variable, _joined(inner, label)))
             stack += reversed(below)
+
+
+def _joined(path: str, name: str) -> str:
+    """A child's path. Of a monstrous one only the end is kept: a chain of objects would make as many long paths."""
+    if not path:
+        return name
+    return f"{path}/{name}" if len(path) < _LONGEST else f"…/{name}"
+
+
+def _node(message: Any) -> _Node:
+    return _Node(
+        [(child.local_name, child.node_id) for child in message.children],
+        [Attribute(a.name, a.full_name, a.checkpoint_key) for a in message.attributes],
+        [(s.original_variable_node_id, s.slot_name, s.slot_variable_node_id) for s in message.slot_variables],
+    )
+
+
+def _beginning(prefix: str, ordered: list[str]) -> list[str]:
+    """The strings of a sorted list that begin so."""
+    start = bisect_left(ordered, prefix)
+    return list(takewhile(lambda name: name.startswith(prefix), (ordered[i] for i in range(start, len(ordered)))))
+
+
+def object_graph_from_keys(names: Iterable[str]) -> ObjectGraph:
+    """The object graph as far as the keys tell it, for a checkpoint whose data file is missing.
+
+    It is a tree of the shortest paths: no second names, no cycles, no TensorFlow 1 names, no object without a variable.
+    """
+    graph = ObjectGraph(b"")
+    graph._nodes = _nodes_of(names)
+    return graph
+
+
+def _nodes_of(names: Iterable[str]) -> list[_Node]:
+    nodes, numbers = [_Node([], [], [])], dict[tuple[Any, ...], int]()
+
+    def added(*where: Any) -> tuple[int, bool]:
+        """The number of the object there, and whether it is new."""
+        number = numbers.setdefault(where, len(nodes))
+        is_new = number == len(nodes)
+        if is_new:
+            nodes.append(_Node([], [], []))
+        return number, is_new
+
+    def at(path: str) -> int:
+        node = 0
+        for segment in path.split("/") if path else ():
+            child, is_new = added(node, segment)
+            if is_new:
+                nodes[node].children.append((_unescape(segment), child))
+            node = child
+        return node
+
+    for key in names:
+        path, is_object, attribute = key.partition(_ATTRIBUTES)
+        if not is_object:
+            continue
+        variable, is_slot, behind = path.partition(_SLOT)
+        node = at(variable)
+        if is_slot:
+            optimizer, _, slot = behind.rpartition("/")
+            original, owner = node, at(optimizer)
+            node, is_new = added(owner, original, slot)
+            if is_new:
+                nodes[owner].slots.append((original, _unescape(slot), node))
+        nodes[node].attributes.append(Attribute(attribute, "", key))
+    return nodes
 
 
 def place_by_key(key: str) -> Place | None:
@@ -159,4 +285,6 @@ def place_by_key(key: str) -> Place | None:
 
 def _unescape(path: str) -> str:
     """`.` was written `..`, and `/` in a name `.S`. (python/checkpoint/util.py)"""
+    if "." not in path:
+        return path
     return "/".join(".".join(part.replace(".S", "/") for part in segment.split("..")) for segment in path.split("/"))

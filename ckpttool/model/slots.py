@@ -1,21 +1,28 @@
-"""Which variables are an optimizer's own, by the names that optimizers give them.
+"""What is stored beside the weights: what optimizers have of their own, and bookkeeping.
 
 TensorFlow 1 names a slot after its variable, possibly below scopes of the optimizer's:
 
     w   w/Adam   w/Adam_1   train/w/Momentum        beta1_power (one for all)
 
-Keras puts its own name in front: `Adam/w/m`, and since 2.11 `Adam/m/w`. An object-based checkpoint says it in the
-key: `w/.OPTIMIZER_SLOT/optimizer/m/…`. A name of that form counts only if the variable it is named after is there:
-somebody's own variable `Momentum` is a weight.
+Keras puts its own name in front: `Adam/w/m`, and since 2.11 `Adam/m/w`. A name of that form counts only if the
+variable it is named after is there: somebody's own variable `Momentum` is a weight.
+
+In an object-based checkpoint the object graph tells: an optimizer lists its slots, or its variables as Keras 3 does,
+and their TensorFlow 1 names tell the optimizer's. Without the message, the keys tell what they can.
 
 (tensorflow/python/training/slot_creator.py, moving_averages.py; keras/optimizers; google-research/bert
-optimization.py; tensor2tensor adafactor.py)
+optimization.py; tensor2tensor adafactor.py; for bookkeeping tensorflow/python/checkpoint/checkpoint.py,
+ops/lookup_ops.py, data/ops/iterator_ops.py, trackable/python_state.py)
 """
 
 import re
 from collections.abc import Collection
+from typing import NamedTuple
+
+from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, ObjectGraph, object_graph_from_keys
 
 MOVING_AVERAGE = "moving average"
+BOOKKEEPING = "bookkeeping"
 
 # The last segment of a slot's name, by whose it is. "_1", "_2", … stand for the second slot and for further
 # optimizers of the same kind.
@@ -39,28 +46,109 @@ _ADAFACTOR = re.compile(r"(.+)_slot_(?:vr|vc|v|m)")
 _POWERS = re.compile(r"(?:.*/)?beta[12]_power(?:_\d+)?")
 
 # Keras: the optimizer's name somewhere in front, its slot's name behind it or at the end.
-_KERAS = re.compile(
-    r"(?:^|.*/)(Adam|AdamW|Nadam|Adamax|Adafactor|SGD|RMSprop|Adagrad|Adadelta|Ftrl|Lion|LAMB)(?:_\d+)?/(.+)"
-)
+_KERAS_NAMES = [
+    *("Adam", "AdamW", "Nadam", "Adamax", "Adafactor", "SGD", "RMSprop", "Adagrad", "Adadelta", "Ftrl", "Lion", "LAMB")
+]
+_KERAS = re.compile(rf"(?:^|.*/)({'|'.join(_KERAS_NAMES)})(?:_\d+)?/(.+)")
+# Keras 3 writes its name small, in words (rm_sprop, adam_w), and the slot's behind the variable's:
+# adam/dense_kernel_momentum, adam/iteration.
+_KERAS_3_NAMES = {name.lower(): name for name in _KERAS_NAMES} | {"rm_sprop": "RMSprop", "adam_w": "AdamW"}
+_KERAS_3 = re.compile(rf"(?:.*/)?({'|'.join(_KERAS_3_NAMES)})(?:_\d+)?(?:/.*)?", re.IGNORECASE | re.DOTALL)
 _KERAS_SLOTS = {
     *("m", "v", "vhat", "velocity", "momentum", "rms", "mg", "accumulator", "linear", "accum_grad", "accum_var"),
     *("average_gradient", "accumulated_grad", "accumulated_delta_var", "u", "r", "c"),
 }
-_OBJECT_SLOT = "/.OPTIMIZER_SLOT/"
-_OBJECT_OPTIMIZER = re.compile(
-    r"(?:.*/)?(?:optimizer|_optimizer)/(?:_variables/\d+|_iterations|_learning_rate)/\.ATTRIBUTES/.*"
-)
+
+_OBJECT_BASED = "/.ATTRIBUTES/"
+# What an object-based checkpoint stores and nobody trained, by the object's name or by the attribute.
+_COUNTERS = re.compile(r"(?P<save_counter>save_counter)|(?P<global_step>(?:.*/)?global_step)", re.DOTALL)
+_ATTRIBUTES = {
+    "iterator": re.compile(r"ITERATOR.*"),
+    "table": re.compile(r".*-(?:keys|values)", re.DOTALL),
+    "Python state": re.compile(r"py_state"),
+    "configuration": re.compile(r"OBJECT_CONFIG_JSON"),
+}
 
 
-def slot_owners(names: Collection[str]) -> dict[str, str]:
+class Role(NamedTuple):
+    """What a variable that is no weight is there for: in words, and in which total it counts."""
+
+    text: str
+    total: str
+
+
+def roles(names: Collection[str], graph: ObjectGraph | None = None) -> dict[str, Role]:
+    """The variables among `names` that are no weights, with what they are.
+
+    Args:
+        names: all names of the checkpoint: a slot is known by its variable.
+        graph: the object graph; None: there is none, or it can't be read.
+    """
+    found = {}
+    for name, owner in slot_owners(names, graph).items():
+        found[name] = Role(owner if owner == MOVING_AVERAGE else f"{owner} slot", f"slots ({owner})")
+    return found | {name: Role(text, BOOKKEEPING) for name in names if (text := _bookkeeping(name))}
+
+
+def _bookkeeping(name: str) -> str:
+    if name == OBJECT_GRAPH_KEY:
+        return "object graph"
+    path, is_object, attribute = name.partition(_OBJECT_BASED)
+    if not is_object:
+        return ""
+    if attribute == "VARIABLE_VALUE":
+        counter = _COUNTERS.fullmatch(path)
+        return str(counter.lastgroup).replace("_", " ") if counter else ""
+    return next((text for text, pattern in _ATTRIBUTES.items() if pattern.fullmatch(attribute)), "")
+
+
+def slot_owners(names: Collection[str], graph: ObjectGraph | None = None) -> dict[str, str]:
     """The variables among `names` that are slots, with the name of the optimizer each belongs to."""
-    owners = {name: _owner(name, names) for name in names}
-    return {name: owner for name, owner in owners.items() if owner}
+    if graph is None and any(_OBJECT_BASED in name for name in names):
+        graph = object_graph_from_keys(names)
+    owners = {name: _owner(name, names) for name in names if _OBJECT_BASED not in name}
+    found = {name: owner for name, owner in owners.items() if owner}
+    return found | (_owners_by_objects(names, graph) if graph else {})
+
+
+def _owners_by_objects(names: Collection[str], graph: ObjectGraph) -> dict[str, str]:
+    stored, full_names = graph.stored(names), _full_names(graph)
+    owners: dict[str, str] = {}
+    for optimizer, owner in optimizer_names(graph).items():
+        for node in graph.own_variables(optimizer):
+            owners |= dict.fromkeys(stored.get(node, ()), owner)
+    for keys in stored.values():
+        for key, attribute in keys.items():
+            by_name = attribute.full_name and _owner(attribute.full_name, full_names)
+            if by_name:
+                owners.setdefault(key, by_name)
+    return owners
+
+
+def optimizer_names(graph: ObjectGraph) -> dict[int, str]:
+    """The optimizers of an object graph, with the name of each; "optimizer" where nothing tells it."""
+    full_names = _full_names(graph)
+    return {node: _optimizer_name(graph, node, full_names) for node in sorted(graph.optimizers)}
+
+
+def _optimizer_name(graph: ObjectGraph, optimizer: int, full_names: Collection[str]) -> str:
+    own = [attribute.full_name for node in graph.own_variables(optimizer) for attribute in graph.attributes(node)]
+    own += [name for name, _ in graph.children(optimizer)]
+    found = (_owner(name, full_names) or _keras_3_owner(name) for name in own if name)
+    path = graph.paths.get(optimizer, "")
+    return next(filter(None, found), None) or _keras_3_owner(path.rpartition("/")[2]) or "optimizer"
+
+
+def _keras_3_owner(name: str) -> str | None:
+    keras = _KERAS_3.fullmatch(name)
+    return _KERAS_3_NAMES[keras[1].lower()] if keras else None
+
+
+def _full_names(graph: ObjectGraph) -> set[str]:
+    return {attribute.full_name for node in range(len(graph)) for attribute in graph.attributes(node)} - {""}
 
 
 def _owner(name: str, names: Collection[str]) -> str | None:
-    if _OBJECT_SLOT in name or _OBJECT_OPTIMIZER.fullmatch(name):
-        return "optimizer"
     head, slash, last = name.rpartition("/")
     suffix = _SUFFIX.fullmatch(last)
     if slash and suffix and suffix.lastindex and _is_scoped(head, names):
@@ -84,10 +172,14 @@ def _keras_owner(name: str, names: Collection[str]) -> str | None:
     return None
 
 
+# No optimizer's scopes are so many; a name of a hundred thousand segments is not tried whole.
+_MOST_SCOPES = 100
+
+
 def _is_scoped(name: str, names: Collection[str]) -> bool:
     """Whether `name`, or what is left of it without some of its first segments, is one of the variables."""
-    while name:
-        if name in names:
-            return True
+    for _ in range(_MOST_SCOPES):
+        if not name or name in names:
+            break
         name = name.partition("/")[2]
-    return False
+    return name != "" and name in names

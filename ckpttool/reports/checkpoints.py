@@ -1,13 +1,13 @@
 """What there is to say of a checkpoint."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from ckpttool.errors import CheckpointError
 from ckpttool.model.checkpoint import Checkpoint, Variable
-from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, Attribute, ObjectGraph, place_by_key
-from ckpttool.model.slots import slot_owners
+from ckpttool.model.object_graph import Attribute, ObjectGraph, object_graph_from_keys, place_by_key
+from ckpttool.model.slots import BOOKKEEPING, Role, optimizer_names, roles
 from ckpttool.reports.report import Column, Report
 
 SORTS: dict[str, Callable[[Variable], Any]] = {
@@ -19,64 +19,72 @@ SORTS: dict[str, Callable[[Variable], Any]] = {
 }
 """Orders of variables, by name."""
 
+_LEVELS = 100
 
-def variables(checkpoint: Checkpoint, *, sort: str | None = None, top: int | None = None) -> Report:
-    """Every variable with what is known of it, and totals apart for weights and each optimizer's slots.
+
+def variables(
+    checkpoint: Checkpoint, *, sort: str | None = None, top: int | None = None, whole: Checkpoint | None = None
+) -> Report:
+    """Every variable with what is known of it, and totals apart for weights, each optimizer's slots and bookkeeping.
 
     Args:
         checkpoint: whose variables; the totals are over all of them.
         sort: one of SORTS; None: the checkpoint's order.
         top: the first so many only.
+        whole: what `checkpoint` was chosen from, if it was: a slot is known by its variable, objects by their graph.
     """
-    owners = slot_owners(checkpoint.keys())
-    ordered: Iterable[Variable] = checkpoint.values()
-    if sort:
-        ordered = sorted(ordered, key=SORTS[sort])
-    places = _places(checkpoint)
+    whole = whole or checkpoint
+    graph = _object_graph(whole)
+    places, known = _places(whole, graph), roles(whole.keys(), graph)
+    ordered = sorted(checkpoint.values(), key=SORTS[sort]) if sort else list(checkpoint.values())
     rows = [
         (
-            *(v.name, *places.get(v.name, ("", "")), v.dtype.name, v.shape),
-            *(v.size, v.nbytes, _shards(v), len(v.slices), owners.get(v.name, "")),
+            *(v.name, *places.get(v.name, ("", "")), v.dtype.name, v.shape, v.size, v.nbytes),
+            *(",".join(map(str, _shards(v))), len(v.slices), known[v.name].text if v.name in known else ""),
         )
-        for v in list(ordered)[:top]
+        for v in ordered[:top]
     ]
     columns = [
-        *(
-            Column("name"),
-            Column("object", default=""),
-            Column("full name", default=""),
-            Column("dtype"),
-            Column("shape", "shape"),
-            Column("parameters", "number"),
-        ),
-        *(Column("bytes", "bytes"), Column("shard"), Column("slices", "number", default=1)),
-        Column("slot of", default=""),
+        *(Column("name"), Column("object", default=""), Column("full name", default=""), Column("dtype")),
+        *(Column("shape", "shape"), Column("parameters", "number"), Column("bytes", "bytes"), Column("shard")),
+        *(Column("slices", "number", default=1), Column("role", default="")),
     ]
-    return Report("variables", "Variables", columns, rows, variable_totals(checkpoint, owners))
+    cut = f", the first {len(rows):,} of {len(ordered):,}" if len(rows) < len(ordered) else ""
+    totals = variable_totals(checkpoint, known)
+    return Report("variables", f"Variables{cut}", columns, rows, totals, says_count=bool(cut))
 
 
-def _places(checkpoint: Checkpoint) -> Mapping[str, tuple[str, str]]:
-    """The object and the TensorFlow 1 name of each variable of an object-based checkpoint."""
-    if OBJECT_GRAPH_KEY not in checkpoint:
-        return {}
+def _shards(variable: Variable) -> tuple[int, ...]:
+    return tuple(sorted({piece.shard for piece in variable.slices}))
+
+
+def _object_graph(checkpoint: Checkpoint) -> ObjectGraph | None:
+    """The object graph, or without the data file what the keys tell of it; None for a checkpoint saved by name."""
     try:
-        graph = checkpoint.object_graph
-    except CheckpointError:  # The keys tell less, and need no data file.
-        graph = None
-    known = graph.places if graph else {}
+        return checkpoint.object_graph
+    except CheckpointError:
+        return object_graph_from_keys(checkpoint)
+
+
+def _places(checkpoint: Checkpoint, graph: ObjectGraph | None) -> Mapping[str, tuple[str, str]]:
+    """The object and the TensorFlow 1 name of each variable of an object-based checkpoint."""
+    if graph is None:
+        return {}
+    known = graph.places(checkpoint)
     found = {name: known.get(name) or place_by_key(name) for name in checkpoint}
     return {name: place for name, place in found.items() if place}
 
 
 def object_tree(checkpoint: Checkpoint, graph: ObjectGraph, *, depth: int | None = None) -> Report:
     """The object graph as a tree; what was shown before is named again and not entered."""
+    stored, known, optimizers = graph.stored(checkpoint), roles(checkpoint, graph), optimizer_names(graph)
     rows: list[tuple[Any, ...]] = []
     for step in graph.walk():
         if depth is not None and step.depth > depth:
             continue
-        attributes = [] if step.again else graph.attributes(step.node)
-        kind = f"see {step.again}" if step.again else graph.kind(step.node, step.name)
-        rows.append(((step.depth, step.path, step.name), kind, *_stored(checkpoint, attributes)))
+        keys = {} if step.again else stored.get(step.node, {})
+        kind = f"see {step.again}" if step.again else _kind(keys, known, optimizers.get(step.node))
+        rows.append(((step.depth, step.path, step.name), kind, *_stored(checkpoint, keys)))
     columns = [
         *(Column("object", "tree"), Column("kind", default=""), Column("dtype", default="")),
         *(Column("shape", "shape", default=""), Column("full name", default=""), Column("key", default="")),
@@ -84,29 +92,30 @@ def object_tree(checkpoint: Checkpoint, graph: ObjectGraph, *, depth: int | None
     return Report("objects", "Objects", columns, rows)
 
 
-def _stored(checkpoint: Checkpoint, attributes: Sequence[Attribute]) -> tuple[Any, ...]:
+def _kind(keys: Collection[str], known: Mapping[str, Role], optimizer: str | None) -> str:
+    """What an object is: an optimizer, or what is stored of it."""
+    if optimizer:
+        return optimizer if optimizer == "optimizer" else f"{optimizer} optimizer"
+    role = next((known[key].text for key in keys if key in known), "")
+    return role or ("variable" if keys else "")
+
+
+def _stored(checkpoint: Checkpoint, keys: Mapping[str, Attribute]) -> tuple[Any, ...]:
     """Of what is stored of an object: dtype, shape, full name, key; only the keys if there are several."""
-    keys = ", ".join(attribute.key for attribute in attributes)
-    if len(attributes) == 1 and attributes[0].key in checkpoint:
-        variable = checkpoint[attributes[0].key]
-        return variable.dtype.name, variable.shape, attributes[0].full_name, keys
-    return "", "", "", keys
+    if len(keys) != 1:
+        return "", "", "", ", ".join(keys)
+    [(key, attribute)] = keys.items()
+    variable = checkpoint[key]
+    return variable.dtype.name, variable.shape, attribute.full_name, key
 
 
-def _shards(variable: Variable) -> str:
-    return ",".join(map(str, sorted({piece.shard for piece in variable.slices})))
-
-
-def variable_totals(checkpoint: Checkpoint, owners: dict[str, str]) -> list[dict[str, Any]]:
-    """Numbers of variables, parameters and bytes: of weights, of each optimizer's slots, of all."""
+def variable_totals(checkpoint: Checkpoint, known: Mapping[str, Role]) -> list[dict[str, Any]]:
+    """Numbers of variables, parameters and bytes: of weights, of each optimizer's slots, of bookkeeping, of all."""
     kinds: dict[str, list[int]] = {}
     for name, variable in checkpoint.items():
-        owner = owners.get(name)
-        kind = "weights" if owner is None else f"slots ({owner})"
-        sums = kinds.setdefault(kind, [0, 0, 0])
-        for i, number in enumerate((1, variable.size, variable.nbytes)):
-            sums[i] += number
-    kinds = {kind: kinds[kind] for kind in sorted(kinds, key=lambda kind: (kind != "weights", kind))}
+        kind = known[name].total if name in known else "weights"
+        _add(kinds.setdefault(kind, [0, 0, 0]), variable)
+    kinds = {kind: kinds[kind] for kind in sorted(kinds, key=lambda k: (k != "weights", k == BOOKKEEPING, k))}
     if len(kinds) != 1:
         kinds["total"] = [sum(column) for column in zip(*kinds.values(), strict=True)] or [0, 0, 0]
     return [
@@ -115,34 +124,45 @@ def variable_totals(checkpoint: Checkpoint, owners: dict[str, str]) -> list[dict
     ]
 
 
-def variable_tree(checkpoint: Checkpoint, *, depth: int | None = None) -> Report:
+def _add(sums: list[int], variable: Variable) -> None:
+    for i, number in enumerate((1, variable.size, variable.nbytes)):
+        sums[i] += number
+
+
+def variable_tree(checkpoint: Checkpoint, *, depth: int | None = None, whole: Checkpoint | None = None) -> Report:
     """The scopes, each with the number, parameters and bytes of all variables below it, and the variables.
+
+    A variable that is a scope as well, having slots, comes first within that scope, with its own numbers.
 
     Args:
         checkpoint: whose variables.
         depth: how many levels to show; None: all.
+        whole: what `checkpoint` was chosen from, if it was.
     """
+    whole = whole or checkpoint
     sums: dict[tuple[str, ...], list[int]] = {}
-    leaves = set()
     for name, variable in checkpoint.items():
-        path = tuple(name.split("/"))
-        leaves.add(path)
+        # What lies deeper is shown in one piece: a name of a thousand segments is no scope's.
+        path = tuple(name.split("/", min(depth or _LEVELS, _LEVELS)))
         for end in range(1, len(path) + 1):
-            node = sums.setdefault(path[:end], [0, 0, 0])
-            for i, number in enumerate((1, variable.size, variable.nbytes)):
-                node[i] += number
-    inner = {path[:-1] for path in sums}
+            _add(sums.setdefault(path[:end], [0, 0, 0]), variable)
+    scopes = {path[:-1] for path in sums}
     rows: list[tuple[Any, ...]] = []
     for path in sorted(sums):
-        if depth is None or len(path) <= depth:
-            slash = "/" if path in inner else ""
-            shape = checkpoint["/".join(path)].shape if path in leaves else ""
-            rows.append(((len(path) - 1, "/".join(path) + slash, path[-1] + slash), shape, *sums[path]))
+        level, name = len(path) - 1, "/".join(path)
+        if path in scopes:
+            rows.append(((level, f"{name}/", f"{path[-1]}/"), "", *sums[path]))
+            level += 1
+        if name in checkpoint:
+            v = checkpoint[name]
+            rows.append(((level, name, path[-1]), v.shape, 1, v.size, v.nbytes))
     columns = [
         *(Column("name", "tree"), Column("shape", "shape"), Column("variables", "number")),
         *(Column("parameters", "number"), Column("bytes", "bytes")),
     ]
-    return Report("tree", "Variables by scope", columns, rows, variable_totals(checkpoint, slot_owners(checkpoint)))
+    shown = [row for row in rows if depth is None or row[0][0] < depth]
+    totals = variable_totals(checkpoint, roles(whole.keys(), _object_graph(whole)))
+    return Report("tree", "Variables by scope", columns, shown, totals)
 
 
 def state(entries: Sequence[tuple[str, str, float | None, bool]], directory: str) -> Report:
@@ -150,11 +170,19 @@ def state(entries: Sequence[tuple[str, str, float | None, bool]], directory: str
     rows = []
     for written, prefix, time, is_latest in entries:
         status = "dangling" if not prefix else "there" if written else "not listed"
-        saved = datetime.fromtimestamp(time, UTC).isoformat(" ", "seconds") if time is not None else ""
-        rows.append((written or prefix, status, "latest" if is_latest else "", prefix, saved))
+        rows.append((written or prefix, status, "latest" if is_latest else "", prefix, _date(time)))
     columns = [Column("checkpoint"), Column("status"), Column("latest", default="")]
     columns += [Column("prefix"), Column("saved", default="")]
     return Report("checkpoints", f"Checkpoints in {directory}", columns, rows)
+
+
+def _date(time: float | None) -> str:
+    if time is None:
+        return ""
+    try:
+        return datetime.fromtimestamp(time, UTC).isoformat(" ", "seconds")
+    except (ValueError, OverflowError, OSError):  # No time that a calendar has.
+        return str(time)
 
 
 def export_plan(planned: Iterable[tuple[Variable, str, str | None]]) -> Report:

@@ -2,28 +2,32 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
-from ckpttool.model.endpoints import endpoints as graph_endpoints
+from ckpttool.model.endpoints import Endpoint
 from ckpttool.model.graph import Collection, MetaGraph, Tensor
 from ckpttool.model.names import selector
 from ckpttool.reports.report import Column, Report
 
 
-def endpoints(graph: MetaGraph) -> Report:
+def endpoints(found: Sequence[Endpoint]) -> Report:
     """What to feed and what to fetch: facts where the graph has signatures, else inferred, with the reason."""
     rows = [
         (
-            *(e.direction, e.key, e.tensor, e.dtype.name if e.dtype else "?", e.shape),
-            *("inferred" if e.inferred else "stated", e.reason),
+            *(e.direction, e.signature, e.key, e.tensor, e.dtype.name if e.dtype else "?", e.shape),
+            *("inferred" if e.inferred else "stated", e.reason if e.inferred else ""),
         )
-        for e in graph_endpoints(graph)
+        for e in found
     ]
     columns = [
-        *(Column("direction"), Column("key", default=""), Column("tensor"), Column("dtype")),
-        *(Column("shape", "shape"), Column("certainty"), Column("reason")),
+        *(Column("direction"), Column("signature", default=""), Column("key", default=""), Column("tensor")),
+        *(Column("dtype"), Column("shape", "shape"), Column("certainty"), Column("reason", default="")),
     ]
     return Report("endpoints", "Inputs and outputs", columns, rows)
+
+
+_NO_VERSION = ("not said, as before 0.12", "not said: a GraphDef has no place for it")
 
 
 def graph_summary(graph: MetaGraph) -> Report:
@@ -32,8 +36,8 @@ def graph_summary(graph: MetaGraph) -> Report:
     versions = graph_def.versions
     facts: list[tuple[str, Any]] = [
         ("file", graph.path),
-        ("kind", f"{graph.root}{' as text' if graph.is_text else ''} (TensorFlow graph)"),
-        ("TensorFlow version", graph.tensorflow_version or "not said (before 0.12)"),
+        ("kind", f"{graph.root}{'' if graph.text is None else ' as text'} (TensorFlow graph)"),
+        ("TensorFlow version", graph.tensorflow_version or _NO_VERSION[graph.root == "GraphDef"]),
         ("graph producer", versions.producer),
         ("minimum consumer", versions.min_consumer),
         ("tags", ", ".join(info.tags)),
@@ -47,8 +51,8 @@ def graph_summary(graph: MetaGraph) -> Report:
             ("saver", f"format {form}, {'sharded' if saver.sharded else 'not sharded'}, keeps {saver.max_to_keep}"),
             ("saver tensors", f"{saver.filename_tensor_name}, {saver.save_tensor_name}, {saver.restore_op_name}"),
         ]
-    rows = [(name, str(value)) for name, value in facts if value not in ("", None)]
-    return Report("summary", "Graph", [Column("fact"), Column("value")], rows)
+    rows = [(name, value) for name, value in facts if value not in ("", None)]
+    return Report("summary", "Graph", [Column("fact"), Column("value")], rows, says_count=True)
 
 
 def op_types(graph: MetaGraph, names: Sequence[str] = (), types: Sequence[str] = ()) -> Report:
@@ -97,7 +101,7 @@ def collection_members(graph: MetaGraph, names: Sequence[str] = ()) -> Report:
         for number, member in enumerate(collection.members)
     ]
     columns = [Column("collection"), Column("kind"), Column("#", "number"), Column("member", "any")]
-    return Report("collections", "Collections", columns, rows)
+    return Report("collection_members", "Members of collections", columns, rows)
 
 
 def _chosen_collections(graph: MetaGraph, names: Sequence[str]) -> list[Collection]:
@@ -122,26 +126,33 @@ def _label(member: Any) -> str:
     return str(member)
 
 
-def graph_variables(graph: MetaGraph, names: Sequence[str] = ()) -> Report:
+def graph_variables(graph: MetaGraph, names: Sequence[str] = (), types: Sequence[str] = ()) -> Report:
     """The variables that the graph declares, with dtype and shape."""
-    chosen = selector(names)
+    named, typed = selector(names), selector(types)
     rows = [
-        (v.name, v.dtype.name if v.dtype else "?", v.shape, "yes" if v.trainable else "", list(v.collections), v.device)
+        (
+            *(v.name, v.type, v.dtype.name if v.dtype else "?", v.shape),
+            *("yes" if v.trainable else "", list(v.collections), v.device),
+        )
         for v in graph.variables
-        if chosen(v.name)
+        if named(v.name) and typed(v.type)
     ]
     columns = [
-        *(Column("name"), Column("dtype"), Column("shape", "shape"), Column("trainable", default="")),
-        *(Column("collections", "list", default=[]), Column("device", default="")),
+        *(Column("name"), Column("type", default=""), Column("dtype"), Column("shape", "shape")),
+        *(Column("trainable", default=""), Column("collections", "list", default=[]), Column("device", default="")),
     ]
     return Report("variables", "Variables", columns, rows)
 
 
-def devices(graph: MetaGraph) -> Report:
+def devices(graph: MetaGraph, names: Sequence[str] = (), types: Sequence[str] = ()) -> Report:
     """How many ops are placed on each device; those of functions are counted too."""
-    counts = sorted(graph.devices.items(), key=lambda item: (-item[1], item[0]))
-    rows = [(device or "(none)", count) for device, count in counts]
-    return Report("devices", "Devices", [Column("device"), Column("ops", "number")], rows)
+    named, typed = selector(names), selector(types)
+    functions = graph.graph_def.library.function
+    nodes = chain(graph.graph_def.node, *(function.node_def for function in functions))
+    counts = Counter(node.device for node in nodes if named(node.name) and typed(node.op))
+    rows = [(device or "(none)", count) for device, count in sorted(counts.items(), key=lambda i: (-i[1], i[0]))]
+    title = "Devices (of the ops in functions too)" if functions else "Devices"
+    return Report("devices", title, [Column("device"), Column("ops", "number")], rows)
 
 
 def signatures(graph: MetaGraph, names: Sequence[str] = ()) -> Report:
@@ -184,15 +195,8 @@ def overview(graph: MetaGraph, names: Sequence[str] = ()) -> list[Report]:
         op_types(graph, names),
         collections(graph, names),
         graph_variables(graph, names),
-        devices(graph),
+        devices(graph, names),
         signatures(graph, names),
         functions(graph, names),
     ]
     return [graph_summary(graph), *(table for table in tables if table.rows)]
-
-
-def how_to_run(report: Report) -> str:
-    """How to use the first rows of `endpoints` with a session, in words."""
-    feeds = [row[2] for row in report.rows if row[0] == "input" and "only the loss" not in row[-1]]
-    fetches = [row[2] for row in report.rows if row[0] == "output"][:1]
-    return f"feed {', '.join(feeds) or 'nothing'} · fetch {', '.join(fetches) or 'nothing'}"

@@ -13,7 +13,7 @@ from typing import Any
 class Column:
     """A column: its name and what its cells are.
 
-    Kinds: text; number; bytes (a number of them); dtype; shape (a tuple, None in it or for it: not known); list (of
+    Kinds: text; number; bytes (a number of them); shape (a tuple, None in it or for it: not known); list (of
     text); tree (depth, path, label); any (whatever a collection holds). A column all of whose cells are `default` says
     nothing, and is left out on a terminal.
     """
@@ -25,10 +25,20 @@ class Column:
 
 @dataclass
 class Report:
-    """A table. `key` names it in JSON; `totals` are lines of label and numbers beneath it."""
+    """A table.
+
+    Attributes:
+        key: its name in JSON.
+        title: its title, which `render` follows with the number of rows, unless `says_count`.
+        columns: the columns.
+        rows: a tuple of cells for each row.
+        totals: the sums beneath it: of what, and how many variables, parameters and bytes.
+        says_count: the title has the number of rows in it already.
+    """
 
     key: str
     title: str
     columns: Sequence[Column]
     rows: list[tuple[Any, ...]]
     totals: list[dict[str, Any]] = field(default_factory=list)
+    says_count: bool = False

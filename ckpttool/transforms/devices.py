@@ -29,6 +29,11 @@ class Mention(NamedTuple):
     text: str
     times: int
 
+    @property
+    def remedy(self) -> str:
+        """The option of strip-devices that clears it, with the least besides."""
+        return "--colocation" if self.where == _COLOCATION else "--all"
+
 
 def strip_devices(graph: MetaGraph, *, colocation: bool = False, all: bool = False) -> MetaGraph:
     """The graph without device placements, those inside library functions included; else byte for byte the same.
@@ -47,6 +52,12 @@ def strip_devices(graph: MetaGraph, *, colocation: bool = False, all: bool = Fal
     elif colocation:
         data = edit(data, _rooted(graph, _node_rules({5: _without_colocation})))
     return graph if data is graph.data else graph.replace(data=data)
+
+
+def placed_ops(graph: MetaGraph) -> int:
+    """How many ops have a device: of all graphs in the file, and those of functions too."""
+    graphs = [graph.replace(number=number) for number in range(len(graph.tag_sets))]
+    return sum(count for each in graphs for device, count in each.devices.items() if device)
 
 
 def device_mentions(graph: MetaGraph) -> list[Mention]:
@@ -72,7 +83,7 @@ def _rooted(graph: MetaGraph, rules: Mapping[int, Rule]) -> Mapping[int, Rule]:
 
 def _without_colocation(entry: bytes) -> bytes | None:
     """An entry of NodeDef.attr (key 1, value 2), less the `loc:@` members of a `_class` list (1 list, 2 s)."""
-    if not entry.startswith(b"\n\x06_class") or b"loc:@" not in entry:
+    if b"loc:@" not in entry or _field(entry, 1) != b"_class":
         return entry
     left = edit(entry, {2: {1: {2: lambda member: None if member.startswith(b"loc:@") else member}}})
     has_members = any(number == 2 for number, *_ in fields(_field(_field(left, 2), 1)))
@@ -85,6 +96,7 @@ def _field(data: bytes, number: int) -> bytes:
     return values[-1] if values else b""
 
 
+_COLOCATION = "attribute _class (colocation)"
 # A device as TensorFlow writes it, whole or in part: /job:worker/replica:0/task:3/device:GPU:0, /cpu:0; and the
 # address of a host.
 _DEVICE = re.compile(
@@ -106,11 +118,13 @@ _PLACEMENT_ATTRS: dict[bytes, bytes | None] = {
     **dict.fromkeys((b"_tpu_replicate", b"_xla_outside_compilation"), None),
     **dict.fromkeys((b"send_device", b"recv_device", b"device_name", b"device_type"), _EMPTY_STRING),
     **dict.fromkeys((b"topology", b"tpu_topology", b"embedding_config", b"tpu_embedding_config"), _EMPTY_STRING),
-    **dict.fromkeys((b"allowed_devices", b"device_names", b"devices", b"target_workers"), _EMPTY_LIST),
+    **dict.fromkeys((b"allowed_devices", b"device_names", b"target_workers"), _EMPTY_LIST),
     **dict.fromkeys((b"device_assignment", b"host_compute_core"), _EMPTY_LIST),
     b"send_device_incarnation": b"\x18\x00",
     b"device_ordinal": b"\x18" + encode_varint(-1),
 }
+# A list that may not be empty: its strings are emptied instead. (MultiDeviceIterator)
+_BLANKED_LIST = b"devices"
 # Attributes that are names of shared things: two ops that shared one must share it still.
 _NAME_ATTRS = {b"shared_name", b"shared_names", b"container", b"containers"}
 # ConfigProto: device_count, device_filters, gpu_options, rpc_options, cluster_def, pluggable_device_options.
@@ -146,6 +160,14 @@ class _Clearing:
 
         return rule
 
+    def _emptied(self, where: str) -> Callable[[bytes], bytes]:
+        def rule(value: bytes) -> bytes:
+            if value:
+                self._count(where, value)
+            return b""
+
+        return rule
+
     def _node(self, node: bytes) -> bytes:
         if not _HINT.search(node):
             return node
@@ -161,10 +183,12 @@ class _Clearing:
             if key == b"_class":
                 left = _without_colocation(entry)
                 if left != entry:
-                    self._count("attribute _class (colocation)", b"loc:@...")
+                    self._count(_COLOCATION, b"loc:@...")
                 return left
             if key in _PLACEMENT_ATTRS:
                 return self._unplaced(where, key, entry)
+            if key == _BLANKED_LIST:
+                return edit(entry, {2: {1: {2: self._emptied(where)}}})
             text = self._aliased(where) if key in _NAME_ATTRS else self._removed(where)
             if key == b"config_proto":
                 text = self._config
@@ -174,7 +198,8 @@ class _Clearing:
 
     def _unplaced(self, where: str, key: bytes, entry: bytes) -> bytes | None:
         value, unplaced = _field(entry, 2), _PLACEMENT_ATTRS[key]
-        if value == unplaced:
+        # An op of somebody's own may use the name for something else: a value of another kind is not ours.
+        if value == unplaced or (unplaced and value[:1] != unplaced[:1]):
             return entry
         self._count(where, b", ".join(_DEVICE.findall(value)))
         return None if unplaced is None else edit(entry, {2: lambda _: unplaced})

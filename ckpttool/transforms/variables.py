@@ -15,4 +15,4 @@ def select(checkpoint: Checkpoint, include: Sequence[str] = (), exclude: Sequenc
         return checkpoint
     chosen = selector(include, exclude)
     variables = {name: variable for name, variable in checkpoint.items() if chosen(name)}
-    return Checkpoint(variables, path=checkpoint.path, format=checkpoint.format, warnings=checkpoint.warnings)
+    return checkpoint.with_variables(variables)

@@ -18,17 +18,24 @@ def decode_varint(data: bytes, position: int, bits: int = 64) -> tuple[int, int]
     Raises:
         CorruptionError: the data end inside the number, or it takes more than `bits` bits.
     """
-    value = shift = 0
     start = position
-    for byte in data[position : position + 10]:
-        position += 1
-        value |= (byte & 0x7F) << shift
+    try:
+        byte = data[position]
         if byte < 0x80:
-            if value >> bits or position - start > (bits + 6) // 7:
-                raise CorruptionError(f"a varint takes more than {bits} bits", offset=start)
-            return value, position
-        shift += 7
-    raise CorruptionError("a varint has no end", offset=start)
+            return byte, position + 1
+        value, shift = byte & 0x7F, 7
+        while byte >= 0x80 and shift < 70:
+            position += 1
+            byte = data[position]
+            value |= (byte & 0x7F) << shift
+            shift += 7
+    except IndexError:
+        byte = 0x80
+    if byte >= 0x80:
+        raise CorruptionError("a varint has no end", offset=start)
+    if value >> bits or shift > bits + 6:
+        raise CorruptionError(f"a varint takes more than {bits} bits", offset=start)
+    return value, position + 1
 
 
 def encode_varint(value: int) -> bytes:

@@ -47,11 +47,28 @@ def fields(data: bytes) -> Iterator[Field]:
             if length >= 0x80:
                 length, value = decode_varint(data, value - 1)
             position = value + length
+        elif wire_type == VARINT and value < end and data[value] < 0x80:
+            position = value + 1
         else:
             position = _skip(data, tag, value)
         if position > end or tag < 8:
             raise CorruptionError(f"field {tag >> 3} does not fit into its message", offset=start)
         yield tag >> 3, wire_type, start, value, position
+
+
+def values(data: bytes) -> Iterator[tuple[int, int, int | bytes]]:
+    """Number, wire type and value of a small message's fields: integers (unsigned) and bytes; no groups.
+
+    Raises:
+        CorruptionError: this is no protobuf message.
+    """
+    for number, wire_type, _, value, end in fields(data):
+        if wire_type == LENGTH:
+            yield number, wire_type, data[value:end]
+        elif wire_type == VARINT:
+            yield number, wire_type, data[value] if end == value + 1 else decode_varint(data, value)[0]
+        elif wire_type != GROUP:
+            yield number, wire_type, int.from_bytes(data[value:end], "little")
 
 
 def _skip(data: bytes, tag: int, position: int, depth: int = 0) -> int:

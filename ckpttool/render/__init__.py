@@ -1,0 +1,159 @@
+"""Report → text: a table for people (`tables`), TSV, CSV, JSON or Markdown for programs; `cells` has what they share.
+
+Nothing else in the project prints, and nothing else imports rich.
+"""
+
+import io
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from math import isfinite
+from typing import Any
+
+from ckpttool.render.cells import counted, human_bytes, is_right, plain, printable, shown, telling_columns
+from ckpttool.render.tables import print_tables
+from ckpttool.reports import Column, Report
+
+__all__ = ["FORMATS", "counted", "human_bytes", "printable", "progress", "render", "say"]
+
+FORMATS = ("table", "tsv", "csv", "json", "md")
+
+
+def render(
+    reports: Sequence[Report], *, format: str | None, schema: str, facts: dict[str, Any], everything: bool = False
+) -> None:
+    """Prints reports to standard output.
+
+    Args:
+        reports: what to print.
+        format: one of FORMATS; None: a table on a terminal, else TSV.
+        schema: the name and version of the JSON document.
+        facts: further keys of the JSON document.
+        everything: never cut a table.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What its encoding can't hold is escaped, as Python itself does on standard error.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    format = format or ("table" if sys.stdout.isatty() else "tsv")
+    if format == "json":
+        _print_json(reports, schema, facts)
+    elif format == "table":
+        print_tables(reports, everything=everything)
+    else:
+        for number, report in enumerate(reports):
+            if len(reports) > 1:
+                print(f"{chr(10) if number else ''}# {printable(report.title)}")
+            _PRINTERS[format](report)
+
+
+def _print_tsv(report: Report) -> None:
+    out = sys.stdout
+    kinds = [column.kind for column in report.columns]
+    out.write("\t".join(column.name for column in report.columns) + "\n")
+    for row in report.rows:
+        out.write("\t".join([plain(value, kind) for value, kind in zip(row, kinds, strict=True)]) + "\n")
+
+
+def _print_csv(report: Report) -> None:
+    import csv
+
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(column.name for column in report.columns)
+    for row in report.rows:
+        writer.writerow(plain(value, c.kind) for value, c in zip(row, report.columns, strict=True))
+
+
+def _print_md(report: Report) -> None:
+    telling = [(i, report.columns[i]) for i in telling_columns(report)]
+    _print_md_row(column.name for _, column in telling)
+    _print_md_row("---:" if is_right(column) else "---" for _, column in telling)
+    for row in report.rows:
+        _print_md_row(_md_text(shown(row[i], column.kind)) for i, column in telling)
+
+
+def _print_md_row(cells: Iterable[str]) -> None:
+    print("|", " | ".join(cells), "|")
+
+
+def _md_text(text: str) -> str:
+    """The text with what would end the cell, or be taken for markup or HTML, escaped."""
+    return re.sub(r"([\\|*`<])", r"\\\1", text)
+
+
+_PRINTERS: dict[str, Callable[[Report], None]] = {"tsv": _print_tsv, "csv": _print_csv, "md": _print_md}
+
+
+def _print_json(reports: Sequence[Report], schema: str, facts: dict[str, Any]) -> None:
+    import json
+
+    document: dict[str, Any] = {"schema": schema, **facts}
+    for report in reports:
+        if report.key == "summary":
+            document[report.key] = {_key(name): value for name, value in report.rows}
+            continue
+        keyed = [(_key(column.name), column) for column in report.columns]
+        document[report.key] = [
+            {key: _json_value(value, column) for (key, column), value in zip(keyed, row, strict=True)}
+            for row in report.rows
+        ]
+        if report.totals:
+            document["totals"] = report.totals
+    json.dump(document, sys.stdout, indent=1, default=_json_default, allow_nan=False)
+    print()
+
+
+def _key(name: str) -> str:
+    return name.lower().replace(" ", "_").replace("#", "index")
+
+
+def _json_value(value: Any, column: Column) -> Any:
+    if column.kind == "tree":
+        return value[1]
+    if column.kind == "any":
+        return _finite(value)
+    if value == "" and (column.default == "" or column.kind == "shape"):
+        return None
+    return value
+
+
+def _finite(value: Any) -> Any:
+    """A member of a collection as JSON has it, which knows no NaN and no infinity: those are strings."""
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_finite(inner) for inner in value]
+    return str(value) if isinstance(value, float) and not isfinite(value) else value
+
+
+def _json_default(value: Any) -> Any:
+    import base64
+
+    if isinstance(value, bytes):
+        return {"base64": base64.b64encode(value).decode()}
+    raise TypeError(f"no JSON for {type(value)}")
+
+
+@contextmanager
+def progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Gives the callback that is told of bytes done.
+
+    It draws a bar on standard error, if that is a terminal and there is a second's work or more.
+    """
+    if total < 512 << 20 or not sys.stderr.isatty():
+        yield lambda nbytes: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    bar = Progress(
+        label, BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(), console=Console(stderr=True)
+    )
+    with bar:
+        task = bar.add_task(label, total=total)
+        yield lambda nbytes: bar.advance(task, nbytes)
+
+
+def say(message: str) -> None:
+    """A line on standard error, where Python escapes what can't be encoded."""
+    print(printable(message), file=sys.stderr)

@@ -1,0 +1,96 @@
+"""Cells → text, for people and for programs.
+
+Names come from files that anybody may have made: whatever could drive a terminal is escaped in every form of output.
+"""
+
+from typing import Any
+
+from ckpttool.reports import Column, Report
+
+
+def printable(text: str) -> str:
+    """The text with control characters, bidirectional overrides, lone surrogates and the like escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else _escape(ord(c)) for c in text)
+
+
+_SHORT_ESCAPES = {9: "\\t", 10: "\\n", 13: "\\r"}
+
+
+def _escape(code: int) -> str:
+    if 0xDC80 <= code <= 0xDCFF:  # A byte that was not UTF-8.
+        return f"\\x{code - 0xDC00:02x}"
+    if code < 0x100:
+        return _SHORT_ESCAPES.get(code) or f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def human_bytes(count: int) -> str:
+    """1234567 → "1.2 MB"; decimal, as disks and downloads are counted."""
+    size, unit = float(count), "B"
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if size < 999.5 or unit == "TB":
+            break
+        size /= 1000
+    return f"{count} B" if unit == "B" else f"{size:.1f} {unit}" if size < 99.95 else f"{size:.0f} {unit}"
+
+
+def counted(number: int, noun: str) -> str:
+    """1, "variable" → "1 variable"; 2 → "2 variables"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def plain(value: Any, kind: str) -> str:
+    """A cell for programs: numbers bare, shapes as [2,3]."""
+    if kind == "shape" and not isinstance(value, str):
+        return "?" if value is None else f"[{','.join(['?' if size is None else str(size) for size in value])}]"
+    if kind == "list":
+        return printable(",".join(value))
+    if kind == "tree":
+        return printable(value[1])
+    if kind == "any":
+        return printable(_member_text(value))
+    return printable(str(value))
+
+
+def shown(value: Any, kind: str) -> str:
+    """A cell for people."""
+    if kind == "number":
+        return f"{value:,}"
+    if kind == "bytes":
+        return human_bytes(value)
+    if kind == "shape" and value == ():
+        return "scalar"
+    if kind == "list":
+        return printable(", ".join(value))
+    if kind == "tree":
+        depth, _, label = value
+        return f"{'  ' * depth}{printable(label)}"
+    return plain(value, kind)
+
+
+def _member_text(member: Any) -> str:
+    """A member of a collection: `VariableDef variable_name=w:0 trainable=true`."""
+    if isinstance(member, dict):
+        fields = (f"{key}={_member_text(value)}" for key, value in member.items() if key != "@type")
+        return " ".join([str(member.get("@type", "")), *fields]).strip()
+    if isinstance(member, list):
+        return f"[{', '.join(map(_member_text, member))}]"
+    if isinstance(member, bytes):
+        return member.decode(errors="surrogateescape") if len(member) <= 200 else f"({len(member):,} bytes)"
+    return str(member).lower() if isinstance(member, bool) else str(member)
+
+
+def is_right(column: Column) -> bool:
+    """Whether the column's cells are flush right, as numbers are."""
+    return column.kind in ("number", "bytes")
+
+
+def telling_columns(report: Report) -> list[int]:
+    """The columns that say something."""
+    return [
+        i
+        for i, column in enumerate(report.columns)
+        if column.default is None or any(row[i] != column.default for row in report.rows)
+    ]

@@ -1,0 +1,147 @@
+"""Tables for people, by rich, which is imported only when one is printed.
+
+Nothing is cut but rows, and that is said: every column's width is settled here, so that rich has none to crop; what is
+wider is folded. Where even that leaves too little, each row is printed as lines of `column: value`.
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ckpttool.render.cells import counted, human_bytes, is_right, printable, shown, telling_columns
+from ckpttool.reports import Column, Report
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# A rich table costs 0.6 ms a row: more rows than this are not shown unless they are asked for, and then plainly.
+_TABLE_ROWS = 500
+_OVERVIEW_ROWS = 25
+# No column is folded to less than this, in which every dtype is whole.
+_LEAST_WIDTH = 8
+
+
+def print_tables(reports: Sequence[Report], *, everything: bool) -> None:
+    """Prints reports as tables that fit their terminal; all rows, or as many as one cares to look at."""
+    # TERM=dumb, NO_COLOR and COLUMNS are rich's to honor. Not on a terminal, nothing is folded at 80 columns.
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 1000
+    console = Console(file=sys.stdout, width=width, highlight=False)
+    limit = None if everything else _TABLE_ROWS if len(reports) == 1 else _OVERVIEW_ROWS
+    for number, report in enumerate(reports):
+        if number:
+            console.print()
+        _print_report(console, report, limit)
+        for total in report.totals:
+            console.print(_total_text(total), style="bold" if total["of"] == "total" else None, markup=False)
+
+
+def _total_text(total: dict[str, Any]) -> str:
+    return (
+        f"{total['of']}: {counted(total['variables'], 'variable')}, {counted(total['parameters'], 'parameter')},"
+        f" {human_bytes(total['bytes'])}"
+    )
+
+
+def _print_report(console: "Console", report: Report, limit: int | None) -> None:
+    from rich.text import Text
+
+    count = "" if report.says_count else f" ({len(report.rows):,})"
+    console.print(Text(_encodable([printable(report.title) + count], console.encoding)[0], style="bold"))
+    rows = report.rows[:limit]
+    columns = [_Cells(report.columns[i], [row[i] for row in rows], console.encoding) for i in telling_columns(report)]
+    widths = _fitted(columns, console.width)
+    if len(rows) > _TABLE_ROWS:
+        _print_plainly(console, columns)
+    elif widths:
+        _print_table(console, columns, widths, show_header=report.key != "summary")
+    else:
+        _print_records(console, columns)
+    if len(rows) < len(report.rows):
+        console.print(f"… {len(report.rows) - len(rows):,} more (--all)", markup=False)
+
+
+class _Cells:
+    """A column as text, with its width."""
+
+    def __init__(self, column: Column, values: Sequence[Any], encoding: str) -> None:
+        self.name, self.is_right = column.name, is_right(column)
+        self.texts = _encodable([shown(value, column.kind) for value in values], encoding)
+        self.widths = _widths(self.texts)
+        self.width = max(len(self.name), *self.widths, 0)
+
+    def padded(self) -> Iterator[str]:
+        """The cells, all as wide as the column."""
+        blanks = (" " * (self.width - width) for width in self.widths)
+        pairs = zip(blanks, self.texts, strict=True)
+        return (blank + text for blank, text in pairs) if self.is_right else (text + blank for blank, text in pairs)
+
+
+def _widths(texts: Sequence[str]) -> list[int]:
+    """How many columns of the terminal each text takes."""
+    from rich.cells import cell_len
+
+    return [len(text) if text.isascii() else cell_len(text) for text in texts]
+
+
+def _encodable(texts: list[str], encoding: str) -> list[str]:
+    """The texts with what the encoding can't hold escaped, while there is time to measure it."""
+    if encoding.startswith("utf"):
+        return texts
+    return [text.encode(encoding, "backslashreplace").decode(encoding) for text in texts]
+
+
+def _fitted(columns: Sequence[_Cells], width: int) -> list[int] | None:
+    """The columns' widths that fit together: the widest are narrowed, numbers never; None if there are none."""
+    room = width - 3 * len(columns) - 1  # Between columns there are three blanks, at the edges two.
+    for most in range(max(room, _LEAST_WIDTH), _LEAST_WIDTH - 1, -1):
+        widths = [column.width if column.is_right else min(column.width, most) for column in columns]
+        if sum(widths) <= room:
+            return widths
+    return None
+
+
+def _print_table(console: "Console", columns: Sequence[_Cells], widths: list[int], *, show_header: bool) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, show_header=show_header, pad_edge=False)
+    for column, width in zip(columns, widths, strict=True):
+        justify: Any = "right" if column.is_right else "left"
+        table.add_column(Text(column.name), justify=justify, overflow="fold", width=width)
+    rows = list(zip(*(column.texts for column in columns), strict=True))
+    if rows and widths == [column.width for column in columns]:
+        # Nothing needs folding: one row of cells with many lines costs rich a quarter of as many rows.
+        rows = [tuple("\n".join(column.texts) for column in columns)]
+    for cells in rows:
+        table.add_row(*map(Text, cells))
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        console.out(line.rstrip(), highlight=False)
+
+
+def _print_records(console: "Console", columns: Sequence[_Cells]) -> None:
+    """A few lines a row, for terminals too narrow for a table; cells that are empty are left out."""
+    from rich.text import Text
+
+    for row in zip(*(column.texts for column in columns), strict=True):
+        console.print()
+        for column, text in zip(columns, row, strict=True):
+            if text:
+                console.print(Text(f"{column.name}: {text}"))
+    console.print()
+
+
+def _print_plainly(console: "Console", columns: Sequence[_Cells]) -> None:
+    """As many rows as there are, at the speed of printing; the terminal folds what is wider than it is."""
+    header = [c.name.rjust(c.width) if c.is_right else c.name.ljust(c.width) for c in columns]
+    rule = ("-" if console.options.ascii_only else "─") * min(sum(c.width + 3 for c in columns) - 3, console.width - 1)
+    console.out(f"\n {'   '.join(header).rstrip()}", style="bold", highlight=False)
+    console.out(f" {rule}", highlight=False)
+    for cells in zip(*(column.padded() for column in columns), strict=True):
+        sys.stdout.write(f" {'   '.join(cells).rstrip()}\n")
+    console.print()

@@ -1,0 +1,207 @@
+"""Reports as text: tables lose nothing on any terminal, Markdown is a table whatever the names, no encoding fails."""
+
+import json
+import os
+import re
+import time
+from collections import Counter
+
+import pytest
+from conftest import FIXTURES
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from ckpttool import render
+from ckpttool.render.cells import telling_columns
+from ckpttool.reports import Column, Report
+
+CONV, RECURRENT = FIXTURES / "conv" / "model", FIXTURES / "recurrent" / "model"
+COMMANDS = [
+    ["vars", CONV],
+    ["vars", CONV, "--tree"],
+    *(["vars", FIXTURES / name / "model"] for name in ("many", "names", "slots", "sharded", "partitioned", "empty")),
+    ["vars", FIXTURES / "many" / "model", "--tree"],
+    ["ls", CONV],
+    ["ls", FIXTURES / "devices" / "model.meta"],
+    ["ls", CONV, "--ops", "--all"],
+    ["ls", RECURRENT, "--collections", "--all"],
+    ["ls", FIXTURES / "partitioned" / "model", "--variables"],
+    ["io", CONV],
+    ["io", RECURRENT],
+    ["state", CONV.parent],
+]
+WIDE = 5000
+
+
+def report_of(columns: list[Column], *rows: tuple, key: str = "rows") -> Report:
+    return Report(key, "Rows", columns, list(rows))
+
+
+def texts(*names: str) -> Report:
+    return report_of([Column("name")], *((name,) for name in names))
+
+
+@pytest.fixture
+def printed(monkeypatch, capsys):
+    """Prints a report on a terminal of some width and gives what was printed."""
+
+    def printed(report: Report, format: str = "table", columns: int = 100, everything: bool = False) -> str:
+        monkeypatch.setenv("COLUMNS", str(columns))
+        render.render([report], format=format, schema="test/1", facts={}, everything=everything)
+        return capsys.readouterr().out
+
+    return printed
+
+
+def characters(text: str, report: Report) -> Counter[str]:
+    """The characters of a table but blanks and rules; those of a column's name once, though records repeat it."""
+    names = [report.columns[i].name for i in telling_columns(report)]
+    named = re.compile(f"^({'|'.join(map(re.escape, names))}): ", re.MULTILINE)
+    if report.key == "summary":
+        text = named.sub("", text)
+    elif "─" not in text:
+        text = named.sub("", text) + "".join(names)
+    return Counter(re.sub(r"[\s─]", "", text))
+
+
+def assert_nothing_is_lost(report: Report, printed, columns: int) -> None:
+    wide, narrow = printed(report, columns=WIDE), printed(report, columns=columns)
+    assert characters(narrow, report) == characters(wide, report)
+    assert all(cell_len(line) <= columns for line in narrow.splitlines())
+
+
+@pytest.mark.parametrize("columns", [20, 40, 60, 80, 100, 120])
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda c: " ".join(str(part).split("fixtures/")[-1] for part in c))
+def test_tables_lose_nothing(run, monkeypatch, printed, command, columns):
+    """On a terminal of any width a table has every character that it has on a wide one, in lines that fit."""
+    reports = []
+    monkeypatch.setattr(render, "render", lambda shown, **options: reports.extend(shown))
+    assert run(*command).exit_code == 0
+    monkeypatch.undo()
+    assert reports
+    for report in reports:
+        assert_nothing_is_lost(report, printed, columns)
+
+
+CELLS = {
+    "text": st.text(st.characters(exclude_categories=["Z"]) | st.sampled_from("ab/ 字é"), max_size=60),
+    "number": st.integers(0, 10**9),
+    "bytes": st.integers(0, 10**15),
+    "shape": st.none() | st.just("") | st.lists(st.none() | st.integers(0, 999), max_size=8).map(tuple),
+    "list": st.lists(st.text("abc/字", max_size=30), max_size=4),
+    "tree": st.tuples(st.integers(0, 30), st.just("path"), st.text("abc/字", min_size=1, max_size=30)),
+}
+
+
+@st.composite
+def any_report(draw: st.DrawFn) -> Report:
+    kinds = draw(st.lists(st.sampled_from(list(CELLS)), min_size=1, max_size=9))
+    rows = draw(st.lists(st.tuples(*(CELLS[kind] for kind in kinds)), min_size=1, max_size=5))
+    return report_of([Column(f"column{i}", kind) for i, kind in enumerate(kinds)], *rows)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(report=any_report(), columns=st.integers(20, 130))
+def test_any_table_loses_nothing(printed, report, columns):
+    """The same for any cells of any kinds, wide characters among them."""
+    assert_nothing_is_lost(report, printed, columns)
+
+
+def test_numbers_are_never_folded(printed):
+    """Where a table is narrowed, the names are; numbers stay whole."""
+    report = report_of([Column("name"), Column("count", "number")], ("n" * 60, 123_456_789))
+    assert "123,456,789" in printed(report, columns=40)
+
+
+def test_what_fits_is_not_folded(printed):
+    """On a terminal that is just wide enough every row is one line."""
+    out = printed(texts("n" * 76), columns=80)
+    assert out.splitlines() == ["Rows (1)", "", " name", f" {'─' * 76}", f" {'n' * 76}", ""]
+
+
+def test_narrow_terminals_get_records(printed):
+    """Where columns would be too narrow to read, a row is lines of `column: value`."""
+    report = report_of([Column(name) for name in "abcd"], ("one", "two", "", "four"), ("1", "2", "3", "4"))
+    wide = report_of([Column(name) for name in "abcd"], ("one" * 9, "two" * 9, "", "four" * 9))
+    assert printed(report, columns=40).splitlines()[2] == " a     b     c   d"
+    assert printed(wide, columns=30).splitlines()[1:5] == ["", f"a: {'one' * 9}", f"b: {'two' * 9}", "d: "]
+
+
+def test_an_empty_table_has_no_row(printed):
+    """A report without rows is its title and its columns' names."""
+    assert printed(texts()).splitlines() == ["Rows (0)", "", " name", " ────", ""]
+
+
+def test_long_tables_look_like_tables(printed):
+    """Beyond rich's reach a table has title, header and rule, and wide characters are measured."""
+    columns = [Column("name"), Column("count", "number"), Column("device", default="")]
+    report = report_of(columns, ("字字字", 1, ""), *(("abc", 1000, "") for _ in range(600)))
+    assert printed(report, everything=True).splitlines()[:6] == [
+        "Rows (601)",
+        "",
+        " name     count",
+        " ──────────────",
+        " 字字字       1",
+        " abc      1,000",
+    ]
+
+
+def test_long_tables_are_fast(printed):
+    """A hundred thousand rows take a second or two at most, where rich would take a minute."""
+    columns = [Column("name"), Column("dtype"), Column("shape", "shape"), Column("bytes", "bytes")]
+    report = report_of(columns, *((f"layer_{i}/kernel", "float32", (3, i), i) for i in range(100_000)))
+    start = time.perf_counter()
+    assert len(printed(report, everything=True).splitlines()) == 100_005
+    assert time.perf_counter() - start < 3
+
+
+def test_markdown_is_a_table(printed):
+    """What would end a cell or a row or be markup is escaped; columns that say nothing are left out."""
+    columns = [Column("name"), Column("device", default=""), Column("count", "number")]
+    out = printed(report_of(columns, ("a|b\\|c\nd", "", 1), ("<b>*`", "", 2000)), "md")
+    assert out.splitlines() == [
+        "| name | count |",
+        "| --- | ---: |",
+        r"| a\|b\\\|c\\nd | 1 |",
+        r"| \<b>\*\` | 2,000 |",
+    ]
+
+
+def test_json_has_null_for_nothing(printed):
+    """A cell that says nothing in a column that may is null; an empty name is a name."""
+    columns = [Column("name"), Column("slot of", default=""), Column("shape", "shape"), Column("on", default="")]
+    (row,) = json.loads(printed(report_of(columns, ("", "", "", "yes")), "json"))["rows"]
+    assert row == {"name": "", "slot_of": None, "shape": None, "on": "yes"}
+
+
+def test_titles_are_escaped(printed):
+    """A title with a path in it can't drive the terminal."""
+    report = Report("rows", "Checkpoints in \x1b[2J", [Column("name")], [])
+    assert printed(report).splitlines()[0] == r"Checkpoints in \x1b[2J (0)"
+
+
+ENCODINGS = [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}]
+
+
+@pytest.mark.parametrize("environment", ENCODINGS, ids=lambda environment: next(iter(environment)))
+@pytest.mark.parametrize("format", render.FORMATS)
+def test_every_encoding_will_do(fresh_python, format, environment):
+    """On an ASCII terminal what can't be encoded is escaped, in output that fits and in messages."""
+    script = (
+        "from ckpttool import render; from ckpttool.reports import Column, Report\n"
+        r"report = Report('rows', '\xe9', [Column('name')], [('\xe9\u5b57' * 9,)])"
+        f"\nrender.render([report, report], format={format!r}, schema='', facts={{}})\n"
+        r"render.say('\u5b57')"
+    )
+    done = fresh_python("-c", script, env={**os.environ, **environment, "COLUMNS": "40"})
+    assert (done.returncode, done.stderr) == (0, "\\u5b57\n")
+    assert done.stdout.isascii()
+    assert "u5b57" in done.stdout
+    assert format != "table" or max(map(len, done.stdout.splitlines())) <= 40
+
+
+@pytest.mark.parametrize(("number", "text"), [(0, "0 ops"), (1, "1 op"), (2, "2 ops"), (1234, "1,234 ops")])
+def test_counted(number, text):
+    """A noun agrees with its number."""
+    assert render.counted(number, "op") == text
