@@ -123,7 +123,7 @@ def io(
     found = endpoints(graph)
     facts = {"path": graph.path, "to_run": how_to_run(found)}
     render.render([reports.endpoints(found)], format=wanted, schema="ckpttool.io/1", facts=facts)
-    options.exit_if_nothing(not found)
+    options.exit_if_nothing(not found, "no inputs and no outputs are to be seen in this graph")
     for line in () if quiet else facts["to_run"]:
         render.say(line)
 
@@ -184,4 +184,4 @@ def state(
         return
     report = reports.state(state_entries(directory), directory)
     render.render([report], format=wanted, schema="ckpttool.state/1", facts={"path": directory})
-    options.exit_if_nothing(not report.rows)
+    options.exit_if_nothing(not report.rows, "no checkpoints here")

@@ -122,8 +122,8 @@ def warn(warnings: Iterable[str]) -> None:
         render.say(f"warning: {warning}")
 
 
-def exit_if_nothing(nothing: object) -> None:
-    """Ends the command with a no, if nothing matched."""
+def exit_if_nothing(nothing: object, what: str = "nothing matched") -> None:
+    """Ends the command with a no, if there is nothing to show."""
     if nothing:
-        render.say("nothing matched")
+        render.say(what)
         raise typer.Exit(NOTHING_MATCHED)
