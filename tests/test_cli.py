@@ -359,3 +359,12 @@ def test_interrupt(tmp_path):
 def test_version(run):
     """--version prints name and version."""
     assert run("--version").stdout.startswith("ckpttool 0.")
+
+
+def test_every_order_has_an_option(run):
+    """The orders that --sort offers are those there are."""
+    from ckpttool.reports.checkpoints import SORTS
+
+    for order in SORTS:
+        assert run("vars", CONV, "--sort", order).exit_code == 0
+    assert "|".join(SORTS) in run("vars", "-h").stdout

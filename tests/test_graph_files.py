@@ -7,8 +7,9 @@ from conftest import CORPUS, FIXTURES, corpus_files, corpus_id, needs_corpus
 from google.protobuf import text_format
 
 import ckpttool
-from ckpttool import proto, reports
+from ckpttool import proto
 from ckpttool.errors import CorruptionError, FormatError, NotFoundError, NotSupportedError
+from ckpttool.reports import graphs as reports
 from ckpttool.wire.coding import encode_varint
 
 META = FIXTURES / "recurrent" / "model.meta"

@@ -14,7 +14,7 @@ from rich.cells import cell_len
 
 from ckpttool import render
 from ckpttool.render.cells import telling_columns
-from ckpttool.reports import Column, Report
+from ckpttool.reports.report import Column, Report
 
 CONV, RECURRENT = FIXTURES / "conv" / "model", FIXTURES / "recurrent" / "model"
 COMMANDS = [
@@ -189,7 +189,7 @@ ENCODINGS = [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONCOERCECLOCALE
 def test_every_encoding_will_do(fresh_python, format, environment):
     """On an ASCII terminal what can't be encoded is escaped, in output that fits and in messages."""
     script = (
-        "from ckpttool import render; from ckpttool.reports import Column, Report\n"
+        "from ckpttool import render; from ckpttool.reports.report import Column, Report\n"
         r"report = Report('rows', '\xe9', [Column('name')], [('\xe9\u5b57' * 9,)])"
         f"\nrender.render([report, report], format={format!r}, schema='', facts={{}})\n"
         r"render.say('\u5b57')"

@@ -8,8 +8,8 @@ from bundles import bundle
 from conftest import FIXTURES
 
 import ckpttool
-from ckpttool import reports
 from ckpttool.model.object_graph import object_graph_from_keys
+from ckpttool.reports import checkpoints as reports
 
 OBJECTS = FIXTURES / "objects" / "model-1"
 VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ckpttool import render, reports
+from ckpttool import render
 from ckpttool.cli import options
 
 
@@ -71,6 +71,7 @@ def export(
     ckpttool export model.ckpt --h5 model.h5
     """
     from ckpttool.formats.hdf5 import plan_hdf5, write_hdf5
+    from ckpttool.reports import checkpoints as reports
 
     if not h5:
         raise typer.BadParameter("give an output", param_hint="--h5")

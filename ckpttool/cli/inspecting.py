@@ -6,13 +6,14 @@ from typing import Annotated
 
 import typer
 
-from ckpttool import render, reports
+from ckpttool import render
 from ckpttool.cli import options
 from ckpttool.errors import NotFoundError
 from ckpttool.formats.checkpoint_state import STATE_FILE, relocate_checkpoint_state
 from ckpttool.formats.locate import has_checkpoint, state_entries
-from ckpttool.model.endpoints import endpoints, how_to_run
-from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, object_graph_from_keys
+from ckpttool.reports.report import Report
+
+_SORTS = ("name", "size", "shape", "dtype", "shard")
 
 
 def vars_(
@@ -20,7 +21,7 @@ def vars_(
     include: options.Include = None,
     exclude: options.Exclude = None,
     sort: Annotated[
-        str | None, typer.Option("--sort", metavar="|".join(reports.SORTS), help="Default: as they are stored.")
+        str | None, typer.Option("--sort", metavar="|".join(_SORTS), help="Default: as they are stored.")
     ] = None,
     top: Annotated[int | None, typer.Option("--top", metavar="N", min=1, help="Only the first N.")] = None,
     tree: Annotated[bool, typer.Option("--tree", help="Group by scope, with sizes.")] = False,
@@ -36,8 +37,10 @@ def vars_(
 
     ckpttool vars model.ckpt --sort size --top 10
     """
-    if sort is not None and sort not in reports.SORTS:
-        raise typer.BadParameter(f"{sort!r} is not one of {', '.join(reports.SORTS)}", param_hint="--sort")
+    from ckpttool.reports import checkpoints as reports
+
+    if sort is not None and sort not in _SORTS:
+        raise typer.BadParameter(f"{sort!r} is not one of {', '.join(_SORTS)}", param_hint="--sort")
     options.refuse(depth and not tree, "--depth is about --tree")
     options.refuse(tree and (sort or top), "--tree is in the order of names, and whole: no --sort, no --top")
     wanted = options.format_of(format, as_json)
@@ -78,12 +81,14 @@ def ls(
 
     ckpttool ls model.ckpt.meta --ops --type 'Placeholder*'
     """
+    from ckpttool.reports import graphs as reports
+
     wanted_format = options.format_of(format, as_json)
     graph = options.graph_of(path, quiet, step=step, tags=tags)
     if not quiet:
         options.say_tags(graph, tags)
     names, types = name or (), type_ or ()
-    tables: list[tuple[bool, Callable[[], reports.Report]]] = [
+    tables: list[tuple[bool, Callable[[], Report]]] = [
         (op_types, lambda: reports.op_types(graph, names, types)),
         (ops, lambda: reports.ops(graph, names, types)),
         (collections, lambda: reports.collection_members(graph, names)),
@@ -116,6 +121,9 @@ def io(
 
     ckpttool io model.ckpt.meta
     """
+    from ckpttool.model.endpoints import endpoints, how_to_run
+    from ckpttool.reports import graphs as reports
+
     wanted = options.format_of(format, as_json)
     graph = options.graph_of(path, quiet, step=step, tags=tags)
     if not quiet:
@@ -141,6 +149,9 @@ def objects(
 
     ckpttool objects ckpt-1
     """
+    from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, object_graph_from_keys
+    from ckpttool.reports import checkpoints as reports
+
     wanted = options.format_of(format, as_json)
     checkpoint = options.checkpoint_of(path, quiet, step=step)
     graph = checkpoint.object_graph if not checkpoint.warnings else object_graph_from_keys(checkpoint)
@@ -172,6 +183,8 @@ def state(
 
     ckpttool state runs/one --relocate
     """
+    from ckpttool.reports import checkpoints as reports
+
     wanted = options.format_of(format, as_json)
     options.refuse((output or force) and not relocate, "--output and --force are about --relocate")
     options.refuse(wanted and relocate, "--relocate prints nothing to format")

@@ -13,7 +13,7 @@ from typing import Any
 
 from ckpttool.render.cells import counted, human_bytes, is_right, plain, printable, shown, telling_columns
 from ckpttool.render.tables import print_tables
-from ckpttool.reports import Column, Report
+from ckpttool.reports.report import Column, Report
 
 __all__ = ["FORMATS", "counted", "human_bytes", "printable", "progress", "render", "say"]
 

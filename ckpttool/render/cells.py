@@ -5,7 +5,7 @@ Names come from files that anybody may have made: whatever could drive a termina
 
 from typing import Any
 
-from ckpttool.reports import Column, Report
+from ckpttool.reports.report import Column, Report
 
 
 def printable(text: str) -> str:

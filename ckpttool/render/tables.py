@@ -1,7 +1,8 @@
 """Tables for people, by rich, which is imported only when one is printed.
 
-Nothing is cut but rows, and that is said: every column's width is settled here, so that rich has none to crop; what is
-wider is folded. Where even that leaves too little, each row is printed as lines of `column: value`.
+Nothing is cut but rows, and that is said. Every column's width is settled here: where all fit, or are too many for
+rich, rows are padded and printed; where some must be folded, rich folds them; where even that leaves too little, each
+row is printed as lines of `column: value`.
 """
 
 import os
@@ -10,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ckpttool.render.cells import counted, human_bytes, is_right, printable, shown, telling_columns
-from ckpttool.reports import Column, Report
+from ckpttool.reports.report import Column, Report
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -53,10 +54,11 @@ def _print_report(console: "Console", report: Report, limit: int | None) -> None
     rows = report.rows[:limit]
     columns = [_Cells(report.columns[i], [row[i] for row in rows], console.encoding) for i in telling_columns(report)]
     widths = _fitted(columns, console.width)
-    if len(rows) > _TABLE_ROWS:
-        _print_plainly(console, columns)
+    show_header = report.key != "summary"
+    if len(rows) > _TABLE_ROWS or widths == [column.width for column in columns]:
+        _print_padded(console, columns, show_header=show_header)
     elif widths:
-        _print_table(console, columns, widths, show_header=report.key != "summary")
+        _print_folded(console, columns, widths, show_header=show_header)
     else:
         _print_records(console, columns)
     if len(rows) < len(report.rows):
@@ -103,7 +105,7 @@ def _fitted(columns: Sequence[_Cells], width: int) -> list[int] | None:
     return None
 
 
-def _print_table(console: "Console", columns: Sequence[_Cells], widths: list[int], *, show_header: bool) -> None:
+def _print_folded(console: "Console", columns: Sequence[_Cells], widths: list[int], *, show_header: bool) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
@@ -112,11 +114,7 @@ def _print_table(console: "Console", columns: Sequence[_Cells], widths: list[int
     for column, width in zip(columns, widths, strict=True):
         justify: Any = "right" if column.is_right else "left"
         table.add_column(Text(column.name), justify=justify, overflow="fold", width=width)
-    rows = list(zip(*(column.texts for column in columns), strict=True))
-    if rows and widths == [column.width for column in columns]:
-        # Nothing needs folding: one row of cells with many lines costs rich a quarter of as many rows.
-        rows = [tuple("\n".join(column.texts) for column in columns)]
-    for cells in rows:
+    for cells in zip(*(column.texts for column in columns), strict=True):
         table.add_row(*map(Text, cells))
     with console.capture() as captured:
         console.print(table)
@@ -136,12 +134,14 @@ def _print_records(console: "Console", columns: Sequence[_Cells]) -> None:
     console.print()
 
 
-def _print_plainly(console: "Console", columns: Sequence[_Cells]) -> None:
+def _print_padded(console: "Console", columns: Sequence[_Cells], *, show_header: bool) -> None:
     """As many rows as there are, at the speed of printing; the terminal folds what is wider than it is."""
-    header = [c.name.rjust(c.width) if c.is_right else c.name.ljust(c.width) for c in columns]
-    rule = ("-" if console.options.ascii_only else "─") * min(sum(c.width + 3 for c in columns) - 3, console.width - 1)
-    console.out(f"\n {'   '.join(header).rstrip()}", style="bold", highlight=False)
-    console.out(f" {rule}", highlight=False)
+    console.print()
+    if show_header:
+        header = [c.name.rjust(c.width) if c.is_right else c.name.ljust(c.width) for c in columns]
+        width = min(sum(c.width + 3 for c in columns) - 3, console.width - 1)
+        console.out(f" {'   '.join(header).rstrip()}", style="bold", highlight=False)
+        console.out(f" {('-' if console.options.ascii_only else '─') * width}", highlight=False)
     for cells in zip(*(column.padded() for column in columns), strict=True):
         sys.stdout.write(f" {'   '.join(cells).rstrip()}\n")
     console.print()

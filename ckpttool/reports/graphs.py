@@ -3,15 +3,17 @@
 from collections import Counter
 from collections.abc import Sequence
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ckpttool.model.endpoints import Endpoint
 from ckpttool.model.graph import Collection, MetaGraph, Tensor
 from ckpttool.model.names import selector
 from ckpttool.reports.report import Column, Report
 
+if TYPE_CHECKING:
+    from ckpttool.model.endpoints import Endpoint
 
-def endpoints(found: Sequence[Endpoint]) -> Report:
+
+def endpoints(found: "Sequence[Endpoint]") -> Report:
     """What to feed and what to fetch: facts where the graph has signatures, else inferred, with the reason."""
     rows = [
         (
