@@ -17,8 +17,9 @@ from ckpttool.errors import CorruptionError, FormatError, NotFoundError
 from ckpttool.model.checkpoint import ByteRange
 from ckpttool.wire.crc32c import crc32c
 
-# Small enough to be in the processor's cache still when it is checked and written.
-_BUFFER = 128 << 10
+# Large enough for few calls, small enough to be in the cache still when it is checked and written: of 128 KiB to
+# 4 MiB, the fastest in nine random rounds of whole exports.
+_BUFFER = 512 << 10
 _THREADS = 2
 # Of the 255 that a name may have, those that leave room for what makes it a temporary one.
 _NAME_BYTES = 200
@@ -71,7 +72,7 @@ def _opened(path: str) -> Iterator[int]:
 
 
 def read_chunks(span: ByteRange, sizes: Iterator[int] | None = None) -> Iterator[memoryview]:
-    """The bytes of a range, in chunks of the given sizes (or of 128 KiB), checked.
+    """The bytes of a range, in chunks of the given sizes (or of 512 KiB), checked.
 
     Each chunk is gone with the next one: it is a view of one buffer.
 

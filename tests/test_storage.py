@@ -78,7 +78,7 @@ def test_read_goes_on_after_a_short_one(source: str, monkeypatch: pytest.MonkeyP
 
 
 def test_chunks_of_a_range(source: str) -> None:
-    """A range is read in chunks of 128 KiB, or of the sizes that are asked for."""
+    """A range is read in chunks of 512 KiB, or of the sizes that are asked for."""
     assert [bytes(chunk) for chunk in storage.read_chunks(span_of(source, 5, 100))] == [DATA[5:105]]
     chunks = [bytes(chunk) for chunk in storage.read_chunks(span_of(source, 5, 100), iter([1, 60, 2, 500]))]
     assert [len(chunk) for chunk in chunks] == [1, 60, 2, 37]
@@ -91,7 +91,7 @@ def test_chunks_of_a_large_file(tmp_path: Path) -> None:
     path = tmp_path / "large"
     path.write_bytes(data)
     sizes = [len(chunk) for chunk in storage.read_chunks(ByteRange(str(path), 0, len(data), crc32c(data)))]
-    assert sizes == [128 << 10] * 16 + [5]
+    assert sizes == [512 << 10] * 4 + [5]
 
 
 def test_nothing_to_read(source: str) -> None:
