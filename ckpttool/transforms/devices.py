@@ -56,7 +56,8 @@ def strip_devices(graph: MetaGraph, *, colocation: bool = False, all: bool = Fal
 
 def placed_ops(graph: MetaGraph) -> int:
     """How many ops have a device: of all graphs in the file, and those of functions too."""
-    graphs = [graph.replace(number=number) for number in range(len(graph.tag_sets))]
+    several = len(graph.tag_sets) if graph.root == "SavedModel" else 1
+    graphs = [graph.replace(number=number) for number in range(several)] if several > 1 else [graph]
     return sum(count for each in graphs for device, count in each.devices.items() if device)
 
 
@@ -106,7 +107,7 @@ _DEVICE = re.compile(
 )
 # What a node must hold for any rule below to apply: most hold nothing of it, and are passed over.
 _HINT = re.compile(
-    rb"device|topology|config_proto|loc:@|/job:|/replica:|/task:|/cpu:|/gpu:|/tpu:|grpc|target_workers"
+    rb"device|topology|config_proto|/job:|/replica:|/task:|/cpu:|/gpu:|/tpu:|grpc|target_workers"
     rb"|host_compute_core|_tpu_replicate|_xla_outside_compilation|embedding_config",
     re.IGNORECASE,
 )
@@ -169,10 +170,19 @@ class _Clearing:
         return rule
 
     def _node(self, node: bytes) -> bytes:
+        # Colocation is common, and the rest is rare: most nodes are done with here.
+        if b"loc:@" in node:
+            node = edit(node, {5: self._colocated})
         if not _HINT.search(node):
             return node
         op = _field(node, 2).decode(errors="backslashreplace")
         return edit(node, {5: self._attr_of(f" of {op} ops")})
+
+    def _colocated(self, entry: bytes) -> bytes | None:
+        left = _without_colocation(entry)
+        if left != entry:
+            self._count(_COLOCATION, b"loc:@...")
+        return left
 
     def _attr_of(self, owner: str) -> Callable[[bytes], bytes | None]:
         """The rule for an entry (key 1, value 2) of a map of attributes."""
@@ -180,11 +190,6 @@ class _Clearing:
         def rule(entry: bytes) -> bytes | None:
             key = _field(entry, 1)
             where = f"attribute {key.decode(errors='backslashreplace')}{owner}"
-            if key == b"_class":
-                left = _without_colocation(entry)
-                if left != entry:
-                    self._count(_COLOCATION, b"loc:@...")
-                return left
             if key in _PLACEMENT_ATTRS:
                 return self._unplaced(where, key, entry)
             if key == _BLANKED_LIST:
