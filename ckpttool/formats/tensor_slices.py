@@ -178,9 +178,6 @@ class _TensorSlices:
         with located(self._files[self._pieces[variable.key][0].shard][0], variable.name):
             if dtype.name not in _VALUE_FIELDS:
                 raise NotSupportedError(f"values of dtype {dtype.name} can't be decoded")
-            # Also of an array without elements NumPy wants to count the bytes that its other sizes would make.
-            if len(variable.shape) > 64 or prod(filter(None, variable.shape)) * (dtype.itemsize or 8) >> 63:
-                raise NotSupportedError(f"NumPy has no arrays of rank {len(variable.shape)}, {list(variable.shape)}")
         for piece in self._pieces[variable.key]:
             array = self._array(variable, piece)
             # Strings are cut nowhere: nobody knows where they would be of that size.
