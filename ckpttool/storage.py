@@ -8,10 +8,13 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from itertools import chain, repeat
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 from ckpttool.errors import CorruptionError, FormatError, NotFoundError
 from ckpttool.model.checkpoint import ByteRange
@@ -61,6 +64,21 @@ def read_range(path: str, offset: int, nbytes: int) -> bytes:
     return data
 
 
+def require_range(span: ByteRange) -> None:
+    """Raises CorruptionError unless the file is there and long enough: before anything is allocated."""
+    try:
+        size = file_size(span.path)
+    except NotFoundError as error:
+        hint = "it belongs to the checkpoint: fetch it too"
+        raise CorruptionError("data file is missing", path=span.path, hint=hint) from error
+    if span.offset + span.nbytes > size:
+        raise CorruptionError(
+            f"data file is truncated: it has {size:,} bytes, the variable needs"
+            f" {span.offset:,} to {span.offset + span.nbytes:,}",
+            path=span.path,
+        )
+
+
 @contextmanager
 def _opened(path: str) -> Iterator[int]:
     file_size(path)
@@ -71,8 +89,8 @@ def _opened(path: str) -> Iterator[int]:
         os.close(descriptor)
 
 
-def read_chunks(span: ByteRange, sizes: Iterator[int] | None = None) -> Iterator[memoryview]:
-    """The bytes of a range, in chunks of the given sizes (or of 512 KiB), checked.
+def read_chunks(span: ByteRange) -> Iterator[memoryview]:
+    """The bytes of a range, in chunks of 512 KiB, checked.
 
     Each chunk is gone with the next one: it is a view of one buffer.
 
@@ -80,19 +98,38 @@ def read_chunks(span: ByteRange, sizes: Iterator[int] | None = None) -> Iterator
         CorruptionError: the file ends inside the range, or the whole of it does not have its checksum; that is
             known only after the last chunk.
     """
-    crc = 0
-    buffer = bytearray(0)
-    done = 0
     with _opened(span.path) as descriptor:
-        while done < span.nbytes:
-            size = min(next(sizes) if sizes else _BUFFER, span.nbytes - done)
-            if len(buffer) < size:
-                buffer = bytearray(size)
-            chunk = memoryview(buffer)[:size]
-            _fill(descriptor, chunk, span.offset + done, span)
-            crc = crc32c(chunk, crc)
-            yield chunk
-            done += size
+        yield from _checked(span, repeat(_BUFFER), partial(os.preadv, descriptor))
+
+
+def read_pieces(span: ByteRange, sizes: Iterable[int]) -> Iterator[memoryview]:
+    """As `read_chunks`, in chunks of the given sizes.
+
+    The file is opened anew for each of them: a variable in a thousand slices is read from a thousand at once.
+    """
+
+    def preadv(buffers: list[memoryview], offset: int) -> int:
+        with _opened(span.path) as descriptor:
+            return os.preadv(descriptor, buffers, offset)
+
+    return _checked(span, sizes, preadv)
+
+
+def _checked(
+    span: ByteRange, sizes: Iterable[int], preadv: Callable[[list[memoryview], int], int]
+) -> Iterator[memoryview]:
+    crc = done = 0
+    buffer = bytearray(0)
+    wanted = iter(sizes)
+    while done < span.nbytes:
+        size = min(next(wanted), span.nbytes - done)
+        if len(buffer) < size:
+            buffer = bytearray(size)
+        chunk = memoryview(buffer)[:size]
+        _fill(chunk, span.offset + done, span, preadv)
+        crc = crc32c(chunk, crc)
+        yield chunk
+        done += size
     if span.crc32c not in (None, crc):
         raise CorruptionError(
             f"Checksum does not match: stored {span.crc32c:08x} vs. calculated {crc:08x} over {span.nbytes:,} bytes",
@@ -101,9 +138,9 @@ def read_chunks(span: ByteRange, sizes: Iterator[int] | None = None) -> Iterator
         )
 
 
-def _fill(descriptor: int, chunk: memoryview, offset: int, span: ByteRange) -> None:
+def _fill(chunk: memoryview, offset: int, span: ByteRange, preadv: Callable[[list[memoryview], int], int]) -> None:
     while chunk:
-        count = os.preadv(descriptor, [chunk], offset)
+        count = preadv([chunk], offset)
         if not count:
             raise CorruptionError(
                 f"the file ends at byte {offset:,}: {span.nbytes:,} bytes are expected from {span.offset:,}",
@@ -185,35 +222,73 @@ def _sync(path: Path, mode: int = os.O_RDWR) -> None:
         os.close(descriptor)
 
 
-def copy_checked(
-    jobs: Sequence[tuple[ByteRange, int]], path: str | Path, progress: Callable[[int], None] = lambda nbytes: None
-) -> None:
-    """Copies ranges into a file, each to its offset there, and tests their checksums on the way.
+class Content:
+    """Bytes that are to be written at some place of a file.
 
-    Two threads take ranges in turn, and read, check and write through one small buffer each. That is as fast as a
+    Attributes:
+        nbytes: how many they are.
+        crc32c: their CRC-32C; None until it is known, at the latest when they have been written.
+    """
+
+    def __init__(self, chunks: Callable[[], Iterable[Any]], nbytes: int, crc32c: int | None = None) -> None:
+        self._chunks, self.nbytes, self.crc32c = chunks, nbytes, crc32c
+
+    @classmethod
+    def of_ranges(cls, ranges: Sequence[ByteRange]) -> "Content":
+        """Ranges of files, one after another."""
+        known = ranges[0].crc32c if len(ranges) == 1 else None
+        nbytes = sum(span.nbytes for span in ranges)
+        return cls(lambda: chain.from_iterable(map(read_chunks, ranges)), nbytes, known)
+
+    @classmethod
+    def of_bytes(cls, data: bytes, crc: int | None = None) -> "Content":
+        return cls(lambda: [data], len(data), crc32c(data) if crc is None else crc)
+
+    def chunks(self) -> Iterator[memoryview]:
+        """The bytes, in buffers each of which is gone with the next one."""
+        crc = done = 0
+        for buffer in self._chunks():
+            chunk = memoryview(buffer).cast("B")
+            if self.crc32c is None:
+                crc = crc32c(chunk, crc)
+            done += len(chunk)
+            yield chunk
+        assert done == self.nbytes, f"{done:,} bytes for {self.nbytes:,}"
+        if self.crc32c is None:
+            self.crc32c = crc
+
+
+def write_contents(
+    path: str | Path,
+    contents: Iterable[tuple[int, Content]],
+    progress: Callable[[int], None] = lambda nbytes: None,
+) -> None:
+    """Writes contents into a file, each at its offset.
+
+    Two threads take them in turn, and read, check and write through one small buffer each. That is as fast as a
     copy inside the kernel with a second pass to check it, takes half the work, and what is checked is what is
     written.
 
     Args:
-        jobs: ranges and where they go.
         path: the file, which is there.
-        progress: is told the bytes of each range that has been copied.
+        contents: (offset, content) pairs.
+        progress: is told the bytes of each content that has been written.
 
     Raises:
-        CorruptionError: a range is not whole. The target then holds what should not be kept.
+        CorruptionError: what is read is not whole. The target then holds what should not be kept.
     """
     from concurrent.futures import ThreadPoolExecutor  # Thirty milliseconds that a listing need not pay.
 
-    remaining = iter(jobs)
+    remaining = iter(contents)
     failed = Event()
 
     def work() -> None:
         try:
-            for span, offset in remaining:
+            for offset, content in remaining:
                 if failed.is_set():
                     return
-                _copy_range(span, target, offset)
-                progress(span.nbytes)
+                _write(target, offset, content)
+                progress(content.nbytes)
         except BaseException:
             failed.set()
             raise
@@ -227,8 +302,8 @@ def copy_checked(
         os.close(target)
 
 
-def _copy_range(span: ByteRange, target: int, offset: int) -> None:
-    for chunk in read_chunks(span):
+def _write(target: int, offset: int, content: Content) -> None:
+    for chunk in content.chunks():
         rest = chunk
         while rest:
             count = os.pwrite(target, rest, offset)

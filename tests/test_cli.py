@@ -346,7 +346,7 @@ def test_interrupt(tmp_path):
     """An interrupt exits with 130 and leaves nothing half-written."""
     script = (
         "import os, signal, sys; import ckpttool.storage as s\n"
-        "s.copy_checked = lambda *a, **k: os.kill(os.getpid(), signal.SIGINT)\n"
+        "s.write_contents = lambda *a, **k: os.kill(os.getpid(), signal.SIGINT)\n"
         f"sys.argv[1:] = ['export', {str(CONV)!r}, '--h5', {str(tmp_path / 'out.h5')!r}]\n"
         "from ckpttool.cli import main; main()"
     )

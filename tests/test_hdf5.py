@@ -178,7 +178,7 @@ def test_plan_reads_no_values(tmp_path):
     bundle({"w": np.ones(2, np.float32)}).write(tmp_path)
     next(tmp_path.glob("model.data-*")).unlink()
     plan = plan_hdf5(ckpttool.open_checkpoint(tmp_path / "model"))
-    assert [planned.dataset for planned in plan] == ["w:0"]
+    assert [planned.target for planned in plan] == ["w:0"]
 
 
 def test_damaged_values_leave_no_file(tmp_path):

@@ -13,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ckpttool.errors import CheckpointError, NotFoundError, NotSupportedError
-from ckpttool.formats.records import Extents
-from ckpttool.model.checkpoint import Selection, subdivide, tiling_fault
+from ckpttool.model.boxes import Extents, Selection, subdivide, tiling_fault
 
 Box = tuple[tuple[int, ...], tuple[int, ...]]
 

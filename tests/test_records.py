@@ -13,7 +13,6 @@ from ckpttool.errors import CheckpointError, CorruptionError, FormatError, NotSu
 from ckpttool.formats.records import (
     BundleEntry,
     BundleHeader,
-    Extents,
     box_of,
     check_version,
     decode_bundle_entry,
@@ -23,6 +22,7 @@ from ckpttool.formats.records import (
     decode_strings,
     encode_slice_key,
 )
+from ckpttool.model.boxes import Extents
 from ckpttool.proto import message_class
 from ckpttool.wire.crc32c import unmask
 from ckpttool.wire.sstable import Table

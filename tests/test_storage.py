@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from ckpttool import storage
 from ckpttool.errors import CorruptionError, FormatError, NotFoundError
 from ckpttool.model.checkpoint import ByteRange
+from ckpttool.storage import Content
 from ckpttool.wire.crc32c import crc32c
 
 DATA = bytes(range(256)) * 40
@@ -80,7 +81,7 @@ def test_read_goes_on_after_a_short_one(source: str, monkeypatch: pytest.MonkeyP
 def test_chunks_of_a_range(source: str) -> None:
     """A range is read in chunks of 512 KiB, or of the sizes that are asked for."""
     assert [bytes(chunk) for chunk in storage.read_chunks(span_of(source, 5, 100))] == [DATA[5:105]]
-    chunks = [bytes(chunk) for chunk in storage.read_chunks(span_of(source, 5, 100), iter([1, 60, 2, 500]))]
+    chunks = [bytes(chunk) for chunk in storage.read_pieces(span_of(source, 5, 100), iter([1, 60, 2, 500]))]
     assert [len(chunk) for chunk in chunks] == [1, 60, 2, 37]
     assert b"".join(chunks) == DATA[5:105]
 
@@ -109,7 +110,7 @@ def test_chunks_without_a_checksum(source: str) -> None:
 def test_bad_checksum_comes_last(source: str) -> None:
     """A wrong checksum raises after the last chunk, with path, offset and both sums."""
     span = span_of(source, 3, 100)
-    chunks = storage.read_chunks(span._replace(crc32c=1), iter([50, 50]))
+    chunks = storage.read_pieces(span._replace(crc32c=1), iter([50, 50]))
     assert len(next(chunks)) == len(next(chunks)) == 50
     with pytest.raises(CorruptionError, match=f"stored 00000001 vs. calculated {span.crc32c:08x}") as caught:
         next(chunks)
@@ -132,11 +133,16 @@ def test_chunks_are_the_bytes(
     """Chunks of any sizes, put together, are the range."""
     path = tmp_path_factory.getbasetemp() / "chunks"
     path.write_bytes(DATA[:600])
-    chunks = storage.read_chunks(span_of(str(path), offset, nbytes), iter([*sizes, 300]))
+    chunks = storage.read_pieces(span_of(str(path), offset, nbytes), iter([*sizes, 300]))
     assert b"".join(bytes(chunk) for chunk in chunks) == DATA[offset : offset + nbytes]
 
 
-# copy_checked
+# write_contents
+
+
+def copy(jobs: list[tuple[ByteRange, int]], target: Path, *progress: Callable[[int], None]) -> None:
+    """Copies each range to its offset."""
+    storage.write_contents(target, [(offset, Content.of_ranges([span])) for span, offset in jobs], *progress)
 
 
 def test_copy(source: str, tmp_path: Path) -> None:
@@ -145,7 +151,7 @@ def test_copy(source: str, tmp_path: Path) -> None:
     target.write_bytes(b"." * 50)
     done: list[int] = []
     jobs = [(span_of(source, 0, 10), 5), (span_of(source, 100, 20), 30), (span_of(source, 3, 0), 0)]
-    storage.copy_checked(jobs, target, done.append)
+    copy(jobs, target, done.append)
     assert target.read_bytes() == b"." * 5 + DATA[:10] + b"." * 15 + DATA[100:120]
     assert sum(done) == 30
 
@@ -154,7 +160,7 @@ def test_copy_beyond_the_end_of_the_target(source: str, tmp_path: Path) -> None:
     """A target grows as far as needed, with zeros between."""
     target = tmp_path / "target"
     target.touch()
-    storage.copy_checked([(span_of(source, 1, 3), 10)], target)
+    copy([(span_of(source, 1, 3), 10)], target)
     assert target.read_bytes() == bytes(10) + DATA[1:4]
 
 
@@ -162,21 +168,19 @@ def test_copy_nothing(tmp_path: Path) -> None:
     """Nothing to copy leaves the target as it was."""
     target = tmp_path / "target"
     target.write_bytes(b"abc")
-    storage.copy_checked([], target)
+    copy([], target)
     assert target.read_bytes() == b"abc"
 
 
-def test_copy_without_the_kernel(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the kernel can't copy between two files, the bytes go through memory."""
-
-    def refuse(*_: object) -> int:
-        raise OSError(18, "Invalid cross-device link")
-
-    monkeypatch.setattr(os, "copy_file_range", refuse)
+def test_several_ranges_in_a_row(source: str, tmp_path: Path) -> None:
+    """A content of several ranges is these one after another, and its checksum that of all of them."""
+    content = Content.of_ranges([span_of(source, 0, 10), span_of(source, 50, 7)])
+    assert (content.nbytes, content.crc32c) == (17, None)
     target = tmp_path / "target"
     target.touch()
-    storage.copy_checked([(span_of(source), 2)], target)
-    assert target.read_bytes() == bytes(2) + DATA
+    storage.write_contents(target, [(2, content)])
+    assert target.read_bytes() == bytes(2) + DATA[:10] + DATA[50:57]
+    assert content.crc32c == crc32c(DATA[:10] + DATA[50:57])
 
 
 @pytest.mark.parametrize("bad", [0, 1, 2])
@@ -187,22 +191,16 @@ def test_copy_with_a_bad_checksum(source: str, tmp_path: Path, bad: int) -> None
     target = tmp_path / "target"
     target.touch()
     with pytest.raises(CorruptionError, match="Checksum does not match"):
-        storage.copy_checked([(span, span.offset) for span in spans], target)
+        copy([(span, span.offset) for span in spans], target)
 
 
-@pytest.mark.parametrize("without_kernel", [False, True], ids=["in the kernel", "through memory"])
 @pytest.mark.parametrize("offset", [1, len(DATA), 2**40])
-def test_copy_of_a_short_source(
-    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offset: int, without_kernel: bool
-) -> None:
+def test_copy_of_a_short_source(source: str, tmp_path: Path, offset: int) -> None:
     """A source that ends inside its range raises, and does not go on for ever."""
-    if without_kernel:
-        monkeypatch.delattr(os, "copy_file_range")
-        monkeypatch.setattr(os, "copy_file_range", lambda *_: (_ for _ in ()).throw(OSError(38, "no")), raising=False)
     target = tmp_path / "target"
     target.touch()
     with time_limit(5), pytest.raises(CorruptionError, match="the file ends"):
-        storage.copy_checked([(ByteRange(source, offset, len(DATA), None), 0)], target)
+        copy([(ByteRange(source, offset, len(DATA), None), 0)], target)
 
 
 def test_copy_of_a_missing_source(tmp_path: Path) -> None:
@@ -210,7 +208,7 @@ def test_copy_of_a_missing_source(tmp_path: Path) -> None:
     target = tmp_path / "target"
     target.touch()
     with pytest.raises(NotFoundError):
-        storage.copy_checked([(ByteRange(str(tmp_path / "none"), 0, 1, None), 0)], target)
+        copy([(ByteRange(str(tmp_path / "none"), 0, 1, None), 0)], target)
 
 
 # write_beside

@@ -14,8 +14,9 @@ from google.protobuf.message import DecodeError
 
 from ckpttool import storage
 from ckpttool.errors import CheckpointError, CorruptionError, FormatError, NotFoundError, NotSupportedError
-from ckpttool.formats.records import Extents, encode_slice_key
+from ckpttool.formats.records import encode_slice_key
 from ckpttool.formats.tensor_slices import FORMAT, read_tensor_slices
+from ckpttool.model.boxes import Extents
 from ckpttool.model.checkpoint import ByteRange, Checkpoint, Slice
 from ckpttool.model.dtypes import DTYPES
 from ckpttool.proto import message_class
@@ -270,8 +271,8 @@ def test_slices_say_where_they_are(tmp_path: Path) -> None:
     variable = opened(tmp_path, records_of({"a": GRID}, slices={"a": TILINGS["columns"]}))["a"]
     path = str(tmp_path / "model-00000-of-00001")
     assert list(variable.slices) == [
-        Slice((0, 0), (5, 3), 0, ByteRange(path, 0, 60, None)),
-        Slice((0, 3), (5, 4), 0, ByteRange(path, 0, 80, None)),
+        Slice((0, 0), (5, 3), 0, ByteRange(path, 0, 60, None), 0, TILINGS["columns"][0]),
+        Slice((0, 3), (5, 4), 0, ByteRange(path, 0, 80, None), 0, TILINGS["columns"][1]),
     ]
     assert variable.ranges is None
     assert variable.nbytes == 140

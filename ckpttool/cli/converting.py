@@ -84,13 +84,13 @@ def export(
     options.exit_if_nothing(not chosen and (include or exclude))
     if dry_run:
         facts = {"path": checkpoint.path, "output": h5}
-        shown = reports.export_plan((p.variable, p.dataset, p.problem) for p in plan_hdf5(chosen))
+        shown = reports.export_plan((p.variable, p.target, p.problem) for p in plan_hdf5(chosen))
         render.render([shown], format=wanted, schema="ckpttool.export/1", facts=facts)
         return
     total = sum(variable.nbytes for variable in chosen.values())
     with render.progress("Writing", total) as progress:
         left_out = write_hdf5(chosen, h5, compression=compression, strict=strict, force=force, progress=progress)
-    options.warn(f"left out {planned.variable.name}: {planned.problem}" for planned in left_out)
+    options.warn(f"{planned.variable.name}: {planned.remark}" for planned in left_out)
     if not quiet:
         total -= sum(planned.variable.nbytes for planned in left_out)
         count = render.counted(len(chosen) - len(left_out), "variable")

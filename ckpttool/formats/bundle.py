@@ -18,11 +18,12 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import tee
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 from ckpttool import storage
-from ckpttool.errors import CheckpointError, CorruptionError, NotFoundError, NotSupportedError, located
+from ckpttool.errors import CheckpointError, CorruptionError, NotSupportedError, located
 from ckpttool.formats.lookalikes import refuse_lookalike
 from ckpttool.formats.records import (
     BundleEntry,
@@ -30,17 +31,11 @@ from ckpttool.formats.records import (
     decode_bundle_entry,
     decode_bundle_header,
     decode_strings,
+    decode_variants,
     encode_slice_key,
 )
-from ckpttool.model.checkpoint import (
-    ByteRange,
-    Checkpoint,
-    Selection,
-    Slice,
-    Variable,
-    subdivide,
-    tiling_fault,
-)
+from ckpttool.model.boxes import Extents, Selection, shape_of, tiling_fault
+from ckpttool.model.checkpoint import ByteRange, Checkpoint, Slice, Variable
 from ckpttool.model.dtypes import DType, dtype_of, stored_dtype_of
 from ckpttool.wire.crc32c import unmask
 from ckpttool.wire.sstable import Table
@@ -178,92 +173,57 @@ class _Bundle:
         if not entry.slices:
             return [self._slice((0,) * len(entry.shape), entry)]
         return [
-            self._slice(start, self._entries[encode_slice_key(variable.key, extents)])
+            self._slice(start, self._entries[encode_slice_key(variable.key, extents)], extents)
             for extents in entry.slices
             for start, _ in [box_of(extents, entry.shape)]
         ]
 
-    def _slice(self, start: tuple[int, ...], entry: BundleEntry) -> Slice:
+    def _slice(self, start: tuple[int, ...], entry: BundleEntry, extents: Extents | None = None) -> Slice:
         path = shard_path(self.prefix, entry.shard, self._num_shards)
         span = ByteRange(path, entry.offset, entry.size, unmask(entry.masked_crc32c))
-        return Slice(start, entry.shape, entry.shard, span)
+        return Slice(start, entry.shape, entry.shard, span, entry.offset, extents)
 
-    def ranges(self, variable: Variable) -> Sequence[ByteRange] | None:
+    def span(self, variable: Variable, piece: Slice) -> ByteRange | None:
+        storage.require_range(piece.data)
         if variable.dtype.itemsize is None or (self.header.big_endian and variable.dtype.itemsize > 1):
             return None
-        pieces = sorted(self.slices(variable))
-        cut = {d for piece in pieces for d in range(len(piece.shape)) if piece.shape[d] != variable.shape[d]}
-        # Cut along one dimension, and nothing before it to go round for: the pieces stand one after another.
-        if cut and (len(cut) > 1 or prod(variable.shape[: min(cut)]) > 1):
-            return None
-        for piece in pieces:
-            with located(variable=variable.name):
-                self._check_file(piece.data)
-        return [piece.data for piece in pieces]
+        return piece.data
 
-    def blocks(self, variable: Variable, nbytes: int) -> "Iterator[tuple[Selection, np.ndarray[Any, Any]]]":
-        dtype = variable.dtype
-        with located(variable=variable.name):
-            if dtype.itemsize is None and dtype.name != "string":
-                raise NotSupportedError(f"values of dtype {dtype.name} can't be decoded")
-            for piece in self.slices(variable):
-                if dtype.itemsize is None:
-                    yield self._strings(piece)
-                else:
-                    self._check_file(piece.data)
-                    yield from self._arrays(piece, dtype, max(1, nbytes // dtype.itemsize))
+    def arrays(self, variable: Variable, piece: Slice, boxes: Iterable[Selection]) -> "Iterator[np.ndarray[Any, Any]]":
+        if variable.dtype.itemsize is None:
+            raise NotSupportedError(f"values of dtype {variable.dtype.name} can't be decoded")
+        storage.require_range(piece.data)
+        return self._arrays(variable.dtype, piece, map(shape_of, boxes))
 
-    def _check_file(self, span: ByteRange) -> None:
-        """Raises CorruptionError unless the file is there and long enough: before anything is allocated."""
-        try:
-            size = storage.file_size(span.path)
-        except NotFoundError as error:
-            hint = "it belongs to the checkpoint: fetch it too"
-            raise CorruptionError("data file is missing", path=span.path, hint=hint) from error
-        if span.offset + span.nbytes > size:
-            raise CorruptionError(
-                f"data file is truncated: it has {size:,} bytes, the variable needs"
-                f" {span.offset:,} to {span.offset + span.nbytes:,}",
-                path=span.path,
-            )
-
-    def _arrays(self, piece: Slice, dtype: DType, limit: int) -> "Iterator[tuple[Selection, np.ndarray[Any, Any]]]":
+    def _arrays(
+        self, dtype: DType, piece: Slice, shapes: Iterable[tuple[int, ...]]
+    ) -> "Iterator[np.ndarray[Any, Any]]":
         import numpy as np
 
         assert dtype.itemsize is not None
-        boxes = list(subdivide(piece.start, piece.shape, limit))
-        shapes = [tuple(s.stop - s.start for s in box) for box in boxes]
-        chunks = storage.read_chunks(piece.data, (prod(shape) * dtype.itemsize for shape in shapes))
-        for box, shape, chunk in zip(boxes, shapes, chunks, strict=False):
+        shapes, again = tee(shapes)
+        chunks = storage.read_pieces(piece.data, (prod(shape) * dtype.itemsize for shape in again))
+        for shape, chunk in zip(shapes, chunks, strict=False):
             array = np.frombuffer(chunk, np.uint8)
             if self.header.big_endian != (sys.byteorder == "big"):
                 component = dtype.itemsize // (2 if dtype.name.startswith("complex") else 1)
                 array.view(f"u{component}").byteswap(inplace=True)
-            yield box, array.view(dtype.numpy).reshape(shape)
+            yield array.view(dtype.numpy).reshape(shape)
         for _ in chunks:  # Runs to the checksum, also where there is no chunk.
             pass
 
-    def strings(self, variable: Variable) -> list[bytes]:
-        with located(variable=variable.name):
-            (piece,) = self.slices(variable)
-            return self._decoded(piece)
-
-    def _decoded(self, piece: Slice) -> list[bytes]:
-        """The strings of a piece."""
+    def strings(self, variable: Variable, piece: Slice) -> list[bytes]:
+        if variable.dtype.name not in _DECODERS:
+            raise NotSupportedError(f"values of dtype {variable.dtype.name} can't be decoded")
         span = piece.data
-        self._check_file(span)
+        storage.require_range(span)
         data = storage.read_range(span.path, span.offset, span.nbytes)
         with located(span.path):
-            return decode_strings(data, prod(piece.shape), span.crc32c or 0, self.header.big_endian)
+            decode = _DECODERS[variable.dtype.name]
+            return decode(data, prod(piece.shape), span.crc32c or 0, self.header.big_endian)
 
-    def _strings(self, piece: Slice) -> "tuple[Selection, np.ndarray[Any, Any]]":
-        import numpy as np
 
-        values = self._decoded(piece)
-        array = np.empty(len(values), object)
-        array[:] = values
-        box = tuple(slice(s, s + n) for s, n in zip(piece.start, piece.shape, strict=True))
-        return box, array.reshape(piece.shape)
+_DECODERS = {"string": decode_strings, "variant": decode_variants}
 
 
 def _decode_entries(records: Iterable[tuple[bytes, bytes]]) -> dict[bytes, BundleEntry]:

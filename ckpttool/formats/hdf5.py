@@ -18,13 +18,16 @@ itself touches none of them.
 import errno
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ckpttool import storage
-from ckpttool.errors import ConversionError, NotSupportedError
-from ckpttool.model.checkpoint import ByteRange, Checkpoint, Variable
+from ckpttool.errors import NotSupportedError
+from ckpttool.formats.plan import Planned, check_plan
+from ckpttool.formats.values import content_of
+from ckpttool.model.checkpoint import Checkpoint, Variable
+from ckpttool.storage import Content
 
 if TYPE_CHECKING:
     import h5py
@@ -63,14 +66,6 @@ _SELF_EXPLAINING = {*(name for name in _TYPES if not name.startswith(("q", "floa
 _SELF_EXPLAINING |= {"bfloat16", "string"}
 
 
-class PlannedDataset(NamedTuple):
-    """A variable and the dataset that it becomes; or why it can't become one."""
-
-    variable: Variable
-    dataset: str
-    problem: str | None
-
-
 def dataset_path(name: str) -> str:
     """The path of the dataset for a variable; see the top of this module."""
     *groups, last = (_escape(segment) for segment in name.split("/"))
@@ -85,9 +80,9 @@ def _escape(segment: str) -> str:
     return "".join(f"%{ord(c) - 0xDC00:02X}" if 0xDC80 <= ord(c) <= 0xDCFF else c for c in segment)
 
 
-def plan_hdf5(checkpoint: Checkpoint) -> list[PlannedDataset]:
+def plan_hdf5(checkpoint: Checkpoint) -> list[Planned]:
     """What `write_hdf5` would make of each variable. Reads no values."""
-    return [PlannedDataset(v, dataset_path(v.name), _problem(v)) for v in checkpoint.values()]
+    return [Planned(v, dataset_path(v.name), _problem(v)) for v in checkpoint.values()]
 
 
 def _problem(variable: Variable) -> str | None:
@@ -107,7 +102,7 @@ def write_hdf5(
     strict: bool = False,
     force: bool = False,
     progress: Callable[[int], None] = lambda nbytes: None,
-) -> list[PlannedDataset]:
+) -> list[Planned]:
     """Writes every variable into a new HDF5 file, values exact and checksums tested.
 
     Variables of more than 32 dimensions, HDF5's limit, become one-dimensional, with the attribute `shape`.
@@ -123,7 +118,7 @@ def write_hdf5(
         progress: is told the bytes of each piece written.
 
     Returns:
-        The variables that were left out, each with the reason.
+        The variables that were left out or stored as something else, each with the reason.
 
     Raises:
         FileExistsError: there is a file at `path`, and `force` was not given; or the checkpoint is read from it.
@@ -131,27 +126,25 @@ def write_hdf5(
         CorruptionError: values are missing or damaged; no file is written.
     """
     plan = plan_hdf5(checkpoint)
-    left_out = [planned for planned in plan if planned.problem]
-    if left_out and strict:
-        raise ConversionError(left_out[0].problem or "", variable=left_out[0].variable.name)
+    remarkable = check_plan(plan, strict=strict)
     if sys.byteorder == "big":
         raise NotSupportedError("writing HDF5 on a big-endian machine")
     with storage.write_beside(Path(path), force=force, inputs=checkpoint.files) as beside:
         if compression is None:
             storage.require_space(beside, sum(planned.variable.nbytes for planned in plan if not planned.problem))
-        copies = _write_datasets(beside, checkpoint, plan, compression, progress)
-        storage.copy_checked(copies, beside, progress)
-    return left_out
+        contents = _write_datasets(beside, checkpoint, plan, compression, progress)
+        storage.write_contents(beside, contents, progress)
+    return remarkable
 
 
 def _write_datasets(
     path: Path,
     checkpoint: Checkpoint,
-    plan: Sequence[PlannedDataset],
+    plan: Sequence[Planned],
     compression: str | None,
     progress: Callable[[int], None],
-) -> "list[tuple[ByteRange, int]]":
-    """Makes the file and its datasets, and gives the byte ranges that are still to be copied into it."""
+) -> list[tuple[int, Content]]:
+    """Makes the file and its datasets, and gives the values that are still to be written into it."""
     try:
         writer = _Writer(path, compression, progress)
         with writer.file:
@@ -161,7 +154,7 @@ def _write_datasets(
                     writer.add(planned)
     except RuntimeError as error:  # How HDF5 tells of a full disk, when it closes the file.
         raise OSError(errno.EIO, f"HDF5 could not write the file: {error}", str(path)) from error
-    return writer.copies
+    return writer.contents
 
 
 def _describe(file: "h5py.File", checkpoint: Checkpoint) -> None:
@@ -174,27 +167,27 @@ def _describe(file: "h5py.File", checkpoint: Checkpoint) -> None:
 
 
 class _Writer:
-    """Makes datasets; writes the values that must be decoded, and collects the byte ranges to be copied."""
+    """Makes datasets; writes what HDF5 must write itself, strings and compressed values, and collects the rest."""
 
     def __init__(self, path: Path, compression: str | None, progress: Callable[[int], None]) -> None:
         import h5py
 
         self.file = h5py.File(path, "w")
-        self.copies: list[tuple[ByteRange, int]] = []
+        self.contents: list[tuple[int, Content]] = []
         self._compression, self._progress = compression, progress
 
-    def add(self, planned: PlannedDataset) -> None:
+    def add(self, planned: Planned) -> None:
         variable = planned.variable
         if variable.dtype.name == "string":
             dataset = self._add_strings(planned)
         else:
             dataset = self._add_numbers(planned)
-        if planned.dataset != f"{variable.name}:0":
+        if planned.target != f"{variable.name}:0":
             dataset.attrs["name"] = _attribute(variable.name)
         if variable.dtype.name not in _SELF_EXPLAINING:
             dataset.attrs["tensorflow_dtype"] = variable.dtype.name
 
-    def _add_strings(self, planned: PlannedDataset) -> "h5py.Dataset":
+    def _add_strings(self, planned: Planned) -> "h5py.Dataset":
         import h5py
         import numpy as np
 
@@ -205,7 +198,7 @@ class _Writer:
         else:
             dtype = h5py.string_dtype()
             decoded = list(values.flat)
-        dataset = self.file.create_dataset(planned.dataset.encode(), values.shape, dtype)
+        dataset = self.file.create_dataset(planned.target.encode(), values.shape, dtype)
         elements = np.empty(len(decoded), object)
         elements[:] = decoded
         if values.size:
@@ -213,14 +206,13 @@ class _Writer:
         self._progress(planned.variable.nbytes)
         return dataset
 
-    def _add_numbers(self, planned: PlannedDataset) -> "h5py.Dataset":
+    def _add_numbers(self, planned: Planned) -> "h5py.Dataset":
         import h5py
         from h5py import h5d, h5p, h5s, h5t
 
         variable = planned.variable
         shape = variable.shape if len(variable.shape) <= _MAX_RANK else (variable.size,)
         compressed = bool(self._compression) and 0 < len(variable.shape) <= _MAX_RANK and variable.size > 0
-        ranges = None if compressed else variable.ranges
         layout = h5p.create(h5p.DATASET_CREATE)
         if compressed:
             layout = self._compressed_layout(variable)
@@ -233,11 +225,11 @@ class _Writer:
         links.set_char_encoding(h5t.CSET_UTF8)
         space = h5s.create_simple(shape) if shape else h5s.create(h5s.SCALAR)
         stored = _stored_type(variable.dtype.name)
-        dataset = h5d.create(self.file.id, planned.dataset.encode(), stored, space, dcpl=layout, lcpl=links)
-        if ranges is None:
+        dataset = h5d.create(self.file.id, planned.target.encode(), stored, space, dcpl=layout, lcpl=links)
+        if compressed:
             self._write_blocks(variable, dataset, stored)
         elif variable.size:
-            self.copies += _placed(ranges, dataset.get_offset())
+            self.contents.append((dataset.get_offset(), content_of(variable)))
         high_level = h5py.Dataset(dataset)
         if shape != variable.shape:
             high_level.attrs["shape"] = variable.shape
@@ -267,13 +259,6 @@ class _Writer:
                 target.select_hyperslab(tuple(s.start for s in selection), block.shape)
             dataset.write(memory, target, np.ascontiguousarray(block).view(f"V{block.itemsize}"), stored)
             self._progress(block.nbytes)
-
-
-def _placed(ranges: Any, offset: int) -> Iterator[tuple[ByteRange, int]]:
-    """Each range with its offset in the target, one after another."""
-    for span in ranges:
-        yield span, offset
-        offset += span.nbytes
 
 
 def _stored_type(name: str) -> Any:

@@ -20,7 +20,7 @@ as the slice has elements. Integers are varints, so the values are nowhere in th
 (tensorflow/core/util/saved_tensor_slice.proto, tensor_slice_writer.h, tensor_slice_reader.cc)
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -28,25 +28,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ckpttool import storage
 from ckpttool.errors import CorruptionError, FormatError, NotSupportedError, located
 from ckpttool.formats.records import (
-    Extents,
     SavedSliceMeta,
     box_of,
     decode_saved_slice,
     decode_slices_meta,
     encode_slice_key,
 )
-from ckpttool.model.checkpoint import (
-    ByteRange,
-    Checkpoint,
-    Selection,
-    Slice,
-    Variable,
-    subdivide,
-    tiling_fault,
-)
+from ckpttool.model.boxes import Extents, Selection, tiling_fault, within
+from ckpttool.model.checkpoint import ByteRange, Checkpoint, Slice, Variable
 from ckpttool.model.dtypes import DType, dtype_of
 from ckpttool.wire.message import FIXED32, FIXED64, LENGTH, VARINT, fields
-from ckpttool.wire.sstable import Table
+from ckpttool.wire.sstable import MAX_COMPRESSION, Table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -159,7 +151,8 @@ class _TensorSlices:
         else:
             nbytes = prod(piece.shape) * variable.dtype.itemsize
         span = ByteRange(self._files[piece.shard][0], 0, nbytes, None)
-        return Slice(piece.start, piece.shape, piece.shard, span)
+        extents = None if piece.shape == variable.shape else piece.extents
+        return Slice(piece.start, piece.shape, piece.shard, span, 0, extents)
 
     def _record(self, variable: Variable, piece: _Piece) -> bytes:
         path, table = self._files[piece.shard]
@@ -169,44 +162,33 @@ class _TensorSlices:
                 raise CorruptionError(f"{piece} is missing")
             return record
 
-    def ranges(self, variable: Variable) -> Sequence[ByteRange] | None:
+    def span(self, variable: Variable, piece: Slice) -> ByteRange | None:
         """None: TensorFlow's own reader, too, decodes every value."""
+        # A value takes a byte at least, before compression.
+        if prod(piece.shape) > MAX_COMPRESSION * storage.file_size(piece.data.path):
+            raise CorruptionError(f"{prod(piece.shape):,} values are not in the file", path=piece.data.path)
         return None
 
-    def blocks(self, variable: Variable, nbytes: int) -> "Iterator[tuple[Selection, np.ndarray[Any, Any]]]":
-        dtype = variable.dtype
-        with located(self._files[self._pieces[variable.key][0].shard][0], variable.name):
-            if dtype.name not in _VALUE_FIELDS:
-                raise NotSupportedError(f"values of dtype {dtype.name} can't be decoded")
-        for piece in self._pieces[variable.key]:
-            array = self._array(variable, piece)
-            # Strings are cut nowhere: nobody knows where they would be of that size.
-            limit = max(1, nbytes // dtype.itemsize if dtype.itemsize else array.size)
-            for box in subdivide(piece.start, piece.shape, limit) if array.size else ():
-                inner: list[Any] = [slice(b.start - s, b.stop - s) for b, s in zip(box, piece.start, strict=True)]
-                yield box, array[(*inner, ...)]  # With the ellipsis, a scalar stays an array.
+    def arrays(self, variable: Variable, piece: Slice, boxes: Iterable[Selection]) -> "Iterator[np.ndarray[Any, Any]]":
+        """All values are decoded with the first array: they are one record, and that has one checksum."""
+        with located(piece.data.path, variable.name):
+            if variable.dtype.name not in _VALUE_FIELDS or variable.dtype.itemsize is None:
+                raise NotSupportedError(f"values of dtype {variable.dtype.name} can't be decoded")
+            array = _decode_numbers(self._tensor(variable, piece), variable.dtype, prod(piece.shape))
+        for box in boxes:
+            inner: list[Any] = list(within(box, piece.box))
+            yield array.reshape(piece.shape)[(*inner, ...)]  # With the ellipsis, a scalar stays an array.
 
-    def strings(self, variable: Variable) -> list[bytes]:
-        (piece,) = self._pieces[variable.key]
-        with located(self._files[piece.shard][0], variable.name):
+    def strings(self, variable: Variable, piece: Slice) -> list[bytes]:
+        with located(piece.data.path, variable.name):
+            if variable.dtype.name != "string":
+                raise NotSupportedError(f"values of dtype {variable.dtype.name} can't be decoded")
             return _decode_strings(self._tensor(variable, piece), prod(piece.shape))
 
-    def _array(self, variable: Variable, piece: _Piece) -> "np.ndarray[Any, Any]":
-        """The values of a slice. All at once: they are one record, and that has one checksum."""
-        with located(self._files[piece.shard][0], variable.name):
-            tensor, count = self._tensor(variable, piece), prod(piece.shape)
-            if variable.dtype.itemsize is None:
-                import numpy as np
-
-                values = _decode_strings(tensor, count)
-                array = np.empty(count, object)
-                array[:] = values
-            else:
-                array = _decode_numbers(tensor, variable.dtype, count)
-            return array.reshape(piece.shape)
-
-    def _tensor(self, variable: Variable, piece: _Piece) -> Any:
+    def _tensor(self, variable: Variable, of: Slice) -> Any:
         """The TensorProto of a slice, as a memoryview."""
+        # Two slices of one box are without elements, and equal.
+        piece = next(p for p in self._pieces[variable.key] if (p.start, p.shape) == (of.start, of.shape))
         name, stored, tensor = decode_saved_slice(self._record(variable, piece))
         if (name, _whole_if_empty(stored, variable.shape)) != (variable.key, piece.extents):
             raise CorruptionError(f"the record of {piece} is that of {list(stored)} of {_text(name)!r}")

@@ -7,15 +7,15 @@ lie. There are three ways to them, from the fastest to the most general: `ranges
 as they are; `blocks`, arrays of bounded size; `numpy`, the whole array.
 """
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cached_property
-from itertools import product
+from itertools import tee
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ckpttool.errors import NotFoundError, NotSupportedError, located
+from ckpttool.model.boxes import Extents, Selection, intersection, selection, shape_of, subdivide, within
 from ckpttool.model.dtypes import DType
 from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, ObjectGraph
 
@@ -26,8 +26,6 @@ BLOCK_SIZE = 8 << 20
 """Bytes of a block of values: large enough that a block's own cost vanishes, small beside any memory."""
 
 _NUMPY_RANK = 64
-# As many corners take a second to count.
-_MAX_CORNERS = 1 << 18
 
 
 class ByteRange(NamedTuple):
@@ -40,32 +38,49 @@ class ByteRange(NamedTuple):
 
 
 class Slice(NamedTuple):
-    """A piece of a variable: where it starts in each dimension, how far it goes, and where its bytes lie."""
+    """A piece of a variable, all of it if it is not partitioned.
+
+    Attributes:
+        start, shape: where it starts in each dimension, and how far it goes.
+        shard: the number of the file it is stored in.
+        data: where its bytes lie.
+        position: its place among what is stored in that shard: a writer keeps the order.
+        extents: the box as it is stored; None if it is stored as a variable of its own, not as a slice.
+    """
 
     start: tuple[int, ...]
     shape: tuple[int, ...]
     shard: int
     data: ByteRange
+    position: int = 0
+    extents: Extents | None = None
 
-
-Selection = tuple[slice, ...]
-"""A box within an array: a slice with start and stop for each dimension."""
+    @property
+    def box(self) -> Selection:
+        return selection(self.start, self.shape)
 
 
 class Source(Protocol):
-    """Where the values of variables come from."""
+    """Where the values of variables come from: a module of `formats` that reads them, or a transform."""
 
     def slices(self, variable: "Variable") -> Sequence[Slice]:
         """The pieces that the variable is stored in; one for a variable that is not partitioned."""
 
-    def ranges(self, variable: "Variable") -> Sequence[ByteRange] | None:
-        """See Variable.ranges."""
+    def span(self, variable: "Variable", piece: Slice) -> ByteRange | None:
+        """The run of bytes that is the piece's values, row-major and little-endian; the file has been found to have
+        it. None if there is none: the values must be decoded.
+        """
 
-    def blocks(self, variable: "Variable", nbytes: int) -> "Iterator[tuple[Selection, np.ndarray[Any, Any]]]":
-        """See Variable.blocks."""
+    def arrays(
+        self, variable: "Variable", piece: Slice, boxes: Iterable[Selection]
+    ) -> "Iterator[np.ndarray[Any, Any]]":
+        """The values in each of the boxes: contiguous in the piece, in order, and together all of it.
 
-    def strings(self, variable: "Variable") -> list[bytes]:
-        """See Variable.strings."""
+        An array may be gone with the next one. After the last one, the piece's checksum is tested.
+        """
+
+    def strings(self, variable: "Variable", piece: Slice) -> list[bytes]:
+        """The piece's values, if they are strings (or variants, serialized), in row-major order."""
 
 
 class Variable:
@@ -103,38 +118,113 @@ class Variable:
         """The pieces it is stored in, in the checkpoint's order; one if it is not partitioned."""
         return self._source.slices(self)
 
+    def renamed(self, name: str) -> "Variable":
+        """The same variable under another name."""
+        return Variable(name, self.dtype, self.shape, self._source, self.key)
+
     @property
     def ranges(self) -> Sequence[ByteRange] | None:
         """The runs of bytes that, put together, are the values in row-major order, little-endian.
 
         None where there are none: the values must be decoded, swapped or interleaved, and `blocks` does that.
         """
-        return self._source.ranges(self)
+        if self.dtype.itemsize is None:
+            return None
+        pieces = sorted(self.slices, key=lambda piece: piece.start)
+        cut = {d for piece in pieces for d in range(len(piece.shape)) if piece.shape[d] != self.shape[d]}
+        # Cut along one dimension, and nothing before it to go round for: the pieces stand one after another.
+        if cut and (len(cut) > 1 or prod(self.shape[: min(cut)]) > 1):
+            return None
+        spans = []
+        for piece in pieces:
+            span = self.span(piece)
+            if span is None:
+                return None
+            spans.append(span)
+        return spans
+
+    def span(self, piece: Slice) -> ByteRange | None:
+        """The run of bytes that is one of the pieces, as `ranges` has them."""
+        with located(variable=self.name):
+            return self._source.span(self, piece)
 
     def blocks(self, nbytes: int = BLOCK_SIZE) -> "Iterator[tuple[Selection, np.ndarray[Any, Any]]]":
-        """The values as (selection, array) pairs of about `nbytes` at most, which together cover the shape.
+        """The values as (selection, array) pairs of about `nbytes` at most.
 
-        An array is gone with the next one: copy what is to be kept. Checksums are tested when a piece has been
-        read to its end, so a CorruptionError may come after blocks of damaged values: keep none of them unless
-        the iteration ends.
+        They come in row-major order: each is a contiguous run of the array, which begins where the one before ended.
+        Strings come in one block. An array is gone with the next one: copy what is to be kept. Checksums are tested
+        when a piece has been read to its end, so a CorruptionError may come after blocks of damaged values: keep
+        none of them unless the iteration ends.
 
         Raises:
             CorruptionError: bytes are missing or do not have their checksum.
             NotSupportedError: values of this dtype can't be decoded.
         """
+        self._require_numpy()
+        if self.dtype.itemsize is None:
+            yield selection((0,) * len(self.shape), self.shape), self.numpy()
+            return
+        limit = max(1, nbytes // self.dtype.itemsize)
+        boxes, again = tee(subdivide((0,) * len(self.shape), self.shape, limit))
+        yield from zip(boxes, self.read(again), strict=True)
+
+    def read(self, boxes: Iterable[Selection]) -> "Iterator[np.ndarray[Any, Any]]":
+        """The values in boxes that, as those of `blocks`, follow one another and together cover the array."""
+        pieces = self.slices
+        with located(variable=self.name):
+            if len(pieces) == 1:
+                yield from self._source.arrays(self, pieces[0], boxes)
+            else:
+                yield from self._interleaved(pieces, boxes)
+
+    def _interleaved(self, pieces: Sequence[Slice], boxes: Iterable[Selection]) -> "Iterator[np.ndarray[Any, Any]]":
+        """Each piece is read from its start to its end, as far as a box needs it."""
+        import numpy as np
+
+        for piece in pieces:  # Nothing is made by the shape before the files are known to hold it.
+            self._source.span(self, piece)
+        boxes = list(boxes)
+        parts = [[part for box in boxes if (part := intersection(box, piece.box))] for piece in pieces]
+        readers = [self._source.arrays(self, piece, part) for piece, part in zip(pieces, parts, strict=True)]
+        for box in boxes:
+            array = np.empty(shape_of(box), self.dtype.numpy)
+            for piece, reader in zip(pieces, readers, strict=True):
+                part = intersection(box, piece.box)
+                if part:
+                    array[within(part, box)] = next(reader)
+                    if all(p.stop == end.stop for p, end in zip(part, piece.box, strict=True)):
+                        next(reader, None)  # Runs to the checksum, and lets go of the buffer.
+            yield array
+
+    def _require_numpy(self) -> None:
         if len(self.shape) > _NUMPY_RANK:
             raise NotSupportedError(f"NumPy has no arrays of rank {len(self.shape)}", variable=self.name)
         if not self.size and prod(filter(None, self.shape)) * (self.dtype.itemsize or 8) >> 63:
             raise NotSupportedError(f"NumPy has no arrays of shape {list(self.shape)}", variable=self.name)
-        return self._source.blocks(self, nbytes)
 
     def strings(self) -> list[bytes]:
-        """The values of a string variable that is not partitioned, in row-major order, without NumPy.
+        """The values of a string variable, in row-major order; of a variant one, the serialized messages.
 
         Raises:
             CorruptionError: bytes are missing or do not have their checksum.
         """
-        return self._source.strings(self)
+        pieces = self.slices
+        if len(pieces) == 1:
+            with located(variable=self.name):
+                return self._source.strings(self, pieces[0])
+        return list(self.numpy().ravel())
+
+    def strings_of(self, piece: Slice) -> list[bytes]:
+        """The values of one of the pieces."""
+        with located(variable=self.name):
+            return self._source.strings(self, piece)
+
+    def arrays_of(self, piece: Slice, nbytes: int = BLOCK_SIZE) -> "Iterator[np.ndarray[Any, Any]]":
+        """The values of one of the pieces, in row-major order, in arrays of about `nbytes` at most."""
+        self._require_numpy()
+        limit = max(1, nbytes // (self.dtype.itemsize or 1))
+        with located(variable=self.name):
+            yield from self._source.arrays(self, piece, subdivide(piece.start, piece.shape, limit))
 
     def numpy(self) -> "np.ndarray[Any, Any]":
         """The values, shape `shape`, dtype `dtype.numpy`: strings as `object` arrays of bytes, types that NumPy
@@ -146,14 +236,29 @@ class Variable:
         """
         import numpy as np
 
-        # One block a piece, all of them read before the whole is allocated: a shape alone proves nothing.
-        blocks = list(self.blocks(max(self.size, 1) * (self.dtype.itemsize or 1)))
-        if len(blocks) == 1:
-            return blocks[0][1]
+        self._require_numpy()
+        with located(variable=self.name):
+            pieces = self.slices
+            # All of them are read before the whole is allocated: a shape alone proves nothing.
+            parts = [self._whole(piece) for piece in pieces]
+        if len(parts) == 1:
+            return parts[0]
         array = np.zeros(self.shape, self.dtype.numpy)
-        for selection, block in blocks:
-            array[selection] = block
+        for piece, part in zip(pieces, parts, strict=True):
+            array[piece.box] = part
         return array
+
+    def _whole(self, piece: Slice) -> "np.ndarray[Any, Any]":
+        """The values of a piece."""
+        import numpy as np
+
+        if self.dtype.name == "string":
+            values = self._source.strings(self, piece)
+            strings = np.empty(len(values), object)
+            strings[:] = values
+            return strings.reshape(piece.shape)
+        arrays = list(self._source.arrays(self, piece, [piece.box] if prod(piece.shape) else []))
+        return arrays[0] if arrays else np.zeros(piece.shape, self.dtype.numpy)
 
 
 class Checkpoint(Mapping[str, Variable]):
@@ -218,51 +323,3 @@ class Checkpoint(Mapping[str, Variable]):
 
     def __repr__(self) -> str:
         return f"Checkpoint({self.path!r}, {self.format}, {len(self)} variables)"
-
-
-def tiling_fault(shape: tuple[int, ...], boxes: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]) -> str | None:
-    """What keeps boxes (start, shape) from covering an array of `shape` once and only once; None if nothing.
-
-    Every box adds +1 or -1 at each of its corners, by the number of far sides that meet there. Two sets of boxes
-    cover the same elements the same number of times exactly if these sums agree at every point: one pass,
-    however many boxes there are. Dimensions in which every box spans the array cancel out, and are left alone.
-
-    Raises:
-        NotSupportedError: so many dimensions are cut that the corners can't be counted.
-    """
-    for start, extent in boxes:
-        if len(start) != len(shape) or any(
-            s < 0 or n < 0 or s + n > d for s, n, d in zip(start, extent, shape, strict=True)
-        ):
-            return f"slice {list(start)} + {list(extent)} is outside the shape {list(shape)}"
-    covered, wanted = sum(prod(extent) for _, extent in boxes), prod(shape)
-    if covered < wanted:
-        return f"does not have sufficient slices: {covered:,} of {wanted:,} elements"
-    if covered > wanted:
-        return f"overlapping slices: {covered:,} elements for {wanted:,}"
-    if not wanted:
-        return None
-    cut = [d for d in range(len(shape)) if any(extent[d] != shape[d] for _, extent in boxes)]
-    if len(boxes) << len(cut) > _MAX_CORNERS:
-        raise NotSupportedError(f"{len(boxes)} slices along {len(cut)} dimensions")
-    corners: Counter[tuple[int, ...]] = Counter()
-    for sign, start, extent in [(-1, (0,) * len(shape), shape), *((1, *box) for box in boxes)]:
-        for far in product((0, 1), repeat=len(cut)):
-            corners[tuple(start[d] + f * extent[d] for d, f in zip(cut, far, strict=True))] += sign * (-1) ** sum(far)
-    return "overlapping slices, and as many elements missing" if any(corners.values()) else None
-
-
-def subdivide(start: tuple[int, ...], shape: tuple[int, ...], limit: int) -> Iterator[Selection]:
-    """Cuts the box into boxes of at most `limit` elements, in row-major order, each a contiguous run of it."""
-    if not prod(shape):
-        return
-    axis = next((d for d in range(len(shape)) if prod(shape[d + 1 :]) <= limit), len(shape))
-    if axis == len(shape):  # A scalar.
-        yield tuple(slice(s, s + n) for s, n in zip(start, shape, strict=True))
-        return
-    rows = max(1, limit // prod(shape[axis + 1 :]))
-    inner = [slice(s, s + n) for s, n in zip(start[axis + 1 :], shape[axis + 1 :], strict=True)]
-    for outer in product(*(range(s, s + n) for s, n in zip(start[:axis], shape[:axis], strict=True))):
-        first, end = start[axis], start[axis] + shape[axis]
-        for row in range(first, end, rows):
-            yield (*(slice(i, i + 1) for i in outer), slice(row, min(row + rows, end)), *inner)

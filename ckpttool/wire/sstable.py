@@ -42,8 +42,8 @@ MAGIC = 0xDB4775248B80FB57
 FOOTER_SIZE = 48
 TRAILER_SIZE = 5
 NO_COMPRESSION, SNAPPY = 0, 1
-# Snappy's shortest element copies 64 bytes from 3: a stream that promises more than that is a bomb.
-_SNAPPY_MAX_RATIO = 64
+MAX_COMPRESSION = 64
+"""Snappy's shortest element copies 64 bytes from 3: a stream that promises more than that is a bomb."""
 _CACHED_BLOCK = 1 << 20
 
 Read = Callable[[int, int], bytes]
@@ -348,7 +348,7 @@ def _decompress(contents: bytes, compression: int, offset: int) -> bytes:
         size, _ = decode_varint(contents, 0, 32)
     except CorruptionError as error:
         raise CorruptionError(f"corrupted compressed block contents: {error.what}", offset=offset) from None
-    if size > _SNAPPY_MAX_RATIO * len(contents):
+    if size > MAX_COMPRESSION * len(contents):
         raise CorruptionError(
             f"corrupted compressed block contents: {len(contents):,} bytes can't hold {size:,}", offset=offset
         )

@@ -1,0 +1,135 @@
+"""What a writer makes of each variable, and what the target can't say of it by itself.
+
+Every writer has a `plan_x`, which reads no values, and a `write_x`, which does what the plan says. A variable that
+the target has no type for is either stored in another one, its fallback, which loses nothing and can be taken back; or
+it is left out. Both are said, and `strict` refuses both.
+
+So that a checkpoint that went through another format is again what it was, byte for byte, a writer stores beside each
+variable a note of what that format does not keep (see `Note`); the format's module says where.
+"""
+
+import json
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from ckpttool.errors import ConversionError
+from ckpttool.model.boxes import Extents
+from ckpttool.model.checkpoint import Checkpoint, Variable
+
+
+class Planned(NamedTuple):
+    """What becomes of a variable.
+
+    Attributes:
+        variable: the variable.
+        target: its name in the target.
+        problem: why it can't be there; None if it can.
+        fallback: as what it is stored, if the target has no type for it.
+    """
+
+    variable: Variable
+    target: str
+    problem: str | None = None
+    fallback: str | None = None
+
+    @property
+    def remark(self) -> str | None:
+        """What the user should know of it."""
+        return f"left out: {self.problem}" if self.problem else self.fallback and f"stored as {self.fallback}"
+
+
+def check_plan(plan: Iterable[Planned], *, strict: bool) -> list[Planned]:
+    """The members that have a remark.
+
+    Raises:
+        ConversionError: `strict`, and there is one.
+    """
+    remarkable = [planned for planned in plan if planned.remark]
+    if remarkable and strict:
+        first = remarkable[0]
+        raise ConversionError(
+            f"{first.remark} ({len(remarkable):,} such variables)" if len(remarkable) > 1 else f"{first.remark}",
+            variable=first.variable.name,
+            hint="without --strict, this is done",
+        )
+    return remarkable
+
+
+class Note(NamedTuple):
+    """What is kept of a variable beside its values, where the target does not keep it by itself.
+
+    Attributes:
+        name: its name, if the target has another one.
+        dtype: its dtype's name, if the target's type does not tell.
+        shape: its shape, if the target's is another one.
+        shard: the number of the shard it was stored in.
+        position: its place in the order in which the variables were stored; None for the order of names.
+        slices: the boxes it was stored in, as they were written: (start, length) for each dimension, length -1 for
+            the whole of it; each with its shard and position.
+    """
+
+    name: str | None = None
+    dtype: str | None = None
+    shape: tuple[int, ...] | None = None
+    shard: int = 0
+    position: int | None = None
+    slices: tuple[tuple[Extents, int, int], ...] = ()
+
+    def encode(self) -> str:
+        """As JSON, with what differs from a plain variable's; "" if nothing does."""
+        found = {field: value for field, value in self._asdict().items() if value != self._field_defaults[field]}
+        return json.dumps(found, separators=(",", ":")) if found else ""
+
+    @classmethod
+    def decode(cls, text: str) -> "Note":
+        """Reads what `encode` wrote; of anything else, what can be used of it, for a note is no part of the format."""
+        try:
+            found = json.loads(text) if text else {}
+            return _checked(found) if isinstance(found, dict) else cls()
+        except (ValueError, TypeError, RecursionError):
+            return cls()
+
+
+def _checked(found: dict[str, Any]) -> Note:
+    def text(field: str) -> str | None:
+        return found[field] if isinstance(found.get(field), str) else None
+
+    shape = tuple(map(_count, found["shape"])) if "shape" in found else None
+    position = _count(found["position"]) if "position" in found else None
+    slices = tuple((_extents(boxes), _count(shard), _count(place)) for boxes, shard, place in found.get("slices", ()))
+    return Note(text("name"), text("dtype"), shape, _count(found.get("shard", 0)), position, slices)
+
+
+def _count(number: Any) -> int:
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < 1 << 63:
+        raise ValueError(number)
+    return number
+
+
+def _extents(boxes: Any) -> Extents:
+    return tuple((_count(start), -1 if length == -1 else _count(length)) for start, length in boxes)
+
+
+def notes_of(checkpoint: Checkpoint) -> dict[str, Note]:
+    """The shard, position and slices of every variable, as a Note of its own by its name.
+
+    Positions are numbers 0, 1, 2, … in the order in which the pieces were stored, given only where that is not the
+    order of the names: what nobody chose needs no note.
+    """
+    pieces = [(piece.shard, piece.position, v.name, piece) for v in checkpoint.values() for piece in v.slices]
+    by_place = sorted(range(len(pieces)), key=lambda i: pieces[i][:2])
+    by_name = sorted(range(len(pieces)), key=lambda i: (pieces[i][0], _bytes(pieces[i][2]), i))
+    places = {} if by_place == by_name else {index: place for place, index in enumerate(by_place)}
+    notes: dict[str, Note] = {}
+    for index, (shard, _, name, piece) in enumerate(pieces):
+        place = places.get(index)
+        if piece.extents is None:
+            notes[name] = Note(shard=shard, position=place)
+        else:
+            before = notes.get(name, Note()).slices
+            notes[name] = Note(slices=(*before, (piece.extents, shard, place or 0)))
+    return notes
+
+
+def _bytes(name: str) -> bytes:
+    return name.encode(errors="surrogateescape")

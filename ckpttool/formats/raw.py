@@ -1,0 +1,137 @@
+"""Variables that lie whole in a file, each in one run of little-endian bytes, as other formats than TensorFlow's keep
+them: a dataset of HDF5, a tensor of safetensors, a `.npy` file.
+
+Their bytes are those of a bundle, so that they are copied in either direction. What the format does not say, a
+note beside the variable does (formats.plan): also where it was cut into slices, which are then boxes in the run.
+"""
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import tee
+from math import prod
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ckpttool import storage
+from ckpttool.errors import CheckpointError, CorruptionError, NotSupportedError
+from ckpttool.formats.plan import Note
+from ckpttool.formats.records import box_of, decode_strings, decode_variants
+from ckpttool.model.boxes import Selection, shape_of, tiling_fault
+from ckpttool.model.checkpoint import ByteRange, Slice, Variable
+from ckpttool.model.dtypes import DType
+from ckpttool.storage import read_pieces
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class Run(NamedTuple):
+    """Where a variable's bytes lie, and what is noted of it."""
+
+    data: ByteRange
+    note: Note = Note()
+
+
+class RawSource:
+    """The source of variables that lie whole in files."""
+
+    def __init__(self) -> None:
+        self._runs: dict[bytes, Run] = {}
+
+    def add(self, name: str, dtype: DType, shape: tuple[int, ...], run: Run) -> Variable:
+        """The variable of these bytes.
+
+        Raises:
+            CorruptionError: there are not as many as the shape wants.
+        """
+        if dtype.itemsize is not None and prod(shape) * dtype.itemsize != run.data.nbytes:
+            raise CorruptionError(
+                f"{run.data.nbytes:,} bytes for {dtype.name}{list(shape)}", path=run.data.path, variable=name
+            )
+        key = b"%d" % len(self._runs)
+        self._runs[key] = run
+        return Variable(name, dtype, shape, self, key)
+
+    def slices(self, variable: Variable) -> Sequence[Slice]:
+        run = self._runs[variable.key]
+        start = (0,) * len(variable.shape)
+        whole = Slice(start, variable.shape, run.note.shard, run.data, run.note.position or 0)
+        return noted_slices(variable, run.note, whole) or [whole]
+
+    def span(self, variable: Variable, piece: Slice) -> ByteRange | None:
+        data = self._runs[variable.key].data
+        storage.require_range(data)
+        if variable.dtype.itemsize is None or sys.byteorder == "big":
+            return None
+        if piece.shape == variable.shape:
+            return data
+        cut = next((d for d, n in enumerate(piece.shape) if n != 1), 0)
+        if piece.shape[cut + 1 :] != variable.shape[cut + 1 :]:
+            return None
+        strides = [prod(variable.shape[d + 1 :]) for d in range(len(variable.shape))]
+        first = sum(s * stride for s, stride in zip(piece.start, strides, strict=True))
+        offset = data.offset + first * variable.dtype.itemsize
+        return ByteRange(data.path, offset, prod(piece.shape) * variable.dtype.itemsize, None)
+
+    def arrays(self, variable: Variable, piece: Slice, boxes: Iterable[Selection]) -> "Iterator[np.ndarray[Any, Any]]":
+        if variable.dtype.itemsize is None:
+            raise NotSupportedError(f"values of dtype {variable.dtype.name} can't be decoded")
+        span = self.span(variable, piece)
+        if span is None:
+            return self._gathered(variable, boxes)
+        return self._arrays(variable.dtype, span, map(shape_of, boxes))
+
+    def _arrays(
+        self, dtype: DType, span: ByteRange, shapes: Iterable[tuple[int, ...]]
+    ) -> "Iterator[np.ndarray[Any, Any]]":
+        import numpy as np
+
+        shapes, again = tee(shapes)
+        chunks = read_pieces(span, (prod(shape) * (dtype.itemsize or 1) for shape in again))
+        for shape, chunk in zip(shapes, chunks, strict=False):
+            yield np.frombuffer(chunk, np.uint8).view(dtype.numpy).reshape(shape)
+        for _ in chunks:  # Runs to the checksum, also where there is no chunk.
+            pass
+
+    def _gathered(self, variable: Variable, boxes: Iterable[Selection]) -> "Iterator[np.ndarray[Any, Any]]":
+        """Boxes whose rows lie apart, through a map of the file that is made anew for each: memory is given back."""
+        import numpy as np
+
+        data = self._runs[variable.key].data
+        for box in boxes:
+            mapped = np.memmap(data.path, np.uint8, "r", data.offset, (data.nbytes,))
+            yield mapped.view(variable.dtype.numpy).reshape(variable.shape)[box].copy()
+
+    def strings(self, variable: Variable, piece: Slice) -> list[bytes]:
+        """Strings that are stored as a bundle stores them."""
+        data = self._runs[variable.key].data
+        decode = {"string": decode_strings, "variant": decode_variants}.get(variable.dtype.name)
+        if decode is None:
+            raise NotSupportedError(f"values of dtype {variable.dtype.name} can't be decoded")
+        storage.require_range(data)
+        values = decode(storage.read_range(data.path, data.offset, data.nbytes), prod(variable.shape), None, False)
+        return slice_of_strings(values, variable, piece)
+
+
+def slice_of_strings(values: list[bytes], variable: Variable, piece: Slice) -> list[bytes]:
+    """Those of a variable's strings that are in one of its slices."""
+    if piece.shape == variable.shape:
+        return values
+    import numpy as np
+
+    array = np.empty(len(values), object)
+    array[:] = values
+    return list(array.reshape(variable.shape)[piece.box].ravel())
+
+
+def noted_slices(variable: Variable, note: Note, whole: Slice) -> list[Slice]:
+    """The slices that a note says a variable was stored in; none if they can't be those of this variable."""
+    try:
+        boxes = [box_of(extents, variable.shape) for extents, *_ in note.slices]
+        if not boxes or tiling_fault(variable.shape, boxes):
+            return []
+    except CheckpointError:
+        return []
+    return [
+        Slice(start, shape, shard, whole.data._replace(nbytes=prod(shape) * (variable.dtype.itemsize or 1)), place, box)
+        for (start, shape), (box, shard, place) in zip(boxes, note.slices, strict=True)
+    ]

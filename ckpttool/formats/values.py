@@ -1,0 +1,51 @@
+"""A variable's values as the bytes that are written: row-major, little-endian, strings as a bundle stores them."""
+
+from collections.abc import Iterator
+from math import prod
+from typing import Any
+
+from ckpttool.errors import NotSupportedError
+from ckpttool.formats.records import encode_strings, encode_variants
+from ckpttool.model.checkpoint import Slice, Variable
+from ckpttool.storage import Content
+
+_ENCODERS = {"string": encode_strings, "variant": encode_variants}
+
+
+def content_of(variable: Variable) -> Content:
+    """All values of a variable: byte ranges that are copied where it has them, else what is decoded, in blocks.
+
+    Raises:
+        NotSupportedError: values of this dtype can't be decoded.
+        CorruptionError: strings are damaged; of numbers, that is known when they are written.
+    """
+    if variable.dtype.itemsize is None:
+        return _encoded(variable, variable.strings())
+    ranges = variable.ranges
+    if ranges is not None:
+        return Content.of_ranges(ranges)
+    return Content(lambda: _buffers(block for _, block in variable.blocks()), variable.nbytes)
+
+
+def content_of_piece(variable: Variable, piece: Slice) -> Content:
+    """The values of one of the pieces that a variable is stored in; as `content_of`."""
+    if variable.dtype.itemsize is None:
+        return _encoded(variable, variable.strings_of(piece))
+    span = variable.span(piece)
+    if span is not None:
+        return Content.of_ranges([span])
+    return Content(lambda: _buffers(variable.arrays_of(piece)), prod(piece.shape) * variable.dtype.itemsize)
+
+
+def _encoded(variable: Variable, values: list[bytes]) -> Content:
+    if variable.dtype.name not in _ENCODERS:
+        raise NotSupportedError(f"values of dtype {variable.dtype.name} can't be decoded", variable=variable.name)
+    return Content.of_bytes(*_ENCODERS[variable.dtype.name](values))
+
+
+def _buffers(arrays: Any) -> Iterator[Any]:
+    """The bytes of arrays. (A machine that is big-endian writes nothing: see the writers.)"""
+    import numpy as np
+
+    for array in arrays:
+        yield np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
