@@ -8,12 +8,12 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
-from threading import Event
+from threading import Event, Lock
 from typing import Any
 
 from ckpttool.errors import CorruptionError, FormatError, NotFoundError
@@ -166,18 +166,7 @@ def write_beside(path: str | Path, *, force: bool = False, inputs: Sequence[str]
         FileExistsError: there is a file at `path`, and `force` was not given; or it is one of the inputs.
     """
     path = Path(path)
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "the output is a directory", str(path))
-    if not path.parent.is_dir():
-        raise NotFoundError("no such directory", path=str(path.parent))
-    for source in inputs:
-        if os.path.exists(source) and os.path.exists(path) and os.path.samefile(source, path):
-            raise FileExistsError(f"the output is the input · {path} · give another output")
-    if os.path.lexists(path) and not force:
-        raise FileExistsError(f"the output exists · {path} · --force replaces it")
-    name = os.fsdecode(os.fsencode(path.name)[:_NAME_BYTES])
-    beside = path.with_name(f".{name}.{os.urandom(6).hex()}.tmp")
-    os.close(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))
+    beside = _beside(path, force, inputs)
     try:
         yield beside
         if force and path.exists():
@@ -190,6 +179,92 @@ def write_beside(path: str | Path, *, force: bool = False, inputs: Sequence[str]
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def write_together(
+    paths: Sequence[str], *, force: bool = False, inputs: Sequence[str] = (), replaced: Mapping[str, str]
+) -> Iterator[list[Path]]:
+    """As `write_beside`, for files of one directory that belong together; the last is the one that makes them count.
+
+    They get their names in order. What they replace is kept under other names until all of them are there, and then
+    removed: after a crash, either the old files or the new ones are whole, or the old ones are under the other names.
+
+    Args:
+        paths: the files to be.
+        force: replace files that are there.
+        inputs: files that must not be among them.
+        replaced: the files that the new ones replace, each with the name to keep it under; the last is the one that
+            makes them count.
+    """
+    besides: list[Path] = []
+    try:
+        for path in paths:
+            besides.append(_beside(Path(path), force, inputs))  # noqa: PERF401 - each is to be removed, should one fail
+        yield besides
+        if not replaced:
+            _publish_all(besides, paths)
+            return
+        for beside in besides:
+            _sync(beside)
+        _keep(replaced)
+        for beside, path in zip(besides, paths, strict=True):
+            os.replace(beside, path)
+        for old in replaced:
+            if old not in paths:
+                os.unlink(old)
+        for kept in reversed(list(replaced.values())):
+            Path(kept).unlink(missing_ok=True)
+        _sync(Path(paths[-1]).parent, os.O_RDONLY)
+    except BaseException:
+        for beside in besides:
+            beside.unlink(missing_ok=True)
+        raise
+
+
+def _publish_all(besides: Sequence[Path], paths: Sequence[str]) -> None:
+    """Renames new files, all or none."""
+    published: list[str] = []
+    try:
+        for beside, path in zip(besides, paths, strict=True):
+            _publish(beside, Path(path), force=False)
+            published.append(path)
+    except BaseException:
+        for path in published:
+            os.unlink(path)
+        raise
+
+
+def _keep(replaced: Mapping[str, str]) -> None:
+    """Gives files second names, and takes the first one from the last of them: they are no more what counts."""
+    *_, last = replaced
+    for old, kept in replaced.items():
+        Path(kept).unlink(missing_ok=True)
+        try:
+            os.link(old, kept)
+        except OSError as error:  # A file system without hard links.
+            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+                raise
+            os.rename(old, kept)
+    _sync(Path(last).parent, os.O_RDONLY)
+    Path(last).unlink(missing_ok=True)
+
+
+def _beside(path: Path, force: bool, inputs: Sequence[str]) -> Path:
+    """Makes an empty file beside `path`, which may be written."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "the output is a directory", str(path))
+    if not path.parent.is_dir():
+        raise NotFoundError("no such directory", path=str(path.parent))
+    for source in inputs:
+        if os.path.exists(source) and os.path.exists(path) and os.path.samefile(source, path):
+            raise FileExistsError(f"the output is the input · {path} · give another output")
+    if os.path.lexists(path) and not force:
+        raise FileExistsError(f"the output exists · {path} · --force replaces it")
+    name = os.fsdecode(os.fsencode(path.name)[:_NAME_BYTES])
+    beside = path.with_name(f".{name}.{os.urandom(6).hex()}.tmp")
+    os.close(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))
+    return beside
 
 
 def require_space(path: str | Path, nbytes: int) -> None:
@@ -256,6 +331,7 @@ class Content:
         assert done == self.nbytes, f"{done:,} bytes for {self.nbytes:,}"
         if self.crc32c is None:
             self.crc32c = crc
+        self._chunks = tuple  # Lets go of what it holds.
 
 
 def write_contents(
@@ -279,14 +355,16 @@ def write_contents(
     """
     from concurrent.futures import ThreadPoolExecutor  # Thirty milliseconds that a listing need not pay.
 
-    remaining = iter(contents)
-    failed = Event()
+    remaining, lock, failed = iter(contents), Lock(), Event()
+
+    def taken() -> tuple[int, Content] | None:
+        with lock:
+            return None if failed.is_set() else next(remaining, None)
 
     def work() -> None:
         try:
-            for offset, content in remaining:
-                if failed.is_set():
-                    return
+            while job := taken():
+                offset, content = job
                 _write(target, offset, content)
                 progress(content.nbytes)
         except BaseException:

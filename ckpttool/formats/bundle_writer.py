@@ -1,0 +1,225 @@
+"""Writing a tensor bundle: the bytes that TensorFlow's own SaveV2 and MergeV2Checkpoints would write.
+
+A shard is the values one after another, without a gap; the index is a table of the header and the entries in the order
+of their keys (formats.bundle has the format). What is left to choose is which shard a variable goes to and in which
+order they stand there: as they stood where they come from, or, where nothing is known of that, in the order of
+their names, as TensorFlow 1 saves them. A partitioned variable keeps its slices.
+
+    checkpoint ── pieces, in (shard, position) order ── one file a shard ── index
+
+The shards are in place before the index is, and the index is what makes them a checkpoint.
+
+(tensorflow/core/util/tensor_bundle/tensor_bundle.cc, python/training/saving/saveable_object_util.py)
+"""
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
+from math import prod
+from pathlib import Path
+from typing import NamedTuple
+
+from ckpttool import storage
+from ckpttool.errors import ConversionError, NotSupportedError
+from ckpttool.formats.bundle import index_path, shard_path
+from ckpttool.formats.plan import Planned, check_plan
+from ckpttool.formats.records import BundleEntry, encode_bundle_entry, encode_bundle_header, encode_slice_key
+from ckpttool.formats.values import content_of, content_of_piece
+from ckpttool.model.checkpoint import Checkpoint, Slice, Variable
+from ckpttool.storage import Content
+from ckpttool.wire.crc32c import mask
+from ckpttool.wire.sstable import TableBuilder
+
+
+class _Piece(NamedTuple):
+    """What gets an entry of its own with values: a variable, or a slice of one."""
+
+    key: bytes
+    variable: Variable
+    slice: Slice
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.slice.shape if self.slice.extents is not None else self.variable.shape
+
+    @property
+    def nbytes(self) -> int:
+        itemsize = self.variable.dtype.itemsize
+        return self.slice.data.nbytes if itemsize is None else prod(self.shape) * itemsize
+
+    def content(self) -> Content:
+        if self.slice.extents is None:
+            return content_of(self.variable)
+        return content_of_piece(self.variable, self.slice)
+
+
+def plan_bundle(checkpoint: Checkpoint) -> list[Planned]:
+    """What `write_bundle` would make of each variable. Reads no values."""
+    return [Planned(v, v.name, _problem(v)) for v in checkpoint.values()]
+
+
+def _problem(variable: Variable) -> str | None:
+    dtype = variable.dtype
+    if dtype.itemsize is None and dtype.name not in ("string", "variant"):
+        return f"no checkpoint can hold values of dtype {dtype.name}"
+    return None if variable.name else "no variable can have an empty name: the header's key is empty"
+
+
+def write_bundle(
+    checkpoint: Checkpoint,
+    prefix: str | os.PathLike[str],
+    *,
+    num_shards: int | None = None,
+    max_shard_size: int | None = None,
+    strict: bool = False,
+    force: bool = False,
+    progress: Callable[[int], None] = lambda nbytes: None,
+) -> list[Planned]:
+    """Writes every variable into a new bundle, byte for byte as TensorFlow would, checksums tested.
+
+        >>> ckpttool.write_bundle(ckpttool.open_checkpoint("weights.npz"), "model.ckpt")
+
+    A bundle that is replaced is kept as PREFIX.replaced until the new one is whole: whatever happens meanwhile, the one
+    or the other can be restored.
+
+    Args:
+        checkpoint: what to write.
+        prefix: of the files to be: PREFIX.index, PREFIX.data-00000-of-00001 …
+        num_shards: how many data files, of about the same size; None: as many as the checkpoint has.
+        max_shard_size: bytes that a data file has at most, but for one with a single larger variable.
+        strict: raise if there is a variable that a bundle can't hold, instead of leaving it out.
+        force: replace a bundle that is there.
+        progress: is told the bytes of each piece written.
+
+    Returns:
+        The variables that were left out, each with the reason.
+
+    Raises:
+        FileExistsError: there is such a bundle, and `force` was not given; or the checkpoint is read from it.
+        ConversionError: `strict`, and a variable can't be held; or two would have the same key.
+        CorruptionError: values are missing or damaged; nothing is written.
+    """
+    plan = plan_bundle(checkpoint)
+    remarkable = check_plan(plan, strict=strict)
+    if sys.byteorder == "big":
+        raise NotSupportedError("writing a bundle on a big-endian machine")
+    prefix = os.fspath(prefix)
+    pieces = [piece for planned in plan if not planned.problem for piece in _pieces(planned.variable)]
+    shards = _shards(pieces, num_shards, max_shard_size)
+    paths = [shard_path(prefix, number, len(shards)) for number in range(len(shards))] + [index_path(prefix)]
+    with storage.write_together(
+        paths, force=force, inputs=checkpoint.files, replaced=_replaced(prefix) if force else {}
+    ) as besides:
+        storage.require_space(besides[-1], sum(piece.nbytes for piece in pieces))
+        builder = _IndexBuilder(len(shards))
+        for number, (shard, beside) in enumerate(zip(shards, besides, strict=False)):
+            _write_shard(beside, shard, number, builder, progress)
+        besides[-1].write_bytes(builder.finish())
+    return remarkable
+
+
+def _pieces(variable: Variable) -> Iterator[_Piece]:
+    name = variable.name.encode(errors="surrogateescape")
+    for piece in variable.slices:
+        yield _Piece(name if piece.extents is None else encode_slice_key(name, piece.extents), variable, piece)
+        if piece.extents is None:  # Sources that keep slices without a stored form keep them for themselves.
+            return
+
+
+def _shards(pieces: Sequence[_Piece], count: int | None, limit: int | None) -> list[list[_Piece]]:
+    """The pieces of each data file, in order; always one file."""
+    placed = sorted(pieces, key=lambda piece: (piece.slice.shard, piece.slice.position, _name(piece)))
+    by_name = sorted(placed, key=lambda piece: (piece.slice.shard, _name(piece)))
+    if count is None and limit is None:
+        numbers = iter([piece.slice.shard for piece in placed])
+    else:
+        placed = sorted(placed, key=_name) if placed == by_name else placed
+        sizes = [piece.nbytes for piece in placed]
+        numbers = _balanced(sizes, count) if count is not None else _filled(sizes, limit or 0)
+    shards: dict[int, list[_Piece]] = {}
+    for number, piece in zip(numbers, placed, strict=True):
+        shards.setdefault(number, []).append(piece)
+    return list(shards.values()) or [[]]
+
+
+def _balanced(sizes: Sequence[int], count: int) -> Iterator[int]:
+    """For each piece the number of its file, of `count`: that in which its middle lies, if all were of one size."""
+    total = max(1, sum(sizes))
+    for end, size in zip(accumulate(sizes), sizes, strict=True):
+        yield min(count - 1, (2 * end - size) * count // (2 * total))
+
+
+def _filled(sizes: Sequence[int], limit: int) -> Iterator[int]:
+    """For each piece the number of its file: a new one where it would be larger than `limit` bytes."""
+    number = filled = 0
+    for size in sizes:
+        if filled and filled + size > limit:
+            number, filled = number + 1, 0
+        filled += size
+        yield number
+
+
+def _name(piece: _Piece) -> bytes:
+    return piece.variable.name.encode(errors="surrogateescape")
+
+
+class _IndexBuilder:
+    """Collects the entries, and makes the index of them."""
+
+    def __init__(self, num_shards: int) -> None:
+        self._entries: dict[bytes, BundleEntry] = {}
+        self._num_shards = num_shards
+
+    def add(self, piece: _Piece, shard: int, offset: int, content: Content) -> None:
+        """The entry of a piece that has been written; and, with the first one, that of a partitioned variable."""
+        assert content.crc32c is not None
+        dtype = piece.variable.dtype.number
+        entry = BundleEntry(dtype, piece.shape, shard, offset, content.nbytes, mask(content.crc32c))
+        self._put(piece.key, piece.variable, entry)
+        name = _name(piece)
+        if piece.slice.extents is not None and name not in self._entries:
+            extents = tuple(part.extents for part in piece.variable.slices if part.extents is not None)
+            self._put(name, piece.variable, BundleEntry(dtype, piece.variable.shape, slices=extents))
+
+    def _put(self, key: bytes, variable: Variable, entry: BundleEntry) -> None:
+        if key in self._entries:
+            raise ConversionError(f"the key {key!r} is there twice", variable=variable.name)
+        self._entries[key] = entry
+
+    def finish(self) -> bytes:
+        table = TableBuilder()
+        table.add(b"", encode_bundle_header(self._num_shards))
+        for key in sorted(self._entries):
+            table.add(key, encode_bundle_entry(self._entries[key]))
+        return table.finish()
+
+
+def _write_shard(
+    path: Path, pieces: Sequence[_Piece], number: int, builder: _IndexBuilder, progress: Callable[[int], None]
+) -> None:
+    written: list[tuple[_Piece, int, Content]] = []
+
+    def contents() -> Iterator[tuple[int, Content]]:
+        offset = 0
+        for piece in pieces:
+            content = piece.content()
+            written.append((piece, offset, content))
+            yield offset, content
+            offset += content.nbytes
+
+    storage.write_contents(path, contents(), progress)
+    for piece, offset, content in written:
+        builder.add(piece, number, offset, content)
+
+
+def _replaced(prefix: str) -> dict[str, str]:
+    """The files of a bundle that is there, each with the name that it has while it is being replaced; index last."""
+    directory, stem = os.path.split(prefix)
+    data = re.compile(re.escape(stem) + r"(\.data-[0-9]{5,9}-of-[0-9]{5,9})")
+    names = sorted(os.listdir(directory or ".")) if os.path.isdir(directory or ".") else []
+    found = {os.path.join(directory, m[0]): f"{prefix}.replaced{m[1]}" for m in map(data.fullmatch, names) if m}
+    if os.path.lexists(index_path(prefix)):
+        found[index_path(prefix)] = index_path(f"{prefix}.replaced")
+    return found
