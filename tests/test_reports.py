@@ -63,7 +63,7 @@ def test_moving_averages_are_no_slots():
     """A moving average is called so, and has the total it had."""
     report = reports.variables(ckpttool.open_checkpoint(FIXTURES / "slots" / "model"))
     assert "moving average" in column(report, "role")
-    assert "slots (moving average)" in [total["of"] for total in report.totals]
+    assert "moving averages" in [total["of"] for total in report.totals]
 
 
 def test_objects_are_named_by_their_readable_path():

@@ -93,10 +93,13 @@ class Variable:
         key: the name under which its source knows it.
     """
 
-    __slots__ = ("_source", "dtype", "key", "name", "shape")
+    __slots__ = ("_placed", "_source", "dtype", "key", "name", "shape")
 
-    def __init__(self, name: str, dtype: DType, shape: tuple[int, ...], source: Source, key: bytes = b"") -> None:
+    def __init__(
+        self, name: str, dtype: DType, shape: tuple[int, ...], source: Source, key: bytes = b"", *, placed: bool = True
+    ) -> None:
         self.name, self.dtype, self.shape, self._source, self.key = name, dtype, shape, source, key
+        self._placed = placed
 
     def __repr__(self) -> str:
         return f"Variable({self.name!r}, {self.dtype.name}, {list(self.shape)})"
@@ -116,11 +119,12 @@ class Variable:
     @property
     def slices(self) -> Sequence[Slice]:
         """The pieces it is stored in, in the checkpoint's order; one if it is not partitioned."""
-        return self._source.slices(self)
+        slices = self._source.slices(self)
+        return slices if self._placed else [piece._replace(position=0) for piece in slices]
 
-    def renamed(self, name: str) -> "Variable":
-        """The same variable under another name."""
-        return Variable(name, self.dtype, self.shape, self._source, self.key)
+    def renamed(self, name: str, *, placed: bool = True) -> "Variable":
+        """The same variable under another name; not `placed`, it may be stored anywhere among the others."""
+        return Variable(name, self.dtype, self.shape, self._source, self.key, placed=placed and self._placed)
 
     @property
     def ranges(self) -> Sequence[ByteRange] | None:

@@ -77,6 +77,9 @@ class Role(NamedTuple):
     total: str
 
 
+_AVERAGE = Role(MOVING_AVERAGE, "moving averages")
+
+
 def roles(names: Collection[str], graph: ObjectGraph | None = None) -> dict[str, Role]:
     """The variables among `names` that are no weights, with what they are.
 
@@ -86,7 +89,7 @@ def roles(names: Collection[str], graph: ObjectGraph | None = None) -> dict[str,
     """
     found = {}
     for name, owner in slot_owners(names, graph).items():
-        found[name] = Role(owner if owner == MOVING_AVERAGE else f"{owner} slot", f"slots ({owner})")
+        found[name] = _AVERAGE if owner == MOVING_AVERAGE else Role(f"{owner} slot", f"slots ({owner})")
     return found | {name: Role(text, BOOKKEEPING) for name in names if (text := _bookkeeping(name))}
 
 
@@ -100,6 +103,20 @@ def _bookkeeping(name: str) -> str:
         counter = _COUNTERS.fullmatch(path)
         return str(counter.lastgroup).replace("_", " ") if counter else ""
     return next((text for text, pattern in _ATTRIBUTES.items() if pattern.fullmatch(attribute)), "")
+
+
+def averaged_variables(names: Collection[str]) -> dict[str, str]:
+    """The moving averages among `names`, each with the variable that it is of.
+
+    `scope/w/ExponentialMovingAverage` is that of `scope/w`, or below scopes of its own of `w`.
+    """
+    found = {}
+    for name in names:
+        head, _, last = name.rpartition("/")
+        variable = _scoped(head, names) if last == "ExponentialMovingAverage" else None
+        if variable:
+            found[name] = variable
+    return found
 
 
 def slot_owners(names: Collection[str], graph: ObjectGraph | None = None) -> dict[str, str]:
@@ -178,8 +195,13 @@ _MOST_SCOPES = 100
 
 def _is_scoped(name: str, names: Collection[str]) -> bool:
     """Whether `name`, or what is left of it without some of its first segments, is one of the variables."""
+    return _scoped(name, names) is not None
+
+
+def _scoped(name: str, names: Collection[str]) -> str | None:
+    """The variable that is `name`, or what is left of it without some of its first segments."""
     for _ in range(_MOST_SCOPES):
         if not name or name in names:
             break
         name = name.partition("/")[2]
-    return name != "" and name in names
+    return name if name and name in names else None

@@ -1,9 +1,19 @@
-"""Checkpoint → checkpoint: which variables, under which names, of which dtypes."""
+"""Checkpoint → checkpoint: which variables, and under which names. Values are not touched.
 
-from collections.abc import Sequence
+What is stored beside the variables follows: where a checkpoint has an object graph, its keys are mended; and where
+the variables stood in the order of their names, they do so again under the new ones.
+"""
 
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from ckpttool.errors import ConversionError, NotFoundError
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.names import selector
+from ckpttool.model.object_graph import OBJECT_GRAPH_KEY
+from ckpttool.model.slots import MOVING_AVERAGE, averaged_variables, slot_owners
+from ckpttool.transforms.object_graph import mended_object_graph
 
 
 def select(checkpoint: Checkpoint, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> Checkpoint:
@@ -14,5 +24,148 @@ def select(checkpoint: Checkpoint, include: Sequence[str] = (), exclude: Sequenc
     if not include and not exclude:
         return checkpoint
     chosen = selector(include, exclude)
-    variables = {name: variable for name, variable in checkpoint.items() if chosen(name)}
+    return without(checkpoint, [name for name in checkpoint if not chosen(name)])
+
+
+def without(checkpoint: Checkpoint, names: Collection[str]) -> Checkpoint:
+    """The checkpoint less some of its variables."""
+    dropped = set(names)
+    return renamed(checkpoint, {name: name for name in checkpoint if name not in dropped})
+
+
+def slots(checkpoint: Checkpoint) -> dict[str, str]:
+    """What optimizers keep beside the weights: the names of these variables, each with the optimizer's.
+
+    Moving averages are no optimizer's: see `use_moving_averages`.
+    """
+    owners = slot_owners(checkpoint.keys(), checkpoint.object_graph)
+    return {name: owner for name, owner in owners.items() if owner != MOVING_AVERAGE}
+
+
+def drop_slots(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint without what its optimizers keep: by their names, or of TensorFlow 2 by the object graph."""
+    return without(checkpoint, slots(checkpoint))
+
+
+def averages_as_variables(checkpoint: Checkpoint) -> dict[str, str]:
+    """For what is left when moving averages take their variables' places: old name → new name.
+
+    Raises:
+        NotFoundError: there are no moving averages.
+    """
+    averages = averaged_variables(checkpoint.keys())
+    if not averages:
+        raise NotFoundError("no moving averages (…/ExponentialMovingAverage)", path=checkpoint.path)
+    owners = slot_owners(checkpoint.keys(), checkpoint.object_graph)
+    gone = {name for name, owner in owners.items() if owner == MOVING_AVERAGE} | set(averages.values())
+    return {name: name for name in checkpoint if name not in gone} | averages
+
+
+def use_moving_averages(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint with moving averages in the place of the variables that they are of.
+
+    Raises:
+        NotFoundError: there are none.
+    """
+    return renamed(checkpoint, averages_as_variables(checkpoint))
+
+
+class Rule(NamedTuple):
+    """A rule by which names are changed: what matches, and what is put in its place, as `re.sub` takes them."""
+
+    pattern: re.Pattern[str]
+    replacement: str
+
+    @classmethod
+    def parse(cls, text: str) -> "Rule":
+        r"""`REGEX=>REPL`, such as `^bert/=>` or `layer_(\d+)=>layers/\1`.
+
+        Raises:
+            ValueError: it is no such rule, and why.
+        """
+        pattern, arrow, replacement = text.partition("=>")
+        if not arrow or not pattern:
+            raise ValueError(f"{text!r} is not REGEX=>REPL")
+        try:
+            rule = cls(re.compile(pattern), replacement)
+            re.sub(f"(?:{pattern})|", replacement, "")  # Refuses a group that is not there.
+        except (re.error, IndexError) as error:
+            raise ValueError(f"{text!r}: {error}") from error
+        return rule
+
+    def apply(self, name: str) -> str:
+        return self.pattern.sub(self.replacement, name)
+
+
+def new_names(names: Iterable[str], rules: Sequence[Rule], prefix: str = "") -> dict[str, str]:
+    """Old name → new name, by the rules in order, each applied to what the one before has made; then `prefix` is
+    taken from the front of each name that begins with it.
+
+    The object graph, which is no variable of the model's, keeps its name.
+    """
+    found = {}
+    for name in names:
+        new = name
+        if name != OBJECT_GRAPH_KEY:
+            for rule in rules:
+                new = rule.apply(new)
+            new = new.removeprefix(prefix)
+        found[name] = new
+    return found
+
+
+def rename(checkpoint: Checkpoint, rules: Sequence[str], *, strip_prefix: str = "") -> Checkpoint:
+    r"""The checkpoint under other names.
+
+        >>> ckpttool.rename(checkpoint, [r"^bert/=>", r"layer_(\d+)=>layers/\1"])
+
+    Args:
+        checkpoint: whose variables.
+        rules: `REGEX=>REPL`, applied in order, as `re.sub` does.
+        strip_prefix: is taken from the front of the names that begin with it, after the rules.
+
+    Raises:
+        ValueError: a rule is none.
+        ConversionError: two variables would have the same name, or one none.
+    """
+    return renamed(checkpoint, new_names(checkpoint, [Rule.parse(rule) for rule in rules], strip_prefix))
+
+
+def renamed(checkpoint: Checkpoint, names: Mapping[str, str]) -> Checkpoint:
+    """The variables that are keys of `names`, under the names that are their values.
+
+    Raises:
+        ConversionError: two variables would have the same name, or one none.
+    """
+    taken: dict[str, str] = {}
+    for old in checkpoint:
+        new = names.get(old)
+        if new is None:
+            continue
+        if new in taken:
+            raise ConversionError(f"{taken[new]!r} and {old!r} would both be named {new!r}", path=checkpoint.path)
+        if not new:
+            raise ConversionError("no name would be left", variable=old, path=checkpoint.path)
+        taken[new] = old
+    if all(old == new for old, new in names.items()) and len(taken) == len(checkpoint):
+        return checkpoint
+    olds = {old: new for new, old in taken.items()}
+    if all(old == new for old, new in olds.items()):
+        variables = {name: checkpoint[name] for name in taken}
+    else:
+        in_order, placed = list(checkpoint) == sorted(checkpoint, key=_bytes), not _stands_by_name(checkpoint)
+        ordered = sorted(taken, key=_bytes) if in_order else list(taken)
+        variables = {new: checkpoint[taken[new]].renamed(new, placed=placed) for new in ordered}
+    if OBJECT_GRAPH_KEY in variables:
+        variables[OBJECT_GRAPH_KEY] = mended_object_graph(checkpoint, olds)
     return checkpoint.with_variables(variables)
+
+
+def _stands_by_name(checkpoint: Checkpoint) -> bool:
+    """Whether the values are stored in the order of the names, within each shard."""
+    pieces = [(p.shard, p.position, _bytes(v.name)) for v in checkpoint.values() for p in v.slices]
+    return sorted(pieces) == sorted(pieces, key=lambda piece: (piece[0], piece[2], piece[1]))
+
+
+def _bytes(name: str) -> bytes:
+    return name.encode(errors="surrogateescape")

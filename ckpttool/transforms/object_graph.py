@@ -1,0 +1,93 @@
+"""An object graph, made to agree with a checkpoint whose variables were renamed or dropped.
+
+The message is edited where it lies (wire.message): in each object's attributes (2) the key (3) is replaced, or the
+attribute goes with what it was of; an optimizer's slots (3) go with the slot variables (3 within) that are nowhere
+stored any more. Everything else stays as it was, so that TensorFlow still finds every object by its name.
+
+(tensorflow/core/protobuf/trackable_object_graph.proto)
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ckpttool.errors import NotSupportedError
+from ckpttool.model.checkpoint import Checkpoint, Slice, Variable
+from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, ObjectGraph
+from ckpttool.wire.message import VARINT, Rule, edit, values
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def mended_object_graph(checkpoint: Checkpoint, names: Mapping[str, str]) -> Variable:
+    """The variable with the object graph, with the keys that `names` (old name → new name of what is kept) gives it.
+
+    It is read when its value is asked for.
+    """
+    variable = checkpoint[OBJECT_GRAPH_KEY]
+    return Variable(variable.name, variable.dtype, variable.shape, _Mended(checkpoint, names))
+
+
+class _Mended:
+    """The source of a mended object graph, in the place of the old one."""
+
+    def __init__(self, checkpoint: Checkpoint, names: Mapping[str, str]) -> None:
+        self._checkpoint, self._names = checkpoint, names
+        self._variable = checkpoint[OBJECT_GRAPH_KEY]
+
+    def slices(self, variable: Variable) -> Sequence[Slice]:
+        return self._variable.slices
+
+    def span(self, variable: Variable, piece: Slice) -> None:
+        return None
+
+    def arrays(self, variable: Variable, piece: Slice, boxes: object) -> "Iterator[np.ndarray[Any, Any]]":
+        raise NotSupportedError("an object graph is no array of numbers", variable=variable.name)
+
+    def strings(self, variable: Variable, piece: Slice) -> list[bytes]:
+        graph = self._checkpoint.object_graph
+        values = self._variable.strings()
+        return values if graph is None else [_mended(values[0], graph, self._checkpoint, self._names)]
+
+
+def _mended(data: bytes, graph: ObjectGraph, stored: Collection[str], names: Mapping[str, str]) -> bytes:
+    keys = _new_keys(graph, stored, names)
+    return edit(data, {1: _object_rules(keys, _unstored(graph, keys))})
+
+
+def _new_keys(graph: ObjectGraph, stored: Collection[str], names: Mapping[str, str]) -> dict[str, str | None]:
+    """For each attribute's key the new one, None if nothing of it is kept.
+
+    A key that is only the beginning of those stored keeps what the new names of these have in common with it.
+    """
+    found: dict[str, str | None] = {}
+    for keys in graph.stored(stored).values():
+        for name, attribute in keys.items():
+            new, suffix = names.get(name), name[len(attribute.key) :]
+            if new is not None and new.endswith(suffix):
+                found[attribute.key] = new.removesuffix(suffix) if suffix else new
+            else:
+                found.setdefault(attribute.key, None)
+    return found
+
+
+def _unstored(graph: ObjectGraph, keys: Mapping[str, str | None]) -> set[int]:
+    """The objects that had something stored, and have nothing any more."""
+    attributes = {node: graph.attributes(node) for node in range(len(graph))}
+    return {node for node, of in attributes.items() if of and all(keys.get(a.key, a.key) is None for a in of)}
+
+
+def _object_rules(keys: Mapping[str, str | None], unstored: Collection[int]) -> Mapping[int, Rule]:
+    def attribute(data: bytes) -> bytes | None:
+        key = next((bytes(value) for n, _, value in values(data) if n == 3 and isinstance(value, bytes)), b"")
+        old = key.decode(errors="surrogateescape")
+        new = keys.get(old, old)
+        if new is None:
+            return None
+        return data if new == old else edit(data, {3: lambda _: new.encode(errors="surrogateescape")})
+
+    def slot(data: bytes) -> bytes | None:
+        variable = next((value for number, wire_type, value in values(data) if (number, wire_type) == (3, VARINT)), 0)
+        return None if variable in unstored else data
+
+    return {2: attribute, 3: slot}
