@@ -222,6 +222,59 @@ def write_together(
         raise
 
 
+@contextmanager
+def write_directory(
+    path: str | os.PathLike[str], *, force: bool, inputs: Sequence[str], is_ours: Callable[[Path], bool]
+) -> Iterator[Path]:
+    """As `write_beside`, for a directory: gives the path of a new one, which is renamed in the end.
+
+    One that is replaced is kept as PATH.replaced until the new one is in its place: two directories can't change
+    places at once.
+
+    Args:
+        path: the directory to be.
+        force: replace one that is there, if it is empty or `is_ours`.
+        inputs: files that must not be in it.
+        is_ours: whether a directory is of the kind that is written here, and nothing else is lost with it.
+
+    Raises:
+        FileExistsError: there is something at `path` that may not be replaced.
+    """
+    path = Path(os.fspath(path))
+    _require_replaceable(path, force, inputs, is_ours)
+    name = os.fsdecode(os.fsencode(path.name)[:_NAME_BYTES])
+    beside = path.with_name(f".{name}.{os.urandom(6).hex()}.tmp")
+    beside.mkdir()
+    try:
+        yield beside
+        if os.path.lexists(path):
+            for file in beside.rglob("*"):
+                if file.is_file():
+                    _sync(file)
+            kept = path.with_name(f"{path.name}.replaced")
+            os.rename(path, kept)
+            os.rename(beside, path)
+            shutil.rmtree(kept)
+        else:
+            os.rename(beside, path)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+
+
+def _require_replaceable(path: Path, force: bool, inputs: Sequence[str], is_ours: Callable[[Path], bool]) -> None:
+    if not path.parent.is_dir():
+        raise NotFoundError("no such directory", path=str(path.parent))
+    if not os.path.lexists(path):
+        return
+    if not force:
+        raise FileExistsError(f"the output exists · {path} · --force replaces it")
+    if path.is_symlink() or not path.is_dir() or (any(path.iterdir()) and not is_ours(path)):
+        raise FileExistsError(f"the output exists, and holds something else · {path} · give another output")
+    if any(Path(os.path.realpath(source)).is_relative_to(path.resolve()) for source in inputs):
+        raise FileExistsError(f"the output is the input · {path} · give another output")
+
+
 def _publish_all(besides: Sequence[Path], paths: Sequence[str]) -> None:
     """Renames new files, all or none."""
     published: list[str] = []

@@ -49,8 +49,8 @@ def test_csv_and_markdown(run):
 def test_slots_are_totaled_apart(run):
     """Weights and each optimizer's slots have totals of their own."""
     kinds = {total["of"] for total in json.loads(run("vars", FIXTURES / "slots" / "model", "--json").stdout)["totals"]}
-    optimizers = ("Adam", "Momentum", "RMSProp", "Adagrad", "Adadelta", "Ftrl", "Adam or LAMB", "moving average")
-    assert kinds == {"weights", "total", *(f"slots ({name})" for name in optimizers)}
+    optimizers = ("Adam", "Momentum", "RMSProp", "Adagrad", "Adadelta", "Ftrl", "Adam or LAMB")
+    assert kinds == {"weights", "total", "moving averages", *(f"slots ({name})" for name in optimizers)}
 
 
 def test_include_exclude_sort_top(run):

@@ -163,12 +163,12 @@ def test_full_disk_is_noticed_before(tmp_path, monkeypatch):
 
 
 def test_what_hdf5_cannot_hold_is_said(tmp_path):
-    """A variant is left out and returned with the reason; strict raises, and leaves no file."""
-    bundle({"w": np.ones(2, np.float32), "iterator": strings(b"?")}).change("iterator", dtype=21).write(tmp_path)
+    """A resource is left out and returned with the reason; strict raises, and leaves no file."""
+    bundle({"w": np.ones(2, np.float32), "iterator": strings(b"?")}).change("iterator", dtype=20).write(tmp_path)
     checkpoint = ckpttool.open_checkpoint(tmp_path / "model")
     left_out = ckpttool.write_hdf5(checkpoint, tmp_path / "out.h5")
-    assert [(p.variable.name, p.problem) for p in left_out] == [("iterator", "HDF5 can't hold values of dtype variant")]
-    with pytest.raises(ConversionError, match="variant"):
+    assert [(p.variable.name, p.problem) for p in left_out] == [("iterator", "HDF5 can't hold values of dtype resource")]
+    with pytest.raises(ConversionError, match="resource"):
         ckpttool.write_hdf5(checkpoint, tmp_path / "strict.h5", strict=True)
     assert not (tmp_path / "strict.h5").exists()
 

@@ -10,8 +10,8 @@ import pytest
 from conftest import CORPUS, FIXTURES, needs_corpus
 
 import ckpttool
-from ckpttool.errors import FormatError
-from ckpttool.formats.lookalikes import refuse_lookalike
+from ckpttool.errors import FormatError, NotFoundError
+from ckpttool.formats.lookalikes import foreign_format, refuse_lookalike
 from ckpttool.wire.coding import encode_fixed32, encode_fixed64
 from ckpttool.wire.crc32c import crc32c, mask
 
@@ -78,11 +78,28 @@ FILES = {
 @pytest.mark.parametrize("name", ["model.ckpt", "saved_model.pb", "model.meta"])
 def test_named_for_what_it_is(tmp_path, data, said, name):
     """Each kind is named, with what to do, whether it is opened as a checkpoint or as a graph."""
+    if name == "model.ckpt" and foreign_format(data_file(tmp_path, data)):
+        pytest.skip("it holds variables, and is read")
     (tmp_path / name).write_bytes(data)
     for door in (ckpttool.open_checkpoint, ckpttool.open_graph):
         with pytest.raises(FormatError, match=said) as raised:
             door(tmp_path / name)
         assert raised.value.hint
+
+
+def data_file(directory, data):
+    path = directory / "data"
+    path.write_bytes(data)
+    return str(path)
+
+
+@pytest.mark.parametrize("data", [hdf5(), npz()], ids=["HDF5", "npz"])
+def test_other_formats_are_known_by_their_content(tmp_path, data):
+    """A file of variables in another format is read as that, whatever its name; there is no graph in it."""
+    path = data_file(tmp_path, data)
+    assert "a" in ckpttool.open_checkpoint(path)
+    with pytest.raises(NotFoundError, match="no graph here"):
+        ckpttool.open_graph(path)
 
 
 @pytest.mark.parametrize("path", sorted(FIXTURES.rglob("model*.*")), ids=lambda path: "/".join(path.parts[-2:]))

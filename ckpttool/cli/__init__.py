@@ -1,7 +1,8 @@
 """The command line: each command parses its arguments, calls one reader, one transform, one writer or report, and
 chooses an exit code.
 
-`inspecting` has the commands that look, `converting` those that write, `options` what they share.
+`inspecting` has the commands that look, `exporting` those that write checkpoints, `converting` those that write
+graphs, `options` what they share.
 """
 
 import os
@@ -12,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from ckpttool import render
-from ckpttool.cli import converting, inspecting
+from ckpttool.cli import converting, exporting, inspecting
 from ckpttool.errors import (
     CheckpointError,
     ConversionError,
@@ -87,7 +88,8 @@ app.command("io")(inspecting.io)
 app.command("objects")(inspecting.objects)
 app.command("state")(inspecting.state)
 app.command("strip-devices")(converting.strip_devices)
-app.command("export")(converting.export)
+app.command("export")(exporting.export)
+app.command("average")(exporting.average)
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,4 +1,4 @@
-"""The commands that write."""
+"""The commands that write graphs."""
 
 from typing import Annotated
 
@@ -43,55 +43,3 @@ def strip_devices(
         text = f": {mention.text}" if mention.text else ""
         remedy = "" if everything else f" · {mention.remedy} clears it"
         render.say(f"still there: {mention.where}{text} · {render.counted(mention.times, 'time')}{remedy}")
-
-
-def export(
-    path: options.CheckpointPath,
-    h5: Annotated[
-        str, typer.Option("--h5", metavar="FILE", help="Write HDF5; variable a/b is the dataset a/b:0.")
-    ] = "",
-    include: options.Include = None,
-    exclude: options.Exclude = None,
-    compression: Annotated[
-        str | None, typer.Option("--compression", metavar="gzip|lzf", help="Smaller, and many times slower.")
-    ] = None,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Fail if a variable can't be held; default: leave it out.")
-    ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be written, write nothing.")] = False,
-    v1: options.V1 = False,
-    step: options.Step = None,
-    force: options.Force = False,
-    format: options.Format = None,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-) -> None:
-    """Write a checkpoint's variables into another format, values exact and checksums tested.
-
-    ckpttool export model.ckpt --h5 model.h5
-    """
-    from ckpttool.formats.hdf5 import plan_hdf5, write_hdf5
-    from ckpttool.reports import checkpoints as reports
-
-    if not h5:
-        raise typer.BadParameter("give an output", param_hint="--h5")
-    if compression not in (None, "gzip", "lzf"):
-        raise typer.BadParameter(f"{compression!r} is not one of gzip, lzf", param_hint="--compression")
-    wanted = options.format_of(format, as_json)
-    options.refuse(wanted and not dry_run, "--format is about --dry-run")
-    checkpoint = options.checkpoint_of(path, quiet, v1=v1, step=step)
-    chosen = options.chosen(checkpoint, include, exclude)
-    options.exit_if_nothing(not chosen and (include or exclude))
-    if dry_run:
-        facts = {"path": checkpoint.path, "output": h5}
-        shown = reports.export_plan((p.variable, p.target, p.problem) for p in plan_hdf5(chosen))
-        render.render([shown], format=wanted, schema="ckpttool.export/1", facts=facts)
-        return
-    total = sum(variable.nbytes for variable in chosen.values())
-    with render.progress("Writing", total) as progress:
-        left_out = write_hdf5(chosen, h5, compression=compression, strict=strict, force=force, progress=progress)
-    options.warn(f"{planned.variable.name}: {planned.remark}" for planned in left_out)
-    if not quiet:
-        total -= sum(planned.variable.nbytes for planned in left_out)
-        count = render.counted(len(chosen) - len(left_out), "variable")
-        render.say(f"wrote {count}, {render.human_bytes(total)} · {h5}")

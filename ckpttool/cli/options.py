@@ -10,7 +10,7 @@ from ckpttool.formats.locate import Located, locate
 from ckpttool.formats.opening import open_checkpoint, open_graph
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.graph import MetaGraph
-from ckpttool.transforms.variables import select
+from ckpttool.transforms.variables import Rule, select
 
 NOTHING_MATCHED = 1
 
@@ -74,7 +74,11 @@ def located(path: str, quiet: bool, *, v1: bool = False, step: str | None = None
 
 def checkpoint_of(path: str, quiet: bool, *, v1: bool = False, step: str | None = None) -> Checkpoint:
     """The checkpoint that the path leads to; which it is, and what is wrong with it, is said."""
-    found = located(path, quiet, v1=v1, step=step)
+    return opened(path, located(path, quiet, v1=v1, step=step), quiet)
+
+
+def opened(path: str, found: Located, quiet: bool) -> Checkpoint:
+    """The checkpoint that was located; as `checkpoint_of`."""
     checkpoint = open_checkpoint(found)
     if not quiet and not found.notes and path != checkpoint.path:
         render.say(f"note: the checkpoint is {checkpoint.path}")
@@ -101,6 +105,18 @@ def say_tags(graph: MetaGraph, tags: str | None) -> None:
 def chosen(checkpoint: Checkpoint, include: list[str] | None, exclude: list[str] | None) -> Checkpoint:
     """The variables that were asked for."""
     return select(checkpoint, include or (), exclude or ())
+
+
+def rules(texts: list[str] | None, file: str | None) -> list[Rule]:
+    """The rules for names: those of the file, then those given."""
+    lines = []
+    if file is not None:
+        with open(file, encoding="utf-8") as stream:
+            lines = [line.rstrip("\n") for line in stream if line.strip() and not line.startswith("#")]
+    try:
+        return [Rule.parse(text) for text in [*lines, *(texts or ())]]
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--rename") from error
 
 
 def format_of(format: str | None, as_json: bool) -> str | None:

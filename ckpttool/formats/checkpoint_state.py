@@ -51,6 +51,33 @@ def read_checkpoint_state(path: str) -> CheckpointState:
     )
 
 
+def add_to_checkpoint_state(prefix: str, *, force: bool = False) -> bool:
+    """Makes a checkpoint the latest that the state file in its directory names, by its name alone.
+
+    Args:
+        prefix: the checkpoint's.
+        force: also if there is a state file already; what it lists is kept.
+
+    Returns:
+        Whether the state file says so now.
+
+    Raises:
+        FormatError, CorruptionError: there is a state file, and it is none.
+    """
+    directory, name = os.path.split(prefix)
+    path = os.path.join(directory, STATE_FILE)
+    exists = os.path.lexists(path)
+    if exists and not force:
+        return False
+    message = _parse(path) if exists else proto.message_class("CheckpointState")()
+    listed = [written for written in message.all_model_checkpoint_paths if written != name]
+    message.model_checkpoint_path = name
+    message.all_model_checkpoint_paths[:] = [*listed, name]
+    del message.all_model_checkpoint_timestamps[:]  # One for each path, or none: we know none of this one.
+    _write(path, message, force=force)
+    return True
+
+
 def relocate_checkpoint_state(
     path: str, exists: Callable[[str], bool], *, output: str | Path | None = None, force: bool = False
 ) -> int:
@@ -70,8 +97,6 @@ def relocate_checkpoint_state(
         FileExistsError: `output` is there, and `force` was not given.
         FormatError, CorruptionError: the state file is none.
     """
-    from google.protobuf import text_format
-
     message = _parse(path)
     directory = os.path.dirname(path)
 
@@ -90,9 +115,15 @@ def relocate_checkpoint_state(
     if output is None and changed:
         shutil.copy2(path, _unused(f"{path}.bak"))
     if output is not None or changed:
-        with storage.write_beside(output or path, force=force or output is None) as beside:
-            beside.write_text(text_format.MessageToString(message, as_utf8=False))
+        _write(output or path, message, force=force or output is None)
     return changed
+
+
+def _write(path: str | Path, message: Any, *, force: bool) -> None:
+    from google.protobuf import text_format
+
+    with storage.write_beside(path, force=force) as beside:
+        beside.write_text(text_format.MessageToString(message, as_utf8=False))
 
 
 def _unused(path: str) -> str:

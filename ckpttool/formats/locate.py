@@ -13,12 +13,21 @@ from ckpttool import storage
 from ckpttool.errors import CheckpointError, NotFoundError
 from ckpttool.formats import bundle
 from ckpttool.formats.checkpoint_state import STATE_FILE, candidates, read_checkpoint_state
-from ckpttool.formats.lookalikes import refuse_lookalike
+from ckpttool.formats.lookalikes import foreign_format, refuse_lookalike
 from ckpttool.formats.saved_model import VARIABLES, saved_model_file
 from ckpttool.wire import sstable
 
 _MEMBER = re.compile(r"(.+)\.(index|meta|data-[0-9]{5,9}-of-[0-9]{5,9})", re.DOTALL)
 _V1_SHARD = re.compile(r"(.+)-(?:[0-9]{5,9}|\?{5})-of-([0-9]{5,9})", re.DOTALL)
+
+
+SAFETENSORS_INDEX = ".safetensors.index.json"
+# What makes a directory one of another format, by its name.
+_FOREIGN_IN_DIRECTORY = {
+    f"model{SAFETENSORS_INDEX}": "safetensors index",
+    "model.safetensors": "safetensors",
+    "index.json": "npy directory",
+}
 
 
 class Located(NamedTuple):
@@ -29,16 +38,18 @@ class Located(NamedTuple):
         v1_files: the files of a V1 checkpoint; none if it is a V2 one, `prefix.index`.
         graph: the file with its graph; None if there is none.
         notes: what was assumed on the way, in words.
+        foreign: the format, if `prefix` is a file or directory of another one than TensorFlow's: see FOREIGN.
     """
 
     prefix: str
     v1_files: tuple[str, ...] = ()
     graph: str | None = None
     notes: tuple[str, ...] = ()
+    foreign: str | None = None
 
     @property
     def has_variables(self) -> bool:
-        return bool(self.v1_files) or os.path.exists(bundle.index_path(self.prefix))
+        return bool(self.v1_files or self.foreign) or os.path.exists(bundle.index_path(self.prefix))
 
 
 def locate(path: str | os.PathLike[str], *, v1: bool = False, step: str | None = None) -> Located:
@@ -150,6 +161,9 @@ def _in_directory(path: str, v1: bool, step: str | None) -> Located:
     state_file = os.path.join(path, STATE_FILE)
     if os.path.isfile(state_file) and step in (None, "latest"):
         return _from_state(state_file, v1)
+    for name, foreign in _FOREIGN_IN_DIRECTORY.items():
+        if os.path.isfile(os.path.join(path, name)):
+            return Located(path if foreign == "npy directory" else os.path.join(path, name), foreign=foreign)
     return _without_state(path, v1, step)
 
 
@@ -266,7 +280,13 @@ def _from_state(state_file: str, v1: bool) -> Located:
 
 
 def _from_file(path: str, v1: bool) -> Located:
-    """A file that is no member by its name: a state file, or one with a graph, or something else."""
+    """A file that is no member by its name: a state file, one of another format, one with a graph, something else."""
+    if path.endswith(SAFETENSORS_INDEX):
+        return Located(path, foreign="safetensors index")
+    # What is named so is asked for as a graph.
+    foreign = None if os.path.basename(path).startswith("saved_model.") else foreign_format(path)
+    if foreign:
+        return Located(path, foreign=foreign)
     refuse_lookalike(path)
     if os.path.basename(path) == STATE_FILE:
         return _from_state(path, v1)

@@ -45,6 +45,17 @@ def refuse_lookalike(path: str) -> None:
         raise FormatError(f"not a TensorFlow checkpoint or graph: {what}", path=path, hint=hint)
 
 
+def foreign_format(path: str) -> str | None:
+    """Which of the other formats that hold variables a file is of: "hdf5", "npz", "npy" or "safetensors"; None if of
+    none of them.
+    """
+    head = storage.read_range(path, 0, _HEAD) if os.path.isfile(path) else b""
+    found = next((name for name, is_one in _FOREIGN.items() if is_one(head)), None)
+    if head.startswith(b"PK\x03\x04") and _zip_kind(path) == _NPZ:
+        return "npz"
+    return found
+
+
 def _starts(*magics: bytes) -> Callable[[bytes], bool]:
     return lambda head: head.startswith(magics)
 
@@ -91,6 +102,8 @@ _COMPANIONS = {
 _HTML = "an HTML page, as a failed download leaves"
 _TORCH_PICKLE = "a Python pickle, as PyTorch once wrote its .pt and .ckpt files"
 _PICKLE_HINT = "torch.load opens it; a pickle runs code, so trust it first"
+_NPZ = ("a NumPy archive (.npz)", "numpy.load opens it")
+_FOREIGN = {"hdf5": _starts(b"\x89HDF\r\n\x1a\n"), "safetensors": _is_safetensors, "npy": _starts(b"\x93NUMPY")}
 _TABLE: list[tuple[Callable[[bytes], bool], str, str]] = [
     (_starts(b"version https://git-lfs"), "a Git LFS pointer, not the file itself", "git lfs pull fetches it"),
     (_starts(b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P"), _TORCH_PICKLE, _PICKLE_HINT),
@@ -128,7 +141,7 @@ def _zip_kind(path: str) -> tuple[str, str]:
     if "config.json" in names and any(name.endswith(".weights.h5") for name in names):
         return "a Keras 3 model (.keras)", "keras.saving.load_model opens it"
     if names and all(name.endswith(".npy") for name in names):
-        return "a NumPy archive (.npz)", "numpy.load opens it"
+        return _NPZ
     if any(name.startswith("saved_model.pb") or name.endswith(".index") for name in names):
         return "a zip archive with a TensorFlow model in it", "unpack it, and give what is inside"
     return "a zip archive", "unpack it, and give what is inside"

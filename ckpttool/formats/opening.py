@@ -1,6 +1,7 @@
 """The two doors: open whatever a path leads to, as a checkpoint or as a graph."""
 
 import os
+from importlib import import_module
 
 from ckpttool.errors import NotFoundError
 from ckpttool.formats.bundle import index_path, read_bundle
@@ -20,7 +21,7 @@ def open_checkpoint(path: str | os.PathLike[str] | Located) -> Checkpoint:
 
     Args:
         path: a prefix (`model.ckpt`), one of its files (`model.ckpt.index`), a V1 file, a SavedModel, or a directory
-            with a `checkpoint` state file; or what `locate` made of one of these.
+            with a `checkpoint` state file; a file of HDF5, NumPy or safetensors; or what `locate` made of one of these.
 
     Raises:
         NotFoundError: nothing is there, or only a graph.
@@ -29,6 +30,8 @@ def open_checkpoint(path: str | os.PathLike[str] | Located) -> Checkpoint:
         NotSupportedError: it is of a kind that can't be read.
     """
     found = path if isinstance(path, Located) else locate(path)
+    if found.foreign:
+        return _open_foreign(found.prefix, found.foreign)
     if found.v1_files:
         from ckpttool.formats.tensor_slices import read_tensor_slices
 
@@ -40,6 +43,23 @@ def open_checkpoint(path: str | os.PathLike[str] | Located) -> Checkpoint:
         missing = index_path(found.prefix)
         raise NotFoundError("no variables here", path=found.prefix, hint=f"{missing} is missing; ls shows the graph")
     return read_bundle(found.prefix)
+
+
+# The modules and functions that read other formats than TensorFlow's.
+_FOREIGN = {
+    "hdf5": ("hdf5", "read_hdf5"),
+    "npz": ("npz", "read_npz"),
+    "npy": ("npy", "read_npy"),
+    "npy directory": ("npy", "read_npy_directory"),
+    "safetensors": ("safetensors", "read_safetensors"),
+    "safetensors index": ("safetensors", "read_safetensors_index"),
+}
+
+
+def _open_foreign(path: str, format: str) -> Checkpoint:
+    module, function = _FOREIGN[format]
+    checkpoint: Checkpoint = getattr(import_module(f"ckpttool.formats.{module}"), function)(path)
+    return checkpoint
 
 
 def open_graph(path: str | os.PathLike[str] | Located, *, tags: str | None = None) -> MetaGraph:
@@ -61,6 +81,8 @@ def open_graph(path: str | os.PathLike[str] | Located, *, tags: str | None = Non
         NotSupportedError: it is of a kind that can't be read.
     """
     found = path if isinstance(path, Located) else locate(path)
+    if found.foreign:
+        raise NotFoundError("no graph here, only variables", path=found.prefix, hint="vars shows them")
     if found.graph is None:
         hint = f"{found.prefix}.meta is missing; vars shows the variables"
         raise NotFoundError("no graph here", path=found.prefix, hint=hint)

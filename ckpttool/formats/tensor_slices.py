@@ -83,7 +83,7 @@ def read_tensor_slices(paths: Sequence[str], *, path: str) -> Checkpoint:
             with located(file):
                 source.add(file)
         source.check()
-    return Checkpoint(source.variables, path=path, format=FORMAT)
+    return Checkpoint(source.variables, path=path, format=FORMAT, files=paths)
 
 
 class _Piece(NamedTuple):

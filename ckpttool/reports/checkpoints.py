@@ -185,11 +185,29 @@ def _date(time: float | None) -> str:
         return str(time)
 
 
-def export_plan(planned: Iterable[tuple[Variable, str, str | None]]) -> Report:
-    """What an export would write: each variable, its name in the target, and why it can't be there if it can't."""
-    rows = [(v.name, target, v.dtype.name, v.shape, v.nbytes, problem or "") for v, target, problem in planned]
+def export_plan(
+    plan: Iterable[Any], before: Checkpoint, names: Mapping[str, str], dropped: Mapping[str, str]
+) -> Report:
+    """What an export would write: of each variable the old name and dtype, the new ones, and what there is to say.
+
+    Args:
+        plan: what the writer makes of each variable: `variable`, `target` (its name there) and `remark`.
+        before: the checkpoint before anything was changed.
+        names: old name → new name.
+        dropped: the names of variables that are left out on request, each with the reason.
+    """
+    olds = {new: old for old, new in names.items()}
+    rows = []
+    for planned in plan:
+        new = planned.variable
+        old = before[olds.get(new.name, new.name)]
+        cast = new.dtype.name if new.dtype != old.dtype else ""
+        rows.append((old.name, planned.target, old.dtype.name, cast, new.shape, new.nbytes, planned.remark or ""))
+    for name, reason in dropped.items():
+        old = before[name]
+        rows.append((name, "", old.dtype.name, "", old.shape, 0, f"dropped: {reason}"))
     columns = [
-        *(Column("name"), Column("becomes"), Column("dtype"), Column("shape", "shape")),
-        *(Column("bytes", "bytes"), Column("left out", default="")),
+        *(Column("name"), Column("becomes", default=""), Column("dtype"), Column("cast", default="")),
+        *(Column("shape", "shape"), Column("bytes", "bytes"), Column("remark", default="")),
     ]
     return Report("plan", "Plan", columns, rows)

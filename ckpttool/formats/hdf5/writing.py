@@ -1,30 +1,18 @@
-"""HDF5: every variable a dataset, its bytes as they are.
-
-A variable `a/b` is the dataset `a/b:0`, as Keras names weights, so that `w` and `w/Adam` can both exist. What HDF5
-can't hold in a name is percent-encoded, and the attribute `name` keeps the true one:
-
-    a segment `.` → `%2E`   an empty segment → `%`   %, NUL, bytes that are not UTF-8 → `%25`, `%00`, `%FF`
-    `:` before the last segment → `%3A`, so that no group can have the name of a dataset
-
-Types are those that mean the same values: bfloat16 a 16-bit float with 8 bits of exponent, bool and complex as
-h5py has them, int4 an integer of 4-bit precision. Quantized numbers are integers, and the 8-bit floats without
-infinities are their bits as uint8; the attribute `tensorflow_dtype` then says what they are. Strings have variable
-length; as HDF5 ends a string at a NUL, variables with one are stored as sequences of uint8.
-
-Datasets are allocated early and in one piece, so that their bytes can be copied straight to where they lie: HDF5
-itself touches none of them.
-"""
+"""Writing HDF5."""
 
 import errno
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ckpttool import storage
 from ckpttool.errors import NotSupportedError
-from ckpttool.formats.plan import Planned, check_plan
+from ckpttool.formats.hdf5.keras import keras_places, list_keras_weights
+from ckpttool.formats.hdf5.names import NOTE, dataset_path
+from ckpttool.formats.hdf5.types import FLOATS, NARROW, NUMPY_TYPES, SELF_EXPLAINING, TYPES, stored_type
+from ckpttool.formats.plan import Note, Planned, check_plan, notes_of
 from ckpttool.formats.values import content_of
 from ckpttool.model.checkpoint import Checkpoint, Variable
 from ckpttool.storage import Content
@@ -34,60 +22,26 @@ if TYPE_CHECKING:
     import numpy as np
 
 _MAX_RANK = 32  # H5S_MAX_RANK
-
-# HDF5's own types, by name in h5py.h5t.
-_TYPES = {
-    "float16": "IEEE_F16LE",
-    "float32": "IEEE_F32LE",
-    "float64": "IEEE_F64LE",
-    "int8": "STD_I8LE",
-    "int16": "STD_I16LE",
-    "int32": "STD_I32LE",
-    "int64": "STD_I64LE",
-    "uint8": "STD_U8LE",
-    "uint16": "STD_U16LE",
-    "uint32": "STD_U32LE",
-    "uint64": "STD_U64LE",
-    "qint8": "STD_I8LE",
-    "qint16": "STD_I16LE",
-    "qint32": "STD_I32LE",
-    "quint8": "STD_U8LE",
-    "quint16": "STD_U16LE",
-    **dict.fromkeys(("float8_e4m3fn", "float8_e4m3fnuz", "float8_e4m3b11fnuz"), "STD_U8LE"),
-    **dict.fromkeys(("float8_e5m2fnuz", "float4_e2m1fn"), "STD_U8LE"),
-}
-# Floats made of a standard one: sign bit, exponent (first bit, bits), mantissa (first bit, bits), bytes, bias.
-_FLOATS = {"bfloat16": ((15, 7, 8, 0, 7), 2, 127), "float8_e5m2": ((7, 2, 5, 0, 2), 1, 15)}
-# Integers of a byte, of which the low bits count.
-_NARROW = {"int4": ("STD_I8LE", 4), "uint4": ("STD_U8LE", 4), "int2": ("STD_I8LE", 2), "uint2": ("STD_U8LE", 2)}
-_NUMPY_TYPES = {"bool", "complex64", "complex128"}
-# What a reader takes for the right thing without being told.
-_SELF_EXPLAINING = {*(name for name in _TYPES if not name.startswith(("q", "float8", "float4"))), *_NUMPY_TYPES}
-_SELF_EXPLAINING |= {"bfloat16", "string"}
+# An attribute holds 64 KB, its own header included.
+_MAX_NOTE = 60_000
 
 
-def dataset_path(name: str) -> str:
-    """The path of the dataset for a variable; see the top of this module."""
-    *groups, last = (_escape(segment) for segment in name.split("/"))
-    encoded = [{".": "%2E", "": "%"}.get(group, group.replace(":", "%3A")) for group in groups]
-    return "/".join([*encoded, f"{last}:0"])
+def plan_hdf5(checkpoint: Checkpoint, *, layout: str = "names") -> list[Planned]:
+    """What `write_hdf5` would make of each variable. Reads no values, but for the layout "keras" the object graph."""
+    if layout == "keras":
+        return [
+            place if place.problem else place._replace(problem=_problem(place.variable))
+            for place in keras_places(checkpoint)
+        ]
+    return [Planned(v, dataset_path(v.name), _problem(v), _FALLBACKS.get(v.dtype.name)) for v in checkpoint.values()]
 
 
-def _escape(segment: str) -> str:
-    segment = segment.replace("%", "%25").replace("\0", "%00")
-    if segment.isascii():
-        return segment
-    return "".join(f"%{ord(c) - 0xDC00:02X}" if 0xDC80 <= ord(c) <= 0xDCFF else c for c in segment)
-
-
-def plan_hdf5(checkpoint: Checkpoint) -> list[Planned]:
-    """What `write_hdf5` would make of each variable. Reads no values."""
-    return [Planned(v, dataset_path(v.name), _problem(v)) for v in checkpoint.values()]
+_FALLBACKS = {"variant": "sequences of uint8, each a serialized VariantTensorDataProto"}
 
 
 def _problem(variable: Variable) -> str | None:
     dtype = variable.dtype
-    if dtype.name not in {*_TYPES, *_FLOATS, *_NARROW, *_NUMPY_TYPES, "string"}:
+    if dtype.name not in {*TYPES, *FLOATS, *NARROW, *NUMPY_TYPES, "string", "variant"}:
         return f"HDF5 can't hold values of dtype {dtype.name}"
     if len(variable.shape) > _MAX_RANK and variable.ranges is None:
         return f"HDF5 can't hold {len(variable.shape)} dimensions of values that must be decoded"
@@ -98,6 +52,7 @@ def write_hdf5(
     checkpoint: Checkpoint,
     path: str | os.PathLike[str],
     *,
+    layout: str = "names",
     compression: str | None = None,
     strict: bool = False,
     force: bool = False,
@@ -112,6 +67,7 @@ def write_hdf5(
     Args:
         checkpoint: what to write.
         path: the file to be, written beside and renamed.
+        layout: "names": `a/b` is the dataset `a/b:0`; or "keras": as Keras' `load_weights(by_name=True)` takes it.
         compression: "gzip" or "lzf"; None, which is many times faster, stores the bytes as they are.
         strict: raise if there is a variable that HDF5 can't hold, instead of leaving it out.
         force: replace a file that is there.
@@ -125,14 +81,14 @@ def write_hdf5(
         ConversionError: `strict`, and a variable can't be held.
         CorruptionError: values are missing or damaged; no file is written.
     """
-    plan = plan_hdf5(checkpoint)
+    plan = plan_hdf5(checkpoint, layout=layout)
     remarkable = check_plan(plan, strict=strict)
     if sys.byteorder == "big":
         raise NotSupportedError("writing HDF5 on a big-endian machine")
     with storage.write_beside(Path(path), force=force, inputs=checkpoint.files) as beside:
         if compression is None:
             storage.require_space(beside, sum(planned.variable.nbytes for planned in plan if not planned.problem))
-        contents = _write_datasets(beside, checkpoint, plan, compression, progress)
+        contents = _write_datasets(beside, checkpoint, plan, layout, compression, progress)
         storage.write_contents(beside, contents, progress)
     return remarkable
 
@@ -141,14 +97,17 @@ def _write_datasets(
     path: Path,
     checkpoint: Checkpoint,
     plan: Sequence[Planned],
+    layout: str,
     compression: str | None,
     progress: Callable[[int], None],
 ) -> list[tuple[int, Content]]:
     """Makes the file and its datasets, and gives the values that are still to be written into it."""
     try:
-        writer = _Writer(path, compression, progress)
+        writer = _Writer(path, notes_of(checkpoint), compression, progress)
         with writer.file:
             _describe(writer.file, checkpoint)
+            if layout == "keras":
+                list_keras_weights(writer.file, plan)
             for planned in plan:
                 if not planned.problem:
                     writer.add(planned)
@@ -169,40 +128,48 @@ def _describe(file: "h5py.File", checkpoint: Checkpoint) -> None:
 class _Writer:
     """Makes datasets; writes what HDF5 must write itself, strings and compressed values, and collects the rest."""
 
-    def __init__(self, path: Path, compression: str | None, progress: Callable[[int], None]) -> None:
+    def __init__(
+        self, path: Path, notes: Mapping[str, Note], compression: str | None, progress: Callable[[int], None]
+    ) -> None:
         import h5py
 
+        self._notes = notes
         self.file = h5py.File(path, "w")
         self.contents: list[tuple[int, Content]] = []
         self._compression, self._progress = compression, progress
 
     def add(self, planned: Planned) -> None:
         variable = planned.variable
-        if variable.dtype.name == "string":
+        if variable.dtype.itemsize is None:
             dataset = self._add_strings(planned)
         else:
             dataset = self._add_numbers(planned)
         if planned.target != f"{variable.name}:0":
             dataset.attrs["name"] = _attribute(variable.name)
-        if variable.dtype.name not in _SELF_EXPLAINING:
+        if variable.dtype.name not in SELF_EXPLAINING:
             dataset.attrs["tensorflow_dtype"] = variable.dtype.name
+        note = self._notes[variable.name]
+        text = note.encode() if len(note.encode()) <= _MAX_NOTE else note._replace(slices=()).encode()
+        if text:
+            dataset.attrs[NOTE] = text
 
     def _add_strings(self, planned: Planned) -> "h5py.Dataset":
         import h5py
         import numpy as np
 
-        values = planned.variable.numpy()
-        if any(b"\0" in value for value in values.flat):
+        values, shape = planned.variable.strings(), planned.variable.shape
+        if planned.variable.dtype.name == "variant" or any(b"\0" in value for value in values):
             dtype = h5py.vlen_dtype(np.uint8)
-            decoded = [np.frombuffer(value, np.uint8) for value in values.flat]
+            decoded: list[Any] = [np.frombuffer(value, np.uint8) for value in values]
         else:
             dtype = h5py.string_dtype()
-            decoded = list(values.flat)
-        dataset = self.file.create_dataset(planned.target.encode(), values.shape, dtype)
+            decoded = list(values)
+        dataset = self.file.create_dataset(planned.target.encode(), shape, dtype)
         elements = np.empty(len(decoded), object)
-        elements[:] = decoded
-        if values.size:
-            dataset[...] = elements.reshape(values.shape)
+        for i, value in enumerate(decoded):  # Arrays of one length would become a table.
+            elements[i] = value
+        if decoded:
+            dataset[...] = elements.reshape(shape)
         self._progress(planned.variable.nbytes)
         return dataset
 
@@ -220,11 +187,12 @@ class _Writer:
             layout.set_layout(h5d.CONTIGUOUS)
             layout.set_alloc_time(h5d.ALLOC_TIME_EARLY)
             layout.set_fill_time(h5d.FILL_TIME_NEVER)
+        layout.set_obj_track_times(False)  # Two runs give the same bytes.
         links = h5p.create(h5p.LINK_CREATE)
         links.set_create_intermediate_group(True)
         links.set_char_encoding(h5t.CSET_UTF8)
         space = h5s.create_simple(shape) if shape else h5s.create(h5s.SCALAR)
-        stored = _stored_type(variable.dtype.name)
+        stored = stored_type(variable.dtype.name)
         dataset = h5d.create(self.file.id, planned.target.encode(), stored, space, dcpl=layout, lcpl=links)
         if compressed:
             self._write_blocks(variable, dataset, stored)
@@ -259,30 +227,6 @@ class _Writer:
                 target.select_hyperslab(tuple(s.start for s in selection), block.shape)
             dataset.write(memory, target, np.ascontiguousarray(block).view(f"V{block.itemsize}"), stored)
             self._progress(block.nbytes)
-
-
-def _stored_type(name: str) -> Any:
-    """The HDF5 type for a dtype."""
-    import numpy as np
-    from h5py import h5t
-
-    if name in _TYPES:
-        return getattr(h5t, _TYPES[name])
-    if name in _NUMPY_TYPES:
-        return h5t.py_create(np.dtype(name), logical=True)
-    if name in _NARROW:
-        base, precision = _NARROW[name]
-        narrow = getattr(h5t, base).copy()
-        narrow.set_precision(precision)
-        return narrow
-    bits, size, bias = _FLOATS[name]
-    made = h5t.IEEE_F32LE.copy()
-    made.set_fields(*bits)
-    made.set_precision(8 * size)
-    made.set_offset(0)
-    made.set_size(size)
-    made.set_ebias(bias)
-    return made
 
 
 def _attribute(name: str) -> "str | np.void":

@@ -1,0 +1,25 @@
+"""HDF5: every variable a dataset, its bytes as they are.
+
+A variable `a/b` is the dataset `a/b:0`, as Keras names weights, so that `w` and `w/Adam` can both exist. What HDF5
+can't hold in a name is percent-encoded, and the attribute `name` keeps the true one:
+
+    a segment `.` → `%2E`   an empty segment → `%`   %, NUL, bytes that are not UTF-8 → `%25`, `%00`, `%FF`
+    `:` before the last segment → `%3A`, so that no group can have the name of a dataset
+
+Types are those that mean the same values: bfloat16 a 16-bit float with 8 bits of exponent, bool and complex as
+h5py has them, int4 an integer of 4-bit precision. Quantized numbers are integers, and the 8-bit floats without
+infinities are their bits as uint8; the attribute `tensorflow_dtype` then says what they are. Strings have variable
+length; as HDF5 ends a string at a NUL, variables with one are stored as sequences of uint8.
+
+Datasets are allocated early and in one piece, so that their bytes can be copied straight to where they lie: HDF5
+itself touches none of them.
+
+What else a dataset does not say of its variable is in the attribute `ckpttool_note` (formats.plan). Files of others are
+read too: by Keras' lists of weights where there are some, else every dataset by its path.
+"""
+
+from ckpttool.formats.hdf5.names import dataset_path
+from ckpttool.formats.hdf5.reading import read_hdf5
+from ckpttool.formats.hdf5.writing import plan_hdf5, write_hdf5
+
+__all__ = ["dataset_path", "plan_hdf5", "read_hdf5", "write_hdf5"]

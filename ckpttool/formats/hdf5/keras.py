@@ -1,0 +1,136 @@
+"""HDF5 as Keras reads and writes weights: a group a layer, lists of the layers and of each one's weights.
+
+    /            layer_names = [b"dense"]   backend = b"tensorflow"   keras_version
+    /dense       weight_names = [b"dense/kernel:0", b"dense/bias:0"]
+    /dense/dense/kernel:0   /dense/dense/bias:0
+
+Keras matches layers by name, and the weights of a layer by their order, which is that in which the layer made them. No
+checkpoint stores it; the table below knows it for Keras' own layers. A weight's layer is the first segment of its name:
+where the model's own name stands before it, --strip-prefix takes that away.
+
+(tf_keras/src/saving/legacy/hdf5_format.py, keras/src/legacy/saving/legacy_h5_format.py)
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import count, takewhile
+from typing import TYPE_CHECKING, Any
+
+from ckpttool.formats.hdf5.names import dataset_path
+from ckpttool.formats.plan import Planned
+from ckpttool.model.checkpoint import Checkpoint, Variable
+from ckpttool.model.object_graph import OBJECT_GRAPH_KEY
+from ckpttool.model.slots import roles
+
+if TYPE_CHECKING:
+    import h5py
+
+# The weights of Keras' layers in the order in which layers make them; and the layers within layers.
+_WEIGHTS = [
+    *("embeddings", "gamma", "beta", "depthwise_kernel", "pointwise_kernel", "kernel", "recurrent_kernel", "bias"),
+    *("alpha", "moving_mean", "moving_variance"),
+]
+_PARTS = ["forward", "query", "key", "value", "attention_output", "backward"]
+# What is not trained comes after all that is.
+_NOT_TRAINED = {"moving_mean", "moving_variance"}
+# An attribute holds no more; Keras cuts its lists so, too.
+_MAX_ATTRIBUTE = 64_512
+# Readers only ask whether it is that of Keras 1.
+_KERAS_VERSION = b"2.15.0"
+
+
+def keras_places(checkpoint: Checkpoint) -> list[Planned]:
+    """Where each weight goes; what is no weight of a layer, or has no layer, is a problem."""
+    names, known = _full_names(checkpoint), _roles(checkpoint)
+    return [_place(variable, names.get(name, name), known.get(name)) for name, variable in checkpoint.items()]
+
+
+def _place(variable: Variable, name: str, role: str | None) -> Planned:
+    layer, slash, _ = name.partition("/")
+    if role is not None or name.rpartition("/")[2] == "global_step":
+        return Planned(variable, "", f"no weight of a layer: {role or 'global step'}")
+    if not slash or not layer:
+        return Planned(variable, "", "its name has no layer in front")
+    return Planned(variable, dataset_path(f"{layer}/{name}"))
+
+
+def _roles(checkpoint: Checkpoint) -> dict[str, str]:
+    return {name: role.text for name, role in roles(checkpoint.keys(), checkpoint.object_graph).items()}
+
+
+def _full_names(checkpoint: Checkpoint) -> Mapping[str, str]:
+    """For an object-based checkpoint the variables' names within the model, as Keras gave them."""
+    graph = checkpoint.object_graph
+    if graph is None:
+        return {}
+    places = graph.places([name for name in checkpoint if name != OBJECT_GRAPH_KEY])
+    return {name: place.full_name for name, place in places.items() if place.full_name}
+
+
+def list_keras_weights(file: "h5py.File", plan: Sequence[Planned]) -> None:
+    """Makes the groups of the layers, and the attributes by which Keras finds everything."""
+    layers: dict[str, list[str]] = {}
+    for planned in plan:
+        if not planned.problem:
+            layer, _, weight = planned.target.partition("/")
+            layers.setdefault(layer, []).append(weight)
+    _set_list(file, "layer_names", list(layers))
+    file.attrs["backend"] = b"tensorflow"
+    file.attrs["keras_version"] = _KERAS_VERSION
+    for layer, weights in layers.items():
+        _set_list(file.create_group(layer), "weight_names", sorted(weights, key=_order))
+
+
+def _order(weight: str) -> tuple[Any, ...]:
+    """The place of a weight among those of its layer."""
+    *parts, last = weight.removesuffix(":0").split("/")
+    # `forward_lstm`, `attention_output`, `kernel_1`: what is known of them is how they begin.
+    ranks = [next((i for i, known in enumerate(_PARTS) if part.startswith(known)), -1) for part in parts[1:]]
+    rank = _WEIGHTS.index(last) if last in _WEIGHTS else len(_WEIGHTS)
+    return last in _NOT_TRAINED, ranks, rank, weight
+
+
+def _set_list(group: "h5py.Group", name: str, texts: Sequence[str]) -> None:
+    """A list of texts as an attribute; one that is too long as several: name0, name1, …"""
+    import numpy as np
+
+    data = [text.encode() for text in texts]
+    width = max(map(len, data), default=1)
+    chunk = max(1, _MAX_ATTRIBUTE // max(width, 1))
+    if len(data) <= chunk:
+        group.attrs[name] = np.array(data, dtype=f"S{width}")
+        return
+    for number, start in enumerate(range(0, len(data), chunk)):
+        group.attrs[f"{name}{number}"] = np.array(data[start : start + chunk], dtype=f"S{width}")
+
+
+def keras_names(file: "h5py.File") -> dict[str, str]:
+    """For the datasets that Keras' lists name, their paths, the names of the weights; nothing if there are no lists.
+
+    A name that several layers have gets the layer's name in front.
+    """
+    root = file.get("model_weights", file)
+    layers = ((layer, f"{root.name}/{layer}".replace("//", "/")) for layer in _get_list(root, "layer_names"))
+    weights = [(where, weight) for layer, where in layers for weight in _weights(root, layer)]
+    names = [weight.removesuffix(":0") for _, weight in weights]
+    several = {name for name in names if names.count(name) > 1} if len(names) < _FEW else set()
+    return {
+        f"{where}/{weight}": f"{where.rpartition('/')[2]}/{name}" if name in several else name
+        for (where, weight), name in zip(weights, names, strict=True)
+    }
+
+
+_FEW = 10_000
+
+
+def _weights(root: Any, layer: str) -> list[str]:
+    try:
+        return _get_list(root[layer], "weight_names")
+    except (KeyError, AttributeError):
+        return []
+
+
+def _get_list(group: Any, name: str) -> list[str]:
+    """What `_set_list` sets."""
+    names = [name] if name in group.attrs else takewhile(group.attrs.__contains__, (f"{name}{i}" for i in count()))
+    texts = [text for each in names for text in group.attrs[each]]
+    return [text.decode(errors="replace") if isinstance(text, bytes) else str(text) for text in texts]

@@ -1,0 +1,58 @@
+"""The words of safetensors, for the reader and the writer."""
+
+from ckpttool.model.dtypes import DTYPES
+
+FORMAT = "safetensors"
+MAX_HEADER = 100_000_000
+"""Bytes that the reference implementation takes."""
+
+METADATA = "__metadata__"
+"""The key in the header that is no tensor's."""
+
+NOTES = "ckpttool.notes"
+"""The key in the metadata under which the notes are."""
+
+WORDS = {
+    "bool": "BOOL",
+    "uint8": "U8",
+    "int8": "I8",
+    "uint16": "U16",
+    "int16": "I16",
+    "uint32": "U32",
+    "int32": "I32",
+    "uint64": "U64",
+    "int64": "I64",
+    "float16": "F16",
+    "bfloat16": "BF16",
+    "float32": "F32",
+    "float64": "F64",
+    "complex64": "C64",
+    "float8_e5m2": "F8_E5M2",
+    "float8_e4m3fn": "F8_E4M3",
+    "float8_e4m3fnuz": "F8_E4M3FNUZ",
+    "float8_e5m2fnuz": "F8_E5M2FNUZ",
+}
+"""dtype → word."""
+
+DTYPES_BY_WORD = {word: DTYPES[name] for name, word in WORDS.items()}
+FALLBACKS = {
+    **dict.fromkeys(("string", "variant"), ("U8", "U8, as a TensorFlow checkpoint stores it")),
+    "complex128": ("F64", "F64, pairs of real and imaginary part"),
+    "qint8": ("I8", "I8"),
+    "quint8": ("U8", "U8"),
+    "qint16": ("I16", "I16"),
+    "quint16": ("U16", "U16"),
+    "qint32": ("I32", "I32"),
+    **dict.fromkeys(("int4", "uint4", "int2", "uint2", "float4_e2m1fn"), ("U8", "U8, one a byte, in the low bits")),
+    "float8_e4m3b11fnuz": ("U8", "U8, its bits"),
+}
+"""For what has no word here: the one it is stored by, and how that is said."""
+
+
+def escape(name: str) -> str:
+    """The name, with bytes that are no UTF-8 percent-encoded; and with the one that the format keeps for itself."""
+    if name == METADATA:
+        return name.replace("_", "%5F", 1)
+    if name.isascii():
+        return name
+    return "".join(f"%{ord(c) - 0xDC00:02X}" if 0xDC80 <= ord(c) <= 0xDCFF else c for c in name)

@@ -1,0 +1,199 @@
+"""Writing safetensors: one file, or a directory of several with an index."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate, pairwise
+from typing import Any, NamedTuple
+
+from ckpttool import storage
+from ckpttool.errors import ConversionError, NotSupportedError
+from ckpttool.formats.plan import Planned, check_plan, notes_of
+from ckpttool.formats.safetensors.words import DTYPES_BY_WORD, FALLBACKS, MAX_HEADER, METADATA, NOTES, WORDS, escape
+from ckpttool.formats.values import content_of
+from ckpttool.model.checkpoint import Checkpoint, Variable
+from ckpttool.wire.coding import encode_fixed64
+
+
+def plan_safetensors(checkpoint: Checkpoint) -> list[Planned]:
+    """What `write_safetensors` would make of each variable. Reads no values."""
+    return [_planned(variable) for variable in checkpoint.values()]
+
+
+def _planned(variable: Variable) -> Planned:
+    name = variable.dtype.name
+    problem = None if name in WORDS or name in FALLBACKS else f"safetensors can't hold values of dtype {name}"
+    return Planned(variable, escape(variable.name), problem, FALLBACKS.get(name, (None, None))[1])
+
+
+class _Tensor(NamedTuple):
+    """A tensor to be written."""
+
+    name: str
+    variable: Variable
+    word: str
+    shape: tuple[int, ...]
+    nbytes: int
+
+
+def write_safetensors(
+    checkpoint: Checkpoint,
+    path: str | os.PathLike[str],
+    *,
+    max_shard_size: int | None = None,
+    strict: bool = False,
+    force: bool = False,
+    progress: Callable[[int], None] = lambda nbytes: None,
+) -> list[Planned]:
+    """Writes every variable into a safetensors file, or a directory of several.
+
+        >>> ckpttool.write_safetensors(ckpttool.open_checkpoint("model.ckpt"), "model.safetensors")
+
+    Args:
+        checkpoint: what to write.
+        path: the file to be; with `max_shard_size` the directory, which is made if it is not there.
+        max_shard_size: bytes that a file has at most, but for one with a single larger tensor; None: one file.
+        strict: raise if there is a variable that has no type here, instead of storing it as another one.
+        force: replace files that are there.
+        progress: is told the bytes of each piece written.
+
+    Returns:
+        The variables that were left out or stored as something else, each with the reason.
+
+    Raises:
+        FileExistsError: there is such a file, and `force` was not given; or the checkpoint is read from it.
+        ConversionError: `strict`, and a variable can't be held as it is; two would have the same name; the header would
+            be larger than readers take.
+        CorruptionError: values are missing or damaged; nothing is written.
+    """
+    plan = plan_safetensors(checkpoint)
+    remarkable = check_plan(plan, strict=strict)
+    if sys.byteorder == "big":
+        raise NotSupportedError("writing safetensors on a big-endian machine")
+    tensors = _tensors(plan)
+    notes = _notes(plan, checkpoint)
+    described = _description(checkpoint)
+    path = os.fspath(path)
+    if max_shard_size is None:
+        files = {path: tensors}
+        index = None
+    else:
+        files, index = _sharded(path, tensors, max_shard_size)
+    _write(checkpoint, files, index, notes, described, force, progress)
+    return remarkable
+
+
+def _tensors(plan: Sequence[Planned]) -> list[_Tensor]:
+    """The tensors in the order in which they are written."""
+    taken: dict[str, str] = {}
+    tensors = []
+    for planned in plan:
+        variable = planned.variable
+        if planned.problem:
+            continue
+        if planned.target in taken:
+            raise ConversionError(f"{taken[planned.target]!r} would have the same name", variable=variable.name)
+        taken[planned.target] = variable.name
+        word, shape, nbytes = FALLBACKS.get(variable.dtype.name, ("", ""))[0], variable.shape, variable.nbytes
+        if variable.dtype.itemsize is None:
+            nbytes = content_of(variable).nbytes
+            shape = (nbytes,)
+        elif variable.dtype.name == "complex128":
+            shape = (*shape, 2)
+        tensors.append(_Tensor(planned.target, variable, word or WORDS[variable.dtype.name], shape, nbytes))
+    return sorted(tensors, key=lambda tensor: (-(DTYPES_BY_WORD[tensor.word].itemsize or 1), tensor.name))
+
+
+def _notes(plan: Sequence[Planned], checkpoint: Checkpoint) -> dict[str, str]:
+    """Of each tensor what its type, its name and its place in the file do not say."""
+    notes = {}
+    stored = notes_of(checkpoint)
+    for planned in plan:
+        variable = planned.variable
+        note = stored[variable.name]
+        if variable.dtype.name in FALLBACKS:
+            note = note._replace(dtype=variable.dtype.name, shape=variable.shape)
+        if planned.target != variable.name:
+            note = note._replace(name=variable.name)
+        notes[planned.target] = note.encode()
+    return {name: text for name, text in notes.items() if text}
+
+
+def _description(checkpoint: Checkpoint) -> dict[str, str]:
+    """What the file was made from; nothing that would differ between two runs."""
+    from ckpttool import __version__
+
+    source = os.path.basename(os.path.normpath(checkpoint.path)).encode(errors="replace").decode()
+    # transformers takes no file that does not say what framework it is from.
+    return {
+        "format": "tf",
+        "source": source,
+        "source_format": checkpoint.format,
+        "created_by": f"ckpttool {__version__}",
+    }
+
+
+def _sharded(
+    directory: str, tensors: Sequence[_Tensor], limit: int
+) -> tuple[dict[str, list[_Tensor]], tuple[str, bytes] | None]:
+    """The files of a directory, and its index; one file needs none."""
+    shards: list[list[_Tensor]] = [[]]
+    filled = 0
+    for tensor in sorted(tensors, key=lambda tensor: tensor.name):
+        if filled and filled + tensor.nbytes > limit:
+            shards.append([])
+            filled = 0
+        shards[-1].append(tensor)
+        filled += tensor.nbytes
+    os.makedirs(directory, exist_ok=True)
+    if len(shards) == 1:
+        return {os.path.join(directory, "model.safetensors"): list(tensors)}, None
+    names = [f"model-{number:05d}-of-{len(shards):05d}.safetensors" for number in range(1, len(shards) + 1)]
+    weight_map = {tensor.name: name for name, shard in zip(names, shards, strict=True) for tensor in shard}
+    total = sum(tensor.nbytes for tensor in tensors)
+    index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
+    files = {
+        os.path.join(directory, name): [tensor for tensor in tensors if weight_map[tensor.name] == name]
+        for name in names
+    }
+    text = json.dumps(index, indent=2, ensure_ascii=False) + "\n"
+    return files, (os.path.join(directory, "model.safetensors.index.json"), text.encode())
+
+
+def _write(
+    checkpoint: Checkpoint,
+    files: Mapping[str, Sequence[_Tensor]],
+    index: tuple[str, bytes] | None,
+    notes: Mapping[str, str],
+    described: Mapping[str, str],
+    force: bool,
+    progress: Callable[[int], None],
+) -> None:
+    paths = [*files, *([index[0]] if index else [])]
+    replaced = {path: f"{path}.replaced" for path in paths if force and os.path.lexists(path)}
+    with storage.write_together(paths, force=force, inputs=checkpoint.files, replaced=replaced) as besides:
+        storage.require_space(besides[0], sum(tensor.nbytes for tensors in files.values() for tensor in tensors))
+        for tensors, beside in zip(files.values(), besides, strict=False):
+            own = {tensor.name: json.loads(notes[tensor.name]) for tensor in tensors if tensor.name in notes}
+            noted = {NOTES: json.dumps(own, separators=(",", ":"))} if own else {}
+            header = _header(tensors, {**described, **noted})
+            beside.write_bytes(header)
+            starts = accumulate((tensor.nbytes for tensor in tensors), initial=len(header))
+            contents = ((start, content_of(tensor.variable)) for start, tensor in zip(starts, tensors, strict=False))
+            storage.write_contents(beside, contents, progress)
+        if index:
+            besides[-1].write_bytes(index[1])
+
+
+def _header(tensors: Sequence[_Tensor], metadata: Mapping[str, str]) -> bytes:
+    """The length of the header, and the header."""
+    header: dict[str, Any] = {METADATA: dict(metadata)}
+    ends = list(accumulate((tensor.nbytes for tensor in tensors), initial=0))
+    for tensor, offsets in zip(tensors, pairwise(ends), strict=True):
+        header[tensor.name] = {"dtype": tensor.word, "shape": list(tensor.shape), "data_offsets": list(offsets)}
+    data = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    data += b" " * (-len(data) % 8)
+    if len(data) > MAX_HEADER:
+        raise ConversionError(f"a header of {len(data):,} bytes: readers take no more than {MAX_HEADER:,}")
+    return encode_fixed64(len(data)) + data

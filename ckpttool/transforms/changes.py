@@ -1,0 +1,80 @@
+"""Everything that may be asked of a checkpoint on its way into another file, in the order in which it is done.
+
+    choose ─ moving averages ─ slots ─ dtypes ─ names
+
+Patterns and rules are about the names that the checkpoint has; only `strip_prefix` sees what the rules have made.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from ckpttool.model.checkpoint import Checkpoint
+from ckpttool.transforms import variables
+from ckpttool.transforms.casting import FLOATS, Casts, cast
+
+
+class Changes(NamedTuple):
+    """What is asked for.
+
+    Attributes:
+        include, exclude: globs (model.names).
+        averages: moving averages take their variables' places.
+        drop_slots: leave out what optimizers keep.
+        dtypes: dtype → the one to cast it to.
+        rules: by which variables are renamed.
+        strip_prefix: what is taken from the front of names, after that.
+    """
+
+    include: Sequence[str] = ()
+    exclude: Sequence[str] = ()
+    averages: bool = False
+    drop_slots: bool = False
+    dtypes: Mapping[str, str] = {}
+    rules: Sequence[variables.Rule] = ()
+    strip_prefix: str = ""
+
+
+class Changed(NamedTuple):
+    """What has become of a checkpoint.
+
+    Attributes:
+        checkpoint: it.
+        names: old name → new name, of what is left.
+        dropped: the names that are left out though they were chosen, each with the reason.
+        casts: what was lost in casts, known when the values have been written.
+    """
+
+    checkpoint: Checkpoint
+    names: Mapping[str, str]
+    dropped: Mapping[str, str]
+    casts: Casts
+
+
+def change(checkpoint: Checkpoint, changes: Changes) -> Changed:
+    """The checkpoint with the changes; values are read when it is written.
+
+    Raises:
+        NotFoundError: moving averages are asked for, and there are none.
+        ConversionError: two variables would have the same name.
+    """
+    chosen = variables.select(checkpoint, changes.include, changes.exclude)
+    names, dropped = {name: name for name in chosen}, dict[str, str]()
+    if changes.averages:
+        names = variables.averages_as_variables(chosen)
+        dropped |= dict.fromkeys(set(names.values()) - set(names), "its moving average takes its place")
+        dropped |= {name: "moving average" for name in chosen if name not in names and name not in dropped}
+    if changes.drop_slots:
+        # A slot is known by its variable, which may not be chosen.
+        owners = variables.slots(checkpoint)
+        dropped |= {name: f"{owners[name]} slot" for name in names if name in owners}
+    names = {old: new for old, new in names.items() if old not in dropped}
+    final = variables.new_names(names.values(), changes.rules, changes.strip_prefix)
+    names = {old: final[new] for old, new in names.items()}
+    casts = Casts()
+    made = variables.renamed(chosen, names)
+    return Changed(cast(made, changes.dtypes, casts) if changes.dtypes else made, names, dropped, casts)
+
+
+def dtypes_of(to: str | None, pairs: Mapping[str, str]) -> dict[str, str]:
+    """The casts that `--cast` (all floating-point numbers) and `--dtype-map`, which goes before it, ask for."""
+    return (dict.fromkeys(FLOATS - {to}, to) if to else {}) | dict(pairs)
