@@ -394,8 +394,12 @@ def _agreeing_graph(
     if os.path.lexists(output) and not force:
         raise FileExistsError(f"the output exists · {output} · --force replaces it")
     graph = options.graph_of(path, quiet, step=step)
-    kept = set(changed.names.values())
-    return rename_and_drop(graph, changed.names, [name for name in before if name not in kept])
+    # Where a moving average takes a variable's place, the graph keeps the variable.
+    names = {changed.averages.get(old, old): new for old, new in changed.names.items()}
+    agreeing = rename_and_drop(graph, names, [name for name in before if name not in names])
+    for collection, member in () if quiet else agreeing.members:
+        render.say(f"note: {member} is no more in the collection {collection}: it needs what was dropped")
+    return agreeing.graph
 
 
 def _add_to_state(output: str, latest: bool, quiet: bool) -> None:

@@ -15,7 +15,7 @@ from ckpttool.model.boxes import Extents
 from ckpttool.wire import ordered_code
 from ckpttool.wire.coding import decode_fixed32, decode_varint, encode_fixed32, encode_varint, to_signed
 from ckpttool.wire.crc32c import crc32c, mask
-from ckpttool.wire.message import FIXED32, LENGTH, VARINT, fields, values
+from ckpttool.wire.message import FIXED32, LENGTH, VARINT, fields, message_field, values, varint_field
 
 # The version of checkpoints that is read here, as TensorFlow counts it. (core/framework/versions.cc)
 _VERSION = 1
@@ -63,7 +63,7 @@ def decode_bundle_header(data: bytes) -> BundleHeader:
 
 def encode_bundle_header(num_shards: int) -> bytes:
     """The header as TensorFlow writes it on a little-endian machine: version {producer 1}."""
-    return _varint_field(1, num_shards) + b"\x1a\x02\x08\x01"
+    return varint_field(1, num_shards) + b"\x1a\x02\x08\x01"
 
 
 def check_version(data: bytes) -> None:
@@ -109,18 +109,10 @@ def encode_bundle_entry(entry: BundleEntry) -> bytes:
 
     float32[4] at the start of shard 0 is `08 01 12 04 12 02 08 04 28 10 35 b9 6f 57 d8`.
     """
-    numbers = b"".join(_varint_field(n, value) for n, value in ((3, entry.shard), (4, entry.offset), (5, entry.size)))
+    numbers = b"".join(varint_field(n, value) for n, value in ((3, entry.shard), (4, entry.offset), (5, entry.size)))
     crc = b"\x35" + encode_fixed32(entry.masked_crc32c) if entry.masked_crc32c else b""
-    slices = b"".join(_message_field(7, encode_extents(extents)) for extents in entry.slices)
-    return _varint_field(1, entry.dtype) + _message_field(2, encode_shape(entry.shape)) + numbers + crc + slices
-
-
-def _varint_field(number: int, value: int) -> bytes:
-    return encode_varint(number << 3 | VARINT) + encode_varint(value) if value else b""
-
-
-def _message_field(number: int, data: bytes) -> bytes:
-    return encode_varint(number << 3 | LENGTH) + encode_varint(len(data)) + data
+    slices = b"".join(message_field(7, encode_extents(extents)) for extents in entry.slices)
+    return varint_field(1, entry.dtype) + message_field(2, encode_shape(entry.shape)) + numbers + crc + slices
 
 
 # A model has few shapes, and many variables of each.
@@ -139,7 +131,7 @@ def decode_shape(data: bytes) -> tuple[int, ...]:
 
 
 def encode_shape(shape: Sequence[int]) -> bytes:
-    return b"".join(_message_field(2, _varint_field(1, size)) for size in shape)
+    return b"".join(message_field(2, varint_field(1, size)) for size in shape)
 
 
 def decode_extents(data: bytes) -> Extents:
@@ -155,7 +147,7 @@ def encode_extents(extents: Extents) -> bytes:
     encoded = []
     for start, length in extents:
         stored = b"" if length < 0 else b"\x10" + encode_varint(length)
-        encoded.append(_message_field(1, _varint_field(1, start) + stored))
+        encoded.append(message_field(1, varint_field(1, start) + stored))
     return b"".join(encoded)
 
 

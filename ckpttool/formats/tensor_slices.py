@@ -47,7 +47,7 @@ FORMAT = "TensorFlow checkpoint V1 (tensor slices)"
 
 # The field of a TensorProto that has the values of a dtype, and the wire type of one value (of a complex number,
 # of either part).  (core/util/saved_tensor_slice_util.h)
-_VALUE_FIELDS = {
+VALUE_FIELDS = {
     "float32": (5, FIXED32),
     "float64": (6, FIXED64),
     "string": (8, LENGTH),
@@ -172,7 +172,7 @@ class _TensorSlices:
     def arrays(self, variable: Variable, piece: Slice, boxes: Iterable[Selection]) -> "Iterator[np.ndarray[Any, Any]]":
         """All values are decoded with the first array: they are one record, and that has one checksum."""
         with located(piece.data.path, variable.name):
-            if variable.dtype.name not in _VALUE_FIELDS or variable.dtype.itemsize is None:
+            if variable.dtype.name not in VALUE_FIELDS or variable.dtype.itemsize is None:
                 raise NotSupportedError(f"values of dtype {variable.dtype.name} can't be decoded")
             array = _decode_numbers(self._tensor(variable, piece), variable.dtype, prod(piece.shape))
         for box in boxes:
@@ -205,7 +205,7 @@ def _whole_if_empty(extents: Extents, shape: tuple[int, ...]) -> Extents:
 
 def _decode_strings(tensor: Any, count: int) -> list[bytes]:
     """The `count` strings of a TensorProto."""
-    wanted = _VALUE_FIELDS["string"]
+    wanted = VALUE_FIELDS["string"]
     values = [bytes(tensor[start:end]) for number, kind, _, start, end in fields(tensor) if (number, kind) == wanted]
     if len(values) != count:
         raise CorruptionError(f"{len(values):,} values for {count:,} elements")
@@ -214,7 +214,7 @@ def _decode_strings(tensor: Any, count: int) -> list[bytes]:
 
 def _decode_numbers(tensor: Any, dtype: DType, count: int) -> "np.ndarray[Any, Any]":
     """The `count` values of a TensorProto; nothing is allocated for values that are not there."""
-    number, wire_type = _VALUE_FIELDS[dtype.name]
+    number, wire_type = VALUE_FIELDS[dtype.name]
     data = _join_values(tensor, number, wire_type)
     if wire_type == VARINT:
         return _decode_varints(data, dtype, count)

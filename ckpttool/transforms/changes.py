@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from ckpttool.model.checkpoint import Checkpoint
+from ckpttool.model.slots import averaged_variables
 from ckpttool.transforms import variables
 from ckpttool.transforms.casting import FLOATS, Casts, cast
 
@@ -41,12 +42,14 @@ class Changed(NamedTuple):
         checkpoint: it.
         names: old name → new name, of what is left.
         dropped: the names that are left out though they were chosen, each with the reason.
+        averages: the moving averages that took their variables' places, each with the variable's name.
         casts: what was lost in casts, known when the values have been written.
     """
 
     checkpoint: Checkpoint
     names: Mapping[str, str]
     dropped: Mapping[str, str]
+    averages: Mapping[str, str]
     casts: Casts
 
 
@@ -59,6 +62,7 @@ def change(checkpoint: Checkpoint, changes: Changes) -> Changed:
     """
     chosen = variables.select(checkpoint, changes.include, changes.exclude)
     names, dropped = {name: name for name in chosen}, dict[str, str]()
+    averages = averaged_variables(chosen.keys()) if changes.averages else {}
     if changes.averages:
         names = variables.averages_as_variables(chosen)
         dropped |= dict.fromkeys(set(names.values()) - set(names), "its moving average takes its place")
@@ -72,7 +76,7 @@ def change(checkpoint: Checkpoint, changes: Changes) -> Changed:
     names = {old: final[new] for old, new in names.items()}
     casts = Casts()
     made = variables.renamed(chosen, names)
-    return Changed(cast(made, changes.dtypes, casts) if changes.dtypes else made, names, dropped, casts)
+    return Changed(cast(made, changes.dtypes, casts) if changes.dtypes else made, names, dropped, averages, casts)
 
 
 def dtypes_of(to: str | None, pairs: Mapping[str, str]) -> dict[str, str]:

@@ -71,6 +71,16 @@ def values(data: bytes) -> Iterator[tuple[int, int, int | bytes]]:
             yield number, wire_type, int.from_bytes(data[value:end], "little")
 
 
+def varint_field(number: int, value: int) -> bytes:
+    """A field with an integer, as proto3 writes it: not at all if it is zero."""
+    return encode_varint(number << 3 | VARINT) + encode_varint(value) if value else b""
+
+
+def message_field(number: int, data: bytes) -> bytes:
+    """A field with bytes, a string or a message, which is there even if it is empty."""
+    return encode_varint(number << 3 | LENGTH) + encode_varint(len(data)) + data
+
+
 def _skip(data: bytes, tag: int, position: int, depth: int = 0) -> int:
     """The position after the value that `tag` announces."""
     wire_type = tag & 7

@@ -23,8 +23,8 @@ one raises CorruptionError.
 
 import struct
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator
-from itertools import pairwise, takewhile
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, pairwise, takewhile
 from typing import NamedTuple
 
 from ckpttool.errors import CorruptionError, FormatError, NotSupportedError
@@ -292,11 +292,17 @@ class TableBuilder:
 
     The block size is the only parameter a reader could see; the other choices are fixed as the tables of the
     one writer we match have them: restarts every 16 entries, no compression, an empty metaindex.
+
+    Args:
+        block_size: bytes after which a block ends.
+        write: takes the table piece by piece; None: `finish` gives it whole.
     """
 
-    def __init__(self, block_size: int = 262144) -> None:
+    def __init__(self, block_size: int = 262144, write: Callable[[bytes], object] | None = None) -> None:
         self._block_size = block_size
         self._file = bytearray()
+        self._write = write or self._file.extend
+        self._size = 0
         self._data = BlockBuilder(restart_interval=16)
         self._index = BlockBuilder(restart_interval=1)
         self._pending: BlockHandle | None = None
@@ -304,36 +310,60 @@ class TableBuilder:
 
     def add(self, key: bytes, value: bytes) -> None:
         """Adds a pair; its key must be greater than the one before."""
+        self._begin(key, len(value))
+        self._data.add(key, value)
+        if self._data.size >= self._block_size:
+            self._flush()
+
+    def add_chunks(self, key: bytes, nbytes: int, chunks: Iterable[bytes]) -> None:
+        """Adds a pair whose value, of `nbytes`, comes in chunks: a very large one is never held whole."""
+        if len(key) + nbytes < 2 * self._block_size:
+            self.add(key, b"".join(chunks))
+            return
+        self._begin(key, nbytes)
+        entry = encode_varint(0) + encode_varint(len(key)) + encode_varint(nbytes) + key
+        restarts = encode_fixed32(0) + encode_fixed32(1)
+        self._pending = self._write_chunks(chain([entry], chunks, [restarts]), len(entry) + nbytes + len(restarts))
+        self._data.last_key = key
+
+    def _begin(self, key: bytes, nbytes: int) -> None:
+        """What goes before an entry: the end of a full block, and its entry in the index."""
         if self._entries and key <= self._data.last_key:
             raise ValueError(f"keys must be added in order: {key!r} after {self._data.last_key!r}")
-        if self._entries and len(key) + len(value) >= 2 * self._block_size:
+        if self._entries and len(key) + nbytes >= 2 * self._block_size:
             self._flush()  # A very large pair gets a block of its own.
         if self._pending is not None:
             self._index.add(_separator(self._data.last_key, key), self._pending.encode())
             self._pending = None
             self._data.reset()
-        self._data.add(key, value)
         self._entries += 1
-        if self._data.size >= self._block_size:
-            self._flush()
 
     def finish(self) -> bytes:
-        """The whole table."""
+        """The end of the table; without `write`, the whole of it."""
         self._flush()
         metaindex = self._write_block(BlockBuilder(restart_interval=16).finish())
         if self._pending is not None:
             self._index.add(_successor(self._data.last_key), self._pending.encode())
         index = self._write_block(self._index.finish())
-        return bytes(self._file) + Footer(metaindex, index).encode()
+        self._write(Footer(metaindex, index).encode())
+        return bytes(self._file)
 
     def _flush(self) -> None:
         if self._pending is None and self._entries:
             self._pending = self._write_block(self._data.finish())
 
     def _write_block(self, contents: bytes) -> BlockHandle:
-        handle = BlockHandle(len(self._file), len(contents))
-        stored = contents + bytes([NO_COMPRESSION])
-        self._file += stored + encode_fixed32(mask(crc32c(stored)))
+        return self._write_chunks([contents], len(contents))
+
+    def _write_chunks(self, chunks: Iterable[bytes], nbytes: int) -> BlockHandle:
+        """Writes a block, and the trailer after it."""
+        handle = BlockHandle(self._size, nbytes)
+        crc = 0
+        for chunk in chain(chunks, [bytes([NO_COMPRESSION])]):
+            crc = crc32c(chunk, crc)
+            self._write(chunk)
+        self._write(encode_fixed32(mask(crc)))
+        self._size += nbytes + TRAILER_SIZE
         return handle
 
 

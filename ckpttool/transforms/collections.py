@@ -1,0 +1,108 @@
+"""Collections of a graph, edited: outputs marked after the fact.
+
+A collection is an entry of the map collection_def (4): its name (1) and a CollectionDef (2), here one with a node_list
+(1) of names (1). What TensorFlow writes has the entries in the order of their keys, so a new one goes to its place.
+"""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+from ckpttool.errors import NotFoundError, NotSupportedError
+from ckpttool.model.graph import MetaGraph, split_tensor
+from ckpttool.transforms.graph_edits import edit_meta_graph, key_of, last_field
+from ckpttool.wire.message import LENGTH, edit, fields, message_field
+
+_COLLECTIONS = 4
+
+
+def edit_collections(
+    graph: MetaGraph, add: Sequence[tuple[str, str]] = (), remove: Sequence[tuple[str, str | None]] = ()
+) -> MetaGraph:
+    """The graph with members of collections removed and then added; everything else byte for byte as it was.
+
+        >>> ckpttool.edit_collections(graph, add=[("activation", "activation_opt:0")])
+
+    Args:
+        graph: a MetaGraphDef, or a SavedModel's graph.
+        add: (collection, op or tensor) pairs. A member that is there already is not added again.
+        remove: (collection, member) pairs; None for the member: the whole collection.
+
+    Raises:
+        NotFoundError: there is no such op, tensor, collection or member.
+        NotSupportedError: the file has no collections, or this one holds something else than names.
+    """
+    if graph.root == "GraphDef":
+        raise NotSupportedError("a GraphDef has no collections; a .meta file and a SavedModel have", path=graph.path)
+    for name, member in remove:
+        _require_member(graph, name, member)
+    for name, member in add:
+        _require_tensor(graph, member)
+        kind = graph.collections[name].kind if name in graph.collections else "node_list"
+        if kind not in ("node_list", "empty"):
+            raise NotSupportedError(f"the collection {name} is a {kind}, not one of names", path=graph.path)
+
+    def change(data: bytes) -> bytes:
+        for name, member in remove:
+            data = edit(data, {_COLLECTIONS: lambda entry, n=name, m=member: _without(entry, n, m)})  # type: ignore[misc]
+        for name, member in add:
+            data = _with(data, name, member)
+        return data
+
+    return edit_meta_graph(graph, change)
+
+
+def _require_member(graph: MetaGraph, name: str, member: str | None) -> None:
+    if name not in graph.collections:
+        there = ", ".join(graph.collections) or "none"
+        raise NotFoundError(f"no collection {name}", path=graph.path, hint=f"there are {there}")
+    members = graph.collections[name].members
+    if member is not None and member not in members:
+        there = ", ".join(each for each in members[:9] if isinstance(each, str)) or "no names"
+        raise NotFoundError(f"{member} is not in the collection {name}", path=graph.path, hint=f"there are {there}")
+
+
+def _require_tensor(graph: MetaGraph, member: str) -> None:
+    op, number = split_tensor(member)
+    try:
+        node = graph.node(op)
+    except NotFoundError as error:
+        near = get_close_matches(op, (node.name for node in graph.nodes), 3)
+        error.hint = f"near names: {', '.join(near)}" if near else None
+        raise
+    outputs = graph.outputs(node)
+    if member != op and outputs and int(number) >= len(outputs):
+        raise NotFoundError(f"the op {op} has {len(outputs)} outputs, no {member}", path=graph.path)
+
+
+def _without(entry: bytes, name: str, member: str | None) -> bytes | None:
+    """An entry less a member; nothing of it, if that was the last one."""
+    if key_of(entry) != name:
+        return entry
+    if member is None:
+        return None
+    left = edit(entry, {2: {1: {1: lambda value: None if value == member.encode() else value}}})
+    return left if last_field(last_field(left, 2), 1) else None
+
+
+def _with(data: bytes, name: str, member: str) -> bytes:
+    """The MetaGraphDef with a member more."""
+    value = message_field(1, member.encode())
+
+    def added(names: bytes) -> bytes:
+        there = {names[start:end] for *_, start, end in fields(names)}
+        return names if member.encode() in there else names + value
+
+    entries = [
+        (start, end, data[value_start:end])
+        for n, kind, start, value_start, end in fields(data)
+        if (n, kind) == (_COLLECTIONS, LENGTH)
+    ]
+    if any(key_of(entry) == name and last_field(entry, 2) for *_, entry in entries):
+        rules = {2: {1: added}}
+        return edit(data, {_COLLECTIONS: lambda entry: edit(entry, rules) if key_of(entry) == name else entry})
+    new = message_field(_COLLECTIONS, message_field(1, name.encode()) + message_field(2, message_field(1, value)))
+    place = next((start for start, _, entry in entries if key_of(entry) > name), None)
+    if place is None:
+        after = (start for n, _, start, *_ in fields(data) if n > _COLLECTIONS)
+        place = entries[-1][1] if entries else next(after, len(data))
+    return data[:place] + new + data[place:]

@@ -1,0 +1,135 @@
+"""What transforms of graphs share: a file's graphs edited where they lie, and where names stand in them.
+
+An op is named in many places: as an input, with a `^` in front or an output's number behind; in colocation; in
+collections, as plain text or inside of serialized messages; in signatures and savers. `name_rules` goes to all of them.
+Names inside library functions are their own.
+
+(tensorflow/core/framework/node_def.proto, variable.proto; core/protobuf/meta_graph.proto, saver.proto,
+queue_runner.proto, control_flow.proto)
+"""
+
+from collections.abc import Callable, Mapping
+
+from ckpttool.errors import CheckpointError
+from ckpttool.model.graph import MetaGraph, split_tensor
+from ckpttool.wire.message import LENGTH, Rule, edit, fields
+
+Text = Callable[[str], str]
+
+
+def edit_meta_graph(graph: MetaGraph, change: Callable[[bytes], bytes]) -> MetaGraph:
+    """The graph's file with its MetaGraphDef changed: of a SavedModel, that of the graph in question."""
+    if graph.root == "SavedModel":
+        numbers = iter(range(len(graph.tag_sets)))
+        data = edit(graph.data, {2: lambda each: change(each) if next(numbers) == graph.number else each})
+    else:
+        data = change(graph.data)
+    return graph if data == graph.data else graph.replace(data=data)
+
+
+def last_field(data: bytes, number: int) -> bytes:
+    """The value of a length-delimited field; the last one counts."""
+    found = [data[start:end] for n, wire_type, _, start, end in fields(data) if (n, wire_type) == (number, LENGTH)]
+    return found[-1] if found else b""
+
+
+def key_of(entry: bytes) -> str:
+    """The key of a map's entry."""
+    return last_field(entry, 1).decode(errors="surrogateescape")
+
+
+def text_rule(change: Text) -> Callable[[bytes], bytes]:
+    """The rule that changes a text."""
+
+    def rule(data: bytes) -> bytes:
+        text = data.decode(errors="surrogateescape")
+        new = change(text)
+        return data if new == text else new.encode(errors="surrogateescape")
+
+    return rule
+
+
+def reference(ops: Mapping[str, str]) -> Text:
+    """Changes the op in a reference to it: `op`, `op:1`, `^op`, `loc:@op`."""
+
+    def change(text: str) -> str:
+        mark = next((mark for mark in ("^", "loc:@") if text.startswith(mark)), "")
+        op, number = split_tensor(text.removeprefix(mark))
+        if op not in ops:
+            return text
+        return f"{mark}{ops[op]}{text[len(mark) + len(op) :]}" if number else text
+
+    return change
+
+
+def collection_rule(name: Text, full_name: Text) -> Callable[[bytes], bytes]:
+    """The rule for an entry of collection_def; `name` changes references, `full_name` partitioned variables' names."""
+
+    def rule(entry: bytes) -> bytes:
+        message = _MESSAGES.get(key_of(entry))
+        members: Rule = _guarded(message(text_rule(name), text_rule(full_name))) if message else lambda member: member
+        return edit(entry, {2: {1: {1: text_rule(name)}, 2: {1: members}}})
+
+    return rule
+
+
+def _guarded(rules: Mapping[int, Rule]) -> Callable[[bytes], bytes]:
+    """The rules for a member that is such a message; one that is none is left alone."""
+
+    def rule(member: bytes) -> bytes:
+        try:
+            return edit(member, rules)
+        except CheckpointError:
+            return member
+
+    return rule
+
+
+def _variable(name: Rule, full_name: Rule) -> dict[int, Rule]:
+    return {1: name, 2: name, 3: name, 4: {1: full_name}, 6: name}
+
+
+def _context(name: Rule, full_name: Rule, numbers: tuple[int, ...], values: int, nested: int) -> dict[int, Rule]:
+    def inner(
+        data: bytes,
+    ) -> bytes:  # A ControlFlowContextDef: cond_ctxt 1, while_ctxt 2. It recurs, so it is made late.
+        return edit(data, {1: _cond(name, full_name), 2: _while(name, full_name)})
+
+    rules: dict[int, Rule] = dict.fromkeys(numbers, name)
+    rules[values], rules[nested] = {1: name, 2: {1: name, 2: name}}, inner
+    return rules
+
+
+def _cond(name: Rule, full_name: Rule) -> dict[int, Rule]:
+    return _context(name, full_name, (2, 3), 5, 6)
+
+
+def _while(name: Rule, full_name: Rule) -> dict[int, Rule]:
+    return _context(name, full_name, (5, 6, 7, 8, 10, 11), 9, 12)
+
+
+def _queue_runner(name: Rule, full_name: Rule) -> dict[int, Rule]:
+    return {1: name, 2: name, 3: name, 4: name}
+
+
+def saver_rules(name: Rule, full_name: Rule | None = None) -> dict[int, Rule]:
+    return {1: name, 2: name, 3: name}
+
+
+_VARIABLES = ("variables", "trainable_variables", "moving_average_variables", "local_variables", "model_variables")
+_MESSAGES: dict[str, Callable[[Rule, Rule], dict[int, Rule]]] = {
+    **dict.fromkeys((*_VARIABLES, "global_step", "metric_variables"), _variable),
+    "queue_runners": _queue_runner,
+    "cond_context": _cond,
+    "while_context": _while,
+    "savers": saver_rules,
+}
+
+
+def signature_rule(name: Text) -> Rule:
+    """The rule for an entry of signature_def."""
+
+    def tensor(data: bytes) -> bytes:  # A TensorInfo: name 1, coo_sparse 4, composite_tensor 5 {components 2}.
+        return edit(data, {1: text_rule(name), 4: dict.fromkeys((1, 2, 3), text_rule(name)), 5: {2: tensor}})
+
+    return {2: {1: {2: tensor}, 2: {2: tensor}}}
