@@ -1,6 +1,7 @@
 """Makes an input of the benchmarks, seeded and without TensorFlow.
 
     python inputs.py bundle PREFIX NBYTES       a checkpoint of about NBYTES
+    python inputs.py adam PREFIX NBYTES         one with Adam's two slots for each variable
     python inputs.py graph META NODES           a graph whose ops all have a device
 
 It is a process of its own, for NumPy and its buffers would count as the peak memory of whatever run.py starts.
@@ -37,14 +38,20 @@ def variables(nbytes: int) -> Iterator[tuple[str, list[int]]]:
         yield f"layer_{number:04d}/kernel", [kernel // row, _COLUMNS]
 
 
-def write_bundle(prefix: str, nbytes: int) -> None:
+def with_adam(nbytes: int) -> Iterator[tuple[str, list[int]]]:
+    """The variables of a third of the bytes, each followed by its slots."""
+    for name, shape in variables(nbytes // 3):
+        yield from ((name + slot, shape) for slot in ("", "/Adam", "/Adam_1"))
+
+
+def write_bundle(prefix: str, stored: Iterator[tuple[str, list[int]]]) -> None:
     """Writes a bundle of random bytes: one shard, float32."""
     table = TableBuilder()
     header = message_class("BundleHeaderProto")(num_shards=1, version={"producer": 1})
     table.add(b"", header.SerializeToString())
     random = np.random.default_rng(_SEED)
     with open(shard_path(prefix, 0, 1), "wb") as shard:
-        for name, shape in variables(nbytes):
+        for name, shape in stored:
             table.add(name.encode(), _write_variable(shard, shape, random))
     Path(index_path(prefix)).write_bytes(table.finish())
 
@@ -78,4 +85,7 @@ def write_graph(path: str, nodes: int) -> None:
 
 if __name__ == "__main__":
     kind, target, amount = sys.argv[1:]
-    {"bundle": write_bundle, "graph": write_graph}[kind](target, int(amount))
+    if kind == "graph":
+        write_graph(target, int(amount))
+    else:
+        write_bundle(target, {"bundle": variables, "adam": with_adam}[kind](int(amount)))

@@ -5,6 +5,7 @@ Only what is small is imported here and in run.py: the kernel counts a process's
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,12 +24,15 @@ class Sample(NamedTuple):
 
 
 def take_turns(commands: dict[str, list[str]], output: Path, runs: int) -> dict[str, list[Sample]]:
-    """Runs every command once uncounted and `runs` times counted, A B C A B C …, and removes `output` after each."""
+    """Runs every command once uncounted and `runs` times counted, A B C A B C …, and empties the directory of `output`
+    before each.
+    """
     samples: dict[str, list[Sample]] = {name: [] for name in commands}
     for turn in range(runs + 1):
         for name, command in commands.items():
+            shutil.rmtree(output.parent, ignore_errors=True)
+            output.parent.mkdir()
             sample = run_process(command)
-            output.unlink(missing_ok=True)
             if turn:
                 samples[name].append(sample)
     return samples

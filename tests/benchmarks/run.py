@@ -3,8 +3,10 @@
     python tests/benchmarks/run.py [--size 2GiB] [--nodes 20000] [--runs 7] [--only GROUP] [--json FILE]
 
     start   list a small checkpoint and its graph: nearly all of it is what Python has to import
-    export  a large checkpoint to HDF5: how fast bytes move, and in how much memory
+    export  a large checkpoint to each format: how fast bytes move, and in how much memory
+    change  it on the way: slots dropped, values cast; the mean of three
     strip   the devices out of a graph of many ops
+    deploy  a small model frozen, and as a SavedModel
 
 The jobs of a race take turns (A B C A B C …), after one turn that is not counted, so that a machine that becomes
 slower does so for all of them. Before each job the output of the last one is removed and the disk is synced: nobody
@@ -55,7 +57,24 @@ class Race(NamedTuple):
 
 _IMPORTS = Job("imports", "python -c 'import typer, rich.table'")
 _BUNDLE = "python {here}/inputs.py bundle {big} {size}"
+_ADAM = "python {here}/inputs.py adam {big} {size}"
 _GRAPH = "python {here}/inputs.py graph {graph} {nodes}"
+
+
+def _conversion(group: str, what: str, options: str, peer: str, script: str, made: str = _BUNDLE) -> Race:
+    """A large checkpoint converted by us, copied by cp, and converted by a script that a user would write."""
+    return Race(
+        group,
+        f"a checkpoint of {{mebibytes:,}} MiB {what}",
+        (made,),
+        ("cp", peer),
+        (
+            Job("ckpttool export", f"ckpttool export {{big}} {options}"),
+            Job("cp", "cp {big}.data-00000-of-00001 {output}"),
+            Job(peer, f"python {{here}}/peers/{script}", tensorflow=True),
+        ),
+    )
+
 
 RACES = (
     Race("start", "help", (), ("imports",), (Job("ckpttool --help", "ckpttool --help"), _IMPORTS)),
@@ -83,15 +102,29 @@ RACES = (
             Job("TensorFlow", "python {here}/peers/list_graph.py {small}.meta", tensorflow=True),
         ),
     ),
+    _conversion("export", "to HDF5", "--h5 {output}", "TensorFlow + h5py", "export_hdf5.py {big} {output}"),
+    _conversion(
+        *("export", "to safetensors", "--safetensors {output}.safetensors"),
+        *("TensorFlow + safetensors", "export_safetensors.py {big} {output}"),
+    ),
+    _conversion("export", "to npz", "--npz {output}.npz", "TensorFlow + NumPy", "export_npz.py {big} {output}.npz"),
+    _conversion("export", "to a bundle", "--tf {output}", "TensorFlow", "rewrite.py {big} {output}"),
+    _conversion(
+        *("change", "with Adam's slots, without them", "--tf {output} --drop-slots"),
+        *("TensorFlow", "rewrite.py {big} {output} drop", _ADAM),
+    ),
+    _conversion(
+        *("change", "to bfloat16", "--tf {output} --cast bfloat16", "TensorFlow", "rewrite.py {big} {output} cast"),
+    ),
     Race(
-        "export",
-        "a checkpoint of {mebibytes:,} MiB to HDF5",
+        "change",
+        "the mean of three checkpoints of {mebibytes:,} MiB",
         (_BUNDLE,),
-        ("cp", "TensorFlow + h5py"),
+        ("cp", "TensorFlow"),
         (
-            Job("ckpttool export", "ckpttool export {big} --h5 {output} --force"),
+            Job("ckpttool average", "ckpttool average {big} {big} {big} --tf {output}"),
             Job("cp", "cp {big}.data-00000-of-00001 {output}"),
-            Job("TensorFlow + h5py", "python {here}/peers/export_hdf5.py {big} {output}", tensorflow=True),
+            Job("TensorFlow", "python {here}/peers/average.py {output} {big} {big} {big}", tensorflow=True),
         ),
     ),
     Race(
@@ -102,6 +135,35 @@ RACES = (
         (
             Job("ckpttool strip-devices", "ckpttool strip-devices {graph} -o {output}"),
             Job("TensorFlow", "python {here}/peers/clear_devices.py {graph} {output}", tensorflow=True),
+        ),
+    ),
+    Race(
+        "deploy",
+        "a small model frozen",
+        (),
+        ("imports", "TensorFlow"),
+        (
+            Job("ckpttool freeze", "ckpttool freeze {small}.meta --outputs predictions -o {output}"),
+            _IMPORTS,
+            Job("TensorFlow", "python {here}/peers/freeze.py {small} {output} predictions", tensorflow=True),
+        ),
+    ),
+    Race(
+        "deploy",
+        "a small model as a SavedModel",
+        (),
+        ("imports", "TensorFlow"),
+        (
+            Job(
+                "ckpttool saved-model",
+                "ckpttool saved-model {small} --inputs images:0 --outputs predictions:0 -o {output}",
+            ),
+            _IMPORTS,
+            Job(
+                "TensorFlow",
+                "python {here}/peers/saved_model.py {small} {output} images:0 predictions:0",
+                tensorflow=True,
+            ),
         ),
     ),
 )
@@ -191,7 +253,8 @@ def parse_arguments() -> argparse.Namespace:
 
 def paths(scratch: Path) -> dict[str, Any]:
     """Where inputs and outputs lie."""
-    return {name: scratch / name for name in ("big", "graph", "output")} | {"here": _HERE, "small": small(scratch)}
+    made = {"big": scratch / "big", "graph": scratch / "graph", "output": scratch / "output" / "model"}
+    return made | {"here": _HERE, "small": small(scratch)}
 
 
 def small(scratch: Path) -> Path:
