@@ -21,13 +21,21 @@ if TYPE_CHECKING:
         NotFoundError,
         NotSupportedError,
     )
+    from ckpttool.formats.bundle_writer import write_bundle
     from ckpttool.formats.hdf5 import write_hdf5
     from ckpttool.formats.meta_graph import write_meta_graph
+    from ckpttool.formats.npy import write_npy
+    from ckpttool.formats.npz import write_npz
     from ckpttool.formats.opening import open_checkpoint, open_graph
+    from ckpttool.formats.safetensors import write_safetensors
+    from ckpttool.formats.tensor_slices_writer import write_tensor_slices
     from ckpttool.model.checkpoint import Checkpoint, Variable
     from ckpttool.model.graph import MetaGraph
+    from ckpttool.transforms.averaging import average
+    from ckpttool.transforms.casting import cast
+    from ckpttool.transforms.collections import edit_collections
     from ckpttool.transforms.devices import device_mentions, strip_devices
-    from ckpttool.transforms.variables import select
+    from ckpttool.transforms.variables import drop_slots, rename, select, use_moving_averages
 
 __version__ = "0.1.0"
 
@@ -41,13 +49,24 @@ _HOMES = {
     "NotFoundError": "errors",
     "NotSupportedError": "errors",
     "Variable": "model.checkpoint",
+    "average": "transforms.averaging",
+    "cast": "transforms.casting",
     "device_mentions": "transforms.devices",
+    "drop_slots": "transforms.variables",
+    "edit_collections": "transforms.collections",
     "open_checkpoint": "formats.opening",
     "open_graph": "formats.opening",
+    "rename": "transforms.variables",
     "select": "transforms.variables",
     "strip_devices": "transforms.devices",
+    "use_moving_averages": "transforms.variables",
+    "write_bundle": "formats.bundle_writer",
     "write_hdf5": "formats.hdf5",
     "write_meta_graph": "formats.meta_graph",
+    "write_npy": "formats.npy",
+    "write_npz": "formats.npz",
+    "write_safetensors": "formats.safetensors",
+    "write_tensor_slices": "formats.tensor_slices_writer",
 }
 
 __all__ = [
@@ -60,13 +79,24 @@ __all__ = [
     "NotFoundError",
     "NotSupportedError",
     "Variable",
+    "average",
+    "cast",
     "device_mentions",
+    "drop_slots",
+    "edit_collections",
     "open_checkpoint",
     "open_graph",
+    "rename",
     "select",
     "strip_devices",
+    "use_moving_averages",
+    "write_bundle",
     "write_hdf5",
     "write_meta_graph",
+    "write_npy",
+    "write_npz",
+    "write_safetensors",
+    "write_tensor_slices",
 ]
 
 

@@ -1,10 +1,15 @@
-"""docs/json.md says what the commands print."""
+"""docs/json.md says what the commands print, docs/formats.md what the writers do."""
 
 import json
 import re
+from importlib import import_module
 
 import pytest
 from conftest import FIXTURES, ROOT
+
+from ckpttool.formats.raw import RawSource, Run
+from ckpttool.model.checkpoint import ByteRange, Checkpoint
+from ckpttool.model.dtypes import DTYPES, DType
 
 TEXT = (ROOT / "docs" / "json.md").read_text()
 
@@ -56,3 +61,39 @@ def test_every_documented_list_is_printed_by_some_command(run):
         document = json.loads(run(*command, "--json").stdout)
         printed |= {(document["schema"], name) for name, rows in document.items() if isinstance(rows, list)}
     assert set(documented()) <= printed
+
+
+FORMATS = {
+    "HDF5": ("hdf5", "plan_hdf5"),
+    "NumPy": ("npz", "plan_npz"),
+    "safetensors": ("safetensors", "plan_safetensors"),
+    "V1 checkpoint": ("tensor_slices_writer", "plan_tensor_slices"),
+}
+
+
+def stored_as(format: str, dtype: DType) -> str:
+    """What a format's writer plans for a dtype, in the words of the table."""
+    module, plan = FORMATS[format]
+    data = ByteRange("", 0, 2 * (dtype.itemsize or 0), None)
+    variable = RawSource().add("name", dtype, (2,), Run(data))
+    [planned] = getattr(import_module(f"ckpttool.formats.{module}"), plan)(
+        Checkpoint({"name": variable}, path="", format="")
+    )
+    return "left out" if planned.problem else planned.fallback or "itself"
+
+
+def dtype_table() -> str:
+    """The table of docs/formats.md."""
+    rows: dict[tuple[str, ...], list[str]] = {}
+    for dtype in DTYPES.values():
+        cells = tuple(stored_as(format, dtype) for format in FORMATS)
+        if set(cells) != {"left out"}:
+            rows.setdefault(cells, []).append(f"`{dtype.name}`")
+    lines = [("dtype", *FORMATS), *((" ".join(names), *cells) for cells, names in rows.items())]
+    head, *body = (f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join([head, "|---" * len(lines[0]) + "|", *body])
+
+
+def test_what_formats_hold_is_documented():
+    """docs/formats.md has of each dtype what the writers plan for it."""
+    assert dtype_table() in (ROOT / "docs" / "formats.md").read_text()
