@@ -183,43 +183,87 @@ def write_beside(path: str | Path, *, force: bool = False, inputs: Sequence[str]
 
 @contextmanager
 def write_together(
-    paths: Sequence[str], *, force: bool = False, inputs: Sequence[str] = (), replaced: Mapping[str, str]
+    paths: Sequence[str],
+    *,
+    force: bool = False,
+    inputs: Sequence[str] = (),
+    replaced: Mapping[str, str],
+    kept: Sequence[str] = (),
 ) -> Iterator[list[Path]]:
     """As `write_beside`, for files of one directory that belong together; the last is the one that makes them count.
 
     They get their names in order. What they replace is kept under other names until all of them are there, and then
     removed: after a crash, either the old files or the new ones are whole, or the old ones are under the other names.
+    After an error the old files have their own names again.
 
     Args:
         paths: the files to be.
         force: replace files that are there.
         inputs: files that must not be among them.
         replaced: the files that the new ones replace, each with the name to keep it under; the last is the one that
-            makes them count.
+            makes them count, and is `paths[-1]`. Without that one, they count for nothing and are not kept.
+        kept: files that are there under such names already, because an earlier run has died; the last of them is the
+            one that makes them count. They are all that is left where `paths[-1]` is not there.
     """
     besides: list[Path] = []
     try:
         for path in paths:
             besides.append(_beside(Path(path), force, inputs))  # noqa: PERF401 - each is to be removed, should one fail
         yield besides
-        if not replaced:
+        if replaced or kept:
+            _replace_all(besides, paths, replaced, kept)
+        else:
             _publish_all(besides, paths)
-            return
-        for beside in besides:
-            _sync(beside)
-        _keep(replaced)
-        for beside, path in zip(besides, paths, strict=True):
-            os.replace(beside, path)
-        for old in replaced:
-            if old not in paths:
-                os.unlink(old)
-        for kept in reversed(list(replaced.values())):
-            Path(kept).unlink(missing_ok=True)
-        _sync(Path(paths[-1]).parent, os.O_RDONLY)
     except BaseException:
         for beside in besides:
             beside.unlink(missing_ok=True)
         raise
+
+
+def _replace_all(
+    besides: Sequence[Path], paths: Sequence[str], replaced: Mapping[str, str], kept: Sequence[str]
+) -> None:
+    """Renames new files over old ones; up to the last renaming, an error takes all of it back."""
+    directory = Path(paths[-1]).parent
+    counts = paths[-1] in replaced
+    for beside, path in zip(besides, paths, strict=True):
+        model = next((old for old in (path, paths[-1], *replaced) if os.path.exists(old)), None)
+        if model:
+            os.chmod(beside, stat.S_IMODE(os.stat(model).st_mode))
+        _sync(beside)
+    stale = [*kept, *replaced.values()] if counts else []
+    _unlink_all(reversed(stale))
+    try:
+        if counts:
+            _keep(replaced)
+        for beside, path in zip(besides, paths, strict=True):
+            os.replace(beside, path)
+    except BaseException:
+        _restore(replaced if counts else {}, besides, paths)
+        raise
+    _sync(directory, os.O_RDONLY)
+    _unlink_all(old for old in replaced if old not in paths)
+    _unlink_all(reversed(stale or kept))
+    _sync(directory, os.O_RDONLY)
+
+
+def _unlink_all(paths: Iterable[str]) -> None:
+    for path in paths:
+        Path(path).unlink(missing_ok=True)
+
+
+def _restore(replaced: Mapping[str, str], besides: Sequence[Path], paths: Sequence[str]) -> None:
+    """Takes back what `_replace_all` has done, if the last renaming has not been."""
+    if not os.path.lexists(besides[-1]):
+        return
+    for beside, path in zip(besides, paths, strict=True):
+        if not os.path.lexists(beside) and path not in replaced:
+            os.unlink(path)
+    for old, kept in replaced.items():
+        if os.path.lexists(kept):
+            os.replace(kept, old)
+            # Two names of one file: such a renaming does nothing.
+            Path(kept).unlink(missing_ok=True)
 
 
 @contextmanager
@@ -292,15 +336,22 @@ def _keep(replaced: Mapping[str, str]) -> None:
     """Gives files second names, and takes the first one from the last of them: they are no more what counts."""
     *_, last = replaced
     for old, kept in replaced.items():
-        Path(kept).unlink(missing_ok=True)
-        try:
-            os.link(old, kept)
-        except OSError as error:  # A file system without hard links.
-            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
-                raise
-            os.rename(old, kept)
+        _name_twice(old, kept)
     _sync(Path(last).parent, os.O_RDONLY)
-    Path(last).unlink(missing_ok=True)
+    os.unlink(last)
+    _sync(Path(last).parent, os.O_RDONLY)
+
+
+def _name_twice(old: str, kept: str) -> None:
+    try:
+        os.link(old, kept)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+            raise
+        # A file system without hard links. Renamed, the old files would for a while be whole under no name.
+        with write_beside(kept) as beside:
+            shutil.copy2(old, beside)
+            _sync(beside)
 
 
 def _beside(path: Path, force: bool, inputs: Sequence[str]) -> Path:

@@ -181,7 +181,8 @@ class _Bundle:
     def _slice(self, start: tuple[int, ...], entry: BundleEntry, extents: Extents | None = None) -> Slice:
         path = shard_path(self.prefix, entry.shard, self._num_shards)
         span = ByteRange(path, entry.offset, entry.size, unmask(entry.masked_crc32c))
-        return Slice(start, entry.shape, entry.shard, span, entry.offset, extents)
+        # What is empty stands before what starts at the same byte.
+        return Slice(start, entry.shape, entry.shard, span, 2 * entry.offset + (entry.size > 0), extents)
 
     def span(self, variable: Variable, piece: Slice) -> ByteRange | None:
         storage.require_range(piece.data)

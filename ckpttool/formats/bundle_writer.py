@@ -12,6 +12,7 @@ The shards are in place before the index is, and the index is what makes them a 
 (tensorflow/core/util/tensor_bundle/tensor_bundle.cc, python/training/saving/saveable_object_util.py)
 """
 
+import errno
 import os
 import re
 import sys
@@ -46,8 +47,14 @@ class _Piece(NamedTuple):
 
     @property
     def nbytes(self) -> int:
+        """Bytes that it takes; of strings, those that it took where it comes from."""
         itemsize = self.variable.dtype.itemsize
         return self.slice.data.nbytes if itemsize is None else prod(self.shape) * itemsize
+
+    @property
+    def exact_nbytes(self) -> int:
+        """Bytes that it will take: strings are read for that."""
+        return self.nbytes if self.variable.dtype.itemsize is not None else self.content().nbytes
 
     def content(self) -> Content:
         if self.slice.extents is None:
@@ -64,7 +71,11 @@ def _problem(variable: Variable) -> str | None:
     dtype = variable.dtype
     if dtype.itemsize is None and dtype.name not in ("string", "variant"):
         return f"no checkpoint can hold values of dtype {dtype.name}"
-    return None if variable.name else "no variable can have an empty name: the header's key is empty"
+    try:
+        key = variable.name.encode(errors="surrogateescape")
+    except UnicodeEncodeError:
+        return "its name is no text: half of a surrogate pair stands alone"
+    return None if key else "no variable can have an empty name: the header's key is empty"
 
 
 def write_bundle(
@@ -87,8 +98,9 @@ def write_bundle(
     Args:
         checkpoint: what to write.
         prefix: of the files to be: PREFIX.index, PREFIX.data-00000-of-00001 …
-        num_shards: how many data files, of about the same size; None: as many as the checkpoint has.
-        max_shard_size: bytes that a data file has at most, but for one with a single larger variable.
+        num_shards: how many data files, of about the same size, as far as there is a variable or slice for each;
+            None: as many as the checkpoint has.
+        max_shard_size: bytes that a data file has at most, but for one with a single larger variable or slice.
         strict: raise if there is a variable that a bundle can't hold, instead of leaving it out.
         force: replace a bundle that is there.
         progress: is told the bytes of each piece written.
@@ -97,27 +109,40 @@ def write_bundle(
         The variables that were left out, each with the reason.
 
     Raises:
+        ValueError: `num_shards` or `max_shard_size` is not positive, or both are given.
         FileExistsError: there is such a bundle, and `force` was not given; or the checkpoint is read from it.
+        IsADirectoryError: `prefix` ends with a slash.
         ConversionError: `strict`, and a variable can't be held; or two would have the same key.
         CorruptionError: values are missing or damaged; nothing is written.
     """
+    prefix = os.fspath(prefix)
+    _check_arguments(prefix, num_shards, max_shard_size)
     plan = plan_bundle(checkpoint)
     remarkable = check_plan(plan, strict=strict)
     if sys.byteorder == "big":
         raise NotSupportedError("writing a bundle on a big-endian machine")
-    prefix = os.fspath(prefix)
     pieces = [piece for planned in plan if not planned.problem for piece in _pieces(planned.variable)]
     shards = _shards(pieces, num_shards, max_shard_size)
     paths = [shard_path(prefix, number, len(shards)) for number in range(len(shards))] + [index_path(prefix)]
-    with storage.write_together(
-        paths, force=force, inputs=checkpoint.files, replaced=_replaced(prefix) if force else {}
-    ) as besides:
+    replaced = {path: _kept(prefix) + path[len(prefix) :] for path in _files(prefix)} if force else {}
+    kept = _files(_kept(prefix)) if force else []
+    with storage.write_together(paths, force=force, inputs=checkpoint.files, replaced=replaced, kept=kept) as besides:
         storage.require_space(besides[-1], sum(piece.nbytes for piece in pieces))
         builder = _IndexBuilder(len(shards))
         for number, (shard, beside) in enumerate(zip(shards, besides, strict=False)):
             _write_shard(beside, shard, number, builder, progress)
         besides[-1].write_bytes(builder.finish())
     return remarkable
+
+
+def _check_arguments(prefix: str, num_shards: int | None, max_shard_size: int | None) -> None:
+    if num_shards is not None and max_shard_size is not None:
+        raise ValueError("num_shards and max_shard_size are two answers to one question")
+    for name, number in (("num_shards", num_shards), ("max_shard_size", max_shard_size)):
+        if number is not None and number < 1:
+            raise ValueError(f"{name} is {number}, and there is no less than 1")
+    if not os.path.basename(prefix):
+        raise IsADirectoryError(errno.EISDIR, "the output is a directory: a prefix of names in it is needed", prefix)
 
 
 def _pieces(variable: Variable) -> Iterator[_Piece]:
@@ -136,7 +161,7 @@ def _shards(pieces: Sequence[_Piece], count: int | None, limit: int | None) -> l
         numbers = iter([piece.slice.shard for piece in placed])
     else:
         placed = sorted(placed, key=_name) if placed == by_name else placed
-        sizes = [piece.nbytes for piece in placed]
+        sizes = [piece.exact_nbytes for piece in placed]
         numbers = _balanced(sizes, count) if count is not None else _filled(sizes, limit or 0)
     shards: dict[int, list[_Piece]] = {}
     for number, piece in zip(numbers, placed, strict=True):
@@ -145,10 +170,16 @@ def _shards(pieces: Sequence[_Piece], count: int | None, limit: int | None) -> l
 
 
 def _balanced(sizes: Sequence[int], count: int) -> Iterator[int]:
-    """For each piece the number of its file, of `count`: that in which its middle lies, if all were of one size."""
-    total = max(1, sum(sizes))
-    for end, size in zip(accumulate(sizes), sizes, strict=True):
-        yield min(count - 1, (2 * end - size) * count // (2 * total))
+    """For each piece the number of its file, of `count`: that in which its middle lies, if all were of one size.
+
+    None of the files is left empty, as far as there are pieces.
+    """
+    total, count, number = max(1, sum(sizes)), min(count, len(sizes)), -1
+    for i, (end, size) in enumerate(zip(accumulate(sizes), sizes, strict=True)):
+        middle = (2 * end - size) * count // (2 * total)
+        first, last = max(number, count - (len(sizes) - i)), min(number + 1, count - 1)
+        number = max(first, min(middle, last))
+        yield number
 
 
 def _filled(sizes: Sequence[int], limit: int) -> Iterator[int]:
@@ -214,12 +245,15 @@ def _write_shard(
         builder.add(piece, number, offset, content)
 
 
-def _replaced(prefix: str) -> dict[str, str]:
-    """The files of a bundle that is there, each with the name that it has while it is being replaced; index last."""
+def _kept(prefix: str) -> str:
+    """The prefix that a bundle has while it is being replaced."""
+    return f"{prefix}.replaced"
+
+
+def _files(prefix: str) -> list[str]:
+    """The files of a bundle that are there; the index, if it is, last."""
     directory, stem = os.path.split(prefix)
     data = re.compile(re.escape(stem) + r"(\.data-[0-9]{5,9}-of-[0-9]{5,9})")
     names = sorted(os.listdir(directory or ".")) if os.path.isdir(directory or ".") else []
-    found = {os.path.join(directory, m[0]): f"{prefix}.replaced{m[1]}" for m in map(data.fullmatch, names) if m}
-    if os.path.lexists(index_path(prefix)):
-        found[index_path(prefix)] = index_path(f"{prefix}.replaced")
-    return found
+    found = [f"{prefix}{match[1]}" for match in map(data.fullmatch, names) if match]
+    return [*found, index_path(prefix)] if os.path.lexists(index_path(prefix)) else found

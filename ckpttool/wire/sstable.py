@@ -318,7 +318,7 @@ class TableBuilder:
     def add_chunks(self, key: bytes, nbytes: int, chunks: Iterable[bytes]) -> None:
         """Adds a pair whose value, of `nbytes`, comes in chunks: a very large one is never held whole."""
         if len(key) + nbytes < 2 * self._block_size:
-            self.add(key, b"".join(chunks))
+            self.add(key, b"".join(map(bytes, chunks)))  # Each may be gone with the next one.
             return
         self._begin(key, nbytes)
         entry = encode_varint(0) + encode_varint(len(key)) + encode_varint(nbytes) + key
