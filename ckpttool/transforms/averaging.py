@@ -4,13 +4,13 @@ Each number is the sum of the checkpoints' in float64, divided once and rounded 
 (steps, counters, strings) is the last checkpoint's.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ckpttool.errors import ConversionError, NotSupportedError
 from ckpttool.model.boxes import Selection, shape_of, subdivide, within
 from ckpttool.model.checkpoint import BLOCK_SIZE, ByteRange, Checkpoint, Slice, Variable
-from ckpttool.transforms.casting import COMPLEX, FLOATS, whole_piece
+from ckpttool.transforms.casting import COMPLEX, FLOATS, nearest, whole_piece
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +26,7 @@ def average(checkpoints: Sequence[Checkpoint], weights: Sequence[float] | None =
         weights: one for each; None: all the same.
 
     Raises:
-        ConversionError: they have not the same names, shapes and dtypes.
+        ConversionError: they have not the same names, shapes and dtypes; it names the variables.
         ValueError: there are none, or not as many weights; or these are negative, not finite, or all zero.
     """
     weights = [1.0] * len(checkpoints) if weights is None else list(weights)
@@ -43,21 +43,31 @@ def average(checkpoints: Sequence[Checkpoint], weights: Sequence[float] | None =
 
 
 def _require_same(a: Checkpoint, b: Checkpoint) -> None:
-    missing = sorted(a.keys() ^ b.keys())
-    if missing:
-        having, lacking = (a, b) if missing[0] in a else (b, a)
-        raise ConversionError(
-            f"{len(missing):,} variables are in one only: this one is in {having.path}, not in {lacking.path}",
-            variable=missing[0],
-            hint="--include and --exclude choose what both have",
+    for having, lacking in ((a, b), (b, a)):
+        _require_none(
+            f"in {having.path}, and not in {lacking.path}",
+            {name: "" for name in having if name not in lacking},
+            "--include and --exclude choose what all have",
         )
-    for name, variable in a.items():
-        if (variable.dtype, variable.shape) != (b[name].dtype, b[name].shape):
-            raise ConversionError(
-                f"{variable.dtype.name}{list(variable.shape)} in {a.path},"
-                f" {b[name].dtype.name}{list(b[name].shape)} in {b.path}",
-                variable=name,
-            )
+    kinds = {name: (_kind(a[name]), _kind(b[name])) for name in b}
+    differ = {name: f" ({before}, {after})" for name, (before, after) in kinds.items() if before != after}
+    _require_none(f"not of the same dtype and shape in {a.path} and in {b.path}", differ, "--exclude leaves them out")
+
+
+_MOST_NAMED = 5
+
+
+def _require_none(what: str, names: Mapping[str, str], hint: str) -> None:
+    """Raises ConversionError if there are such variables, which names them, each with what there is to say of it."""
+    named = [f"{name!r}{remark}" for name, remark in list(names.items())[:_MOST_NAMED]]
+    if len(names) > _MOST_NAMED:
+        named.append(f"and {len(names) - _MOST_NAMED:,} more")
+    if named:
+        raise ConversionError(f"{what}: {', '.join(named)}", hint=hint)
+
+
+def _kind(variable: Variable) -> str:
+    return f"{variable.dtype.name}[{','.join(map(str, variable.shape))}]"
 
 
 def _mean(variables: Sequence[Variable], weights: Sequence[float]) -> Variable:
@@ -94,7 +104,7 @@ class _Mean:
         for box, of_box in zip(boxes, parts, strict=True):
             array = np.empty(shape_of(box), variable.dtype.numpy)
             for part in of_box:
-                array[within(part, box)] = self._mean([next(reader) for reader in readers]).astype(array.dtype)
+                array[within(part, box)] = nearest(self._mean([next(reader) for reader in readers]), array.dtype)
             yield array
         for reader in readers:  # To their checksums.
             next(reader, None)
@@ -104,9 +114,8 @@ class _Mean:
 
         wide = np.complex128 if arrays[0].dtype.kind == "c" else np.float64
         total = np.zeros(arrays[0].shape, wide)
-        for array, weight in zip(arrays, self._weights, strict=True):
-            if weight == 1:
-                total += array
-            elif weight:  # Nothing times a NaN would be one.
-                total += array.astype(wide) * weight
-        return total / sum(self._weights)
+        with np.errstate(all="ignore"):  # An infinity less another one is no number, and may be.
+            for array, weight in zip(arrays, self._weights, strict=True):
+                if weight:  # Nothing times a NaN would be one.
+                    total += array if weight == 1 else array.astype(wide) * weight
+            return total / sum(self._weights)

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from ckpttool.model.checkpoint import Checkpoint
-from ckpttool.model.slots import averaged_variables
 from ckpttool.transforms import variables
 from ckpttool.transforms.casting import FLOATS, Casts, cast
 
@@ -24,6 +23,7 @@ class Changes(NamedTuple):
         dtypes: dtype → the one to cast it to.
         rules: by which variables are renamed.
         strip_prefix: what is taken from the front of names, after that.
+        with_object_graph: what is chosen comes with the object graph (see `variables.select`).
     """
 
     include: Sequence[str] = ()
@@ -33,6 +33,7 @@ class Changes(NamedTuple):
     dtypes: Mapping[str, str] = {}
     rules: Sequence[variables.Rule] = ()
     strip_prefix: str = ""
+    with_object_graph: bool = False
 
 
 class Changed(NamedTuple):
@@ -44,6 +45,7 @@ class Changed(NamedTuple):
         dropped: the names that are left out though they were chosen, each with the reason.
         averages: the moving averages that took their variables' places, each with the variable's name.
         casts: what was lost in casts, known when the values have been written.
+        idle: what was asked for and changes nothing, in words.
     """
 
     checkpoint: Checkpoint
@@ -51,6 +53,7 @@ class Changed(NamedTuple):
     dropped: Mapping[str, str]
     averages: Mapping[str, str]
     casts: Casts
+    idle: Sequence[str] = ()
 
 
 def change(checkpoint: Checkpoint, changes: Changes) -> Changed:
@@ -60,23 +63,35 @@ def change(checkpoint: Checkpoint, changes: Changes) -> Changed:
         NotFoundError: moving averages are asked for, and there are none.
         ConversionError: two variables would have the same name.
     """
-    chosen = variables.select(checkpoint, changes.include, changes.exclude)
+    chosen = variables.select(checkpoint, changes.include, changes.exclude, with_object_graph=changes.with_object_graph)
     names, dropped = {name: name for name in chosen}, dict[str, str]()
-    averages = averaged_variables(chosen.keys()) if changes.averages else {}
     if changes.averages:
-        names = variables.averages_as_variables(chosen)
+        names = variables.averages_as_variables(checkpoint, chosen.keys())
         dropped |= dict.fromkeys(set(names.values()) - set(names), "its moving average takes its place")
         dropped |= {name: "moving average" for name in chosen if name not in names and name not in dropped}
+    averages = {old: new for old, new in names.items() if old != new}
     if changes.drop_slots:
-        # A slot is known by its variable, which may not be chosen.
+        # A slot is known by its variable, which may not be chosen; and a slot's average is in a slot's place.
         owners = variables.slots(checkpoint)
-        dropped |= {name: f"{owners[name]} slot" for name in names if name in owners}
+        dropped |= {old: f"{owners[new]} slot" for old, new in names.items() if new in owners}
     names = {old: new for old, new in names.items() if old not in dropped}
     final = variables.new_names(names.values(), changes.rules, changes.strip_prefix)
+    idle = _idle(checkpoint, names, changes) if names else []
     names = {old: final[new] for old, new in names.items()}
     casts = Casts()
     made = variables.renamed(chosen, names)
-    return Changed(cast(made, changes.dtypes, casts) if changes.dtypes else made, names, dropped, averages, casts)
+    made = cast(made, changes.dtypes, casts) if changes.dtypes else made
+    return Changed(made, names, {name: dropped[name] for name in chosen if name in dropped}, averages, casts, idle)
+
+
+def _idle(checkpoint: Checkpoint, names: Mapping[str, str], changes: Changes) -> list[str]:
+    """What is asked for and changes nothing of what is left."""
+    found = variables.idle(names.values(), changes.rules, changes.strip_prefix)
+    if changes.drop_slots and not variables.slots(checkpoint):
+        found.append("there are no optimizers' slots to drop")
+    if changes.dtypes and not any(checkpoint[name].dtype.name in changes.dtypes for name in names):
+        found.append("there is nothing to cast")
+    return found
 
 
 def dtypes_of(to: str | None, pairs: Mapping[str, str]) -> dict[str, str]:

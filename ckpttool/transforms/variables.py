@@ -16,15 +16,27 @@ from ckpttool.model.slots import MOVING_AVERAGE, averaged_variables, slot_owners
 from ckpttool.transforms.object_graph import mended_object_graph
 
 
-def select(checkpoint: Checkpoint, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> Checkpoint:
+def select(
+    checkpoint: Checkpoint, include: Sequence[str] = (), exclude: Sequence[str] = (), *, with_object_graph: bool = False
+) -> Checkpoint:
     """The variables whose names match one of `include` (all if there is none) and none of `exclude`.
 
     The patterns are those of `ckpttool.model.names`.
+
+    Args:
+        checkpoint: whose variables.
+        include: globs; nothing: all names.
+        exclude: globs.
+        with_object_graph: where anything is chosen, the object graph is too, without which TensorFlow 2 restores
+            nothing; but for an `exclude` that matches it.
     """
     if not include and not exclude:
         return checkpoint
     chosen = selector(include, exclude)
-    return without(checkpoint, [name for name in checkpoint if not chosen(name)])
+    dropped = {name for name in checkpoint if not chosen(name)}
+    if with_object_graph and len(dropped) < len(checkpoint) and selector((), exclude)(OBJECT_GRAPH_KEY):
+        dropped.discard(OBJECT_GRAPH_KEY)
+    return without(checkpoint, dropped)
 
 
 def without(checkpoint: Checkpoint, names: Collection[str]) -> Checkpoint:
@@ -47,18 +59,25 @@ def drop_slots(checkpoint: Checkpoint) -> Checkpoint:
     return without(checkpoint, slots(checkpoint))
 
 
-def averages_as_variables(checkpoint: Checkpoint) -> dict[str, str]:
+def averages_as_variables(checkpoint: Checkpoint, chosen: Collection[str] | None = None) -> dict[str, str]:
     """For what is left when moving averages take their variables' places: old name → new name.
+
+    Args:
+        checkpoint: with the averages and the variables that they are of.
+        chosen: the names that count; None: all. A variable need not be chosen that its average may take its place.
 
     Raises:
         NotFoundError: there are no moving averages.
     """
-    averages = averaged_variables(checkpoint.keys())
+    names = checkpoint.keys() if chosen is None else chosen
+    found = averaged_variables(checkpoint.keys())
+    averages = {average: variable for average, variable in found.items() if average in names}
     if not averages:
-        raise NotFoundError("no moving averages (…/ExponentialMovingAverage)", path=checkpoint.path)
+        hint = "there are such, and they were not chosen" if found else None
+        raise NotFoundError("no moving averages (…/ExponentialMovingAverage)", path=checkpoint.path, hint=hint)
     owners = slot_owners(checkpoint.keys(), checkpoint.object_graph)
     gone = {name for name, owner in owners.items() if owner == MOVING_AVERAGE} | set(averages.values())
-    return {name: name for name in checkpoint if name not in gone} | averages
+    return {name: name for name in names if name not in gone} | averages
 
 
 def use_moving_averages(checkpoint: Checkpoint) -> Checkpoint:
@@ -88,10 +107,13 @@ class Rule(NamedTuple):
             raise ValueError(f"{text!r} is not REGEX=>REPL")
         try:
             rule = cls(re.compile(pattern), replacement)
-            re.sub(f"(?:{pattern})|", replacement, "")  # Refuses a group that is not there.
-        except (re.error, IndexError) as error:
+            rule.apply("")  # Refuses a group that is not there, whether or not the pattern matches.
+        except (re.error, IndexError, OverflowError, RecursionError) as error:
             raise ValueError(f"{text!r}: {error}") from error
         return rule
+
+    def __str__(self) -> str:
+        return f"{self.pattern.pattern}=>{self.replacement}"
 
     def apply(self, name: str) -> str:
         return self.pattern.sub(self.replacement, name)
@@ -111,6 +133,18 @@ def new_names(names: Iterable[str], rules: Sequence[Rule], prefix: str = "") -> 
                 new = rule.apply(new)
             new = new.removeprefix(prefix)
         found[name] = new
+    return found
+
+
+def idle(names: Iterable[str], rules: Sequence[Rule], prefix: str = "") -> list[str]:
+    """What of all that `new_names` is given changes nothing, in words: most likely it is mistyped."""
+    found, current = [], set(names) - {OBJECT_GRAPH_KEY}
+    for rule in rules:
+        if not any(map(rule.pattern.search, current)):
+            found.append(f"{str(rule)!r} matches no name")
+        current = {rule.apply(name) for name in current}
+    if prefix and not any(name.startswith(prefix) for name in current):
+        found.append(f"no name begins with {prefix!r}")
     return found
 
 
