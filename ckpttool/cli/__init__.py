@@ -88,6 +88,7 @@ app.command("io")(inspecting.io)
 app.command("objects")(inspecting.objects)
 app.command("state")(inspecting.state)
 app.command("strip-devices")(converting.strip_devices)
+app.command("collections")(converting.collections)
 app.command("export")(exporting.export)
 app.command("average")(exporting.average)
 

@@ -1,11 +1,15 @@
 """The commands that write graphs."""
 
-from typing import Annotated
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ckpttool import render
 from ckpttool.cli import options
+
+if TYPE_CHECKING:
+    from ckpttool.model.graph import MetaGraph
 
 
 def strip_devices(
@@ -43,3 +47,79 @@ def strip_devices(
         text = f": {mention.text}" if mention.text else ""
         remedy = "" if everything else f" · {mention.remedy} clears it"
         render.say(f"still there: {mention.where}{text} · {render.counted(mention.times, 'time')}{remedy}")
+
+
+def collections(
+    path: options.GraphPath,
+    add: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--add",
+            metavar="NAME=TENSOR",
+            help="Put a tensor (x:0) or an op (x) into a collection, new or not; may be given more than once.",
+        ),
+    ] = None,
+    remove: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--remove",
+            metavar="NAME[=MEMBER]",
+            help="Take a collection out, or a member of it; before --add; may be given more than once.",
+        ),
+    ] = None,
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="FILE", help="The file to write; of a SavedModel, saved_model.pb.")
+    ] = "",
+    in_place: Annotated[bool, typer.Option("--in-place", help="Replace the file itself.")] = False,
+    tags: options.Tags = None,
+    step: options.Step = None,
+    force: options.Force = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Write a graph with other members in its collections, and everything else as it was, byte for byte.
+
+    ckpttool collections model.ckpt.meta --add activation=activation_opt:0 --in-place
+    """
+    from ckpttool.formats.meta_graph import write_meta_graph
+    from ckpttool.transforms.collections import edit_collections
+
+    nothing = "give --add or --remove; `ckpttool ls --collections` shows what is there"
+    options.refuse(not add and not remove, nothing)
+    if bool(output) == in_place:
+        raise typer.BadParameter("give either an output or --in-place", param_hint="--output")
+    added = [_member(text) for text in add or ()]
+    graph = options.graph_of(path, quiet, step=step, tags=tags)
+    removed = [_removal(text, graph) for text in remove or ()]
+    edited = edit_collections(graph, added, removed)
+    write_meta_graph(edited, output or graph.path, force=force, in_place=in_place)
+    if not quiet:
+        options.say_tags(graph, tags)
+        _say_collections(edited, dict.fromkeys(name for name, _ in [*removed, *added]))
+        render.say(f"wrote {output or graph.path}{'' if edited is not graph else ', which is as it was'}")
+
+
+def _member(text: str) -> tuple[str, str]:
+    """NAME=TENSOR; no tensor's name has a =."""
+    name, _, member = text.rpartition("=")
+    if not name or not member:
+        raise typer.BadParameter(f"{text!r} is not NAME=TENSOR", param_hint="--add")
+    return name, member
+
+
+def _removal(text: str, graph: "MetaGraph") -> tuple[str, str | None]:
+    """NAME or NAME=MEMBER; where there is a collection of the whole text's name, that one."""
+    if text in graph.collections or "=" not in text:
+        return text, None
+    name, _, member = text.rpartition("=")
+    return name, member
+
+
+def _say_collections(graph: "MetaGraph", names: Iterable[str]) -> None:
+    """Says what the collections have become, and what TensorFlow will give for a member that is no tensor."""
+    for name in names:
+        there = graph.collections.get(name)
+        members = [member for member in there.members if isinstance(member, str)] if there else []
+        render.say(f"{name}: {', '.join(members)}" if there else f"{name}: gone")
+        for op in (member for member in members if ":" not in member):
+            if graph.outputs(graph.node(op)):
+                render.say(f"note: {op} is the op; {op}:0 would be its output")

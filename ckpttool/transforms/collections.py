@@ -35,11 +35,11 @@ def edit_collections(
         raise NotSupportedError("a GraphDef has no collections; a .meta file and a SavedModel have", path=graph.path)
     for name, member in remove:
         _require_member(graph, name, member)
+    gone = {name for name, member in remove if member is None}
     for name, member in add:
         _require_tensor(graph, member)
-        kind = graph.collections[name].kind if name in graph.collections else "node_list"
-        if kind not in ("node_list", "empty"):
-            raise NotSupportedError(f"the collection {name} is a {kind}, not one of names", path=graph.path)
+        if name in graph.collections and name not in gone:
+            _require_names(graph, name)
 
     def change(data: bytes) -> bytes:
         for name, member in remove:
@@ -53,15 +53,33 @@ def edit_collections(
 
 def _require_member(graph: MetaGraph, name: str, member: str | None) -> None:
     if name not in graph.collections:
-        there = ", ".join(graph.collections) or "none"
-        raise NotFoundError(f"no collection {name}", path=graph.path, hint=f"there are {there}")
-    members = graph.collections[name].members
-    if member is not None and member not in members:
-        there = ", ".join(each for each in members[:9] if isinstance(each, str)) or "no names"
-        raise NotFoundError(f"{member} is not in the collection {name}", path=graph.path, hint=f"there are {there}")
+        raise NotFoundError(f"no collection {name}", path=graph.path, hint=_near(name, list(graph.collections)))
+    if member is not None:
+        _require_names(graph, name)
+        members = graph.collections[name].members
+        if member not in members:
+            what = f"{member} is not in the collection {name}"
+            raise NotFoundError(what, path=graph.path, hint=_near(member, members))
+
+
+def _require_names(graph: MetaGraph, name: str) -> None:
+    kind = graph.collections[name].kind
+    if kind not in ("node_list", "empty"):
+        what = f"the collection {name} is a {kind}, not one of names"
+        raise NotSupportedError(what, path=graph.path, hint="it can only be removed as a whole")
+
+
+def _near(name: str, there: Sequence[str]) -> str:
+    """The names to choose from: near ones, else the first."""
+    near = get_close_matches(name, there, 3)
+    return f"near names: {', '.join(near)}" if near else f"there are {', '.join(there[:9]) or 'none'}"
 
 
 def _require_tensor(graph: MetaGraph, member: str) -> None:
+    """What TensorFlow takes for a member: `op`, which stands for the op, or `op:0`, an output that the op has.
+
+    (tensorflow/python/framework/ops.py, Graph.as_graph_element)
+    """
     op, number = split_tensor(member)
     try:
         node = graph.node(op)
@@ -70,8 +88,13 @@ def _require_tensor(graph: MetaGraph, member: str) -> None:
         error.hint = f"near names: {', '.join(near)}" if near else None
         raise
     outputs = graph.outputs(node)
-    if member != op and outputs and int(number) >= len(outputs):
-        raise NotFoundError(f"the op {op} has {len(outputs)} outputs, no {member}", path=graph.path)
+    # Of an op that the file does not describe, nothing is known.
+    is_described = outputs or any(
+        described.name == node.type for described in graph.message.meta_info_def.stripped_op_list.op
+    )
+    if member != op and is_described and int(number) >= len(outputs):
+        last = f"its last output is {op}:{len(outputs) - 1}" if outputs else f"a {node.type} has no outputs"
+        raise NotFoundError(f"no tensor {member}: {last}", path=graph.path)
 
 
 def _without(entry: bytes, name: str, member: str | None) -> bytes | None:
