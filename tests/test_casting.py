@@ -17,6 +17,9 @@ from ckpttool.model.dtypes import DTYPES
 from ckpttool.transforms.casting import FLOATS, INTEGERS, Casts, Loss, check_cast
 from ckpttool.transforms.changes import dtypes_of
 
+# NumPy's would reach the user's terminal.
+pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
+
 FLOAT8 = sorted(name for name in FLOATS if name.startswith("float8"))
 WIDE = ["float16", "bfloat16", "float32", "float64"]
 
