@@ -17,9 +17,10 @@ from ckpttool.formats.meta_graph import read_meta_graph
 from ckpttool.model.graph import MetaGraph
 
 VARIABLES = os.path.join("variables", "variables")
-_FILES = ("saved_model.pb", "saved_model.pbtxt")
-_CHUNKED = "saved_model.cpb"
+FILES = ("saved_model.pb", "saved_model.pbtxt")
+CHUNKED = "saved_model.cpb"
 _DEFAULT_TAGS = {"serve"}
+ASSETS = "assets"
 
 
 def saved_model_file(directory: str) -> str | None:
@@ -28,8 +29,8 @@ def saved_model_file(directory: str) -> str | None:
     Raises:
         NotSupportedError: it is in the chunked form.
     """
-    found = [path for name in _FILES if os.path.isfile(path := os.path.join(directory, name))]
-    chunked = os.path.join(directory, _CHUNKED)
+    found = [path for name in FILES if os.path.isfile(path := os.path.join(directory, name))]
+    chunked = os.path.join(directory, CHUNKED)
     if not found and os.path.isfile(chunked):
         refuse_lookalike(chunked)
     return found[0] if found else None
@@ -73,7 +74,7 @@ def _facts(graph: MetaGraph) -> dict[str, str]:
     facts = {}
     if len(graph.tag_sets) > 1:
         facts["tag sets"] = " · ".join(",".join(tags) or "(none)" for tags in graph.tag_sets)
-    assets = os.path.join(directory, "assets")
+    assets = os.path.join(directory, ASSETS)
     if os.path.isdir(assets):
         facts["assets"] = ", ".join(sorted(os.listdir(assets)))
     fingerprint = os.path.join(directory, "fingerprint.pb")

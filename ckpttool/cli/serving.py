@@ -1,0 +1,140 @@
+"""The command that makes a SavedModel."""
+
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ckpttool import render
+from ckpttool.cli import options
+from ckpttool.errors import NotFoundError
+from ckpttool.formats.opening import open_graph
+
+if TYPE_CHECKING:
+    from ckpttool.formats.locate import Located
+    from ckpttool.model.checkpoint import Checkpoint
+    from ckpttool.model.graph import MetaGraph
+
+_METHODS = ("predict", "classify", "regress")
+
+
+def saved_model(
+    path: options.GraphPath,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option("--inputs", metavar="[NAME=]TENSOR", help="A tensor to feed; may be given more than once."),
+    ] = None,
+    outputs: Annotated[
+        list[str] | None,
+        typer.Option("--outputs", metavar="[NAME=]TENSOR", help="A tensor to fetch; may be given more than once."),
+    ] = None,
+    output: Annotated[str, typer.Option("--output", "-o", metavar="DIR", help="The directory to write.")] = "",
+    signature: Annotated[
+        str, typer.Option("--signature", metavar="KEY", help="The signature's name.")
+    ] = "serving_default",
+    method: Annotated[
+        str, typer.Option("--method", metavar="|".join(_METHODS), help="What a server does with it.")
+    ] = "predict",
+    tags: Annotated[str, typer.Option("--tags", metavar="TAG,…", help="The tags that the graph gets.")] = "serve",
+    checkpoint: Annotated[
+        str, typer.Option("--checkpoint", metavar="PATH", help="The variables, if they are not beside the graph.")
+    ] = "",
+    asset: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--asset",
+            metavar="NAME=PATH",
+            help="Where a file is that a table is filled from; NAME is the file's name or path as the graph has it, or"
+            " the op with that path.",
+        ),
+    ] = None,
+    keep_devices: Annotated[
+        bool, typer.Option("--keep-devices", help="Leave the ops on the devices they were placed on.")
+    ] = False,
+    v1: options.V1 = False,
+    step: options.Step = None,
+    force: options.Force = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Write a SavedModel from a graph and its checkpoint, for tf.saved_model.load and TensorFlow Serving.
+
+    ckpttool saved-model model.ckpt --inputs x=x:0 --outputs y=activation_opt:0 -o served
+    """
+    from ckpttool.formats.saved_model_writer import write_saved_model
+    from ckpttool.transforms.serving import Marks, servable
+
+    options.refuse(not output, "give the directory to write: --output DIR")
+    options.refuse(method not in _METHODS, f"--method is one of {', '.join(_METHODS)}")
+    found = options.located(path, quiet, v1=v1, step=step)
+    graph = open_graph(found)
+    if not quiet and path != graph.path:
+        render.say(f"note: the graph is {graph.path}")
+    fed, fetched = _endpoints(graph, inputs or [], outputs or [], quiet)
+    names, sources = _assets(graph, asset or [], quiet)
+    marked = [tag for tag in tags.split(",") if tag]
+    options.refuse(not marked, "--tags is a list of one or more")
+    stored = _checkpoint(path, found, checkpoint, v1, quiet)
+    marks = Marks(signature, method, marked)
+    served = servable(graph, stored, fed, fetched, marks, keep_devices=keep_devices, assets=names)
+    total = sum(variable.nbytes for variable in served.variables.values())
+    with render.progress("Writing", total) as progress:
+        write_saved_model(served.graph, served.variables, output, assets=sources, force=force, progress=progress)
+    if quiet:
+        return
+    for op, why in served.left_out.items():
+        render.say(f"note: {op} is not run, for it {why}; no output needs it")
+    count = render.counted(len(served.variables), "variable")
+    render.say(f"wrote the signature {signature} and {count}, {render.human_bytes(total)} · {output}")
+
+
+def _endpoints(
+    graph: "MetaGraph", inputs: list[str], outputs: list[str], quiet: bool
+) -> tuple[dict[str, str], dict[str, str]]:
+    """The tensors to feed and to fetch, by key: those given, else those that are most likely meant, which is said."""
+    from ckpttool.transforms.serving.signatures import keyed, likely_inputs, likely_outputs
+
+    try:
+        fetched = keyed(outputs) or likely_outputs(graph)
+        fed = keyed(inputs) or likely_inputs(graph, fetched, inferred=not outputs)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--inputs, --outputs") from error
+    options.refuse(not fetched, "no output is to be seen in this graph: --outputs says what to fetch")
+    for option, given, taken in (("--inputs", inputs, fed), ("--outputs", outputs, fetched)):
+        if not given and not quiet:
+            pairs = " ".join(f"{option} {key}={tensor}" for key, tensor in taken.items()) or f"no {option}"
+            render.say(f"note: taking {pairs}")
+    return fed, fetched
+
+
+def _assets(graph: "MetaGraph", given: list[str], quiet: bool) -> tuple[dict[str, str], dict[str, str]]:
+    """The files that tables are filled from: tensor → name in `assets/`, and that name → the file."""
+    from ckpttool.formats.saved_model_writer import find_asset
+    from ckpttool.transforms.serving.assets import asset_files, file_names
+
+    wanted = asset_files(graph)
+    places = dict(text.partition("=")[::2] for text in given)
+    options.refuse(not all(places.values()), "--asset is NAME=PATH")
+    known = {name for each in wanted for name in each.names}
+    for name in [name for name in places if name not in known]:
+        there = ", ".join(each.path for each in wanted) or "none"
+        raise NotFoundError(f"the graph reads no file {name}", path=graph.path, hint=f"it reads {there}")
+    paths = {}
+    for each in wanted:
+        place = next((places[name] for name in each.names if name in places), None)
+        if place is not None and not os.path.isfile(place):
+            raise NotFoundError("no such file", path=place)
+        place = place or find_asset(each.path, graph.path)
+        if place:
+            paths[each.tensor] = place
+        if not quiet:
+            told = f"is {place}" if place else f"is not here; --asset {each.names[1]}=PATH says where it is"
+            render.say(f"note: the file {each.path}, which {each.tensor} names, {told}")
+    names = file_names(paths)
+    return names, {names[tensor]: place for tensor, place in paths.items()}
+
+
+def _checkpoint(path: str, found: "Located", other: str, v1: bool, quiet: bool) -> "Checkpoint | None":
+    """The checkpoint beside the graph, or the one that was asked for; None if there is none."""
+    if other:
+        return options.checkpoint_of(other, quiet, v1=v1)
+    return options.opened(path, found, quiet) if found.has_variables else None

@@ -1,0 +1,84 @@
+"""Writing a SavedModel: its graph, its variables as a bundle, and the files that it reads (formats.saved_model).
+
+    saved_model.pb · variables/variables.index · variables/variables.data-… · assets/…
+
+(tensorflow/python/saved_model/builder_impl.py)
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from ckpttool import storage
+from ckpttool.formats.bundle_writer import write_bundle
+from ckpttool.formats.saved_model import ASSETS, CHUNKED, FILES, VARIABLES
+from ckpttool.model.checkpoint import ByteRange, Checkpoint
+from ckpttool.model.graph import MetaGraph
+from ckpttool.storage import Content
+
+# What TensorFlow and Keras write into a SavedModel; in `assets.extra` is what users put there themselves.
+_MEMBERS = {*FILES, CHUNKED, ASSETS, "variables", "debug", "fingerprint.pb", "keras_metadata.pb"}
+
+
+def write_saved_model(
+    graph: MetaGraph,
+    checkpoint: Checkpoint,
+    directory: str | os.PathLike[str],
+    *,
+    assets: Mapping[str, str] | None = None,
+    force: bool = False,
+    progress: Callable[[int], None] = lambda nbytes: None,
+) -> None:
+    """Writes a SavedModel: all of it appears at once.
+
+        >>> ckpttool.write_saved_model(served.graph, served.variables, "served")
+
+    Args:
+        graph: what `servable` gives.
+        checkpoint: its variables; there may be none.
+        directory: the directory to be.
+        assets: name in `assets/` → the file to be copied there.
+        force: replace a SavedModel that is there.
+        progress: is told the bytes of each variable written.
+
+    Raises:
+        FileExistsError: there is something at `directory` that may not be replaced.
+        ConversionError: a variable can't be held.
+        CorruptionError: values are missing or damaged; nothing is written.
+    """
+    sources = assets or {}
+    inputs = [*checkpoint.files, *sources.values(), *([graph.path] if graph.path else [])]
+    path = Path(directory)
+    with storage.write_directory(path, force=force, inputs=inputs, is_ours=_is_saved_model) as beside:
+        if len(checkpoint):
+            (beside / VARIABLES).parent.mkdir()
+            write_bundle(checkpoint, beside / VARIABLES, strict=True, progress=progress)
+        if sources:
+            (beside / ASSETS).mkdir()
+        for name, source in sources.items():
+            _copy(source, beside / ASSETS / name)
+        (beside / FILES[0]).write_bytes(graph.data)
+
+
+def _copy(source: str, path: Path) -> None:
+    content = Content.of_ranges([ByteRange(source, 0, storage.file_size(source), None)])
+    path.touch()
+    storage.write_contents(path, [(0, content)])
+
+
+def _is_saved_model(directory: Path) -> bool:
+    """Whether a directory is a SavedModel, and nothing else is lost with it."""
+    names = {path.name for path in directory.iterdir()}
+    return not names.isdisjoint({*FILES, CHUNKED}) and names <= _MEMBERS
+
+
+def find_asset(path: str, graph_path: str) -> str | None:
+    """Where a file is that a graph reads: where the graph says, or by its name beside the graph, or in `assets/` there.
+
+    Args:
+        path: as the graph has it.
+        graph_path: the graph's file.
+    """
+    beside, name = os.path.dirname(graph_path), os.path.basename(path)
+    found = [path, os.path.join(beside, name), os.path.join(beside, ASSETS, name)]
+    return next((each for each in found if "\0" not in each and os.path.isfile(each)), None)

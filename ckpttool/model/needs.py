@@ -1,0 +1,55 @@
+"""What must run to give a tensor: the ops that it needs, back to what is fed.
+
+W ─▶ W/read ─▶ MatMul ─▶ Softmax        Softmax:0 needs Softmax, MatMul, W/read, W, and x;
+x ────────────────┘                     fed x:0, it does not need x
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+
+from ckpttool.model.graph import PLACEHOLDERS, Node, split_tensor
+
+_EMPTY_WITHOUT_RUNNERS = ("Dequeue", "ReaderRead", "BarrierTakeMany", "Unstage")
+_ITERATORS = ("IteratorGetNext", "IteratorGetNextSync", "IteratorGetNextAsOptional")
+# An iterator that makes itself, and needs no op to be run before.
+_OWN_DATA = "OneShotIterator"
+
+
+def tensor_name(text: str) -> str:
+    """A tensor's full name: "x" → "x:0"."""
+    return ":".join(split_tensor(text))
+
+
+def needed_ops(nodes: Mapping[str, Node], wanted: Iterable[str], fed: Collection[str] = ()) -> set[str]:
+    """The ops that must run to give tensors, or to run ops.
+
+    Args:
+        nodes: the graph's ops, by name.
+        wanted: names of tensors, or of ops.
+        fed: full names of tensors that are given: what only they need is not needed.
+    """
+    fed_ops = {split_tensor(name)[0] for name in fed}
+    found: set[str] = set()
+    stack = list(wanted)
+    while stack:
+        text = stack.pop()
+        op = split_tensor(text.removeprefix("^"))[0]
+        # An op that waits for a fed one waits for the feeding.
+        is_fed = op in fed_ops if text.startswith("^") else tensor_name(text) in fed
+        if op not in found and not is_fed and op in nodes:
+            found.add(op)
+            stack += nodes[op].inputs
+    return found
+
+
+def unfed(nodes: Mapping[str, Node], ops: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Of ops that must run: the placeholders, which must be fed; and what waits for an input pipeline, for ever."""
+    running = sorted(name for name in ops)
+    placeholders = [name for name in running if nodes[name].type in PLACEHOLDERS[:2]]
+    return placeholders, [name for name in running if _waits(nodes, nodes[name])]
+
+
+def _waits(nodes: Mapping[str, Node], node: Node) -> bool:
+    if node.type in _ITERATORS:
+        source = nodes.get(split_tensor(node.inputs[0])[0]) if node.inputs else None
+        return source is None or source.type != _OWN_DATA
+    return any(word in node.type for word in _EMPTY_WITHOUT_RUNNERS)

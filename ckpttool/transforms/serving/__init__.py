@@ -1,0 +1,125 @@
+"""A graph made one that servers take: with a signature, tags, a main op, assets, and a saver that reads a bundle.
+
+What else is in it stays as it was, byte for byte, but for the devices that its ops were placed on.
+
+(tensorflow/python/saved_model/builder_impl.py; core/protobuf/saved_model.proto, meta_graph.proto)
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from ckpttool.errors import NotSupportedError
+from ckpttool.model.checkpoint import Checkpoint
+from ckpttool.model.graph import MetaGraph
+from ckpttool.transforms.devices import strip_devices
+from ckpttool.transforms.serving.assets import asset_files, with_assets
+from ckpttool.transforms.serving.initializing import initializers, with_declared_variables, with_main_op
+from ckpttool.transforms.serving.new_ops import with_entry, with_field
+from ckpttool.transforms.serving.restoring import restorable, restoring_from_bundle
+from ckpttool.transforms.serving.savers import with_saver
+from ckpttool.transforms.serving.signatures import DEFAULT, require_served, signature_def
+from ckpttool.wire.message import DROP, LENGTH, edit, fields, message_field, varint_field
+
+_SCHEMA_VERSION = 1
+
+
+class Marks(NamedTuple):
+    """By what a server finds a graph, and what it does with it: predict, classify or regress."""
+
+    signature: str = DEFAULT
+    method: str = "predict"
+    tags: Sequence[str] = ("serve",)
+
+
+class Servable(NamedTuple):
+    """What a SavedModel is made of.
+
+    Attributes:
+        graph: its graph.
+        variables: what its saver restores from; none, if it has none.
+        left_out: the ops that can't be run once it is loaded, and that no output needs, each with the reason.
+    """
+
+    graph: MetaGraph
+    variables: Checkpoint
+    left_out: dict[str, str]
+
+
+def servable(
+    graph: MetaGraph,
+    checkpoint: Checkpoint | None,
+    inputs: Mapping[str, str],
+    outputs: Mapping[str, str],
+    marks: Marks | None = None,
+    *,
+    keep_devices: bool = False,
+    assets: Mapping[str, str] | None = None,
+) -> Servable:
+    """The graph as a SavedModel's, to be written with `write_saved_model`.
+
+        >>> graph, checkpoint = ckpttool.open_graph("model.ckpt"), ckpttool.open_checkpoint("model.ckpt")
+        >>> served = ckpttool.servable(graph, checkpoint, {"x": "x:0"}, {"y": "activation_opt:0"})
+        >>> ckpttool.write_saved_model(served.graph, served.variables, "served")
+
+    Args:
+        graph: a MetaGraphDef; a GraphDef without variables; or a graph of a SavedModel of TensorFlow 1.
+        checkpoint: its variables; None if there are none.
+        inputs: the tensors to feed, by key.
+        outputs: those to fetch.
+        marks: by what a server finds it; None: as the graphs that servers take by default.
+        keep_devices: leave its ops on the devices they were placed on.
+        assets: the tensors of `asset_files`, each with the name of its file in `assets/`; those that are not among
+            them are not there.
+
+    Raises:
+        NotFoundError: there is no such tensor; or the checkpoint lacks a variable that the graph restores.
+        NotSupportedError: an output needs what is no input; or the graph can't be restored from a bundle.
+        ConversionError: the method wants other keys; or a variable is of another dtype or shape in the graph.
+    """
+    graph = _meta_graph(graph)
+    require_served(graph, inputs, outputs)
+    names = assets or {}
+    missing = {
+        op: f"needs the file {each.path}" for each in asset_files(graph) if each.tensor not in names for op in each.ops
+    }
+    run = initializers(graph, outputs.values(), set(inputs.values()), missing)
+    marks = marks or Marks()
+    value = signature_def(graph, inputs, outputs, marks.method)
+    graph = restoring_from_bundle(with_saver(graph))
+    variables = restorable(graph, checkpoint)
+    data = with_declared_variables(with_main_op(graph.data, graph, run), graph)
+    data = with_assets(data, names)
+    data = with_entry(data, 5, marks.signature, value)
+    data = _with_tags(data, marks.tags)
+    served = graph.replace(
+        data=varint_field(1, _SCHEMA_VERSION) + message_field(2, data), root="SavedModel", text=None, number=0, facts={}
+    )
+    return Servable(served if keep_devices else strip_devices(served), variables, run.left_out)
+
+
+def _meta_graph(graph: MetaGraph) -> MetaGraph:
+    """The graph by itself: a MetaGraphDef, and no text."""
+    if graph.message.HasField("object_graph_def"):
+        hint = "its own signatures are what it can do: ls --signatures shows them"
+        raise NotSupportedError("a SavedModel of TensorFlow 2 can't be made another one", path=graph.path, hint=hint)
+    data = graph.data
+    if graph.root == "GraphDef":
+        data = message_field(2, data)
+    elif graph.root == "SavedModel":
+        found = [data[start:end] for n, kind, _, start, end in fields(data) if (n, kind) == (2, LENGTH)]
+        data = found[graph.number]
+    return graph.replace(data=data, root="MetaGraphDef", text=None, number=0, facts={})
+
+
+def _with_tags(data: bytes, tags: Sequence[str]) -> bytes:
+    """A MetaGraphDef with these tags (meta_info_def 1 {tags 4}) and no others."""
+    if not any((n, kind) == (1, LENGTH) for n, kind, *_ in fields(data)):
+        data = message_field(1, b"") + data
+
+    def tagged(info: bytes) -> bytes:
+        info = edit(info, {4: DROP})
+        for tag in tags:
+            info = with_field(info, 4, tag.encode())
+        return info
+
+    return edit(data, {1: tagged})

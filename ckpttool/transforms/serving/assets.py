@@ -1,0 +1,114 @@
+"""The files that a graph reads once it is loaded: the vocabularies of its tables.
+
+    Const "/data/vocab.txt" ──▶ InitializeTableFromTextFileV2(table, filename)
+
+A SavedModel has them in `assets/`; its loader feeds the constant with where they are then. Which constant that is, is
+said by an AssetFileDef: tensor_info (1) with the tensor's name, filename (2).
+
+(tensorflow/core/ops/lookup_ops.cc; core/protobuf/meta_graph.proto; python/saved_model/loader_impl.py)
+"""
+
+import posixpath
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ckpttool import proto
+from ckpttool.model.graph import MetaGraph, Node, split_tensor
+from ckpttool.transforms.serving.new_ops import with_entry, without
+
+ASSETS = "saved_model_assets"
+_FILEPATHS = "asset_filepaths"
+_READERS = ("InitializeTableFromTextFile", "InitializeTableFromTextFileV2")
+
+
+class AssetFile(NamedTuple):
+    """A file that a graph reads.
+
+    Attributes:
+        tensor: the constant with its path.
+        path: as the graph has it; of a SavedModel's, `assets/NAME`.
+        ops: the ops that read it.
+    """
+
+    tensor: str
+    path: str
+    ops: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What it may be called: its path, its name, the constant."""
+        return self.path, posixpath.basename(self.path), split_tensor(self.tensor)[0], self.tensor
+
+
+def asset_files(graph: MetaGraph) -> list[AssetFile]:
+    """The files that tables are initialized from, and those of the collection `asset_filepaths`."""
+    nodes = {node.name: node for node in graph.nodes}
+    readers: dict[str, list[str]] = {}
+    for node in nodes.values():
+        if node.type in _READERS and len(node.inputs) > 1:
+            readers.setdefault(_origin(node.inputs[1], nodes), []).append(node.name)
+    known = _known(graph)
+    listed = graph.collections[_FILEPATHS].members if _FILEPATHS in graph.collections else []
+    names = [*readers, *(split_tensor(name)[0] for name in [*listed, *known] if isinstance(name, str))]
+    found = []
+    for name in dict.fromkeys(names):
+        path = known.get(f"{name}:0") or _text(nodes.get(name))
+        if path:
+            found.append(AssetFile(f"{name}:0", path, tuple(readers.get(name, ()))))
+    return found
+
+
+def _known(graph: MetaGraph) -> dict[str, str]:
+    """The assets that a SavedModel has already, by tensor."""
+    message = graph.message
+    defs = list(message.asset_file_def)
+    if not defs and ASSETS in message.collection_def:
+        members = message.collection_def[ASSETS].any_list.value
+        defs = [proto.parse("AssetFileDef", member.value) for member in members]
+    return {each.tensor_info.name: posixpath.join("assets", each.filename) for each in defs}
+
+
+def _origin(name: str, nodes: Mapping[str, Node]) -> str:
+    """The op that a tensor comes from, through copies of it."""
+    op, seen = split_tensor(name)[0], set[str]()
+    while op in nodes and nodes[op].type == "Identity" and nodes[op].inputs and op not in seen:
+        seen.add(op)
+        op = split_tensor(nodes[op].inputs[0])[0]
+    return op
+
+
+def _text(node: Node | None) -> str:
+    """The text of a constant of one string; "" if it is none."""
+    if node is None or node.type != "Const" or "value" not in node.message.attr:
+        return ""
+    texts = node.message.attr["value"].tensor.string_val
+    return bytes(texts[0]).decode(errors="surrogateescape") if len(texts) == 1 else ""
+
+
+def file_names(paths: Mapping[str, str]) -> dict[str, str]:
+    """For each tensor the name that its file gets in `assets/`: the file's own, told apart as TensorFlow does.
+
+    Args:
+        paths: the file of each tensor.
+    """
+    names: dict[str, str] = {}
+    for path in dict.fromkeys(paths.values()):
+        base = name = posixpath.basename(path)
+        number = 0
+        while name in names.values():
+            number += 1
+            name = f"{base}_{number}"
+        names[path] = name
+    return {tensor: names[path] for tensor, path in paths.items()}
+
+
+def with_assets(data: bytes, names: Mapping[str, str]) -> bytes:
+    """A MetaGraphDef whose assets are these, by tensor, and no others."""
+    members: Any = proto.message_class("CollectionDef")()
+    for tensor, name in names.items():
+        asset = proto.message_class("AssetFileDef")(filename=name)
+        asset.tensor_info.name = tensor
+        members.any_list.value.add(
+            type_url="type.googleapis.com/tensorflow.AssetFileDef", value=asset.SerializeToString(deterministic=True)
+        )
+    return with_entry(without(data, 6), 4, ASSETS, members.SerializeToString(deterministic=True) if names else None)

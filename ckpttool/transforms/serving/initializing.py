@@ -1,0 +1,145 @@
+"""What must be run once after a graph's variables are restored: tables are filled, local variables set.
+
+A loader runs one op for all of that, the one in the collection `saved_model_main_op`.
+
+(tensorflow/python/saved_model/loader_impl.py get_init_op; core/protobuf: cc/saved_model/loader_util.cc GetInitOp)
+"""
+
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+
+from ckpttool import proto
+from ckpttool.errors import NotSupportedError
+from ckpttool.model.graph import MetaGraph, Node, split_tensor
+from ckpttool.model.needs import needed_ops, unfed
+from ckpttool.transforms.serving.new_ops import free_name, new_op, with_entry, with_nodes
+from ckpttool.wire.message import edit
+
+_MAIN_OP = "saved_model_main_op"
+_INIT_SIGNATURE = "__saved_model_init_op"
+# What tf.saved_model.load takes for variables.
+_VARIABLES = ("local_variables", "variables")
+# Where an op stands that its graph is initialized with: the first one counts.
+_MAIN_OPS = (_MAIN_OP, "legacy_init_op", "serving_init_op")
+
+
+class Initializers(NamedTuple):
+    """The ops to be run, and those that can't be, each with the reason."""
+
+    ops: list[str]
+    left_out: dict[str, str]
+
+
+def initializers(
+    graph: MetaGraph, outputs: Collection[str], fed: Collection[str], missing: Mapping[str, str]
+) -> Initializers:
+    """The ops that initialize what a saver does not restore.
+
+    Args:
+        graph: the graph.
+        outputs: the tensors to be served.
+        fed: those that are fed then.
+        missing: op → why it can't be run, where a file is not there.
+
+    Raises:
+        NotSupportedError: an output needs what can't be initialized.
+    """
+    nodes = {node.name: node for node in graph.nodes}
+    needed = needed_ops(nodes, outputs, fed)
+    ops: list[str] = []
+    left_out: dict[str, str] = {}
+    queue = _all(graph, nodes)
+    for op in queue:
+        why = _hindrance(op, nodes, missing)
+        if not why:
+            ops.append(op)
+            continue
+        if nodes[op].type == "NoOp":  # A group: what can be run of it is.
+            queue += [name.removeprefix("^") for name in nodes[op].inputs if name.removeprefix("^") not in queue]
+            continue
+        state = split_tensor(nodes[op].inputs[0])[0] if nodes[op].inputs else op
+        if state in needed:
+            raise NotSupportedError(f"{op} initializes {state}, which an output needs, and {why}", path=graph.path)
+        left_out[op] = why
+    return Initializers(ops, left_out)
+
+
+def _all(graph: MetaGraph, nodes: Mapping[str, Node]) -> list[str]:
+    main = _main_op(graph)
+    found = _members(graph, "table_initializer")
+    local = graph.collections.get("local_variables")
+    for member in local.members if local else ():
+        if isinstance(member, dict):
+            found.append(split_tensor(member.get("initializer_name", ""))[0])
+        elif isinstance(member, str):
+            found.append(f"{split_tensor(member)[0]}/Assign")
+    run_by_main = needed_ops(nodes, main)
+    return [op for op in dict.fromkeys([*main, *found]) if op in nodes and (op in main or op not in run_by_main)]
+
+
+def _main_op(graph: MetaGraph) -> list[str]:
+    signature = graph.message.signature_def
+    if _INIT_SIGNATURE in signature:
+        return [split_tensor(info.name)[0] for info in signature[_INIT_SIGNATURE].outputs.values()]
+    return next((found for name in _MAIN_OPS if (found := _members(graph, name))), [])
+
+
+def _members(graph: MetaGraph, name: str) -> list[str]:
+    collection = graph.collections.get(name)
+    return [split_tensor(m)[0] for m in collection.members if isinstance(m, str)] if collection else []
+
+
+def _hindrance(op: str, nodes: Mapping[str, Node], missing: Mapping[str, str]) -> str:
+    """Why an op can't be run; "" if it can be."""
+    running = needed_ops(nodes, [op])
+    reason = next((missing[each] for each in sorted(running) if each in missing), "")
+    placeholders, waiting = unfed(nodes, running)
+    if placeholders:
+        return f"needs the placeholder {placeholders[0]}"
+    return f"waits for {waiting[0]}" if waiting else reason
+
+
+def with_declared_variables(data: bytes, graph: MetaGraph) -> bytes:
+    """A MetaGraphDef whose collections of variables have VariableDefs, where they have names only.
+
+    So TensorFlow before 0.12 listed local variables, and tf.saved_model.load takes no names. A variable without an
+    initializer is none that can be declared.
+    """
+    assigned: dict[str, str] = {}
+    nodes = {node.name: node for node in graph.nodes}
+    for node in nodes.values():
+        if node.type == "Assign" and node.inputs:
+            assigned.setdefault(split_tensor(node.inputs[0])[0], node.name)
+    for name in _VARIABLES:
+        if name in graph.collections and graph.collections[name].kind == "node_list":
+            declared = proto.message_class("CollectionDef")()
+            declared.bytes_list.value.extend(
+                _declaration(op, f"{op}/Assign" if f"{op}/Assign" in nodes else assigned[op], nodes)
+                for op in _members(graph, name)
+                if op in assigned
+            )
+            data = with_entry(data, 4, name, declared.SerializeToString(deterministic=True))
+    return data
+
+
+def _declaration(op: str, initializer: str, nodes: Collection[str]) -> bytes:
+    snapshot = f"{op}/read" if f"{op}/read" in nodes else op
+    names = {"variable_name": f"{op}:0", "initializer_name": initializer, "snapshot_name": f"{snapshot}:0"}
+    return bytes(proto.message_class("VariableDef")(**names).SerializeToString(deterministic=True))
+
+
+def with_main_op(data: bytes, graph: MetaGraph, run: Initializers) -> bytes:
+    """A MetaGraphDef whose main op runs these; as it was, if it does so already, or if there is nothing to run.
+
+    Where ops are left out, there is a main op even if it runs none: tf.saved_model.load would run all of them else.
+    """
+    as_it_is = run.ops == _members(graph, _MAIN_OP) and _INIT_SIGNATURE not in graph.message.signature_def
+    if as_it_is or not (run.ops or run.left_out):
+        return data
+    name = free_name("main_op", {node.name for node in graph.nodes})
+    group = new_op(name, "NoOp", [f"^{op}" for op in run.ops])
+    main = proto.message_class("CollectionDef")()
+    main.node_list.value.append(name)
+    data = edit(data, {2: lambda graph_def: with_nodes(graph_def, [group])})
+    data = with_entry(with_entry(data, 5, _INIT_SIGNATURE, None), 4, "legacy_init_op", None)
+    return with_entry(data, 4, _MAIN_OP, main.SerializeToString(deterministic=True))

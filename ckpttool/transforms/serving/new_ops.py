@@ -1,0 +1,84 @@
+"""What is added to a graph: ops, entries of maps; each where TensorFlow itself would have it.
+
+An op goes behind the last one, an entry of a map to its place in the order of the keys. (FORMATS: GraphDef 1 node;
+MetaGraphDef 4 collection_def, 5 signature_def)
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+from ckpttool import proto
+from ckpttool.transforms.graph_edits import key_of
+from ckpttool.wire.message import LENGTH, fields, message_field
+
+_STRING = 7
+
+
+def free_name(wanted: str, taken: Collection[str]) -> str:
+    """The name, with a number behind it if it is taken, as TensorFlow makes names unique: x, x_1, x_2."""
+    name, number = wanted, 0
+    while name in taken:
+        number += 1
+        name = f"{wanted}_{number}"
+    return name
+
+
+def new_op(name: str, type: str, inputs: Iterable[str] = ()) -> Any:
+    """A NodeDef without attributes."""
+    node = proto.message_class("NodeDef")(name=name, op=type)
+    node.input.extend(inputs)
+    return node
+
+
+def string_constant(name: str, texts: Sequence[str]) -> Any:
+    """The NodeDef of a constant: a vector of strings."""
+    node = new_op(name, "Const")
+    node.attr["dtype"].type = _STRING
+    tensor = node.attr["value"].tensor
+    tensor.dtype = _STRING
+    tensor.tensor_shape.dim.add(size=len(texts))
+    tensor.string_val.extend(text.encode(errors="surrogateescape") for text in texts)
+    return node
+
+
+def with_nodes(graph_def: bytes, nodes: Iterable[Any]) -> bytes:
+    """A GraphDef with further ops."""
+    data = b"".join(message_field(1, node.SerializeToString(deterministic=True)) for node in nodes)
+    return _inserted(graph_def, 1, data)
+
+
+def with_entry(message: bytes, number: int, key: str, value: bytes | None) -> bytes:
+    """A message whose map `number` has this entry, and no other one of the key; without one, if the value is None."""
+    place, pieces, copied = None, [], 0
+    for n, wire_type, start, value_start, end in fields(message):
+        if (n, wire_type) == (number, LENGTH):
+            there = key_of(message[value_start:end])
+            if there == key:
+                pieces.append(message[copied:start])
+                copied = end
+            elif there > key and place is None:
+                place = len(b"".join(pieces)) + start - copied
+    left = b"".join([*pieces, message[copied:]])
+    if value is None:
+        return left
+    entry = message_field(number, message_field(1, key.encode(errors="surrogateescape")) + message_field(2, value))
+    return _inserted(left, number, entry) if place is None else left[:place] + entry + left[place:]
+
+
+def without(message: bytes, number: int) -> bytes:
+    """A message without a field."""
+    return b"".join(message[start:end] for n, _, start, _, end in fields(message) if n != number)
+
+
+def with_field(message: bytes, number: int, value: bytes) -> bytes:
+    """A message with a field of bytes more, behind those of the number."""
+    return _inserted(message, number, message_field(number, value))
+
+
+def _inserted(message: bytes, number: int, data: bytes) -> bytes:
+    """A message with fields put in behind the last one of the number, or where it would be."""
+    place = 0
+    for n, _, _, _, end in fields(message):
+        if n <= number:
+            place = end
+    return message[:place] + data + message[place:]

@@ -1,0 +1,169 @@
+"""A signature: what is fed and what is fetched, under names of one's own.
+
+    SignatureDef  1 inputs  2 outputs {key: TensorInfo}  3 method_name
+    TensorInfo    1 name  2 dtype  3 tensor_shape
+
+(tensorflow/core/protobuf/meta_graph.proto; python/saved_model/signature_def_utils_impl.py)
+"""
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from ckpttool import proto
+from ckpttool.errors import ConversionError, NotFoundError, NotSupportedError
+from ckpttool.model.endpoints import Endpoint, endpoints
+from ckpttool.model.graph import MetaGraph, Tensor, split_tensor
+from ckpttool.model.needs import needed_ops, tensor_name, unfed
+
+DEFAULT = "serving_default"
+"""The key of the signature that is taken if none is asked for."""
+
+METHODS = {name: f"tensorflow/serving/{name}" for name in ("predict", "classify", "regress")}
+"""The methods of a server, by the word for each."""
+
+# The keys that a method has, and their dtypes; of the outputs, one is enough.
+_KEYS = {
+    "classify": ({"inputs": "string"}, {"classes": "string", "scores": "float32"}),
+    "regress": ({"inputs": "string"}, {"outputs": "float32"}),
+}
+
+
+def keyed(texts: list[str]) -> dict[str, str]:
+    """Tensors by key, from texts NAME=TENSOR; without a NAME, it is the op's: x:0 → x, x:1 → x_1.
+
+    Raises:
+        ValueError: two have the same key.
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        key, sign, tensor = text.rpartition("=")
+        op, number = split_tensor(tensor)
+        key = key if sign else op.rpartition("/")[2] + (f"_{number}" if number != "0" else "")
+        if not key or not tensor:
+            raise ValueError(f"{text!r} is not NAME=TENSOR")
+        if key in found:
+            raise ValueError(f"{found[key]} and {tensor} have both the name {key}")
+        found[key] = tensor_name(tensor)
+    return found
+
+
+def likely_outputs(graph: MetaGraph) -> dict[str, str]:
+    """What a graph most likely gives: as its signature says, or as `endpoints` infers."""
+    return _likely(endpoints(graph), "output")
+
+
+def likely_inputs(graph: MetaGraph, outputs: Mapping[str, str], *, inferred: bool) -> dict[str, str]:
+    """What is most likely fed: the placeholders that the outputs need, and what an input pipeline would give them.
+
+    Args:
+        graph: the graph.
+        outputs: the tensors to fetch.
+        inferred: they are what `likely_outputs` gives: then first what stands beside them as inputs.
+    """
+    found = _likely(endpoints(graph), "input") if inferred else {}
+    nodes = {node.name: node for node in graph.nodes}
+    running = needed_ops(nodes, outputs.values(), set(found.values()))
+    placeholders, waiting = unfed(nodes, running)
+    taken = [tensor_name(name) for op in sorted(running) for name in nodes[op].inputs if not name.startswith("^")]
+    given = [name for name in dict.fromkeys([*taken, *outputs.values()]) if split_tensor(name)[0] in waiting]
+    # What a pipeline gives is fed: what it reads itself is then needed no more.
+    placeholders = [p for p in placeholders if p in needed_ops(nodes, outputs.values(), {*found.values(), *given})]
+    return found | keyed([*(f"{name}:0" for name in placeholders), *given])
+
+
+def _likely(found: Sequence[Endpoint], direction: str) -> dict[str, str]:
+    first = next((e.signature for e in sorted(found, key=lambda e: e.signature != DEFAULT)), "")
+    chosen = [e for e in found if e.needed and e.direction == direction and e.signature == first]
+    return keyed([f"{e.key}={e.tensor}" if e.key else e.tensor for e in chosen])
+
+
+def require_served(graph: MetaGraph, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> None:
+    """Raises NotFoundError unless the graph has the tensors, NotSupportedError unless the inputs give the outputs."""
+    for name in (*inputs.values(), *outputs.values()):
+        known_tensor(graph, name)
+    nodes = {node.name: node for node in graph.nodes}
+    for name in outputs.values():
+        placeholders, waiting = unfed(nodes, needed_ops(nodes, [name], set(inputs.values())))
+        if placeholders:
+            hint = f"make it an input too: --inputs {placeholders[0]}:0"
+            raise NotSupportedError(
+                f"{name} needs the placeholder {', '.join(placeholders)}", path=graph.path, hint=hint
+            )
+        if waiting:
+            what = f"{name} needs {waiting[0]}, which waits for an input pipeline that no server runs"
+            hint = f"feed what it gives: --inputs {waiting[0]}:0"
+            raise NotSupportedError(what, path=graph.path, hint=hint)
+
+
+def known_tensor(graph: MetaGraph, name: str) -> Tensor:
+    """What is known of a tensor of the graph; its dtype is.
+
+    Raises:
+        NotFoundError: there is no such op, or no such output of it.
+        NotSupportedError: its dtype is not known, or no tensor of it can be sent.
+    """
+    op, number = split_tensor(name)
+    try:
+        node = graph.node(op)
+    except NotFoundError as error:
+        near = get_close_matches(op, (node.name for node in graph.nodes), 3)
+        error.hint = f"near names: {', '.join(near)}" if near else None
+        raise
+    tensors = graph.outputs(node)
+    if tensors and int(number) >= len(tensors):
+        raise NotFoundError(f"the op {op} has {len(tensors)} outputs, no {name}", path=graph.path)
+    tensor = tensors[int(number)] if tensors else Tensor(None, None)
+    if tensor.dtype is None:
+        what = f"the dtype of {name} is not known: the file does not describe the op type {node.type}"
+        raise NotSupportedError(what, path=graph.path)
+    if tensor.dtype.is_ref:
+        reader = next((n.name for n in graph.nodes if n.type == "Identity" and _reads(n.inputs, op)), None)
+        hint = f"take what reads it: {reader}:0" if reader else None
+        raise NotSupportedError(f"{name} is a variable's reference, no value", path=graph.path, hint=hint)
+    if tensor.dtype.name in ("resource", "variant"):
+        raise NotSupportedError(f"{name} is a {tensor.dtype.name}, no value", path=graph.path)
+    return tensor
+
+
+def _reads(inputs: tuple[str, ...], op: str) -> bool:
+    return bool(inputs) and split_tensor(inputs[0])[0] == op
+
+
+def signature_def(graph: MetaGraph, inputs: Mapping[str, str], outputs: Mapping[str, str], method: str) -> bytes:
+    """The SignatureDef of these tensors.
+
+    Raises:
+        ConversionError: the method wants others.
+        NotFoundError, NotSupportedError: see `known_tensor`.
+    """
+    message = proto.message_class("SignatureDef")(method_name=METHODS[method])
+    for infos, tensors in ((message.inputs, inputs), (message.outputs, outputs)):
+        for key, name in tensors.items():
+            _fill(infos[key], name, known_tensor(graph, name))
+    if method in _KEYS:
+        _require_keys(graph, method, inputs, outputs)
+    return bytes(message.SerializeToString(deterministic=True))
+
+
+def _fill(info: Any, name: str, tensor: Tensor) -> None:
+    assert tensor.dtype is not None
+    info.name, info.dtype = name, tensor.dtype.number
+    if tensor.shape is None:
+        info.tensor_shape.unknown_rank = True
+        return
+    info.tensor_shape.SetInParent()
+    for size in tensor.shape:
+        info.tensor_shape.dim.add(size=-1 if size is None else size)
+
+
+def _require_keys(graph: MetaGraph, method: str, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> None:
+    for what, wanted, given in zip(("inputs", "outputs"), _KEYS[method], (inputs, outputs), strict=True):
+        found = {}
+        for key, name in given.items():
+            dtype = known_tensor(graph, name).dtype
+            found[key] = dtype.name if dtype else ""
+        if not found or not found.items() <= wanted.items():
+            expected = " and ".join(f"{key} ({dtype})" for key, dtype in wanted.items())
+            there = ", ".join(f"{key} ({dtype})" for key, dtype in found.items()) or "none"
+            raise ConversionError(f"the method {method} has the {what} {expected}; got {there}", path=graph.path)

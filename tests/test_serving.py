@@ -1,0 +1,610 @@
+"""SavedModels that `saved-model` writes: TensorFlow loads them, and they give what the restored session gives."""
+
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import FIXTURES, corpus_files, corpus_id, needs_corpus
+from serving import SIGNATURE, bits, of_load, of_loader, require_same, signature_of
+
+import ckpttool
+from ckpttool import proto
+from ckpttool.formats.saved_model_writer import write_saved_model
+from ckpttool.transforms.serving import servable
+from ckpttool.transforms.serving.signatures import keyed
+
+LINEAR = FIXTURES / "linear" / "model"
+ENDS = ["--inputs", "a=x:0", "--outputs", "b=activation_opt:0"]
+
+MODELS = {
+    "linear": ENDS,
+    "conv": [],
+    "recurrent": [],
+    "partitioned": ["--outputs", "rows=rows/part_1/read", "--outputs", "columns/part_2/read:0"],
+    "sharded": [f"--outputs=k{i}=layer_{i}/kernel/read" for i in range(3)],
+}
+# Whose .meta and checkpoint are whole, and whose ops TensorFlow 2.21 still has.
+CORPUS_PAIRS = ("ardiya_siamese", "georgesung_acrobot", "onnx_tensorflow_onnx", "bad_half_plus_two", "fastweights")
+PAIRS = [meta for meta in corpus_files("*.meta") if any(name in str(meta) for name in CORPUS_PAIRS)]
+PAIRS = [meta for meta in PAIRS if "56000" not in meta.name]
+
+tensorflow = pytest.mark.tensorflow
+
+
+@pytest.fixture
+def make(run):
+    """Runs the command, which must succeed, and gives what it said."""
+
+    def make(model, output, *arguments):
+        result = run("saved-model", model, *arguments, "-o", output)
+        assert result.exit_code == 0, result.output
+        return result.stderr
+
+    return make
+
+
+def refusal(run, *arguments) -> tuple[int, str]:
+    result = run("saved-model", *arguments)
+    return result.exit_code, result.stderr
+
+
+# What TensorFlow gives
+
+
+@tensorflow
+@pytest.mark.parametrize("name", MODELS)
+def test_outputs_are_those_of_the_restored_session(make, tf, tmp_path, name):
+    """On random feeds, both of TensorFlow's loaders give what the restored session gives, bit for bit."""
+    prefix = FIXTURES / name / "model"
+    make(prefix, tmp_path / "served", *MODELS[name])
+    assert require_same(tf, f"{prefix}.meta", prefix, tmp_path / "served")
+
+
+@tensorflow
+@needs_corpus
+@pytest.mark.parametrize("meta", PAIRS, ids=corpus_id)
+def test_real_models_are_served(make, tf, tmp_path, meta):
+    """The same of real models, back to those that a TensorFlow before 0.12 saved in the format V1."""
+    make(meta, tmp_path / "served")
+    assert require_same(tf, meta, str(meta).removesuffix(".meta"), tmp_path / "served")
+
+
+@tensorflow
+def test_the_signature_is_tensorflows(make, tf, tmp_path):
+    """The SignatureDef is the one that TensorFlow's own function builds of the same tensors."""
+    make(LINEAR, tmp_path / "served", *ENDS)
+    with tf.Graph().as_default() as graph:
+        tf.compat.v1.train.import_meta_graph(f"{LINEAR}.meta", clear_devices=True)
+        build = tf.compat.v1.saved_model.signature_def_utils.predict_signature_def
+        expected = build({"a": graph.get_tensor_by_name("x:0")}, {"b": graph.get_tensor_by_name("activation_opt:0")})
+    assert signature_of(tf, tmp_path / "served") == expected
+
+
+@tensorflow
+def test_saved_model_cli_shows_it(make, tf, tmp_path, capsys):
+    """saved_model_cli finds tags, signature, tensors and method."""
+    from tensorflow.python.tools import saved_model_cli
+
+    make(LINEAR, tmp_path / "served", *ENDS)
+    capsys.readouterr()
+    saved_model_cli._show_all(str(tmp_path / "served"))  # `show --all`, without its own flags.
+    shown = capsys.readouterr().out
+    for part in ("tag-set: 'serve'", "signature_def['serving_default']", "inputs['a']", "name: x:0", "predict"):
+        assert part in shown
+
+
+def test_our_own_commands_read_it(make, run, tmp_path):
+    """ls, io and vars show the signature, the endpoints and the variables."""
+    make(LINEAR, tmp_path / "served", *ENDS)
+    assert "activation_opt:0" in run("ls", tmp_path / "served", "--signatures").stdout
+    assert "input\tserving_default\ta\tx:0" in run("io", tmp_path / "served").stdout
+    assert run("vars", tmp_path / "served", "--json").stdout.count('"name"') == 2
+
+
+# What is changed, and what is not
+
+
+def test_all_else_is_as_it_was(make, tmp_path):
+    """With the devices kept, the graph is the old one and its signature and tags; else it is stripped besides."""
+    make(LINEAR, tmp_path / "kept", *ENDS, "--keep-devices")
+    make(LINEAR, tmp_path / "served", *ENDS)
+    old = ckpttool.open_graph(LINEAR)
+    kept = proto.parse("SavedModel", (tmp_path / "kept" / "saved_model.pb").read_bytes())
+    assert kept.saved_model_schema_version == 1
+    (graph,) = kept.meta_graphs
+    assert list(graph.meta_info_def.tags) == ["serve"]
+    del graph.meta_info_def.tags[:]
+    graph.signature_def.clear()
+    assert graph == old.message
+    served = ckpttool.open_graph(tmp_path / "served")
+    assert ckpttool.strip_devices(ckpttool.open_graph(tmp_path / "kept")).data == served.data
+    assert {v: served.devices[v] for v in served.devices} == {"": 24}
+
+
+def test_the_variables_are_the_checkpoints_own_bytes(make, tmp_path):
+    """The bundle is the checkpoint's, byte for byte, in as many shards."""
+    make(FIXTURES / "sharded" / "model", tmp_path / "served", *MODELS["sharded"])
+    found = {path.name.partition(".")[2]: path.read_bytes() for path in (tmp_path / "served" / "variables").iterdir()}
+    for suffix in ("data-00000-of-00003", "data-00001-of-00003", "data-00002-of-00003", "index"):
+        assert found.pop(suffix) == (FIXTURES / "sharded" / f"model.{suffix}").read_bytes()
+    assert not found
+
+
+def test_same_input_same_bytes(make, tmp_path):
+    """Made twice, every file is the same."""
+    for name in ("one", "two"):
+        make(FIXTURES / "conv" / "model", tmp_path / name)
+    assert files(tmp_path / "one") == files(tmp_path / "two")
+
+
+def files(directory) -> dict[str, bytes]:
+    return {str(p.relative_to(directory)): p.read_bytes() for p in sorted(directory.rglob("*")) if p.is_file()}
+
+
+def test_names_of_keys():
+    """Without a name, an endpoint is called as its op; a further output has its number behind."""
+    assert keyed(["x:0", "a/b", "split:1", "n=a/b:2"]) == {"x": "x:0", "b": "a/b:0", "split_1": "split:1", "n": "a/b:2"}
+    with pytest.raises(ValueError, match="a/x:0 and b/x have both the name x"):
+        keyed(["a/x", "b/x"])
+    with pytest.raises(ValueError, match="is not NAME=TENSOR"):
+        keyed(["x="])
+
+
+def test_other_names_for_signature_and_tags(make, tmp_path):
+    """--signature and --tags name them; a signature that is there already stays."""
+    make(LINEAR, tmp_path / "one", *ENDS)
+    make(tmp_path / "one", tmp_path / "two", *ENDS, "--signature", "also", "--tags", "serve,gpu")
+    graph = ckpttool.open_graph(tmp_path / "two")
+    assert list(graph.signatures) == ["also", SIGNATURE]
+    assert graph.tag_sets == [["serve", "gpu"]]
+
+
+def test_what_is_taken_is_said(make, tmp_path):
+    """Without --inputs and --outputs, what is inferred is said; for given outputs, what they need is fed."""
+    said = make(FIXTURES / "conv" / "model", tmp_path / "one")
+    assert "note: taking --inputs images=images:0\nnote: taking --outputs predictions=predictions:0\n" in said
+    said = make(FIXTURES / "conv" / "model", tmp_path / "two", "--outputs", "loss")
+    assert "note: taking --inputs images=images:0 --inputs labels=labels:0\n" in said
+    said = make(FIXTURES / "recurrent" / "model", tmp_path / "three", "--outputs", "output")
+    assert "note: taking --inputs shuffle_batch=shuffle_batch:0\n" in said
+    assert make(LINEAR, tmp_path / "four", "--quiet") == ""
+
+
+# Models made here
+
+
+class Model:
+    """A model built and saved by TensorFlow: `prefix` and its .meta."""
+
+    def __init__(self, tf, folder, build, *, saver=True, write_version=2):
+        v1 = tf.compat.v1
+        folder.mkdir()
+        self.prefix = folder / "model"
+        with tf.Graph().as_default(), v1.Session() as session:
+            saver_def = build(v1)
+            session.run([v1.global_variables_initializer(), v1.local_variables_initializer()])
+            made = v1.train.Saver(write_version=write_version)
+            made.save(session, str(self.prefix), write_meta_graph=saver, write_state=False)
+            if not saver:
+                v1.train.export_meta_graph(f"{self.prefix}.meta", saver_def=saver_def)
+        if not saver and saver_def is None:  # The test's own saver must not be what restores it.
+            drop_ops(tf, f"{self.prefix}.meta", "save/")
+
+
+def drop_ops(tf, path, scope):
+    meta = tf.compat.v1.MetaGraphDef.FromString(Path(path).read_bytes())
+    kept = [node for node in meta.graph_def.node if not node.name.startswith(scope)]
+    del meta.graph_def.node[:]
+    meta.graph_def.node.extend(kept)
+    Path(path).write_bytes(meta.SerializeToString())
+
+
+def ramp(v1, name, shape, **options):
+    values = np.arange(np.prod(shape, dtype=int), dtype=np.float32).reshape(shape) / 3
+    return v1.get_variable(name, initializer=values, **options)
+
+
+def build_words(v1, vocabulary, *, use_resource=False):
+    """A model that looks up words: a table filled from a file, an embedding, a local variable."""
+    words = v1.placeholder("string", [None], "words")
+    import tensorflow as tf
+
+    table = tf.lookup.StaticVocabularyTable(
+        tf.lookup.TextFileInitializer(str(vocabulary), "string", 0, "int64", -1), num_oov_buckets=1
+    )
+    embedding = ramp(v1, "embedding", [4, 2], use_resource=use_resource)
+    scale = v1.get_variable("scale", initializer=3.0, collections=["local_variables"], use_resource=use_resource)
+    v1.identity(v1.gather(embedding, table.lookup(words)) * scale, name="looked_up")
+
+
+@pytest.fixture
+def words(tf, tmp_path):
+    """A model whose vocabulary is beside it."""
+    (tmp_path / "vocab.txt").write_text("a\nb\nc\n")
+    return Model(tf, tmp_path / "words", lambda v1: build_words(v1, tmp_path / "vocab.txt"))
+
+
+@tensorflow
+def test_tables_and_local_variables_are_initialized(make, tf, tmp_path, words):
+    """A table is filled from the copy in assets/, wherever the directory is moved, and local variables are set."""
+    said = make(words.prefix, tmp_path / "served")
+    assert f"note: the file {tmp_path}/vocab.txt, which " in said
+    assert f" names, is {tmp_path}/vocab.txt\n" in said
+    expected = require_same(tf, f"{words.prefix}.meta", words.prefix, tmp_path / "served")
+    (tmp_path / "vocab.txt").unlink()
+    (tmp_path / "served").rename(tmp_path / "moved")
+    for found in (of_load(tf, tmp_path / "moved"), of_loader(tf, tmp_path / "moved")):
+        assert {k: bits(v) for k, v in found.items()} == {k: bits(v) for k, v in expected.items()}
+    assert files(tmp_path / "moved")["assets/vocab.txt"] == b"a\nb\nc\n"
+
+
+@tensorflow
+def test_a_vocabulary_elsewhere_is_found_or_named(make, run, tf, tmp_path, words):
+    """A file that is gone is taken from beside the graph or from --asset; else the op and the file are named."""
+    content = (tmp_path / "vocab.txt").read_bytes()
+    (tmp_path / "vocab.txt").rename(tmp_path / "new")
+    code, said = refusal(run, words.prefix, "-o", tmp_path / "served")
+    assert code == 5
+    assert f"which an output needs, and needs the file {tmp_path}/vocab.txt" in said
+    assert "--asset vocab.txt=PATH says where it is" in said
+    assert not (tmp_path / "served").exists()
+    make(words.prefix, tmp_path / "one", "--asset", f"vocab.txt={tmp_path / 'new'}")
+    assert files(tmp_path / "one")["assets/new"] == content
+    assert of_load(tf, tmp_path / "one")
+    shutil.copy(tmp_path / "new", words.prefix.with_name("vocab.txt"))
+    make(words.prefix, tmp_path / "two")
+    assert bits(of_load(tf, tmp_path / "one")["looked_up"]) == bits(of_load(tf, tmp_path / "two")["looked_up"])
+    code, said = refusal(run, words.prefix, "-o", tmp_path / "three", "--asset", "wrong.txt=here")
+    assert (code, "the graph reads no file wrong.txt" in said) == (3, True)
+    code, said = refusal(run, words.prefix, "-o", tmp_path / "three", "--asset", "vocab.txt=nowhere")
+    assert (code, "no such file" in said) == (3, True)
+
+
+@tensorflow
+def test_a_table_that_no_output_needs_may_lack_its_file(make, tf, tmp_path, words):
+    """Its initializer is then left out of the main op, which is said, and the model loads."""
+    (tmp_path / "vocab.txt").unlink()
+    said = make(words.prefix, tmp_path / "served", "--outputs", "e=embedding/read:0")
+    assert "is not run, for it needs the file" in said
+    assert of_load(tf, tmp_path / "served")["e"].shape == (4, 2)
+    assert of_loader(tf, tmp_path / "served")["e"].shape == (4, 2)
+
+
+@tensorflow
+def test_files_of_one_name_are_told_apart(make, tf, tmp_path):
+    """Two vocabularies of the same name both come along; one that two tables share comes once."""
+    for name, text in {"one": "a\nb\n", "two": "b\nc\na\n"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "vocab").write_text(text)
+
+    def build(v1):
+        words = v1.placeholder("string", [None], "words")
+        ramp(v1, "unused", [1])
+        found = []
+        for name in ("one", "two", "one"):
+            source = tf.lookup.TextFileInitializer(str(tmp_path / name / "vocab"), "string", 0, "int64", -1)
+            found.append(tf.lookup.StaticHashTable(source, -7).lookup(words))
+        v1.stack(found, name="found")
+
+    model = Model(tf, tmp_path / "model", build)
+    make(model.prefix, tmp_path / "served", "--outputs", "found")
+    require_same(tf, f"{model.prefix}.meta", model.prefix, tmp_path / "served")
+    served = files(tmp_path / "served")
+    assert (served["assets/vocab"], served["assets/vocab_1"]) == (b"a\nb\n", b"b\nc\na\n")
+
+
+@tensorflow
+@pytest.mark.parametrize("use_resource", [False, True])
+@pytest.mark.parametrize("saver", [True, False])
+def test_variables_of_each_kind_with_and_without_a_saver(make, tf, tmp_path, use_resource, saver):
+    """Reference and resource variables, partitioned or not, are restored; a graph without a saver is given one."""
+
+    def build(v1):
+        x = v1.placeholder("float32", [None, 5], "x")
+        cut = v1.fixed_size_partitioner(2)
+        kernel = v1.get_variable(
+            "kernel",
+            [5, 3],
+            initializer=v1.random_normal_initializer(seed=1),
+            partitioner=cut,
+            use_resource=use_resource,
+        )
+        v1.nn.softmax(v1.matmul(x, kernel) + ramp(v1, "bias", [3], use_resource=use_resource), name="y")
+
+    model = Model(tf, tmp_path / "model", build, saver=saver)
+    make(model.prefix, tmp_path / "served", "--inputs", "x", "--outputs", "y")
+    require_same(tf, f"{model.prefix}.meta", model.prefix, tmp_path / "served")
+    assert ckpttool.open_graph(tmp_path / "served").message.saver_def.restore_op_name == "save/restore_all"
+
+
+@tensorflow
+def test_a_v1_checkpoint_becomes_a_bundle(make, tf, tmp_path):
+    """From a checkpoint of the format V1, slices included, a bundle is written that gives the same outputs."""
+
+    def build(v1):
+        x = v1.placeholder("float32", [None, 4], "x")
+        cut = v1.fixed_size_partitioner(3)
+        kernel = v1.get_variable("kernel", [4, 2], initializer=v1.random_normal_initializer(seed=2), partitioner=cut)
+        v1.matmul(x, kernel, name="y")
+
+    model = Model(tf, tmp_path / "model", build, write_version=1)
+    assert ckpttool.open_checkpoint(model.prefix).format.startswith("TensorFlow checkpoint V1")
+    make(model.prefix, tmp_path / "served", "--outputs", "y")
+    require_same(tf, f"{model.prefix}.meta", model.prefix, tmp_path / "served")
+
+
+@tensorflow
+def test_a_saver_of_the_format_v1_reads_the_bundle(make, tf, tmp_path):
+    """Restore and RestoreSlice ops, which can't read a bundle, are replaced; their savers restored the same values."""
+
+    def build(v1):
+        x = v1.placeholder("float32", [None, 4], "x")
+        whole = ramp(v1, "whole", [2], use_resource=False)
+        sliced = ramp(v1, "sliced", [4, 2], use_resource=False)
+        v1.add(v1.matmul(x, sliced), whole, name="y")
+        name = v1.placeholder_with_default("model", [], "old/Const")
+        read = tf.raw_ops.Restore(file_pattern=name, tensor_name="whole", dt="float32", name="old/restore")
+        top = tf.raw_ops.RestoreSlice(
+            file_pattern=name, tensor_name="sliced", shape_and_slice="4 2 0,3:-", dt="float32", name="old/top"
+        )
+        rest = tf.raw_ops.RestoreSlice(
+            file_pattern=name, tensor_name="sliced", shape_and_slice="4 2 3,1:-", dt="float32", name="old/rest"
+        )
+        set_whole = v1.assign(whole, v1.reshape(read, [2]))
+        v1.group(set_whole, v1.assign(sliced, v1.concat([top, rest], 0)), name="old/restore_all")
+        v1.identity(name, name="old/saved")
+        return v1.train.SaverDef(
+            filename_tensor_name="old/Const:0",
+            save_tensor_name="old/saved:0",
+            restore_op_name="old/restore_all",
+            version=1,
+        )
+
+    model = Model(tf, tmp_path / "model", build, saver=False, write_version=1)
+    make(model.prefix, tmp_path / "served", "--outputs", "y")
+    require_same(tf, f"{model.prefix}.meta", model.prefix, tmp_path / "served")
+    types = {node.name: node.type for node in ckpttool.open_graph(tmp_path / "served").nodes}
+    assert {types[f"old/{name}"] for name in ("restore", "top", "rest")} == {"RestoreV2"}
+
+
+@tensorflow
+def test_an_init_op_that_is_there_is_run_too(make, tf, tmp_path):
+    """An op in legacy_init_op is run together with the others; alone in saved_model_main_op it stays as it is."""
+
+    def build(v1):
+        state = v1.get_variable("state", initializer=1.0, collections=["mine"], use_resource=True)
+        other = v1.get_variable("other", initializer=5.0, collections=["local_variables"], use_resource=True)
+        v1.add_to_collection("legacy_init_op", v1.assign(state, 7.0).op)
+        v1.multiply(v1.placeholder("float32", [], "x") * ramp(v1, "w", []), state * other, name="y")
+
+    model = Model(tf, tmp_path / "model", lambda v1: (build(v1), v1.global_variables_initializer())[0])
+    make(model.prefix, tmp_path / "one", "--outputs", "y")
+    assert of_loader(tf, tmp_path / "one") == of_load(tf, tmp_path / "one")
+    graph = ckpttool.open_graph(tmp_path / "one")
+    assert "legacy_init_op" not in graph.collections
+    (main,) = graph.collections["saved_model_main_op"].members
+    assert set(graph.node(main).inputs) == {"^AssignVariableOp", "^other/Assign"}
+    make(tmp_path / "one", tmp_path / "two", "--outputs", "y")
+    again = ckpttool.open_graph(tmp_path / "two")
+    assert again.collections["saved_model_main_op"].members == [main]
+    assert again.data == graph.data
+
+
+@tensorflow
+def test_devices_are_no_obstacle(make, tf, tmp_path):
+    """A graph placed on GPUs and TPUs of other machines, exported without a saver, is served from here."""
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        saved = tf.raw_ops.SaveV2(
+            prefix=str(tmp_path / "w"),
+            tensor_names=["weight"],
+            shape_and_slices=[""],
+            tensors=[tf.constant([1.0, 2.0])],
+        )
+        session.run(saved)
+    meta = FIXTURES / "devices" / "model.meta"
+    arguments = [
+        "--checkpoint",
+        tmp_path / "w",
+        "--inputs",
+        "x",
+        "--outputs",
+        "plain_call",
+        "--outputs",
+        "w=weight/read",
+    ]
+    make(meta, tmp_path / "served", *arguments)
+    assert of_loader(tf, tmp_path / "served")["w"].tolist() == [1.0, 2.0]
+    assert of_load(tf, tmp_path / "served")["plain_call"].shape == (2,)
+
+
+@tensorflow
+def test_a_frozen_graph_is_served(make, run, tf, tmp_path):
+    """A GraphDef without variables becomes a SavedModel without any; one with variables is refused."""
+    with tf.Graph().as_default() as graph:
+        x = tf.compat.v1.placeholder("float32", [None], "x")
+        tf.multiply(x, 3.0, name="y")
+        (tmp_path / "frozen.pb").write_bytes(graph.as_graph_def().SerializeToString())
+        tf.compat.v1.get_variable("w", [2], use_resource=False)
+        (tmp_path / "variables.pb").write_bytes(graph.as_graph_def().SerializeToString())
+    make(tmp_path / "frozen.pb", tmp_path / "served", "--outputs", "y")
+    assert bits(of_load(tf, tmp_path / "served")["y"]) == bits(of_loader(tf, tmp_path / "served")["y"])
+    assert list(files(tmp_path / "served")) == ["saved_model.pb"]
+    code, said = refusal(run, tmp_path / "variables.pb", "--outputs", "y", "-o", tmp_path / "no")
+    assert (code, "the graph has variables, and no saver" in said) == (5, True)
+
+
+@tensorflow
+def test_a_saved_model_of_tensorflow_1_is_served_anew(make, tf, tmp_path, words):
+    """TensorFlow's own SavedModel, with its assets and main op, is taken as a source and gives the same."""
+    v1 = tf.compat.v1
+    with tf.Graph().as_default() as graph, v1.Session() as session:
+        v1.train.import_meta_graph(f"{words.prefix}.meta").restore(session, str(words.prefix))
+        builder = v1.saved_model.Builder(str(tmp_path / "theirs"))
+        signature = v1.saved_model.signature_def_utils.predict_signature_def(
+            {"words": graph.get_tensor_by_name("words:0")}, {"looked_up": graph.get_tensor_by_name("looked_up:0")}
+        )
+        main = v1.group(v1.tables_initializer(), v1.local_variables_initializer())
+        assets = v1.get_collection("asset_filepaths")
+        builder.add_meta_graph_and_variables(
+            session, ["serve"], {SIGNATURE: signature}, assets_collection=assets, main_op=main
+        )
+        builder.save()
+    (tmp_path / "vocab.txt").unlink()
+    make(tmp_path / "theirs", tmp_path / "ours")
+    assert signature_of(tf, tmp_path / "ours") == signature_of(tf, tmp_path / "theirs")
+    expected = {key: bits(value) for key, value in of_load(tf, tmp_path / "theirs").items()}
+    for found in (of_load(tf, tmp_path / "ours"), of_loader(tf, tmp_path / "ours")):
+        assert {key: bits(value) for key, value in found.items()} == expected
+
+
+# Refusals
+
+
+REFUSED = {
+    "no output directory": ([LINEAR, *ENDS], 2, "--output DIR"),
+    "no such op": ([LINEAR, "--outputs", "activation"], 3, "near names: activation_opt"),
+    "no such output": ([LINEAR, "--outputs", "activation_opt:1"], 3, "has 1 outputs, no activation_opt:1"),
+    "no such input": ([LINEAR, "--inputs", "y", "--outputs", "activation_opt"], 3, "no op named y"),
+    "two of one name": ([LINEAR, "--outputs", "a=x", "--outputs", "a=W/read"], 2, "have both the name a"),
+    "a reference": ([LINEAR, "--outputs", "W"], 5, "take what reads it: W/read:0"),
+    "nothing inferred": ([FIXTURES / "sharded" / "model"], 2, "no output is to be seen"),
+    "a placeholder": (
+        [FIXTURES / "conv" / "model", "--inputs", "images", "--outputs", "loss"],
+        5,
+        "loss:0 needs the placeholder labels",
+    ),
+    "a queue": (
+        [FIXTURES / "recurrent" / "model", "--inputs", "training", "--outputs", "output"],
+        5,
+        "feed what it gives: --inputs shuffle_batch:0",
+    ),
+    "no checkpoint": ([FIXTURES / "devices" / "model.meta", "--outputs", "weight/read"], 3, "there is no checkpoint"),
+    "a variable is missing": (
+        [LINEAR, *ENDS, "--checkpoint", FIXTURES / "sharded" / "model"],
+        3,
+        "Key W not found in checkpoint",
+    ),
+    "a method's keys": ([LINEAR, *ENDS, "--method", "classify"], 5, "has the inputs inputs (string); got a (float32)"),
+    "no method": ([LINEAR, *ENDS, "--method", "guess"], 2, "--method is one of predict, classify, regress"),
+    "no tags": ([LINEAR, *ENDS, "--tags", ","], 2, "--tags is a list"),
+    "no graph": ([FIXTURES / "dtypes" / "model", *ENDS], 3, "no graph here"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refusals(run, tmp_path, monkeypatch, case):
+    """What can't be served is refused with the reason and what to do, and nothing is written."""
+    monkeypatch.chdir(tmp_path)
+    arguments, code, words = REFUSED[case]
+    output = [] if case == "no output directory" else ["-o", "served"]
+    found, said = refusal(run, *arguments, *output)
+    assert (found, words in said) == (code, True), said
+    assert list(tmp_path.iterdir()) == []
+
+
+@tensorflow
+def test_another_shape_or_dtype_is_refused(run, tf, tmp_path):
+    """A checkpoint whose variable has another shape or dtype than the graph's is refused, and the variable named."""
+    for name, value in {"shape": tf.constant([1.0]), "dtype": tf.constant(1, "int32")}.items():
+        with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+            tensors = [tf.constant(value.numpy()), tf.constant(0.0)]
+            session.run(
+                tf.raw_ops.SaveV2(
+                    prefix=str(tmp_path / name), tensor_names=["W", "b"], shape_and_slices=["", ""], tensors=tensors
+                )
+            )
+        code, said = refusal(run, LINEAR, *ENDS, "--checkpoint", tmp_path / name, "-o", tmp_path / "served")
+        assert (code, "variable 'W'" in said) == (5, True)
+        assert ("in the shape [], the checkpoint in [1]" in said) == (name == "shape")
+        assert ("as float32, the checkpoint has int32" in said) == (name == "dtype")
+
+
+@tensorflow
+def test_objects_of_tensorflow_2_are_refused(run, tf, tmp_path):
+    """A SavedModel of TensorFlow 2 is more than its graph, and can't be made another one."""
+    module = tf.Module()
+    module.call = tf.function(lambda x: x + 1.0, [tf.TensorSpec([], "float32")])
+    tf.saved_model.save(module, str(tmp_path / "theirs"), module.call)
+    code, said = refusal(run, tmp_path / "theirs", "-o", tmp_path / "ours")
+    assert (code, "a SavedModel of TensorFlow 2" in said) == (5, True)
+
+
+# The directory
+
+
+def test_an_output_is_replaced_whole(make, run, tmp_path):
+    """Without --force what is there stays; with it all of an old SavedModel goes, but never anything else."""
+    served = tmp_path / "served"
+    make(FIXTURES / "sharded" / "model", served, *MODELS["sharded"])
+    (served / "assets").mkdir()
+    (served / "assets" / "old").write_text("old")
+    before = files(served)
+    assert refusal(run, LINEAR, *ENDS, "-o", served)[0] == 2
+    assert files(served) == before
+    make(LINEAR, served, *ENDS, "--force")
+    make(LINEAR, tmp_path / "fresh", *ENDS)
+    assert files(served) == files(tmp_path / "fresh")
+    (served / "notes.txt").write_text("mine")
+    code, said = refusal(run, LINEAR, *ENDS, "-o", served, "--force")
+    assert (code, "holds something else" in said) == (2, True)
+    assert (served / "notes.txt").exists()
+    code, said = refusal(run, tmp_path / "fresh", "-o", tmp_path / "fresh", "--force")
+    assert (code, "the output is the input" in said) == (2, True)
+
+
+def test_a_damaged_checkpoint_leaves_nothing(run, tmp_path):
+    """Values without their checksum end the command, and no directory is left, nor is the old one touched."""
+    for path in LINEAR.parent.iterdir():
+        shutil.copy(path, tmp_path)
+    data = tmp_path / "model.data-00000-of-00001"
+    data.write_bytes(bytes(8))
+    code, said = refusal(run, tmp_path / "model", *ENDS, "-o", tmp_path / "served")
+    assert (code, "Checksum does not match" in said) == (4, True)
+    assert not [path for path in tmp_path.iterdir() if "served" in path.name]
+
+
+KILLED = """
+import sys, time
+from ckpttool.formats import saved_model_writer
+def stop(*arguments, **options):
+    print("here", flush=True)
+    time.sleep(60)
+saved_model_writer._copy = stop
+saved_model_writer.write_bundle = stop
+from ckpttool.cli import app
+app(sys.argv[1:])
+"""
+
+
+def test_a_killed_command_leaves_no_half_directory(tmp_path):
+    """Killed while it writes, it leaves nothing under the output's name, and the old one whole under --force."""
+    served = tmp_path / "served"
+    arguments = ["saved-model", str(LINEAR), *ENDS, "-o", str(served)]
+    for force in ([], ["--force"]):
+        if force:
+            subprocess.run([sys.executable, "-m", "ckpttool", *arguments], check=True, capture_output=True)
+        before = files(served)
+        running = subprocess.Popen([sys.executable, "-c", KILLED, *arguments, *force], stdout=subprocess.PIPE)
+        assert running.stdout.readline() == b"here\n"
+        running.send_signal(signal.SIGKILL)
+        running.wait(30)
+        running.stdout.close()
+        assert files(served) == before
+    assert before
+
+
+def test_the_library_does_it_too(tmp_path):
+    """`servable` and `write_saved_model` make what the command makes."""
+    graph, checkpoint = ckpttool.open_graph(LINEAR), ckpttool.open_checkpoint(LINEAR)
+    served = servable(graph, checkpoint, {"a": "x:0"}, {"b": "activation_opt:0"})
+    write_saved_model(served.graph, served.variables, tmp_path / "served")
+    assert list(files(tmp_path / "served")) == [
+        "saved_model.pb",
+        "variables/variables.data-00000-of-00001",
+        "variables/variables.index",
+    ]
+    assert graph.data == ckpttool.open_graph(LINEAR).data
