@@ -185,6 +185,8 @@ def _without_state(path: str, v1: bool, step: str | None) -> Located:
     metas = [name for name in os.listdir(path) if name.endswith(".meta")]
     if len(metas) == 1:
         return Located(os.path.join(path, metas[0].removesuffix(".meta")), graph=os.path.join(path, metas[0]))
+    if any(name.endswith(".npy") for name in os.listdir(path)):
+        return Located(path, foreign="npy directory")
     raise NotFoundError("no checkpoint in this directory", path=path, hint=_what_is_in(path))
 
 

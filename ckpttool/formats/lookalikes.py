@@ -51,7 +51,8 @@ def foreign_format(path: str) -> str | None:
     """
     head = storage.read_range(path, 0, _HEAD) if os.path.isfile(path) else b""
     found = next((name for name, is_one in _FOREIGN.items() if is_one(head)), None)
-    if head.startswith(b"PK\x03\x04") and _zip_kind(path) == _NPZ:
+    # The second is how an archive without members starts.
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")) and _zip_kind(path) == _NPZ:
         return "npz"
     return found
 
@@ -140,8 +141,8 @@ def _zip_kind(path: str) -> tuple[str, str]:
         return "a PyTorch checkpoint (.pt, .ckpt)", "torch.load opens it"
     if "config.json" in names and any(name.endswith(".weights.h5") for name in names):
         return "a Keras 3 model (.keras)", "keras.saving.load_model opens it"
-    if names and all(name.endswith(".npy") for name in names):
-        return _NPZ
     if any(name.startswith("saved_model.pb") or name.endswith(".index") for name in names):
         return "a zip archive with a TensorFlow model in it", "unpack it, and give what is inside"
+    if any(name.endswith(".npy") for name in names) or (path.endswith(".npz") and not names):
+        return _NPZ
     return "a zip archive", "unpack it, and give what is inside"

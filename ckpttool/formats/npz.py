@@ -10,46 +10,57 @@ Members are stored as they are, or deflated. The same variables give the same by
 """
 
 import os
+import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from math import prod
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from functools import partial
+from io import BufferedIOBase
 
 from ckpttool import storage
 from ckpttool.errors import ConversionError, CorruptionError, NotSupportedError, located
-from ckpttool.formats.npy import Array, Header, arrays_of, decode_header, dtype_of, noted_shape, planned_array
+from ckpttool.formats.npy.arrays import Array, arrays_of, planned_array
+from ckpttool.formats.npy.header import HEAD, decode_header
+from ckpttool.formats.npy.source import ArraySource, Stored
 from ckpttool.formats.plan import Note, Planned
-from ckpttool.formats.raw import noted_slices, slice_of_strings
-from ckpttool.formats.records import decode_strings, decode_variants
-from ckpttool.model.boxes import Selection, shape_of
-from ckpttool.model.checkpoint import ByteRange, Checkpoint, Slice, Variable
-from ckpttool.model.dtypes import DType
-
-if TYPE_CHECKING:
-    import numpy as np
+from ckpttool.model.checkpoint import Checkpoint, Variable
 
 FORMAT = "NumPy archive (.npz)"
 _SUFFIX = ".npy"
-_HEAD = 10_016
-_MAX_COMMENT = 65_535
+# Bytes of a member's name, and of its comment.
+_MAX_TEXT = 65_535
 # Deflate makes no more than this of a byte.
 _MAX_RATIO = 1032
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _DATE = (1980, 1, 1, 0, 0, 0)
-_SLICED = 64 << 20
+# A local header is as long as the name and the extra field behind it, and 30 bytes.
+_LOCAL = struct.Struct("<4s22xHH")
+_ENCRYPTED = 1
 
 
 def plan_npz(checkpoint: Checkpoint) -> list[Planned]:
     """What `write_npz` would make of each variable: the array's name. Reads no values."""
-    return [planned_array(variable, _escape(variable.name)) for variable in checkpoint.values()]
+    return [_planned(variable) for variable in checkpoint.values()]
+
+
+def _planned(variable: Variable) -> Planned:
+    target = _escape(variable.name)
+    size = len(f"{target}{_SUFFIX}".encode())
+    if size > _MAX_TEXT:
+        return Planned(variable, target, f"no archive can hold a name of {size:,} bytes")
+    return planned_array(variable, target)
 
 
 def _escape(name: str) -> str:
-    """The name, with what no member's can have percent-encoded: NUL, bytes that are not UTF-8, a slash in front."""
+    """The name, with what no member's can have percent-encoded: NUL, bytes that are not UTF-8, a slash in front; and
+    the suffix, for NumPy takes "a.npy" for "a", if that is there too.
+    """
     name = name.replace("\0", "%00")
     if name.startswith("/") or not name:
         name = f"%{name}"
+    if name.endswith(_SUFFIX):
+        name = f"{name.removesuffix(_SUFFIX)}%2Enpy"
     return "".join(f"%{ord(c) - 0xDC00:02X}" if 0xDC80 <= ord(c) <= 0xDCFF else c for c in name)
 
 
@@ -111,9 +122,9 @@ def _write_member(archive: zipfile.ZipFile, array: Array, method: int) -> None:
     if array.planned.target != variable.name:
         note = note._replace(name=variable.name)
     comment = note.encode().encode()
-    if len(comment) > _MAX_COMMENT:  # Thousands of slices: the variable is whole without them.
+    if len(comment) > _MAX_TEXT:  # Thousands of slices: the variable is whole without them.
         comment = note._replace(slices=()).encode().encode()
-    member.comment = comment if len(comment) <= _MAX_COMMENT else b""
+    member.comment = comment if len(comment) <= _MAX_TEXT else b""
     # NumPy, too, makes every member ready for more than 4 GiB.
     with archive.open(member, "w", force_zip64=True) as stream:
         stream.write(array.header)
@@ -124,17 +135,16 @@ def _write_member(archive: zipfile.ZipFile, array: Array, method: int) -> None:
 def read_npz(path: str | os.PathLike[str]) -> Checkpoint:
     """Opens a NumPy archive: reads the headers of its arrays, and no values.
 
-    An array that TensorFlow has no dtype for is passed over with a warning.
+    What is no array, and an array that TensorFlow has no dtype for, is passed over with a warning.
 
     Raises:
         NotFoundError: there is no such file.
-        FormatError: it is no zip archive, or one of something else.
-        CorruptionError: what it says of its members can't be.
+        CorruptionError: it is no zip archive, or what it says of its members can't be.
     """
     path = os.fspath(path)
     size = storage.file_size(path)
     source, variables, warnings = ArraySource(), {}, []
-    with located(path), _opened(path) as archive:
+    with located(path), _checked(), zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         if sum(member.compress_size for member in members) > size:
             raise CorruptionError("the archive's members are together larger than the file: they overlap")
@@ -151,146 +161,38 @@ def read_npz(path: str | os.PathLike[str]) -> Checkpoint:
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[zipfile.ZipFile]:
-    """The archive; what goes wrong in reading it is a CheckpointError."""
+def _checked() -> Iterator[None]:
+    """What goes wrong in reading an archive is a CorruptionError."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            yield archive
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, OverflowError) as error:
-        raise CorruptionError(f"not a sound zip archive: {error}", path=path) from error
-    except RuntimeError as error:  # How zipfile says that a member is encrypted.
-        raise NotSupportedError(str(error), path=path) from error
+        yield
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, struct.error) as error:
+        raise CorruptionError(f"not a sound zip archive: {error}") from error
 
 
-def _variable(source: "ArraySource", archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: str) -> Variable:
-    if not member.filename.endswith(_SUFFIX) or member.flag_bits & 1:
-        raise NotSupportedError("encrypted" if member.flag_bits & 1 else "no .npy file")
+def _variable(source: ArraySource, archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: str) -> Variable:
+    if not member.filename.endswith(_SUFFIX):
+        raise NotSupportedError("no .npy file")
+    if member.flag_bits & _ENCRYPTED or member.compress_type not in _METHODS:
+        raise NotSupportedError("encrypted" if member.flag_bits & _ENCRYPTED else "neither stored nor deflated")
     array = member.filename.removesuffix(_SUFFIX)
     if member.file_size > _MAX_RATIO * (member.compress_size + 1):
-        raise CorruptionError(
-            f"{member.compress_size:,} bytes can't hold {member.file_size:,}", path=path, variable=array
-        )
+        raise CorruptionError(f"{member.compress_size:,} bytes can't hold {member.file_size:,}", variable=array)
     note = Note.decode(member.comment.decode(errors="replace"))
     name = note.name if note.name is not None and _escape(note.name) == array else array
-    with located(path, name):
-        with archive.open(member) as stream:
-            header = decode_header(stream.read(_HEAD))
-        nbytes = member.file_size - header.nbytes
-        if nbytes != prod(header.shape) * header.dtype.itemsize:
-            raise CorruptionError(f"{nbytes:,} bytes for {header.dtype}{list(header.shape)}")
-        return source.add(name, dtype_of(header.dtype, note), Stored(path, member.filename, header, note))
+    with located(path, name), archive.open(member) as stream:
+        header = decode_header(stream.read(HEAD), member.file_size)
+        return source.add(name, Stored(path, header, note, partial(_values, path, member, header.nbytes)))
 
 
-class Stored(NamedTuple):
-    """Where an array is: a file and a member of it (None: the file is the array), and what its header says."""
-
-    path: str
-    member: str | None
-    header: Header
-    note: Note
-
-
-class ArraySource:
-    """The source of arrays that are read from their start to their end."""
-
-    def __init__(self) -> None:
-        self._stored: dict[bytes, Stored] = {}
-        # The one that was read whole last: its slices are asked for one after another.
-        self._last: tuple[bytes, Any] = (b"", None)
-
-    def add(self, name: str, dtype: DType, stored: Stored) -> Variable:
-        header, note = stored.header, stored.note
-        nbytes = prod(header.shape) * header.dtype.itemsize
-        is_noted = note.shape is not None and note.dtype == dtype.name and noted_shape(note.shape, dtype, nbytes)
-        key = b"%d" % len(self._stored)
-        self._stored[key] = stored
-        return Variable(name, dtype, note.shape if is_noted and note.shape is not None else header.shape, self, key)
-
-    def slices(self, variable: Variable) -> Sequence[Slice]:
-        stored = self._stored[variable.key]
-        nbytes = prod(stored.header.shape) * stored.header.dtype.itemsize
-        note, data = stored.note, ByteRange(stored.path, 0, nbytes, None)
-        whole = Slice((0,) * len(variable.shape), variable.shape, note.shard, data, note.position or 0)
-        # Slices are taken out of the whole, which is in memory then; a large one is left in one piece.
-        return (noted_slices(variable, note, whole) if nbytes <= _SLICED else []) or [whole]
-
-    def span(self, variable: Variable, piece: Slice) -> ByteRange | None:
-        """None: an archive has checksums of its own, which are tested when a member is read to its end."""
-        return None
-
-    def arrays(self, variable: Variable, piece: Slice, boxes: Iterable[Selection]) -> "Iterator[np.ndarray[Any, Any]]":
-        if variable.dtype.itemsize is None:
-            raise NotSupportedError(f"values of dtype {variable.dtype.name} can't be decoded")
-        stored = self._stored[variable.key]
-        in_order = piece.shape == variable.shape and not stored.header.fortran_order
-        return self._in_order(variable, stored, boxes) if in_order else self._boxes(variable, stored, boxes)
-
-    def _in_order(
-        self, variable: Variable, stored: Stored, boxes: Iterable[Selection]
-    ) -> "Iterator[np.ndarray[Any, Any]]":
-        with self._values(stored) as stream:
-            for box in boxes:
-                yield self._decoded(variable, stored, _read(stream, stored, prod(shape_of(box)))).reshape(shape_of(box))
-            stream.read(1)  # To the checksum.
-
-    def _boxes(
-        self, variable: Variable, stored: Stored, boxes: Iterable[Selection]
-    ) -> "Iterator[np.ndarray[Any, Any]]":
-        """By columns, or in slices: all of it is read first."""
-        if self._last[0] != variable.key:
-            self._last = variable.key, self._whole(variable, stored)
-        array = self._last[1]
-        for box in boxes:
-            yield array[box].copy(order="C")
-
-    def _whole(self, variable: Variable, stored: Stored) -> "np.ndarray[Any, Any]":
-        with self._values(stored) as stream:
-            values = self._decoded(variable, stored, _read(stream, stored, variable.size))
-            stream.read(1)
-        order: Any = "F" if stored.header.fortran_order else "C"
-        return values.reshape(variable.shape, order=order)
-
-    def _decoded(self, variable: Variable, stored: Stored, data: bytes) -> "np.ndarray[Any, Any]":
-        import numpy as np
-
-        array = np.frombuffer(data, stored.header.dtype)
-        return array.astype(array.dtype.newbyteorder("="), copy=False).view(variable.dtype.numpy)
-
-    def strings(self, variable: Variable, piece: Slice) -> list[bytes]:
-        import numpy as np
-
-        stored = self._stored[variable.key]
-        header = stored.header
-        with located(stored.path, variable.name), self._values(stored) as stream:
-            data = _read(stream, stored, prod(header.shape))
-            stream.read(1)
-            if header.dtype.kind not in "SU":
-                decode = {"string": decode_strings, "variant": decode_variants}[variable.dtype.name]
-                return slice_of_strings(decode(data, prod(variable.shape), None, False), variable, piece)
-        order: Any = "F" if header.fortran_order else "C"
-        values = np.frombuffer(data, header.dtype).reshape(header.shape, order=order).ravel()
-        found = values.tolist()
-        encoded = [v.encode(errors="surrogatepass") for v in found] if header.dtype.kind == "U" else found
-        return slice_of_strings(encoded, variable, piece)
-
-    @contextmanager
-    def _values(self, stored: Stored) -> Iterator[IO[bytes]]:
-        """The file or the member, after its header."""
-        with located(stored.path):
-            if stored.member is None:
-                with open(stored.path, "rb") as stream:
-                    stream.seek(stored.header.nbytes)
-                    yield stream
-            else:
-                with _opened(stored.path) as archive, archive.open(stored.member) as member:
-                    member.read(stored.header.nbytes)
-                    yield member
-
-
-def _read(stream: IO[bytes], stored: Stored, count: int) -> bytes:
-    """So many elements; a member's size is known to be that of its array."""
-    wanted = count * stored.header.dtype.itemsize
-    data = stream.read(wanted) if wanted else b""
-    if len(data) != wanted:
-        raise CorruptionError(f"the array ends after {len(data):,} of {wanted:,} bytes")
-    return data
+@contextmanager
+def _values(path: str, member: zipfile.ZipInfo, offset: int) -> Iterator[BufferedIOBase]:
+    """A member after its header. (ZipFile.open would want the archive's directory, which is read for all of them.)"""
+    with _checked(), open(path, "rb") as file:
+        file.seek(member.header_offset)
+        signature, name, extra = _LOCAL.unpack(file.read(_LOCAL.size))
+        if signature != b"PK\x03\x04":
+            raise CorruptionError("no member of the archive is where its directory says")
+        file.seek(name + extra, os.SEEK_CUR)
+        with zipfile.ZipExtFile(file, "r", member) as stream:
+            stream.read(offset)
+            yield stream

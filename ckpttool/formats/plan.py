@@ -16,6 +16,9 @@ from ckpttool.errors import ConversionError
 from ckpttool.model.boxes import Extents
 from ckpttool.model.checkpoint import Checkpoint, Variable
 
+# Dimensions that TensorFlow's shapes have at most. (core/framework/tensor_shape.h)
+_MAX_RANK = 254
+
 
 class Planned(NamedTuple):
     """What becomes of a variable.
@@ -84,20 +87,38 @@ class Note(NamedTuple):
     def decode(cls, text: str) -> "Note":
         """Reads what `encode` wrote; of anything else, what can be used of it, for a note is no part of the format."""
         try:
-            found = json.loads(text) if text else {}
+            return cls.of(json.loads(text) if text else {})
+        except (ValueError, RecursionError):
+            return cls()
+
+    @classmethod
+    def of(cls, found: Any) -> "Note":
+        """As `decode`, of JSON that has been read."""
+        try:
             return _checked(found) if isinstance(found, dict) else cls()
-        except (ValueError, TypeError, RecursionError):
+        except (ValueError, TypeError):
             return cls()
 
 
 def _checked(found: dict[str, Any]) -> Note:
     def text(field: str) -> str | None:
-        return found[field] if isinstance(found.get(field), str) else None
+        return name_in_json(found[field]) if isinstance(found.get(field), str) else None
 
     shape = tuple(map(_count, found["shape"])) if "shape" in found else None
+    if shape and len(shape) > _MAX_RANK:
+        raise ValueError(shape)
     position = _count(found["position"]) if "position" in found else None
     slices = tuple((_extents(boxes), _count(shard), _count(place)) for boxes, shard, place in found.get("slices", ()))
     return Note(text("name"), text("dtype"), shape, _count(found.get("shard", 0)), position, slices)
+
+
+def name_in_json(text: str) -> str:
+    """A variable's name that was written as JSON: bytes that are not UTF-8, and they alone, are lone surrogates.
+
+    Raises:
+        ValueError: there are other ones.
+    """
+    return text.encode(errors="surrogateescape").decode(errors="surrogateescape")
 
 
 def _count(number: Any) -> int:

@@ -16,23 +16,27 @@ WORDS = {
     "bool": "BOOL",
     "uint8": "U8",
     "int8": "I8",
-    "uint16": "U16",
-    "int16": "I16",
-    "uint32": "U32",
-    "int32": "I32",
-    "uint64": "U64",
-    "int64": "I64",
-    "float16": "F16",
-    "bfloat16": "BF16",
-    "float32": "F32",
-    "float64": "F64",
-    "complex64": "C64",
     "float8_e5m2": "F8_E5M2",
     "float8_e4m3fn": "F8_E4M3",
     "float8_e4m3fnuz": "F8_E4M3FNUZ",
     "float8_e5m2fnuz": "F8_E5M2FNUZ",
+    "int16": "I16",
+    "uint16": "U16",
+    "float16": "F16",
+    "bfloat16": "BF16",
+    "int32": "I32",
+    "uint32": "U32",
+    "float32": "F32",
+    "complex64": "C64",
+    "float64": "F64",
+    "int64": "I64",
+    "uint64": "U64",
 }
-"""dtype → word."""
+"""dtype → word, in the order of the reference implementation, which writes the last ones first."""
+
+PLACES = {word: place for place, word in enumerate(WORDS.values())}
+UNKNOWN_BITS = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "F8_E8M0": 8}
+"""Words that TensorFlow has no dtype for: bits of an item."""
 
 DTYPES_BY_WORD = {word: DTYPES[name] for name, word in WORDS.items()}
 FALLBACKS = {

@@ -2,18 +2,25 @@
 
 import json
 import os
+import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 from ckpttool import storage
 from ckpttool.errors import ConversionError, NotSupportedError
 from ckpttool.formats.plan import Planned, check_plan, notes_of
-from ckpttool.formats.safetensors.words import DTYPES_BY_WORD, FALLBACKS, MAX_HEADER, METADATA, NOTES, WORDS, escape
+from ckpttool.formats.safetensors.words import FALLBACKS, MAX_HEADER, METADATA, NOTES, PLACES, WORDS, escape
 from ckpttool.formats.values import content_of
 from ckpttool.model.checkpoint import Checkpoint, Variable
 from ckpttool.wire.coding import encode_fixed64
+
+_SINGLE = "model.safetensors"
+_INDEX = "model.safetensors.index.json"
+_REPLACED = ".replaced"
+_MEMBER = re.compile(rf"(model(?:-[0-9]{{5,}}-of-[0-9]{{5,}})?\.safetensors(?:\.index\.json)?)(?:{_REPLACED})?")
 
 
 def plan_safetensors(checkpoint: Checkpoint) -> list[Planned]:
@@ -55,14 +62,15 @@ def write_safetensors(
         path: the file to be; with `max_shard_size` the directory, which is made if it is not there.
         max_shard_size: bytes that a file has at most, but for one with a single larger tensor; None: one file.
         strict: raise if there is a variable that has no type here, instead of storing it as another one.
-        force: replace files that are there.
+        force: replace files that are there; in a directory, all those of the model there.
         progress: is told the bytes of each piece written.
 
     Returns:
         The variables that were left out or stored as something else, each with the reason.
 
     Raises:
-        FileExistsError: there is such a file, and `force` was not given; or the checkpoint is read from it.
+        FileExistsError: there is such a file, or another of a model in the directory, and `force` was not given; or the
+            checkpoint is read from it.
         ConversionError: `strict`, and a variable can't be held as it is; two would have the same name; the header would
             be larger than readers take.
         CorruptionError: values are missing or damaged; nothing is written.
@@ -76,12 +84,45 @@ def write_safetensors(
     described = _description(checkpoint)
     path = os.fspath(path)
     if max_shard_size is None:
-        files = {path: tensors}
-        index = None
-    else:
-        files, index = _sharded(path, tensors, max_shard_size)
-    _write(checkpoint, files, index, notes, described, force, progress)
+        _write(checkpoint, _Output({path: tensors}, None), [path], notes, described, force, progress)
+        return remarkable
+    with _directory(path):
+        members = _members(path)
+        _require_replaceable(members, checkpoint, force)
+        _write(checkpoint, _sharded(path, tensors, max_shard_size), members, notes, described, force, progress)
     return remarkable
+
+
+@contextmanager
+def _directory(path: str) -> Iterator[None]:
+    """Makes a directory, if it is not there, and takes it away again if nothing comes to be in it."""
+    made = not os.path.isdir(path)
+    if made:
+        os.mkdir(path)
+    try:
+        yield
+    except BaseException:
+        if made:
+            with suppress(OSError):
+                os.rmdir(path)
+        raise
+
+
+def _members(directory: str) -> list[str]:
+    """The files of a model that are in a directory, or were being replaced when an earlier run died, by the names that
+    they have or had: readers would take them for the new one's. The index, which makes others count, is first.
+    """
+    found = {match[1] for match in map(_MEMBER.fullmatch, os.listdir(directory)) if match}
+    return [os.path.join(directory, name) for name in sorted(found, key=lambda name: (name != _INDEX, name))]
+
+
+def _require_replaceable(members: Sequence[str], checkpoint: Checkpoint, force: bool) -> None:
+    """Raises FileExistsError for files that may not be replaced."""
+    for path in filter(os.path.lexists, members):
+        if not force:
+            raise FileExistsError(f"the output exists · {path} · --force replaces it")
+        if any(os.path.exists(source) and os.path.samefile(source, path) for source in checkpoint.files):
+            raise FileExistsError(f"the output is the input · {path} · give another output")
 
 
 def _tensors(plan: Sequence[Planned]) -> list[_Tensor]:
@@ -102,7 +143,7 @@ def _tensors(plan: Sequence[Planned]) -> list[_Tensor]:
         elif variable.dtype.name == "complex128":
             shape = (*shape, 2)
         tensors.append(_Tensor(planned.target, variable, word or WORDS[variable.dtype.name], shape, nbytes))
-    return sorted(tensors, key=lambda tensor: (-(DTYPES_BY_WORD[tensor.word].itemsize or 1), tensor.name))
+    return sorted(tensors, key=lambda tensor: (-PLACES[tensor.word], tensor.name))
 
 
 def _notes(plan: Sequence[Planned], checkpoint: Checkpoint) -> dict[str, str]:
@@ -134,10 +175,15 @@ def _description(checkpoint: Checkpoint) -> dict[str, str]:
     }
 
 
-def _sharded(
-    directory: str, tensors: Sequence[_Tensor], limit: int
-) -> tuple[dict[str, list[_Tensor]], tuple[str, bytes] | None]:
-    """The files of a directory, and its index; one file needs none."""
+class _Output(NamedTuple):
+    """The files to be, each with its tensors; and the index's path and text."""
+
+    files: dict[str, list[_Tensor]]
+    index_file: tuple[str, bytes] | None
+
+
+def _sharded(directory: str, tensors: Sequence[_Tensor], limit: int) -> _Output:
+    """The files of a directory; one file needs no index."""
     shards: list[list[_Tensor]] = [[]]
     filled = 0
     for tensor in sorted(tensors, key=lambda tensor: tensor.name):
@@ -146,33 +192,35 @@ def _sharded(
             filled = 0
         shards[-1].append(tensor)
         filled += tensor.nbytes
-    os.makedirs(directory, exist_ok=True)
     if len(shards) == 1:
-        return {os.path.join(directory, "model.safetensors"): list(tensors)}, None
+        return _Output({os.path.join(directory, _SINGLE): list(tensors)}, None)
     names = [f"model-{number:05d}-of-{len(shards):05d}.safetensors" for number in range(1, len(shards) + 1)]
     weight_map = {tensor.name: name for name, shard in zip(names, shards, strict=True) for tensor in shard}
     total = sum(tensor.nbytes for tensor in tensors)
     index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
-    files = {
-        os.path.join(directory, name): [tensor for tensor in tensors if weight_map[tensor.name] == name]
-        for name in names
-    }
+    files: dict[str, list[_Tensor]] = {os.path.join(directory, name): [] for name in names}
+    for tensor in tensors:
+        files[os.path.join(directory, weight_map[tensor.name])].append(tensor)
     text = json.dumps(index, indent=2, ensure_ascii=False) + "\n"
-    return files, (os.path.join(directory, "model.safetensors.index.json"), text.encode())
+    return _Output(files, (os.path.join(directory, _INDEX), text.encode()))
 
 
 def _write(
     checkpoint: Checkpoint,
-    files: Mapping[str, Sequence[_Tensor]],
-    index: tuple[str, bytes] | None,
+    output: _Output,
+    members: Sequence[str],
     notes: Mapping[str, str],
     described: Mapping[str, str],
     force: bool,
     progress: Callable[[int], None],
 ) -> None:
+    files, index = output.files, output.index_file
     paths = [*files, *([index[0]] if index else [])]
-    replaced = {path: f"{path}.replaced" for path in paths if force and os.path.lexists(path)}
-    with storage.write_together(paths, force=force, inputs=checkpoint.files, replaced=replaced) as besides:
+    # What makes them count is the last of the new files, and has to be the last of the old ones.
+    members = sorted(members, key=lambda path: path == paths[-1]) if force else []
+    replaced = {path: f"{path}{_REPLACED}" for path in members if os.path.lexists(path)}
+    kept = [f"{path}{_REPLACED}" for path in members if os.path.lexists(f"{path}{_REPLACED}")]
+    with storage.write_together(paths, force=force, inputs=checkpoint.files, replaced=replaced, kept=kept) as besides:
         storage.require_space(besides[0], sum(tensor.nbytes for tensors in files.values() for tensor in tensors))
         for tensors, beside in zip(files.values(), besides, strict=False):
             own = {tensor.name: json.loads(notes[tensor.name]) for tensor in tensors if tensor.name in notes}

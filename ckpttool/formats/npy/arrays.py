@@ -1,0 +1,123 @@
+"""Which array a variable becomes, and which variable an array was."""
+
+import sys
+from collections.abc import Sequence
+from math import prod
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ckpttool.errors import NotSupportedError
+from ckpttool.formats.npy.header import MAX_RANK, Header, encode_header
+from ckpttool.formats.plan import Note, Planned, check_plan, notes_of
+from ckpttool.formats.values import content_of
+from ckpttool.model.checkpoint import Checkpoint, Variable
+from ckpttool.model.dtypes import DTYPES, DType
+from ckpttool.storage import Content
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_PLAIN = {"bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"}
+_PLAIN |= {"float16", "float32", "float64", "complex64", "complex128"}
+_BYTES = "uint8, as a TensorFlow checkpoint stores it"
+# For what NumPy has no type for: that of the same bits, and how it is said.
+_FALLBACKS = {
+    "bfloat16": ("uint16", "uint16, its bits"),
+    **{name: ("uint8", "uint8, its bits") for name in DTYPES if name.startswith(("float8", "float4"))},
+    **dict.fromkeys(("int4", "uint4", "int2", "uint2"), ("uint8", "uint8, its bits in the low ones")),
+    **{name: (stored, stored) for name, stored in (("qint8", "int8"), ("quint8", "uint8"), ("qint32", "int32"))},
+    **{name: (stored, stored) for name, stored in (("qint16", "int16"), ("quint16", "uint16"))},
+    **dict.fromkeys(("string", "variant"), ("uint8", _BYTES)),
+}
+# Strings of fixed width may take so many times their own bytes, or this many in all.
+_PADDING, _PADDED = 2, 16 << 20
+
+
+class Array(NamedTuple):
+    """What a variable becomes: NumPy's dtype and shape, the values, and what these do not say."""
+
+    planned: Planned
+    descr: str
+    shape: tuple[int, ...]
+    content: Content
+    note: Note
+
+    @property
+    def header(self) -> bytes:
+        return encode_header(self.descr, self.shape)
+
+
+def planned_array(variable: Variable, target: str) -> Planned:
+    """What becomes of a variable; that strings may have to be stored as uint8 is seen when they are read."""
+    name = variable.dtype.name
+    if name not in _PLAIN and name not in _FALLBACKS:
+        return Planned(variable, target, f"NumPy can't hold values of dtype {name}")
+    if len(variable.shape) > MAX_RANK:
+        return Planned(variable, target, f"NumPy has no arrays of rank {len(variable.shape)}")
+    return Planned(variable, target, None, None if name == "string" else _FALLBACKS.get(name, ("", None))[1])
+
+
+def arrays_of(plan: Sequence[Planned], checkpoint: Checkpoint, *, strict: bool) -> tuple[list[Array], list[Planned]]:
+    """The arrays to be written, and the members of the plan that have a remark.
+
+    Raises:
+        ConversionError: `strict`, and there is one.
+        CorruptionError: strings are damaged.
+    """
+    if sys.byteorder == "big":
+        raise NotSupportedError("writing NumPy's files on a big-endian machine")
+    check_plan(plan, strict=strict)
+    notes = notes_of(checkpoint)
+    arrays = [_array(planned, notes[planned.variable.name]) for planned in plan if not planned.problem]
+    left_out = [planned for planned in plan if planned.problem]
+    return arrays, check_plan([*left_out, *(array.planned for array in arrays)], strict=strict)
+
+
+def _array(planned: Planned, note: Note) -> Array:
+    import numpy as np
+
+    variable, name = planned.variable, planned.variable.dtype.name
+    if name == "string":
+        values = variable.strings()
+        width = max(map(len, values), default=0) or 1  # NumPy has none of width 0.
+        if not _loses(values, width):
+            data = b"".join(value.ljust(width, b"\0") for value in values)
+            return Array(planned, f"|S{width}", variable.shape, Content.of_bytes(data), note)
+        planned = planned._replace(fallback=_BYTES)
+    content, shape = content_of(variable), variable.shape
+    if variable.dtype.itemsize is None:
+        shape = (content.nbytes,)
+    if name in _FALLBACKS:
+        note = note._replace(dtype=name, shape=variable.shape if shape != variable.shape else None)
+    return Array(planned, np.dtype(_FALLBACKS.get(name, (name, ""))[0]).str, shape, content, note)
+
+
+def _loses(values: Sequence[bytes], width: int) -> bool:
+    """Whether strings of fixed width would lose something, or be padding for the most part."""
+    if width * len(values) > max(_PADDED, _PADDING * sum(map(len, values))):
+        return True
+    return any(value.endswith(b"\0") for value in values)
+
+
+def meaning(header: Header, note: Note) -> tuple[DType, tuple[int, ...]]:
+    """The dtype and shape of the variable that an array is: what is noted of it where that can be, else the array's.
+
+    Raises:
+        NotSupportedError: TensorFlow has no dtype for it.
+    """
+    noted = _FALLBACKS.get(note.dtype or "")
+    if noted and noted[0] == header.dtype.name:
+        dtype, shape = DTYPES[note.dtype or ""], note.shape if note.shape is not None else header.shape
+        if dtype.itemsize is not None:
+            return dtype, header.shape
+        # Every string takes a byte at least.
+        if len(header.shape) == 1 and prod(shape) <= header.size:
+            return dtype, shape
+    return _dtype_of(header.dtype), header.shape
+
+
+def _dtype_of(found: "np.dtype[Any]") -> DType:
+    if found.kind in "SU" and found.itemsize:
+        return DTYPES["string"]
+    if found.name not in _PLAIN or found.subdtype is not None:
+        raise NotSupportedError(f"TensorFlow has no dtype for NumPy's {found}")
+    return DTYPES[found.name]

@@ -1,0 +1,218 @@
+"""A directory of arrays, with an index; and a single array."""
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from hashlib import sha256
+from io import BufferedIOBase
+from pathlib import Path
+from typing import Any
+
+from ckpttool import storage
+from ckpttool.errors import CheckpointError, CorruptionError, FormatError, NotFoundError, NotSupportedError, located
+from ckpttool.formats.npy.arrays import Array, arrays_of, meaning, planned_array
+from ckpttool.formats.npy.header import HEAD, decode_header
+from ckpttool.formats.npy.source import ArraySource, Stored
+from ckpttool.formats.plan import Note, Planned, name_in_json
+from ckpttool.formats.raw import RawSource, Run
+from ckpttool.formats.siblings import sibling
+from ckpttool.model.checkpoint import ByteRange, Checkpoint, Variable
+
+FORMAT = "NumPy (.npy)"
+INDEX = "index.json"
+SUFFIX = ".npy"
+_SCHEMA = "ckpttool.npy/1"
+_MAX_INDEX = 1 << 28
+_LONGEST = 150
+
+
+def plan_npy(checkpoint: Checkpoint) -> list[Planned]:
+    """What `write_npy` would make of each variable: the file's name. Reads no values."""
+    taken: set[str] = set()
+    plan = []
+    for variable in checkpoint.values():
+        file = _file_name(variable.name, taken)
+        taken.add(file.casefold())
+        plan.append(planned_array(variable, file))
+    return plan
+
+
+def _file_name(name: str, taken: set[str]) -> str:
+    """A name for the variable's file that every file system has room for, and that no other one has in any case."""
+    data = name.encode(errors="surrogateescape")
+    safe = re.sub(rb"[^A-Za-z0-9_.-]", lambda match: b"%%%02X" % match[0][0], data).decode()
+    safe = re.sub(r"^\.", "%2E", safe)
+    # Windows keeps these names for devices, with any suffix.
+    safe = re.sub(r"^(con|prn|aux|nul|com\d|lpt\d)(?=\.|$)", r"%\1", safe, flags=re.IGNORECASE)
+    file = f"{safe}.npy"
+    while not safe or len(safe) > _LONGEST or file.casefold() in taken:
+        data = sha256(data).hexdigest().encode()
+        safe = safe[:_LONGEST] or "%"
+        file = f"{safe}-{data[:16].decode()}.npy"
+    return file
+
+
+def write_npy(
+    checkpoint: Checkpoint,
+    directory: str | os.PathLike[str],
+    *,
+    strict: bool = False,
+    force: bool = False,
+    progress: Callable[[int], None] = lambda nbytes: None,
+) -> list[Planned]:
+    """Writes every variable into a `.npy` file of its own, in a new directory with an index.json.
+
+        >>> ckpttool.write_npy(ckpttool.open_checkpoint("model.ckpt"), "arrays")
+
+    Args:
+        checkpoint: what to write.
+        directory: the directory to be, written beside and renamed.
+        strict: raise if there is a variable that NumPy has no type for, instead of storing it as another one.
+        force: replace a directory that was written so.
+        progress: is told the bytes of each piece written.
+
+    Returns:
+        The variables that were left out or stored as something else, each with the reason.
+
+    Raises:
+        FileExistsError: the directory is there, and `force` was not given; or it holds something else too.
+        ConversionError: `strict`, and a variable can't be held as it is.
+        CorruptionError: values are missing or damaged; nothing is written.
+    """
+    arrays, remarkable = arrays_of(plan_npy(checkpoint), checkpoint, strict=strict)
+    with storage.write_directory(directory, force=force, inputs=checkpoint.files, is_ours=_is_ours) as beside:
+        storage.require_space(beside, sum(array.content.nbytes for array in arrays))
+        for array in arrays:
+            header = array.header
+            path = beside / array.planned.target
+            path.write_bytes(header)
+            storage.write_contents(path, [(len(header), array.content)], progress)
+        (beside / INDEX).write_text(_index(arrays), encoding="utf-8")
+    return remarkable
+
+
+def _index(arrays: Sequence[Array]) -> str:
+    listed = []
+    for array in arrays:
+        variable = array.planned.variable
+        entry = {"name": variable.name, "file": array.planned.target, "dtype": variable.dtype.name}
+        note = {"note": json.loads(array.note.encode())} if array.note.encode() else {}
+        listed.append({**entry, "shape": list(variable.shape), **note})
+    return json.dumps({"schema": _SCHEMA, "variables": listed}, indent=1) + "\n"
+
+
+def _is_ours(directory: Path) -> bool:
+    """Whether a directory holds what `write_npy` has written, and nothing else."""
+    try:
+        files = {file for _, file, _ in _entries(str(directory))}
+    except (CheckpointError, OSError):
+        return False
+    return {path.name for path in directory.iterdir()} <= {*files, INDEX}
+
+
+def read_npy(path: str | os.PathLike[str]) -> Checkpoint:
+    """Opens a single `.npy` file: one variable, named as the file is.
+
+    Raises:
+        NotFoundError: there is no such file.
+        FormatError: it is none.
+        CorruptionError: it is damaged.
+        NotSupportedError: it is of a type that TensorFlow has none for.
+    """
+    path = os.fspath(path)
+    name = os.path.basename(path).removesuffix(SUFFIX)
+    return Checkpoint({name: _Sources().add(name, path, Note())}, path=path, format=FORMAT, files=[path])
+
+
+def read_npy_directory(directory: str | os.PathLike[str]) -> Checkpoint:
+    """Opens what `write_npy` has written; or any `.npy` files of a directory, each a variable named as the file is.
+
+    Raises:
+        NotFoundError: there is neither an index.json in the directory nor a `.npy` file.
+        FormatError: the index.json is another one.
+        CorruptionError: a file is missing or damaged.
+        NotSupportedError: an array that the index.json lists is of a type that TensorFlow has none for.
+    """
+    directory = os.fspath(directory)
+    if not os.path.lexists(os.path.join(directory, INDEX)):
+        return _without_index(directory)
+    index, sources = os.path.join(directory, INDEX), _Sources()
+    variables, files = {}, [index]
+    for name, file, note in _entries(directory):
+        with located(index):
+            if name in variables:
+                raise CorruptionError("the index has it twice", variable=name)
+            files.append(sibling(index, file))
+        variables[name] = sources.add(name, files[-1], note)
+    return Checkpoint(variables, path=directory, format=f"{FORMAT} directory", files=files)
+
+
+def _without_index(directory: str) -> Checkpoint:
+    """Every `.npy` file as a variable; those of types that TensorFlow has none for are passed over with a warning."""
+    names = sorted(name.removesuffix(SUFFIX) for name in os.listdir(directory) if name.endswith(SUFFIX))
+    files = {name: os.path.join(directory, f"{name}{SUFFIX}") for name in names}
+    if not files:
+        raise NotFoundError(f"no {INDEX} and no {SUFFIX} file", path=directory)
+    sources, variables, warnings = _Sources(), {}, []
+    for name, file in files.items():
+        try:
+            variables[name] = sources.add(name, file, Note())
+        except NotSupportedError as error:
+            warnings.append(f"{file} is passed over: {error.what}")
+    kept = [file for name, file in files.items() if name in variables]
+    return Checkpoint(variables, path=directory, format=f"{FORMAT} directory", files=kept, warnings=warnings)
+
+
+def _entries(directory: str) -> Iterator[tuple[str, str, Note]]:
+    """What index.json lists: name, file, note."""
+    path = os.path.join(directory, INDEX)
+    with located(path):
+        if storage.file_size(path) > _MAX_INDEX:
+            raise FormatError("too large for an index")
+        try:
+            index = json.loads(storage.read_file(path))
+        except (ValueError, RecursionError) as error:
+            raise FormatError(f"no JSON: {error}") from error
+        if not isinstance(index, dict) or index.get("schema") != _SCHEMA:
+            raise FormatError(f'not the index of a directory of arrays: its "schema" is not {_SCHEMA}')
+        if not isinstance(index.get("variables"), list):
+            raise FormatError('an index without a list of "variables"')
+        for entry in index["variables"]:
+            yield _entry(entry)
+
+
+def _entry(entry: Any) -> tuple[str, str, Note]:
+    if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("name", "file")):
+        raise FormatError("an entry without name and file")
+    try:
+        name = name_in_json(entry["name"])
+    except ValueError as error:
+        raise FormatError(f"no name of a variable: {entry['name']!r}") from error
+    return name, entry["file"], Note.of(entry.get("note"))
+
+
+class _Sources:
+    """The sources of arrays: of those whose bytes are the values, and of all others."""
+
+    def __init__(self) -> None:
+        self._raw, self._streams = RawSource(), ArraySource()
+
+    def add(self, name: str, path: str, note: Note) -> Variable:
+        """The variable that a file is."""
+        with located(path, name):
+            size = storage.file_size(path)
+            header = decode_header(storage.read_range(path, 0, HEAD), size)
+            dtype, shape = meaning(header, note)
+            by_columns = header.fortran_order and len(header.shape) > 1
+            if by_columns or header.dtype.byteorder == ">" or header.dtype.kind in "SU":
+                return self._streams.add(name, Stored(path, header, note, lambda: _values(path, header.nbytes)))
+            return self._raw.add(name, dtype, shape, Run(ByteRange(path, header.nbytes, header.size, None), note))
+
+
+@contextmanager
+def _values(path: str, offset: int) -> Iterator[BufferedIOBase]:
+    with open(path, "rb") as stream:
+        stream.seek(offset)
+        yield stream

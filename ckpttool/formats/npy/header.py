@@ -1,0 +1,87 @@
+"""The header of an array, as NumPy writes it and reads it from files that are not trusted."""
+
+import io
+import warnings
+from collections.abc import Sequence
+from math import prod
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ckpttool.errors import CheckpointError, CorruptionError, FormatError, NotSupportedError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+MAX_RANK = 64
+"""Dimensions of an array."""
+
+_MAX_HEADER = 10_000
+"""Of what NumPy reads in a header from a file that is not trusted."""
+
+HEAD = _MAX_HEADER + 16
+"""Bytes at the start of a file in which its header is."""
+
+
+class Header(NamedTuple):
+    """A header, and how many bytes it takes."""
+
+    dtype: "np.dtype[Any]"
+    shape: tuple[int, ...]
+    fortran_order: bool
+    nbytes: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of the values."""
+        return prod(self.shape) * self.dtype.itemsize
+
+
+def encode_header(descr: str, shape: Sequence[int]) -> bytes:
+    """The header, as NumPy writes it."""
+    from numpy.lib import format as npy
+
+    stream = io.BytesIO()
+    described = {"descr": descr, "fortran_order": False, "shape": tuple(shape)}
+    try:
+        npy.write_array_header_1_0(stream, described)
+    except ValueError:  # Longer than its length can say.
+        npy.write_array_header_2_0(stream, described)
+    return stream.getvalue()
+
+
+def decode_header(data: bytes, nbytes: int) -> Header:
+    """The header at the start of a file of `nbytes`, of which the first `HEAD` bytes are enough.
+
+    Raises:
+        FormatError: there is none.
+        NotSupportedError: of a version that is not known, or of Python's objects.
+        CorruptionError: no array can have such a shape; or the file is of another size than the array.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Of headers that Python 2 wrote, and of odd literals.
+            header = _decoded(data)
+    except CheckpointError:
+        raise
+    except Exception as error:  # NumPy raises what Python's parser and its own dtypes happen to.
+        raise FormatError(f"no header of a NumPy array: {error}") from error
+    if any(type(size) is not int or not 0 <= size < 1 << 63 for size in header.shape) or len(header.shape) > MAX_RANK:
+        raise CorruptionError(f"no array can have the shape {header.shape}")
+    if header.dtype.hasobject:
+        raise NotSupportedError("an array of pickled objects: unpickling them would run code")
+    if nbytes - header.nbytes != header.size:
+        raise CorruptionError(
+            f"{nbytes - header.nbytes:,} bytes for {header.dtype}{list(header.shape)}, which takes {header.size:,}"
+        )
+    return header
+
+
+def _decoded(data: bytes) -> Header:
+    from numpy.lib import format as npy
+
+    stream = io.BytesIO(data)
+    version = npy.read_magic(stream)
+    read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
+    if read is None:
+        raise NotSupportedError(f"version {version[0]}.{version[1]} of .npy")
+    shape, fortran_order, dtype = read(stream, max_header_size=_MAX_HEADER)
+    return Header(dtype, shape, fortran_order, stream.tell())
