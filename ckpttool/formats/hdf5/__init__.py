@@ -14,8 +14,23 @@ length; as HDF5 ends a string at a NUL, variables with one are stored as sequenc
 Datasets are allocated early and in one piece, so that their bytes can be copied straight to where they lie: HDF5
 itself touches none of them.
 
-What else a dataset does not say of its variable is in the attribute `ckpttool_note` (formats.plan). Files of others are
-read too: by Keras' lists of weights where there are some, else every dataset by its path.
+What else a dataset does not say of its variable is in the attribute `ckpttool_note` (formats.plan).
+
+Files of others are read too. A variable is named by its dataset's path, without `:0`; below a group that has Keras'
+list `weight_names`, by the path from there, which is the name that Keras gave the weight. Names that several would have
+begin with the path of their group:
+
+    Keras' .h5       /dense/dense/kernel:0                            dense/kernel
+    a whole model    /model_weights/dense/dense/kernel:0              dense/kernel
+                     /optimizer_weights/Adam/m/dense/kernel:0         Adam/m/dense/kernel
+    two of a name    /left/kernel:0, /right/kernel:0                  left/kernel, right/kernel
+    .weights.h5      /layers/dense/vars/0, /optimizer/vars/2          layers/dense/vars/0, optimizer/vars/2
+    anything         /a/b                                             a/b
+
+(Keras 3 numbers the weights of its .weights.h5; their names are not in the file.) Attributes are no variables. What has
+a name in the file and can't be one is passed over with a warning that says why: links to elsewhere and second links to
+the same, values in other files, shapes without values, compounds, references, enumerations and other types that
+TensorFlow has no dtype for.
 """
 
 from ckpttool.formats.hdf5.names import dataset_path

@@ -12,7 +12,6 @@ where the model's own name stands before it, --strip-prefix takes that away.
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import count, takewhile
 from typing import TYPE_CHECKING, Any
 
 from ckpttool.formats.hdf5.names import dataset_path
@@ -101,36 +100,3 @@ def _set_list(group: "h5py.Group", name: str, texts: Sequence[str]) -> None:
         return
     for number, start in enumerate(range(0, len(data), chunk)):
         group.attrs[f"{name}{number}"] = np.array(data[start : start + chunk], dtype=f"S{width}")
-
-
-def keras_names(file: "h5py.File") -> dict[str, str]:
-    """For the datasets that Keras' lists name, their paths, the names of the weights; nothing if there are no lists.
-
-    A name that several layers have gets the layer's name in front.
-    """
-    root = file.get("model_weights", file)
-    layers = ((layer, f"{root.name}/{layer}".replace("//", "/")) for layer in _get_list(root, "layer_names"))
-    weights = [(where, weight) for layer, where in layers for weight in _weights(root, layer)]
-    names = [weight.removesuffix(":0") for _, weight in weights]
-    several = {name for name in names if names.count(name) > 1} if len(names) < _FEW else set()
-    return {
-        f"{where}/{weight}": f"{where.rpartition('/')[2]}/{name}" if name in several else name
-        for (where, weight), name in zip(weights, names, strict=True)
-    }
-
-
-_FEW = 10_000
-
-
-def _weights(root: Any, layer: str) -> list[str]:
-    try:
-        return _get_list(root[layer], "weight_names")
-    except (KeyError, AttributeError):
-        return []
-
-
-def _get_list(group: Any, name: str) -> list[str]:
-    """What `_set_list` sets."""
-    names = [name] if name in group.attrs else takewhile(group.attrs.__contains__, (f"{name}{i}" for i in count()))
-    texts = [text for each in names for text in group.attrs[each]]
-    return [text.decode(errors="replace") if isinstance(text, bytes) else str(text) for text in texts]

@@ -1,11 +1,11 @@
 """Reading HDF5: ours, Keras', anybody's.
 
-The library that reads it is not made for files that mean harm, and a file may ask it to read other files of the
-machine. So links out of the file, data stored in other files and virtual datasets are passed over, and a shape is
-believed only as far as what is stored bears it out.
+What a file says is believed only as far as what is stored bears it out; data that lies in other files is passed over,
+and so is what TensorFlow has no dtype for. `tree` finds the datasets.
 """
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpttool import storage
 from ckpttool.errors import CorruptionError, NotSupportedError, located
-from ckpttool.formats.hdf5.keras import keras_names
+from ckpttool.formats.hdf5.heap import GlobalHeap
 from ckpttool.formats.hdf5.names import NOTE
-from ckpttool.formats.hdf5.types import dtype_of, stored_type
+from ckpttool.formats.hdf5.strings import fixed_strings, heap_strings, is_of_heap, require_references
+from ckpttool.formats.hdf5.tree import Found, Tree, sizes_of, text_of
+from ckpttool.formats.hdf5.types import dtype_of, said_of, stored_type
 from ckpttool.formats.plan import Note
 from ckpttool.formats.raw import RawSource, Run, noted_slices, slice_of_strings
 from ckpttool.model.boxes import Selection, shape_of
@@ -27,39 +29,37 @@ if TYPE_CHECKING:
     import numpy as np
 
 FORMAT = "HDF5"
-_CREATED_BY = "ckpttool"
-# More than this, and so many times what is stored: nobody's weights, but a bomb. (Keras refuses the same.)
-_BOMB, _BOMB_RATIO = 4 << 30, 1000
-_MAX_DEPTH = 200
+_CREATED_BY = b"ckpttool"
+# More than this, and so many times what is stored: nobody's weights, but a bomb. Deflate makes 1032 bytes of one.
+_BOMB, _BOMB_RATIO = 256 << 20, 1100
+_MAX_NOTE = 1 << 16
 _CACHE = 16 << 20
 
 
 def read_hdf5(path: str | os.PathLike[str]) -> Checkpoint:
     """Opens an HDF5 file: reads what it says of its datasets, and no values.
 
-    A dataset that TensorFlow has no dtype for, or that lies in another file, is passed over with a warning.
+    Whatever has a name in it and is no variable is passed over with a warning: a link to somewhere else, a dataset that
+    TensorFlow has no dtype for, or one whose values are in another file, or nowhere.
 
     Raises:
         NotFoundError: there is no such file.
         CorruptionError: it is no HDF5 file, or damaged.
     """
     path = os.fspath(path)
-    storage.file_size(path)
-    raw, decoded = RawSource(), _Datasets(path)
+    size = storage.file_size(path)
     variables: dict[str, Variable] = {}
     with located(path), _opened(path) as file:
-        tree = _Tree()
-        is_ours = str(file.attrs.get("created_by", "")).startswith(_CREATED_BY)
-        names = {} if is_ours else keras_names(file)
-        for where, dataset in tree.datasets(file):
+        reader, tree = _Reader(path, size, file), Tree(file, size)
+        for name, found in reader.named(list(tree.datasets())):
             try:
-                variable = _variable(dataset, _name(dataset, where, is_ours, names), path, raw, decoded)
+                variable = reader.variable(name, found)
             except NotSupportedError as error:
-                tree.warnings.append(f"{where} is passed over: {error.what}")
+                tree.warnings.append(f"/{found.path} is passed over: {error.what}")
                 continue
-            if variable.name in variables:
-                raise CorruptionError("the file has it twice", variable=variable.name)
-            variables[variable.name] = variable
+            if name in variables:
+                raise CorruptionError("the file has it twice", variable=name)
+            variables[name] = variable
     return Checkpoint(variables, path=path, format=FORMAT, files=[path], warnings=tree.warnings)
 
 
@@ -79,118 +79,133 @@ def _opened(path: str) -> "Iterator[h5py.File]":
         raise CorruptionError(f"HDF5 can't read it: {error}", path=path) from error
 
 
-class _Tree:
-    """The datasets of a file, each once."""
+def _names(datasets: Sequence[Found]) -> list[str]:
+    """The names of variables in a file of others; those that several would have become longer, at last whole paths."""
+    names = [_within_layer(found) for found in datasets]
+    for longer in (_with_layer, lambda found: found.path):
+        taken = Counter(names)
+        names = [name if taken[name] == 1 else longer(found) for name, found in zip(names, datasets, strict=True)]
+    return names
 
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
 
-    def datasets(self, file: "h5py.File") -> "Iterator[tuple[str, h5py.Dataset]]":
-        """Path and dataset, in the order of the names; groups that lead back are entered once."""
-        import h5py
+def _within_layer(found: Found) -> str:
+    return found.path[len(found.layer) + 1 if found.layer else 0 :].removesuffix(":0")
 
-        seen = {_address(file)}
-        stack: list[tuple[str, Any, int]] = [("", file, 0)]
-        while stack:
-            where, item, depth = stack.pop()
-            if isinstance(item, h5py.Dataset):
-                yield where, item
-                continue
-            children = []
-            for name in item:
-                path = f"{where}/{name}"
-                child = self._child(item, name, path)
-                if child is not None and depth < _MAX_DEPTH and _address(child) not in seen:
-                    seen.add(_address(child))
-                    children.append((path, child, depth + 1))
-            stack += reversed(children)
 
-    def _child(self, group: "h5py.Group", name: str, path: str) -> Any:
-        """What a name in a group leads to; nothing, if that is not in this file or no dataset or group."""
-        import h5py
+def _with_layer(found: Found) -> str:
+    return found.path.removeprefix("model_weights/").removesuffix(":0")
 
-        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            self.warnings.append(f"{path} is passed over: a link to somewhere else")
+
+def _our_name(found: Found) -> str:
+    said = text_of(found.dataset, "name")
+    return found.path.removesuffix(":0") if said is None else said.decode(errors="surrogateescape")
+
+
+class _Reader:
+    """Makes variables of the datasets of a file."""
+
+    def __init__(self, path: str, size: int, file: "h5py.File") -> None:
+        self._path, self._size = path, size
+        self._is_ours = (text_of(file["/"].id, "created_by") or b"").startswith(_CREATED_BY)
+        self._has_userblock = file.userblock_size > 0
+        self._raw, self._decoded = RawSource(), _Datasets(path)
+
+    def named(self, datasets: Sequence[Found]) -> list[tuple[str, Found]]:
+        """The datasets, each with its variable's name; see the top of this package."""
+        names = [_our_name(found) for found in datasets] if self._is_ours else _names(datasets)
+        return list(zip(names, datasets, strict=True))
+
+    def variable(self, name: str, found: Found) -> Variable:
+        """The variable that a dataset is; reads no values.
+
+        Raises:
+            NotSupportedError: it is none.
+        """
+        dataset = found.dataset
+        _require_readable(dataset)
+        note = Note.decode((text_of(dataset, NOTE) or b"")[:_MAX_NOTE].decode(errors="replace"))
+        said = (text_of(dataset, "tensorflow_dtype") or b"").decode(errors="replace")
+        dtype, stored = _dtype(dataset.get_type(), said), dataset.shape
+        self._require_borne_out(dataset, dtype.itemsize or max(16, dataset.get_type().get_size()))
+        shape = self._shape(dataset, dtype, stored)
+        offset = self._offset(dataset, dtype)
+        if offset is None:
+            return self._decoded.add(name, dtype, shape, _Stored(found.path, stored, note))
+        data = ByteRange(self._path, offset, prod(shape) * (dtype.itemsize or 1), None)
+        storage.require_range(data)
+        return self._raw.add(name, dtype, shape, Run(data, note))
+
+    def _shape(self, dataset: Any, dtype: DType, stored: tuple[int, ...]) -> tuple[int, ...]:
+        """The dataset's shape; or, as an attribute of ours says, that of more dimensions than HDF5 has."""
+        said = sizes_of(dataset, "shape") if self._is_ours and dtype.itemsize is not None else None
+        return said if said is not None and stored == (prod(said),) else stored
+
+    def _require_borne_out(self, dataset: Any, itemsize: int) -> None:
+        """Raises NotSupportedError if the dataset, or a chunk of it, is many times larger than what is stored of it."""
+        layout = dataset.get_create_plist()
+        chunk = layout.get_chunk() if layout.get_layout() == _h5d().CHUNKED else ()
+        nbytes = max(prod(dataset.shape), prod(chunk)) * itemsize
+        # Chunks may be said to lie over each other.
+        stored = min(dataset.get_storage_size(), self._size)
+        if nbytes > max(_BOMB, _BOMB_RATIO * stored):
+            raise NotSupportedError(f"{stored:,} bytes are stored for {nbytes:,}")
+
+    def _offset(self, dataset: Any, dtype: DType) -> int | None:
+        """Where the values are, if they are as a bundle has them, in one run."""
+        is_run = dataset.get_create_plist().get_layout() == _h5d().CONTIGUOUS and not self._has_userblock
+        if dtype.itemsize is None or not is_run or not dataset.get_type().equal(stored_type(dtype.name)):
             return None
-        child = group[name]
-        return child if isinstance(child, h5py.Dataset | h5py.Group) else None
+        offset: int | None = dataset.get_offset()
+        return offset
 
 
-def _address(item: Any) -> Any:
-    import h5py
-
-    info = h5py.h5o.get_info(item.id)
-    return info.fileno, info.addr
-
-
-def _name(dataset: "h5py.Dataset", where: str, is_ours: bool, keras: dict[str, str]) -> str:
-    """The variable's name: as the attribute says, as Keras lists it, or the dataset's path."""
-    if is_ours:
-        said = dataset.attrs.get("name")
-        if said is None:
-            return where[1:].removesuffix(":0")
-        return said if isinstance(said, str) else bytes(said).decode(errors="surrogateescape")
-    return keras.get(where, where[1:])
-
-
-def _variable(dataset: "h5py.Dataset", name: str, path: str, raw: RawSource, decoded: "_Datasets") -> Variable:
-    layout = dataset.id.get_create_plist()
-    if dataset.is_virtual or layout.get_external_count():
-        raise NotSupportedError("its values are in other files")
-    if dataset.shape is None:
-        raise NotSupportedError("it is empty")
-    note = Note.decode(str(dataset.attrs.get(NOTE, "")))
-    dtype = _dtype(dataset)
-    shape = _shape(dataset, dtype)
-    if dtype.itemsize is None:
-        return decoded.add(name, dtype, shape, _Stored(dataset.name, note))
-    nbytes = prod(shape) * dtype.itemsize
-    if nbytes > max(_BOMB, _BOMB_RATIO * dataset.id.get_storage_size()):
-        raise CorruptionError(f"{dataset.id.get_storage_size():,} bytes are stored for {nbytes:,}", variable=name)
-    offset = dataset.id.get_offset()
-    is_run = layout.get_layout() == _contiguous() and dataset.id.get_type().equal(stored_type(dtype.name))
-    if offset is None or not is_run or dataset.file.userblock_size:
-        return decoded.add(name, dtype, shape, _Stored(dataset.name, note))
-    data = ByteRange(path, offset, nbytes, None)
-    storage.require_range(data)
-    return raw.add(name, dtype, shape, Run(data, note))
-
-
-def _contiguous() -> int:
+def _h5d() -> Any:
     from h5py import h5d
 
-    return int(h5d.CONTIGUOUS)
+    return h5d
 
 
-def _dtype(dataset: "h5py.Dataset") -> DType:
-    import h5py
+def _require_readable(dataset: Any) -> None:
+    """Raises NotSupportedError unless the values are in this file, and HDF5 has the filters that they went through."""
+    from h5py import h5s, h5z
 
-    said = str(dataset.attrs.get("tensorflow_dtype", ""))
-    if h5py.check_string_dtype(dataset.dtype) is not None:
+    layout = dataset.get_create_plist()
+    if layout.get_layout() == _h5d().VIRTUAL or layout.get_external_count():
+        raise NotSupportedError("its values are in other files")
+    if dataset.get_space().get_simple_extent_type() == h5s.NULL:
+        raise NotSupportedError("it is empty: it has no shape, and no values")
+    for number in range(layout.get_nfilters()):
+        code, _, _, name = layout.get_filter(number)
+        if not h5z.filter_avail(code):
+            raise NotSupportedError(f"it is compressed by {name.decode(errors='replace')!r}, which HDF5 lacks here")
+    if is_of_heap(dataset):
+        require_references(dataset)
+
+
+def _dtype(stored: Any, said: str) -> DType:
+    """The dtype of a dataset's values, given what the attribute `tensorflow_dtype` says.
+
+    Raises:
+        NotSupportedError: TensorFlow has none for it.
+    """
+    from h5py import h5t
+
+    kind = stored.get_class()
+    if kind == h5t.STRING:
         return DTYPES["string"]
-    if h5py.check_vlen_dtype(dataset.dtype) == "uint8":
+    if kind == h5t.VLEN and stored.get_super().equal(h5t.STD_U8LE):
         return DTYPES["variant" if said == "variant" else "string"]
-    found = dtype_of(dataset.id.get_type(), said)
+    found = dtype_of(stored, said)
     if found is None:
-        raise NotSupportedError(f"TensorFlow has no dtype for HDF5's {dataset.dtype}")
+        raise NotSupportedError(f"TensorFlow has no dtype for {said_of(stored)}")
     return found
 
 
-def _shape(dataset: "h5py.Dataset", dtype: DType) -> tuple[int, ...]:
-    """The dataset's shape, or that of more dimensions than HDF5 has."""
-    said = dataset.attrs.get("shape")
-    if said is not None and dtype.itemsize is not None:
-        try:
-            shape = tuple(int(size) for size in said)
-        except (TypeError, ValueError):
-            return tuple(dataset.shape)
-        if all(size >= 0 for size in shape) and prod(shape) == prod(dataset.shape):
-            return shape
-    return tuple(dataset.shape)
-
-
 class _Stored(NamedTuple):
-    dataset: str
+    """Where a variable is: a dataset, its shape, and what is noted of it."""
+
+    path: str
+    shape: tuple[int, ...]
     note: Note
 
 
@@ -207,11 +222,13 @@ class _Datasets:
         return Variable(name, dtype, shape, self, key)
 
     def slices(self, variable: Variable) -> Sequence[Slice]:
-        note = self._stored[variable.key].note
+        stored = self._stored[variable.key]
         nbytes = variable.size * (variable.dtype.itemsize or 16)
         data = ByteRange(self._path, 0, nbytes, None)
-        whole = Slice((0,) * len(variable.shape), variable.shape, note.shard, data, note.position or 0)
-        return noted_slices(variable, note, whole) or [whole]
+        whole = Slice((0,) * len(variable.shape), variable.shape, stored.note.shard, data, stored.note.position or 0)
+        # Where the shape is not the dataset's, boxes are found by counting from its start.
+        noted = noted_slices(variable, stored.note, whole) if stored.shape == variable.shape else []
+        return noted or [whole]
 
     def span(self, variable: Variable, piece: Slice) -> ByteRange | None:
         return None
@@ -220,29 +237,32 @@ class _Datasets:
         import numpy as np
         from h5py import h5s
 
+        if variable.dtype.itemsize is None:
+            raise NotSupportedError(f"values of dtype {variable.dtype.name} can't be decoded")
+        stored, done = self._stored[variable.key], 0
         with located(self._path), _opened(self._path) as file:
-            dataset = file[self._stored[variable.key].dataset].id
+            dataset = _h5d().open(file.id, stored.path.encode(errors="surrogateescape"))
             for box in boxes:
                 shape = shape_of(box)
+                where = box if stored.shape == variable.shape else (slice(done, done + prod(shape)),)
                 # Told that memory is of the type as we store it, HDF5 swaps and converts nothing else.
-                array = np.empty(shape, f"V{variable.dtype.itemsize}")
+                array = np.empty(shape_of(where), f"V{variable.dtype.itemsize}")
                 space = dataset.get_space()
-                if shape:
-                    space.select_hyperslab(tuple(s.start for s in box), shape)
-                memory = h5s.create_simple(shape) if shape else h5s.create(h5s.SCALAR)
+                if where:
+                    space.select_hyperslab(tuple(s.start for s in where), array.shape)
+                memory = h5s.create_simple(array.shape) if where else h5s.create(h5s.SCALAR)
                 dataset.read(memory, space, array, stored_type(variable.dtype.name))
-                yield array.view(variable.dtype.numpy)
+                yield array.view(variable.dtype.numpy).reshape(shape)
+                done += prod(shape)
 
     def strings(self, variable: Variable, piece: Slice) -> list[bytes]:
-        import numpy as np
-
-        with located(self._path, variable.name), _opened(self._path) as file:
-            values = file[self._stored[variable.key].dataset][()]
-        found = np.asarray(values, object).ravel() if variable.shape else [values]
-        return slice_of_strings([_bytes(value) for value in found], variable, piece)
-
-
-def _bytes(value: Any) -> bytes:
-    if isinstance(value, bytes):
-        return value
-    return value.encode(errors="surrogateescape") if isinstance(value, str) else value.tobytes()
+        with located(variable=variable.name), located(self._path), _opened(self._path) as file:
+            dataset = _h5d().open(file.id, self._stored[variable.key].path.encode(errors="surrogateescape"))
+            if is_of_heap(dataset):
+                layout = file.id.get_create_plist()
+                address_size, length_size = layout.get_sizes()
+                heap = GlobalHeap(self._path, address_size, length_size, layout.get_userblock())
+                values = heap_strings(self._path, dataset, heap)
+            else:
+                values = list(fixed_strings(dataset))
+        return slice_of_strings(values, variable, piece)

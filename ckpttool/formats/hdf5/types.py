@@ -82,7 +82,35 @@ def _is_same(a: Any, b: Any) -> bool:
 
     if a.get_class() != b.get_class() or a.get_size() != b.get_size():
         return False
+    if a.get_class() == h5t.COMPOUND:  # Complex numbers.
+        return _members(a) == _members(b) and all(
+            _is_same(a.get_member_type(i), b.get_member_type(i)) for i in range(a.get_nmembers())
+        )
     if a.get_class() in (h5t.INTEGER, h5t.FLOAT) and a.get_order() != b.get_order():
         a = a.copy()
         a.set_order(b.get_order())
     return bool(a.equal(b))
+
+
+def _members(compound: Any) -> list[tuple[bytes, int]]:
+    return [(compound.get_member_name(i), compound.get_member_offset(i)) for i in range(compound.get_nmembers())]
+
+
+def said_of(stored: Any) -> str:
+    """What a type is, in HDF5's words, for somebody who wonders why it is not read."""
+    from h5py import h5t
+
+    words = {
+        h5t.INTEGER: "integer",
+        h5t.FLOAT: "float",
+        h5t.TIME: "time",
+        h5t.BITFIELD: "bitfield",
+        h5t.OPAQUE: "opaque",
+        h5t.COMPOUND: "compound",
+        h5t.REFERENCE: "reference",
+        h5t.ENUM: "enum",
+        h5t.VLEN: "variable-length sequence",
+        h5t.ARRAY: "array",
+    }
+    word = words.get(stored.get_class(), f"class {stored.get_class()}")
+    return f"HDF5's type {word} of {stored.get_size():,} bytes"

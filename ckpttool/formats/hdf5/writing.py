@@ -19,7 +19,6 @@ from ckpttool.storage import Content
 
 if TYPE_CHECKING:
     import h5py
-    import numpy as np
 
 _MAX_RANK = 32  # H5S_MAX_RANK
 # An attribute holds 64 KB, its own header included.
@@ -120,9 +119,10 @@ def _describe(file: "h5py.File", checkpoint: Checkpoint) -> None:
     """Says what the file was made from; nothing that would differ between two runs."""
     from ckpttool import __version__
 
-    file.attrs["source"] = os.path.basename(os.path.normpath(checkpoint.path)).encode(errors="replace").decode()
-    file.attrs["source_format"] = checkpoint.format
-    file.attrs["created_by"] = f"ckpttool {__version__}"
+    source = os.path.basename(os.path.normpath(checkpoint.path)).encode(errors="replace").decode()
+    _set_text(file, "source", source)
+    _set_text(file, "source_format", checkpoint.format)
+    _set_text(file, "created_by", f"ckpttool {__version__}")
 
 
 class _Writer:
@@ -145,13 +145,13 @@ class _Writer:
         else:
             dataset = self._add_numbers(planned)
         if planned.target != f"{variable.name}:0":
-            dataset.attrs["name"] = _attribute(variable.name)
+            _set_text(dataset, "name", variable.name)
         if variable.dtype.name not in SELF_EXPLAINING:
-            dataset.attrs["tensorflow_dtype"] = variable.dtype.name
+            _set_text(dataset, "tensorflow_dtype", variable.dtype.name)
         note = self._notes[variable.name]
         text = note.encode() if len(note.encode()) <= _MAX_NOTE else note._replace(slices=()).encode()
         if text:
-            dataset.attrs[NOTE] = text
+            _set_text(dataset, NOTE, text)
 
     def _add_strings(self, planned: Planned) -> "h5py.Dataset":
         import h5py
@@ -229,9 +229,16 @@ class _Writer:
             self._progress(block.nbytes)
 
 
-def _attribute(name: str) -> "str | np.void":
-    """A name as an attribute: text, or bytes where HDF5 would not keep the text."""
+def _set_text(item: Any, attribute: str, text: str) -> None:
+    """Sets an attribute to a text of fixed length: that stands beside the dataset, not in the global heap.
+
+    It is stored as bytes where HDF5 would not keep the text.
+    """
+    import h5py
     import numpy as np
 
-    data = name.encode(errors="surrogateescape")
-    return name if b"\0" not in data and name.isprintable() else np.void(data)
+    data = text.encode(errors="surrogateescape")
+    if b"\0" not in data and text.isprintable():
+        item.attrs.create(attribute, data, dtype=h5py.string_dtype("utf-8", len(data) or 1))
+    else:
+        item.attrs.create(attribute, np.void(data))
