@@ -204,7 +204,13 @@ def write_together(
             makes them count, and is `paths[-1]`. Without that one, they count for nothing and are not kept.
         kept: files that are there under such names already, because an earlier run has died; the last of them is the
             one that makes them count. They are all that is left where `paths[-1]` is not there.
+
+    Raises:
+        FileExistsError: as `write_beside`; or the input lies where the old files are to be kept.
     """
+    if paths[-1] in replaced and any(_is_input(name, inputs) for name in [*kept, *replaced.values()]):
+        raise FileExistsError(f"the input is where the old output would be kept · {kept[-1]} · give another output")
+    kept = [name for name in kept if not _is_input(name, inputs)]
     besides: list[Path] = []
     try:
         for path in paths:
@@ -354,15 +360,18 @@ def _name_twice(old: str, kept: str) -> None:
             _sync(beside)
 
 
+def _is_input(path: str | Path, inputs: Sequence[str]) -> bool:
+    return os.path.exists(path) and any(os.path.exists(file) and os.path.samefile(file, path) for file in inputs)
+
+
 def _beside(path: Path, force: bool, inputs: Sequence[str]) -> Path:
     """Makes an empty file beside `path`, which may be written."""
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "the output is a directory", str(path))
     if not path.parent.is_dir():
         raise NotFoundError("no such directory", path=str(path.parent))
-    for source in inputs:
-        if os.path.exists(source) and os.path.exists(path) and os.path.samefile(source, path):
-            raise FileExistsError(f"the output is the input · {path} · give another output")
+    if _is_input(path, inputs):
+        raise FileExistsError(f"the output is the input · {path} · give another output")
     if os.path.lexists(path) and not force:
         raise FileExistsError(f"the output exists · {path} · --force replaces it")
     name = os.fsdecode(os.fsencode(path.name)[:_NAME_BYTES])

@@ -19,7 +19,7 @@ from ckpttool.formats.plan import Planned, check_plan
 from ckpttool.formats.records import encode_extents, encode_shape, encode_slice_key
 from ckpttool.formats.tensor_slices import VALUE_FIELDS
 from ckpttool.model.boxes import Extents
-from ckpttool.model.checkpoint import Checkpoint, Slice, Variable
+from ckpttool.model.checkpoint import BLOCK_SIZE, Checkpoint, Slice, Variable
 from ckpttool.wire.coding import encode_varint
 from ckpttool.wire.message import LENGTH, VARINT, message_field, varint_field
 from ckpttool.wire.sstable import TableBuilder
@@ -27,10 +27,15 @@ from ckpttool.wire.sstable import TableBuilder
 if TYPE_CHECKING:
     import numpy as np
 
+# What TensorFlow's writer has no code for, though its messages have a place for them.
+_UNWRITTEN = {"qint16", "quint16"}
 # What TensorFlow reckons that an element may take, in bytes; and what it lets a record take by that.
-_MAX_BYTES = {"float32": 4, "float64": 8, "complex64": 8, "complex128": 16, "bool": 2, "float16": 3}
-_MAX_BYTES |= {"uint8": 2, "quint8": 2, "uint16": 3, "quint16": 3}
+_MAX_BYTES = {"float32": 4, "float64": 8, "complex64": 8, "complex128": 16, "bool": 1, "float16": 3}
+_MAX_BYTES |= {"uint8": 2, "quint8": 2, "uint16": 3}
 _MAX_RECORD = 1 << 31
+_HEADER_BYTES = 1 << 10
+# With more dimensions its writer writes, and its reader ends the process. (core/util/tensor_slice_util.h)
+_MAX_RANK = 8
 _VERSIONS = b"\x12\x02\x08\x01"  # versions {producer 1}
 
 
@@ -41,14 +46,24 @@ def plan_tensor_slices(checkpoint: Checkpoint) -> list[Planned]:
 
 def _problem(variable: Variable) -> str | None:
     name = variable.dtype.name
-    if name not in VALUE_FIELDS:
+    if name not in VALUE_FIELDS or name in _UNWRITTEN:
         return f"no V1 checkpoint can hold values of dtype {name}"
-    if name == "string":
-        return None
-    largest = max((prod(piece.shape) for piece in variable.slices), default=0)
-    if largest * _MAX_BYTES.get(name, 10) >= _MAX_RECORD:
+    if len(variable.shape) > _MAX_RANK:
+        return f"TensorFlow restores {_MAX_RANK} dimensions at most from a V1 checkpoint; --tf has no such limit"
+    try:
+        variable.name.encode()
+    except UnicodeEncodeError:  # The name stands in a message as text; with one such name, no parser takes the file.
+        return "no V1 checkpoint can hold a name that is not UTF-8"
+    if max(map(_reckoned, _pieces(variable)), default=0) > _MAX_RECORD:
         return "Tensor slice is too large to serialize (2 GiB); --tf has no such limit"
     return None
+
+
+def _reckoned(piece: "_Piece") -> int:
+    """Bytes that a record takes at most, as TensorFlow reckons it before it writes one."""
+    dtype, count = piece.variable.dtype, prod(piece.slice.shape)
+    values = count * _MAX_BYTES.get(dtype.name, 10) + (piece.slice.data.nbytes if dtype.itemsize is None else 0)
+    return len(_named(piece.variable)) + len(message_field(2, encode_extents(piece.extents))) + _HEADER_BYTES + values
 
 
 def write_tensor_slices(
@@ -82,7 +97,7 @@ def write_tensor_slices(
     remarkable = check_plan(plan, strict=strict)
     if sys.byteorder == "big":
         raise NotSupportedError("writing a checkpoint on a big-endian machine")
-    variables = [planned.variable for planned in plan if not planned.problem]
+    variables = sorted((planned.variable for planned in plan if not planned.problem), key=_name)
     pieces = _keyed(piece for variable in variables for piece in _pieces(variable))
     path = os.fspath(path)
     with storage.write_beside(path, force=force, inputs=checkpoint.files) as beside, open(beside, "wb") as file:
@@ -90,7 +105,7 @@ def write_tensor_slices(
         table.add(b"", message_field(1, b"".join(map(_tensor_meta, variables)) + _VERSIONS))
         for key in sorted(pieces):
             _add_record(table, key, pieces[key])
-            progress(pieces[key].slice.data.nbytes)
+            progress(pieces[key].nbytes)
         table.finish()
     return remarkable
 
@@ -99,6 +114,11 @@ class _Piece(NamedTuple):
     variable: Variable
     slice: Slice
     extents: Extents
+
+    @property
+    def nbytes(self) -> int:
+        itemsize = self.variable.dtype.itemsize
+        return self.slice.data.nbytes if itemsize is None else prod(self.slice.shape) * itemsize
 
 
 def _pieces(variable: Variable) -> Iterator[_Piece]:
@@ -125,27 +145,40 @@ def _tensor_meta(variable: Variable) -> bytes:
     """A tensor of the SavedTensorSliceMeta: name 1, shape 2, type 3, slice 4 (repeated)."""
     slices = b"".join(message_field(4, encode_extents(piece.extents)) for piece in _pieces(variable))
     shape = message_field(2, encode_shape(variable.shape))
-    return message_field(1, message_field(1, _name(variable)) + shape + varint_field(3, variable.dtype.number) + slices)
+    return message_field(1, _named(variable) + shape + varint_field(3, variable.dtype.number) + slices)
+
+
+def _named(variable: Variable) -> bytes:
+    """The field with the name, which is 1 in either message; an empty text is not written."""
+    return message_field(1, _name(variable)) if variable.name else b""
 
 
 def _add_record(table: TableBuilder, key: bytes, piece: _Piece) -> None:
     """Adds a SavedTensorSlices: data 2, of name 1, slice 2 and data 3, a TensorProto of one packed field."""
     number, wire_type = VALUE_FIELDS[piece.variable.dtype.name]
-    if wire_type == LENGTH:
-        values = b"".join(message_field(number, value) for value in piece.variable.strings_of(piece.slice))
-        nbytes, chunks, head = len(values), iter([values]), b""
-    else:
-        nbytes = sum(map(len, _encoded(piece, wire_type))) if wire_type == VARINT else piece.slice.data.nbytes
-        chunks = _encoded(piece, wire_type)
-        head = encode_varint(number << 3 | LENGTH) + encode_varint(nbytes) if nbytes else b""
+    nbytes, chunks = _values(piece, number, wire_type)
+    head = encode_varint(number << 3 | LENGTH) + encode_varint(nbytes) if nbytes and wire_type != LENGTH else b""
     # From the inside out: each message begins with the length of all that is in it.
     head = b"\x1a" + encode_varint(len(head) + nbytes) + head
-    head = message_field(1, _name(piece.variable)) + message_field(2, encode_extents(piece.extents)) + head
+    head = _named(piece.variable) + message_field(2, encode_extents(piece.extents)) + head
     head = b"\x12" + encode_varint(len(head) + nbytes) + head
     table.add_chunks(key, len(head) + nbytes, _after(head, chunks))
 
 
-def _after(head: bytes, chunks: Iterator[Any]) -> Iterator[Any]:
+def _values(piece: _Piece, number: int, wire_type: int) -> tuple[int, Iterable[Any]]:
+    """Bytes that the values take, and these bytes."""
+    if wire_type == LENGTH:
+        strings = b"".join(message_field(number, value) for value in piece.variable.strings_of(piece.slice))
+        return len(strings), [strings]
+    if wire_type != VARINT:
+        return piece.nbytes, _encoded(piece, wire_type)
+    if piece.nbytes > BLOCK_SIZE:  # Read twice, and never held.
+        return sum(map(len, _encoded(piece, wire_type))), _encoded(piece, wire_type)
+    varints = list(_encoded(piece, wire_type))
+    return sum(map(len, varints)), varints
+
+
+def _after(head: bytes, chunks: Iterable[Any]) -> Iterator[Any]:
     yield head
     yield from chunks
 
