@@ -22,7 +22,7 @@ from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, ObjectGraph
 if TYPE_CHECKING:
     import numpy as np
 
-BLOCK_SIZE = 8 << 20
+BLOCK_SIZE = 1 << 20
 """Bytes of a block of values: large enough that a block's own cost vanishes, small beside any memory."""
 
 _NUMPY_RANK = 64
