@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from ckpttool import render
-from ckpttool.cli import converting, exporting, inspecting, serving
+from ckpttool.cli import converting, exporting, freezing, inspecting, serving
 from ckpttool.errors import (
     CheckpointError,
     ConversionError,
@@ -90,6 +90,7 @@ app.command("state")(inspecting.state)
 app.command("strip-devices")(converting.strip_devices)
 app.command("collections")(converting.collections)
 app.command("saved-model")(serving.saved_model)
+app.command("freeze")(freezing.freeze)
 app.command("export")(exporting.export)
 app.command("average")(exporting.average)
 

@@ -1,0 +1,174 @@
+"""The command that freezes graphs."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ckpttool import render
+from ckpttool.cli import options
+from ckpttool.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from ckpttool.formats.locate import Located
+    from ckpttool.model.checkpoint import Checkpoint
+    from ckpttool.model.graph import MetaGraph
+    from ckpttool.transforms.freezing import Frozen
+
+_DEFAULT_SIGNATURE = "serving_default"
+_LISTED = 5
+
+
+def freeze(
+    path: options.GraphPath,
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="FILE", help="The file to write; as text, if it ends in .pbtxt.")
+    ] = "",
+    outputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--outputs",
+            metavar="OP,…",
+            help="The ops or tensors that the frozen graph is to give; may be given more than once. Default: those of"
+            " the signature, of the one collection that is yours, or the likeliest (see io).",
+        ),
+    ] = None,
+    collection: Annotated[
+        str, typer.Option("--collection", metavar="NAME", help="The outputs are the members of this collection.")
+    ] = "",
+    signature: Annotated[
+        str,
+        typer.Option("--signature", metavar="KEY", help="The outputs, and what is fed, are those of this signature."),
+    ] = "",
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--inputs",
+            metavar="TENSOR,…",
+            help="Tensors to feed: what gives them, such as an input queue, goes, and placeholders stand for them.",
+        ),
+    ] = None,
+    checkpoint: Annotated[
+        str, typer.Option("--checkpoint", metavar="PATH", help="The variables, if they are not beside the graph.")
+    ] = "",
+    step: options.Step = None,
+    v1: options.V1 = False,
+    tags: options.Tags = None,
+    keep_devices: Annotated[bool, typer.Option("--keep-devices", help="Keep the ops' device placements.")] = False,
+    force: options.Force = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Write the part of a graph that gives its outputs, with the variables' values as constants, as one file.
+
+    ckpttool freeze model.ckpt --outputs softmax -o frozen.pb
+    """
+    from ckpttool.formats.meta_graph import write_meta_graph
+    from ckpttool.formats.opening import open_graph
+    from ckpttool.transforms.freezing import freeze
+
+    options.refuse(not output, "-o says which file to write")
+    options.refuse(bool(outputs) + bool(collection) + bool(signature) > 1, "give outputs in one way, not in several")
+    found = options.located(path, quiet, v1=v1, step=step)
+    graph = open_graph(found, tags=tags)
+    if not quiet:
+        options.say_tags(graph, tags)
+    chosen, fed = _endpoints(graph, _split(outputs), collection, signature, quiet)
+    variables = _variables(path, found, checkpoint, quiet, v1)
+    options.refuse(variables is not None and output in variables.files, f"{output} is a file of the checkpoint")
+    frozen = freeze(graph, variables, chosen, inputs=[*_split(inputs), *fed], keep_devices=keep_devices)
+    written = frozen.graph.replace(path=graph.path, text=b"" if output.endswith(".pbtxt") else None)
+    write_meta_graph(written, output, force=force)
+    if not quiet:
+        _say(graph, frozen, chosen, output)
+
+
+def _split(names: list[str] | None) -> list[str]:
+    """The names that were given, apart or separated by commas."""
+    return list(dict.fromkeys(name.strip() for text in names or () for name in text.split(",") if name.strip()))
+
+
+def _variables(path: str, found: "Located", checkpoint: str, quiet: bool, v1: bool) -> "Checkpoint | None":
+    """The checkpoint that was given, or the graph's own; None if there is none."""
+    if checkpoint:
+        return options.checkpoint_of(checkpoint, quiet, v1=v1)
+    return options.opened(path, found, quiet) if found.has_variables else None
+
+
+def _endpoints(
+    graph: "MetaGraph", outputs: list[str], collection: str, signature: str, quiet: bool
+) -> tuple[list[str], list[str]]:
+    """The outputs that were asked for, or those that the graph is likely to have; and what a signature feeds."""
+    if outputs:
+        return outputs, []
+    if collection:
+        return _members(graph, collection), []
+    keys = [key for key in graph.signatures if not key.startswith("__saved_model_")]
+    key = signature or (_DEFAULT_SIGNATURE if _DEFAULT_SIGNATURE in keys else keys[0] if len(keys) == 1 else "")
+    if key:
+        if key not in graph.signatures:
+            raise NotFoundError(f"no signature {key}", path=graph.path, hint=f"there are {', '.join(keys) or 'none'}")
+        _note(quiet or bool(signature), f"the outputs are those of the signature {key}")
+        found = graph.message.signature_def[key]
+        return _tensors(found.outputs), _tensors(found.inputs)
+    options.refuse(keys, f"--signature takes one of {', '.join(keys)}")
+    return _likely(graph, quiet), []
+
+
+def _members(graph: "MetaGraph", collection: str) -> list[str]:
+    if collection not in graph.collections:
+        there = ", ".join(graph.collections) or "none"
+        raise NotFoundError(f"no collection {collection}", path=graph.path, hint=f"there are {there}")
+    members = [member for member in graph.collections[collection].members if isinstance(member, str)]
+    if not members:
+        raise NotFoundError(f"the collection {collection} names no op", path=graph.path)
+    return members
+
+
+def _tensors(infos: Any) -> list[str]:
+    """The tensors of a signature's arguments: of one that is sparse or composite, its parts."""
+    names = []
+    for key in sorted(infos):
+        info, sparse = infos[key], infos[key].coo_sparse
+        parts = [sparse.indices_tensor_name, sparse.values_tensor_name, sparse.dense_shape_tensor_name]
+        names += [info.name, *parts, *(part.name for part in info.composite_tensor.components)]
+    return [name for name in dict.fromkeys(names) if name]
+
+
+def _likely(graph: "MetaGraph", quiet: bool) -> list[str]:
+    from ckpttool.model.endpoints import FILLED_COLLECTIONS, endpoints
+
+    own = [c for c in graph.collections.values() if c.kind == "node_list" and c.name not in FILLED_COLLECTIONS]
+    if len(own) == 1 and own[0].members:
+        _note(quiet, f"the outputs are the members of the collection {own[0].name}: {_listed(own[0].members)}")
+        return list(own[0].members)
+    found = [endpoint for endpoint in endpoints(graph) if endpoint.direction == "output"]
+    if not found:
+        raise NotFoundError("no output can be told", path=graph.path, hint="--outputs names them")
+    others = _listed([endpoint.tensor for endpoint in found[1:]])
+    more = f"; --outputs takes others: {others}" if others else ""
+    _note(quiet, f"the likeliest output is {found[0].tensor} ({found[0].reason}){more}")
+    return [found[0].tensor]
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more
+
+
+def _note(quiet: bool, text: str) -> None:
+    if not quiet:
+        render.say(f"note: {text}")
+
+
+def _say(graph: "MetaGraph", frozen: "Frozen", outputs: list[str], output: str) -> None:
+    """What was written, and what there is to know of it."""
+    total = len(graph.graph_def.node)
+    values = f"{render.counted(frozen.variables, 'variable')} frozen, {render.human_bytes(frozen.nbytes)}"
+    render.say(f"kept {frozen.ops:,} of {render.counted(total, 'op')} · {values} · {output}")
+    for tensor, name in frozen.placeholders.items():
+        if tensor != f"{name}:0":
+            render.say(f"note: the placeholder {name} stands for {tensor}")
+    if frozen.dropped:
+        render.say(f"note: updates of variables are gone: {_listed(frozen.dropped)}")
+    if frozen.fillers:
+        render.say(f"note: tables are filled by {_listed(frozen.fillers)}: run that first")
+    render.say(f"fetch {_listed(outputs)}")

@@ -1,0 +1,278 @@
+"""A frozen graph: what gives the outputs, with constants in place of variables.
+
+    x ─▶ MatMul ─▶ Softmax        x ─▶ MatMul ─▶ Softmax
+           ▲                             ▲
+    W ─▶ W/read    W ─▶ train …   W ─▶ W/read          W: Const
+
+`handles` finds where the variables go, `pruning` what the outputs need, `stored` which values belong to which variable;
+`rewriting` makes ops and functions without variables, and `constants` those in their places. The rest keeps its bytes.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from ckpttool import proto
+from ckpttool.errors import NotFoundError, NotSupportedError, located
+from ckpttool.model.checkpoint import Checkpoint
+from ckpttool.model.dtypes import REF_OFFSET, dtype_of
+from ckpttool.model.graph import PLACEHOLDERS, MetaGraph, Shape
+from ckpttool.transforms.freezing.body import Body, Output
+from ckpttool.transforms.freezing.handles import FROZEN_OPS, Library, Trace
+from ckpttool.transforms.freezing.pruning import needed, output_of
+from ckpttool.transforms.freezing.rewriting import Pieces, Rewriter
+from ckpttool.transforms.freezing.stored import Stored, StoredVariables
+from ckpttool.wire.message import DROP, LENGTH, edit, fields, message_field
+
+MAX_SIZE = (1 << 31) - 1
+"""Bytes that a protobuf message can have."""
+
+_LISTED = 10
+
+
+class Frozen(NamedTuple):
+    """A frozen graph, and what became of the one it was made from.
+
+    Attributes:
+        graph: the frozen graph, a GraphDef.
+        ops: how many ops it has, functions' not counted.
+        variables: how many variables are constants in it.
+        nbytes: the bytes of their values.
+        placeholders: what is fed, tensor → the placeholder that stands for it.
+        dropped: updates of variables that an op only waited for: they are gone.
+        fillers: ops to run before others: they fill tables.
+    """
+
+    graph: MetaGraph
+    ops: int
+    variables: int
+    nbytes: int
+    placeholders: dict[str, str]
+    dropped: list[str]
+    fillers: list[str]
+
+
+def freeze(
+    graph: MetaGraph,
+    checkpoint: Checkpoint | None,
+    outputs: Sequence[str],
+    *,
+    inputs: Collection[str] = (),
+    keep_devices: bool = False,
+) -> Frozen:
+    """The part of a graph that gives the outputs, with its variables as constants.
+
+    Its outputs are those of a session that has restored the variables, bit for bit, as long as neither session
+    optimizes the graph: optimizers multiply constants beforehand, and round otherwise.
+
+    Args:
+        graph: a graph, read from any file.
+        checkpoint: the variables' values; None: it has no variables.
+        outputs: names of ops or tensors.
+        inputs: names of tensors to feed; what gives them goes, and placeholders stand for them.
+        keep_devices: keep the ops' devices.
+
+    Raises:
+        NotFoundError: there is no such op, or the checkpoint has not all of the variables.
+        NotSupportedError: what the outputs need can't be frozen, or takes more than 2 GiB.
+        ConversionError: a variable is of another dtype or shape in the checkpoint.
+        CorruptionError: the graph or the values are damaged.
+    """
+    with located(graph.path):
+        return _Freezing(graph, checkpoint, outputs, inputs, keep_devices).frozen()
+
+
+class _Freezing:
+    def __init__(
+        self,
+        graph: MetaGraph,
+        checkpoint: Checkpoint | None,
+        outputs: Sequence[str],
+        inputs: Collection[str],
+        keep_devices: bool,
+    ) -> None:
+        graph_def = graph.graph_def
+        op_defs = {op.name: op for op in graph.message.meta_info_def.stripped_op_list.op}
+        self._graph, self._checkpoint, self._keep_devices = graph, checkpoint, keep_devices
+        self._nodes = list(graph_def.node)
+        self._library = Library(graph_def.library.function, op_defs)
+        self._body = Body(self._nodes, self._library.functions)
+        self._trace = Trace(self._body, self._library)
+        self._stored = StoredVariables(graph, self._body, self._library, checkpoint)
+        self._found: dict[str, Stored] = {}
+        fed = [output_of(self._body, name) for name in inputs]
+        # A placeholder is fed as it is.
+        fed = [output for output in fed if self._body.nodes[output.op].op not in PLACEHOLDERS]
+        self._needed = needed(self._trace, [output_of(self._body, name) for name in outputs], fed)
+        self._placeholders = self._name_placeholders()
+        self._rewriter = Rewriter(self._library, self._values, keep_devices=keep_devices)
+
+    def frozen(self) -> Frozen:
+        self._require_values()
+        pieces: Pieces = []
+        ops, numbers = 0, iter(range(len(self._nodes)))
+        library = b""
+        data = _graph_def(self._graph)
+        rest: Pieces = []
+        for number, wire_type, start, value, end in fields(data):
+            if (number, wire_type) == (1, LENGTH):
+                for made in self._made(self._nodes[next(numbers)], data[value:end]):
+                    ops += 1
+                    pieces += [_header(sum(map(len, made))), *made]
+            elif (number, wire_type) == (2, LENGTH):
+                library += data[value:end]
+            elif number != _DEBUG_INFO:
+                rest.append(data[start:end])
+        functions = b"".join(self._functions(library))
+        pieces += [message_field(2, functions)] if functions else []
+        size = sum(map(len, (*pieces, *rest)))
+        _require_size(size)
+        graph = self._graph.replace(data=b"".join([*pieces, *rest]), root="GraphDef", text=None, number=0, facts=None)
+        nbytes = sum(stored.nbytes for stored in self._found.values())
+        fed = {f"{output.op}:{output.number}": name for output, name in self._placeholders.items()}
+        dropped = [*self._needed.dropped, *self._rewriter.dropped]
+        return Frozen(graph, ops, len(self._found), nbytes, fed, dropped, self._needed.fillers)
+
+    def _require_values(self) -> None:
+        """Finds the values of all variables, and raises if there are not all of them, or too many."""
+        variables = [node for node in self._nodes if node.name in self._needed.ops and node.op in FROZEN_OPS]
+        found = {node.name: self._stored.find(node) for node in variables}
+        missing = [name for name, stored in found.items() if stored is None]
+        if missing:
+            raise _missing_error(missing, self._checkpoint)
+        self._found = {name: stored for name, stored in found.items() if stored is not None}
+        _require_size(sum(stored.nbytes for stored in self._found.values()))
+
+    def _values(self, node: Any) -> Stored:
+        """The values of a variable; one that is inside of a function is only found now."""
+        if self._found.get(node.name) is None:
+            stored = self._stored.find(node)
+            if stored is None:
+                raise _missing_error([node.name], self._checkpoint)
+            self._found[node.name] = stored
+        return self._found[node.name]
+
+    def _name_placeholders(self) -> dict[Output, str]:
+        """The names of placeholders: the op's, of its first output, and unless it stays for another one."""
+        names: dict[Output, str] = {}
+        for output in sorted(self._needed.fed):
+            wanted = output.op if output.number == 0 else f"{output.op}_{output.number}"
+            name, number = wanted, 0
+            while (
+                name in names.values() or name in self._needed.ops or (name != output.op and name in self._body.nodes)
+            ):
+                number += 1
+                name = f"{wanted}_fed_{number}"
+            names[output] = name
+        return names
+
+    @cached_property
+    def _placed(self) -> set[str]:
+        return set(self._placeholders.values())
+
+    @cached_property
+    def _renamed(self) -> dict[str, str | None]:
+        """Inputs that have another name now: those that are fed."""
+        found: dict[str, str | None] = {}
+        for output, name in self._placeholders.items():
+            found[f"{output.op}:{output.number}"] = name
+            if output.number == 0:
+                found[output.op] = name
+            if output.op not in self._needed.ops:
+                found.setdefault(f"^{output.op}", f"^{name}")
+        return found
+
+    def _is_gone(self, op: str) -> bool:
+        return op not in self._needed.ops and op not in self._placed
+
+    def _made(self, node: Any, data: bytes) -> Iterator[Pieces]:
+        """What stands for an op in the frozen graph."""
+        for output, name in self._placeholders.items():
+            if output.op == node.name:
+                yield [self._placeholder(node, output, name)]
+        if node.name in self._needed.ops:
+            for made in self._rewriter.node(self._trace, node, data, self._is_gone, self._renamed):
+                # A constant in the place of a variable, which comes in pieces, knows of devices.
+                yield made if self._keep_devices or len(made) > 1 else [edit(made[0], {4: DROP})]
+
+    def _placeholder(self, node: Any, output: Output, name: str) -> bytes:
+        dtype, shape = self._known(node, output)
+        made = proto.message_class("NodeDef")(name=name, op="Placeholder")
+        made.attr["dtype"].type = dtype
+        made.attr["shape"].shape.unknown_rank = shape is None
+        for size in shape or ():
+            made.attr["shape"].shape.dim.add(size=-1 if size is None else size)
+        return bytes(made.SerializeToString(deterministic=True))
+
+    def _known(self, node: Any, output: Output) -> tuple[int, Shape]:
+        """The dtype (a number) and shape of what is fed."""
+        held = self._trace.held.get(output)
+        if held is not None:
+            return held.dtype, None
+        tensors = self._graph.outputs(self._graph.node(node.name))
+        tensor = tensors[output.number] if output.number < len(tensors) else None
+        number = tensor.dtype.number if tensor is not None and tensor.dtype is not None else self._said(node, output)
+        if not number:
+            what = f"the graph does not say of what dtype {node.name}:{output.number} is: it can't become a placeholder"
+            raise NotSupportedError(what, hint="feed a tensor next to it")
+        return number - REF_OFFSET if dtype_of(number).is_ref else number, tensor.shape if tensor else None
+
+    def _said(self, node: Any, output: Output) -> int:
+        """The dtype as a list of the op's, or an op that takes it, says it."""
+        for name in ("component_types", "output_types", "Tout", "dtypes"):
+            if name in node.attr and output.number < len(node.attr[name].list.type):
+                return int(node.attr[name].list.type[output.number])
+        for user in self._body.users(node.name):
+            attr = self._body.nodes[user].attr
+            if self._body.operands[user][:1] == [output] and "T" in attr and attr["T"].type:
+                return int(attr["T"].type)
+        return 0
+
+    def _functions(self, library: bytes) -> Iterator[bytes]:
+        """The functions that are needed, each where the one stood that it was made from."""
+        made: dict[str, list[bytes | None]] = {}
+        for old, data in self._rewriter.functions.values():
+            made.setdefault(old, []).append(data)
+        functions = iter(self._graph.graph_def.library.function)
+        for number, wire_type, _, value, end in fields(library):
+            if (number, wire_type) == (1, LENGTH):
+                for function in made.get(next(functions).signature.name, ()):
+                    kept = library[value:end] if function is None else function
+                    yield message_field(1, kept if self._keep_devices else edit(kept, {3: {4: DROP}}))
+
+
+_DEBUG_INFO = 5
+
+
+def _graph_def(graph: MetaGraph) -> bytes:
+    """The bytes of the GraphDef."""
+    data = graph.data
+    if graph.root == "SavedModel":
+        data = list(_all(data, 2))[graph.number]
+    return data if graph.root == "GraphDef" else b"".join(_all(data, 2))
+
+
+def _all(data: bytes, number: int) -> Iterator[bytes]:
+    return (data[value:end] for n, wire_type, _, value, end in fields(data) if (n, wire_type) == (number, LENGTH))
+
+
+def _header(length: int) -> bytes:
+    from ckpttool.wire.coding import encode_varint
+
+    return b"\x0a" + encode_varint(length)
+
+
+def _require_size(nbytes: int) -> None:
+    if nbytes > MAX_SIZE:
+        what = f"the frozen graph would take {nbytes:,} bytes, and a protobuf message can have {MAX_SIZE:,}"
+        raise NotSupportedError(
+            what, hint="choose fewer outputs, or keep the checkpoint: a SavedModel has no such limit"
+        )
+
+
+def _missing_error(names: Sequence[str], checkpoint: Checkpoint | None) -> NotFoundError:
+    listed = ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else "")
+    if checkpoint is None:
+        return NotFoundError(f"the outputs need variables, and no checkpoint is beside: {listed}", hint="--checkpoint")
+    what = f"the checkpoint {checkpoint.path} has no values of variables that the outputs need: {listed}"
+    return NotFoundError(what, hint="another --checkpoint has them, or --inputs feeds them")

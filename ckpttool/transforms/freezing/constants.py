@@ -1,0 +1,85 @@
+"""Constants in place of variables: NodeDefs whose last field is the values, which are not copied until all are.
+
+    NodeDef    1 name  2 op "Const"  3 input  4 device  5 attr {dtype}  5 attr {value: tensor}
+    AttrValue  6 type  8 tensor         TensorProto  1 dtype  2 tensor_shape  4 tensor_content  8 string_val
+
+(tensorflow/core/framework/{node_def,attr_value,tensor}.proto; python/framework/tensor_util.py)
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ckpttool import proto
+from ckpttool.errors import NotSupportedError
+from ckpttool.transforms.freezing.stored import Stored
+from ckpttool.wire.coding import encode_varint
+from ckpttool.wire.message import LENGTH, message_field, varint_field
+
+
+def constant(name: str, waits_for: Sequence[str], device: str, stored: Stored) -> list[bytes]:
+    """The NodeDef of a constant, in pieces.
+
+    Args:
+        name: the op's.
+        waits_for: its control inputs, as `^op`.
+        device: where it is placed; "": nowhere.
+        stored: the values, which are read.
+
+    Raises:
+        NotSupportedError: no constant can have values of this dtype.
+        CorruptionError: the values are damaged.
+    """
+    dtype = stored.variable.dtype
+    node = proto.message_class("NodeDef")(name=name, op="Const", device=device)
+    node.input.extend(waits_for)
+    node.attr["dtype"].type = dtype.number
+    if dtype.name == "string":
+        content = b"".join(message_field(8, value) for value in stored.strings())
+        header = b""
+    elif dtype.stored:
+        content = stored.content()
+        header = _header(4, len(content)) if content else b""
+    else:
+        raise NotSupportedError(f"no constant can hold values of {dtype.name}", variable=stored.variable.name)
+    shape = b"".join(message_field(2, varint_field(1, size)) for size in stored.shape)
+    front = varint_field(1, dtype.number) + message_field(2, shape) + header
+    # From the inside out: a tensor in an AttrValue in the entry of a map in the node.
+    for number, before in (
+        (8, b""),
+        (2, message_field(1, b"value")),
+        (5, bytes(node.SerializeToString(deterministic=True))),
+    ):
+        front = before + _header(number, len(front) + len(content)) + front
+    return [front, content]
+
+
+def integer(name: str, value: int) -> Any:
+    """The NodeDef of a constant that is one int32."""
+    node = _scalar(name, INT32)
+    node.attr["value"].tensor.int_val.append(value)
+    return node
+
+
+def become_true(node: Any) -> None:
+    """Makes an op a constant that is true."""
+    node.op, node.input[:] = "Const", []
+    node.attr.clear()
+    node.MergeFrom(_scalar(node.name, _BOOL))
+    node.attr["value"].tensor.bool_val.append(True)
+
+
+_BOOL = 10
+INT32 = 3
+
+
+def _scalar(name: str, dtype: int) -> Any:
+    node = proto.message_class("NodeDef")(name=name, op="Const")
+    node.attr["dtype"].type = dtype
+    tensor = node.attr["value"].tensor
+    tensor.dtype = dtype
+    tensor.tensor_shape.SetInParent()
+    return node
+
+
+def _header(number: int, length: int) -> bytes:
+    return encode_varint(number << 3 | LENGTH) + encode_varint(length)

@@ -1,0 +1,248 @@
+"""Where the variables are: which tensors of a body lead to one, and what the ops do with it.
+
+A variable is not a value. What leads to one is a reference, or a handle of type resource, and goes by way of loops,
+branches and calls of functions, until an op reads it. Frozen, all of these tensors are the value.
+
+    W (VarHandleOp) ─▶ Enter ─▶ Switch ─▶ ReadVariableOp        W (Const) ─▶ Enter ─▶ Switch ─▶ Identity
+
+(tensorflow/core/ops/{state,resource_variable,control_flow,functional}_ops.cc)
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ckpttool.errors import NotSupportedError
+from ckpttool.model.graph import VARIABLE_OPS
+from ckpttool.transforms.freezing.body import Body, Output
+
+FROZEN_OPS = VARIABLE_OPS - {"TemporaryVariable"}
+"""Types of the ops that become constants. A temporary variable lives for one run, and nothing of it is stored."""
+
+READS = {"ReadVariableOp", "ResourceGather", "ResourceGatherNd", "VariableShape", "VarIsInitializedOp"}
+READS |= {"IsVariableInitialized"}
+"""Types of the ops that read a variable through its handle, or ask about it."""
+
+# Types of the ops that hand on what leads to a variable: by which outputs; and the plain ones of those for references.
+_PASSES = {"Identity": (0,), "Enter": (0,), "Exit": (0,), "NextIteration": (0,), "Merge": (0,), "Switch": (0, 1)}
+PLAIN_PASSES = {f"Ref{type_}": type_ for type_ in _PASSES}
+# Types of the ops that take a reference, and not the value it leads to. (All of 2.21's ops with such an argument.)
+_TAKES_REFERENCES = re.compile(
+    r"(?:Sparse)?Apply\w+|Assign(?:Add|Sub)?|Scatter(?:Nd)?(?:Add|Sub|Mul|Div|Min|Max|Update)|CountUpTo"
+    r"|StridedSliceAssign|DestroyTemporaryVariable|SdcaShrinkL1|NegTrain|RefSelect|DebugGradientRefIdentity"
+)
+_DEEPEST = 64
+
+
+class Held(NamedTuple):
+    """What leads to a variable: the variable's dtype (a number), the op or argument that it comes from, and whether it
+    is a reference, which an op that wants a value takes for one.
+    """
+
+    dtype: int
+    source: str
+    is_reference: bool
+
+
+class Call(NamedTuple):
+    """How an op calls functions: which input is their first argument, and which attributes list the types of inputs
+    and outputs and name the functions; none, if the op's type is the function's name.
+    """
+
+    first: int
+    inputs: str = ""
+    outputs: str = ""
+    functions: tuple[str, ...] = ()
+
+
+_CALL, _IF = Call(0, "Tin", "Tout", ("f",)), Call(1, "Tin", "Tout", ("then_branch", "else_branch"))
+_CASE, _WHILE = Call(1, "Tin", "Tout", ("branches",)), Call(0, "T", "T", ("body", "cond"))
+_CALLS = {"PartitionedCall": _CALL, "StatefulPartitionedCall": _CALL, "If": _IF, "StatelessIf": _IF}
+_CALLS |= {"Case": _CASE, "StatelessCase": _CASE, "While": _WHILE, "StatelessWhile": _WHILE}
+
+Kinds = tuple[int, ...]
+"""Of a function's arguments: the dtype (a number) of those that lead to a variable, 0 for the others."""
+
+
+class Library:
+    """A graph's functions, by name, and the variables in each, which depend on how it is called."""
+
+    def __init__(self, functions: Iterable[Any], op_defs: Mapping[str, Any]) -> None:
+        self.functions = {function.signature.name: function for function in functions}
+        self._references = {
+            name: {number for number, argument in enumerate(op.input_arg) if argument.is_ref}
+            for name, op in op_defs.items()
+        }
+        self._traces: dict[tuple[str, Kinds], Trace | None] = {}
+        self._bodies: dict[str, Body] = {}
+
+    def body(self, name: str) -> Body:
+        """The ops of a function."""
+        if name not in self._bodies:
+            function = self.functions[name]
+            self._bodies[name] = Body(function.node_def, self.functions, function)
+        return self._bodies[name]
+
+    def trace(self, name: str, kinds: Kinds) -> "Trace":
+        """The variables in a function that is called with arguments of these kinds.
+
+        Raises:
+            NotSupportedError: it calls itself, or takes lists as arguments.
+        """
+        body = self.body(name)
+        if len(kinds) != len(body.arguments):
+            raise NotSupportedError(f"the function {name} is called with {len(kinds)} arguments")
+        if (name, kinds) not in self._traces:
+            self._traces[name, kinds] = None
+            if sum(trace is None for trace in self._traces.values()) > _DEEPEST:
+                raise NotSupportedError(f"functions call one another more than {_DEEPEST} deep")
+            given = {a: Held(kind, a, False) for a, kind in zip(body.arguments, kinds, strict=True) if kind}
+            self._traces[name, kinds] = Trace(body, self, given)
+        trace = self._traces[name, kinds]
+        if trace is None:
+            raise NotSupportedError(f"the function {name} calls itself")
+        return trace
+
+    def call(self, node: Any) -> Call | None:
+        """How an op calls functions; None if it does not."""
+        return Call(0) if node.op in self.functions else _CALLS.get(node.op)
+
+    def called(self, node: Any, call: Call) -> list[str]:
+        """The functions that an op calls."""
+        if not call.functions:
+            return [node.op]
+        values = [node.attr[name] for name in call.functions if name in node.attr]
+        names = [function.name for value in values for function in (value.func, *value.list.func)]
+        return [name for name in names if name in self.functions]
+
+    def takes_reference(self, node: Any, number: int) -> bool:
+        """Whether an op takes a reference as its input, and not the value that it leads to."""
+        known = self._references.get(node.op)
+        return number in known if known is not None else _TAKES_REFERENCES.fullmatch(node.op) is not None
+
+
+class Trace:
+    """The variables in a body.
+
+    Attributes:
+        held: the outputs that lead to a variable.
+        updates: the ops that take a variable itself, and neither read it nor hand it on: they change it.
+    """
+
+    def __init__(self, body: Body, library: Library, given: Mapping[str, Held] | None = None) -> None:
+        self.body, self.library = body, library
+        self.held = {Output(name, 0): held for name, held in (given or {}).items()}
+        for name, node in body.nodes.items():
+            if node.op in FROZEN_OPS:
+                self.held[Output(name, 0)] = Held(node.attr["dtype"].type, name, node.op != "VarHandleOp")
+        self._follow()
+        touched = dict.fromkeys(user for output in self.held for user in body.users(output.op))
+        self.updates = {name: None for name in touched if self._is_update(body.nodes[name])}
+
+    def inputs(self, name: str) -> dict[int, Held]:
+        """Those of an op's inputs that lead to a variable, by number."""
+        operands = self.body.operands[name]
+        return {number: self.held[output] for number, output in enumerate(operands) if output in self.held}
+
+    def passes(self, node: Any) -> bool:
+        """Whether an op hands on what leads to a variable."""
+        type_ = PLAIN_PASSES.get(node.op, node.op)
+        inputs = self.inputs(node.name)
+        if type_ not in _PASSES and type_ != "IdentityN":
+            return False
+        candidates = inputs.values() if type_ in ("Merge", "IdentityN") else [inputs[0]] if 0 in inputs else []
+        return any(held.is_reference == (node.op in PLAIN_PASSES) for held in candidates)
+
+    def kinds(self, node: Any, call: Call) -> Kinds:
+        """How an op calls its functions."""
+        inputs = self.inputs(node.name)
+        arguments = map(inputs.get, range(call.first, len(self.body.operands[node.name])))
+        # A reference is taken for its value.
+        return tuple(0 if held is None or held.is_reference else held.dtype for held in arguments)
+
+    def returned(self) -> list[Held | None]:
+        """Of a function's outputs, what leads to a variable."""
+        function = self.body.function
+        texts = [function.ret.get(output.name, "") for output in function.signature.output_arg]
+        return [self.held.get(self.body.output(text)) for text in texts]
+
+    def changed(self, name: str) -> set[str]:
+        """The variables and arguments that an op changes: it is an update, or calls a function that has one."""
+        inputs = self.inputs(name)
+        if name in self.updates:
+            return {held.source for held in inputs.values()}
+        node = self.body.nodes[name]
+        call = self.library.call(node)
+        if call is None or not inputs:
+            return set()
+        kinds = self.kinds(node, call)
+        sources: set[str] = set()
+        for function in self.library.called(node, call):
+            trace = self.library.trace(function, kinds)
+            inner = {source for op in (*trace.updates, *trace.callers) for source in trace.changed(op)}
+            places = [number for number, argument in enumerate(trace.body.arguments) if argument in inner]
+            sources |= {inputs[place + call.first].source for place in places if place + call.first in inputs}
+        return sources
+
+    @property
+    def callers(self) -> Iterator[str]:
+        """The ops that call functions with a variable."""
+        users = dict.fromkeys(user for output in self.held for user in self.body.users(output.op))
+        return (name for name in users if self.library.call(self.body.nodes[name]))
+
+    def reads(self, name: str) -> set[str]:
+        """The variables and arguments that an op reads, or may."""
+        node = self.body.nodes[name]
+        if name in self.updates or self.passes(node):
+            return set()
+        return {held.source for held in self.inputs(name).values()}
+
+    def _follow(self) -> None:
+        queue = dict.fromkeys(user for output in self.held for user in self.body.users(output.op))
+        while queue:
+            name = next(iter(queue))
+            del queue[name]
+            node = self.body.nodes[name]
+            for number, held in self._handed_on(node):
+                if Output(name, number) not in self.held:
+                    self.held[Output(name, number)] = held
+                    queue |= dict.fromkeys(self.body.users(name))
+
+    def _handed_on(self, node: Any) -> list[tuple[int, Held]]:
+        """The outputs of an op that lead to a variable."""
+        inputs = self.inputs(node.name)
+        if not inputs:
+            return []
+        first = next(iter(inputs.values()))
+        if node.op == "IdentityN":
+            return [(number, held) for number, held in inputs.items() if not held.is_reference]
+        if self.passes(node):
+            return [(number, first) for number in _PASSES[PLAIN_PASSES.get(node.op, node.op)]]
+        call = self.library.call(node)
+        return self._returned_by(node, call, inputs) if call else []
+
+    def _returned_by(self, node: Any, call: Call, inputs: Mapping[int, Held]) -> list[tuple[int, Held]]:
+        if call is _WHILE:
+            return [(number, held) for number, held in inputs.items() if not held.is_reference]
+        kinds = self.kinds(node, call)
+        functions = self.library.called(node, call)
+        if not any(kinds) or not functions:
+            return []
+        trace = self.library.trace(functions[0], kinds)
+        return list(_mapped(trace.returned(), trace.body.arguments, call, inputs, node.name))
+
+    def _is_update(self, node: Any) -> bool:
+        inputs = self.inputs(node.name)
+        if not inputs or node.op in READS or self.passes(node) or self.library.call(node):
+            return False
+        return any(not held.is_reference or self.library.takes_reference(node, n) for n, held in inputs.items())
+
+
+def _mapped(
+    returned: Sequence[Held | None], arguments: Sequence[str], call: Call, inputs: Mapping[int, Held], op: str
+) -> Iterator[tuple[int, Held]]:
+    """What a function returns, as its caller sees it."""
+    for number, held in enumerate(returned):
+        if held is not None:
+            place = arguments.index(held.source) + call.first if held.source in arguments else -1
+            yield number, inputs.get(place, held._replace(source=op))

@@ -1,0 +1,203 @@
+"""What of a graph the outputs need: back from them, by inputs and by control inputs, to what is fed.
+
+Updates of variables that are only waited for are training, and go. What can't be frozen is named: an update whose
+result is used, a read that comes after an update, an input pipeline, a table that nothing fills.
+"""
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from ckpttool.errors import NotFoundError, NotSupportedError
+from ckpttool.model.graph import split_tensor
+from ckpttool.transforms.freezing.body import Body, Output
+from ckpttool.transforms.freezing.handles import Trace
+from ckpttool.transforms.freezing.stored import RESTORES
+
+_PIPELINE = re.compile(
+    r"\w*Dequeue\w*|Iterator\w*|\w*Iterator(?:V2)?|Unstage|\w*Reader\w*|BarrierTakeMany|MapUnstage\w*"
+)
+_TABLE = re.compile(r"(?:Mutable)?(?:Dense)?HashTable(?:OfTensors)?(?:V2)?|(?:Anonymous\w*Table)(?:V2)?")
+_FILLS_TABLE = re.compile(r"InitializeTable\w*|LookupTableImport(?:V2)?")
+_OUTPUTS_HINT = "choose other outputs, or feed a tensor before it: --inputs"
+
+
+class Needed(NamedTuple):
+    """What is needed of a graph.
+
+    Attributes:
+        ops: the ops to keep.
+        fed: the outputs of ops that are fed, and needed.
+        dropped: updates of variables that an op to keep only waits for.
+        fillers: ops to keep, and to run first: they fill the tables that others use.
+    """
+
+    ops: set[str]
+    fed: list[Output]
+    dropped: list[str]
+    fillers: list[str]
+
+
+def needed(trace: Trace, outputs: Sequence[Output], fed: Collection[Output]) -> Needed:
+    """What the outputs need.
+
+    Raises:
+        NotFoundError: an op takes what is not there.
+        NotSupportedError: it can't be frozen.
+    """
+    walk = _Walk(trace, fed)
+    for output in outputs:
+        walk.reach(output, None)
+    walk.run()
+    fillers = list(dict.fromkeys(_fillers(trace, walk.ops)))
+    for op in fillers:
+        walk.reach(Output(op, 0), None)
+    walk.run()
+    require_unread(trace, walk.ops, walk.dropped)
+    return Needed(walk.ops, list(walk.fed), [op for op in walk.dropped if op not in walk.ops], fillers)
+
+
+class _Walk:
+    """The way back from the outputs."""
+
+    def __init__(self, trace: Trace, fed: Collection[Output]) -> None:
+        self.ops: set[str] = set()
+        self.fed: dict[Output, None] = {}
+        self.dropped: dict[str, None] = {}
+        self._trace, self._body, self._fed = trace, trace.body, fed
+        self._fed_ops = {output.op for output in fed}
+        self._pipelines: dict[Output, None] = {}
+        self._stack: list[str] = []
+
+    def reach(self, output: Output, user: str | None) -> None:
+        """An output that is needed, by an op or for itself."""
+        if output in self._fed:
+            self.fed[output] = None
+            return
+        if output.op not in self._body.nodes:
+            raise NotFoundError(f"the op {user} takes {output.op}, which is not there")
+        if output.op in self._trace.updates:
+            raise _update_error(self._trace, output.op, user)
+        if _PIPELINE.fullmatch(self._body.nodes[output.op].op):
+            self._pipelines[output] = None
+        elif output.op not in self.ops:
+            self.ops.add(output.op)
+            self._stack.append(output.op)
+
+    def run(self) -> None:
+        while self._stack:
+            name = self._stack.pop()
+            for output in self._body.operands[name]:
+                self.reach(output, name)
+            for op in self._body.controls[name]:
+                self._wait_for(op, name)
+        if self._pipelines:
+            found = sorted(self._pipelines)
+            what = f"the outputs need {found[0].op} ({self._body.nodes[found[0].op].op}), an input pipeline"
+            tensors = ",".join(f"{output.op}:{output.number}" for output in found)
+            raise NotSupportedError(what, hint=f"feed what it gives: --inputs {tensors}")
+
+    def _wait_for(self, op: str, user: str) -> None:
+        if op in self._trace.updates:
+            self.dropped[op] = None
+        elif op in self._fed_ops:
+            # To wait for a fed op is to wait for the feeding.
+            self.fed |= dict.fromkeys(sorted(output for output in self._fed if output.op == op)[:1])
+        else:
+            self.reach(Output(op, 0), user)
+
+
+def _update_error(trace: Trace, name: str, user: str | None, where: str = "") -> NotSupportedError:
+    node = trace.body.nodes[name]
+    variables = ", ".join(sorted({held.source for held in trace.inputs(name).values()}))
+    needs = f"{user} takes what {name} gives" if user else f"the output {name} is asked for"
+    what = f"{where}{needs} ({node.op}): it takes the variable {variables} itself and would change it"
+    return NotSupportedError(what, hint=_OUTPUTS_HINT)
+
+
+def require_droppable(trace: Trace, where: str) -> None:
+    """Raises NotSupportedError if an op of a function takes what an update gives."""
+    for name in trace.updates:
+        for user in trace.body.users(name):
+            if user not in trace.updates and trace.body.takes(user, name):
+                raise _update_error(trace, name, user, where)
+    require_unread(trace, trace.body.nodes, (), where)
+
+
+def require_unread(trace: Trace, kept: Collection[str], dropped: Iterable[str], where: str = "") -> None:
+    """Raises NotSupportedError if an op to keep reads a variable after an update of it, which goes."""
+    body = trace.body
+    updates = dict.fromkeys([*dropped, *(name for name in trace.updates if name in kept)])
+    updates |= dict.fromkeys(name for name in trace.callers if name in kept)
+    for update in updates:
+        changed = trace.changed(update)
+        if not changed:
+            continue
+        if body.nodes[update].op in ("While", "StatelessWhile"):
+            after: Iterable[str] = [update, *_after(body, update, kept)]
+        else:
+            after = _after(body, update, kept)
+        for name in after:
+            read = sorted(trace.reads(name) & changed) if name in kept else []
+            if read:
+                what = f"{where}{name} reads the variable {read[0]} after {update} has changed it"
+                raise NotSupportedError(what, hint=_OUTPUTS_HINT)
+
+
+def _after(body: Body, start: str, kept: Collection[str]) -> Iterator[str]:
+    """The ops that run after another one."""
+    seen: set[str] = set()
+    stack = [start]
+    while stack:
+        for user in body.users(stack.pop()):
+            if user not in seen and user in kept:
+                seen.add(user)
+                stack.append(user)
+                yield user
+
+
+def _fillers(trace: Trace, kept: Collection[str]) -> Iterator[str]:
+    """The ops that fill the tables among the ops to keep."""
+    for name in [name for name in trace.body.nodes if name in kept]:
+        if _TABLE.fullmatch(trace.body.nodes[name].op):
+            found = [user for user in trace.body.users(name) if _fills(trace, user, name)]
+            if not found:
+                what = f"the outputs need the table {name}, which is not filled by the graph but by the checkpoint"
+                raise NotSupportedError(what, hint="feed what is looked up in it: --inputs")
+            yield from found
+
+
+def _fills(trace: Trace, user: str, table: str) -> bool:
+    body, node = trace.body, trace.body.nodes[user]
+    if not body.takes(user, table):
+        return False
+    if _FILLS_TABLE.fullmatch(node.op):
+        return not any(_type(body, output.op) in RESTORES for output in body.operands[user])
+    call = trace.library.call(node)
+    return call is not None and any(_function_fills(trace, f) for f in trace.library.called(node, call))
+
+
+def _function_fills(trace: Trace, function: str) -> bool:
+    types = [node.op for node in trace.library.functions[function].node_def]
+    return any(map(_FILLS_TABLE.fullmatch, types)) and not any(type_ in RESTORES for type_ in types)
+
+
+def _type(body: Body, op: str) -> str:
+    return str(body.nodes[op].op) if op in body.nodes else ""
+
+
+def output_of(body: Body, name: str) -> Output:
+    """The output that the name of an op or of a tensor means.
+
+    Raises:
+        NotFoundError: there is no such op.
+    """
+    output = Output(name, 0) if name in body.nodes else body.output(name)
+    if output.op in body.nodes:
+        return output
+    from difflib import get_close_matches
+
+    near = get_close_matches(split_tensor(name)[0], body.nodes, 3) if len(body.nodes) < 10_000 else []
+    raise NotFoundError(
+        f"the graph has no op named {output.op}", hint=f"near names: {', '.join(near)}" if near else None
+    )

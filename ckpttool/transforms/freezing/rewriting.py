@@ -1,0 +1,324 @@
+"""Ops and functions as they are when variables are constants.
+
+An op that reads a variable takes the value instead; one that hands it on, hands on the value; a function that is called
+with it has an argument of the value's type, and another name, for whoever has both loaded would take one for the other.
+Everything else stays as it is, byte for byte, but for what names an op that is gone.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
+
+from ckpttool import proto
+from ckpttool.errors import NotFoundError, NotSupportedError
+from ckpttool.transforms.freezing.body import Body, Output
+from ckpttool.transforms.freezing.constants import INT32, become_true, constant, integer
+from ckpttool.transforms.freezing.handles import FROZEN_OPS, PLAIN_PASSES, READS, Call, Held, Kinds, Library, Trace
+from ckpttool.transforms.freezing.pruning import require_droppable
+from ckpttool.transforms.freezing.stored import Stored
+from ckpttool.transforms.graph_edits import last_field
+from ckpttool.wire.message import edit
+
+Pieces = list[bytes]
+"""The bytes of a NodeDef, in pieces."""
+
+# Inside of functions an op's outputs have names: those of what an op was, and of what it became. Both are the first.
+_OUTPUT_NAMES = {"ReadVariableOp": "value", "VarHandleOp": "resource", "Variable": "ref", "VariableV2": "ref"}
+_OUTPUT_NAMES |= dict.fromkeys(("IsVariableInitialized", "VarIsInitializedOp"), "is_initialized")
+# What a node says of a handle, and would be wrong of a value.
+_ABOUT_HANDLES = ("_output_shapes", "_handle_dtypes", "_handle_shapes", "_read_only_resource_inputs")
+
+
+class Rewriter:
+    """Rewrites the ops of a graph, and the functions that they need.
+
+    Attributes:
+        functions: the functions to keep: new name → (old name, the FunctionDef's bytes; None: as they are).
+        dropped: updates of variables in functions, which go.
+    """
+
+    def __init__(self, library: Library, find: Callable[[Any], Stored], *, keep_devices: bool) -> None:
+        self.functions: dict[str, tuple[str, bytes | None]] = {}
+        self.dropped: list[str] = []
+        self._library, self._find, self._keep_devices = library, find, keep_devices
+        self._names: dict[tuple[str, Kinds], str] = {}
+        self._taken = set(library.functions)
+
+    def node(
+        self, trace: Trace, node: Any, data: bytes, is_gone: Callable[[str], bool], renamed: Mapping[str, str | None]
+    ) -> Iterator[Pieces]:
+        """What an op becomes: one op, and what it needs besides.
+
+        Args:
+            trace: the variables where it stands.
+            node: its NodeDef.
+            data: the bytes of that.
+            is_gone: whether an op, by name, is not there any more.
+            renamed: inputs that have another name now; None: that are gone.
+        """
+        if node.op in FROZEN_OPS:
+            yield self._constant(node, is_gone)
+            return
+        changed = self._changed(trace, node)
+        if changed is not None:
+            data = bytes(changed.SerializeToString(deterministic=True))
+        rules = {3: _operand(is_gone, renamed), 5: _colocation(is_gone)}
+        if changed is not None and changed.op == "GatherV2" != node.op:
+            yield [edit(bytes(_axis(node, trace.body).SerializeToString(deterministic=True)), rules)]
+        yield [edit(data, rules)]
+
+    def _constant(self, node: Any, is_gone: Callable[[str], bool]) -> Pieces:
+        waits_for = [text for text in node.input if text.startswith("^") and not is_gone(text[1:])]
+        return constant(node.name, waits_for, node.device if self._keep_devices else "", self._find(node))
+
+    def _changed(self, trace: Trace, node: Any) -> Any:
+        """The NodeDef of what an op becomes; None if it stays what it is."""
+        inputs, call = trace.inputs(node.name), self._library.call(node)
+        new = proto.message_class("NodeDef")()
+        new.CopyFrom(node)
+        if inputs and node.op in READS:
+            _BECOMES[node.op](new, next(iter(inputs.values())), trace.body)
+        elif trace.passes(node):
+            _pass_on(new, inputs)
+        elif call is not None:
+            self._call(trace, new, call, inputs)
+        for attr in [attr for name, attr in new.attr.items() if call is None or name not in call.functions]:
+            self._rename_functions(attr)
+        return None if new == node else new
+
+    def _call(self, trace: Trace, node: Any, call: Call, inputs: Mapping[int, Held]) -> None:
+        kinds = trace.kinds(node, call)
+        returned = {output.number: held for output, held in trace.held.items() if output.op == node.name}
+        if any(kinds) or returned:
+            _retype(node, call.inputs, {number: kind for number, kind in enumerate(kinds) if kind})
+            _retype(node, call.outputs, {number: held.dtype for number, held in returned.items()})
+            _forget(node)
+            shapes = node.attr["output_shapes"].list.shape if "output_shapes" in node.attr else ()
+            for number in returned:
+                if number < len(shapes):
+                    _make_unknown(shapes[number])
+        if not call.functions:
+            node.op = self.specialized(node.op, kinds)
+        for name in call.functions:
+            if name in node.attr:
+                for function in (node.attr[name].func, *node.attr[name].list.func):
+                    if function.name:
+                        function.name = self.specialized(function.name, kinds)
+
+    def _rename_functions(self, attr: Any) -> None:
+        """Functions that an attribute names otherwise: they are called with no variable."""
+        for function in (attr.func, *attr.list.func) if attr.HasField("func") or attr.list.func else ():
+            if function.name in self._library.functions:
+                count = len(self._library.functions[function.name].signature.input_arg)
+                function.name = self.specialized(function.name, (0,) * count)
+
+    def specialized(self, name: str, kinds: Kinds) -> str:
+        """The name of a function for arguments of these kinds; it is made, unless it stays as it is."""
+        if name not in self._library.functions:
+            raise NotFoundError(f"the graph has no function named {name}")
+        if (name, kinds) not in self._names:
+            trace = self._library.trace(name, kinds)
+            function = self._specialize(trace)
+            if function == trace.body.function:
+                self._names[name, kinds] = name
+                self.functions[name] = (name, None)
+            else:
+                new = self._names[name, kinds] = function.signature.name = self._free(name)
+                self.functions[new] = (name, bytes(function.SerializeToString(deterministic=True)))
+        return self._names[name, kinds]
+
+    def _free(self, name: str) -> str:
+        new, number = f"{name}_frozen", 0
+        while new in self._taken:
+            number += 1
+            new = f"{name}_frozen_{number}"
+        self._taken.add(new)
+        return new
+
+    def _specialize(self, trace: Trace) -> Any:
+        """A FunctionDef with its variables frozen, under its old name."""
+        body = trace.body
+        require_droppable(trace, f"in the function {body.function.signature.name}, ")
+        self.dropped += trace.updates
+        made = proto.message_class("FunctionDef")()
+        made.CopyFrom(body.function)
+        _retype_signature(made, trace)
+        renamed = _renamed_outputs(trace)
+        nodes = []
+        for node in [node for node in body.function.node_def if node.name not in trace.updates]:
+            data = bytes(node.SerializeToString(deterministic=True))
+            made_of = self.node(trace, node, data, lambda op: op in trace.updates, renamed)
+            nodes += [proto.message_class("NodeDef").FromString(b"".join(pieces)) for pieces in made_of]
+        if nodes != list(made.node_def):
+            del made.node_def[:]
+            made.node_def.extend(nodes)
+        for output, text in list(made.ret.items()):
+            made.ret[output] = renamed.get(text) or text
+        _drop_control_outputs(made, trace.updates)
+        return made
+
+
+def _operand(is_gone: Callable[[str], bool], renamed: Mapping[str, str | None]) -> Callable[[bytes], bytes | None]:
+    """The rule for an input: it has its new name, and is no more if it only waits for what is gone."""
+
+    def rule(value: bytes) -> bytes | None:
+        text = value.decode(errors="surrogateescape")
+        if text.startswith("^") and text not in renamed and is_gone(text[1:]):
+            return None
+        new = renamed.get(text, text)
+        return None if new is None else new.encode(errors="surrogateescape")
+
+    return rule
+
+
+def _colocation(is_gone: Callable[[str], bool]) -> Callable[[bytes], bytes | None]:
+    """The rule for an entry of NodeDef.attr: `_class` loses what ties it to an op that is gone."""
+
+    def member(value: bytes) -> bytes | None:
+        is_tie = value.startswith(b"loc:@")
+        return None if is_tie and is_gone(value[5:].decode(errors="surrogateescape")) else value
+
+    def rule(entry: bytes) -> bytes | None:
+        if b"loc:@" not in entry or last_field(entry, 1) != b"_class":
+            return entry
+        left = edit(entry, {2: {1: {2: member}}})
+        return left if left == entry or last_field(last_field(last_field(left, 2), 1), 2) else None
+
+    return rule
+
+
+def _move(node: Any, old: str, new: str) -> None:
+    """Gives an attribute another name."""
+    node.attr[new].CopyFrom(node.attr[old])
+    del node.attr[old]
+
+
+def _read(node: Any, held: Held, body: Body) -> None:
+    node.op = "Identity"
+    _move(node, "dtype", "T")
+
+
+def _gather(node: Any, held: Held, body: Body) -> None:
+    """Gather takes the same inputs; with a batch it must be GatherV2, and have one more."""
+    _move(node, "dtype", "Tparams")
+    if not node.attr["batch_dims"].i:
+        node.op = "Gather"
+        del node.attr["batch_dims"]
+        return
+    if node.attr["batch_dims"].i < 0:
+        raise NotSupportedError(f"the op {node.name} gathers with a negative batch_dims")
+    node.op = "GatherV2"
+    node.attr.pop("validate_indices", None)
+    node.attr["Taxis"].type = INT32
+    node.input.insert(2, _axis(node, body).name + (":output:0" if body.function is not None else ""))
+
+
+def _axis(node: Any, body: Body) -> Any:
+    """The constant that says along which dimension to gather: the first behind the batch's, as ResourceGather does."""
+    axis = integer(f"{node.name}/frozen_axis", node.attr["batch_dims"].i)
+    axis.input.extend(_within(node, body, 1))
+    return axis
+
+
+def _gather_nd(node: Any, held: Held, body: Body) -> None:
+    node.op = "GatherNd"
+    _move(node, "dtype", "Tparams")
+
+
+def _shape(node: Any, held: Held, body: Body) -> None:
+    node.op = "Shape"
+    node.attr["T"].type = held.dtype
+
+
+def _is_initialized(node: Any, held: Held, body: Body) -> None:
+    waits_for = [*_within(node, body, 0), *(text for text in node.input if text.startswith("^"))]
+    become_true(node)
+    node.input[:] = dict.fromkeys(waits_for)
+
+
+def _within(node: Any, body: Body, number: int) -> list[str]:
+    """The control input that puts a constant into the loop that an op is in: on what the op takes."""
+    op = body.operands[node.name][number].op
+    return [f"^{op}"] if op in body.nodes else []
+
+
+_BECOMES = {
+    "ReadVariableOp": _read,
+    "ResourceGather": _gather,
+    "ResourceGatherNd": _gather_nd,
+    "VariableShape": _shape,
+    "VarIsInitializedOp": _is_initialized,
+    "IsVariableInitialized": _is_initialized,
+}
+
+
+def _pass_on(node: Any, inputs: Mapping[int, Held]) -> None:
+    node.op = PLAIN_PASSES.get(node.op, node.op)
+    if all(held.is_reference for held in inputs.values()):
+        return
+    _retype(node, "T", {number: held.dtype for number, held in inputs.items()})
+    _forget(node)
+
+
+def _retype(node: Any, name: str, dtypes: Mapping[int, int]) -> None:
+    """Puts dtypes in an attribute: at their places in a list of types, or as the only one."""
+    if not dtypes or name not in node.attr:
+        return
+    attr = node.attr[name]
+    if attr.HasField("list"):
+        for number, dtype in dtypes.items():
+            attr.list.type[number] = dtype
+    else:
+        attr.type = next(iter(dtypes.values()))
+
+
+def _forget(node: Any) -> None:
+    """Takes away what was said of handles."""
+    for name in _ABOUT_HANDLES:
+        node.attr.pop(name, None)
+    node.ClearField("experimental_type")
+
+
+def _make_unknown(shape: Any) -> None:
+    shape.Clear()
+    shape.unknown_rank = True
+
+
+def _retype_signature(function: Any, trace: Trace) -> None:
+    """Gives a function's arguments and outputs the types of values."""
+    arguments, outputs = function.signature.input_arg, function.signature.output_arg
+    for number, held in enumerate(trace.held.get(Output(argument.name, 0)) for argument in arguments):
+        if held is None:
+            continue
+        _retype_argument(arguments[number], held.dtype)
+        function.resource_arg_unique_id.pop(number, None)
+        if number in function.arg_attr:
+            for name in _ABOUT_HANDLES:
+                function.arg_attr[number].attr.pop(name, None)
+        if "_input_shapes" in function.attr and number < len(function.attr["_input_shapes"].list.shape):
+            _make_unknown(function.attr["_input_shapes"].list.shape[number])
+    for number, held in enumerate(trace.returned()):
+        if held is not None and not held.is_reference:
+            _retype_argument(outputs[number], held.dtype)
+
+
+def _retype_argument(argument: Any, dtype: int) -> None:
+    argument.type = dtype
+    argument.ClearField("handle_data")
+    argument.ClearField("experimental_full_type")
+
+
+def _renamed_outputs(trace: Trace) -> dict[str, str | None]:
+    """Inputs in a function that name an output which has another name now, or wait for an update that is gone."""
+    found: dict[str, str | None] = {f"^{name}": None for name in trace.updates}
+    for name, node in trace.body.nodes.items():
+        old = _OUTPUT_NAMES.get(node.op)
+        if old and (node.op in FROZEN_OPS or trace.inputs(name)):
+            found |= {f"{name}:{old}:0": f"{name}:output:0", f"{name}:{old}": f"{name}:output"}
+    return found
+
+
+def _drop_control_outputs(function: Any, gone: Collection[str]) -> None:
+    for name in [name for name, op in function.control_ret.items() if op in gone]:
+        del function.control_ret[name]
+        if name in function.signature.control_output:
+            function.signature.control_output.remove(name)

@@ -1,0 +1,261 @@
+"""Which stored variable each variable of a graph is restored from.
+
+The graph's own saver says it, under which name and which slice:
+
+    restore_op ─▶ Assign(W/part_1, ◀── RestoreV2(prefix, ["W"], ["10 4 5,5:0,4"]))
+
+and so does the function by which a SavedModel of TensorFlow 2 restores itself. Without a saver, a variable has the name
+of its op, or its shared name, or the one that the checkpoint's object graph gives it.
+
+(tensorflow/core/ops/io_ops.cc; core/framework/tensor_slice.cc for slices; python/saved_model/save.py)
+"""
+
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from ckpttool.errors import CheckpointError, ConversionError, CorruptionError
+from ckpttool.model.boxes import Selection, shape_of
+from ckpttool.model.checkpoint import Checkpoint, Variable
+from ckpttool.model.graph import MetaGraph, split_tensor
+from ckpttool.model.graph import shape_of as declared_shape
+from ckpttool.transforms.freezing.body import Body, Output
+from ckpttool.transforms.freezing.handles import Library
+from ckpttool.transforms.saver_lists import strings_of
+
+RESTORES = ("RestoreV2", "RestoreSlice", "Restore")
+_ASSIGNS = ("Assign", "AssignVariableOp")
+
+
+class Restored(NamedTuple):
+    """What a saver reads for a variable: the stored one's name, a slice of it ("": all), and whether it is reshaped."""
+
+    key: str
+    slice_spec: str
+    is_reshaped: bool
+
+
+class Stored(NamedTuple):
+    """The stored values of a variable: all of a stored one, or a box in it; and the shape that they get."""
+
+    variable: Variable
+    box: Selection | None
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        if self.box is None or self.variable.dtype.itemsize is None:
+            return self.variable.nbytes
+        return _size(self.shape) * self.variable.dtype.itemsize
+
+    def content(self) -> bytes:
+        """The values in row-major order, little-endian; they are read, and their checksums are tested."""
+        variable = self.variable
+        if self.box is None:
+            return b"".join(_little_endian(block) for _, block in variable.blocks())
+        for piece in variable.slices:
+            if piece.box == self.box:
+                return b"".join(map(_little_endian, variable.arrays_of(piece)))
+        return _little_endian(variable.numpy()[self.box])
+
+    def strings(self) -> list[bytes]:
+        """The values of strings."""
+        return self.variable.strings() if self.box is None else list(self.variable.numpy()[self.box].ravel())
+
+
+class StoredVariables:
+    """The stored values of a graph's variables."""
+
+    def __init__(self, graph: MetaGraph, body: Body, library: Library, checkpoint: Checkpoint | None) -> None:
+        self._checkpoint, self._library, self._body = checkpoint, library, body
+        savers = [graph.message.saver_def.restore_op_name, *_other_savers(graph)]
+        named = [name for name in map(_op, savers) if name in body.nodes]
+        self._by_saver = _first_of(self._restored(body, _needs(body, named)))
+
+    @cached_property
+    def _by_any_op(self) -> dict[str, Restored]:
+        return _first_of(self._restored(self._body, self._body.nodes))
+
+    def find(self, node: Any) -> Stored | None:
+        """The stored values of the variable that an op holds; None if the checkpoint has none.
+
+        Raises:
+            ConversionError: they are of another dtype or shape than the variable.
+            CorruptionError: what the saver reads is no slice of them.
+        """
+        if self._checkpoint is None:
+            return None
+        for restored in self._candidates(node):
+            if restored.key in self._checkpoint:
+                return _fitted(node, restored, self._checkpoint[restored.key])
+        return None
+
+    def _candidates(self, node: Any) -> Iterator[Restored]:
+        """What the variable may be stored as, the surest first."""
+        shared_name = node.attr["shared_name"].s.decode(errors="surrogateescape") if "shared_name" in node.attr else ""
+        twins = [node.name, *self._twins.get(shared_name, ())]
+        yield from (self._by_saver[name] for name in twins if name in self._by_saver)
+        yield Restored(node.name, "", False)
+        yield from (self._by_any_op[name] for name in twins if name in self._by_any_op)
+        yield from (Restored(name, "", False) for name in (shared_name, self._keys.get(shared_name)) if name)
+
+    @cached_property
+    def _twins(self) -> dict[str, list[str]]:
+        """The graph's variables that share a variable, by its name."""
+        found: dict[str, list[str]] = {}
+        for name, node in self._body.nodes.items():
+            if node.op == "VarHandleOp" and node.attr["shared_name"].s:
+                found.setdefault(node.attr["shared_name"].s.decode(errors="surrogateescape"), []).append(name)
+        return found
+
+    @cached_property
+    def _keys(self) -> dict[str, str]:
+        """The keys of an object-based checkpoint by the variables' names, where these are of one each."""
+        try:
+            objects = self._checkpoint.object_graph if self._checkpoint else None
+        except CheckpointError:
+            return {}
+        found: dict[str, list[str]] = {}
+        for number in range(len(objects)) if objects else ():
+            for attribute in objects.attributes(number) if objects else ():
+                found.setdefault(attribute.full_name, []).append(attribute.key)
+        return {name: keys[0] for name, keys in found.items() if name and len(keys) == 1}
+
+    def _restored(self, body: Body, ops: Iterable[str], depth: int = 0) -> Iterator[tuple[str, Restored]]:
+        """The variables, or arguments of a function, that ops restore, and from what."""
+        for name in ops:
+            node = body.nodes[name]
+            if node.op in _ASSIGNS and len(body.operands[name]) > 1:
+                restored = _read(body, body.operands[name][1])
+                if restored:
+                    yield _origin(body, body.operands[name][0])[0].op, restored
+            call = self._library.call(node)
+            for function in self._library.called(node, call) if call and depth < _DEEPEST else ():
+                inner = self._library.body(function)
+                if depth or any(each.op in RESTORES for each in inner.nodes.values()):
+                    yield from self._from_function(body, name, inner, depth)
+
+    def _from_function(self, body: Body, name: str, inner: Body, depth: int) -> Iterator[tuple[str, Restored]]:
+        for argument, restored in self._restored(inner, inner.nodes, depth + 1):
+            place = inner.arguments.index(argument) if argument in inner.arguments else -1
+            if 0 <= place < len(body.operands[name]):
+                yield _origin(body, body.operands[name][place])[0].op, restored
+
+
+_DEEPEST = 8
+_MOST_STEPS = 100
+
+
+def _first_of(found: Iterable[tuple[str, Restored]]) -> dict[str, Restored]:
+    first: dict[str, Restored] = {}
+    for name, restored in found:
+        first.setdefault(name, restored)
+    return first
+
+
+def _op(name: str) -> str:
+    return split_tensor(name)[0]
+
+
+def _other_savers(graph: MetaGraph) -> list[str]:
+    """The restore ops of the savers in the collection `savers`."""
+    collection = graph.collections.get("savers")
+    members = collection.members if collection else []
+    return [str(member.get("restore_op_name", "")) for member in members if isinstance(member, dict)]
+
+
+def _needs(body: Body, starts: Iterable[str]) -> list[str]:
+    """The ops that must run for others to run."""
+    seen = dict.fromkeys(starts)
+    stack = list(seen)
+    while stack:
+        name = stack.pop()
+        for near in (*body.controls[name], *(output.op for output in body.operands[name])):
+            if near in body.nodes and near not in seen:
+                seen[near] = None
+                stack.append(near)
+    return list(seen)
+
+
+def _origin(body: Body, output: Output) -> tuple[Output, bool]:
+    """Where a tensor comes from, through what leaves its values as they are; and whether it was reshaped."""
+    is_reshaped = False
+    for _ in range(_MOST_STEPS):
+        node = body.nodes.get(output.op)
+        if node is None or node.op not in ("Identity", "Reshape") or not body.operands[output.op]:
+            break
+        is_reshaped |= node.op == "Reshape"
+        output = body.operands[output.op][0]
+    return output, is_reshaped
+
+
+def _read(body: Body, value: Output) -> Restored | None:
+    """What a value is restored from; None if it is not restored."""
+    (op, number), is_reshaped = _origin(body, value)
+    node = body.nodes.get(op)
+    if node is None or node.op not in RESTORES:
+        return None
+    keys = _texts(body, op, 1)
+    specs = _texts(body, op, 2) if node.op != "Restore" else [""] * len(keys)
+    return Restored(keys[number], specs[number], is_reshaped) if number < min(len(keys), len(specs)) else None
+
+
+def _texts(body: Body, op: str, number: int) -> list[str]:
+    operands = body.operands[op]
+    node = body.nodes.get(operands[number].op) if number < len(operands) else None
+    return strings_of(node) if node is not None and node.op == "Const" else []
+
+
+def _fitted(node: Any, restored: Restored, variable: Variable) -> Stored:
+    """A stored variable as the graph's one: of its dtype, its shape, and the slice that is its own."""
+    if variable.dtype.number != node.attr["dtype"].type:
+        from ckpttool.model.dtypes import dtype_of
+
+        declared = dtype_of(node.attr["dtype"].type).name
+        what = f"the graph's variable {node.name} is of {declared}, the checkpoint's of {variable.dtype.name}"
+        raise ConversionError(what, variable=variable.name)
+    box = _box(restored.slice_spec, variable) if restored.slice_spec else None
+    shape = variable.shape if box is None else shape_of(box)
+    wanted = declared_shape(node.attr["shape"].shape) if "shape" in node.attr else None
+    if wanted is None or (
+        len(wanted) == len(shape) and all(w in (None, n) for w, n in zip(wanted, shape, strict=True))
+    ):
+        return Stored(variable, box, shape)
+    known = tuple(n for n in wanted if n is not None)
+    if restored.is_reshaped and len(known) == len(wanted) and _size(known) == _size(shape):
+        return Stored(variable, box, known)
+    listed = ["?" if n is None else n for n in wanted]
+    what = f"the graph's variable {node.name} is of shape {listed}, the checkpoint's of {list(shape)}"
+    raise ConversionError(what, variable=variable.name)
+
+
+def _box(spec: str, variable: Variable) -> Selection:
+    """The slice that a saver reads: the whole's sizes, then start,length of each dimension, `-` for all of it."""
+    *sizes, extents = spec.split(" ")
+    box = []
+    for size, extent in zip(sizes, extents.split(":"), strict=False):
+        start, _, length = ("0", ",", size) if extent == "-" else extent.partition(",")
+        if not (start.isdecimal() and length.isdecimal()):
+            break
+        box.append(slice(int(start), int(start) + int(length)))
+    fits = len(box) == len(variable.shape) and all(b.stop <= n for b, n in zip(box, variable.shape, strict=True))
+    if not fits or [*map(str, variable.shape)] != sizes:
+        raise CorruptionError(
+            f"the saver reads the slice {spec!r} of an array of {list(variable.shape)}", variable=variable.name
+        )
+    return tuple(box)
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    from math import prod
+
+    return prod(shape)
+
+
+def _little_endian(array: Any) -> bytes:
+    """An array's bytes, row-major."""
+    import sys
+
+    if sys.byteorder == "big":
+        array = array.byteswap()
+    return bytes(array.tobytes())
