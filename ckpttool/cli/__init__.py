@@ -1,8 +1,8 @@
 """The command line: each command parses its arguments, calls one reader, one transform, one writer or report, and
 chooses an exit code.
 
-`inspecting` has the commands that look, `exporting` those that write checkpoints, `converting` those that write
-graphs, `options` what they share.
+`inspecting` has the commands that look, `exporting` and `averaging` those that write checkpoints, `converting` those
+that write graphs, `options` what they share.
 """
 
 import os
@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from ckpttool import render
-from ckpttool.cli import converting, exporting, freezing, inspecting, serving
+from ckpttool.cli import averaging, converting, exporting, freezing, inspecting, serving
 from ckpttool.errors import (
     CheckpointError,
     ConversionError,
@@ -92,7 +92,7 @@ app.command("collections")(converting.collections)
 app.command("saved-model")(serving.saved_model)
 app.command("freeze")(freezing.freeze)
 app.command("export")(exporting.export)
-app.command("average")(exporting.average)
+app.command("average")(averaging.average)
 
 
 def _print_version(wanted: bool) -> None:

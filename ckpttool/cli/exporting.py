@@ -1,6 +1,7 @@
-"""The commands that write checkpoints, into any format that holds variables."""
+"""The command that writes a checkpoint into any format that holds variables; `averaging` shares its outputs."""
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -10,12 +11,12 @@ import typer
 
 from ckpttool import render
 from ckpttool.cli import options
-from ckpttool.formats.locate import checkpoints_in
 from ckpttool.model.checkpoint import Checkpoint
+from ckpttool.model.object_graph import OBJECT_GRAPH_KEY
 
 if TYPE_CHECKING:
     from ckpttool.model.graph import MetaGraph
-    from ckpttool.transforms.changes import Changed
+    from ckpttool.transforms.changes import Changed, Changes
 
 
 class Target(NamedTuple):
@@ -148,10 +149,10 @@ def export(
     """
     from ckpttool.transforms.changes import Changes, change
 
-    target, output = _target({"h5": h5, "npz": npz, "npy": npy, "safetensors": safetensors, "tf": tf, "tf-v1": tf_v1})
+    target, output = target_of({"h5": h5, "npz": npz, "npy": npy, "safetensors": safetensors, "tf": tf, "tf-v1": tf_v1})
     wanted = options.format_of(format, as_json)
     options.refuse(wanted and not dry_run, "--format is about --dry-run")
-    arguments = _arguments(target, output, shards, max_shard_size, compression, h5_layout)
+    arguments = writer_arguments(target, output, shards, max_shard_size, compression, h5_layout)
     options.refuse(meta and target != "tf", "--meta is about --tf")
     options.refuse(latest and target != "tf", "--latest is about --tf")
     options.refuse(meta and (cast or dtype_map), "--meta: the graph's ops have dtypes of their own, so no --cast")
@@ -160,17 +161,22 @@ def export(
         _dtypes(cast, dtype_map),
         options.rules(rename, rename_file),
         strip_prefix,
+        with_object_graph=target == "tf",
     )
     found = options.located(path, quiet, v1=v1, step=step)
     checkpoint = options.opened(path, found, quiet)
     changed = change(checkpoint, changes)
     options.exit_if_nothing(not changed.checkpoint and checkpoint)
+    if not quiet:
+        _say_idle(changed, changes)
     if dry_run:
-        _show_plan(changed, checkpoint, target, output, arguments, wanted)
+        _show_plan(changed, checkpoint, target, output, arguments, wanted, strict)
         return
     graph = _agreeing_graph(path, quiet, step, changed, checkpoint, f"{output}.meta", force) if meta else None
     if not quiet:
         _say_dropped(changed, checkpoint)
+    if target == "tf":
+        _warn_of_lost_objects(changed, checkpoint)
     write(changed.checkpoint, target, output, arguments, strict=strict, force=force, quiet=quiet)
     _warn_of_losses(changed)
     if graph is not None:
@@ -178,77 +184,7 @@ def export(
 
         write_meta_graph(graph, f"{output}.meta", force=force)
     if target == "tf":
-        _add_to_state(output, latest, quiet)
-
-
-def average(
-    paths: Annotated[
-        list[str],
-        typer.Argument(metavar="CHECKPOINT…", help="Two or more checkpoints of a model; or a directory, with --last."),
-    ],
-    h5: H5 = "",
-    npz: Npz = "",
-    npy: Npy = "",
-    safetensors: Safetensors = "",
-    tf: Tf = "",
-    tf_v1: TfV1 = "",
-    weights: Annotated[
-        str | None, typer.Option("--weights", metavar="W,W,…", help="One for each checkpoint; default: all the same.")
-    ] = None,
-    last: Annotated[
-        int | None,
-        typer.Option("--last", metavar="N", min=1, help="Of a directory, the last N checkpoints."),
-    ] = None,
-    include: options.Include = None,
-    exclude: options.Exclude = None,
-    shards: Shards = None,
-    max_shard_size: MaxShardSize = None,
-    latest: Latest = False,
-    strict: Strict = False,
-    force: options.Force = False,
-    quiet: options.Quiet = False,
-) -> None:
-    """Write the mean of checkpoints: floating-point variables averaged in float64, all else from the last one.
-
-    ckpttool average model.ckpt-100 model.ckpt-200 model.ckpt-300 --tf mean.ckpt
-
-    ckpttool average training/ --last 5 --tf mean.ckpt
-    """
-    from ckpttool.transforms.averaging import average as mean_of
-
-    target, output = _target({"h5": h5, "npz": npz, "npy": npy, "safetensors": safetensors, "tf": tf, "tf-v1": tf_v1})
-    arguments = _arguments(target, output, shards, max_shard_size, None, "names")
-    options.refuse(latest and target != "tf", "--latest is about --tf")
-    chosen = _last_of(paths, last)
-    opened = [options.chosen(options.checkpoint_of(path, quiet), include, exclude) for path in chosen]
-    options.exit_if_nothing(not all(opened))
-    try:
-        mean = mean_of(opened, _numbers(weights) if weights is not None else None)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--weights") from error
-    if not quiet:
-        render.say(f"the mean of {', '.join(os.path.basename(checkpoint.path) for checkpoint in opened)}")
-    write(mean, target, output, arguments, strict=strict, force=force, quiet=quiet)
-    if target == "tf":
-        _add_to_state(output, latest, quiet)
-
-
-def _last_of(paths: list[str], last: int | None) -> list[str]:
-    """The checkpoints that are meant: those given, or the last of a directory's, in the order of their steps."""
-    if last is None:
-        options.refuse(len(paths) < 2, "give two checkpoints or more, or a directory with --last N")
-        return paths
-    options.refuse(len(paths) != 1 or not os.path.isdir(paths[0]), "--last is about one directory")
-    found = checkpoints_in(paths[0])
-    options.refuse(len(found) < last, f"there are {len(found)} checkpoints in {paths[0]}, not {last}")
-    return found[-last:]
-
-
-def _numbers(text: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is no list of numbers", param_hint="--weights") from None
+        add_to_state(output, latest, quiet)
 
 
 def write(
@@ -274,13 +210,19 @@ def write(
         render.say(f"wrote {count}, {render.human_bytes(total)} · {output}")
 
 
-def _target(outputs: Mapping[str, str]) -> tuple[str, str]:
+def target_of(outputs: Mapping[str, str]) -> tuple[str, str]:
     """The one format that was asked for, and its output."""
     given = [(target, output) for target, output in outputs.items() if output]
     if len(given) != 1:
-        names = ", ".join(f"--{target}" for target in TARGETS)
-        raise typer.BadParameter(f"give one output: {names}", param_hint="--tf")
-    return given[0]
+        wanted = " or ".join(f"--{target}" for target in TARGETS)
+        found = " and ".join(f"--{target}" for target, _ in given) or "none"
+        raise typer.BadParameter(f"got {found}; give one output: {wanted}", param_hint="an output")
+    target, output = given[0]
+    options.refuse(output == "-", f"--{target} - is standard output, which nothing can be written to; ./- is a file")
+    if target == "tf" and (os.path.basename(output) in ("", ".", "..") or os.path.isdir(output)):
+        example = render.printable(os.path.join(output, "model.ckpt"))
+        raise typer.BadParameter(f"this is a directory; give a prefix, such as {example}", param_hint="--tf")
+    return target, output
 
 
 def _function(target: str, which: str) -> Callable[..., Any]:
@@ -289,7 +231,7 @@ def _function(target: str, which: str) -> Callable[..., Any]:
     return function
 
 
-def _arguments(
+def writer_arguments(
     target: str, output: str, shards: int | None, max_shard_size: str | None, compression: str | None, layout: str
 ) -> dict[str, Any]:
     """What the target's writer takes of the options that are about some targets only."""
@@ -329,21 +271,29 @@ def _size(text: str) -> int:
 
 
 def _dtypes(to: str | None, pairs: str | None) -> dict[str, str]:
-    from ckpttool.transforms.casting import check_cast
+    """The casts that are asked for: old dtype → new dtype."""
     from ckpttool.transforms.changes import dtypes_of
 
-    try:
-        mapped = dict(pair.split("=") for pair in pairs.split(",")) if pairs else {}
-    except ValueError:
-        raise typer.BadParameter(f"{pairs!r} is not OLD=NEW,…", param_hint="--dtype-map") from None
-    try:
-        for old, new in (dict.fromkeys(["float32"], to) if to else {}).items():
-            check_cast(old, new)
-        for old, new in mapped.items():
-            check_cast(old, new)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--cast") from error
+    if to is not None:
+        _check_cast("float32", to, "--cast")
+    mapped: dict[str, str] = {}
+    for pair in pairs.split(",") if pairs is not None else ():
+        old, equals, new = (part.strip() for part in pair.partition("="))
+        if not (old and equals and new) or "=" in new:
+            raise typer.BadParameter(f"{pairs!r} is not OLD=NEW,…", param_hint="--dtype-map")
+        if mapped.setdefault(old, new) != new:
+            raise typer.BadParameter(f"{old} cannot become {mapped[old]} and {new}", param_hint="--dtype-map")
+        _check_cast(old, new, "--dtype-map")
     return dtypes_of(to, mapped)
+
+
+def _check_cast(old: str, new: str, option: str) -> None:
+    from ckpttool.transforms.casting import check_cast
+
+    try:
+        check_cast(old, new)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from error
 
 
 def _show_plan(
@@ -353,14 +303,17 @@ def _show_plan(
     output: str,
     arguments: Mapping[str, Any],
     format: str | None,
+    strict: bool,
 ) -> None:
+    from ckpttool.formats.plan import check_plan
     from ckpttool.reports import checkpoints as reports
 
     layout = {"layout": arguments["layout"]} if "layout" in arguments else {}
     plan = _function(target, "plan")(changed.checkpoint, **layout)
-    facts = {"path": before.path, "output": output}
+    facts = {"path": before.path, "output": output, "format": before.format}
     shown = reports.export_plan(plan, before, changed.names, changed.dropped)
     render.render([shown], format=format, schema="ckpttool.export/1", facts=facts)
+    check_plan(plan, strict=strict)
 
 
 def _say_dropped(changed: "Changed", before: Checkpoint) -> None:
@@ -371,15 +324,46 @@ def _say_dropped(changed: "Changed", before: Checkpoint) -> None:
         render.say(f"dropped {render.counted(len(sizes), 'variable')}, {render.human_bytes(sum(sizes))} · {reason}")
 
 
+def _say_idle(changed: "Changed", changes: "Changes") -> None:
+    for what in changed.idle:
+        render.say(f"note: {what}")
+    for rule in changes.rules:
+        if re.search(r"\$\d", rule.replacement):
+            render.say(f"note: {str(rule)!r}: $ stands for itself; the first group is \\1")
+
+
+def _warn_of_lost_objects(changed: "Changed", before: Checkpoint) -> None:
+    """Says it if a checkpoint of TensorFlow 2 becomes one that it will not restore.
+
+    (It takes the end of a name for what is stored of the object: tensorflow/python/checkpoint/restore.py.)
+    """
+    if OBJECT_GRAPH_KEY not in before:
+        return
+    ends = {old: old[old.find(_ATTRIBUTES) :] for old in changed.names if _ATTRIBUTES in old}
+    if ends and OBJECT_GRAPH_KEY not in changed.names:
+        options.warn(["without the object graph, tf.train.Checkpoint will not restore this"])
+        return
+    lost = [changed.names[old] for old, end in ends.items() if not changed.names[old].endswith(end)]
+    if lost:
+        count = render.counted(len(lost), "variable")
+        options.warn([f"tf.train.Checkpoint will not restore {count}, for {_ATTRIBUTES}… is cut off: {lost[0]!r}"])
+
+
+_ATTRIBUTES = "/.ATTRIBUTES/"
+_MOST_WARNINGS = 10
+
+
 def _warn_of_losses(changed: "Changed") -> None:
     losses = changed.casts.losses
     for kind in ("overflowed", "underflowed"):
+        found = [(name, loss) for name, loss in sorted(losses.items()) if getattr(loss, kind)]
         options.warn(
             f"{name}: {getattr(loss, kind):,} of {render.counted(loss.elements, 'value')} {kind} in"
             f" {changed.checkpoint[name].dtype.name}"
-            for name, loss in sorted(losses.items())
-            if getattr(loss, kind)
+            for name, loss in found[:_MOST_WARNINGS]
         )
+        if len(found) > _MOST_WARNINGS:
+            options.warn([f"values {kind} in {len(found) - _MOST_WARNINGS:,} more variables"])
     rounded, elements = sum(loss.rounded for loss in losses.values()), sum(loss.elements for loss in losses.values())
     if rounded:
         options.warn([f"{rounded:,} of {render.counted(elements, 'cast value')} were rounded"])
@@ -402,7 +386,7 @@ def _agreeing_graph(
     return agreeing.graph
 
 
-def _add_to_state(output: str, latest: bool, quiet: bool) -> None:
+def add_to_state(output: str, latest: bool, quiet: bool) -> None:
     from ckpttool.formats.checkpoint_state import STATE_FILE, add_to_checkpoint_state
 
     added = add_to_checkpoint_state(output, force=latest)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ckpttool import render
+from ckpttool.errors import FormatError
 from ckpttool.formats.locate import Located, locate
 from ckpttool.formats.opening import open_checkpoint, open_graph
 from ckpttool.model.checkpoint import Checkpoint
@@ -108,15 +109,31 @@ def chosen(checkpoint: Checkpoint, include: list[str] | None, exclude: list[str]
 
 
 def rules(texts: list[str] | None, file: str | None) -> list[Rule]:
-    """The rules for names: those of the file, then those given."""
-    lines = []
-    if file is not None:
-        with open(file, encoding="utf-8") as stream:
-            lines = [line.rstrip("\n") for line in stream if line.strip() and not line.startswith("#")]
+    """The rules for names: those of the file, then those given.
+
+    In the file, spaces around a rule are not part of it; lines that begin with # are comments.
+    """
+    found = []
+    for number, line in enumerate(_lines(file) if file is not None else (), 1):
+        text = line.strip()
+        if text and not text.startswith("#"):
+            found.append(_rule(text, f"{file}, line {number}: ", "--rename-file"))
+    return found + [_rule(text, "", "--rename") for text in texts or ()]
+
+
+def _lines(file: str) -> list[str]:
     try:
-        return [Rule.parse(text) for text in [*lines, *(texts or ())]]
+        with open(file, encoding="utf-8-sig") as stream:
+            return stream.readlines()
+    except UnicodeDecodeError as error:
+        raise FormatError(f"no text in UTF-8: {error.reason}", path=file, offset=error.start) from error
+
+
+def _rule(text: str, where: str, option: str) -> Rule:
+    try:
+        return Rule.parse(text)
     except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--rename") from error
+        raise typer.BadParameter(render.printable(f"{where}{error}"), param_hint=option) from error
 
 
 def format_of(format: str | None, as_json: bool) -> str | None:

@@ -1,0 +1,105 @@
+"""The command that writes the mean of checkpoints."""
+
+import os
+import re
+from typing import Annotated
+
+import typer
+
+from ckpttool import render
+from ckpttool.cli import exporting, options
+from ckpttool.formats.locate import checkpoints_in, state_entries
+
+
+def average(
+    paths: Annotated[
+        list[str],
+        typer.Argument(metavar="CHECKPOINT…", help="Two or more checkpoints of a model; or a directory, with --last."),
+    ],
+    h5: exporting.H5 = "",
+    npz: exporting.Npz = "",
+    npy: exporting.Npy = "",
+    safetensors: exporting.Safetensors = "",
+    tf: exporting.Tf = "",
+    tf_v1: exporting.TfV1 = "",
+    weights: Annotated[
+        str | None, typer.Option("--weights", metavar="W,W,…", help="One for each checkpoint; default: all the same.")
+    ] = None,
+    last: Annotated[
+        int | None,
+        typer.Option("--last", metavar="N", min=1, help="Of a directory, the last N checkpoints."),
+    ] = None,
+    include: options.Include = None,
+    exclude: options.Exclude = None,
+    shards: exporting.Shards = None,
+    max_shard_size: exporting.MaxShardSize = None,
+    latest: exporting.Latest = False,
+    strict: exporting.Strict = False,
+    force: options.Force = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Write the mean of checkpoints: floating-point variables averaged in float64, all else from the last one.
+
+    ckpttool average model.ckpt-100 model.ckpt-200 model.ckpt-300 --tf mean.ckpt
+
+    ckpttool average training/ --last 5 --tf mean.ckpt
+    """
+    from ckpttool.transforms.averaging import average as mean_of
+    from ckpttool.transforms.variables import select
+
+    outputs = {"h5": h5, "npz": npz, "npy": npy, "safetensors": safetensors, "tf": tf, "tf-v1": tf_v1}
+    target, output = exporting.target_of(outputs)
+    arguments = exporting.writer_arguments(target, output, shards, max_shard_size, None, "names")
+    options.refuse(latest and target != "tf", "--latest is about --tf")
+    opened = [options.checkpoint_of(path, quiet) for path in _last_of(paths, last)]
+    chosen = [select(each, include or (), exclude or (), with_object_graph=target == "tf") for each in opened]
+    options.exit_if_nothing(not any(chosen))
+    try:
+        mean = mean_of(chosen, _numbers(weights) if weights is not None else None)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--weights") from error
+    if not quiet:
+        render.say(f"the mean of {', '.join(os.path.basename(checkpoint.path) for checkpoint in chosen)}")
+    exporting.write(mean, target, output, arguments, strict=strict, force=force, quiet=quiet)
+    if target == "tf":
+        exporting.add_to_state(output, latest, quiet)
+
+
+def _last_of(paths: list[str], last: int | None) -> list[str]:
+    """The checkpoints that are meant: those given, or the last of a directory's, in the order of their steps."""
+    if last is None:
+        options.refuse(len(paths) < 2, "give two checkpoints or more, or a directory with --last N")
+        return paths
+    options.refuse(len(paths) != 1 or not os.path.isdir(paths[0]), "--last is about one directory")
+    found = _series(paths[0])
+    options.refuse(len(found) < last, f"there are {len(found)} checkpoints in {paths[0]!r}, not {last}")
+    return found[-last:]
+
+
+def _series(directory: str) -> list[str]:
+    """The checkpoints that differ by their steps alone; where there are several such series, that of the latest."""
+    series: dict[str, list[str]] = {}
+    for prefix in checkpoints_in(directory):
+        series.setdefault(_stem(prefix), []).append(prefix)
+    if len(series) < 2:
+        return next(iter(series.values()), [])
+    latest = next((entry.prefix for entry in state_entries(directory) if entry.is_latest), "")
+    if _stem(latest) not in series:
+        names = ", ".join(sorted(repr(os.path.basename(stem)) for stem in series))
+        raise typer.BadParameter(
+            f"there are checkpoints of several names in {directory!r}, {names}, and no state file that tells which;"
+            " give their paths",
+            param_hint="--last",
+        )
+    return series[_stem(latest)]
+
+
+def _stem(prefix: str) -> str:
+    return re.sub(r"[0-9]+$", "", os.path.normpath(prefix))
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no list of numbers", param_hint="--weights") from None
