@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ckpttool import proto, storage
-from ckpttool.errors import CorruptionError, FormatError
+from ckpttool.errors import ConversionError, CorruptionError, FormatError
 
 STATE_FILE = "checkpoint"
 # A list of paths; TensorFlow keeps five.
@@ -54,6 +54,9 @@ def read_checkpoint_state(path: str) -> CheckpointState:
 def add_to_checkpoint_state(prefix: str, *, force: bool = False) -> bool:
     """Makes a checkpoint the latest that the state file in its directory names, by its name alone.
 
+    Where the others have times of saving, it is given that of its index, as TensorFlow's CheckpointManager would: one
+    without times deletes none of them ever.
+
     Args:
         prefix: the checkpoint's.
         force: also if there is a state file already; what it lists is kept.
@@ -63,19 +66,39 @@ def add_to_checkpoint_state(prefix: str, *, force: bool = False) -> bool:
 
     Raises:
         FormatError, CorruptionError: there is a state file, and it is none.
+        ConversionError: a text can't have the name.
     """
     directory, name = os.path.split(prefix)
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise ConversionError("a state file can't name what is not UTF-8", path=prefix) from error
     path = os.path.join(directory, STATE_FILE)
     exists = os.path.lexists(path)
     if exists and not force:
         return False
     message = _parse(path) if exists else proto.message_class("CheckpointState")()
-    listed = [written for written in message.all_model_checkpoint_paths if written != name]
+    times = dict(zip(message.all_model_checkpoint_paths, message.all_model_checkpoint_timestamps, strict=False))
+    # A manager that finds it twice would delete it as the older of the two.
+    listed = [old for old in message.all_model_checkpoint_paths if not _is_same(directory, old, name)]
     message.model_checkpoint_path = name
     message.all_model_checkpoint_paths[:] = [*listed, name]
-    del message.all_model_checkpoint_timestamps[:]  # One for each path, or none: we know none of this one.
+    saved = _time_of_saving(prefix)
+    is_timed = bool(times) and saved is not None and all(old in times for old in listed)
+    message.all_model_checkpoint_timestamps[:] = [*(times[old] for old in listed), saved] if is_timed else []
     _write(path, message, force=force)
     return True
+
+
+def _is_same(directory: str, written: str, name: str) -> bool:
+    """Whether a path from the state file in `directory` leads to the checkpoint `name` there."""
+    return os.path.abspath(os.path.join(directory, written)) == os.path.abspath(os.path.join(directory, name))
+
+
+def _time_of_saving(prefix: str) -> float | None:
+    """When the index was written, in seconds since 1970; None if there is none."""
+    index = f"{prefix}.index"
+    return os.stat(index).st_mtime if os.path.exists(index) else None
 
 
 def relocate_checkpoint_state(

@@ -1,0 +1,132 @@
+"""State files as we write them: what TensorFlow would write, and what its CheckpointManager goes on from."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bundles import bundle
+
+from ckpttool.errors import ConversionError, CorruptionError, FormatError
+from ckpttool.formats.checkpoint_state import add_to_checkpoint_state, read_checkpoint_state
+
+
+def saved(directory: Path, *names: str, time: float = 1.6e9) -> list[str]:
+    """Bundles of these names, saved ten seconds after one another."""
+    prefixes = [bundle({"v": np.zeros(())}).write(directory, name) for name in names]
+    for number, prefix in enumerate(prefixes):
+        os.utime(f"{prefix}.index", (0, time + 10 * number))
+    return prefixes
+
+
+NAMES = ["model", "model.ckpt-100", 'a"b', "back\\slash", "tab\tnew\nline", "it's", "\x7f\x01", "a b", "#", "-"]
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+def test_as_tensorflow_writes_it(name, tf, tmp_path):
+    """A state file that was not there is that of TensorFlow's update_checkpoint_state, byte for byte."""
+    (prefix,) = saved(tmp_path, name)
+    assert add_to_checkpoint_state(prefix)
+    ours = (tmp_path / "checkpoint").read_bytes()
+    tf.compat.v1.train.update_checkpoint_state(str(tmp_path), name)
+    assert (tmp_path / "checkpoint").read_bytes() == ours
+
+
+@pytest.mark.tensorflow
+def test_added_as_tensorflow_adds(tf, tmp_path):
+    """One added to others is what TensorFlow writes when it is told all of them; added again, it comes last again."""
+    names = ["model-1", "model-2", "model-3"]
+    prefixes = saved(tmp_path, *names)
+    tf.compat.v1.train.update_checkpoint_state(str(tmp_path), names[1], all_model_checkpoint_paths=names[:2])
+    for added, listed in ((2, names), (0, [names[1], names[2], names[0]])):
+        assert add_to_checkpoint_state(prefixes[added], force=True)
+        ours = (tmp_path / "checkpoint").read_bytes()
+        tf.compat.v1.train.update_checkpoint_state(str(tmp_path), names[added], all_model_checkpoint_paths=listed)
+        assert (tmp_path / "checkpoint").read_bytes() == ours
+        assert tf.train.latest_checkpoint(str(tmp_path)) == prefixes[added]
+
+
+@pytest.mark.tensorflow
+def test_name_that_is_not_ascii(tf, tmp_path):
+    """A name beyond ASCII is escaped, as every release of protobuf reads it; TensorFlow finds the checkpoint."""
+    (prefix,) = saved(tmp_path, "m\u00f6del-\u65e5")
+    add_to_checkpoint_state(prefix)
+    assert (tmp_path / "checkpoint").read_bytes().isascii()
+    assert tf.train.latest_checkpoint(str(tmp_path)) == prefix
+
+
+def test_not_touched_without_force(tmp_path):
+    """A state file that is there is left alone, whatever it is; so is a dead link of this name."""
+    (prefix,) = saved(tmp_path, "model")
+    (tmp_path / "checkpoint").write_bytes(b"mine")
+    assert not add_to_checkpoint_state(prefix)
+    assert (tmp_path / "checkpoint").read_bytes() == b"mine"
+    (tmp_path / "checkpoint").unlink()
+    (tmp_path / "checkpoint").symlink_to(tmp_path / "none")
+    assert not add_to_checkpoint_state(prefix)
+    assert (tmp_path / "checkpoint").is_symlink()
+
+
+def test_other_paths_stay_as_written(tmp_path):
+    """Absolute and dead paths stay; those that lead to the same checkpoint go, or a manager would delete it as old."""
+    prefixes = saved(tmp_path, "old", "new")
+    paths = ["/gone/model-1", prefixes[0], "./new", prefixes[1], "sub/../new", "new", "sub/new"]
+    lines = [f'all_model_checkpoint_paths: "{path}"\n' for path in paths]
+    (tmp_path / "checkpoint").write_text('model_checkpoint_path: "old"\n' + "".join(lines))
+    assert add_to_checkpoint_state(prefixes[1], force=True)
+    state = read_checkpoint_state(str(tmp_path / "checkpoint"))
+    assert state.latest == "new"
+    assert state.all == ("/gone/model-1", prefixes[0], "sub/new", "new")
+
+
+@pytest.mark.tensorflow
+def test_manager_goes_on_where_we_have_added(tf, tmp_path):
+    """A CheckpointManager counts the one that we have added among those that it keeps, and deletes the oldest."""
+    variable = tf.Variable(1.0)
+    checkpoint = tf.train.Checkpoint(v=variable)
+    manager = tf.train.CheckpointManager(checkpoint, str(tmp_path), max_to_keep=3)
+    manager.save()
+    manager.save()
+    before = read_checkpoint_state(str(tmp_path / "checkpoint"))
+    (ours,) = saved(tmp_path, "ours", time=before.timestamps[-1])
+    assert add_to_checkpoint_state(ours, force=True)
+    after = read_checkpoint_state(str(tmp_path / "checkpoint"))
+    assert after.timestamps == (*before.timestamps, os.stat(f"{ours}.index").st_mtime)
+    again = tf.train.CheckpointManager(checkpoint, str(tmp_path), max_to_keep=3)
+    assert [os.path.basename(path) for path in again.checkpoints] == ["ckpt-1", "ckpt-2", "ours"]
+    again.save()
+    assert [os.path.basename(path) for path in again.checkpoints] == ["ckpt-2", "ours", "ckpt-3"]
+    assert not (tmp_path / "ckpt-1.index").exists()
+
+
+def test_times_without_the_others(tmp_path):
+    """Where the others have no times, or not all of them, none are written: TensorFlow wants one for each, or none."""
+    prefixes = saved(tmp_path, "a", "b")
+    text = 'model_checkpoint_path: "a"\nall_model_checkpoint_paths: "x"\nall_model_checkpoint_paths: "a"\n'
+    for times in ("", "all_model_checkpoint_timestamps: 1.5\n"):
+        (tmp_path / "checkpoint").write_text(text + times + "last_preserved_timestamp: 7.25\n")
+        add_to_checkpoint_state(prefixes[1], force=True)
+        assert "timestamps" not in (tmp_path / "checkpoint").read_text()
+        assert "last_preserved_timestamp: 7.25" in (tmp_path / "checkpoint").read_text()
+
+
+def test_state_file_that_is_none(tmp_path):
+    """What is no state file is an error, and stays as it is."""
+    (prefix,) = saved(tmp_path, "model")
+    (tmp_path / "checkpoint").write_bytes(b"\xff no state file")
+    with pytest.raises(CorruptionError, match="not a checkpoint state file"):
+        add_to_checkpoint_state(prefix, force=True)
+    assert (tmp_path / "checkpoint").read_bytes() == b"\xff no state file"
+    (tmp_path / "checkpoint").unlink()
+    (tmp_path / "checkpoint").mkdir()
+    with pytest.raises(FormatError, match="not a regular file"):
+        add_to_checkpoint_state(prefix, force=True)
+
+
+def test_name_that_no_text_can_have(tmp_path):
+    """A file name that is not UTF-8 can't be in a text message, and is an error that says so."""
+    (prefix,) = saved(tmp_path, "\udcff")
+    with pytest.raises(ConversionError, match="not UTF-8"):
+        add_to_checkpoint_state(prefix)
+    assert not (tmp_path / "checkpoint").exists()
