@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -169,20 +170,18 @@ def export(
     options.exit_if_nothing(not changed.checkpoint and checkpoint)
     if not quiet:
         _say_idle(changed, changes)
+    graph = _agreeing_graph(path, quiet, step, changed, checkpoint) if meta else None
     if dry_run:
         _show_plan(changed, checkpoint, target, output, arguments, wanted, strict)
         return
-    graph = _agreeing_graph(path, quiet, step, changed, checkpoint, f"{output}.meta", force) if meta else None
     if not quiet:
         _say_dropped(changed, checkpoint)
     if target == "tf":
         _warn_of_lost_objects(changed, checkpoint)
-    write(changed.checkpoint, target, output, arguments, strict=strict, force=force, quiet=quiet)
+    with _beside(graph, f"{output}.meta", force):
+        # A graph restores all of its variables: none may be left out.
+        write(changed.checkpoint, target, output, arguments, strict=strict or meta, force=force, quiet=quiet)
     _warn_of_losses(changed)
-    if graph is not None:
-        from ckpttool.formats.meta_graph import write_meta_graph
-
-        write_meta_graph(graph, f"{output}.meta", force=force)
     if target == "tf":
         add_to_state(output, latest, quiet)
 
@@ -369,21 +368,25 @@ def _warn_of_losses(changed: "Changed") -> None:
         options.warn([f"{rounded:,} of {render.counted(elements, 'cast value')} were rounded"])
 
 
-def _agreeing_graph(
-    path: str, quiet: bool, step: str | None, changed: "Changed", before: Checkpoint, output: str, force: bool
-) -> "MetaGraph":
-    """The graph beside the source, made to agree with what is left of its variables."""
+def _agreeing_graph(path: str, quiet: bool, step: str | None, changed: "Changed", before: Checkpoint) -> "MetaGraph":
+    """The graph beside the source, made to agree with what is left of its variables, and able to restore a bundle."""
     from ckpttool.transforms.graph_variables import rename_and_drop
+    from ckpttool.transforms.serving.restoring import restoring_from_bundle
 
-    if os.path.lexists(output) and not force:
-        raise FileExistsError(f"the output exists · {output} · --force replaces it")
     graph = options.graph_of(path, quiet, step=step)
     # Where a moving average takes a variable's place, the graph keeps the variable.
     names = {changed.averages.get(old, old): new for old, new in changed.names.items()}
-    agreeing = rename_and_drop(graph, names, [name for name in before if name not in names])
+    agreeing = rename_and_drop(graph, names, [name for name in before if name not in names], changed.averages)
     for collection, member in () if quiet else agreeing.members:
         render.say(f"note: {member} is no more in the collection {collection}: it needs what was dropped")
-    return agreeing.graph
+    return restoring_from_bundle(agreeing.graph)
+
+
+def _beside(graph: "MetaGraph | None", output: str, force: bool) -> AbstractContextManager[None]:
+    """Writes a graph, if there is one, so that it gets its name when what belongs to it is there."""
+    from ckpttool.formats.meta_graph import meta_graph_beside
+
+    return nullcontext() if graph is None else meta_graph_beside(graph, output, force=force)
 
 
 def add_to_state(output: str, latest: bool, quiet: bool) -> None:

@@ -13,7 +13,8 @@ A text file is known by the name of its first field.  (tensorflow/core/protobuf/
 import os
 import re
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +68,23 @@ def write_meta_graph(graph: MetaGraph, path: str | Path, *, force: bool = False,
     Raises:
         FileExistsError: there is a file at `path` that may not be replaced.
     """
+    with meta_graph_beside(graph, path, force=force, in_place=in_place):
+        pass
+
+
+@contextmanager
+def meta_graph_beside(
+    graph: MetaGraph, path: str | Path, *, force: bool = False, in_place: bool = False
+) -> Iterator[None]:
+    """As `write_meta_graph`, with a block in which what belongs to the graph is written: it gets its name after that.
+
+    If the block ends with an error, there is no graph at `path` but the one that was there.
+    """
     inputs = [graph.path] if graph.path and not in_place else []
     path = os.path.realpath(path) if in_place else path
     with storage.write_beside(path, force=force or in_place, inputs=inputs) as beside:
         beside.write_bytes(graph.data if graph.text is None else _to_text(graph, graph.text))
+        yield
 
 
 def _text_root(data: bytes) -> str | None:

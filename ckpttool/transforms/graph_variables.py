@@ -3,12 +3,17 @@
 A variable is an op, further ops below its name (`w/Assign`, `w/read`, `w/Initializer/…`), entries in the collections,
 and an element of the lists by which savers save and restore. All of these are renamed, or go; with a dropped variable
 goes also what needs it (the optimizer's updates of it, …). Every other byte stays as it was.
+
+The checkpoint knows a variable by a name of the savers' (transforms.saver_lists), mostly the op's. A saver may give
+it another one; then the op keeps its name. A partitioned variable `w` is the ops `w/part_0`, `w/part_1`, …
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ckpttool.errors import ConversionError, NotSupportedError
+from ckpttool.model.endpoints import FILLED_COLLECTIONS
 from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, split_tensor
 from ckpttool.transforms.graph_edits import (
     collection_rule,
@@ -20,12 +25,13 @@ from ckpttool.transforms.graph_edits import (
     signature_rule,
     text_rule,
 )
-from ckpttool.transforms.saver_lists import SaverLists
+from ckpttool.transforms.graph_removal import message_without, needing, without_colocation
+from ckpttool.transforms.saver_lists import FORMS, SaverLists
 from ckpttool.wire.message import Rule, edit
 
-# Collections that may lose members with the variables that these are about; any other one is somebody's output.
-_BOOKKEEPING = {"train_op", "summaries", "summary_op", "update_ops", "losses", "regularization_losses", "init_op"}
-_BOOKKEEPING |= {"local_init_op", "ready_op", "ready_for_local_init_op", "table_initializer", "legacy_init_op"}
+# What TensorFlow takes as the name of an op. (tensorflow/core/framework/node_def_util.cc, IsValidOpName)
+_OP_NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
+_PART = re.compile(r"/part_\d+(?=/|$)")
 
 
 class Agreeing(NamedTuple):
@@ -36,83 +42,120 @@ class Agreeing(NamedTuple):
     members: Sequence[tuple[str, str]]
 
 
-def rename_and_drop(graph: MetaGraph, names: Mapping[str, str], dropped: Collection[str] = ()) -> Agreeing:
+def rename_and_drop(
+    graph: MetaGraph, names: Mapping[str, str], dropped: Collection[str] = (), averages: Mapping[str, str] | None = None
+) -> Agreeing:
     """The graph for a checkpoint in which variables have other names, or are no more.
 
     Args:
         graph: a `.meta` file's.
         names: old name → new name of variables, as the checkpoint has them; those of the same name may be there.
         dropped: the old names of variables that the checkpoint has no more.
+        averages: those of them that took the place of variables, with these variables' (old) names.
 
     Raises:
-        NotSupportedError: it is no MetaGraphDef.
-        ConversionError: an op would get the name of another one; or what is dropped is needed by a signature, or by
-            a member of somebody's own collection.
+        NotSupportedError: it is no MetaGraphDef, or has savers inside of functions.
+        ConversionError: an op would get the name of another one, or one that no op may have; or what is dropped is
+            needed by a signature, by a member of somebody's own collection, or to initialize what is left.
     """
     if graph.root != "MetaGraphDef":
         raise NotSupportedError(f"only a .meta file is made to agree, not a {graph.root}", path=graph.path)
-    edits = _Edits(graph, names, set(dropped))
-    if not edits.ops and not edits.removed and not edits.savers.changes:
+    renames = {old: new for old, new in names.items() if old != new and old not in dropped}
+    if not renames and not dropped:
         return Agreeing(graph, 0, ())
-    return Agreeing(edit_meta_graph(graph, edits.apply), len(edits.removed), edits.lost)
+    try:
+        edits = _Edits(graph, renames, set(dropped), averages or {})
+        if not edits.ops and not edits.removed and not edits.savers.changes:
+            return Agreeing(graph, 0, ())
+        return Agreeing(edit_meta_graph(graph, edits.apply), len(edits.removed), edits.lost)
+    except ConversionError as error:
+        error.path = error.path or graph.path
+        raise
 
 
 class _Edits:
     """What is to be done to a graph's ops and to what names them."""
 
-    def __init__(self, graph: MetaGraph, names: Mapping[str, str], dropped: set[str]) -> None:
+    def __init__(
+        self, graph: MetaGraph, renames: Mapping[str, str], dropped: set[str], averages: Mapping[str, str]
+    ) -> None:
+        _require_no_savers_in_functions(graph)
         self.lost: list[tuple[str, str]] = []
-        self._graph = graph
-        self._renames = {old: new for old, new in names.items() if old != new and old not in dropped}
+        self._graph, self._types = graph, {node.name: node.op for node in graph.graph_def.node}
         nodes = list(graph.graph_def.node)
-        owners = _owners(nodes, {*names, *dropped, *(v.name for v in graph.variables)})
-        self.ops = {op: self._renames[of] + op[len(of) :] for op, of in owners.items() if of in self._renames}
-        self.savers = SaverLists(nodes, self._renames, dropped)
-        gone = {op for op, of in owners.items() if of in dropped} | self.savers.emptied
-        self.removed = _needing(nodes, gone, {*self.savers.ops}, by_control=False)
+        self.savers = SaverLists(nodes, split_tensor(graph.message.saver_def.filename_tensor_name)[0])
+        self._full_names = _full_names(graph)
+        becomes = _becoming(self._full_names, self.savers.keys, renames, dropped)
+        self._new_full_names = {full: renames[full] for full in self._full_names.values() if full in renames}
+        owners = _owners(nodes, becomes)
+        self.ops = {op: new + op[len(of) :] for op, of in owners.items() if (new := becomes[of]) not in (None, of)}
+        gone = {op for op, of in owners.items() if becomes[of] is None}
+        gone |= self.savers.change(renames, dropped, averages)
+        spared = (self.savers.ops - gone) | self.savers.shortened
+        self.removed = needing(nodes, gone, spared, by_control=False)
         # A group loses the initializers of what is gone, and is no worse for it; not so one that loses updates.
-        self._halted = _needing(nodes, self.removed - gone, {*self.savers.ops}, by_control=True)
-        self._require_distinct(nodes)
-        self._require_outputs()
+        self._halted = needing(nodes, self.removed - gone, self.savers.ops, by_control=True)
         self._name = reference(self.ops)
+        self._require_names()
+        self._require_what_is_left()
 
-    def _require_distinct(self, nodes: Iterable[Any]) -> None:
-        kept = {node.name for node in nodes if node.name not in self.ops and node.name not in self.removed}
-        for old, new in self.ops.items():
+    def _require_names(self) -> None:
+        kept = {name for name in self._types if name not in self.ops and name not in self.removed}
+        for old, new in sorted(self.ops.items()):  # A variable before what is below it.
+            if old in self.removed:
+                continue
             if new in kept:
-                raise ConversionError(f"the op {old} would be named {new}, as another one is", path=self._graph.path)
+                raise ConversionError(f"the op {old} would be named {new}, as another one is")
+            if not _OP_NAME.fullmatch(new):
+                raise ConversionError(f"the op {old} would be named {new!r}, as no op may be")
+            kept.add(new)
 
-    def _require_outputs(self) -> None:
-        for signature in self._graph.signatures.values():
-            for tensor, _ in signature.outputs.values():
+    def _require_what_is_left(self) -> None:
+        for op, tensor in self.savers.lost_inputs(self.removed):
+            raise ConversionError(f"the saver {op} needs {tensor}, which needs a variable that is dropped")
+        for key, signature in self._graph.message.signature_def.items():
+            for tensor in (name for info in signature.outputs.values() for name in _tensors(info)):
                 if split_tensor(tensor)[0] in self.removed:
-                    raise ConversionError(f"the signature {signature.key} needs {tensor}", path=self._graph.path)
+                    raise ConversionError(f"the signature {key} needs {tensor}, which needs a variable that is dropped")
         for name, collection in self._graph.collections.items():
-            for member in collection.members if collection.kind == "node_list" else ():
-                if split_tensor(member)[0] in self.removed and name not in _BOOKKEEPING:
-                    raise ConversionError(
-                        f"the collection {name} needs {member}, which needs a variable that is dropped",
-                        path=self._graph.path,
-                    )
+            for member in collection.members:
+                if isinstance(member, dict) and member["@type"] == "VariableDef":
+                    self._require_initializer(member)
+                elif isinstance(member, str) and collection.kind == "node_list":
+                    self._require_member(name, member)
+
+    def _require_initializer(self, variable: Mapping[str, Any]) -> None:
+        """A variable that is left must have what sets it: TensorFlow imports none without."""
+        name = split_tensor(variable.get("variable_name", ""))[0]
+        needed = [variable.get(field, "") for field in ("initializer_name", "snapshot_name", "initial_value_name")]
+        lost = [text for text in needed if split_tensor(text)[0] in self.removed]
+        if lost and name not in self.removed:
+            raise ConversionError(
+                f"{name} is left, and {lost[0]} needs a variable that is dropped", hint=f"drop {name} too, or neither"
+            )
+
+    def _require_member(self, collection: str, member: str) -> None:
+        op = split_tensor(member)[0]
+        if op in self.removed and collection not in FILLED_COLLECTIONS and self._types[op] != "NoOp":
+            raise ConversionError(
+                f"the collection {collection} needs {member}, which needs a variable that is dropped",
+                hint=f"`ckpttool collections --remove {collection}={member}` makes a graph that does not",
+            )
 
     def apply(self, data: bytes) -> bytes:
         saver: Rule = saver_rules(text_rule(self._name))
         nodes = iter(self._graph.graph_def.node)
-        return edit(
-            data,
-            {2: {1: lambda node: self._node(node, next(nodes))}, 3: saver, 4: self._collection, 5: self._signature()},
-        )
+        rules: dict[int, Rule] = {2: {1: lambda node: self._node(node, next(nodes))}, 3: saver, 4: self._collection}
+        return edit(data, rules | {5: signature_rule(self._name)})
 
     def _node(self, data: bytes, node: Any) -> bytes | None:
         if node.name in self.removed:
             return None
-        data = self.savers.edit_node(data, node)
+        data = without_colocation(self.savers.edit_node(data, node, self.removed), self._is_removed)
         name, is_variable = text_rule(self._name), node.op in VARIABLE_OPS
 
         def operand(value: bytes) -> bytes | None:
-            text = value.decode(errors="surrogateescape")
-            op = split_tensor(text.removeprefix("^"))[0]
-            return None if op in self.removed else name(value)
+            return None if self._is_removed(value.removeprefix(b"^")) else name(value)
 
         def attr(entry: bytes) -> bytes:
             key = last_field(entry, 1)
@@ -122,39 +165,86 @@ class _Edits:
 
         return edit(data, {1: name, 3: operand, 5: attr})
 
+    def _is_removed(self, value: bytes) -> bool:
+        return split_tensor(value.decode(errors="surrogateescape"))[0] in self.removed
+
     def _collection(self, entry: bytes) -> bytes | None:
         """An entry of collection_def, less what names an op that is gone; nothing of it if nothing is left."""
-        collection = key_of(entry)
+        collection = self._graph.collections[key_of(entry)]
 
         def kept(value: bytes) -> bytes | None:
             text = value.decode(errors="surrogateescape")
             op = split_tensor(text)[0]
-            if op in self.removed or (op in self._halted and collection in _BOOKKEEPING):
-                self.lost.append((collection, text))
+            is_run = text == op or collection.name in FILLED_COLLECTIONS
+            if op in self.removed or (op in self._halted and is_run):
+                self.lost.append((collection.name, text))
                 return None
             return value
 
-        def declared(value: bytes) -> bytes | None:
-            try:
-                variable = last_field(value, 1).decode(errors="surrogateescape")
-            except ValueError:
-                return value
-            return None if split_tensor(variable)[0] in self.removed else value
+        kinds = iter([member.get("@type", "") if isinstance(member, dict) else "" for member in collection.members])
 
-        is_variables = self._graph.collections[collection].kind == "bytes_list" and any(
-            isinstance(member, dict) and member.get("@type") == "VariableDef"
-            for member in self._graph.collections[collection].members
-        )
-        members: dict[int, Rule] = {1: {1: kept}}
-        if is_variables:
-            members[2] = {1: declared}
-        left = edit(entry, {2: members})
+        def left_of(value: bytes) -> bytes | None:
+            kind = next(kinds)
+            left = message_without(value, kind, self._is_removed)
+            if left is None and kind in ("QueueRunnerDef", "SaverDef"):
+                self.lost.append((collection.name, last_field(value, 1).decode(errors="surrogateescape")))
+            return left
+
+        left = edit(entry, {2: {1: {1: kept}, 2: {1: left_of}}})
         if left != entry and not any(last_field(last_field(left, 2), kind) for kind in (1, 2)):
             return None
-        return collection_rule(self._name, lambda name: self._renames.get(name, name))(left)
+        return collection_rule(self._name, lambda name: self._new_full_names.get(name, name))(left)
 
-    def _signature(self) -> Rule:
-        return signature_rule(self._name)
+
+def _require_no_savers_in_functions(graph: MetaGraph) -> None:
+    for function in graph.graph_def.library.function:
+        for node in function.node_def:
+            if node.op in FORMS:
+                raise NotSupportedError(
+                    f"the function {function.signature.name} saves or restores: {node.name}", path=graph.path
+                )
+
+
+def _full_names(graph: MetaGraph) -> dict[str, str]:
+    """Variables' ops, each with the name that a saver gives its variable by itself: of a part, the whole's."""
+    found = {variable.name: variable.name for variable in graph.variables}
+    for collection in graph.collections.values():
+        for member in collection.members:
+            if isinstance(member, dict) and member.get("@type") == "VariableDef":
+                full = member.get("save_slice_info_def", {}).get("full_name")
+                found[split_tensor(member.get("variable_name", ""))[0]] = full or found.get(
+                    split_tensor(member.get("variable_name", ""))[0], ""
+                )
+    return {op: full for op, full in found.items() if op and full}
+
+
+def _becoming(
+    full_names: Mapping[str, str], keys: Mapping[str, Sequence[str]], renames: Mapping[str, str], dropped: set[str]
+) -> dict[str, str | None]:
+    """What becomes of each variable's op, and of the name of a partitioned variable: its name; None if it goes."""
+    taken = {key for of in keys.values() for key in of}
+    becomes: dict[str, str | None] = {}
+    for op, full in full_names.items():
+        of = keys.get(op, ())
+        key = full if full in of or (not of and full not in taken) else next(iter(of), "")
+        if key in dropped:
+            becomes[op] = None
+        else:
+            becomes[op] = _moved(op, full, renames[full]) if key == full and full in renames else op
+        if op != full and full not in full_names and op.startswith(f"{full}/"):
+            becomes[full] = None if key in dropped else renames.get(full, full) if key == full else full
+    return becomes
+
+
+def _moved(op: str, full: str, new: str) -> str:
+    """The new name of a variable's op: of a part (`w/part_0`, or of its slot `w/part_0/Adam`) as of the whole."""
+    part = next((m for m in _PART.finditer(op) if op[: m.start()] + op[m.end() :] == full), None)
+    if part is None:
+        return new
+    behind = op[part.end() :]
+    if behind and new.endswith(behind):
+        return new.removesuffix(behind) + part[0] + behind
+    return new + part[0]
 
 
 def _owners(nodes: Iterable[Any], variables: Collection[str]) -> dict[str, str]:
@@ -171,26 +261,14 @@ def _owners(nodes: Iterable[Any], variables: Collection[str]) -> dict[str, str]:
     return owners
 
 
-def _needing(nodes: Sequence[Any], gone: Collection[str], spared: Collection[str], *, by_control: bool) -> set[str]:
-    """The ops that are gone and those that need them, but for some that can do without; by control inputs too, or only
-    groups (NoOp) that have nothing else left.
-    """
-    consumers: dict[str, list[Any]] = {}
-    for node in nodes:
-        for text in node.input:
-            consumers.setdefault(split_tensor(text.removeprefix("^"))[0], []).append(node)
-    found, stack = set(gone), list(gone)
-    while stack:
-        op = stack.pop()
-        for node in consumers.get(op, ()):
-            if node.name not in found and node.name not in spared and _needs(node, op, found, by_control):
-                found.add(node.name)
-                stack.append(node.name)
-    return found
-
-
-def _needs(node: Any, op: str, gone: Collection[str], by_control: bool) -> bool:
-    controls = {text[1:] for text in node.input if text.startswith("^")}
-    if by_control or op not in controls or any(split_tensor(text)[0] == op for text in node.input):
-        return True
-    return node.op == "NoOp" and controls <= set(gone)
+def _tensors(info: Any) -> Iterator[str]:
+    """The tensors that a TensorInfo names."""
+    encoding = info.WhichOneof("encoding")
+    if encoding == "name":
+        yield info.name
+    elif encoding == "coo_sparse":
+        sparse = info.coo_sparse
+        yield from (sparse.indices_tensor_name, sparse.values_tensor_name, sparse.dense_shape_tensor_name)
+    elif encoding == "composite_tensor":
+        for component in info.composite_tensor.components:
+            yield from _tensors(component)

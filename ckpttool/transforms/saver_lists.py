@@ -5,21 +5,30 @@ An op that saves takes these lists, and the tensors in the same order; one that 
     SaveV2(prefix, tensor_names, shape_and_slices, *tensors)
     RestoreV2(prefix, tensor_names, shape_and_slices) → tensors
 
-(tensorflow/core/ops/io_ops.cc)
+A sharded saver has an op of each a device; the files of all are joined in the end:
+
+    SaveV2(ShardedFilename(…, 0, 2), …)  ┐
+    SaveV2(ShardedFilename(…, 1, 2), …)  ┴▶ Pack ─▶ MergeV2Checkpoints
+
+The ops whose file's name comes from the same op are a saver; it is fed. An op that restores from a file that nobody
+feeds or saves is none: it takes initial values from another checkpoint (tf.train.init_from_checkpoint), whose names
+are that one's.
+
+(tensorflow/core/ops/io_ops.cc, python/training/saver.py, checkpoint_utils.py)
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
 from ckpttool.errors import ConversionError
-from ckpttool.model.graph import split_tensor
+from ckpttool.model.graph import PLACEHOLDERS, VARIABLE_OPS, split_tensor
 from ckpttool.transforms.graph_edits import last_field
 from ckpttool.wire.coding import encode_varint
 from ckpttool.wire.message import edit, message_field, varint_field
 
 
-class _Form(NamedTuple):
+class Form(NamedTuple):
     """Where an op has its lists: the inputs with names, with slices, the first tensor; the attribute with the types."""
 
     names: int
@@ -28,67 +37,178 @@ class _Form(NamedTuple):
     types: str | None
 
 
-_FORMS = {
-    "SaveV2": _Form(1, 2, 3, "dtypes"),
-    "RestoreV2": _Form(1, 2, None, "dtypes"),
-    "SaveSlices": _Form(1, 2, 3, "T"),
-    "Save": _Form(1, None, 2, "T"),
-    "RestoreSlice": _Form(1, 2, None, None),
-    "Restore": _Form(1, None, None, None),
+FORMS = {
+    "SaveV2": Form(1, 2, 3, "dtypes"),
+    "RestoreV2": Form(1, 2, None, "dtypes"),
+    "SaveSlices": Form(1, 2, 3, "T"),
+    "Save": Form(1, None, 2, "T"),
+    "RestoreSlice": Form(1, 2, None, None),
+    "Restore": Form(1, None, None, None),
 }
+"""The ops that save and restore."""
+
+# Ops between a saver's file and its ops, each with the input that has the file's name; and between variables and what
+# is saved of them. (A loop of them would be no graph.)
+_FILE_OPS = {"ShardedFilename": 0, "StringJoin": 0, "Identity": 0, "Pack": 0}
+_READS = {"Identity", "ReadVariableOp", "Snapshot"}
+_MOST_STEPS = 16
 
 
 class SaverLists:
-    """The lists of all savers of a graph, with variables renamed and dropped.
+    """The lists of all savers of a graph; `change` says what is to become of them.
 
     Attributes:
         ops: the names of the ops that save and restore.
-        emptied: those of them that have nothing left to restore.
-        changes: whether any list is another one.
+        keys: for each variable's op, the names under which it is saved, those of the main saver first.
     """
 
-    def __init__(self, nodes: Sequence[Any], renames: Mapping[str, str], dropped: Collection[str]) -> None:
-        by_name = {node.name: node for node in nodes}
-        self.ops = {node.name for node in nodes if node.op in _FORMS}
-        self.emptied: set[str] = set()
-        # Constant → its new texts, None for one that goes; op → the places that go.
+    def __init__(self, nodes: Sequence[Any], file: str = "") -> None:
+        """`file` is the op that gives the main saver its file's name."""
+        self._nodes = {node.name: node for node in nodes}
+        self._main = file
+        self._savers = self._found()
+        self.ops = {node.name for ops in self._savers.values() for node in ops}
+        self.keys: dict[str, list[str]] = {}
+        for node in (node for ops in self._savers.values() for node in ops):
+            self._add_keys(node)
+        # Constant → its new texts, None for one that goes; op → the places that go; Packs of files that lose some.
         self._texts: dict[str, list[str | None]] = {}
         self._places: dict[str, set[int]] = {}
-        for node in nodes:
-            if node.op in _FORMS:
-                self._add(node, by_name, renames, dropped)
-        self.changes = bool(self._texts)
+        self.shortened: set[str] = set()
 
-    def _add(self, node: Any, by_name: Mapping[str, Any], renames: Mapping[str, str], dropped: Collection[str]) -> None:
-        form = _FORMS[node.op]
-        names = _constant(node, form.names, by_name)
+    def _found(self) -> dict[str, list[Any]]:
+        """The ops of each saver, by the op that gives its file's name, the main saver first."""
+        savers: dict[str, list[Any]] = {self._main: []}
+        for node in self._nodes.values():
+            if node.op in FORMS and node.input:
+                savers.setdefault(self._traced(node, _FILE_OPS.get), []).append(node)
+        return {file: ops for file, ops in savers.items() if self._is_saver(file, ops)}
+
+    def _is_saver(self, file: str, ops: Sequence[Any]) -> bool:
+        is_fed = file in self._nodes and self._nodes[file].op in PLACEHOLDERS
+        return file == self._main or is_fed or any(FORMS[node.op].tensors is not None for node in ops)
+
+    def _traced(self, node: Any, way: Callable[[str], int | None]) -> str:
+        """The op from which a node's first input comes, behind those that have a `way`."""
+        place: int | None = 0
+        for _ in range(_MOST_STEPS):
+            name = split_tensor(node.input[place])[0] if place is not None and place < len(node.input) else ""
+            if name not in self._nodes:
+                break
+            node = self._nodes[name]
+            place = way(node.op)
+            if place is None:
+                break
+        return str(node.name)
+
+    def _add_keys(self, node: Any) -> None:
+        first, names = FORMS[node.op].tensors, self._list(node, FORMS[node.op].names)
+        if first is None or names is None:
+            return
+        for text, tensor in zip(strings_of(names), node.input[first:], strict=False):
+            op = split_tensor(tensor)[0]
+            if op in self._nodes and self._nodes[op].op in _READS:
+                op = self._traced(self._nodes[op], lambda type_: 0 if type_ in _READS else None)
+            if op in self._nodes and self._nodes[op].op in VARIABLE_OPS and text not in self.keys.setdefault(op, []):
+                self.keys[op].append(text)
+
+    def _list(self, node: Any, index: int | None) -> Any:
+        """The string constant that is an input; None if it is none."""
+        return None if index is None else constant_input(node, index, self._nodes)
+
+    def change(self, renames: Mapping[str, str], dropped: Collection[str], averages: Mapping[str, str]) -> set[str]:
+        """Gives the lists the new names, and leaves out what is dropped.
+
+        Args:
+            renames: old name → new name.
+            dropped: old names.
+            averages: moving averages that took their variables' places, each with the variable's name: a saver that
+                restores the average into the variable, and not the variable itself, has it under that name now.
+
+        Returns:
+            The ops that go: they have nothing left to save or restore, or need what is restored no more.
+
+        Raises:
+            ConversionError: the main saver would have nothing left to save; lists are not constant, or shared.
+        """
+        gone: set[str] = set()
+        for file, ops in self._savers.items():
+            emptied = [node for node in ops if self._change(node, renames, dropped, averages)]
+            saving = [node for node in ops if FORMS[node.op].tensors is not None]
+            if saving and all(node in emptied for node in saving):
+                if file == self._main:
+                    raise ConversionError(f"the saver {saving[0].name} would have nothing left to save")
+                gone |= {file, *(node.name for node in ops)}
+            else:
+                gone |= {name for node in emptied for name in (node.name, *self._shard_file(node))}
+        self.shortened = {name for name, node in self._nodes.items() if self._joins_files(node, gone)} - gone
+        return gone | {node.name for node in self._nodes.values() if any(map(self._is_gone, node.input))}
+
+    def _change(
+        self, node: Any, renames: Mapping[str, str], dropped: Collection[str], averages: Mapping[str, str]
+    ) -> bool:
+        """Makes an op's new lists; whether there is nothing left in them."""
+        form = FORMS[node.op]
+        names = self._list(node, form.names)
         if names is None:
-            return
-        texts = _strings(names)
-        gone = {place for place, text in enumerate(texts) if text in dropped}
-        new = [None if place in gone else renames.get(text, text) for place, text in enumerate(texts)]
-        if new == texts:
-            return
+            raise ConversionError(f"the names of {node.name} are no constant, so that they can't be made to agree")
+        texts = strings_of(names)
+        taking = {text: averages[text] for text in texts if text in averages and averages[text] not in texts}
+        texts_as = [taking.get(text, text) for text in texts]
+        gone = {place for place, text in enumerate(texts_as) if text in dropped}
         if gone and len(gone) == len(texts):
-            if form.tensors is not None:
-                raise ConversionError(f"the saver {node.name} would have nothing left to save")
-            self.emptied.add(node.name)
-            return
-        self._texts[names.name] = new
+            return True
+        new = [None if place in gone else renames.get(text, text) for place, text in enumerate(texts_as)]
+        if new != texts:
+            self._set(names.name, new)
         if gone:
             self._places[node.name] = gone
-            slices = None if form.slices is None else _constant(node, form.slices, by_name)
+            slices = self._list(node, form.slices)
             if slices is not None:
-                self._texts[slices.name] = [
-                    None if place in gone else text for place, text in enumerate(_strings(slices))
-                ]
+                specs = enumerate(strings_of(slices))
+                self._set(slices.name, [None if place in gone else spec for place, spec in specs])
+        return False
 
-    def edit_node(self, data: bytes, node: Any) -> bytes:
+    def _set(self, constant: str, texts: list[str | None]) -> None:
+        if self._texts.setdefault(constant, texts) != texts:
+            raise ConversionError(f"savers share {constant}, and would need different ones")
+
+    def _shard_file(self, node: Any) -> Iterator[str]:
+        name = split_tensor(node.input[0])[0]
+        if name in self._nodes and self._nodes[name].op == "ShardedFilename":
+            yield name
+
+    def _joins_files(self, node: Any, gone: Collection[str]) -> bool:
+        files = [split_tensor(text)[0] for text in node.input if not text.startswith("^")]
+        return node.op == "Pack" and any(f in gone and self._nodes[f].op == "ShardedFilename" for f in files)
+
+    def _is_gone(self, text: str) -> bool:
+        """Whether it is an output that an op that restores has no more."""
+        op, number = split_tensor(text)
+        return op in self._places and FORMS[self._nodes[op].op].tensors is None and int(number) in self._places[op]
+
+    def lost_inputs(self, removed: Collection[str]) -> Iterator[tuple[str, str]]:
+        """What savers would still save though it is removed: (op, tensor)."""
+        for name in self.ops - set(removed):
+            node, first = self._nodes[name], FORMS[self._nodes[name].op].tensors
+            for place, text in enumerate(node.input[first:] if first is not None else ()):
+                if split_tensor(text)[0] in removed and place not in self._places.get(name, ()):
+                    yield name, text
+
+    @property
+    def changes(self) -> bool:
+        """Whether any list is another one."""
+        return bool(self._texts)
+
+    def edit_node(self, data: bytes, node: Any, removed: Collection[str]) -> bytes:
         """A node with its lists, inputs and types as they are to be."""
         if node.name in self._texts:
             return _with_strings(data, self._texts[node.name])
         if node.name in self._places:
             data = self._without_places(data, node, self._places[node.name])
+        if node.name in self.shortened:
+            left = [text for text in node.input if not text.startswith("^") and split_tensor(text)[0] not in removed]
+            return _shortened(data, len(left))
         renumbered = {
             text.encode(): self._renumbered(text)
             for text in node.input
@@ -102,7 +222,7 @@ class SaverLists:
         return (f"{op}:{left}" if left else op).encode()
 
     def _without_places(self, data: bytes, node: Any, gone: Collection[int]) -> bytes:
-        form = _FORMS[node.op]
+        form = FORMS[node.op]
         numbers = iter(range(len(node.input)))
 
         def operand(value: bytes) -> bytes | None:
@@ -124,7 +244,11 @@ class SaverLists:
         return edit(data, {3: operand, 5: attr})
 
 
-def _constant(node: Any, index: int, by_name: Mapping[str, Any]) -> Any:
+_STRING = 7
+_MOST = 1 << 24
+
+
+def constant_input(node: Any, index: int, by_name: Mapping[str, Any]) -> Any:
     """The string constant that is an input; None if it is none."""
     name = split_tensor(node.input[index])[0] if index < len(node.input) else ""
     found = by_name.get(name)
@@ -133,11 +257,7 @@ def _constant(node: Any, index: int, by_name: Mapping[str, Any]) -> Any:
     return found if found.attr["value"].tensor.dtype == _STRING else None
 
 
-_STRING = 7
-_MOST = 1 << 24
-
-
-def _strings(constant: Any) -> list[str]:
+def strings_of(constant: Any) -> list[str]:
     """The texts of a constant: where there are fewer than elements, the last one stands for the rest."""
     tensor = constant.attr["value"].tensor
     texts = [value.decode(errors="surrogateescape") for value in tensor.string_val]
@@ -167,6 +287,20 @@ def _with_strings(data: bytes, texts: Sequence[str | None]) -> bytes:
             return edit(entry, {2: {8: tensor}})
         if key == b"_output_shapes" and is_shorter:
             return edit(entry, {2: {1: {7: lambda _: _shape(len(kept))}}})
+        return entry
+
+    return edit(data, {5: attr})
+
+
+def _shortened(data: bytes, size: int) -> bytes:
+    """A Pack of `size` scalars."""
+
+    def attr(entry: bytes) -> bytes:
+        key = last_field(entry, 1)
+        if key == b"N":
+            return edit(entry, {2: lambda _: varint_field(3, size)})
+        if key == b"_output_shapes":
+            return edit(entry, {2: {1: {7: lambda _: _shape(size)}}})
         return entry
 
     return edit(data, {5: attr})

@@ -1,0 +1,114 @@
+"""What goes from a graph together with ops that go: the ops that need them, and what names them in collections.
+
+An op that has lost an input can't stay, but for groups (NoOp), which have control inputs alone and lose only some. A
+control input is an order, not a value, so that an op can do without. In the messages of collections some fields make
+no sense without their op, and the message goes; a list loses a member.
+
+(tensorflow/core/protobuf/control_flow.proto, queue_runner.proto, saver.proto; core/framework/variable.proto)
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ckpttool.errors import CheckpointError
+from ckpttool.model.graph import split_tensor
+from ckpttool.transforms.graph_edits import last_field
+from ckpttool.wire.message import LENGTH, Rule, edit, fields
+
+Gone = Callable[[bytes], bool]
+"""Whether a reference, as it is stored, is to an op that is removed."""
+
+
+def needing(nodes: Sequence[Any], gone: Collection[str], spared: Collection[str], *, by_control: bool) -> set[str]:
+    """The ops that are gone and those that need them, but for some that can do without.
+
+    Args:
+        nodes: the graph's.
+        gone: names of ops.
+        spared: the names of those that can do without.
+        by_control: whether those that run after one that is gone go too.
+    """
+    consumers: dict[str, list[Any]] = {}
+    for node in nodes:
+        for text in node.input:
+            consumers.setdefault(split_tensor(text.removeprefix("^"))[0], []).append(node)
+    found, stack = set(gone), list(gone)
+    while stack:
+        op = stack.pop()
+        for node in consumers.get(op, ()):
+            if node.name not in found and node.name not in spared and (by_control or _needs(node, op, found)):
+                found.add(node.name)
+                stack.append(node.name)
+    return found
+
+
+def _needs(node: Any, op: str, gone: Collection[str]) -> bool:
+    if any(split_tensor(text)[0] == op for text in node.input if not text.startswith("^")):
+        return True
+    return node.op == "NoOp" and all(text.removeprefix("^") in gone for text in node.input)
+
+
+def without_colocation(data: bytes, gone: Gone) -> bytes:
+    """A NodeDef that is tied to no op that is gone: less such members of its attribute `_class`."""
+
+    def attr(entry: bytes) -> bytes | None:
+        if last_field(entry, 1) != b"_class":
+            return entry
+        left = edit(entry, {2: {1: {2: lambda text: None if text.startswith(b"loc:@") and gone(text[5:]) else text}}})
+        return left if left == entry or last_field(last_field(left, 2), 1) else None
+
+    return edit(data, {5: attr})
+
+
+class _Message(NamedTuple):
+    """A message of a collection: the fields that it can't do without, those that are lists, and what else."""
+
+    needed: tuple[int, ...]
+    lists: tuple[int, ...] = ()
+    values: int | None = None
+    nested: int | None = None
+
+
+_COND = _Message((2, 3), (), 5, 6)
+_WHILE = _Message((5, 6, 7), (8, 10), 9, 12)
+_MESSAGES = {
+    "VariableDef": _Message((1,)),
+    "SaverDef": _Message((1, 2, 3)),
+    "QueueRunnerDef": _Message((1, 2, 3, 4), (2,)),
+    "CondContextDef": _COND,
+    "WhileContextDef": _WHILE,
+}
+
+
+def message_without(data: bytes, name: str, gone: Gone) -> bytes | None:
+    """A message of a collection without what is gone; nothing of it, if it makes no sense any more."""
+    message = _MESSAGES.get(name)
+    try:
+        return data if message is None else _without(data, message, gone)
+    except CheckpointError:
+        return data  # Not such a message, as TensorFlow will say.
+
+
+def _without(data: bytes, message: _Message, gone: Gone) -> bytes | None:
+    for number in message.needed:
+        named = list(_texts(data, number))
+        if named and (all if number in message.lists else any)(map(gone, named)):
+            return None
+    rules: dict[int, Rule] = {number: lambda text: None if gone(text) else text for number in message.lists}
+    if message.values is not None and message.nested is not None:
+        rules[message.values] = {
+            1: lambda text: None if gone(text) else text,
+            2: lambda entry: None if any(gone(last_field(entry, n)) for n in (1, 2)) else entry,
+        }
+        rules[message.nested] = lambda context: _nested_without(context, gone)
+    return edit(data, rules)
+
+
+def _nested_without(data: bytes, gone: Gone) -> bytes | None:
+    """A ControlFlowContextDef (1 cond_ctxt, 2 while_ctxt), which has one context or none."""
+    rules: Mapping[int, Rule] = {1: lambda c: _without(c, _COND, gone), 2: lambda c: _without(c, _WHILE, gone)}
+    return edit(data, rules) or None
+
+
+def _texts(data: bytes, number: int) -> Iterator[bytes]:
+    return (data[start:end] for n, kind, _, start, end in fields(data) if (n, kind) == (number, LENGTH))
