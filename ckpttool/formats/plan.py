@@ -138,7 +138,8 @@ def notes_of(checkpoint: Checkpoint) -> dict[str, Note]:
     order of the names: what nobody chose needs no note.
     """
     pieces = [(piece.shard, piece.position, v.name, piece) for v in checkpoint.values() for piece in v.slices]
-    by_place = sorted(range(len(pieces)), key=lambda i: pieces[i][:2])
+    # Of those at one place, writers take the names in order, whatever the order of the checkpoint.
+    by_place = sorted(range(len(pieces)), key=lambda i: (*pieces[i][:2], _bytes(pieces[i][2]), i))
     by_name = sorted(range(len(pieces)), key=lambda i: (pieces[i][0], _bytes(pieces[i][2]), i))
     places = {} if by_place == by_name else {index: place for place, index in enumerate(by_place)}
     notes: dict[str, Note] = {}
