@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from ckpttool import render
-from ckpttool.cli import averaging, converting, exporting, freezing, inspecting, serving
+from ckpttool.cli import averaging, converting, exporting, freezing, inspecting, running, serving
 from ckpttool.errors import (
     CheckpointError,
     ConversionError,
@@ -93,6 +93,7 @@ app.command("saved-model")(serving.saved_model)
 app.command("freeze")(freezing.freeze)
 app.command("export")(exporting.export)
 app.command("average")(averaging.average)
+app.command("run")(running.run)
 
 
 def _print_version(wanted: bool) -> None:

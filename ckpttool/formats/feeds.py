@@ -1,10 +1,10 @@
 r"""What to feed, as it is written on a command line → a value.
 
-    50    [1, 2.5]    nan         a number, a list of them: Python's literals, and nothing that runs
-    @a.npy  @a.npz[key]  @a.json  a file's
-    @-                            standard input's: a .npy file, else JSON
-    hello  ["a", "b"]  @image.png an input of strings takes text, lists of literals, and any file's bytes
-    @@name                        the text "@name"
+50    [1, 2.5]    nan         a number, a list of them: Python's literals, and nothing that runs
+@a.npy  @a.npz[key]  @a.json  a file's
+@-                            standard input's: a .npy file, else JSON
+hello  ["a", "b"]  @image.png an input of strings takes text, lists of literals, and any file's bytes
+@@name                        the text "@name"
 """
 
 import ast

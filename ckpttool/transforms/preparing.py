@@ -138,9 +138,7 @@ def called_functions(node: Any, names: Collection[str]) -> set[str]:
     return {name for name in found if name in names}
 
 
-def _why_lacking(
-    node: Any, registry: Registry, known: Collection[str], functions: Mapping[str, str]
-) -> str | None:
+def _why_lacking(node: Any, registry: Registry, known: Collection[str], functions: Mapping[str, str]) -> str | None:
     if node.op not in known and registry.op_def(node.op) is None:
         return f"this TensorFlow has no op of type {node.op}"
     if node.op in _PYTHON:
@@ -259,9 +257,7 @@ def _outputs(graph: MetaGraph, node: Node, registry: Registry, used: Mapping[int
     count = min(max(len(outputs), max(used, default=-1) + 1), _MOST_OUTPUTS)
     said = dict(enumerate(outputs))
     unknown = Tensor(None, None)
-    return [
-        Tensor(said.get(i, unknown).dtype or used.get(i), said.get(i, unknown).shape) for i in range(count)
-    ]
+    return [Tensor(said.get(i, unknown).dtype or used.get(i), said.get(i, unknown).shape) for i in range(count)]
 
 
 def _stand_in(message: Any, outputs: list[Tensor]) -> list[Any]:

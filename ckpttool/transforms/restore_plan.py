@@ -10,7 +10,6 @@ In TensorFlow 2 the restore op calls a library function, and only the names can 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from math import prod
 from typing import Any, NamedTuple
 
 from ckpttool.errors import CheckpointError
@@ -21,10 +20,10 @@ from ckpttool.model.fitting import shape_text
 from ckpttool.model.graph import VARIABLE_OPS, GraphVariable, MetaGraph, Node, shape_of, split_tensor
 from ckpttool.model.needs import needed_ops
 from ckpttool.transforms.preparing import called_functions
+from ckpttool.transforms.saver_lists import strings_of
 
 _RESTORING = ("RestoreV2", "RestoreSlice", "Restore")
 _PASSING = ("Identity", "Cast", "Reshape")
-_MOST_TEXTS = 1 << 24
 _LOCAL = "local_variables"
 
 
@@ -123,10 +122,7 @@ def _texts(node: Any, place: int, inside: Mapping[str, Any]) -> list[str]:
     constant = inside.get(node.input[place].partition(":")[0] if place < len(node.input) else "")
     if constant is None or constant.op != "Const" or "value" not in constant.attr:
         return []
-    tensor = constant.attr["value"].tensor
-    texts = [value.decode(errors="surrogateescape") for value in tensor.string_val]
-    size = prod(dim.size for dim in tensor.tensor_shape.dim)
-    return texts + texts[-1:] * (size - len(texts)) if len(texts) < size < _MOST_TEXTS else texts
+    return strings_of(constant)
 
 
 def plan_restore(
