@@ -171,7 +171,8 @@ def _job(path: str, wanted: _Wanted, *, step: str | None, tags: str | None, quie
         render.say(f"note: fetching {', '.join(each.label for each in choice.fetches)}: {choice.why}")
     try:
         feeds = _values(graph, nodes, wanted, choice.signature)
-        require_fed(nodes, needed_ops(nodes, [each.tensor for each in choice.fetches], feeds))
+        keys = choosing.arguments(graph, choice.signature, "inputs")
+        require_fed(nodes, needed_ops(nodes, [each.tensor for each in choice.fetches], feeds), keys)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--feed") from error
     return _Job(path, located, choice, feeds)

@@ -29,10 +29,14 @@ def _is_conditional(nodes: Mapping[str, Node], node: Node) -> bool:
     return is_controlled or any(source is not None and "Switch" in source.type for source in sources)
 
 
-def require_fed(nodes: Mapping[str, Node], ops: Collection[str]) -> None:
-    """Raises ValueError if ops that must run need a placeholder that nobody feeds, or wait for an input pipeline."""
+def require_fed(nodes: Mapping[str, Node], ops: Collection[str], keys: Mapping[str, str] | None = None) -> None:
+    """Raises ValueError if ops that must run need a placeholder that nobody feeds, or wait for an input pipeline.
+
+    `keys` are other names of the inputs, such as those that a signature gives them, each with the tensor's.
+    """
+    called = {tensor: f"{key} ({tensor})" for key, tensor in (keys or {}).items()}
     placeholders, _ = unfed(nodes, ops)
-    names = [f"{op}:0" for op in placeholders if not _is_conditional(nodes, nodes[op])]
+    names = [called.get(f"{op}:0", f"{op}:0") for op in placeholders if not _is_conditional(nodes, nodes[op])]
     if names:
         raise ValueError(f"nobody feeds {', '.join(names)}, which {'is' if len(names) == 1 else 'are'} needed")
     surely, _ = waiting(nodes, ops)

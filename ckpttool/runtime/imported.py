@@ -258,7 +258,7 @@ class ImportedGraph:
             signature = choice.signature
         wanted = self._elements(fetches)
         fed = self._fed(feeds or {}, signature or "", batch_dim=batch_dim, broadcast=broadcast)
-        may_wait = self._require(wanted, fed)
+        may_wait = self._require(wanted, fed, signature or "")
         seconds = _PATIENCE if timeout is None and may_wait else timeout
         options = self._tf.compat.v1.RunOptions(timeout_in_ms=max(1, int(seconds * 1000))) if seconds else None
         with Translated(self._tf, self.path, seconds):
@@ -293,13 +293,13 @@ class ImportedGraph:
             fed[target] = fit(values[name], dtype, shape, name=label, batch_dim=batch_dim, broadcast=broadcast)
         return fed
 
-    def _require(self, wanted: Any, fed: Mapping[Any, Any]) -> bool:
+    def _require(self, wanted: Any, fed: Mapping[Any, Any], signature: str) -> bool:
         """Sees to it that it can run; whether it may wait for an input pipeline. What was found ready stays so."""
         names = tuple(element.name for element in self._tf.nest.flatten(wanted))
         key = (names, frozenset(tensor.name for tensor in fed))
         if key in self._ready:
             return False
-        ops = self._state.require(names, key[1])
+        ops = self._state.require(names, key[1], choosing.arguments(self.graph, signature, "inputs"))
         may_wait = any(waiting(self._nodes, ops))
         if not may_wait:
             self._ready.add(key)

@@ -107,12 +107,15 @@ class State:
             self._missing.pop(variable, None)
         self._done |= ops
 
-    def require(self, wanted: Iterable[str], fed: Iterable[str] = ()) -> set[str]:
+    def require(
+        self, wanted: Iterable[str], fed: Iterable[str] = (), keys: Mapping[str, str] | None = None
+    ) -> set[str]:
         """Sees to it that tensors can be computed: refuses with the reason, or initializes what they need.
 
         Args:
             wanted: names of tensors or ops.
             fed: full names of tensors that are given.
+            keys: other names of the inputs, each with the tensor's.
 
         Returns:
             The ops that have to run.
@@ -125,7 +128,7 @@ class State:
         wanted, fed = list(wanted), set(fed)
         ops = needed_ops(self._nodes, wanted, fed)
         self._require_known(ops)
-        require_fed(self._nodes, ops)
+        require_fed(self._nodes, ops, keys)
         fetched = {split_tensor(text)[0] for text in wanted} & ops
         variables = read_variables(self._nodes, ops, fed)
         variables |= {op for op in fetched if self._nodes[op].type in VARIABLE_OPS}
