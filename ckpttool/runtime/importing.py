@@ -61,9 +61,14 @@ class Translated:
             raise NotSupportedError(f"TensorFlow: {first_line(error)}", path=self._path) from error
 
 
+# What stands before the reason in an error of a run: where the op was made, in Python.
+_WHERE = ("Graph execution error", "Detected at node", "Node: ", 'File "', "Original stack trace", "[[{{", "(")
+
+
 def first_line(error: BaseException) -> str:
-    """What an error of TensorFlow's says, without where in its own code that was."""
+    """What an error of TensorFlow's says, and of which op; without where in whose code that was."""
     text = str(getattr(error, "message", "") or error).strip()
     lines = [line.strip() for line in text.splitlines()]
-    telling = [line for line in lines if line and not line.startswith(("Graph execution error", "Detected at node"))]
-    return telling[0] if telling else text[:200]
+    what = next((line for line in lines if line and not line.startswith(_WHERE)), text[:200])
+    node = getattr(getattr(error, "node_def", None), "name", "")
+    return f"{what} (op {node})" if node and node not in what else what
