@@ -12,7 +12,6 @@ from running import save_model, scaled
 from typer.testing import CliRunner
 
 LINEAR = FIXTURES / "linear" / "model"
-TEXT = (ROOT / "docs" / "json.md").read_text()
 tensorflow = pytest.mark.tensorflow
 
 
@@ -157,16 +156,6 @@ def test_time_is_measured(run):
     assert re.fullmatch(r"milliseconds: min [\d.]+ · p50 [\d.]+ · p90 .* · p99 .* · max .* · mean [\d.]+", line)
     (taken,) = json.loads(run(*options, "--json").stdout)["latency_ms"]
     assert taken["min"] <= taken["p50"] <= taken["p90"] <= taken["p99"] <= taken["max"]
-
-
-@tensorflow
-def test_json_keys_are_documented(run, models):
-    """The lists that run prints have the keys that docs/json.md says."""
-    document = json.loads(run("run", models["two"], models["two"], "--feed", "x=[1]", "--json").stdout)
-    assert document["schema"] == "ckpttool.run/1"
-    for name in ("outputs", "comparison"):
-        keys = re.search(rf"\| `{name}`[^|]*\| (.*) \|", TEXT)[1].partition(";")[0]
-        assert re.findall(r"`(\w+)`", keys) == list(document[name][0])
 
 
 @tensorflow
