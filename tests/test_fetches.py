@@ -91,7 +91,7 @@ def test_near_names_are_offered_in_a_large_graph_too():
 
 def test_what_is_not_fed_is_named_with_its_key():
     """Placeholders that are needed are named, with the signature's key; those in a branch are not asked for."""
-    _, nodes = graph_of(*PLAIN, ("p", "Placeholder", ["^x"]), ("q", "AddV2", ["p", "y"]))
+    _, nodes = graph_of(*PLAIN, ("gate", "NoOp", []), ("p", "Placeholder", ["^gate"]), ("q", "AddV2", ["p", "y"]))
     with pytest.raises(ValueError, match=r"nobody feeds image \(x:0\), which is needed"):
         require_fed(nodes, needed_ops(nodes, ["q"]), {"image": "x:0"})
     require_fed(nodes, needed_ops(nodes, ["q"], {"y:0"}))
