@@ -80,6 +80,25 @@ def test_outputs_are_those_of_a_restore_by_hand(meta, tf):
         assert np.asarray(a).tobytes() == np.asarray(b).tobytes(), name
 
 
+FROZEN = [path for path in corpus_files("*.pb") if path.name != "saved_model.pb" and "frozen" in path.name]
+
+
+@needs_corpus
+@pytest.mark.parametrize("path", FROZEN, ids=_key)
+def test_frozen_graphs_give_what_an_import_by_hand_gives(path, tf):
+    """A frozen graph's inferred outputs are those of import_graph_def and a session, bit for bit."""
+    with ckpttool.ImportedGraph(path) as model:
+        nodes = {node.name: node for node in model.graph.nodes}
+        tensors = [endpoint.tensor for endpoint in model.outputs]
+        feeds = _random_feeds(tf, model, nodes, tensors)
+        ours = model.run(tensors, feeds)
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        tf.import_graph_def(v1.GraphDef.FromString(path.read_bytes()), name="")
+        theirs = session.run(tensors, feeds)
+    assert [value.tobytes() for value in ours] == [value.tobytes() for value in theirs]
+
+
 def _random_feeds(tf, model, nodes, tensors):
     """Values for what the tensors need: placeholders, and the outputs of input pipelines."""
     placeholders, waiting = unfed(nodes, needed_ops(nodes, tensors))
