@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ckpttool.formats.npz import write_npz
     from ckpttool.formats.opening import open_checkpoint, open_graph
     from ckpttool.formats.safetensors import write_safetensors
+    from ckpttool.formats.saved_model_writer import write_saved_model
     from ckpttool.formats.tensor_slices_writer import write_tensor_slices
     from ckpttool.model.checkpoint import Checkpoint, Variable
     from ckpttool.model.graph import MetaGraph
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from ckpttool.transforms.casting import cast
     from ckpttool.transforms.collections import edit_collections
     from ckpttool.transforms.devices import device_mentions, strip_devices
+    from ckpttool.transforms.serving import servable
     from ckpttool.transforms.variables import drop_slots, rename, select, use_moving_averages
 
 __version__ = "0.1.0"
@@ -58,6 +60,7 @@ _HOMES = {
     "open_graph": "formats.opening",
     "rename": "transforms.variables",
     "select": "transforms.variables",
+    "servable": "transforms.serving",
     "strip_devices": "transforms.devices",
     "use_moving_averages": "transforms.variables",
     "write_bundle": "formats.bundle_writer",
@@ -66,6 +69,7 @@ _HOMES = {
     "write_npy": "formats.npy",
     "write_npz": "formats.npz",
     "write_safetensors": "formats.safetensors",
+    "write_saved_model": "formats.saved_model_writer",
     "write_tensor_slices": "formats.tensor_slices_writer",
 }
 
@@ -88,6 +92,7 @@ __all__ = [
     "open_graph",
     "rename",
     "select",
+    "servable",
     "strip_devices",
     "use_moving_averages",
     "write_bundle",
@@ -96,6 +101,7 @@ __all__ = [
     "write_npy",
     "write_npz",
     "write_safetensors",
+    "write_saved_model",
     "write_tensor_slices",
 ]
 

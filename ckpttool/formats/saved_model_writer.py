@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ckpttool import storage
+from ckpttool.errors import ConversionError
 from ckpttool.formats.bundle_writer import write_bundle
 from ckpttool.formats.saved_model import ASSETS, CHUNKED, FILES, VARIABLES
 from ckpttool.model.checkpoint import ByteRange, Checkpoint
@@ -43,9 +44,11 @@ def write_saved_model(
 
     Raises:
         FileExistsError: there is something at `directory` that may not be replaced.
-        ConversionError: a variable can't be held.
+        ConversionError: a variable can't be held; or the graph is not a SavedModel's.
         CorruptionError: values are missing or damaged; nothing is written.
     """
+    if graph.root != "SavedModel":
+        raise ConversionError(f"a {graph.root} is no SavedModel", path=graph.path, hint="servable makes one of it")
     sources = assets or {}
     inputs = [*checkpoint.files, *sources.values(), *([graph.path] if graph.path else [])]
     path = Path(directory)

@@ -102,6 +102,8 @@ def _meta_graph(graph: MetaGraph) -> MetaGraph:
     if graph.message.HasField("object_graph_def"):
         hint = "its own signatures are what it can do: ls --signatures shows them"
         raise NotSupportedError("a SavedModel of TensorFlow 2 can't be made another one", path=graph.path, hint=hint)
+    if graph.root == "MetaGraphDef" and graph.text is None:
+        return graph  # With what it has parsed already.
     data = graph.data
     if graph.root == "GraphDef":
         data = message_field(2, data)

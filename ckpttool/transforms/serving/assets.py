@@ -42,7 +42,7 @@ class AssetFile(NamedTuple):
 
 def asset_files(graph: MetaGraph) -> list[AssetFile]:
     """The files that tables are initialized from, and those of the collection `asset_filepaths`."""
-    nodes = {node.name: node for node in graph.nodes}
+    nodes = graph.by_name
     readers: dict[str, list[str]] = {}
     for node in nodes.values():
         if node.type in _READERS and len(node.inputs) > 1:
@@ -93,7 +93,8 @@ def file_names(paths: Mapping[str, str]) -> dict[str, str]:
     """
     names: dict[str, str] = {}
     for path in dict.fromkeys(paths.values()):
-        base = name = posixpath.basename(path)
+        # A message can't hold bytes that are not UTF-8.
+        base = name = posixpath.basename(path).encode(errors="replace").decode()
         number = 0
         while name in names.values():
             number += 1

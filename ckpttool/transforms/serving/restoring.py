@@ -55,7 +55,7 @@ def restored(graph: MetaGraph) -> list[Restored]:
     Raises:
         NotSupportedError: it takes the names from elsewhere than from constants.
     """
-    nodes = {node.name: node for node in graph.nodes}
+    nodes = graph.by_name
     users: dict[str, list[Node]] = {}
     for node in nodes.values():
         for name in node.inputs:
@@ -83,8 +83,9 @@ def _reads(graph: MetaGraph, node: Node, nodes: Mapping[str, Node]) -> list[tupl
     if keys is None or specs is None:
         what = f"the op {node.name} takes what to restore from elsewhere than from constants"
         raise NotSupportedError(what, path=graph.path)
-    attr = node.message.attr
-    numbers = list(attr["dtypes"].list.type) if node.type == "RestoreV2" else [attr["dt"].type]
+    name = "dtypes" if node.type == "RestoreV2" else "dt"
+    value = node.message.attr[name] if name in node.message.attr else proto.message_class("AttrValue")()
+    numbers = list(value.list.type) if node.type == "RestoreV2" else [value.type]
     if not len(keys) == len(specs) == len(numbers):
         raise NotSupportedError(f"the lists of the op {node.name} are not of one length", path=graph.path)
     return [(key, spec, dtype_of(number)) for key, spec, number in zip(keys, specs, numbers, strict=True)]
@@ -103,12 +104,14 @@ def _texts(node: Node, place: int, nodes: Mapping[str, Node]) -> list[str] | Non
 
 def _assigned(tensor: str, users: Mapping[str, list[Node]], nodes: Mapping[str, Node]) -> Node | None:
     """The variable that a restored tensor is assigned to, as it is."""
-    for node in users.get(tensor, ()):
-        if node.type == "Identity":
-            return _assigned(f"{node.name}:0", users, nodes) if f"{node.name}:0" != tensor else None
-        if node.type in _ASSIGN_OPS and node.inputs:
-            variable = nodes.get(split_tensor(node.inputs[0])[0])
-            return variable if variable and variable.type in VARIABLE_OPS else None
+    queue = [tensor]
+    for copy in queue:
+        for node in users.get(copy, ()):
+            if node.type == "Identity" and f"{node.name}:0" not in queue:
+                queue.append(f"{node.name}:0")
+            elif node.type in _ASSIGN_OPS and node.inputs:
+                variable = nodes.get(split_tensor(node.inputs[0])[0])
+                return variable if variable and variable.type in VARIABLE_OPS else None
     return None
 
 
@@ -159,7 +162,7 @@ def _fits(declared: Shape, stored: tuple[int, ...]) -> bool:
 
 def restoring_from_bundle(graph: MetaGraph) -> MetaGraph:
     """The graph with the restore ops of its saver such as can read a bundle; else byte for byte as it was."""
-    nodes = {node.name: node for node in graph.nodes}
+    nodes = graph.by_name
     old = [node for node in _restore_ops(graph, nodes) if node.type != "RestoreV2"]
     made: dict[str, bytes] = {}
     added: list[Any] = []
