@@ -53,8 +53,11 @@ def needed(trace: Trace, outputs: Sequence[Output], fed: Collection[Output]) -> 
     for op in fillers:
         walk.reach(Output(op, 0), None)
     walk.run()
-    require_unread(trace, walk.ops, walk.dropped)
-    return Needed(walk.ops, list(walk.fed), [op for op in walk.dropped if op not in walk.ops], fillers)
+    # What is fed has the value that it is fed.
+    fed_ops = {output.op for output in walk.fed}
+    dropped = [op for op in walk.dropped if not trace.changed(op) <= fed_ops]
+    require_unread(trace, walk.ops, dropped)
+    return Needed(walk.ops, list(walk.fed), dropped, fillers)
 
 
 class _Walk:
@@ -198,6 +201,5 @@ def output_of(body: Body, name: str) -> Output:
     from difflib import get_close_matches
 
     near = get_close_matches(split_tensor(name)[0], body.nodes, 3) if len(body.nodes) < 10_000 else []
-    raise NotFoundError(
-        f"the graph has no op named {output.op}", hint=f"near names: {', '.join(near)}" if near else None
-    )
+    hint = f"near names: {', '.join(near)}" if near else "ls --ops lists them"
+    raise NotFoundError(f"the graph has no op named {output.op}", hint=hint)
