@@ -195,6 +195,16 @@ def test_existing_directory(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_the_working_directory_is_replaced(tmp_path, monkeypatch):
+    """A directory of ours is replaced also where it is called by a dot."""
+    exported(FIXTURES / "linear" / "model", tmp_path / "out")
+    checkpoint = ckpttool.open_checkpoint(FIXTURES / "conv" / "model")
+    with monkeypatch.context() as patch:
+        patch.chdir(tmp_path / "out")
+        write_npy(checkpoint, ".", force=True)
+    assert values_of(ckpttool.open_checkpoint(tmp_path / "out")) == values_of(checkpoint)
+
+
 @pytest.mark.parametrize("force", [False, True])
 def test_a_link_is_not_written_through(force, tmp_path):
     """Where a symbolic link stands, nothing is written behind it."""
