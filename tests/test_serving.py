@@ -15,6 +15,7 @@ import ckpttool
 from ckpttool import proto
 from ckpttool.formats.saved_model_writer import write_saved_model
 from ckpttool.transforms.serving import servable
+from ckpttool.transforms.serving.assets import AssetFile, file_names
 from ckpttool.transforms.serving.signatures import keyed
 
 LINEAR = FIXTURES / "linear" / "model"
@@ -257,7 +258,7 @@ def test_a_vocabulary_elsewhere_is_found_or_named(make, run, tf, tmp_path, words
     assert "--asset vocab.txt=PATH says where it is" in said
     assert not (tmp_path / "served").exists()
     make(words.prefix, tmp_path / "one", "--asset", f"vocab.txt={tmp_path / 'new'}")
-    assert files(tmp_path / "one")["assets/new"] == content
+    assert files(tmp_path / "one")["assets/vocab.txt"] == content
     assert of_load(tf, tmp_path / "one")
     shutil.copy(tmp_path / "new", words.prefix.with_name("vocab.txt"))
     make(words.prefix, tmp_path / "two")
@@ -557,6 +558,32 @@ def test_objects_of_tensorflow_2_are_refused(run, tf, tmp_path):
     tf.saved_model.save(module, str(tmp_path / "theirs"), module.call)
     code, said = refusal(run, tmp_path / "theirs", "-o", tmp_path / "ours")
     assert (code, "a SavedModel of TensorFlow 2" in said) == (5, True)
+
+
+@tensorflow
+def test_the_methods_that_take_examples(make, tf, tmp_path):
+    """--method regress and classify give signatures that TensorFlow takes for valid ones."""
+
+    def build(v1):
+        read = v1.parse_example(v1.placeholder("string", [None], "e"), {"x": v1.FixedLenFeature([], "float32")})
+        v1.multiply(read["x"], ramp(v1, "w", []), name="y")
+
+    model = Model(tf, tmp_path / "model", build)
+    for method, output in {"regress": "outputs", "classify": "scores"}.items():
+        arguments = ["--inputs", "inputs=e", "--outputs", f"{output}=y", "--method", method]
+        make(model.prefix, tmp_path / method, *arguments)
+        signature = signature_of(tf, tmp_path / method)
+        assert signature.method_name == f"tensorflow/serving/{method}"
+        assert tf.compat.v1.saved_model.is_valid_signature(signature)
+
+
+def test_files_are_named_as_the_graph_has_them():
+    """The name in assets/ is the last part of the graph's path, of either system; nothing is called `..`."""
+    paths = {"a": "/data/vocab", "b": r"C:\data\vocab", "c": "..", "d": "/other/vocab", "e": "x\udcff"}
+    found = file_names(
+        {AssetFile(f"{op}:0", path, ()): f"{op}'s" if op != "d" else "a's" for op, path in paths.items()}
+    )
+    assert list(found.values()) == ["vocab", "vocab_1", "asset", "vocab", "x?"]
 
 
 # The directory

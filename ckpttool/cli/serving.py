@@ -123,19 +123,19 @@ def _assets(graph: "MetaGraph", given: list[str], quiet: bool) -> tuple[dict[str
     for name in [name for name in places if name not in known]:
         there = ", ".join(each.path for each in wanted) or "none"
         raise NotFoundError(f"the graph reads no file {name}", path=graph.path, hint=f"it reads {there}")
-    paths = {}
+    found = {}
     for each in wanted:
         place = next((places[name] for name in each.names if name in places), None)
         if place is not None and not os.path.isfile(place):
             raise NotFoundError("no such file", path=place)
-        place = place or find_asset(each.path, graph.path)
+        place = place or find_asset(graph, each.path, each.name)
         if place:
-            paths[each.tensor] = place
+            found[each] = place
         if not quiet:
-            told = f"is {place}" if place else f"is not here; --asset {each.names[1]}=PATH says where it is"
+            told = f"is {place}" if place else f"is not here; --asset {each.name}=PATH says where it is"
             render.say(f"note: the file {each.path}, which {each.tensor} names, {told}")
-    names = file_names(paths)
-    return names, {names[tensor]: place for tensor, place in paths.items()}
+    names = file_names(found)
+    return names, {names[each.tensor]: place for each, place in found.items()}
 
 
 def _checkpoint(path: str, found: "Located", other: str, v1: bool, quiet: bool) -> "Checkpoint | None":

@@ -75,13 +75,15 @@ def _is_saved_model(directory: Path) -> bool:
     return not names.isdisjoint({*FILES, CHUNKED}) and names <= _MEMBERS
 
 
-def find_asset(path: str, graph_path: str) -> str | None:
+def find_asset(graph: MetaGraph, path: str, name: str) -> str | None:
     """Where a file is that a graph reads: where the graph says, or by its name beside the graph, or in `assets/` there.
 
     Args:
+        graph: the graph; a SavedModel's has its files in `assets/` first of all.
         path: as the graph has it.
-        graph_path: the graph's file.
+        name: its last part.
     """
-    beside, name = os.path.dirname(graph_path), os.path.basename(path)
+    beside = os.path.dirname(graph.path)
     found = [path, os.path.join(beside, name), os.path.join(beside, ASSETS, name)]
+    found = found[::-1] if graph.root == "SavedModel" else found
     return next((each for each in found if "\0" not in each and os.path.isfile(each)), None)
