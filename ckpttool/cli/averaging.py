@@ -27,7 +27,7 @@ def average(
     ] = None,
     last: Annotated[
         int | None,
-        typer.Option("--last", metavar="N", min=1, help="Of a directory, the last N checkpoints."),
+        typer.Option("--last", metavar="N", min=1, help="Of a directory, the N last checkpoints, by their steps."),
     ] = None,
     include: options.Include = None,
     exclude: options.Exclude = None,
@@ -38,7 +38,7 @@ def average(
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write the mean of checkpoints: floating-point variables averaged in float64, all else from the last one.
+    """Write the mean of checkpoints: floats averaged in float64, all else from the one named last.
 
     ckpttool average model.ckpt-100 model.ckpt-200 model.ckpt-300 --tf mean.ckpt
 

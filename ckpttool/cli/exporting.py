@@ -60,11 +60,12 @@ Safetensors = Annotated[
 Tf = Annotated[str, typer.Option("--tf", metavar="PREFIX", help="Write a TensorFlow checkpoint (V2, a bundle).")]
 TfV1 = Annotated[str, typer.Option("--tf-v1", metavar="FILE", help="Write a TensorFlow checkpoint of the format V1.")]
 Shards = Annotated[
-    int | None, typer.Option("--shards", metavar="N", min=1, help="With --tf: N data files; default: as it has.")
+    int | None,
+    typer.Option("--shards", metavar="N", min=1, help="With --tf: N data files; default: as the source has."),
 ]
 MaxShardSize = Annotated[
     str | None,
-    typer.Option("--max-shard-size", metavar="SIZE", help="With --tf and --safetensors: 5GB, 500MiB, …"),
+    typer.Option("--max-shard-size", metavar="SIZE", help="With --tf, --safetensors: a file's most: 5GB, 500MiB, …"),
 ]
 Strict = Annotated[
     bool,
@@ -73,10 +74,12 @@ Strict = Annotated[
         help="Fail if a variable can't be held as it is; default: store it in another type, or leave it out.",
     ),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be written, write nothing.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print what would be written, and what would be left out; write nothing.")
+]
 Latest = Annotated[
     bool,
-    typer.Option("--latest", help="With --tf: name it as the latest in a state file that is there."),
+    typer.Option("--latest", help="With --tf: make it the latest also of a `checkpoint` file that is there."),
 ]
 
 
@@ -95,26 +98,34 @@ def export(
         typer.Option(
             "--rename",
             metavar="REGEX=>REPL",
-            help="Rename by a regular expression, as Python's re.sub; in order, may be given more than once.",
+            help="Rename by a regular expression, as Python's re.sub: 'layer_(\\d+)=>layers/\\1'; in order, may be"
+            " given more than once.",
         ),
     ] = None,
     rename_file: Annotated[
-        str | None, typer.Option("--rename-file", metavar="FILE", help="Rules, one a line, before those of --rename.")
+        str | None,
+        typer.Option("--rename-file", metavar="FILE", help="Such rules, one a line (# …: a comment); before --rename."),
     ] = None,
     strip_prefix: Annotated[
         str, typer.Option("--strip-prefix", metavar="TEXT", help="Take this from the front of names, after all rules.")
     ] = "",
     drop_slots: Annotated[
-        bool, typer.Option("--drop-slots", help="Leave out what optimizers keep (Adam's moments, momenta, …).")
+        bool, typer.Option("--drop-slots", help="Leave out what optimizers keep: Adam's moments, momenta, ….")
     ] = False,
     ema: Annotated[
         bool, typer.Option("--ema", help="Moving averages (…/ExponentialMovingAverage) in the variables' places.")
     ] = False,
     cast: Annotated[
-        str | None, typer.Option("--cast", metavar="DTYPE", help="Cast floating-point variables: float16, bfloat16, …")
+        str | None,
+        typer.Option(
+            "--cast", metavar="DTYPE", help="Cast floating-point variables: float16, bfloat16, …; says what is lost."
+        ),
     ] = None,
     dtype_map: Annotated[
-        str | None, typer.Option("--dtype-map", metavar="OLD=NEW,…", help="Cast by dtype: float64=float32,int64=int32.")
+        str | None,
+        typer.Option(
+            "--dtype-map", metavar="OLD=NEW,…", help="Cast by dtype, whatever --cast says: float64=float32,int64=int32."
+        ),
     ] = None,
     meta: Annotated[
         bool,
@@ -126,19 +137,31 @@ def export(
     h5_layout: Annotated[
         str,
         typer.Option(
-            "--h5-layout", metavar="|".join(_LAYOUTS), help="keras: as Keras' load_weights(by_name=True) takes it."
+            "--h5-layout",
+            metavar="|".join(_LAYOUTS),
+            help="With --h5: keras is as Keras' load_weights(by_name=True) takes it.",
         ),
     ] = "names",
     compression: Annotated[
         str | None,
-        typer.Option("--compression", metavar="gzip|lzf|deflate", help="HDF5, npz: smaller, and many times slower."),
+        typer.Option(
+            "--compression", metavar="gzip|lzf|deflate", help="gzip, lzf: --h5; deflate: --npz. Smaller, far slower."
+        ),
     ] = None,
     strict: Strict = False,
     dry_run: DryRun = False,
     v1: options.V1 = False,
     step: options.Step = None,
     force: options.Force = False,
-    format: options.Format = None,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            "-f",
+            metavar="|".join(render.FORMATS),
+            help="Of --dry-run; default: table on a terminal, else tsv.",
+        ),
+    ] = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -170,12 +193,11 @@ def export(
     options.exit_if_nothing(not changed.checkpoint and checkpoint)
     if not quiet:
         _say_idle(changed, changes)
+        _say_dropped(changed, checkpoint)
     graph = _agreeing_graph(path, quiet, step, changed, checkpoint) if meta else None
     if dry_run:
         _show_plan(changed, checkpoint, target, output, arguments, wanted, strict)
         return
-    if not quiet:
-        _say_dropped(changed, checkpoint)
     if target == "tf":
         _warn_of_lost_objects(changed, checkpoint)
     with _beside(graph, f"{output}.meta", force):
