@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from c_loader import Served
 from conftest import FIXTURES, corpus_files, corpus_id, needs_corpus
 from serving import SIGNATURE, bits, of_all, of_load, require_same, signature_of
 
@@ -76,6 +77,17 @@ def test_real_models_are_served(make, tf, tmp_path, meta):
     """The same of real models, back to those that a TensorFlow before 0.12 saved in the format V1."""
     make(meta, tmp_path / "served")
     assert require_same(tf, meta, str(meta).removesuffix(".meta"), tmp_path / "served")
+
+
+@tensorflow
+@needs_corpus
+def test_an_export_of_2017_is_served(make, tf, tmp_path):
+    """A sharded export of 0.12, whose version TensorFlow's Python can't parse, gives y = x / 2 + 2 in a server."""
+    (meta,) = [path for path in corpus_files("export.meta") if "session_bundle" in path.parts]
+    make(meta, tmp_path / "served", "--inputs", "x=ParseExample/ParseExample", "--outputs", "y")
+    signature = signature_of(tf, tmp_path / "served")
+    outputs = Served(tf, tmp_path / "served").run(signature, {"x": np.array([[1], [2]], np.float32)})
+    assert outputs["y"].tolist() == [[2.5], [3.0]]
 
 
 @tensorflow
