@@ -20,7 +20,7 @@ from ckpttool.model.graph import PLACEHOLDERS, MetaGraph, Shape
 from ckpttool.transforms.freezing.body import Body, Output
 from ckpttool.transforms.freezing.handles import FROZEN_OPS, Library, Trace
 from ckpttool.transforms.freezing.pruning import needed, output_of
-from ckpttool.transforms.freezing.rewriting import Pieces, Rewriter
+from ckpttool.transforms.freezing.rewriting import Names, Pieces, Rewriter
 from ckpttool.transforms.freezing.stored import Stored, StoredVariables
 from ckpttool.wire.message import DROP, LENGTH, edit, fields, message_field
 
@@ -109,7 +109,8 @@ class _Freezing:
         fed += [output for output in self._assets if self._body.nodes[output.op].op == "VarHandleOp"]
         self._needed = needed(self._trace, [output_of(self._body, name) for name in outputs], fed)
         self._placeholders = self._name_placeholders()
-        self._rewriter = Rewriter(self._library, self._values, keep_devices=keep_devices)
+        self._rewriter = Rewriter(self._library, self._values)
+        self._names = Names(self._is_gone, self._renamed)
 
     def frozen(self) -> Frozen:
         self._require_values()
@@ -200,9 +201,7 @@ class _Freezing:
             if output.op == node.name:
                 yield [self._placeholder(node, output, name)]
         if node.name in self._needed.ops:
-            for made in self._rewriter.node(self._trace, node, data, self._is_gone, self._renamed):
-                # A constant in the place of a variable, which comes in pieces, knows of devices.
-                yield made if self._keep_devices or len(made) > 1 else [edit(made[0], {4: DROP})]
+            yield from self._rewriter.node(self._trace, node, data, self._names, keep_device=self._keep_devices)
 
     def _placeholder(self, node: Any, output: Output, name: str) -> bytes:
         dtype, shape = self._known(node, output)

@@ -48,15 +48,15 @@ class Stored(NamedTuple):
             return self.variable.nbytes
         return _size(self.shape) * self.variable.dtype.itemsize
 
-    def content(self) -> bytes:
-        """The values in row-major order, little-endian; they are read, and their checksums are tested."""
+    def content(self) -> list[bytes]:
+        """The values in row-major order, little-endian, in pieces; they are read, and their checksums are tested."""
         variable = self.variable
         if self.box is None:
-            return b"".join(_little_endian(block) for _, block in variable.blocks())
+            return [_little_endian(block) for _, block in variable.blocks()]
         for piece in variable.slices:
             if piece.box == self.box:
-                return b"".join(map(_little_endian, variable.arrays_of(piece)))
-        return _little_endian(variable.numpy()[self.box])
+                return [_little_endian(array) for array in variable.arrays_of(piece)]
+        return [_little_endian(variable.numpy()[self.box])]
 
     def strings(self) -> list[bytes]:
         """The values of strings."""
