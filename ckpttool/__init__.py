@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ckpttool.transforms.casting import cast
     from ckpttool.transforms.collections import edit_collections
     from ckpttool.transforms.devices import device_mentions, strip_devices
+    from ckpttool.transforms.freezing import freeze
     from ckpttool.transforms.serving import servable
     from ckpttool.transforms.variables import drop_slots, rename, select, use_moving_averages
 
@@ -56,6 +57,7 @@ _HOMES = {
     "device_mentions": "transforms.devices",
     "drop_slots": "transforms.variables",
     "edit_collections": "transforms.collections",
+    "freeze": "transforms.freezing",
     "open_checkpoint": "formats.opening",
     "open_graph": "formats.opening",
     "rename": "transforms.variables",
@@ -88,6 +90,7 @@ __all__ = [
     "device_mentions",
     "drop_slots",
     "edit_collections",
+    "freeze",
     "open_checkpoint",
     "open_graph",
     "rename",

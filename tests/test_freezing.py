@@ -11,6 +11,7 @@ import pytest
 from conftest import FIXTURES, corpus_files, corpus_id, needs_corpus
 
 import ckpttool
+from ckpttool import proto
 from ckpttool.errors import ConversionError, CorruptionError, NotFoundError, NotSupportedError
 from ckpttool.formats.locate import locate
 from ckpttool.model.checkpoint import Checkpoint
@@ -466,6 +467,29 @@ def test_functions_of_one_name_stay_apart(tmp_path: Path) -> None:
     names = [function.signature.name for function in graph_def(saved.freeze()).library.function]
     assert len(names) == len(set(names)) <= before
     assert sum(name.endswith("_frozen") for name in names) == 2
+
+
+def calling(name: str, called: str) -> Any:
+    """A function that calls another one with its argument, a variable."""
+    function = proto.message_class("FunctionDef")()
+    function.signature.name = name
+    function.signature.input_arg.add(name="v", type=20)
+    function.node_def.add(name="call", op=called).input.append("v")
+    return function
+
+
+@pytest.mark.parametrize(("last", "reason"), [("f0", "calls itself"), ("f200", "deep"), ("nothing", "")])
+def test_functions_that_never_end(last: str, reason: str) -> None:
+    """Functions that call themselves, or one another too deep, are refused, and no recursion runs out."""
+    message = proto.message_class("GraphDef")()
+    message.node.add(name="w", op="VarHandleOp").attr["dtype"].type = 1
+    message.node.add(name="y", op="f0").input.append("w")
+    depth = {"f0": 3, "f200": 200, "nothing": 50}[last]
+    names = [f"f{number}" for number in range(depth)]
+    message.library.function.extend(map(calling, names, [*names[1:], last]))
+    graph = MetaGraph(message.SerializeToString(), root="GraphDef")
+    with pytest.raises(NotSupportedError if reason else NotFoundError, match=reason or "no checkpoint is beside"):
+        freeze(graph, None, ["y"])
 
 
 def test_the_command(run_command: Any, tmp_path: Path) -> None:

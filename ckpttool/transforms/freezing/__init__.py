@@ -262,7 +262,7 @@ def _assets(graph: MetaGraph, body: Body) -> dict[Output, str]:
             for user in body.users(tensor.op):
                 if body.nodes[user].op == "AssignVariableOp":
                     found[body.operands[user][0]] = asset.filename
-    return found
+    return {output: file for output, file in found.items() if output.op in body.nodes}
 
 
 def _graph_def(graph: MetaGraph) -> bytes:

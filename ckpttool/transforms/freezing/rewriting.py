@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from ckpttool import proto
-from ckpttool.errors import NotFoundError, NotSupportedError
+from ckpttool.errors import CorruptionError, NotFoundError, NotSupportedError
 from ckpttool.transforms.freezing.body import Body, Output
 from ckpttool.transforms.freezing.constants import INT32, become_true, constant, integer
 from ckpttool.transforms.freezing.handles import FROZEN_OPS, PLAIN_PASSES, READS, Call, Held, Kinds, Library, Trace
@@ -285,6 +285,8 @@ def _retype(node: Any, name: str, dtypes: Mapping[int, int]) -> None:
         return
     attr = node.attr[name]
     if attr.HasField("list"):
+        if max(dtypes) >= len(attr.list.type):
+            raise CorruptionError(f"the op {node.name} has more inputs or outputs than types in {name}")
         for number, dtype in dtypes.items():
             attr.list.type[number] = dtype
     else:
