@@ -13,7 +13,7 @@ from bundles import bundle, strings
 from conftest import FIXTURES
 
 import ckpttool
-from ckpttool.cli.exporting import TARGETS
+from ckpttool.cli.targets import TARGETS
 
 CONV, LINEAR, OBJECTS = FIXTURES / "conv" / "model", FIXTURES / "linear" / "model", FIXTURES / "objects" / "model-1"
 SUFFIXES = {"h5": ".h5", "npz": ".npz", "npy": "", "safetensors": ".safetensors", "tf": "", "tf-v1": ".v1"}
