@@ -592,11 +592,11 @@ def test_hostile_files(data, tmp_path, request):
             safetensors.deserialize(data)
 
 
-def test_a_shape_of_a_million_dimensions(tmp_path):
-    """A shape that would take minutes to multiply is refused by its rank."""
+def test_a_shape_of_many_dimensions(tmp_path):
+    """A shape that would take many seconds to multiply is refused by its rank."""
     path = tmp_path / "a.safetensors"
-    path.write_bytes(made({"a": entry(shape=[BIG] * 300_000)}, b"1"))
-    assert isinstance(survives(path), NotSupportedError)
+    path.write_bytes(made({"a": entry(shape=[BIG] * 40_000)}, b"1"))
+    assert isinstance(survives(path, measured=False), NotSupportedError)
 
 
 def small_file(tmp_path) -> bytes:
