@@ -9,11 +9,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from ckpttool import proto
-from ckpttool.errors import CorruptionError, NotFoundError, NotSupportedError
-from ckpttool.transforms.freezing.body import Body, Output
-from ckpttool.transforms.freezing.constants import INT32, become_true, constant, integer
+from ckpttool.errors import CorruptionError, NotFoundError
+from ckpttool.transforms.freezing.body import Output
+from ckpttool.transforms.freezing.constants import constant
 from ckpttool.transforms.freezing.handles import FROZEN_OPS, PLAIN_PASSES, READS, Call, Held, Kinds, Library, Trace
 from ckpttool.transforms.freezing.pruning import require_droppable
+from ckpttool.transforms.freezing.reads import BECOMES, gather_axis
 from ckpttool.transforms.freezing.stored import Stored
 from ckpttool.transforms.graph_edits import last_field
 from ckpttool.wire.message import DROP, Rule, edit
@@ -100,7 +101,7 @@ class Rewriter:
         changed = self._changed(trace, node)
         if changed is not None:
             if changed.op == "GatherV2" != node.op:
-                axis = _axis(node, trace.body)
+                axis = gather_axis(node, trace.body)
                 yield [names.mended(axis, bytes(axis.SerializeToString(deterministic=True)))]
             node, data = changed, bytes(changed.SerializeToString(deterministic=True))
         data = names.mended(node, data)
@@ -124,7 +125,7 @@ class Rewriter:
         new = proto.message_class("NodeDef")()
         new.CopyFrom(node)
         if inputs and node.op in READS:
-            _BECOMES[node.op](new, next(iter(inputs.values())), trace.body)
+            BECOMES[node.op](new, next(iter(inputs.values())), trace.body)
         elif trace.passes(node):
             _pass_on(new, inputs)
         elif call is not None:
@@ -204,71 +205,6 @@ class Rewriter:
             made.ret[output] = renamed.get(text) or text
         _drop_control_outputs(made, trace.updates)
         return made
-
-
-def _move(node: Any, old: str, new: str) -> None:
-    """Gives an attribute another name."""
-    node.attr[new].CopyFrom(node.attr[old])
-    del node.attr[old]
-
-
-def _read(node: Any, held: Held, body: Body) -> None:
-    node.op = "Identity"
-    _move(node, "dtype", "T")
-
-
-def _gather(node: Any, held: Held, body: Body) -> None:
-    """Gather takes the same inputs; with a batch it must be GatherV2, and have one more."""
-    _move(node, "dtype", "Tparams")
-    if not node.attr["batch_dims"].i:
-        node.op = "Gather"
-        del node.attr["batch_dims"]
-        return
-    if node.attr["batch_dims"].i < 0:
-        raise NotSupportedError(f"the op {node.name} gathers with a negative batch_dims")
-    node.op = "GatherV2"
-    node.attr.pop("validate_indices", None)
-    node.attr["Taxis"].type = INT32
-    node.input.insert(2, _axis(node, body).name + (":output:0" if body.function is not None else ""))
-
-
-def _axis(node: Any, body: Body) -> Any:
-    """The constant that says along which dimension to gather: the first behind the batch's, as ResourceGather does."""
-    axis = integer(f"{node.name}/frozen_axis", node.attr["batch_dims"].i)
-    axis.input.extend(_within(node, body, 1))
-    return axis
-
-
-def _gather_nd(node: Any, held: Held, body: Body) -> None:
-    node.op = "GatherNd"
-    _move(node, "dtype", "Tparams")
-
-
-def _shape(node: Any, held: Held, body: Body) -> None:
-    node.op = "Shape"
-    node.attr["T"].type = held.dtype
-
-
-def _is_initialized(node: Any, held: Held, body: Body) -> None:
-    waits_for = [*_within(node, body, 0), *(text for text in node.input if text.startswith("^"))]
-    become_true(node)
-    node.input[:] = dict.fromkeys(waits_for)
-
-
-def _within(node: Any, body: Body, number: int) -> list[str]:
-    """The control input that puts a constant into the loop that an op is in: on what the op takes."""
-    op = body.operands[node.name][number].op
-    return [f"^{op}"] if op in body.nodes else []
-
-
-_BECOMES = {
-    "ReadVariableOp": _read,
-    "ResourceGather": _gather,
-    "ResourceGatherNd": _gather_nd,
-    "VariableShape": _shape,
-    "VarIsInitializedOp": _is_initialized,
-    "IsVariableInitialized": _is_initialized,
-}
 
 
 def _pass_on(node: Any, inputs: Mapping[int, Held]) -> None:
