@@ -12,7 +12,7 @@ import h5py
 import ml_dtypes
 import numpy as np
 import pytest
-from bundles import bundle, strings, time_limit
+from bundles import bundle, examples, strings, time_limit
 from conftest import FIXTURES
 from hypothesis import given
 from hypothesis import strategies as st
@@ -456,6 +456,7 @@ def test_damaged_heap(tmp_path, data, references, reason):
         heap.values(references)
 
 
+@examples
 @given(st.binary(max_size=64), st.binary(max_size=32))
 def test_any_heap(tmp_path_factory, data, references):
     """Any bytes, taken for a heap and references, end in values or in an error of ours."""
@@ -535,7 +536,7 @@ def small(path: Path, libver: str) -> int:
 def require_all_read(fresh_python, tmp_path, libver: str, step: int) -> None:
     """Reads damaged files in one process after another.
 
-    HDF5 may crash after some thousand of them, of which each by itself is read well: then the rest is read in a new one.
+    HDF5 may crash after some thousand of them, each of which is read well by itself: then a new one takes the rest.
     """
     size = small(tmp_path / f"{libver}.h5", libver)
     script = tmp_path / "script.py"
