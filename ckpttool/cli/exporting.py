@@ -259,7 +259,7 @@ def _warn_of_losses(changed: "Changed") -> None:
 def _agreeing_graph(path: str, quiet: bool, step: str | None, changed: "Changed", before: Checkpoint) -> "MetaGraph":
     """The graph beside the source, made to agree with what is left of its variables, and able to restore a bundle."""
     from ckpttool.transforms.graph_variables import rename_and_drop
-    from ckpttool.transforms.serving.restoring import restoring_from_bundle
+    from ckpttool.transforms.restoring import restoring_from_bundle
 
     graph = options.graph_of(path, quiet, step=step)
     # Where a moving average takes a variable's place, the graph keeps the variable.

@@ -12,10 +12,10 @@ from ckpttool.errors import NotSupportedError
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.graph import MetaGraph
 from ckpttool.transforms.devices import strip_devices
+from ckpttool.transforms.new_ops import with_entry, with_field
+from ckpttool.transforms.restoring import restorable, restoring_from_bundle
 from ckpttool.transforms.serving.assets import asset_files, with_assets
 from ckpttool.transforms.serving.initializing import initializers, with_declared_variables, with_main_op
-from ckpttool.transforms.serving.new_ops import with_entry, with_field
-from ckpttool.transforms.serving.restoring import restorable, restoring_from_bundle
 from ckpttool.transforms.serving.savers import with_saver
 from ckpttool.transforms.serving.signatures import DEFAULT, require_served, signature_def
 from ckpttool.wire.message import DROP, LENGTH, edit, fields, message_field, varint_field

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from ckpttool import proto
 from ckpttool.model.graph import MetaGraph, Node, split_tensor
-from ckpttool.transforms.serving.new_ops import free_name, with_entry, without
+from ckpttool.transforms.new_ops import free_name, with_entry, without
 
 ASSETS = "saved_model_assets"
 _FILEPATHS = "asset_filepaths"

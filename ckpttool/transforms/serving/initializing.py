@@ -12,7 +12,7 @@ from ckpttool import proto
 from ckpttool.errors import NotSupportedError
 from ckpttool.model.graph import MetaGraph, Node, split_tensor
 from ckpttool.model.needs import needed_ops, unfed
-from ckpttool.transforms.serving.new_ops import free_name, new_op, with_entry, with_nodes
+from ckpttool.transforms.new_ops import free_name, new_op, with_entry, with_nodes
 from ckpttool.wire.message import edit
 
 _MAIN_OP = "saved_model_main_op"

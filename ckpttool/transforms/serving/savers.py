@@ -17,7 +17,7 @@ from ckpttool.errors import NotSupportedError
 from ckpttool.model.dtypes import DTYPES
 from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, Node, split_tensor
 from ckpttool.transforms.graph_edits import edit_meta_graph
-from ckpttool.transforms.serving.new_ops import free_name, new_op, string_constant, with_field, with_nodes
+from ckpttool.transforms.new_ops import free_name, new_op, string_constant, with_field, with_nodes
 from ckpttool.wire.message import edit
 
 _STRING = DTYPES["string"].number

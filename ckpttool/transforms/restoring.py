@@ -11,7 +11,6 @@ A restore op of the format V1 can't read a bundle; one that can is put in its pl
 """
 
 from collections.abc import Mapping, Sequence
-from math import prod
 from typing import Any, NamedTuple
 
 from ckpttool import proto
@@ -21,11 +20,11 @@ from ckpttool.model.dtypes import DType, dtype_of
 from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, Node, Shape, shape_of, split_tensor
 from ckpttool.model.needs import needed_ops
 from ckpttool.transforms.graph_edits import edit_meta_graph
-from ckpttool.transforms.serving.new_ops import free_name, string_constant, with_nodes
+from ckpttool.transforms.new_ops import free_name, string_constant, with_nodes
+from ckpttool.transforms.saver_lists import strings_of
 from ckpttool.wire.message import edit
 
 RESTORE_OPS = ("RestoreV2", "RestoreSlice", "Restore")
-_MOST = 1 << 24
 _ASSIGN_OPS = ("Assign", "AssignVariableOp")
 
 
@@ -92,14 +91,11 @@ def _reads(graph: MetaGraph, node: Node, nodes: Mapping[str, Node]) -> list[tupl
 
 
 def _texts(node: Node, place: int, nodes: Mapping[str, Node]) -> list[str] | None:
-    """The texts of the constant that is an input, the last one standing for any after it; None if it is no constant."""
+    """The texts of the constant that is an input; None if it is none."""
     found = nodes.get(split_tensor(node.inputs[place])[0]) if place < len(node.inputs) else None
     if found is None or found.type != "Const" or "value" not in found.message.attr:
         return None
-    tensor = found.message.attr["value"].tensor
-    texts = [value.decode(errors="surrogateescape") for value in tensor.string_val]
-    size = prod(dim.size for dim in tensor.tensor_shape.dim)
-    return texts + texts[-1:] * (size - len(texts)) if len(texts) < size < _MOST else texts
+    return strings_of(found.message)
 
 
 def _assigned(tensor: str, users: Mapping[str, list[Node]], nodes: Mapping[str, Node]) -> Node | None:
