@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ckpttool.formats.npz import write_npz
     from ckpttool.formats.opening import open_checkpoint, open_graph
     from ckpttool.formats.safetensors import write_safetensors
+    from ckpttool.formats.saved_model_writer import write_saved_model
     from ckpttool.formats.tensor_slices_writer import write_tensor_slices
     from ckpttool.model.checkpoint import Checkpoint, Variable
     from ckpttool.model.graph import MetaGraph
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from ckpttool.transforms.casting import cast
     from ckpttool.transforms.collections import edit_collections
     from ckpttool.transforms.devices import device_mentions, strip_devices
+    from ckpttool.transforms.freezing import freeze
+    from ckpttool.transforms.serving import servable
     from ckpttool.transforms.variables import drop_slots, rename, select, use_moving_averages
 
 __version__ = "0.1.0"
@@ -56,10 +59,12 @@ _HOMES = {
     "device_mentions": "transforms.devices",
     "drop_slots": "transforms.variables",
     "edit_collections": "transforms.collections",
+    "freeze": "transforms.freezing",
     "open_checkpoint": "formats.opening",
     "open_graph": "formats.opening",
     "rename": "transforms.variables",
     "select": "transforms.variables",
+    "servable": "transforms.serving",
     "strip_devices": "transforms.devices",
     "use_moving_averages": "transforms.variables",
     "write_bundle": "formats.bundle_writer",
@@ -68,6 +73,7 @@ _HOMES = {
     "write_npy": "formats.npy",
     "write_npz": "formats.npz",
     "write_safetensors": "formats.safetensors",
+    "write_saved_model": "formats.saved_model_writer",
     "write_tensor_slices": "formats.tensor_slices_writer",
 }
 
@@ -87,10 +93,12 @@ __all__ = [
     "device_mentions",
     "drop_slots",
     "edit_collections",
+    "freeze",
     "open_checkpoint",
     "open_graph",
     "rename",
     "select",
+    "servable",
     "strip_devices",
     "use_moving_averages",
     "write_bundle",
@@ -99,6 +107,7 @@ __all__ = [
     "write_npy",
     "write_npz",
     "write_safetensors",
+    "write_saved_model",
     "write_tensor_slices",
 ]
 

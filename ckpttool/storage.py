@@ -5,11 +5,13 @@ descriptors, and nothing is left open.
 """
 
 import errno
+import fcntl
 import os
+import re
 import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
@@ -194,7 +196,7 @@ def write_together(
 
     They get their names in order. What they replace is kept under other names until all of them are there, and then
     removed: after a crash, either the old files or the new ones are whole, or the old ones are under the other names.
-    After an error the old files have their own names again.
+    After an error the old files have their own names again. What dead runs have left beside is removed.
 
     Args:
         paths: the files to be.
@@ -211,19 +213,59 @@ def write_together(
     if paths[-1] in replaced and any(_is_input(name, inputs) for name in [*kept, *replaced.values()]):
         raise FileExistsError(f"the input is where the old output would be kept · {kept[-1]} · give another output")
     kept = [name for name in kept if not _is_input(name, inputs)]
-    besides: list[Path] = []
+    _clear_dead(Path(paths[-1]))
+    token = os.urandom(6).hex()
+    besides = [_beside(Path(paths[-1]), force, inputs, token)]
     try:
-        for path in paths:
-            besides.append(_beside(Path(path), force, inputs))  # noqa: PERF401 - each is to be removed, should one fail
-        yield besides
-        if replaced or kept:
-            _replace_all(besides, paths, replaced, kept)
-        else:
-            _publish_all(besides, paths)
+        with _locked(besides[-1]):
+            for path in paths[:-1]:
+                besides.insert(-1, _beside(Path(path), force, inputs, token))
+            yield besides
+            if replaced or kept:
+                _replace_all(besides, paths, replaced, kept)
+            else:
+                _publish_all(besides, paths)
     except BaseException:
-        for beside in besides:
-            beside.unlink(missing_ok=True)
+        _unlink_all(besides)
         raise
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Holds a lock that ends with the process: by it a later run knows that what lies beside is still being written."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):  # A file system without locks.
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _clear_dead(path: Path) -> None:
+    """Removes what runs that have died left beside `path`, the last file of theirs: all with the same token."""
+    names = os.listdir(path.parent) if path.parent.is_dir() else []
+    own = re.compile(re.escape(f".{_shortened(path.name)}.") + r"([0-9a-f]{12}\.tmp)")
+    for match in filter(None, map(own.fullmatch, names)):
+        if not _is_locked(path.with_name(match[0])):
+            members = [name for name in names if name.startswith(".") and name.endswith(f".{match[1]}")]
+            # The one that is looked for goes last, should this die too.
+            _unlink_all(str(path.with_name(name)) for name in sorted(members, key=match[0].__eq__))
+
+
+def _is_locked(path: Path) -> bool:
+    """Whether a process holds the lock, as far as that can be told."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _replace_all(
@@ -241,7 +283,7 @@ def _replace_all(
     _unlink_all(reversed(stale))
     try:
         if counts:
-            _keep(replaced)
+            _keep(replaced, besides[-1].name.split(".")[-2])
         for beside, path in zip(besides, paths, strict=True):
             os.replace(beside, path)
     except BaseException:
@@ -253,7 +295,7 @@ def _replace_all(
     _sync(directory, os.O_RDONLY)
 
 
-def _unlink_all(paths: Iterable[str]) -> None:
+def _unlink_all(paths: Iterable[str | Path]) -> None:
     for path in paths:
         Path(path).unlink(missing_ok=True)
 
@@ -292,8 +334,7 @@ def write_directory(
     """
     path = Path(os.fspath(path))
     _require_replaceable(path, force, inputs, is_ours)
-    name = os.fsdecode(os.fsencode(path.name)[:_NAME_BYTES])
-    beside = path.with_name(f".{name}.{os.urandom(6).hex()}.tmp")
+    beside = path.with_name(f".{_shortened(path.name)}.{os.urandom(6).hex()}.tmp")
     beside.mkdir()
     try:
         yield beside
@@ -338,33 +379,42 @@ def _publish_all(besides: Sequence[Path], paths: Sequence[str]) -> None:
         raise
 
 
-def _keep(replaced: Mapping[str, str]) -> None:
+def _keep(replaced: Mapping[str, str], token: str) -> None:
     """Gives files second names, and takes the first one from the last of them: they are no more what counts."""
     *_, last = replaced
     for old, kept in replaced.items():
-        _name_twice(old, kept)
+        try:
+            os.link(old, kept)
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+                raise
+            # A file system without hard links. Renamed, the old files would for a while be whole under no name.
+            _copy(old, Path(kept), token)
     _sync(Path(last).parent, os.O_RDONLY)
     os.unlink(last)
     _sync(Path(last).parent, os.O_RDONLY)
 
 
-def _name_twice(old: str, kept: str) -> None:
+def _copy(old: str, kept: Path, token: str) -> None:
+    beside = _beside(kept, False, (), token)
     try:
-        os.link(old, kept)
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
-            raise
-        # A file system without hard links. Renamed, the old files would for a while be whole under no name.
-        with write_beside(kept) as beside:
-            shutil.copy2(old, beside)
-            _sync(beside)
+        shutil.copy2(old, beside)
+        _sync(beside)
+        os.rename(beside, kept)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
 
 
 def _is_input(path: str | Path, inputs: Sequence[str]) -> bool:
     return os.path.exists(path) and any(os.path.exists(file) and os.path.samefile(file, path) for file in inputs)
 
 
-def _beside(path: Path, force: bool, inputs: Sequence[str]) -> Path:
+def _shortened(name: str) -> str:
+    return os.fsdecode(os.fsencode(name)[:_NAME_BYTES])
+
+
+def _beside(path: Path, force: bool, inputs: Sequence[str], token: str = "") -> Path:
     """Makes an empty file beside `path`, which may be written."""
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "the output is a directory", str(path))
@@ -374,8 +424,7 @@ def _beside(path: Path, force: bool, inputs: Sequence[str]) -> Path:
         raise FileExistsError(f"the output is the input · {path} · give another output")
     if os.path.lexists(path) and not force:
         raise FileExistsError(f"the output exists · {path} · --force replaces it")
-    name = os.fsdecode(os.fsencode(path.name)[:_NAME_BYTES])
-    beside = path.with_name(f".{name}.{os.urandom(6).hex()}.tmp")
+    beside = path.with_name(f".{_shortened(path.name)}.{token or os.urandom(6).hex()}.tmp")
     os.close(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))
     return beside
 

@@ -1,6 +1,7 @@
 """What tests of SavedModels share: the outputs of a restored session, and those of a loaded SavedModel."""
 
 import numpy as np
+from c_loader import Served
 
 SIGNATURE = "serving_default"
 
@@ -47,7 +48,7 @@ def of_session(tf, meta, prefix, signature, values) -> dict[str, np.ndarray]:
 
 
 def of_loader(tf, directory, tags=("serve",)) -> dict[str, np.ndarray]:
-    """What TensorFlow 1's loader gives, which does what TensorFlow Serving does."""
+    """What TensorFlow 1's loader gives."""
     v1 = tf.compat.v1
     with tf.Graph().as_default(), v1.Session(config=_config(tf)) as session:
         loaded = v1.saved_model.loader.load(session, list(tags), str(directory))
@@ -73,11 +74,22 @@ def of_load(tf, directory) -> dict[str, np.ndarray]:
     return {key: value.numpy() for key, value in outputs.items()}
 
 
+def of_server(tf, directory) -> dict[str, np.ndarray]:
+    """What the loader gives that TensorFlow Serving has."""
+    signature = signature_of(tf, directory)
+    return Served(tf, directory).run(signature, feeds(tf, signature.inputs))
+
+
+def of_all(tf, directory) -> list[dict[str, np.ndarray]]:
+    """What each loader gives."""
+    return [of_loader(tf, directory), of_load(tf, directory), of_server(tf, directory)]
+
+
 def require_same(tf, meta, prefix, directory) -> dict[str, np.ndarray]:
-    """The outputs for random feeds, which the session and both loaders give bit for bit."""
+    """The outputs for random feeds, which the session and all loaders give bit for bit."""
     signature = signature_of(tf, directory)
     expected = of_session(tf, meta, prefix, signature, feeds(tf, signature.inputs))
-    for found in (of_loader(tf, directory), of_load(tf, directory)):
+    for found in of_all(tf, directory):
         assert {key: bits(value) for key, value in found.items()} == {key: bits(v) for key, v in expected.items()}
     return expected
 

@@ -181,7 +181,7 @@ def test_blocks_make_no_difference(tmp_path, monkeypatch, cuts):
         for n, (array, cut) in enumerate(zip(arrays, cuts, strict=True))
     ]
     expected = mean_in_float64(arrays).astype(np.float32)
-    for inner, outer in itertools.product((1, 8, 40, 200, 1 << 23), (4, 20, 28, 400, 1 << 23)):
+    for inner, outer in itertools.product((1, 40, 1 << 23), (4, 28, 400, 1 << 23)):
         monkeypatch.setattr(averaging, "BLOCK_SIZE", inner)
         found = np.zeros(SHAPE, np.float32)
         for box, block in ckpttool.average(checkpoints)["v"].blocks(outer):

@@ -2,6 +2,7 @@
 
 import builtins
 import errno
+import fcntl
 import io
 import os
 import shutil
@@ -181,7 +182,7 @@ def test_death_at_every_call(tmp_path, shards, links):
         seen.append(assert_one_is_whole(directory))
         replace(directory)
         assert values(directory / "model") == values_of(NEW)
-        assert names(directory) == bundle_names(shards[1])
+        assert names(directory, hidden=True) == bundle_names(shards[1])
         if not died:
             break
     # First the old one, then for some calls the old one under the other name, then the new one.
@@ -210,7 +211,7 @@ def test_death_after_death(tmp_path, shards):
             assert_one_is_whole(again)
             replace(again)
             assert values(again / "model") == values_of(NEW)
-            assert names(again) == bundle_names(shards[1])
+            assert names(again, hidden=True) == bundle_names(shards[1])
             if not died:
                 break
     assert lost == 2 + shards[1]
@@ -226,10 +227,27 @@ def test_death_while_a_new_one_is_written(tmp_path):
         died = dies_at(number, lambda: write_bundle(new, directory / "model"))  # noqa: B023 - called at once
         assert values(directory / "model") in (None, values_of(NEW))
         write_bundle(new, directory / "model", force=True)
-        assert names(directory) == bundle_names(2)
+        assert names(directory, hidden=True) == bundle_names(2)
         if not died:
             break
     assert number > 10
+
+
+def test_what_another_process_is_writing_stays(tmp_path):
+    """Files of a run that is alive are not taken for those of a dead one, and neither are files of others."""
+    old, replace = replacing(tmp_path, (1, 2))
+    others = [
+        ".model.index.0123456789ab.tmp",
+        ".other.index.ba9876543210.tmp",
+        ".model.index.tmp",
+        ".x.aaaaaaaaaaaa.tmp",
+    ]
+    for name in (*others, ".model.index.aaaaaaaaaaaa.tmp"):
+        (old / name).touch()
+    with open(old / others[0], "rb") as alive:
+        fcntl.flock(alive, fcntl.LOCK_EX)
+        replace(old)
+    assert names(old, hidden=True) == sorted([*others[:-1], *bundle_names(2)])
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), KeyboardInterrupt()], ids=["full", "interrupt"])

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from c_loader import Served
 from conftest import FIXTURES, corpus_files, corpus_id, needs_corpus
-from serving import SIGNATURE, bits, of_load, of_loader, require_same, signature_of
+from serving import SIGNATURE, bits, of_all, of_load, require_same, signature_of
 
 import ckpttool
 from ckpttool import proto
 from ckpttool.formats.saved_model_writer import write_saved_model
 from ckpttool.transforms.serving import servable
+from ckpttool.transforms.serving.assets import AssetFile, file_names
 from ckpttool.transforms.serving.signatures import keyed
 
 LINEAR = FIXTURES / "linear" / "model"
@@ -30,7 +32,11 @@ MODELS = {
 # Whose .meta and checkpoint are whole, and whose ops TensorFlow 2.21 still has.
 CORPUS_PAIRS = ("ardiya_siamese", "georgesung_acrobot", "onnx_tensorflow_onnx", "bad_half_plus_two", "fastweights")
 PAIRS = [meta for meta in corpus_files("*.meta") if any(name in str(meta) for name in CORPUS_PAIRS)]
-PAIRS = [meta for meta in PAIRS if "56000" not in meta.name]
+PAIRS = [
+    pytest.param(meta, marks=pytest.mark.slow if "FW" in meta.parts else (), id=corpus_id(meta))
+    for meta in PAIRS
+    if "56000" not in meta.name
+]
 
 tensorflow = pytest.mark.tensorflow
 
@@ -58,7 +64,7 @@ def refusal(run, *arguments) -> tuple[int, str]:
 @tensorflow
 @pytest.mark.parametrize("name", MODELS)
 def test_outputs_are_those_of_the_restored_session(make, tf, tmp_path, name):
-    """On random feeds, both of TensorFlow's loaders give what the restored session gives, bit for bit."""
+    """On random feeds, all of TensorFlow's loaders give what the restored session gives, bit for bit."""
     prefix = FIXTURES / name / "model"
     make(prefix, tmp_path / "served", *MODELS[name])
     assert require_same(tf, f"{prefix}.meta", prefix, tmp_path / "served")
@@ -66,11 +72,22 @@ def test_outputs_are_those_of_the_restored_session(make, tf, tmp_path, name):
 
 @tensorflow
 @needs_corpus
-@pytest.mark.parametrize("meta", PAIRS, ids=corpus_id)
+@pytest.mark.parametrize("meta", PAIRS)
 def test_real_models_are_served(make, tf, tmp_path, meta):
     """The same of real models, back to those that a TensorFlow before 0.12 saved in the format V1."""
     make(meta, tmp_path / "served")
     assert require_same(tf, meta, str(meta).removesuffix(".meta"), tmp_path / "served")
+
+
+@tensorflow
+@needs_corpus
+def test_an_export_of_2017_is_served(make, tf, tmp_path):
+    """A sharded export of 0.12, whose version TensorFlow's Python can't parse, gives y = x / 2 + 2 in a server."""
+    (meta,) = [path for path in corpus_files("export.meta") if "session_bundle" in path.parts]
+    make(meta, tmp_path / "served", "--inputs", "x=ParseExample/ParseExample", "--outputs", "y")
+    signature = signature_of(tf, tmp_path / "served")
+    outputs = Served(tf, tmp_path / "served").run(signature, {"x": np.array([[1], [2]], np.float32)})
+    assert outputs["y"].tolist() == [[2.5], [3.0]]
 
 
 @tensorflow
@@ -237,7 +254,7 @@ def test_tables_and_local_variables_are_initialized(make, tf, tmp_path, words):
     expected = require_same(tf, f"{words.prefix}.meta", words.prefix, tmp_path / "served")
     (tmp_path / "vocab.txt").unlink()
     (tmp_path / "served").rename(tmp_path / "moved")
-    for found in (of_load(tf, tmp_path / "moved"), of_loader(tf, tmp_path / "moved")):
+    for found in of_all(tf, tmp_path / "moved"):
         assert {k: bits(v) for k, v in found.items()} == {k: bits(v) for k, v in expected.items()}
     assert files(tmp_path / "moved")["assets/vocab.txt"] == b"a\nb\nc\n"
 
@@ -253,7 +270,7 @@ def test_a_vocabulary_elsewhere_is_found_or_named(make, run, tf, tmp_path, words
     assert "--asset vocab.txt=PATH says where it is" in said
     assert not (tmp_path / "served").exists()
     make(words.prefix, tmp_path / "one", "--asset", f"vocab.txt={tmp_path / 'new'}")
-    assert files(tmp_path / "one")["assets/new"] == content
+    assert files(tmp_path / "one")["assets/vocab.txt"] == content
     assert of_load(tf, tmp_path / "one")
     shutil.copy(tmp_path / "new", words.prefix.with_name("vocab.txt"))
     make(words.prefix, tmp_path / "two")
@@ -270,8 +287,7 @@ def test_a_table_that_no_output_needs_may_lack_its_file(make, tf, tmp_path, word
     (tmp_path / "vocab.txt").unlink()
     said = make(words.prefix, tmp_path / "served", "--outputs", "e=embedding/read:0")
     assert "is not run, for it needs the file" in said
-    assert of_load(tf, tmp_path / "served")["e"].shape == (4, 2)
-    assert of_loader(tf, tmp_path / "served")["e"].shape == (4, 2)
+    assert {found["e"].shape for found in of_all(tf, tmp_path / "served")} == {(4, 2)}
 
 
 @tensorflow
@@ -319,6 +335,21 @@ def test_variables_of_each_kind_with_and_without_a_saver(make, tf, tmp_path, use
     make(model.prefix, tmp_path / "served", "--inputs", "x", "--outputs", "y")
     require_same(tf, f"{model.prefix}.meta", model.prefix, tmp_path / "served")
     assert ckpttool.open_graph(tmp_path / "served").message.saver_def.restore_op_name == "save/restore_all"
+
+
+@tensorflow
+def test_the_saver_may_stand_in_the_collection(make, tf, tmp_path):
+    """A graph that names its saver only in the collection `savers`, as monitored sessions do, keeps that one."""
+
+    def build(v1):
+        v1.multiply(v1.placeholder("float32", [], "x"), ramp(v1, "w", [3]), name="y")
+        v1.add_to_collection("savers", v1.train.Saver(name="mine"))
+
+    model = Model(tf, tmp_path / "model", build, saver=False)
+    assert not ckpttool.open_graph(model.prefix).message.HasField("saver_def")
+    make(model.prefix, tmp_path / "served", "--outputs", "y")
+    require_same(tf, f"{model.prefix}.meta", model.prefix, tmp_path / "served")
+    assert ckpttool.open_graph(tmp_path / "served").message.saver_def.restore_op_name == "mine/restore_all"
 
 
 @tensorflow
@@ -383,7 +414,7 @@ def test_an_init_op_that_is_there_is_run_too(make, tf, tmp_path):
 
     model = Model(tf, tmp_path / "model", lambda v1: (build(v1), v1.global_variables_initializer())[0])
     make(model.prefix, tmp_path / "one", "--outputs", "y")
-    assert of_loader(tf, tmp_path / "one") == of_load(tf, tmp_path / "one")
+    assert len({bits(found["y"])[2] for found in of_all(tf, tmp_path / "one")}) == 1
     graph = ckpttool.open_graph(tmp_path / "one")
     assert "legacy_init_op" not in graph.collections
     (main,) = graph.collections["saved_model_main_op"].members
@@ -417,8 +448,8 @@ def test_devices_are_no_obstacle(make, tf, tmp_path):
         "w=weight/read",
     ]
     make(meta, tmp_path / "served", *arguments)
-    assert of_loader(tf, tmp_path / "served")["w"].tolist() == [1.0, 2.0]
-    assert of_load(tf, tmp_path / "served")["plain_call"].shape == (2,)
+    for found in of_all(tf, tmp_path / "served"):
+        assert (found["w"].tolist(), found["plain_call"].shape) == ([1.0, 2.0], (2,))
 
 
 @tensorflow
@@ -431,7 +462,7 @@ def test_a_frozen_graph_is_served(make, run, tf, tmp_path):
         tf.compat.v1.get_variable("w", [2], use_resource=False)
         (tmp_path / "variables.pb").write_bytes(graph.as_graph_def().SerializeToString())
     make(tmp_path / "frozen.pb", tmp_path / "served", "--outputs", "y")
-    assert bits(of_load(tf, tmp_path / "served")["y"]) == bits(of_loader(tf, tmp_path / "served")["y"])
+    assert len({bits(found["y"])[2] for found in of_all(tf, tmp_path / "served")}) == 1
     assert list(files(tmp_path / "served")) == ["saved_model.pb"]
     code, said = refusal(run, tmp_path / "variables.pb", "--outputs", "y", "-o", tmp_path / "no")
     assert (code, "the graph has variables, and no saver" in said) == (5, True)
@@ -457,7 +488,7 @@ def test_a_saved_model_of_tensorflow_1_is_served_anew(make, tf, tmp_path, words)
     make(tmp_path / "theirs", tmp_path / "ours")
     assert signature_of(tf, tmp_path / "ours") == signature_of(tf, tmp_path / "theirs")
     expected = {key: bits(value) for key, value in of_load(tf, tmp_path / "theirs").items()}
-    for found in (of_load(tf, tmp_path / "ours"), of_loader(tf, tmp_path / "ours")):
+    for found in of_all(tf, tmp_path / "ours"):
         assert {key: bits(value) for key, value in found.items()} == expected
 
 
@@ -468,6 +499,7 @@ REFUSED = {
     "no output directory": ([LINEAR, *ENDS], 2, "--output DIR"),
     "no such op": ([LINEAR, "--outputs", "activation"], 3, "near names: activation_opt"),
     "no such output": ([LINEAR, "--outputs", "activation_opt:1"], 3, "has 1 outputs, no activation_opt:1"),
+    "no such output at all": ([LINEAR, "--outputs", f"x:{'9' * 5000}"], 3, "the op x has 1 outputs"),
     "no such input": ([LINEAR, "--inputs", "y", "--outputs", "activation_opt"], 3, "no op named y"),
     "two of one name": ([LINEAR, "--outputs", "a=x", "--outputs", "a=W/read"], 2, "have both the name a"),
     "a reference": ([LINEAR, "--outputs", "W"], 5, "take what reads it: W/read:0"),
@@ -490,6 +522,13 @@ REFUSED = {
     ),
     "a method's keys": ([LINEAR, *ENDS, "--method", "classify"], 5, "has the inputs inputs (string); got a (float32)"),
     "no method": ([LINEAR, *ENDS, "--method", "guess"], 2, "--method is one of predict, classify, regress"),
+    "a word of Python's": (
+        [LINEAR, "--inputs", "class=x", "--outputs", "activation_opt"],
+        5,
+        "takes no input of the name",
+    ),
+    "a name that is no text": ([LINEAR, "--inputs", "\udcff=x", "--outputs", "activation_opt"], 2, "utf-8"),
+    "a signature that is no text": ([LINEAR, *ENDS, "--signature", "\udcff"], 2, "are text in UTF-8"),
     "no tags": ([LINEAR, *ENDS, "--tags", ","], 2, "--tags is a list"),
     "no graph": ([FIXTURES / "dtypes" / "model", *ENDS], 3, "no graph here"),
 }
@@ -531,6 +570,32 @@ def test_objects_of_tensorflow_2_are_refused(run, tf, tmp_path):
     tf.saved_model.save(module, str(tmp_path / "theirs"), module.call)
     code, said = refusal(run, tmp_path / "theirs", "-o", tmp_path / "ours")
     assert (code, "a SavedModel of TensorFlow 2" in said) == (5, True)
+
+
+@tensorflow
+def test_the_methods_that_take_examples(make, tf, tmp_path):
+    """--method regress and classify give signatures that TensorFlow takes for valid ones."""
+
+    def build(v1):
+        read = v1.parse_example(v1.placeholder("string", [None], "e"), {"x": v1.FixedLenFeature([], "float32")})
+        v1.multiply(read["x"], ramp(v1, "w", []), name="y")
+
+    model = Model(tf, tmp_path / "model", build)
+    for method, output in {"regress": "outputs", "classify": "scores"}.items():
+        arguments = ["--inputs", "inputs=e", "--outputs", f"{output}=y", "--method", method]
+        make(model.prefix, tmp_path / method, *arguments)
+        signature = signature_of(tf, tmp_path / method)
+        assert signature.method_name == f"tensorflow/serving/{method}"
+        assert tf.compat.v1.saved_model.is_valid_signature(signature)
+
+
+def test_files_are_named_as_the_graph_has_them():
+    """The name in assets/ is the last part of the graph's path, of either system; nothing is called `..`."""
+    paths = {"a": "/data/vocab", "b": r"C:\data\vocab", "c": "..", "d": "/other/vocab", "e": "x\udcff"}
+    found = file_names(
+        {AssetFile(f"{op}:0", path, ()): f"{op}'s" if op != "d" else "a's" for op, path in paths.items()}
+    )
+    assert list(found.values()) == ["vocab", "vocab_1", "asset", "vocab", "x?"]
 
 
 # The directory
@@ -608,3 +673,5 @@ def test_the_library_does_it_too(tmp_path):
         "variables/variables.index",
     ]
     assert graph.data == ckpttool.open_graph(LINEAR).data
+    with pytest.raises(ckpttool.ConversionError, match="a MetaGraphDef is no SavedModel"):
+        write_saved_model(graph, checkpoint, tmp_path / "no")

@@ -1,8 +1,8 @@
 """The command line: each command parses its arguments, calls one reader, one transform, one writer or report, and
 chooses an exit code.
 
-`inspecting` has the commands that look, `exporting` and `averaging` those that write checkpoints, `converting` those
-that write graphs, `options` what they share.
+`inspecting` has the commands that look, `exporting` and `averaging` those that write checkpoints (`targets` has what
+they share), `converting` those that write graphs, `options` what all share.
 """
 
 import os

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ckpttool import render
-from ckpttool.cli import exporting, options
+from ckpttool.cli import options, targets
 from ckpttool.formats.locate import checkpoints_in, state_entries
 
 
@@ -16,29 +16,29 @@ def average(
         list[str],
         typer.Argument(metavar="CHECKPOINT…", help="Two or more checkpoints of a model; or a directory, with --last."),
     ],
-    h5: exporting.H5 = "",
-    npz: exporting.Npz = "",
-    npy: exporting.Npy = "",
-    safetensors: exporting.Safetensors = "",
-    tf: exporting.Tf = "",
-    tf_v1: exporting.TfV1 = "",
+    h5: targets.H5 = "",
+    npz: targets.Npz = "",
+    npy: targets.Npy = "",
+    safetensors: targets.Safetensors = "",
+    tf: targets.Tf = "",
+    tf_v1: targets.TfV1 = "",
     weights: Annotated[
         str | None, typer.Option("--weights", metavar="W,W,…", help="One for each checkpoint; default: all the same.")
     ] = None,
     last: Annotated[
         int | None,
-        typer.Option("--last", metavar="N", min=1, help="Of a directory, the last N checkpoints."),
+        typer.Option("--last", metavar="N", min=1, help="Of a directory, the N last checkpoints, by their steps."),
     ] = None,
     include: options.Include = None,
     exclude: options.Exclude = None,
-    shards: exporting.Shards = None,
-    max_shard_size: exporting.MaxShardSize = None,
-    latest: exporting.Latest = False,
-    strict: exporting.Strict = False,
+    shards: targets.Shards = None,
+    max_shard_size: targets.MaxShardSize = None,
+    latest: targets.Latest = False,
+    strict: targets.Strict = False,
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write the mean of checkpoints: floating-point variables averaged in float64, all else from the last one.
+    """Write the mean of checkpoints: floats averaged in float64, all else from the one named last.
 
     ckpttool average model.ckpt-100 model.ckpt-200 model.ckpt-300 --tf mean.ckpt
 
@@ -48,8 +48,8 @@ def average(
     from ckpttool.transforms.variables import select
 
     outputs = {"h5": h5, "npz": npz, "npy": npy, "safetensors": safetensors, "tf": tf, "tf-v1": tf_v1}
-    target, output = exporting.target_of(outputs)
-    arguments = exporting.writer_arguments(target, output, shards, max_shard_size, None, "names")
+    target, output = targets.target_of(outputs)
+    arguments = targets.writer_arguments(target, output, shards, max_shard_size, None, "names")
     options.refuse(latest and target != "tf", "--latest is about --tf")
     opened = [options.checkpoint_of(path, quiet) for path in _last_of(paths, last)]
     chosen = [select(each, include or (), exclude or (), with_object_graph=target == "tf") for each in opened]
@@ -60,9 +60,9 @@ def average(
         raise typer.BadParameter(str(error), param_hint="--weights") from error
     if not quiet:
         render.say(f"the mean of {', '.join(os.path.basename(checkpoint.path) for checkpoint in chosen)}")
-    exporting.write(mean, target, output, arguments, strict=strict, force=force, quiet=quiet)
+    targets.write(mean, target, output, arguments, strict=strict, force=force, quiet=quiet)
     if target == "tf":
-        exporting.add_to_state(output, latest, quiet)
+        targets.add_to_state(output, latest, quiet)
 
 
 def _last_of(paths: list[str], last: int | None) -> list[str]:

@@ -170,5 +170,6 @@ def _say(graph: "MetaGraph", frozen: "Frozen", outputs: list[str], output: str) 
     if frozen.dropped:
         render.say(f"note: updates of variables are gone: {_listed(frozen.dropped)}")
     if frozen.fillers:
-        render.say(f"note: tables are filled by {_listed(frozen.fillers)}: run that first")
+        feeds = "".join(f", feeding {tensor} the path of {file}" for tensor, file in frozen.assets.items())
+        render.say(f"note: tables are filled by {_listed(frozen.fillers)}: run that first{feeds}")
     render.say(f"fetch {_listed(outputs)}")

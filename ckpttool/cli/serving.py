@@ -73,6 +73,7 @@ def saved_model(
     names, sources = _assets(graph, asset or [], quiet)
     marked = [tag for tag in tags.split(",") if tag]
     options.refuse(not marked, "--tags is a list of one or more")
+    options.refuse(not _is_text(signature + tags), "--signature and --tags are text in UTF-8")
     stored = _checkpoint(path, found, checkpoint, v1, quiet)
     marks = Marks(signature, method, marked)
     served = servable(graph, stored, fed, fetched, marks, keep_devices=keep_devices, assets=names)
@@ -85,6 +86,10 @@ def saved_model(
         render.say(f"note: {op} is not run, for it {why}; no output needs it")
     count = render.counted(len(served.variables), "variable")
     render.say(f"wrote the signature {signature} and {count}, {render.human_bytes(total)} · {output}")
+
+
+def _is_text(argument: str) -> bool:
+    return argument.isascii() or not any("\ud800" <= character <= "\udfff" for character in argument)
 
 
 def _endpoints(
@@ -118,19 +123,19 @@ def _assets(graph: "MetaGraph", given: list[str], quiet: bool) -> tuple[dict[str
     for name in [name for name in places if name not in known]:
         there = ", ".join(each.path for each in wanted) or "none"
         raise NotFoundError(f"the graph reads no file {name}", path=graph.path, hint=f"it reads {there}")
-    paths = {}
+    found = {}
     for each in wanted:
         place = next((places[name] for name in each.names if name in places), None)
         if place is not None and not os.path.isfile(place):
             raise NotFoundError("no such file", path=place)
-        place = place or find_asset(each.path, graph.path)
+        place = place or find_asset(graph, each.path, each.name)
         if place:
-            paths[each.tensor] = place
+            found[each] = place
         if not quiet:
-            told = f"is {place}" if place else f"is not here; --asset {each.names[1]}=PATH says where it is"
+            told = f"is {place}" if place else f"is not here; --asset {each.name}=PATH says where it is"
             render.say(f"note: the file {each.path}, which {each.tensor} names, {told}")
-    names = file_names(paths)
-    return names, {names[tensor]: place for tensor, place in paths.items()}
+    names = file_names(found)
+    return names, {names[each.tensor]: place for each, place in found.items()}
 
 
 def _checkpoint(path: str, found: "Located", other: str, v1: bool, quiet: bool) -> "Checkpoint | None":

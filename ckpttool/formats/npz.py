@@ -37,6 +37,8 @@ _DATE = (1980, 1, 1, 0, 0, 0)
 # A local header is as long as the name and the extra field behind it, and 30 bytes.
 _LOCAL = struct.Struct("<4s22xHH")
 _ENCRYPTED = 1
+# The end of an archive: the longer record and its locator, the record, and a comment.
+_TAIL = 56 + 20 + 22 + _MAX_TEXT
 
 
 def plan_npz(checkpoint: Checkpoint) -> list[Planned]:
@@ -146,6 +148,7 @@ def read_npz(path: str | os.PathLike[str]) -> Checkpoint:
     source, variables, warnings = ArraySource(), {}, []
     with located(path), _checked(), zipfile.ZipFile(path) as archive:
         members = archive.infolist()
+        _require_all(members, storage.read_range(path, max(0, size - _TAIL), _TAIL))
         if sum(member.compress_size for member in members) > size:
             raise CorruptionError("the archive's members are together larger than the file: they overlap")
         for member in members:
@@ -158,6 +161,17 @@ def read_npz(path: str | os.PathLike[str]) -> Checkpoint:
                 raise CorruptionError("the archive has it twice", variable=variable.name)
             variables[variable.name] = variable
     return Checkpoint(variables, path=path, format=FORMAT, files=[path], warnings=warnings)
+
+
+def _require_all(members: Sequence[zipfile.ZipInfo], tail: bytes) -> None:
+    """Raises CorruptionError unless there are as many members as the end of the archive says, which Python ignores."""
+    end = tail.rfind(b"PK\5\6")
+    (count,) = struct.unpack_from("<H", tail, end + 10)
+    # Of more members, a longer record stands before, and a locator of 20 bytes between.
+    if count == 0xFFFF and tail[: end - 16].endswith(b"PK\6\7"):
+        (count,) = struct.unpack_from("<Q", tail, end - 20 - 24)
+    if count != len(members):
+        raise CorruptionError(f"{len(members):,} members, and the archive says that it has {count:,}")
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ckpttool import storage
+from ckpttool.errors import ConversionError
 from ckpttool.formats.bundle_writer import write_bundle
 from ckpttool.formats.saved_model import ASSETS, CHUNKED, FILES, VARIABLES
 from ckpttool.model.checkpoint import ByteRange, Checkpoint
@@ -43,9 +44,11 @@ def write_saved_model(
 
     Raises:
         FileExistsError: there is something at `directory` that may not be replaced.
-        ConversionError: a variable can't be held.
+        ConversionError: a variable can't be held; or the graph is not a SavedModel's.
         CorruptionError: values are missing or damaged; nothing is written.
     """
+    if graph.root != "SavedModel":
+        raise ConversionError(f"a {graph.root} is no SavedModel", path=graph.path, hint="servable makes one of it")
     sources = assets or {}
     inputs = [*checkpoint.files, *sources.values(), *([graph.path] if graph.path else [])]
     path = Path(directory)
@@ -72,13 +75,15 @@ def _is_saved_model(directory: Path) -> bool:
     return not names.isdisjoint({*FILES, CHUNKED}) and names <= _MEMBERS
 
 
-def find_asset(path: str, graph_path: str) -> str | None:
+def find_asset(graph: MetaGraph, path: str, name: str) -> str | None:
     """Where a file is that a graph reads: where the graph says, or by its name beside the graph, or in `assets/` there.
 
     Args:
+        graph: the graph; a SavedModel's has its files in `assets/` first of all.
         path: as the graph has it.
-        graph_path: the graph's file.
+        name: its last part.
     """
-    beside, name = os.path.dirname(graph_path), os.path.basename(path)
+    beside = os.path.dirname(graph.path)
     found = [path, os.path.join(beside, name), os.path.join(beside, ASSETS, name)]
+    found = found[::-1] if graph.root == "SavedModel" else found
     return next((each for each in found if "\0" not in each and os.path.isfile(each)), None)

@@ -181,12 +181,13 @@ class MetaGraph:
         Raises:
             NotFoundError: there is none.
         """
-        if name not in self._nodes:
+        if name not in self.by_name:
             raise NotFoundError(f"the graph has no op named {name}", path=self.path)
-        return self._nodes[name]
+        return self.by_name[name]
 
     @cached_property
-    def _nodes(self) -> dict[str, Node]:
+    def by_name(self) -> dict[str, Node]:
+        """Every op, by its name, in the graph's order."""
         return {node.name: node for node in self.nodes}
 
     @cached_property
@@ -213,7 +214,7 @@ class MetaGraph:
         return [self._variable(name, homes.get(name, [])) for name in dict.fromkeys([*declared, *homes]) if name]
 
     def _variable(self, name: str, homes: list[str]) -> GraphVariable:
-        node = self._nodes.get(name)
+        node = self.by_name.get(name)
         trainable = "trainable_variables" in homes
         if node is None:
             return GraphVariable(name, "", None, None, trainable, tuple(homes), "")

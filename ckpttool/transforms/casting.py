@@ -162,10 +162,11 @@ def _loss_of_floats(old: "np.ndarray[Any, Any]", new: "np.ndarray[Any, Any]") ->
     import numpy as np
 
     wide = old.dtype if old.dtype.itemsize > new.dtype.itemsize else np.result_type(np.float64, new.dtype)
-    before, after = old.astype(wide), new.astype(wide)
+    before, after = old.astype(wide, copy=False), new.astype(wide)
     changed = after != before
-    if not changed.any():
-        return Loss(old.size)
+    if np.isfinite(after).all():  # As nearly always; it takes a quarter of the time.
+        underflowed = np.count_nonzero(changed & (after == 0))
+        return Loss(old.size, int(np.count_nonzero(changed) - underflowed), 0, int(underflowed))
     before, after = before[changed], after[changed]
     # A NaN differs from itself; what was infinite may be no number any more, in a type without infinities.
     lost = np.isfinite(before) | np.isinf(before) & ~np.isinf(after)

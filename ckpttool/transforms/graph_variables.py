@@ -151,7 +151,9 @@ class _Edits:
     def _node(self, data: bytes, node: Any) -> bytes | None:
         if node.name in self.removed:
             return None
-        data = without_colocation(self.savers.edit_node(data, node, self.removed), self._is_removed)
+        data = self.savers.edit_node(data, node, self.removed)
+        if self.removed:
+            data = without_colocation(data, self._is_removed)
         name, is_variable = text_rule(self._name), node.op in VARIABLE_OPS
 
         def operand(value: bytes) -> bytes | None:

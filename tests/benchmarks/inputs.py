@@ -45,7 +45,7 @@ def with_adam(nbytes: int) -> Iterator[tuple[str, list[int]]]:
 
 
 def write_bundle(prefix: str, stored: Iterator[tuple[str, list[int]]]) -> None:
-    """Writes a bundle of random bytes: one shard, float32."""
+    """Writes a bundle: one shard, float32, normally distributed, as weights are."""
     table = TableBuilder()
     header = message_class("BundleHeaderProto")(num_shards=1, version={"producer": 1})
     table.add(b"", header.SerializeToString())
@@ -60,7 +60,7 @@ def _write_variable(shard: BinaryIO, shape: list[int], random: np.random.Generat
     """Writes the values, and gives the entry."""
     offset, size, crc = shard.tell(), 4 * prod(shape), 0
     for start in range(0, size, _CHUNK):
-        chunk = random.bytes(min(_CHUNK, size - start))
+        chunk = random.standard_normal(min(_CHUNK, size - start) // 4, np.float32).data
         crc = crc32c(chunk, crc)
         shard.write(chunk)
     dims = {"dim": [{"size": extent} for extent in shape]}

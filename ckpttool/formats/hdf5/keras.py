@@ -5,12 +5,16 @@
     /dense/dense/kernel:0   /dense/dense/bias:0
 
 Keras matches layers by name, and the weights of a layer by their order, which is that in which the layer made them. No
-checkpoint stores it; the table below knows it for Keras' own layers. A weight's layer is the first segment of its name:
-where the model's own name stands before it, --strip-prefix takes that away.
+checkpoint stores either; the tables below know the order for Keras' own layers. A weight's layer is a scope of its
+name, and the name does not say which: of `block/dense/kernel` it may be `block` (which made a `dense` of its own) or
+`block/dense` (whose name has a slash). So every scope is listed as a layer, those within others by hard links to the
+same datasets; Keras takes those that the model has. Where the model's own name stands in front, --strip-prefix takes
+that away. What no layer has, optimizers' slots and global steps, is left out.
 
 (tf_keras/src/saving/legacy/hdf5_format.py, keras/src/legacy/saving/legacy_h5_format.py)
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -66,26 +70,47 @@ def _full_names(checkpoint: Checkpoint) -> Mapping[str, str]:
 
 
 def list_keras_weights(file: "h5py.File", plan: Sequence[Planned]) -> None:
-    """Makes the groups of the layers, and the attributes by which Keras finds everything."""
+    """Makes the groups of the layers, the attributes by which Keras finds everything, and links to datasets."""
+    targets = [planned.target for planned in plan if not planned.problem]
     layers: dict[str, list[str]] = {}
-    for planned in plan:
-        if not planned.problem:
-            layer, _, weight = planned.target.partition("/")
+    taken = set(targets)
+    for target in targets:
+        _, _, weight = target.partition("/")
+        for layer in _scopes(weight):
+            path = f"{layer}/{weight}"
+            if path != target and path in taken:  # The name repeats itself, as in a/a/a/kernel.
+                continue
             layers.setdefault(layer, []).append(weight)
+            if path != target:
+                taken.add(path)
+                file[path] = file[target]
     _set_list(file, "layer_names", list(layers))
     file.attrs["backend"] = b"tensorflow"
     file.attrs["keras_version"] = _KERAS_VERSION
     for layer, weights in layers.items():
-        _set_list(file.create_group(layer), "weight_names", sorted(weights, key=_order))
+        depth = layer.count("/") + 1
+        _set_list(file[layer], "weight_names", sorted(weights, key=lambda weight: _order(weight, depth)))
 
 
-def _order(weight: str) -> tuple[Any, ...]:
-    """The place of a weight among those of its layer."""
+def _scopes(weight: str) -> list[str]:
+    """The scopes that a weight is in, the outermost first."""
+    *parts, _ = weight.split("/")
+    return ["/".join(parts[: i + 1]) for i in range(len(parts))]
+
+
+def _order(weight: str, depth: int) -> tuple[Any, ...]:
+    """The place of a weight among those of its layer, whose name has `depth` segments."""
     *parts, last = weight.removesuffix(":0").split("/")
     # `forward_lstm`, `attention_output`, `kernel_1`: what is known of them is how they begin.
-    ranks = [next((i for i, known in enumerate(_PARTS) if part.startswith(known)), -1) for part in parts[1:]]
+    ranks = [next((i for i, known in enumerate(_PARTS) if part.startswith(known)), -1) for part in parts[depth:]]
     rank = _WEIGHTS.index(last) if last in _WEIGHTS else len(_WEIGHTS)
-    return last in _NOT_TRAINED, ranks, rank, weight
+    made = [(rank, _natural(part)) for rank, part in zip(ranks, parts[depth:], strict=True)]
+    return last in _NOT_TRAINED, made, rank, _natural(last)
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """By this, dense_2 comes before dense_10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def _set_list(group: "h5py.Group", name: str, texts: Sequence[str]) -> None:

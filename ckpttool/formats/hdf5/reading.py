@@ -50,7 +50,8 @@ def read_hdf5(path: str | os.PathLike[str]) -> Checkpoint:
     size = storage.file_size(path)
     variables: dict[str, Variable] = {}
     with located(path), _opened(path) as file:
-        reader, tree = _Reader(path, size, file), Tree(file, size)
+        reader = _Reader(path, size, file)
+        tree = Tree(file, size, has_links=reader.is_ours)
         for name, found in reader.named(list(tree.datasets())):
             try:
                 variable = reader.variable(name, found)
@@ -106,13 +107,13 @@ class _Reader:
 
     def __init__(self, path: str, size: int, file: "h5py.File") -> None:
         self._path, self._size = path, size
-        self._is_ours = (text_of(file["/"].id, "created_by") or b"").startswith(_CREATED_BY)
+        self.is_ours = (text_of(file["/"].id, "created_by") or b"").startswith(_CREATED_BY)
         self._has_userblock = file.userblock_size > 0
         self._raw, self._decoded = RawSource(), _Datasets(path)
 
     def named(self, datasets: Sequence[Found]) -> list[tuple[str, Found]]:
         """The datasets, each with its variable's name; see the top of this package."""
-        names = [_our_name(found) for found in datasets] if self._is_ours else _names(datasets)
+        names = [_our_name(found) for found in datasets] if self.is_ours else _names(datasets)
         return list(zip(names, datasets, strict=True))
 
     def variable(self, name: str, found: Found) -> Variable:
@@ -137,7 +138,7 @@ class _Reader:
 
     def _shape(self, dataset: Any, dtype: DType, stored: tuple[int, ...]) -> tuple[int, ...]:
         """The dataset's shape; or, as an attribute of ours says, that of more dimensions than HDF5 has."""
-        said = sizes_of(dataset, "shape") if self._is_ours and dtype.itemsize is not None else None
+        said = sizes_of(dataset, "shape") if self.is_ours and dtype.itemsize is not None else None
         return said if said is not None and stored == (prod(said),) else stored
 
     def _require_borne_out(self, dataset: Any, itemsize: int) -> None:

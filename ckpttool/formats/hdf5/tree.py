@@ -39,11 +39,17 @@ class Found(NamedTuple):
 
 
 class Tree:
-    """The datasets of a file, each once; `warnings` says what else has a name there and is passed over."""
+    """The datasets of a file, each once; `warnings` says what else has a name there and is passed over.
 
-    def __init__(self, file: "h5py.File", nbytes: int) -> None:
+    Args:
+        file: the file.
+        nbytes: its size.
+        has_links: it is made with several links to one dataset: no warning of these.
+    """
+
+    def __init__(self, file: "h5py.File", nbytes: int, *, has_links: bool = False) -> None:
         self.warnings: list[str] = []
-        self._file = file
+        self._file, self._has_links = file, has_links
         self._budget = max(_MAX_PATHS, nbytes)
         self._seen: dict[Any, str] = {}
 
@@ -52,8 +58,7 @@ class Tree:
         from h5py import h5d, h5g, h5o
 
         root = h5g.open(self._file.id, b"/")
-        info = h5o.get_info(root)
-        self._seen[info.fileno, info.addr] = ""
+        self._seen[_address(h5g.get_objinfo(root))] = ""
         stack: list[tuple[str, str | None, int]] = [("", None, 0)]
         while stack:
             path, layer, depth = stack.pop()
@@ -70,7 +75,7 @@ class Tree:
 
     def _children(self, group: Any, path: str) -> Iterator[str]:
         """The paths of the datasets and groups in a group."""
-        from h5py import h5l, h5o
+        from h5py import h5g
 
         before = f"{path}/" if path else ""
         for name in self._names(group, len(before)):
@@ -78,14 +83,17 @@ class Tree:
             # HDF5 would take it for a path, and follow it.
             if b"/" in name or name in (b"", b"."):
                 self._pass_over(child, "no link can have this name")
-            elif group.links.get_info(name).type != h5l.TYPE_HARD:
+                continue
+            # (Not h5o.get_info: HDF5 crashes where it adds up the sizes of damaged attributes.)
+            info = h5g.get_objinfo(group, name, follow_link=False)
+            if info.type not in (h5g.DATASET, h5g.GROUP, h5g.TYPE):
                 self._pass_over(child, "a link to somewhere else")
-            elif (info := h5o.get_info(group, name)).type in (h5o.TYPE_DATASET, h5o.TYPE_GROUP):
-                if (info.fileno, info.addr) in self._seen:
-                    self._pass_over(child, f"the same as /{self._seen[info.fileno, info.addr]}")
-                else:
-                    self._seen[info.fileno, info.addr] = child
-                    yield child
+            elif _address(info) in self._seen:
+                if not self._has_links:
+                    self._pass_over(child, f"the same as /{self._seen[_address(info)]}")
+            elif info.type != h5g.TYPE:
+                self._seen[_address(info)] = child
+                yield child
 
     def _names(self, group: Any, before: int) -> list[bytes]:
         """The names in a group, whose path has `before` characters.
@@ -109,6 +117,10 @@ class Tree:
 
     def _pass_over(self, path: str, reason: str) -> None:
         self.warnings.append(f"/{path} is passed over: {reason}")
+
+
+def _address(info: Any) -> Any:
+    return info.fileno, info.objno
 
 
 def has_weights(group: Any) -> bool:

@@ -105,11 +105,11 @@ def _write_datasets(
         writer = _Writer(path, notes_of(checkpoint), compression, progress)
         with writer.file:
             _describe(writer.file, checkpoint)
-            if layout == "keras":
-                list_keras_weights(writer.file, plan)
             for planned in plan:
                 if not planned.problem:
                     writer.add(planned)
+            if layout == "keras":
+                list_keras_weights(writer.file, plan)
     except RuntimeError as error:  # How HDF5 tells of a full disk, when it closes the file.
         raise OSError(errno.EIO, f"HDF5 could not write the file: {error}", str(path)) from error
     return writer.contents

@@ -82,13 +82,14 @@ def write_npy(
         CorruptionError: values are missing or damaged; nothing is written.
     """
     arrays, remarkable = arrays_of(plan_npy(checkpoint), checkpoint, strict=strict)
-    with storage.write_directory(directory, force=force, inputs=checkpoint.files, is_ours=_is_ours) as beside:
+    path = os.path.abspath(directory)  # "." has no name to be renamed by.
+    with storage.write_directory(path, force=force, inputs=checkpoint.files, is_ours=_is_ours) as beside:
         storage.require_space(beside, sum(array.content.nbytes for array in arrays))
         for array in arrays:
             header = array.header
-            path = beside / array.planned.target
-            path.write_bytes(header)
-            storage.write_contents(path, [(len(header), array.content)], progress)
+            file = beside / array.planned.target
+            file.write_bytes(header)
+            storage.write_contents(file, [(len(header), array.content)], progress)
         (beside / INDEX).write_text(_index(arrays), encoding="utf-8")
     return remarkable
 

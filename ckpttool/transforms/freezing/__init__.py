@@ -20,7 +20,7 @@ from ckpttool.model.graph import PLACEHOLDERS, MetaGraph, Shape
 from ckpttool.transforms.freezing.body import Body, Output
 from ckpttool.transforms.freezing.handles import FROZEN_OPS, Library, Trace
 from ckpttool.transforms.freezing.pruning import needed, output_of
-from ckpttool.transforms.freezing.rewriting import Pieces, Rewriter
+from ckpttool.transforms.freezing.rewriting import Names, Pieces, Rewriter
 from ckpttool.transforms.freezing.stored import Stored, StoredVariables
 from ckpttool.wire.message import DROP, LENGTH, edit, fields, message_field
 
@@ -41,6 +41,7 @@ class Frozen(NamedTuple):
         placeholders: what is fed, tensor → the placeholder that stands for it.
         dropped: updates of variables that an op only waited for: they are gone.
         fillers: ops to run before others: they fill tables.
+        assets: what is to be fed to these, tensor → the file whose path it is.
     """
 
     graph: MetaGraph
@@ -50,6 +51,7 @@ class Frozen(NamedTuple):
     placeholders: dict[str, str]
     dropped: list[str]
     fillers: list[str]
+    assets: dict[str, str]
 
 
 def freeze(
@@ -103,9 +105,12 @@ class _Freezing:
         fed = [output_of(self._body, name) for name in inputs]
         # A placeholder is fed as it is.
         fed = [output for output in fed if self._body.nodes[output.op].op not in PLACEHOLDERS]
+        self._assets = _assets(graph, self._body)
+        fed += [output for output in self._assets if self._body.nodes[output.op].op == "VarHandleOp"]
         self._needed = needed(self._trace, [output_of(self._body, name) for name in outputs], fed)
         self._placeholders = self._name_placeholders()
-        self._rewriter = Rewriter(self._library, self._values, keep_devices=keep_devices)
+        self._rewriter = Rewriter(self._library, self._values)
+        self._names = Names(self._is_gone, self._renamed)
 
     def frozen(self) -> Frozen:
         self._require_values()
@@ -131,7 +136,12 @@ class _Freezing:
         nbytes = sum(stored.nbytes for stored in self._found.values())
         fed = {f"{output.op}:{output.number}": name for output, name in self._placeholders.items()}
         dropped = [*self._needed.dropped, *self._rewriter.dropped]
-        return Frozen(graph, ops, len(self._found), nbytes, fed, dropped, self._needed.fillers)
+        return Frozen(graph, ops, len(self._found), nbytes, fed, dropped, self._needed.fillers, self._assets_to_feed)
+
+    @property
+    def _assets_to_feed(self) -> dict[str, str]:
+        ops = self._needed.ops | self._placed
+        return {f"{output.op}:{output.number}": file for output, file in self._assets.items() if output.op in ops}
 
     def _require_values(self) -> None:
         """Finds the values of all variables, and raises if there are not all of them, or too many."""
@@ -191,9 +201,7 @@ class _Freezing:
             if output.op == node.name:
                 yield [self._placeholder(node, output, name)]
         if node.name in self._needed.ops:
-            for made in self._rewriter.node(self._trace, node, data, self._is_gone, self._renamed):
-                # A constant in the place of a variable, which comes in pieces, knows of devices.
-                yield made if self._keep_devices or len(made) > 1 else [edit(made[0], {4: DROP})]
+            yield from self._rewriter.node(self._trace, node, data, self._names, keep_device=self._keep_devices)
 
     def _placeholder(self, node: Any, output: Output, name: str) -> bytes:
         dtype, shape = self._known(node, output)
@@ -242,6 +250,19 @@ class _Freezing:
 
 
 _DEBUG_INFO = 5
+
+
+def _assets(graph: MetaGraph, body: Body) -> dict[Output, str]:
+    """A SavedModel's assets: the tensor or the variable that is a file's path, and the file."""
+    found = {}
+    for asset in graph.message.asset_file_def:
+        tensor = body.output(asset.tensor_info.name)
+        if tensor.op in body.nodes:
+            found[tensor] = asset.filename
+            for user in body.users(tensor.op):
+                if body.nodes[user].op == "AssignVariableOp":
+                    found[body.operands[user][0]] = asset.filename
+    return {output: file for output, file in found.items() if output.op in body.nodes}
 
 
 def _graph_def(graph: MetaGraph) -> bytes:

@@ -34,11 +34,12 @@ def constant(name: str, waits_for: Sequence[str], device: str, stored: Stored) -
     node.input.extend(waits_for)
     node.attr["dtype"].type = dtype.number
     if dtype.name == "string":
-        content = b"".join(message_field(8, value) for value in stored.strings())
-        header = b""
+        content = [message_field(8, value) for value in stored.strings()]
+        header, size = b"", sum(map(len, content))
     elif dtype.stored:
         content = stored.content()
-        header = _header(4, len(content)) if content else b""
+        size = sum(map(len, content))
+        header = _header(4, size) if size else b""
     else:
         raise NotSupportedError(f"no constant can hold values of {dtype.name}", variable=stored.variable.name)
     shape = b"".join(message_field(2, varint_field(1, size)) for size in stored.shape)
@@ -49,8 +50,8 @@ def constant(name: str, waits_for: Sequence[str], device: str, stored: Stored) -
         (2, message_field(1, b"value")),
         (5, bytes(node.SerializeToString(deterministic=True))),
     ):
-        front = before + _header(number, len(front) + len(content)) + front
-    return [front, content]
+        front = before + _header(number, len(front) + size) + front
+    return [front, *content]
 
 
 def integer(name: str, value: int) -> Any:

@@ -126,6 +126,7 @@ class Trace:
 
     Attributes:
         held: the outputs that lead to a variable.
+        touched: the ops that take one of these, or wait for what gives it.
         updates: the ops that take a variable itself, and neither read it nor hand it on: they change it.
     """
 
@@ -136,8 +137,8 @@ class Trace:
             if node.op in FROZEN_OPS:
                 self.held[Output(name, 0)] = Held(node.attr["dtype"].type, name, node.op != "VarHandleOp")
         self._follow()
-        touched = dict.fromkeys(user for output in self.held for user in body.users(output.op))
-        self.updates = {name: None for name in touched if self._is_update(body.nodes[name])}
+        self.touched = dict.fromkeys(user for output in self.held for user in body.users(output.op))
+        self.updates = {name: None for name in self.touched if self._is_update(body.nodes[name])}
 
     def inputs(self, name: str) -> dict[int, Held]:
         """Those of an op's inputs that lead to a variable, by number."""
@@ -187,8 +188,7 @@ class Trace:
     @property
     def callers(self) -> Iterator[str]:
         """The ops that call functions with a variable."""
-        users = dict.fromkeys(user for output in self.held for user in self.body.users(output.op))
-        return (name for name in users if self.library.call(self.body.nodes[name]))
+        return (name for name in self.touched if self.library.call(self.body.nodes[name]))
 
     def reads(self, name: str) -> set[str]:
         """The variables and arguments that an op reads, or may."""

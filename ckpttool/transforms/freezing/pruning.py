@@ -12,7 +12,7 @@ from ckpttool.errors import NotFoundError, NotSupportedError
 from ckpttool.model.graph import split_tensor
 from ckpttool.transforms.freezing.body import Body, Output
 from ckpttool.transforms.freezing.handles import Trace
-from ckpttool.transforms.freezing.stored import RESTORES
+from ckpttool.transforms.restoring import RESTORE_OPS
 
 _PIPELINE = re.compile(
     r"\w*Dequeue\w*|Iterator\w*|\w*Iterator(?:V2)?|Unstage|\w*Reader\w*|BarrierTakeMany|MapUnstage\w*"
@@ -53,8 +53,11 @@ def needed(trace: Trace, outputs: Sequence[Output], fed: Collection[Output]) -> 
     for op in fillers:
         walk.reach(Output(op, 0), None)
     walk.run()
-    require_unread(trace, walk.ops, walk.dropped)
-    return Needed(walk.ops, list(walk.fed), [op for op in walk.dropped if op not in walk.ops], fillers)
+    # What is fed has the value that it is fed.
+    fed_ops = {output.op for output in walk.fed}
+    dropped = [op for op in walk.dropped if not trace.changed(op) <= fed_ops]
+    require_unread(trace, walk.ops, dropped)
+    return Needed(walk.ops, list(walk.fed), dropped, fillers)
 
 
 class _Walk:
@@ -172,14 +175,14 @@ def _fills(trace: Trace, user: str, table: str) -> bool:
     if not body.takes(user, table):
         return False
     if _FILLS_TABLE.fullmatch(node.op):
-        return not any(_type(body, output.op) in RESTORES for output in body.operands[user])
+        return not any(_type(body, output.op) in RESTORE_OPS for output in body.operands[user])
     call = trace.library.call(node)
     return call is not None and any(_function_fills(trace, f) for f in trace.library.called(node, call))
 
 
 def _function_fills(trace: Trace, function: str) -> bool:
     types = [node.op for node in trace.library.functions[function].node_def]
-    return any(map(_FILLS_TABLE.fullmatch, types)) and not any(type_ in RESTORES for type_ in types)
+    return any(map(_FILLS_TABLE.fullmatch, types)) and not any(type_ in RESTORE_OPS for type_ in types)
 
 
 def _type(body: Body, op: str) -> str:
@@ -198,6 +201,5 @@ def output_of(body: Body, name: str) -> Output:
     from difflib import get_close_matches
 
     near = get_close_matches(split_tensor(name)[0], body.nodes, 3) if len(body.nodes) < 10_000 else []
-    raise NotFoundError(
-        f"the graph has no op named {output.op}", hint=f"near names: {', '.join(near)}" if near else None
-    )
+    hint = f"near names: {', '.join(near)}" if near else "ls --ops lists them"
+    raise NotFoundError(f"the graph has no op named {output.op}", hint=hint)

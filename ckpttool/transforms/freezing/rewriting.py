@@ -9,14 +9,15 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from ckpttool import proto
-from ckpttool.errors import NotFoundError, NotSupportedError
-from ckpttool.transforms.freezing.body import Body, Output
-from ckpttool.transforms.freezing.constants import INT32, become_true, constant, integer
+from ckpttool.errors import CorruptionError, NotFoundError
+from ckpttool.transforms.freezing.body import Output
+from ckpttool.transforms.freezing.constants import constant
 from ckpttool.transforms.freezing.handles import FROZEN_OPS, PLAIN_PASSES, READS, Call, Held, Kinds, Library, Trace
 from ckpttool.transforms.freezing.pruning import require_droppable
+from ckpttool.transforms.freezing.reads import BECOMES, gather_axis
 from ckpttool.transforms.freezing.stored import Stored
 from ckpttool.transforms.graph_edits import last_field
-from ckpttool.wire.message import edit
+from ckpttool.wire.message import DROP, Rule, edit
 
 Pieces = list[bytes]
 """The bytes of a NodeDef, in pieces."""
@@ -28,6 +29,47 @@ _OUTPUT_NAMES |= dict.fromkeys(("IsVariableInitialized", "VarIsInitializedOp"), 
 _ABOUT_HANDLES = ("_output_shapes", "_handle_dtypes", "_handle_shapes", "_read_only_resource_inputs")
 
 
+class Names:
+    """What became of the names of ops.
+
+    Args:
+        is_gone: whether an op is not there any more.
+        renamed: inputs that have another name now; None: that are gone.
+    """
+
+    def __init__(self, is_gone: Callable[[str], bool], renamed: Mapping[str, str | None]) -> None:
+        self.is_gone, self.renamed = is_gone, renamed
+
+    def mended(self, node: Any, data: bytes) -> bytes:
+        """A NodeDef whose inputs have their new names, and that neither waits for what is gone nor is tied to it."""
+        rules: dict[int, Rule] = {}
+        if any(self._input(text) != text for text in node.input):
+            rules[3] = self._operand
+        # Most ops are done with here.
+        if "_class" in node.attr and any(self._is_gone_tie(text) for text in node.attr["_class"].list.s):
+            rules[5] = self._without_ties
+        return edit(data, rules) if rules else data
+
+    def _input(self, text: str) -> str | None:
+        if text.startswith("^") and text not in self.renamed and self.is_gone(text[1:]):
+            return None
+        return self.renamed.get(text, text)
+
+    def _operand(self, value: bytes) -> bytes | None:
+        new = self._input(value.decode(errors="surrogateescape"))
+        return None if new is None else new.encode(errors="surrogateescape")
+
+    def _is_gone_tie(self, value: bytes) -> bool:
+        return value.startswith(b"loc:@") and self.is_gone(value[5:].decode(errors="surrogateescape"))
+
+    def _without_ties(self, entry: bytes) -> bytes | None:
+        """An entry of NodeDef.attr; `_class` is none any more if nothing is left in it."""
+        if last_field(entry, 1) != b"_class":
+            return entry
+        left = edit(entry, {2: {1: {2: lambda value: None if self._is_gone_tie(value) else value}}})
+        return left if last_field(last_field(last_field(left, 2), 1), 2) else None
+
+
 class Rewriter:
     """Rewrites the ops of a graph, and the functions that they need.
 
@@ -36,47 +78,54 @@ class Rewriter:
         dropped: updates of variables in functions, which go.
     """
 
-    def __init__(self, library: Library, find: Callable[[Any], Stored], *, keep_devices: bool) -> None:
+    def __init__(self, library: Library, find: Callable[[Any], Stored]) -> None:
         self.functions: dict[str, tuple[str, bytes | None]] = {}
         self.dropped: list[str] = []
-        self._library, self._find, self._keep_devices = library, find, keep_devices
+        self._library, self._find = library, find
         self._names: dict[tuple[str, Kinds], str] = {}
         self._taken = set(library.functions)
 
-    def node(
-        self, trace: Trace, node: Any, data: bytes, is_gone: Callable[[str], bool], renamed: Mapping[str, str | None]
-    ) -> Iterator[Pieces]:
+    def node(self, trace: Trace, node: Any, data: bytes, names: Names, *, keep_device: bool) -> Iterator[Pieces]:
         """What an op becomes: one op, and what it needs besides.
 
         Args:
             trace: the variables where it stands.
             node: its NodeDef.
             data: the bytes of that.
-            is_gone: whether an op, by name, is not there any more.
-            renamed: inputs that have another name now; None: that are gone.
+            names: what became of the names that it may hold.
+            keep_device: leave it placed where it is.
         """
         if node.op in FROZEN_OPS:
-            yield self._constant(node, is_gone)
+            yield self._constant(node, names, keep_device)
             return
         changed = self._changed(trace, node)
         if changed is not None:
-            data = bytes(changed.SerializeToString(deterministic=True))
-        rules = {3: _operand(is_gone, renamed), 5: _colocation(is_gone)}
-        if changed is not None and changed.op == "GatherV2" != node.op:
-            yield [edit(bytes(_axis(node, trace.body).SerializeToString(deterministic=True)), rules)]
-        yield [edit(data, rules)]
+            if changed.op == "GatherV2" != node.op:
+                axis = gather_axis(node, trace.body)
+                yield [names.mended(axis, bytes(axis.SerializeToString(deterministic=True)))]
+            node, data = changed, bytes(changed.SerializeToString(deterministic=True))
+        data = names.mended(node, data)
+        yield [edit(data, {4: DROP}) if node.device and not keep_device else data]
 
-    def _constant(self, node: Any, is_gone: Callable[[str], bool]) -> Pieces:
-        waits_for = [text for text in node.input if text.startswith("^") and not is_gone(text[1:])]
-        return constant(node.name, waits_for, node.device if self._keep_devices else "", self._find(node))
+    def _constant(self, node: Any, names: Names, keep_device: bool) -> Pieces:
+        waits_for = [text for text in node.input if text.startswith("^") and not names.is_gone(text[1:])]
+        return constant(node.name, waits_for, node.device if keep_device else "", self._find(node))
 
     def _changed(self, trace: Trace, node: Any) -> Any:
         """The NodeDef of what an op becomes; None if it stays what it is."""
+        if node.name not in trace.touched and not self._library.functions:
+            return None
         inputs, call = trace.inputs(node.name), self._library.call(node)
+        if (
+            not inputs
+            and call is None
+            and not any(attr.HasField("func") or attr.list.func for attr in node.attr.values())
+        ):
+            return None
         new = proto.message_class("NodeDef")()
         new.CopyFrom(node)
         if inputs and node.op in READS:
-            _BECOMES[node.op](new, next(iter(inputs.values())), trace.body)
+            BECOMES[node.op](new, next(iter(inputs.values())), trace.body)
         elif trace.passes(node):
             _pass_on(new, inputs)
         elif call is not None:
@@ -143,10 +192,11 @@ class Rewriter:
         made.CopyFrom(body.function)
         _retype_signature(made, trace)
         renamed = _renamed_outputs(trace)
+        names = Names(trace.updates.__contains__, renamed)
         nodes = []
         for node in [node for node in body.function.node_def if node.name not in trace.updates]:
             data = bytes(node.SerializeToString(deterministic=True))
-            made_of = self.node(trace, node, data, lambda op: op in trace.updates, renamed)
+            made_of = self.node(trace, node, data, names, keep_device=True)
             nodes += [proto.message_class("NodeDef").FromString(b"".join(pieces)) for pieces in made_of]
         if nodes != list(made.node_def):
             del made.node_def[:]
@@ -155,100 +205,6 @@ class Rewriter:
             made.ret[output] = renamed.get(text) or text
         _drop_control_outputs(made, trace.updates)
         return made
-
-
-def _operand(is_gone: Callable[[str], bool], renamed: Mapping[str, str | None]) -> Callable[[bytes], bytes | None]:
-    """The rule for an input: it has its new name, and is no more if it only waits for what is gone."""
-
-    def rule(value: bytes) -> bytes | None:
-        text = value.decode(errors="surrogateescape")
-        if text.startswith("^") and text not in renamed and is_gone(text[1:]):
-            return None
-        new = renamed.get(text, text)
-        return None if new is None else new.encode(errors="surrogateescape")
-
-    return rule
-
-
-def _colocation(is_gone: Callable[[str], bool]) -> Callable[[bytes], bytes | None]:
-    """The rule for an entry of NodeDef.attr: `_class` loses what ties it to an op that is gone."""
-
-    def member(value: bytes) -> bytes | None:
-        is_tie = value.startswith(b"loc:@")
-        return None if is_tie and is_gone(value[5:].decode(errors="surrogateescape")) else value
-
-    def rule(entry: bytes) -> bytes | None:
-        if b"loc:@" not in entry or last_field(entry, 1) != b"_class":
-            return entry
-        left = edit(entry, {2: {1: {2: member}}})
-        return left if left == entry or last_field(last_field(last_field(left, 2), 1), 2) else None
-
-    return rule
-
-
-def _move(node: Any, old: str, new: str) -> None:
-    """Gives an attribute another name."""
-    node.attr[new].CopyFrom(node.attr[old])
-    del node.attr[old]
-
-
-def _read(node: Any, held: Held, body: Body) -> None:
-    node.op = "Identity"
-    _move(node, "dtype", "T")
-
-
-def _gather(node: Any, held: Held, body: Body) -> None:
-    """Gather takes the same inputs; with a batch it must be GatherV2, and have one more."""
-    _move(node, "dtype", "Tparams")
-    if not node.attr["batch_dims"].i:
-        node.op = "Gather"
-        del node.attr["batch_dims"]
-        return
-    if node.attr["batch_dims"].i < 0:
-        raise NotSupportedError(f"the op {node.name} gathers with a negative batch_dims")
-    node.op = "GatherV2"
-    node.attr.pop("validate_indices", None)
-    node.attr["Taxis"].type = INT32
-    node.input.insert(2, _axis(node, body).name + (":output:0" if body.function is not None else ""))
-
-
-def _axis(node: Any, body: Body) -> Any:
-    """The constant that says along which dimension to gather: the first behind the batch's, as ResourceGather does."""
-    axis = integer(f"{node.name}/frozen_axis", node.attr["batch_dims"].i)
-    axis.input.extend(_within(node, body, 1))
-    return axis
-
-
-def _gather_nd(node: Any, held: Held, body: Body) -> None:
-    node.op = "GatherNd"
-    _move(node, "dtype", "Tparams")
-
-
-def _shape(node: Any, held: Held, body: Body) -> None:
-    node.op = "Shape"
-    node.attr["T"].type = held.dtype
-
-
-def _is_initialized(node: Any, held: Held, body: Body) -> None:
-    waits_for = [*_within(node, body, 0), *(text for text in node.input if text.startswith("^"))]
-    become_true(node)
-    node.input[:] = dict.fromkeys(waits_for)
-
-
-def _within(node: Any, body: Body, number: int) -> list[str]:
-    """The control input that puts a constant into the loop that an op is in: on what the op takes."""
-    op = body.operands[node.name][number].op
-    return [f"^{op}"] if op in body.nodes else []
-
-
-_BECOMES = {
-    "ReadVariableOp": _read,
-    "ResourceGather": _gather,
-    "ResourceGatherNd": _gather_nd,
-    "VariableShape": _shape,
-    "VarIsInitializedOp": _is_initialized,
-    "IsVariableInitialized": _is_initialized,
-}
 
 
 def _pass_on(node: Any, inputs: Mapping[int, Held]) -> None:
@@ -265,6 +221,8 @@ def _retype(node: Any, name: str, dtypes: Mapping[int, int]) -> None:
         return
     attr = node.attr[name]
     if attr.HasField("list"):
+        if max(dtypes) >= len(attr.list.type):
+            raise CorruptionError(f"the op {node.name} has more inputs or outputs than types in {name}")
         for number, dtype in dtypes.items():
             attr.list.type[number] = dtype
     else:

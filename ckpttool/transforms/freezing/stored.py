@@ -19,11 +19,12 @@ from ckpttool.model.boxes import Selection, shape_of
 from ckpttool.model.checkpoint import Checkpoint, Variable
 from ckpttool.model.graph import MetaGraph, split_tensor
 from ckpttool.model.graph import shape_of as declared_shape
+from ckpttool.model.needs import needed_ops
 from ckpttool.transforms.freezing.body import Body, Output
 from ckpttool.transforms.freezing.handles import Library
+from ckpttool.transforms.restoring import RESTORE_OPS
 from ckpttool.transforms.saver_lists import strings_of
 
-RESTORES = ("RestoreV2", "RestoreSlice", "Restore")
 _ASSIGNS = ("Assign", "AssignVariableOp")
 
 
@@ -48,15 +49,15 @@ class Stored(NamedTuple):
             return self.variable.nbytes
         return _size(self.shape) * self.variable.dtype.itemsize
 
-    def content(self) -> bytes:
-        """The values in row-major order, little-endian; they are read, and their checksums are tested."""
+    def content(self) -> list[bytes]:
+        """The values in row-major order, little-endian, in pieces; they are read, and their checksums are tested."""
         variable = self.variable
         if self.box is None:
-            return b"".join(_little_endian(block) for _, block in variable.blocks())
+            return [_little_endian(block) for _, block in variable.blocks()]
         for piece in variable.slices:
             if piece.box == self.box:
-                return b"".join(map(_little_endian, variable.arrays_of(piece)))
-        return _little_endian(variable.numpy()[self.box])
+                return [_little_endian(array) for array in variable.arrays_of(piece)]
+        return [_little_endian(variable.numpy()[self.box])]
 
     def strings(self) -> list[bytes]:
         """The values of strings."""
@@ -70,7 +71,7 @@ class StoredVariables:
         self._checkpoint, self._library, self._body = checkpoint, library, body
         savers = [graph.message.saver_def.restore_op_name, *_other_savers(graph)]
         named = [name for name in map(_op, savers) if name in body.nodes]
-        self._by_saver = _first_of(self._restored(body, _needs(body, named)))
+        self._by_saver = _first_of(self._restored(body, needed_ops(graph.by_name, named)))
 
     @cached_property
     def _by_any_op(self) -> dict[str, Restored]:
@@ -132,7 +133,7 @@ class StoredVariables:
             call = self._library.call(node)
             for function in self._library.called(node, call) if call and depth < _DEEPEST else ():
                 inner = self._library.body(function)
-                if depth or any(each.op in RESTORES for each in inner.nodes.values()):
+                if depth or any(each.op in RESTORE_OPS for each in inner.nodes.values()):
                     yield from self._from_function(body, name, inner, depth)
 
     def _from_function(self, body: Body, name: str, inner: Body, depth: int) -> Iterator[tuple[str, Restored]]:
@@ -164,19 +165,6 @@ def _other_savers(graph: MetaGraph) -> list[str]:
     return [str(member.get("restore_op_name", "")) for member in members if isinstance(member, dict)]
 
 
-def _needs(body: Body, starts: Iterable[str]) -> list[str]:
-    """The ops that must run for others to run."""
-    seen = dict.fromkeys(starts)
-    stack = list(seen)
-    while stack:
-        name = stack.pop()
-        for near in (*body.controls[name], *(output.op for output in body.operands[name])):
-            if near in body.nodes and near not in seen:
-                seen[near] = None
-                stack.append(near)
-    return list(seen)
-
-
 def _origin(body: Body, output: Output) -> tuple[Output, bool]:
     """Where a tensor comes from, through what leaves its values as they are; and whether it was reshaped."""
     is_reshaped = False
@@ -193,7 +181,7 @@ def _read(body: Body, value: Output) -> Restored | None:
     """What a value is restored from; None if it is not restored."""
     (op, number), is_reshaped = _origin(body, value)
     node = body.nodes.get(op)
-    if node is None or node.op not in RESTORES:
+    if node is None or node.op not in RESTORE_OPS:
         return None
     keys = _texts(body, op, 1)
     specs = _texts(body, op, 2) if node.op != "Restore" else [""] * len(keys)

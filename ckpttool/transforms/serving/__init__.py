@@ -12,10 +12,10 @@ from ckpttool.errors import NotSupportedError
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.graph import MetaGraph
 from ckpttool.transforms.devices import strip_devices
+from ckpttool.transforms.new_ops import with_entry, with_field
+from ckpttool.transforms.restoring import restorable, restoring_from_bundle
 from ckpttool.transforms.serving.assets import asset_files, with_assets
 from ckpttool.transforms.serving.initializing import initializers, with_declared_variables, with_main_op
-from ckpttool.transforms.serving.new_ops import with_entry, with_field
-from ckpttool.transforms.serving.restoring import restorable, restoring_from_bundle
 from ckpttool.transforms.serving.savers import with_saver
 from ckpttool.transforms.serving.signatures import DEFAULT, require_served, signature_def
 from ckpttool.wire.message import DROP, LENGTH, edit, fields, message_field, varint_field
@@ -102,6 +102,8 @@ def _meta_graph(graph: MetaGraph) -> MetaGraph:
     if graph.message.HasField("object_graph_def"):
         hint = "its own signatures are what it can do: ls --signatures shows them"
         raise NotSupportedError("a SavedModel of TensorFlow 2 can't be made another one", path=graph.path, hint=hint)
+    if graph.root == "MetaGraphDef" and graph.text is None:
+        return graph  # With what it has parsed already.
     data = graph.data
     if graph.root == "GraphDef":
         data = message_field(2, data)

@@ -9,12 +9,13 @@ said by an AssetFileDef: tensor_info (1) with the tensor's name, filename (2).
 """
 
 import posixpath
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ckpttool import proto
 from ckpttool.model.graph import MetaGraph, Node, split_tensor
-from ckpttool.transforms.serving.new_ops import with_entry, without
+from ckpttool.transforms.new_ops import free_name, with_entry, without
 
 ASSETS = "saved_model_assets"
 _FILEPATHS = "asset_filepaths"
@@ -35,14 +36,19 @@ class AssetFile(NamedTuple):
     ops: tuple[str, ...]
 
     @property
+    def name(self) -> str:
+        """Its name, whichever system the path is of."""
+        return re.split(r"[/\\]", self.path)[-1]
+
+    @property
     def names(self) -> tuple[str, ...]:
         """What it may be called: its path, its name, the constant."""
-        return self.path, posixpath.basename(self.path), split_tensor(self.tensor)[0], self.tensor
+        return self.path, self.name, split_tensor(self.tensor)[0], self.tensor
 
 
 def asset_files(graph: MetaGraph) -> list[AssetFile]:
     """The files that tables are initialized from, and those of the collection `asset_filepaths`."""
-    nodes = {node.name: node for node in graph.nodes}
+    nodes = graph.by_name
     readers: dict[str, list[str]] = {}
     for node in nodes.values():
         if node.type in _READERS and len(node.inputs) > 1:
@@ -85,21 +91,19 @@ def _text(node: Node | None) -> str:
     return bytes(texts[0]).decode(errors="surrogateescape") if len(texts) == 1 else ""
 
 
-def file_names(paths: Mapping[str, str]) -> dict[str, str]:
-    """For each tensor the name that its file gets in `assets/`: the file's own, told apart as TensorFlow does.
+def file_names(places: Mapping[AssetFile, str]) -> dict[str, str]:
+    """For each tensor the name of its file in `assets/`: that which the graph has, told apart as TensorFlow does.
 
     Args:
-        paths: the file of each tensor.
+        places: where each file is.
     """
     names: dict[str, str] = {}
-    for path in dict.fromkeys(paths.values()):
-        base = name = posixpath.basename(path)
-        number = 0
-        while name in names.values():
-            number += 1
-            name = f"{base}_{number}"
-        names[path] = name
-    return {tensor: names[path] for tensor, path in paths.items()}
+    for file, place in places.items():
+        # A message can't hold bytes that are not UTF-8, and no file is called `..`.
+        base = file.name.encode(errors="replace").decode()
+        wanted = base if base.strip(".") else "asset"
+        names.setdefault(place, free_name(wanted, set(names.values())))
+    return {file.tensor: names[place] for file, place in places.items()}
 
 
 def with_assets(data: bytes, names: Mapping[str, str]) -> bytes:

@@ -12,7 +12,7 @@ from ckpttool import proto
 from ckpttool.errors import NotSupportedError
 from ckpttool.model.graph import MetaGraph, Node, split_tensor
 from ckpttool.model.needs import needed_ops, unfed
-from ckpttool.transforms.serving.new_ops import free_name, new_op, with_entry, with_nodes
+from ckpttool.transforms.new_ops import free_name, new_op, with_entry, with_nodes
 from ckpttool.wire.message import edit
 
 _MAIN_OP = "saved_model_main_op"
@@ -44,7 +44,7 @@ def initializers(
     Raises:
         NotSupportedError: an output needs what can't be initialized.
     """
-    nodes = {node.name: node for node in graph.nodes}
+    nodes = graph.by_name
     needed = needed_ops(nodes, outputs, fed)
     ops: list[str] = []
     left_out: dict[str, str] = {}
@@ -106,7 +106,7 @@ def with_declared_variables(data: bytes, graph: MetaGraph) -> bytes:
     initializer is none that can be declared.
     """
     assigned: dict[str, str] = {}
-    nodes = {node.name: node for node in graph.nodes}
+    nodes = graph.by_name
     for node in nodes.values():
         if node.type == "Assign" and node.inputs:
             assigned.setdefault(split_tensor(node.inputs[0])[0], node.name)
@@ -136,7 +136,7 @@ def with_main_op(data: bytes, graph: MetaGraph, run: Initializers) -> bytes:
     as_it_is = run.ops == _members(graph, _MAIN_OP) and _INIT_SIGNATURE not in graph.message.signature_def
     if as_it_is or not (run.ops or run.left_out):
         return data
-    name = free_name("main_op", {node.name for node in graph.nodes})
+    name = free_name("main_op", graph.by_name)
     group = new_op(name, "NoOp", [f"^{op}" for op in run.ops])
     main = proto.message_class("CollectionDef")()
     main.node_list.value.append(name)

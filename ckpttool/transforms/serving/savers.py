@@ -17,7 +17,7 @@ from ckpttool.errors import NotSupportedError
 from ckpttool.model.dtypes import DTYPES
 from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, Node, split_tensor
 from ckpttool.transforms.graph_edits import edit_meta_graph
-from ckpttool.transforms.serving.new_ops import free_name, new_op, string_constant, with_field, with_nodes
+from ckpttool.transforms.new_ops import free_name, new_op, string_constant, with_field, with_nodes
 from ckpttool.wire.message import edit
 
 _STRING = DTYPES["string"].number
@@ -54,7 +54,7 @@ def with_saver(graph: MetaGraph) -> MetaGraph:
     saved = _saved(graph)
     if not saved:
         return graph
-    scope = free_name("save", {node.name.partition("/")[0] for node in graph.nodes})
+    scope = free_name("save", {name.partition("/")[0] for name in graph.by_name})
     nodes = _ops(scope, saved)
     saver = proto.message_class("SaverDef")(
         filename_tensor_name=f"{scope}/Const:0",
@@ -72,7 +72,7 @@ def with_saver(graph: MetaGraph) -> MetaGraph:
 
 
 def _saved(graph: MetaGraph) -> list[_Saved]:
-    nodes = {node.name: node for node in graph.nodes}
+    nodes = graph.by_name
     collection = graph.collections.get("variables")
     members = [m for m in collection.members if isinstance(m, dict)] if collection else []
     saved = [

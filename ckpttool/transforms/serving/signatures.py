@@ -8,6 +8,7 @@
 
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from keyword import iskeyword
 from typing import Any
 
 from ckpttool import proto
@@ -22,6 +23,8 @@ DEFAULT = "serving_default"
 METHODS = {name: f"tensorflow/serving/{name}" for name in ("predict", "classify", "regress")}
 """The methods of a server, by the word for each."""
 
+_MOST_DIGITS = 9
+
 # The keys that a method has, and their dtypes; of the outputs, one is enough.
 _KEYS = {
     "classify": ({"inputs": "string"}, {"classes": "string", "scores": "float32"}),
@@ -33,10 +36,11 @@ def keyed(texts: list[str]) -> dict[str, str]:
     """Tensors by key, from texts NAME=TENSOR; without a NAME, it is the op's: x:0 → x, x:1 → x_1.
 
     Raises:
-        ValueError: two have the same key.
+        ValueError: two have the same key; or a text is not UTF-8.
     """
     found: dict[str, str] = {}
     for text in texts:
+        text.encode()
         key, sign, tensor = text.rpartition("=")
         op, number = split_tensor(tensor)
         key = key if sign else op.rpartition("/")[2] + (f"_{number}" if number != "0" else "")
@@ -62,7 +66,7 @@ def likely_inputs(graph: MetaGraph, outputs: Mapping[str, str], *, inferred: boo
         inferred: they are what `likely_outputs` gives: then first what stands beside them as inputs.
     """
     found = _likely(endpoints(graph), "input") if inferred else {}
-    nodes = {node.name: node for node in graph.nodes}
+    nodes = graph.by_name
     running = needed_ops(nodes, outputs.values(), set(found.values()))
     placeholders, waiting = unfed(nodes, running)
     taken = [tensor_name(name) for op in sorted(running) for name in nodes[op].inputs if not name.startswith("^")]
@@ -79,10 +83,15 @@ def _likely(found: Sequence[Endpoint], direction: str) -> dict[str, str]:
 
 
 def require_served(graph: MetaGraph, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> None:
-    """Raises NotFoundError unless the graph has the tensors, NotSupportedError unless the inputs give the outputs."""
+    """Raises NotFoundError unless the graph has the tensors, NotSupportedError unless the inputs give the outputs, and
+    ConversionError if an input can't have its name.
+    """
+    for key in (key for key in inputs if iskeyword(key)):
+        what = f"tf.saved_model.load takes no input of the name {key}, a word of Python's own"
+        raise ConversionError(what, path=graph.path, hint=f"give another: --inputs NAME={inputs[key]}")
     for name in (*inputs.values(), *outputs.values()):
         known_tensor(graph, name)
-    nodes = {node.name: node for node in graph.nodes}
+    nodes = graph.by_name
     for name in outputs.values():
         placeholders, waiting = unfed(nodes, needed_ops(nodes, [name], set(inputs.values())))
         if placeholders:
@@ -107,11 +116,11 @@ def known_tensor(graph: MetaGraph, name: str) -> Tensor:
     try:
         node = graph.node(op)
     except NotFoundError as error:
-        near = get_close_matches(op, (node.name for node in graph.nodes), 3)
+        near = get_close_matches(op, graph.by_name, 3)
         error.hint = f"near names: {', '.join(near)}" if near else None
         raise
     tensors = graph.outputs(node)
-    if tensors and int(number) >= len(tensors):
+    if len(number) > _MOST_DIGITS or (tensors and int(number) >= len(tensors)):
         raise NotFoundError(f"the op {op} has {len(tensors)} outputs, no {name}", path=graph.path)
     tensor = tensors[int(number)] if tensors else Tensor(None, None)
     if tensor.dtype is None:

@@ -11,7 +11,6 @@ A restore op of the format V1 can't read a bundle; one that can is put in its pl
 """
 
 from collections.abc import Mapping, Sequence
-from math import prod
 from typing import Any, NamedTuple
 
 from ckpttool import proto
@@ -21,11 +20,11 @@ from ckpttool.model.dtypes import DType, dtype_of
 from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, Node, Shape, shape_of, split_tensor
 from ckpttool.model.needs import needed_ops
 from ckpttool.transforms.graph_edits import edit_meta_graph
-from ckpttool.transforms.serving.new_ops import free_name, string_constant, with_nodes
+from ckpttool.transforms.new_ops import free_name, string_constant, with_nodes
+from ckpttool.transforms.saver_lists import strings_of
 from ckpttool.wire.message import edit
 
 RESTORE_OPS = ("RestoreV2", "RestoreSlice", "Restore")
-_MOST = 1 << 24
 _ASSIGN_OPS = ("Assign", "AssignVariableOp")
 
 
@@ -55,7 +54,7 @@ def restored(graph: MetaGraph) -> list[Restored]:
     Raises:
         NotSupportedError: it takes the names from elsewhere than from constants.
     """
-    nodes = {node.name: node for node in graph.nodes}
+    nodes = graph.by_name
     users: dict[str, list[Node]] = {}
     for node in nodes.values():
         for name in node.inputs:
@@ -83,32 +82,32 @@ def _reads(graph: MetaGraph, node: Node, nodes: Mapping[str, Node]) -> list[tupl
     if keys is None or specs is None:
         what = f"the op {node.name} takes what to restore from elsewhere than from constants"
         raise NotSupportedError(what, path=graph.path)
-    attr = node.message.attr
-    numbers = list(attr["dtypes"].list.type) if node.type == "RestoreV2" else [attr["dt"].type]
+    name = "dtypes" if node.type == "RestoreV2" else "dt"
+    value = node.message.attr[name] if name in node.message.attr else proto.message_class("AttrValue")()
+    numbers = list(value.list.type) if node.type == "RestoreV2" else [value.type]
     if not len(keys) == len(specs) == len(numbers):
         raise NotSupportedError(f"the lists of the op {node.name} are not of one length", path=graph.path)
     return [(key, spec, dtype_of(number)) for key, spec, number in zip(keys, specs, numbers, strict=True)]
 
 
 def _texts(node: Node, place: int, nodes: Mapping[str, Node]) -> list[str] | None:
-    """The texts of the constant that is an input, the last one standing for any after it; None if it is no constant."""
+    """The texts of the constant that is an input; None if it is none."""
     found = nodes.get(split_tensor(node.inputs[place])[0]) if place < len(node.inputs) else None
     if found is None or found.type != "Const" or "value" not in found.message.attr:
         return None
-    tensor = found.message.attr["value"].tensor
-    texts = [value.decode(errors="surrogateescape") for value in tensor.string_val]
-    size = prod(dim.size for dim in tensor.tensor_shape.dim)
-    return texts + texts[-1:] * (size - len(texts)) if len(texts) < size < _MOST else texts
+    return strings_of(found.message)
 
 
 def _assigned(tensor: str, users: Mapping[str, list[Node]], nodes: Mapping[str, Node]) -> Node | None:
     """The variable that a restored tensor is assigned to, as it is."""
-    for node in users.get(tensor, ()):
-        if node.type == "Identity":
-            return _assigned(f"{node.name}:0", users, nodes) if f"{node.name}:0" != tensor else None
-        if node.type in _ASSIGN_OPS and node.inputs:
-            variable = nodes.get(split_tensor(node.inputs[0])[0])
-            return variable if variable and variable.type in VARIABLE_OPS else None
+    queue = [tensor]
+    for copy in queue:
+        for node in users.get(copy, ()):
+            if node.type == "Identity" and f"{node.name}:0" not in queue:
+                queue.append(f"{node.name}:0")
+            elif node.type in _ASSIGN_OPS and node.inputs:
+                variable = nodes.get(split_tensor(node.inputs[0])[0])
+                return variable if variable and variable.type in VARIABLE_OPS else None
     return None
 
 
@@ -159,7 +158,7 @@ def _fits(declared: Shape, stored: tuple[int, ...]) -> bool:
 
 def restoring_from_bundle(graph: MetaGraph) -> MetaGraph:
     """The graph with the restore ops of its saver such as can read a bundle; else byte for byte as it was."""
-    nodes = {node.name: node for node in graph.nodes}
+    nodes = graph.by_name
     old = [node for node in _restore_ops(graph, nodes) if node.type != "RestoreV2"]
     made: dict[str, bytes] = {}
     added: list[Any] = []

@@ -1,7 +1,8 @@
 """What is added to a graph: ops, entries of maps; each where TensorFlow itself would have it.
 
-An op goes behind the last one, an entry of a map to its place in the order of the keys. (FORMATS: GraphDef 1 node;
-MetaGraphDef 4 collection_def, 5 signature_def)
+An op goes behind the last one, an entry of a map to its place in the order of the keys.
+
+(tensorflow/core/framework/graph.proto: 1 node; core/protobuf/meta_graph.proto: 4 collection_def, 5 signature_def)
 """
 
 from collections.abc import Collection, Iterable, Sequence

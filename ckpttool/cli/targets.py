@@ -1,0 +1,157 @@
+"""The formats to write, with the options that the commands that write checkpoints share, and what becomes of them."""
+
+import os
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import typer
+
+from ckpttool import render
+from ckpttool.cli import options
+from ckpttool.model.checkpoint import Checkpoint
+
+
+class Target(NamedTuple):
+    """A format to write: the module, and its functions that plan and write; which options are about it."""
+
+    module: str
+    plan: str
+    write: str
+    options: tuple[str, ...] = ()
+
+
+TARGETS = {
+    "h5": Target("hdf5", "plan_hdf5", "write_hdf5", ("layout", "compression")),
+    "npz": Target("npz", "plan_npz", "write_npz", ("compression",)),
+    "npy": Target("npy", "plan_npy", "write_npy"),
+    "safetensors": Target("safetensors", "plan_safetensors", "write_safetensors", ("max_shard_size",)),
+    "tf": Target("bundle_writer", "plan_bundle", "write_bundle", ("num_shards", "max_shard_size")),
+    "tf-v1": Target("tensor_slices_writer", "plan_tensor_slices", "write_tensor_slices"),
+}
+"""The formats to write, by the option that asks for each."""
+
+_COMPRESSIONS = {"h5": ("gzip", "lzf"), "npz": ("deflate",)}
+LAYOUTS = ("names", "keras")
+_UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "B": 1}
+
+H5 = Annotated[str, typer.Option("--h5", metavar="FILE", help="Write HDF5; variable a/b is the dataset a/b:0.")]
+Npz = Annotated[str, typer.Option("--npz", metavar="FILE", help="Write a NumPy archive.")]
+Npy = Annotated[str, typer.Option("--npy", metavar="DIR", help="Write a directory of .npy files and an index.json.")]
+Safetensors = Annotated[
+    str, typer.Option("--safetensors", metavar="FILE|DIR", help="Write safetensors; into a directory, in shards.")
+]
+Tf = Annotated[str, typer.Option("--tf", metavar="PREFIX", help="Write a TensorFlow checkpoint (V2, a bundle).")]
+TfV1 = Annotated[str, typer.Option("--tf-v1", metavar="FILE", help="Write a TensorFlow checkpoint of the format V1.")]
+Shards = Annotated[
+    int | None,
+    typer.Option("--shards", metavar="N", min=1, help="With --tf: N data files; default: as the source has."),
+]
+MaxShardSize = Annotated[
+    str | None,
+    typer.Option("--max-shard-size", metavar="SIZE", help="With --tf, --safetensors: a file's most: 5GB, 500MiB, …"),
+]
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict",
+        help="Fail if a variable can't be held as it is; default: store it in another type, or leave it out.",
+    ),
+]
+Latest = Annotated[
+    bool,
+    typer.Option("--latest", help="With --tf: make it the latest also of a `checkpoint` file that is there."),
+]
+
+
+def target_of(outputs: Mapping[str, str]) -> tuple[str, str]:
+    """The one format that was asked for, and its output."""
+    given = [(target, output) for target, output in outputs.items() if output]
+    if len(given) != 1:
+        wanted = " or ".join(f"--{target}" for target in TARGETS)
+        found = " and ".join(f"--{target}" for target, _ in given) or "none"
+        raise typer.BadParameter(f"got {found}; give one output: {wanted}", param_hint="an output")
+    target, output = given[0]
+    options.refuse(output == "-", f"--{target} - is standard output, which nothing can be written to; ./- is a file")
+    if target == "tf" and (os.path.basename(output) in ("", ".", "..") or os.path.isdir(output)):
+        example = render.printable(os.path.join(output, "model.ckpt"))
+        raise typer.BadParameter(f"this is a directory; give a prefix, such as {example}", param_hint="--tf")
+    return target, output
+
+
+def function_of(target: str, which: str) -> Callable[..., Any]:
+    module = import_module(f"ckpttool.formats.{TARGETS[target].module}")
+    function: Callable[..., Any] = getattr(module, getattr(TARGETS[target], which))
+    return function
+
+
+def writer_arguments(
+    target: str, output: str, shards: int | None, max_shard_size: str | None, compression: str | None, layout: str
+) -> dict[str, Any]:
+    """What the target's writer takes of the options that are about some targets only."""
+    size = _size(max_shard_size) if max_shard_size is not None else None
+    options.refuse(shards and size, "--shards and --max-shard-size are two answers to one question")
+    if layout not in LAYOUTS:
+        raise typer.BadParameter(f"{layout!r} is not one of {', '.join(LAYOUTS)}", param_hint="--h5-layout")
+    asked = {
+        "num_shards": (shards, "--shards"),
+        "max_shard_size": (size, "--max-shard-size"),
+        "compression": (compression, "--compression"),
+        "layout": (layout if layout != "names" else None, "--h5-layout"),
+    }
+    given: dict[str, Any] = {name: value for name, (value, _) in asked.items() if value is not None}
+    for name in given:
+        options.refuse(name not in TARGETS[target].options, f"{asked[name][1]} is not about --{target}")
+    if compression is not None and compression not in _COMPRESSIONS[target]:
+        known = ", ".join(_COMPRESSIONS[target])
+        raise typer.BadParameter(f"{compression!r} is not one of {known}", param_hint="--compression")
+    if target == "npz" and "compression" in given:
+        given = {"compressed": True}
+    if target == "safetensors" and size is None and (output.endswith(os.sep) or os.path.isdir(output)):
+        given["max_shard_size"] = 5 * _UNITS["GB"]  # What Hugging Face's own writers take.
+    return given
+
+
+def _size(text: str) -> int:
+    """Bytes: 5GB, 500MiB, 1000."""
+    number, unit = next(((text.removesuffix(u), u) for u in _UNITS if text.endswith(u)), (text, "B"))
+    try:
+        size = int(float(number) * _UNITS[unit])
+    except (ValueError, OverflowError):
+        size = 0
+    if size <= 0:
+        raise typer.BadParameter(f"{text!r} is no size, such as 5GB or 500MiB", param_hint="--max-shard-size")
+    return size
+
+
+def write(
+    checkpoint: Checkpoint,
+    target: str,
+    output: str,
+    arguments: Mapping[str, Any],
+    *,
+    strict: bool,
+    force: bool,
+    quiet: bool,
+) -> None:
+    """Writes the checkpoint, with a progress bar; says what was written, and what is not as it was."""
+    writer = function_of(target, "write")
+    total = sum(variable.nbytes for variable in checkpoint.values())
+    with render.progress("Writing", total) as progress:
+        remarkable = writer(checkpoint, output, strict=strict, force=force, progress=progress, **arguments)
+    options.warn(f"{planned.variable.name}: {planned.remark}" for planned in remarkable)
+    if not quiet:
+        left_out = [planned.variable for planned in remarkable if planned.problem]
+        total -= sum(variable.nbytes for variable in left_out)
+        count = render.counted(len(checkpoint) - len(left_out), "variable")
+        render.say(f"wrote {count}, {render.human_bytes(total)} · {output}")
+
+
+def add_to_state(output: str, latest: bool, quiet: bool) -> None:
+    from ckpttool.formats.checkpoint_state import STATE_FILE, add_to_checkpoint_state
+
+    added = add_to_checkpoint_state(output, force=latest)
+    if not added and not quiet:
+        state_file = Path(output).with_name(STATE_FILE)
+        render.say(f"note: {state_file} is as it was; --latest names this checkpoint in it")

@@ -1,0 +1,552 @@
+"""Frozen graphs give what the restored session gives, bit for bit; and what can't be frozen is named."""
+
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import FIXTURES, corpus_files, corpus_id, needs_corpus
+
+import ckpttool
+from ckpttool import proto
+from ckpttool.errors import ConversionError, CorruptionError, NotFoundError, NotSupportedError
+from ckpttool.formats.locate import locate
+from ckpttool.model.checkpoint import Checkpoint
+from ckpttool.model.endpoints import endpoints
+from ckpttool.model.graph import MetaGraph
+from ckpttool.transforms import freezing
+from ckpttool.transforms.freezing import Frozen, freeze
+
+tf = pytest.importorskip("tensorflow", reason="needs the extra `tensorflow`")
+from freezing_cases import CASES, Case, control_flow, source, variable  # noqa: E402
+
+v1 = tf.compat.v1
+pytestmark = pytest.mark.tensorflow
+Feeds = dict[str, Any]
+
+
+def session(graph: Any = None) -> Any:
+    """A session that runs ops as they are, and one by one: optimizers fold constants, and round otherwise."""
+    config = v1.ConfigProto(inter_op_parallelism_threads=1, intra_op_parallelism_threads=1)
+    config.graph_options.rewrite_options.disable_meta_optimizer = True
+    return v1.Session(graph=graph, config=config)
+
+
+def run(
+    restore: Callable[[Any], object],
+    fetches: Sequence[str],
+    feeds: Feeds,
+    first: Sequence[str] = (),
+    assets: Feeds | None = None,
+) -> list[Any]:
+    """What a graph gives, in a session that is given up after 20 s; `first` are run before, with the assets."""
+    with tf.Graph().as_default(), session() as opened:
+        restore(opened)
+        options = v1.RunOptions(timeout_in_ms=20_000)
+        if first:
+            opened.run(list(first), assets, options=options)
+        return opened.run(list(fetches), feeds, options=options)
+
+
+def graph_def(frozen: Frozen) -> Any:
+    return v1.GraphDef.FromString(frozen.graph.data)
+
+
+def run_frozen(frozen: Frozen, fetches: Sequence[str], feeds: Feeds, assets: Feeds | None = None) -> list[Any]:
+    """What the frozen graph gives; what it does not need is not fed."""
+    parsed = graph_def(frozen)
+    names = {node.name for node in parsed.node}
+    renamed = {tensor: f"{name}:0" for tensor, name in frozen.placeholders.items()}
+    fed = {renamed.get(name, name): value for name, value in feeds.items()}
+    fed = {name: value for name, value in fed.items() if name.split(":")[0] in names}
+    return run(lambda _: tf.import_graph_def(parsed, name=""), fetches, fed, frozen.fillers, assets)
+
+
+def bits(values: Iterable[Any]) -> list[Any]:
+    arrays = map(np.asarray, values)
+    return [(a.dtype, a.shape, a.tolist() if a.dtype == object else a.tobytes()) for a in arrays]
+
+
+def restoring(prefix: str | Path) -> Callable[[Any], object]:
+    return lambda opened: v1.train.import_meta_graph(f"{prefix}.meta", clear_devices=True).restore(opened, str(prefix))
+
+
+def tensor(name: str) -> str:
+    return name if ":" in name else f"{name}:0"
+
+
+class Saved:
+    """A case, built and saved."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.prefix = folder / "model"
+        with tf.Graph().as_default(), control_flow(2 if name.startswith("v2") else 1), session() as opened:
+            self.case: Case = CASES[name]()
+            opened.run([v1.global_variables_initializer(), *self.case.fillers])
+            saver = self.case.saver or v1.train.Saver()
+            saver.save(opened, str(self.prefix))
+        self.outputs = [output.name for output in self.case.outputs]
+        self.feeds = {fed.name: value for fed, value in self.case.feeds.items()}
+
+    def freeze(self, **options: Any) -> Frozen:
+        graph, checkpoint = ckpttool.open_graph(self.prefix), ckpttool.open_checkpoint(self.prefix)
+        return freeze(graph, checkpoint, self.outputs, **{"inputs": self.case.inputs, **options})
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_outputs_are_those_of_the_restored_session(name: str, tmp_path: Path) -> None:
+    """Each graph that is hard to freeze gives the same bits as TensorFlow does after restoring it, with no variable."""
+    saved = Saved(name, tmp_path)
+    frozen = saved.freeze()
+
+    def restore(opened: Any) -> None:
+        restoring(saved.prefix)(opened)
+        opened.run(list(saved.case.fillers))
+
+    expected = run(restore, saved.outputs, saved.feeds)
+    assert bits(run_frozen(frozen, saved.outputs, saved.feeds)) == bits(expected)
+    types = {node.op for node in every_node(graph_def(frozen))}
+    assert not types & {"VarHandleOp", "VariableV2", "Variable", "ReadVariableOp", "ResourceGather", "RefEnter"}
+    assert not any("Apply" in type_ or type_.startswith(("Assign", "Restore", "Save")) for type_ in types)
+    assert [name.rpartition("/")[2] for name in frozen.dropped] == list(saved.case.dropped)
+    assert tuple(frozen.fillers) == saved.case.fillers
+
+
+def every_node(parsed: Any) -> Iterable[Any]:
+    yield from parsed.node
+    for function in parsed.library.function:
+        yield from function.node_def
+
+
+# TensorFlow's own converter leaves an update without its variable, a table without what fills it, a queue as it is,
+# and of functions and gathering what it has no rule for.
+BEYOND_TENSORFLOW = {
+    *("updates_that_are_waited_for", "tables", "input_queues", "references_in_branches", "constants_in_loops"),
+    *("handles_that_go_round", "asked_about", "gathering", "loop_with_resources", "functions_by_name"),
+    "functions_that_return_a_handle",
+}
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in CASES if not name.startswith("v2") and name not in BEYOND_TENSORFLOW]
+)
+def test_tensorflows_own_converter_gives_the_same(name: str, tmp_path: Path) -> None:
+    """Where `convert_variables_to_constants` works, its graph gives the same bits as ours."""
+    saved = Saved(name, tmp_path)
+    with tf.Graph().as_default() as graph, session() as opened:
+        restoring(saved.prefix)(opened)
+        ops = [output.split(":")[0] for output in saved.outputs]
+        theirs = v1.graph_util.convert_variables_to_constants(opened, graph.as_graph_def(), ops)
+    expected = run(lambda _: tf.import_graph_def(theirs, name=""), saved.outputs, saved.feeds)
+    assert bits(run_frozen(saved.freeze(), saved.outputs, saved.feeds)) == bits(expected)
+
+
+METAS = [*sorted(FIXTURES.rglob("*.meta")), *corpus_files("*.meta")]
+
+
+SLOW = ("google_ffn", "varunravi_deepspeech", "azaganidis_pointnet2", "hms_unetcoreograph", "FW")
+# Sizes of batches that a graph has fixed inside.
+BATCHES = {"hms_unetcoreograph": 32}
+
+
+def paired_metas() -> list[Any]:
+    paths = [path for path in METAS if locate(path).has_variables]
+    slow = [[pytest.mark.slow] if any(name in path.parts for name in SLOW) else [] for path in paths]
+    return [pytest.param(p, marks=m, id="/".join(p.parts[-4:])) for p, m in zip(paths, slow, strict=True)]
+
+
+def likely_outputs(graph: MetaGraph) -> list[str]:
+    """The likeliest outputs; the variables, if there are none."""
+    found = [endpoint.tensor for endpoint in endpoints(graph) if endpoint.direction == "output"][:2]
+    return found or [f"{v.name}:0" for v in graph.variables if v.type in ("Variable", "VariableV2")]
+
+
+def restorable(meta: Path, outputs: Sequence[str]) -> Any:
+    """The part of a graph that gives the outputs and restores the variables: of a whole one, stock TensorFlow can't
+    import what it has no op for, or infers other shapes for gradients.
+    """
+    message = v1.MetaGraphDef.FromString(meta.read_bytes())
+    ops = [name.split(":")[0] for name in outputs]
+    part = v1.graph_util.extract_sub_graph(message.graph_def, [*ops, message.saver_def.restore_op_name])
+    for node in part.node:
+        node.ClearField("device")
+        node.attr.pop("_class", None)
+        if node.op != "Placeholder":
+            node.attr.pop("_output_shapes", None)
+    return part, message.saver_def
+
+
+def random_feeds(part: Any, names: Iterable[str], batch: int = 2) -> Feeds:
+    """Values for tensors, of the shapes that TensorFlow knows."""
+    rng = np.random.default_rng(0)
+    feeds: Feeds = {}
+    with tf.Graph().as_default() as graph:
+        tf.import_graph_def(part, name="")
+        for name in names:
+            fed = graph.get_tensor_by_name(tensor(name))
+            some = [] if fed.dtype == tf.bool else [batch]
+            shape = some if fed.shape.rank is None else [size or batch for size in fed.shape.as_list()]
+            feeds[fed.name] = random_value(rng, fed.dtype.as_numpy_dtype, shape)
+    return feeds
+
+
+def random_value(rng: np.random.Generator, dtype: Any, shape: Sequence[int]) -> Any:
+    if dtype is object:
+        example = tf.train.Example()
+        for key in ("x", "x2"):
+            example.features.feature[key].float_list.value.append(rng.standard_normal())
+        return np.full(shape, example.SerializeToString(), object)
+    if np.issubdtype(dtype, np.floating):
+        return rng.standard_normal(shape).astype(dtype)
+    return rng.integers(0, 2, shape).astype(dtype)
+
+
+def with_values(checkpoint: Checkpoint, folder: Path) -> str:
+    """The prefix of a checkpoint; of one whose data are not there, that of one like it with random values."""
+    if all(os.path.exists(piece.data.path) for each in checkpoint.values() for piece in each.slices):
+        return checkpoint.path
+    rng = np.random.default_rng(1)
+    values = {key: (rng.standard_normal(v.shape) / 8).astype(v.dtype.numpy) for key, v in checkpoint.items()}
+    prefix = str(folder / "random")
+    with tf.Graph().as_default(), session() as opened:
+        lists = {"tensor_names": list(values), "shape_and_slices": [""] * len(values)}
+        opened.run(tf.raw_ops.SaveV2(prefix=prefix, tensors=list(values.values()), **lists))
+    return prefix
+
+
+@pytest.mark.parametrize("meta", paired_metas())
+def test_graphs_of_others(meta: Path, tmp_path: Path) -> None:
+    """Every graph of the fixtures and the corpus with a checkpoint gives, frozen, what the restored session gives."""
+    graph = ckpttool.open_graph(meta)
+    outputs = likely_outputs(graph)
+    values = with_values(ckpttool.open_checkpoint(locate(meta).prefix), tmp_path)
+    frozen = freeze_feeding(graph, ckpttool.open_checkpoint(values), outputs)
+    part, saver = restorable(meta, outputs)
+    try:
+        feeds = placeholder_feeds(frozen, BATCHES.get(meta.parts[-3], 2))
+    except (ValueError, tf.errors.NotFoundError) as error:
+        if "not registered" not in str(error):
+            raise
+        pytest.skip(f"TensorFlow has no such op: {str(error)[:60]}")
+    shards = locate(meta).v1_files
+    stored = re.sub(r"-\d{5}-of-", "-?????-of-", shards[0]) if shards else values
+
+    def restore(opened: Any) -> None:
+        tf.import_graph_def(part, name="")
+        opened.run(saver.restore_op_name, {saver.filename_tensor_name: stored})
+
+    assert bits(run_frozen(frozen, outputs, feeds)) == bits(run(restore, outputs, feeds))
+
+
+SAVED_MODELS = [path.parent for path in corpus_files("saved_model.pb") if not path.read_bytes().startswith(b"version ")]
+# Their graphs are placed on devices, or have ops, that stock TensorFlow has not; or no values of their own.
+NOT_LOADED = ("half_plus_two_gpu", "google_bleurt")
+
+
+def saved_models() -> list[Path]:
+    return [path for path in SAVED_MODELS if not any(name in str(path) for name in NOT_LOADED)]
+
+
+def loading(directory: Path, tags: Sequence[str]) -> Callable[[Any], object]:
+    return lambda opened: v1.saved_model.loader.load(opened, list(tags), str(directory))
+
+
+def signature_names(graph: MetaGraph, key: str) -> tuple[list[str], dict[str, Any]]:
+    """The tensors that a signature gives, and those that it takes, with what is known of these."""
+    signature = graph.message.signature_def[key]
+    return [info.name for info in signature.outputs.values()], {info.name: info for info in signature.inputs.values()}
+
+
+def placeholder_feeds(frozen: Frozen, batch: int) -> Feeds:
+    """Random values for the frozen graph's placeholders, under the names of what these stand for."""
+    own = {f"{name}:0": fed for fed, name in frozen.placeholders.items()}
+    names = [f"{node.name}:0" for node in graph_def(frozen).node if node.op.startswith("Placeholder")]
+    return {own.get(name, name): value for name, value in random_feeds(graph_def(frozen), names, batch).items()}
+
+
+def updates(graph: MetaGraph, outputs: Sequence[str]) -> bool:
+    return any(graph.node(name.split(":")[0]).type.startswith("Assign") for name in outputs)
+
+
+@needs_corpus
+@pytest.mark.parametrize("directory", saved_models(), ids=corpus_id)
+def test_saved_models_of_others(directory: Path) -> None:
+    """Every signature of the corpus' SavedModels gives, frozen, what the loaded one gives, or is an update."""
+    located = locate(directory)
+    graph = ckpttool.open_graph(located)
+    checkpoint = ckpttool.open_checkpoint(located) if located.has_variables else None
+    judged = 0
+    for key in (key for key in graph.signatures if not key.startswith("__saved_model")):
+        outputs, infos = signature_names(graph, key)
+        if updates(graph, outputs):
+            with pytest.raises(NotSupportedError, match="would change it"):
+                freeze(graph, checkpoint, outputs, inputs=list(infos))
+            continue
+        frozen = freeze(graph, checkpoint, outputs, inputs=list(infos))
+        feeds = placeholder_feeds(frozen, batch=1)
+        restore = loading(directory, graph.tag_sets[graph.number])
+        assert bits(run_frozen(frozen, outputs, feeds)) == bits(run(restore, outputs, feeds)), key
+        judged += 1
+    assert judged
+
+
+@pytest.fixture(scope="module")
+def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import freezing_modules
+
+    return freezing_modules.save(tmp_path_factory.mktemp("module"))
+
+
+@pytest.mark.parametrize("key", ["loop", "looked_up", "looked_up_in_a_file", "read_and_updated"])
+def test_saved_models_of_tensorflow_2(key: str, saved_model: Path) -> None:
+    """Loops within functions, tables, assets, and variables of one name are frozen as they are loaded."""
+    import freezing_modules
+
+    graph, checkpoint = ckpttool.open_graph(saved_model), ckpttool.open_checkpoint(saved_model)
+    outputs, infos = signature_names(graph, key)
+    frozen = freeze(graph, checkpoint, outputs, inputs=list(infos))
+    feeds = dict.fromkeys(infos, freezing_modules.FEEDS[key])
+    assets = {name: str(saved_model / "assets" / file) for name, file in frozen.assets.items()}
+    assert list(frozen.assets.values()) == ["vocabulary.txt"] * (key == "looked_up_in_a_file")
+    given = run_frozen(frozen, outputs, feeds, assets)
+    assert bits(given) == bits(run(loading(saved_model, ["serve"]), outputs, feeds))
+
+
+def test_a_recurrent_model_of_keras(tmp_path: Path) -> None:
+    """An exported Keras model, whose every layer is a function, is frozen as it is loaded."""
+    import freezing_modules
+
+    directory = freezing_modules.save_keras(tmp_path)
+    graph, checkpoint = ckpttool.open_graph(directory), ckpttool.open_checkpoint(directory)
+    outputs, _ = signature_names(graph, "serving_default")
+    frozen = freeze(graph, checkpoint, outputs)
+    feeds = placeholder_feeds(frozen, batch=2)
+    assert bits(run_frozen(frozen, outputs, feeds)) == bits(run(loading(directory, ["serve"]), outputs, feeds))
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [("remembered", "which is not filled by the graph"), ("updated_and_read", "after AssignAddVariableOp has changed")],
+)
+def test_what_a_saved_model_can_not_do_frozen(key: str, reason: str, saved_model: Path) -> None:
+    """A table filled by the checkpoint, and a read after an update, are named."""
+    graph, checkpoint = ckpttool.open_graph(saved_model), ckpttool.open_checkpoint(saved_model)
+    with pytest.raises(NotSupportedError, match=reason):
+        freeze(graph, checkpoint, signature_names(graph, key)[0])
+
+
+def built(folder: Path, build: Callable[[], object], **saver: Any) -> tuple[MetaGraph, Checkpoint]:
+    """A graph and its checkpoint."""
+    with tf.Graph().as_default(), control_flow(1), session() as opened:
+        build()
+        opened.run(v1.global_variables_initializer())
+        v1.train.Saver(**saver).save(opened, str(folder / "model"))
+    return ckpttool.open_graph(folder / "model"), ckpttool.open_checkpoint(folder / "model")
+
+
+def updating() -> None:
+    w = variable("w", 3, resource=False)
+    added = v1.assign_add(w, tf.ones([3]), name="added")
+    tf.identity(added, name="used")
+    with tf.control_dependencies([added]):
+        tf.add(tf.raw_ops.Identity(input=w._ref(), name="late"), 0, name="after")
+    with tf.control_dependencies([added]):
+        tf.constant(1.0, name="waiting")
+    local = v1.get_local_variable("local", initializer=tf.ones([2]), use_resource=True)
+    tf.identity(local * 1, name="from_local")
+    queue = v1.FIFOQueue(3, [tf.float32, tf.int32], name="queue")
+    tf.identity(queue.dequeue(name="taken")[1], name="from_queue")
+
+
+REFUSED = {
+    "used": (NotSupportedError, "used takes what added gives .AssignAdd.: it takes the variable w itself"),
+    "added": (NotSupportedError, "added is asked for .AssignAdd."),
+    "after": (NotSupportedError, "late reads the variable w after added has changed it"),
+    "from_local": (NotFoundError, "no values of variables that the outputs need: local"),
+    "from_queue": (NotSupportedError, "taken .QueueDequeueV2., an input pipeline .*--inputs taken:1"),
+    "nowhere": (NotFoundError, "no op named nowhere"),
+    "usde": (NotFoundError, "near names: used"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_can_not_be_frozen_is_named(name: str, tmp_path: Path) -> None:
+    """The error says which op it is about, and what to do."""
+    graph, checkpoint = built(tmp_path, updating)
+    kind, reason = REFUSED[name]
+    with pytest.raises(kind, match=reason) as caught:
+        freeze(graph, checkpoint, [name])
+    assert caught.value.hint
+    assert freeze(graph, checkpoint, ["waiting"]).dropped == ["added"]
+
+
+def test_values_that_do_not_fit(tmp_path: Path) -> None:
+    """A variable of another dtype or shape than the stored one is refused, with both."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    (tmp_path / "c").mkdir()
+    graph, _ = built(tmp_path / "a", lambda: variable("w", 3, resource=True))
+    _, longer = built(tmp_path / "b", lambda: variable("w", 4, resource=True))
+    _, double = built(tmp_path / "c", lambda: variable("w", resource=True, value=np.zeros(3)))
+    with pytest.raises(ConversionError, match=r"shape \[3\], the checkpoint's of \[4\]"):
+        freeze(graph, longer, ["w/Read/ReadVariableOp"])
+    with pytest.raises(ConversionError, match="of float32, the checkpoint's of float64"):
+        freeze(graph, double, ["w/Read/ReadVariableOp"])
+    with pytest.raises(NotFoundError, match="no checkpoint is beside: w"):
+        freeze(graph, None, ["w/Read/ReadVariableOp"])
+
+
+def test_more_than_a_message_can_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values beyond the limit are refused before any of them is read."""
+    graph, checkpoint = built(tmp_path, lambda: variable("w", 300, resource=True))
+    monkeypatch.setattr(freezing, "MAX_SIZE", 1000)
+    monkeypatch.setattr(type(checkpoint["w"]), "blocks", None)
+    with pytest.raises(NotSupportedError, match="would take 1,200 bytes"):
+        freeze(graph, checkpoint, ["w/Read/ReadVariableOp"])
+
+
+def test_damaged_values_are_noticed(tmp_path: Path) -> None:
+    """A changed byte in the data is found by its checksum."""
+    graph, checkpoint = built(tmp_path, lambda: variable("w", 3, resource=True))
+    data = next(tmp_path.glob("*.data*"))
+    data.write_bytes(bytes([data.read_bytes()[0] ^ 1]) + data.read_bytes()[1:])
+    with pytest.raises(CorruptionError, match="w"):
+        freeze(graph, checkpoint, ["w/Read/ReadVariableOp"])
+
+
+def test_what_stays_is_as_it_was(tmp_path: Path) -> None:
+    """Ops that are no variables keep their bytes and their order, and versions theirs."""
+    graph, checkpoint = built(tmp_path, CASES["references"])
+    frozen = freeze(graph, checkpoint, ["y"], keep_devices=True)
+    old = {node.name: node for node in graph.graph_def.node}
+    kept = list(frozen.graph.graph_def.node)
+    assert [node.name for node in kept] == [name for name in old if name in {node.name for node in kept}]
+    assert {node.name for node in kept if node.SerializeToString() != old[node.name].SerializeToString()} == {"w", "b"}
+    assert frozen.graph.graph_def.versions == graph.graph_def.versions
+    assert (frozen.ops, frozen.variables, frozen.nbytes) == (len(kept), 2, 60)
+    assert freeze(graph, checkpoint, ["y"], keep_devices=True).graph.data == frozen.graph.data
+
+
+def test_devices_go_unless_they_are_kept(tmp_path: Path) -> None:
+    """Placements of ops, variables and functions' ops are dropped, or kept."""
+
+    def build() -> None:
+        with tf.device("/cpu:0"):
+            x, w = source(3), variable("w", 3, resource=True)
+            tf.identity(tf.function(lambda x: x * w, autograph=False)(x), name="y")
+
+    graph, checkpoint = built(tmp_path, build)
+    assert set(freeze(graph, checkpoint, ["y"]).graph.devices) == {""}
+    kept = freeze(graph, checkpoint, ["y"], keep_devices=True).graph
+    assert {node.name for node in kept.nodes if not node.device} == set()
+
+
+def test_colocation_with_what_is_gone(tmp_path: Path) -> None:
+    """`_class` loses the ops that are gone, and keeps those that stay."""
+    saved = Saved("unrelated_colocation", tmp_path)
+    classes = [list(node.attr["_class"].list.s) for node in graph_def(saved.freeze()).node if "_class" in node.attr]
+    assert [b"loc:@w"] in classes
+    assert not any(b"loc:@gone" in names for names in classes)
+
+
+def test_a_graph_without_variables_needs_no_checkpoint(tmp_path: Path) -> None:
+    """A frozen graph is cut down to other outputs, and gives the same file when frozen once more."""
+    graph, checkpoint = built(tmp_path, CASES["references"])
+    frozen = freeze(graph, checkpoint, ["y"]).graph
+    assert freeze(frozen, None, ["y"]).graph.data == frozen.data
+    assert [node.name for node in freeze(frozen, None, ["w/read"]).graph.nodes] == ["w", "w/read"]
+
+
+def test_functions_of_one_name_stay_apart(tmp_path: Path) -> None:
+    """A function is kept for each kind of arguments, and what is not called goes."""
+    saved = Saved("v2_functions_called_with_several_variables", tmp_path)
+    before = len(ckpttool.open_graph(saved.prefix).graph_def.library.function)
+    names = [function.signature.name for function in graph_def(saved.freeze()).library.function]
+    assert len(names) == len(set(names)) <= before
+    assert sum(name.endswith("_frozen") for name in names) == 2
+
+
+def calling(name: str, called: str) -> Any:
+    """A function that calls another one with its argument, a variable."""
+    function = proto.message_class("FunctionDef")()
+    function.signature.name = name
+    function.signature.input_arg.add(name="v", type=20)
+    function.node_def.add(name="call", op=called).input.append("v")
+    return function
+
+
+@pytest.mark.parametrize(("last", "reason"), [("f0", "calls itself"), ("f200", "deep"), ("nothing", "")])
+def test_functions_that_never_end(last: str, reason: str) -> None:
+    """Functions that call themselves, or one another too deep, are refused, and no recursion runs out."""
+    message = proto.message_class("GraphDef")()
+    message.node.add(name="w", op="VarHandleOp").attr["dtype"].type = 1
+    message.node.add(name="y", op="f0").input.append("w")
+    depth = {"f0": 3, "f200": 200, "nothing": 50}[last]
+    names = [f"f{number}" for number in range(depth)]
+    message.library.function.extend(map(calling, names, [*names[1:], last]))
+    graph = MetaGraph(message.SerializeToString(), root="GraphDef")
+    with pytest.raises(NotSupportedError if reason else NotFoundError, match=reason or "no checkpoint is beside"):
+        freeze(graph, None, ["y"])
+
+
+def test_the_command(run_command: Any, tmp_path: Path) -> None:
+    """What is kept and frozen is said, the file opens as a graph, and is not overwritten unasked."""
+    built(tmp_path, CASES["references"])
+    out = tmp_path / "frozen.pb"
+    arguments = ["freeze", tmp_path / "model.meta", "--outputs", "y, w/read", "-o", out]
+    result = run_command(*arguments)
+    assert result.exit_code == 0, result.stderr
+    assert "variables frozen, 60 B" in result.stderr
+    assert result.stdout == ""
+    assert run_command(*arguments).exit_code == 2
+    assert run_command(*arguments, "--force", "--quiet").stderr == ""
+    assert "x:0" in run_command("io", out).stdout
+    text = tmp_path / "frozen.pbtxt"
+    assert run_command("freeze", tmp_path, "--outputs", "y", "--outputs", "w/read", "-o", text).exit_code == 0
+    assert ckpttool.open_graph(text).graph_def == ckpttool.open_graph(out).graph_def
+
+
+@pytest.fixture
+def run_command(run: Any) -> Any:
+    return run
+
+
+CHOICES = {
+    "the user's collection": ([], "the members of the collection mine: y:0"),
+    "a collection": (["--collection", "mine"], "fetch y:0"),
+    "no such collection": (["--collection", "yours"], "no collection yours · "),
+    "no such signature": (["--signature", "yours"], "no signature yours · "),
+    "two ways": (["--collection", "mine", "--outputs", "y"], "give outputs in one way"),
+    "a checkpoint that has them not": (["--checkpoint", FIXTURES / "conv" / "model"], "has no values of variables"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "said"), CHOICES.values(), ids=CHOICES)
+def test_how_outputs_are_chosen(arguments: list[Any], said: str, run_command: Any, tmp_path: Path) -> None:
+    """Outputs come from options, collections, or are inferred; how is said."""
+    built(tmp_path, lambda: v1.add_to_collection("mine", CASES["references"]().outputs[0]))
+    result = run_command("freeze", tmp_path / "model", "-o", tmp_path / "out.pb", *arguments)
+    assert said in result.stderr.replace("\n", " ")
+
+
+def test_a_signature_by_the_command(run_command: Any, saved_model: Path, tmp_path: Path) -> None:
+    """Of several signatures one must be chosen; how tables are filled, and with which asset, is said."""
+    out = tmp_path / "out.pb"
+    result = run_command("freeze", saved_model, "-o", out)
+    assert result.exit_code == 2
+    assert "--signature takes one of" in result.stderr.replace("\n", " ")
+    result = run_command("freeze", saved_model, "--signature", "looked_up_in_a_file", "-o", out)
+    assert result.exit_code == 0
+    assert "the path of vocabulary.txt" in result.stderr
+
+
+def freeze_feeding(graph: MetaGraph, checkpoint: Checkpoint, outputs: Sequence[str]) -> Frozen:
+    """Freezes, feeding what the error says that it could be fed."""
+    try:
+        return freeze(graph, checkpoint, outputs)
+    except NotSupportedError as error:
+        inputs = str(error.hint).rpartition("--inputs ")[2].split(",")
+    return freeze(graph, checkpoint, outputs, inputs=inputs)

@@ -1,0 +1,322 @@
+"""Keras' HDF5, either way: tf_keras loads what we write by the names of its layers, and we read what Keras saves by the
+names that it gave its weights.
+"""
+
+import h5py
+import numpy as np
+import pytest
+from bundles import bundle
+
+import ckpttool
+from ckpttool.errors import ConversionError
+from ckpttool.formats.hdf5 import plan_hdf5, read_hdf5, write_hdf5
+from ckpttool.model.slots import roles
+from ckpttool.transforms.variables import rename
+
+pytestmark = pytest.mark.tensorflow
+
+
+@pytest.fixture(scope="module")
+def keras(tf):
+    """Keras 2, which loads weights by name."""
+    return pytest.importorskip("tf_keras", reason="needs the extra `tensorflow`")
+
+
+@pytest.fixture(scope="module")
+def hdf5_format(keras):
+    """The part of Keras that reads the file."""
+    from tf_keras.src.saving.legacy import hdf5_format
+
+    return hdf5_format
+
+
+def filled(model, seed: int = 1):
+    """The model with weights each of which is like no other."""
+    generator = np.random.default_rng(seed)
+    for weight in model.weights:
+        weight.assign(generator.normal(size=weight.shape).astype(weight.dtype.as_numpy_dtype))
+    return model
+
+
+def saved(tf, weights, prefix):
+    """A checkpoint of weights by their names, as a saver of TensorFlow 1 makes it."""
+    names = [weight.name.removesuffix(":0") for weight in weights]
+    values = [weight.value() for weight in weights]
+    tf.raw_ops.SaveV2(prefix=str(prefix), tensor_names=names, shape_and_slices=[""] * len(names), tensors=values)
+    return prefix
+
+
+def require_loaded(made, path, expected) -> None:
+    """Asserts that a model, after it loaded the file by names, has the weights of another one, bit for bit."""
+    filled(made, seed=2).load_weights(path, by_name=True)
+    assert len(made.weights) == len(expected)
+    for ours, theirs in zip(made.weights, expected, strict=True):
+        assert ours.numpy().tobytes() == np.asarray(theirs).tobytes(), ours.name
+
+
+def exported(prefix, path, **options):
+    write_hdf5(ckpttool.open_checkpoint(prefix), path, layout="keras", **options)
+    return path
+
+
+# Keras loads what we write
+
+
+def of_every_kind(keras, name: str):
+    """A model whose layers have weights, layers and cells of their own, one of them a slash in its name."""
+    layers = keras.layers
+    given = keras.Input((8, 6))
+    x = layers.LSTM(4, return_sequences=True, name="lstm")(given)
+    x = layers.Bidirectional(layers.GRU(3, return_sequences=True), name="both")(x)
+    x = layers.MultiHeadAttention(2, 3, name="attention")(x, x)
+    x = layers.LayerNormalization(name="norm")(x)
+    x = layers.Conv1D(4, 2, name="conv")(x)
+    x = layers.BatchNormalization(name="batch_norm")(x)
+    x = layers.SeparableConv1D(4, 2, name="separable")(x)
+    x = layers.Flatten()(layers.PReLU(name="prelu")(x))
+    x = layers.Dense(3, name="block/dense")(x)
+    return keras.Model(given, layers.Dense(3, name="out")(x), name=name)
+
+
+def test_every_layer_is_loaded_by_name(tf, keras, tmp_path):
+    """From a checkpoint of names such as lstm/lstm_cell/kernel, load_weights gives each layer its own, bit for bit."""
+    trained = filled(of_every_kind(keras, "trained"))
+    path = exported(saved(tf, trained.weights, tmp_path / "model"), tmp_path / "weights.h5", strict=True)
+    require_loaded(of_every_kind(keras, "fresh"), path, trained.weights)
+
+
+def layers_of(keras):
+    layers = keras.layers
+    return [
+        layers.Conv2D(2, 3, name="conv", input_shape=(5, 5, 1)),
+        layers.BatchNormalization(name="norm"),
+        layers.Flatten(name="flat"),
+        layers.Dense(3, name="head"),
+    ]
+
+
+def test_what_a_session_trained(tf, keras, tmp_path):
+    """A model trained and saved in a session of TensorFlow 1 is loaded by Keras; Adam's slots are left out."""
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        output = tf.ones((2, 5, 5, 1))
+        made = layers_of(keras)
+        for layer in made:
+            output = layer(output, training=True) if layer.name == "norm" else layer(output)
+        step = tf.compat.v1.train.get_or_create_global_step()
+        train = tf.compat.v1.train.AdamOptimizer(0.1).minimize(tf.reduce_sum(output**2), step)
+        session.run(tf.compat.v1.global_variables_initializer())
+        session.run(train, options=tf.compat.v1.RunOptions(timeout_in_ms=30_000))
+        tf.compat.v1.train.Saver().save(session, str(tmp_path / "model"), write_meta_graph=False)
+        expected = session.run([weight for layer in made for weight in layer.weights])
+    keras.backend.clear_session()
+    checkpoint = ckpttool.open_checkpoint(tmp_path / "model")
+    left_out = write_hdf5(checkpoint, tmp_path / "weights.h5", layout="keras")
+    reasons = {planned.variable.name: planned.problem for planned in left_out}
+    assert len(checkpoint) - len(reasons) == len(expected) == 8
+    assert reasons["head/kernel/Adam_1"] == "no weight of a layer: Adam slot"
+    assert reasons["global_step"] == "no weight of a layer: global step"
+    require_loaded(keras.Sequential(layers_of(keras)), tmp_path / "weights.h5", expected)
+    with pytest.raises(ConversionError, match="no weight of a layer"):
+        write_hdf5(checkpoint, tmp_path / "strict.h5", layout="keras", strict=True)
+
+
+def test_an_object_based_checkpoint(tf, keras, tmp_path):
+    """Of a checkpoint whose keys are objects, the weights go by the names that its object graph gives them."""
+    trained = keras.Sequential(layers_of(keras))
+    trained.compile("adam", "mse")
+    trained.fit(np.ones((2, 5, 5, 1)), np.ones((2, 3)), verbose=0)
+    tf.train.Checkpoint(model=trained, optimizer=trained.optimizer).write(str(tmp_path / "model"))
+    path = exported(tmp_path / "model", tmp_path / "weights.h5")
+    require_loaded(keras.Sequential(layers_of(keras)), path, trained.weights)
+
+
+def test_a_prefix_is_taken_away(tf, keras, tmp_path):
+    """Where all names begin with the model's own scope, the layers are found after it was taken away."""
+    trained = filled(keras.Sequential(layers_of(keras)))
+    arrays = {f"tower_0/{weight.name.removesuffix(':0')}": weight.numpy() for weight in trained.weights}
+    checkpoint = bundle(arrays).open(tmp_path)
+    write_hdf5(rename(checkpoint, ["^tower_0/=>"]), tmp_path / "weights.h5", layout="keras", strict=True)
+    require_loaded(keras.Sequential(layers_of(keras)), tmp_path / "weights.h5", trained.weights)
+
+
+def test_layers_within_a_layer(tf, keras, tmp_path):
+    """A layer that makes layers of its own gets their weights in the order in which it made them: dense_2 before 10."""
+
+    class Stack(keras.layers.Layer):
+        def __init__(self, **options):
+            super().__init__(**options)
+            self.stack = [keras.layers.Dense(2, name=f"dense_{number}") for number in range(12)]
+            self.norm = keras.layers.BatchNormalization(name="norm")
+
+        def call(self, inputs):
+            for layer in self.stack:
+                inputs = layer(inputs)
+            return self.norm(inputs)
+
+    def model():
+        return keras.Sequential([keras.Input((2,)), Stack(name="stack")])
+
+    trained = filled(model())
+    path = exported(saved(tf, trained.weights, tmp_path / "model"), tmp_path / "weights.h5", strict=True)
+    require_loaded(model(), path, trained.weights)
+
+
+def test_lists_that_no_attribute_holds(hdf5_format, tmp_path):
+    """Lists of more than 64 KB, of weights and of layers, are cut as Keras cuts them, and Keras reads them whole."""
+    names = [f"wide/{'x' * 200}_{number:03}/kernel" for number in range(400)]
+    names += [f"{'y' * 200}_{number:03}/kernel" for number in range(400)]
+    checkpoint = bundle({name: np.full(1, number, np.float32) for number, name in enumerate(names)}).open(tmp_path)
+    write_hdf5(checkpoint, tmp_path / "weights.h5", layout="keras", strict=True)
+    with h5py.File(tmp_path / "weights.h5") as file:
+        assert {"layer_names0", "layer_names1"} <= set(file.attrs)
+        assert {"weight_names0", "weight_names1"} <= set(file["wide"].attrs)
+        layers = hdf5_format.load_attributes_from_hdf5_group(file, "layer_names")
+        assert len(layers) == len(set(layers)) == 801
+        weights = hdf5_format.load_attributes_from_hdf5_group(file["wide"], "weight_names")
+        assert weights == [f"{name}:0" for name in names[:400]]
+        values = hdf5_format.load_subset_weights_from_hdf5_group(file["wide"])
+        assert [int(value[0]) for value in values] == list(range(400))
+    assert sorted(read_hdf5(tmp_path / "weights.h5")) == sorted(names)
+
+
+def test_names_that_repeat_themselves(tmp_path):
+    """Links for layers within layers never take the place of a dataset."""
+    names = ["a/a/k", "a/a/a/k", "a/b/a/b/k", "a/b/a/b/a/b/k", "a/k"]
+    checkpoint = bundle({name: np.full(2, number, np.float32) for number, name in enumerate(names)}).open(tmp_path)
+    write_hdf5(checkpoint, tmp_path / "weights.h5", layout="keras", strict=True)
+    found = read_hdf5(tmp_path / "weights.h5")
+    assert {name: int(found[name].numpy()[0]) for name in found} == {name: i for i, name in enumerate(names)}
+    with h5py.File(tmp_path / "weights.h5") as file:
+        for layer in file.attrs["layer_names"]:
+            group = file[layer.decode()]
+            for weight in group.attrs["weight_names"]:
+                assert group[weight.decode()][0] == names.index(weight.decode().removesuffix(":0"))
+
+
+def test_what_has_no_layer_is_said(tmp_path):
+    """A variable without a scope can be no layer's weight: the plan says so."""
+    checkpoint = bundle({"alone": np.ones(1, np.float32), "a/b": np.ones(1, np.float32)}).open(tmp_path)
+    problems = {planned.variable.name: planned.problem for planned in plan_hdf5(checkpoint, layout="keras")}
+    assert problems == {"alone": "its name has no layer in front", "a/b": None}
+
+
+def test_the_layout_changes_no_byte_of_the_way_back(tf, keras, tmp_path):
+    """A file for Keras has all that a bundle needs: the way back is that of the same variables without Keras."""
+    trained = filled(of_every_kind(keras, "trained"))
+    path = exported(saved(tf, trained.weights, tmp_path / "model"), tmp_path / "weights.h5")
+    exported(tmp_path / "model", tmp_path / "twice.h5")
+    assert path.read_bytes() == (tmp_path / "twice.h5").read_bytes()
+    found = read_hdf5(path)
+    assert found.warnings == ()
+    ckpttool.write_bundle(found, tmp_path / "back", strict=True)
+    ckpttool.write_bundle(ckpttool.open_checkpoint(tmp_path / "model"), tmp_path / "direct", strict=True)
+    for suffix in (".index", ".data-00000-of-00001"):
+        assert (tmp_path / f"back{suffix}").read_bytes() == (tmp_path / f"direct{suffix}").read_bytes()
+
+
+# We read what Keras saves
+
+
+def bits(checkpoint) -> dict[str, bytes]:
+    return {name: variable.numpy().tobytes() for name, variable in checkpoint.items()}
+
+
+def of_weights(weights) -> dict[str, bytes]:
+    return {weight.name.removesuffix(":0"): weight.numpy().tobytes() for weight in weights}
+
+
+@pytest.fixture(scope="module")
+def trained(keras, tmp_path_factory):
+    """A model of Keras 2 after a step, and the files that it saves."""
+    keras.backend.clear_session()
+    model = keras.Sequential(layers_of(keras))
+    model.compile("adam", "mse")
+    model.fit(np.ones((2, 5, 5, 1)), np.ones((2, 3)), verbose=0)
+    folder = tmp_path_factory.mktemp("keras2")
+    model.save_weights(folder / "weights.h5")
+    model.save(folder / "model.h5")
+    return model, folder
+
+
+def test_weights_of_keras_2(trained):
+    """`save_weights` gives every weight under the name that it has in the model."""
+    model, folder = trained
+    found = read_hdf5(folder / "weights.h5")
+    assert found.warnings == ()
+    assert bits(found) == of_weights(model.weights)
+
+
+def test_whole_model_of_keras_2(trained):
+    """`save` gives the optimizer's variables too, by their names: its slots are known for what they are."""
+    model, folder = trained
+    found = read_hdf5(folder / "model.h5")
+    assert bits(found) == of_weights(model.weights) | of_weights(model.optimizer.variables)
+    slots = {name for name, role in roles(found.keys()).items() if role.text == "Adam slot"}
+    assert slots >= {"Adam/m/head/kernel", "Adam/v/head/kernel"}
+    assert not slots & set(of_weights(model.weights))
+
+
+def test_from_keras_to_a_checkpoint(tf, trained, tmp_path):
+    """What Keras saved becomes a checkpoint that TensorFlow restores, weight by weight."""
+    model, folder = trained
+    ckpttool.write_bundle(read_hdf5(folder / "weights.h5"), tmp_path / "model", strict=True)
+    reader = tf.train.load_checkpoint(str(tmp_path / "model"))
+    assert {name: reader.get_tensor(name).tobytes() for name in reader.get_variable_to_shape_map()} == of_weights(
+        model.weights
+    )
+
+
+@pytest.fixture(scope="module")
+def trained_3(tf, tmp_path_factory):
+    """The same of Keras 3."""
+    keras = pytest.importorskip("keras", minversion="3")
+    keras.utils.clear_session()
+    layers = [keras.layers.Dense(3, name="hidden"), keras.layers.BatchNormalization(), keras.layers.Dense(2)]
+    model = keras.Sequential([keras.Input((4,)), *layers])
+    model.compile("adam", "mse")
+    model.fit(np.ones((2, 4)), np.ones((2, 2)), verbose=0)
+    folder = tmp_path_factory.mktemp("keras3")
+    model.save_weights(folder / "model.weights.h5")
+    model.save(folder / "model.h5")
+    return model, folder
+
+
+def test_weights_of_keras_3(trained_3):
+    """In a .weights.h5 weights are numbered in their layers: layers/dense/vars/0; the optimizer's are there."""
+    model, folder = trained_3
+    found = read_hdf5(folder / "model.weights.h5")
+    assert found.warnings == ()
+    groups = {"dense": model.layers[0], "batch_normalization": model.layers[1], "dense_1": model.layers[2]}
+    expected = {
+        f"layers/{group}/vars/{number}": weight.numpy().tobytes()
+        for group, layer in groups.items()
+        for number, weight in enumerate(layer.weights)
+    }
+    optimizer = {f"optimizer/vars/{n}": v.numpy().tobytes() for n, v in enumerate(model.optimizer.variables)}
+    assert bits(found) == expected | optimizer
+
+
+def test_whole_model_of_keras_3(trained_3):
+    """A whole .h5 model gives the weights by their paths in the model, and the optimizer's by theirs."""
+    model, folder = trained_3
+    found = read_hdf5(folder / "model.h5")
+    expected = [*model.weights, *model.optimizer.variables]
+    assert bits(found) == {weight.path: weight.numpy().tobytes() for weight in expected}
+
+
+def test_two_layers_with_weights_of_one_name(keras, tmp_path):
+    """Where two models within a model have a layer of the same name, the weights' names begin with the models'."""
+
+    def part(name):
+        return keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, name="dense")], name=name)
+
+    left, right = filled(part("left"), 3), filled(part("right"), 4)
+    model = keras.Sequential([left, right, keras.layers.Dense(1, name="out")])
+    model.build((None, 2))
+    for path in (tmp_path / "weights.h5", tmp_path / "model.h5"):
+        model.save(path) if path.stem == "model" else model.save_weights(path)
+        found = bits(read_hdf5(path))
+        assert set(found) >= {"left/dense/kernel", "right/dense/kernel", "out/kernel"}
+        assert "dense/kernel" not in found
+        assert found["left/dense/kernel"] == left.weights[0].numpy().tobytes()
+        assert found["right/dense/kernel"] == right.weights[0].numpy().tobytes()
