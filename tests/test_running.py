@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 from conftest import FIXTURES, ROOT
-from running import save_model, scaled
+from running import edit_meta, save_model, scaled
 from typer.testing import CliRunner
 
 LINEAR = FIXTURES / "linear" / "model"
@@ -156,6 +156,34 @@ def test_time_is_measured(run):
     assert re.fullmatch(r"milliseconds: min [\d.]+ · p50 [\d.]+ · p90 .* · p99 .* · max .* · mean [\d.]+", line)
     (taken,) = json.loads(run(*options, "--json").stdout)["latency_ms"]
     assert taken["min"] <= taken["p50"] <= taken["p90"] <= taken["p99"] <= taken["max"]
+
+
+@tensorflow
+@pytest.mark.parametrize(("producer", "code"), [(20, 0), (24, 2)])
+def test_a_scalar_shape_of_old_is_an_unknown_one(tf, run, tmp_path, producer, code):
+    """The oldest graphs wrote an unknown shape as a scalar's, and take any; later ones take a scalar."""
+
+    def change(message):
+        message.graph_def.versions.producer = producer
+        for node in message.graph_def.node:
+            node.attr.pop("_output_shapes", None)
+            if node.name == "x":
+                node.attr["shape"].shape.Clear()
+
+    prefix = save_model(tf, tmp_path, scaled(2.0))
+    edit_meta(tf, prefix, change)
+    result = run("run", prefix, "--feed", "x=[1, 2]", "--fetch", "y")
+    assert result.exit_code == code
+    assert ("[3.0, 5.0]" in result.stdout) == (code == 0)
+
+
+@tensorflow
+def test_an_op_without_outputs_is_run(run, models):
+    """An op that only does something is run for that, and there is nothing to print."""
+    result = run("run", models["two"], "--fetch", "w/Assign", "--fetch", "w/Read/ReadVariableOp", "--json", "-q")
+    assert result.exit_code == 0
+    assert [output["fetch"] for output in json.loads(result.stdout)["outputs"]] == ["w/Read/ReadVariableOp"]
+    assert result.stderr == ""
 
 
 @tensorflow

@@ -298,6 +298,20 @@ def test_a_graph_without_a_saver_is_restored_by_names(tf, tmp_path):
         assert model.notes == ()
 
 
+@pytest.mark.parametrize("fixture", ["conv", "partitioned", "recurrent", "sharded"])
+def test_restored_one_by_one_every_variable_is_as_the_saver_restores_it(tf, tmp_path, fixture):
+    """Reference variables, slices and shards: without a saver each gets the bits that its saver would give it."""
+    shutil.copytree(FIXTURES / fixture, tmp_path / "bare")
+    edit_meta(tf, tmp_path / "bare" / "model", lambda message: message.ClearField("saver_def"))
+    found = []
+    for prefix in (FIXTURES / fixture / "model", tmp_path / "bare" / "model"):
+        with ckpttool.ImportedGraph(prefix) as model:
+            values = model.run({tensor.name: tensor for tensor in model.collection("variables")})
+            found.append({name: value.tobytes() for name, value in values.items()})
+    assert found[0]
+    assert found[0] == found[1]
+
+
 def _in_two(shape, dtype):
     return [2, 1]
 

@@ -129,7 +129,7 @@ def run(
     wanted = _Wanted(fetch or [], collection, signature, _feeds(feed or []), fitting, cache(_read_stdin))
     jobs = [_job(path, wanted, step=step, tags=tags, quiet=quiet) for path in paths]
     imported = {"tags": tags, "clear_devices": not keep_devices, "op_libraries": op_library or ()}
-    how = _How(imported, {"timeout": timeout}, repeat if time else 0, verbose, quiet)
+    how = _How(imported, {**fitting, "timeout": timeout}, repeat if time else 0, verbose, quiet)
     ran = [_run(job, how) for job in jobs]
     results, latencies = [result for result, _ in ran], [taken for _, taken in ran if taken]
     if out:
@@ -208,7 +208,8 @@ def _values(graph: MetaGraph, nodes: Mapping[str, Node], wanted: _Wanted, signat
         is_string = dtype is not None and dtype.name.startswith("string")
         value = parse_feed(wanted.feeds[name], is_string=is_string, stdin=wanted.read_stdin)
         if known is not None and dtype is not None:  # Else TensorFlow will know.
-            value = fit(value, dtype, known.shape, name=tensor, **wanted.fitting)
+            # Before version 1.0 an unknown shape was written as a scalar's: TensorFlow knows which it is.
+            value = fit(value, dtype, known.shape or None, name=tensor, **wanted.fitting)
         found[tensor] = value
     return found
 
