@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ckpttool.formats.tensor_slices_writer import write_tensor_slices
     from ckpttool.model.checkpoint import Checkpoint, Variable
     from ckpttool.model.graph import MetaGraph
+    from ckpttool.runtime.imported import ImportedGraph
     from ckpttool.transforms.averaging import average
     from ckpttool.transforms.casting import cast
     from ckpttool.transforms.collections import edit_collections
@@ -48,6 +49,7 @@ _HOMES = {
     "ConversionError": "errors",
     "CorruptionError": "errors",
     "FormatError": "errors",
+    "ImportedGraph": "runtime.imported",
     "MetaGraph": "model.graph",
     "NotFoundError": "errors",
     "NotSupportedError": "errors",
@@ -81,6 +83,7 @@ __all__ = [
     "ConversionError",
     "CorruptionError",
     "FormatError",
+    "ImportedGraph",
     "MetaGraph",
     "NotFoundError",
     "NotSupportedError",

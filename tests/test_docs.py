@@ -40,6 +40,7 @@ COMMANDS = [
     ["io", FIXTURES / "linear" / "model"],
     ["objects", FIXTURES / "objects" / "model-1"],
     ["state", FIXTURES / "linear"],
+    ["run", FIXTURES / "linear" / "model", FIXTURES / "linear" / "model", "--feed", "x=[50]"],
     ["export", FIXTURES / "linear" / "model", "--h5", "x", "--dry-run"],
 ]
 

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 README = ROOT / "README.md"
 _CONSOLE = re.compile(r"(?<=```console\n).*?(?=```)", re.DOTALL)
 _PYTHON = re.compile(r"(?<=```python\n).*?(?=```)", re.DOTALL)
-_TABLES = {"vars", "ls", "io", "objects", "state"}
+_TABLES = {"vars", "ls", "io", "objects", "run", "state"}
 
 
 def output_of(command: str) -> str:

@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from ckpttool import render
-from ckpttool.cli import averaging, converting, exporting, freezing, inspecting, serving
+from ckpttool.cli import averaging, converting, exporting, freezing, inspecting, running, serving
 from ckpttool.errors import (
     CheckpointError,
     ConversionError,
@@ -35,8 +35,8 @@ _EXIT_CODES: dict[type[BaseException], int] = {
     OSError: 3,
 }
 _EPILOG = (
-    "Exit codes: 0 done · 1 nothing matched · 2 wrong usage, or the output exists · 3 not found, or not such a file · "
-    "4 damaged · 5 not supported · 130 interrupted · 141 closed pipe"
+    "Exit codes: 0 done · 1 nothing matched, or outputs differ · 2 wrong usage, or the output exists · 3 not found, or"
+    " not such a file · 4 damaged · 5 not supported · 130 interrupted · 141 closed pipe"
 )
 
 
@@ -93,6 +93,7 @@ app.command("saved-model")(serving.saved_model)
 app.command("freeze")(freezing.freeze)
 app.command("export")(exporting.export)
 app.command("average")(averaging.average)
+app.command("run")(running.run)
 
 
 def _print_version(wanted: bool) -> None:

@@ -243,7 +243,7 @@ class MetaGraph:
         shapes = [shape_of(shape) for shape in attr["_output_shapes"].list.shape] if "_output_shapes" in attr else []
         op_def = self._op_defs.get(node.type)
         if op_def is not None:
-            listed = (dtype for arg in op_def.output_arg for dtype in _arg_dtypes(arg, attr))
+            listed = (dtype for arg in op_def.output_arg for dtype in arg_dtypes(arg, attr))
             dtypes = list(islice(listed, _MAX_OUTPUTS))
         else:
             dtypes = _said_dtypes(node) or [None] * len(shapes)
@@ -252,7 +252,7 @@ class MetaGraph:
         return [Tensor(dtype, shapes[i] if i < len(shapes) else None) for i, dtype in enumerate(dtypes)]
 
 
-def _arg_dtypes(arg: Any, attr: Mapping[str, Any]) -> list[DType | None]:
+def arg_dtypes(arg: Any, attr: Mapping[str, Any]) -> list[DType | None]:
     """The dtypes that an OpDef.ArgDef stands for, one or a list, given a node's attributes."""
     if arg.type_list_attr:
         return [dtype_of(n) for n in attr[arg.type_list_attr].list.type] if arg.type_list_attr in attr else [None]

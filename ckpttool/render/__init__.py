@@ -15,7 +15,7 @@ from ckpttool.render.cells import counted, human_bytes, is_right, plain, printab
 from ckpttool.render.tables import print_tables
 from ckpttool.reports.report import Column, Report
 
-__all__ = ["FORMATS", "counted", "human_bytes", "printable", "progress", "render", "say"]
+__all__ = ["FORMATS", "counted", "human_bytes", "json_text", "printable", "progress", "render", "say"]
 
 FORMATS = ("table", "tsv", "csv", "json", "md")
 
@@ -85,6 +85,11 @@ _PRINTERS: dict[str, Callable[[Report], None]] = {"tsv": _print_tsv, "csv": _pri
 
 
 def _print_json(reports: Sequence[Report], schema: str, facts: dict[str, Any]) -> None:
+    sys.stdout.write(json_text(reports, schema, facts))
+
+
+def json_text(reports: Sequence[Report], schema: str, facts: dict[str, Any]) -> str:
+    """The JSON document of reports."""
     import json
 
     document: dict[str, Any] = {"schema": schema, **facts}
@@ -99,8 +104,7 @@ def _print_json(reports: Sequence[Report], schema: str, facts: dict[str, Any]) -
         ]
         if report.totals:
             document["totals"] = report.totals
-    json.dump(document, sys.stdout, indent=1, default=_json_default, allow_nan=False)
-    print()
+    return json.dumps(document, indent=1, default=_json_default, allow_nan=False) + "\n"
 
 
 def _key(name: str) -> str:

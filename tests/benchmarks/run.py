@@ -7,6 +7,7 @@
     change  it on the way: slots dropped, values cast; the mean of three
     strip   the devices out of a graph of many ops
     deploy  a small model frozen, and as a SavedModel
+    run     a small model: what there is to pay beside TensorFlow's import and the restoring
 
 The jobs of a race take turns (A B C A B C …), after one turn that is not counted, so that a machine that becomes
 slower does so for all of them. Before each job the output of the last one is removed and the disk is synced: nobody
@@ -146,6 +147,20 @@ RACES = (
             Job("ckpttool freeze", "ckpttool freeze {small}.meta --outputs predictions -o {output}"),
             _IMPORTS,
             Job("TensorFlow", "python {here}/peers/freeze.py {small} {output} predictions", tensorflow=True),
+        ),
+    ),
+    Race(
+        "run",
+        "a small model",
+        (),
+        ("TensorFlow",),
+        (
+            Job(
+                "ckpttool run",
+                "ckpttool run {small} --feed images:0=0 --broadcast --fetch predictions:0",
+                tensorflow=True,
+            ),
+            Job("TensorFlow", "python {here}/peers/run.py {small} images:0 predictions:0", tensorflow=True),
         ),
     ),
     Race(

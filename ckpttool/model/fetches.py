@@ -1,0 +1,191 @@
+"""Names that people give → tensors: what to fetch and what to feed.
+
+    x        the first output of the op x          x:1      its second one
+    images   an argument of a signature, if one is in use
+
+A collection's members and a signature's arguments have names of their own; results are labeled with them.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any, NamedTuple
+
+from ckpttool.errors import NotFoundError
+from ckpttool.model.endpoints import FILLED_COLLECTIONS, endpoints
+from ckpttool.model.graph import PLACEHOLDERS, VARIABLE_OPS, MetaGraph, Node, split_tensor
+
+_DEFAULT_SIGNATURE = "serving_default"
+_HIDDEN = "__saved_model_"
+# Comparing a name with so many takes a second.
+_MOST_COMPARED = 20_000
+
+
+class Fetch(NamedTuple):
+    """A tensor to fetch, by its full name, and what it is called."""
+
+    label: str
+    tensor: str
+
+
+class Choice(NamedTuple):
+    """What is fetched, why, and the signature by whose arguments the inputs may be named ("": none)."""
+
+    fetches: list[Fetch]
+    why: str
+    signature: str = ""
+
+
+def near_names(name: str, names: Iterable[str]) -> str | None:
+    """A hint with the names that are most like one that is not there."""
+    names = list(names)
+    last = split_tensor(name)[0].rpartition("/")[2].casefold()
+    found = get_close_matches(name, names, 3) if len(names) <= _MOST_COMPARED else []
+    found += [other for other in names if last and last in other.casefold() and other not in found][: 3 - len(found)]
+    return f"near names: {', '.join(found)}" if found else None
+
+
+def full_name(nodes: Mapping[str, Node], name: str, path: str | None = None) -> str:
+    """A tensor's full name: "x" → "x:0".
+
+    Raises:
+        NotFoundError: there is no such op.
+    """
+    op, index = (name, "0") if name in nodes else split_tensor(name)
+    if op not in nodes:
+        raise NotFoundError(f"the graph has no op named {op}", path=path, hint=near_names(op, nodes))
+    return f"{op}:{int(index)}"
+
+
+def by_name(graph: MetaGraph, nodes: Mapping[str, Node], names: Iterable[str]) -> list[Fetch]:
+    """Fetches that are named one by one."""
+    return [Fetch(name, full_name(nodes, name, graph.path)) for name in names]
+
+
+def of_collection(graph: MetaGraph, nodes: Mapping[str, Node], name: str) -> list[Fetch]:
+    """The members of a collection: its tensors, its ops' first outputs, its variables' values.
+
+    Raises:
+        NotFoundError: there is no such collection, or nothing in it can be fetched.
+    """
+    if name not in graph.collections:
+        hint = near_names(name, graph.collections) or f"there are {', '.join(graph.collections) or 'none'}"
+        raise NotFoundError(f"the graph has no collection named {name}", path=graph.path, hint=hint)
+    found = [text for member in graph.collections[name].members if (text := member_name(member))]
+    fetches = [Fetch(text, full_name(nodes, text)) for text in found if text in nodes or split_tensor(text)[0] in nodes]
+    if not fetches:
+        raise NotFoundError(f"nothing in the collection {name} can be fetched", path=graph.path)
+    return fetches
+
+
+def member_name(member: Any) -> str:
+    """The name of the tensor or op that a collection's member is; of a variable, that of its value; else ""."""
+    if isinstance(member, dict) and member.get("@type") == "VariableDef":
+        return str(member.get("snapshot_name") or member.get("variable_name", ""))
+    return member if isinstance(member, str) else ""
+
+
+def signature_named(graph: MetaGraph, name: str | None) -> str:
+    """The key of a signature: the one that is named, else serving_default, else the only one, else "".
+
+    Raises:
+        NotFoundError: there is none of that name.
+    """
+    keys = _signature_keys(graph)
+    if name is None:
+        return _DEFAULT_SIGNATURE if _DEFAULT_SIGNATURE in keys else keys[0] if len(keys) == 1 else ""
+    if name not in graph.signatures:
+        hint = near_names(name, keys) or f"there are {', '.join(keys) or 'none'}"
+        raise NotFoundError(f"the graph has no signature named {name}", path=graph.path, hint=hint)
+    return name
+
+
+def _signature_keys(graph: MetaGraph) -> list[str]:
+    return [key for key in graph.signatures if not key.startswith(_HIDDEN)]
+
+
+def arguments(graph: MetaGraph, signature: str, direction: str) -> dict[str, str]:
+    """The tensors of a signature's inputs or outputs, by their keys; the parts of a sparse one are KEY.indices, …"""
+    if not signature:
+        return {}
+    infos = getattr(graph.message.signature_def[signature], direction)
+    return {label: tensor for key in sorted(infos) for label, tensor in _tensors(key, infos[key]).items()}
+
+
+def _tensors(key: str, info: Any) -> dict[str, str]:
+    encoding = info.WhichOneof("encoding")
+    if encoding == "coo_sparse":
+        parts = ("indices", "values", "dense_shape")
+        return {f"{key}.{part}": getattr(info.coo_sparse, f"{part}_tensor_name") for part in parts}
+    if encoding == "composite_tensor":
+        return {f"{key}.{number}": part.name for number, part in enumerate(info.composite_tensor.components)}
+    return {key: info.name}
+
+
+def of_signature(graph: MetaGraph, name: str) -> list[Fetch]:
+    """The outputs of a signature."""
+    return [Fetch(label, tensor) for label, tensor in arguments(graph, name, "outputs").items()]
+
+
+def default_choice(graph: MetaGraph, nodes: Mapping[str, Node]) -> Choice:
+    """What is fetched if nobody says: the signature's outputs, else the first user collection, else what is inferred.
+
+    Raises:
+        NotFoundError: there are several signatures, or nothing that looks like an output.
+    """
+    signature = signature_named(graph, None)
+    if signature:
+        return Choice(of_signature(graph, signature), f"the outputs of the signature {signature}", signature)
+    keys = _signature_keys(graph)
+    if keys:
+        raise NotFoundError("there are several signatures", path=graph.path, hint=f"choose one of {', '.join(keys)}")
+    for name in sorted(graph.collections.keys() - FILLED_COLLECTIONS):
+        members = [text for text in graph.collections[name].members if isinstance(text, str)]
+        outputs = [text for text in members if _is_output(nodes, text)]
+        if outputs:
+            return Choice(by_name(graph, nodes, outputs), f"the collection {name}")
+    return _inferred(graph)
+
+
+def _is_output(nodes: Mapping[str, Node], text: str) -> bool:
+    node = nodes.get(split_tensor(text)[0])
+    return node is not None and ":" in text and node.type not in {*PLACEHOLDERS, *VARIABLE_OPS, "NoOp"}
+
+
+def _inferred(graph: MetaGraph) -> Choice:
+    found = [endpoint for endpoint in endpoints(graph) if endpoint.direction == "output"]
+    if not found:
+        raise NotFoundError("no outputs are to be seen in this graph", path=graph.path, hint="name what to fetch")
+    best = [endpoint for endpoint in found if endpoint.needed] or found[:1]
+    reason = f"the likeliest output ({best[0].reason})"
+    return Choice([Fetch(each.tensor, each.tensor) for each in best], reason)
+
+
+def feed_names(
+    graph: MetaGraph, nodes: Mapping[str, Node], names: Collection[str], signature: str = ""
+) -> dict[str, str]:
+    """The tensors that inputs are given for, by the names they were given with.
+
+    Args:
+        graph: the graph.
+        nodes: its ops, by name.
+        names: names of ops or tensors, or keys of the signature's inputs.
+        signature: the signature in use; "": keys of the default one are taken where no op is named so.
+
+    Raises:
+        NotFoundError: there is no such op and no such key.
+        ValueError: two names are the same tensor's.
+    """
+    keys = arguments(graph, signature, "inputs")
+    others = arguments(graph, "" if signature else signature_named(graph, None), "inputs")
+    found: dict[str, str] = {}
+    for name in names:
+        is_op = name in nodes or split_tensor(name)[0] in nodes
+        tensor = keys.get(name) or (others.get(name) if not is_op else None)
+        if tensor is None and not is_op and keys:
+            hint = near_names(name, [*keys, *nodes]) or f"the inputs of {signature} are {', '.join(keys)}"
+            raise NotFoundError(f"no input is named {name}", path=graph.path, hint=hint)
+        tensor = tensor or full_name(nodes, name, graph.path)
+        if tensor in found.values():
+            raise ValueError(f"{tensor} is fed twice")
+        found[name] = tensor
+    return found

@@ -1,0 +1,155 @@
+"""A value that somebody gives → an array of the dtype and shape that an input takes, or the reason why it can't be.
+
+Casting loses nothing: 50 may become 50.0, and 50.0 may become 50, but 0.5 no integer. Decimal numbers that are written
+down (literals, JSON) are rounded to the float they are for, as anywhere; an array's values must be that float's.
+"""
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from ckpttool.model.dtypes import REF_OFFSET, DType, dtype_of
+from ckpttool.model.graph import Shape
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
+
+_NUMBERS = "biufc"
+_SMALL = ("bfloat16", "float8_e5m2", "float8_e4m3fn", "int4", "uint4")
+
+
+def fit(
+    value: Any, dtype: DType, shape: Shape, *, name: str, batch_dim: bool = False, broadcast: bool = False
+) -> "Array":
+    """The array to feed.
+
+    Args:
+        value: numbers, strings or bytes, nested in lists; or an array.
+        dtype: what the input takes.
+        shape: the shape that it takes, as far as it is known.
+        name: the input's, for messages.
+        batch_dim: add a dimension of 1 in front if just that is missing.
+        broadcast: fill the shape with a scalar; a dimension that is not known becomes 1.
+
+    Raises:
+        ValueError: the value is of another type or shape; says what was expected and what came.
+    """
+    wanted = dtype_of(dtype.number - REF_OFFSET) if dtype.is_ref else dtype
+    expected = f"{name} takes {wanted.name}{shape_text(shape)}"
+    if wanted.name in ("resource", "variant", "invalid") or wanted.name.startswith("unknown"):
+        raise ValueError(f"{expected}, which can't be fed")
+    array = _strings(value, expected) if wanted.name == "string" else _numbers(value, wanted, expected)
+    return _shaped(array, shape, expected, wanted.name, batch_dim=batch_dim, broadcast=broadcast)
+
+
+def shape_text(shape: Shape) -> str:
+    """A shape as messages have it: [?,10]; nothing if not even the rank is known."""
+    return "" if shape is None else f"[{','.join('?' if size is None else str(size) for size in shape)}]"
+
+
+def _strings(value: Any, expected: str) -> "Array":
+    import numpy as np
+
+    if isinstance(value, np.ndarray) and value.dtype.kind == "S":
+        value = value.astype(object)
+    shape = _shape_of(value, expected)
+    flat = np.asarray(value, object).ravel() if isinstance(value, np.ndarray) else _flattened(value)
+    texts = [text.encode(errors="surrogateescape") if isinstance(text, str) else text for text in flat]
+    wrong = next((text for text in texts if not isinstance(text, bytes)), None)
+    if wrong is not None:
+        raise ValueError(f"{expected}, and {wrong!r} is no string")
+    array = np.empty(len(texts), object)
+    array[:] = texts
+    return array.reshape(shape)
+
+
+def _flattened(value: Any) -> list[Any]:
+    found, stack = [], [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, list | tuple):
+            stack += reversed(item)
+        else:
+            found.append(item)
+    return found
+
+
+def _shape_of(value: Any, expected: str) -> tuple[int, ...]:
+    """The shape of nested lists; an array's own."""
+    if not isinstance(value, list | tuple):
+        return tuple(getattr(value, "shape", ()))
+    shapes = {_shape_of(item, expected) for item in value}
+    if len(shapes) > 1:
+        raise ValueError(f"{expected}, and its rows are of different lengths")
+    return (len(value), *(shapes.pop() if shapes else ()))
+
+
+def _numbers(value: Any, dtype: DType, expected: str) -> "Array":
+    import numpy as np
+
+    is_written = not isinstance(value, np.ndarray | np.generic)
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise ValueError(f"{expected}, and its rows are of different lengths") from None
+    if is_written and not array.size:
+        return array.astype(dtype.numpy)
+    if array.dtype == dtype.numpy:
+        return array
+    if array.dtype.kind not in _NUMBERS and array.dtype.name not in _SMALL:
+        raise ValueError(f"{expected}, and what came is {_said(value, array)}")
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        cast = array.astype(dtype.numpy)
+        changed = int(np.count_nonzero(_changed(array, cast, is_written=is_written)))
+    if changed:
+        some = "it" if array.size == 1 else f"{changed:,} of {array.size:,} values"
+        what = f"{expected}, and what came is {_said(value, array)}: {some} would change"
+        raise ValueError(f"{what} · give values that {dtype.name} has")
+    return cast
+
+
+def _changed(array: "Array", cast: "Array", *, is_written: bool) -> "Array":
+    """Where casting has made another value."""
+    import numpy as np
+
+    if is_written and array.dtype.kind == "f" and cast.dtype.kind not in "biu":
+        wide = cast.astype(np.complex128 if cast.dtype.kind == "c" else np.float64)
+        overflown: Array = np.isfinite(array) & ~np.isfinite(wide)
+        return overflown
+    back = cast.astype(array.dtype)
+    changed = np.asarray(back != array)
+    if array.dtype.kind in "fc":
+        changed &= ~(np.isnan(array) & np.isnan(back))
+    if array.dtype.kind in "iu" and cast.dtype.kind in "iu":  # -1 and 2**64 - 1 are the same bits.
+        changed |= (array < 0) != (cast < 0)
+    return changed
+
+
+def _said(value: Any, array: "Array") -> str:
+    """A value as a message says it: a small one itself, a large one by dtype and shape."""
+    if array.ndim == 0 and len(repr(array[()])) < 40:
+        return f"{array.dtype.name if array.dtype.kind in _NUMBERS else type(value).__name__} {array[()]!s}"
+    return f"{array.dtype.name}{shape_text(array.shape)}"
+
+
+def _shaped(array: "Array", shape: Shape, expected: str, dtype: str, *, batch_dim: bool, broadcast: bool) -> "Array":
+    import numpy as np
+
+    if shape is None or _agrees(array.shape, shape):
+        return array
+    if batch_dim and _agrees((1, *array.shape), shape):
+        return array[np.newaxis]
+    if broadcast and array.ndim == 0:
+        return np.full([1 if size is None else size for size in shape], array[()], array.dtype)
+    hint = ""
+    if array.ndim == 0:
+        hint = " · give a list, such as [50]; or fill the shape with a scalar (--broadcast)"
+    elif _agrees((1, *array.shape), shape):
+        hint = " · give a batch, or let one be made of it (--batch-dim)"
+    raise ValueError(f"{expected}, and what came is {dtype}{shape_text(array.shape)}{hint}")
+
+
+def _agrees(found: tuple[int, ...], shape: tuple[int | None, ...]) -> bool:
+    return len(found) == len(shape) and all(want in (None, got) for got, want in zip(found, shape, strict=True))

@@ -1,0 +1,67 @@
+"""What keeps a fetch from running, told before anything runs: what is not fed, what would wait for ever, what has no
+value.
+
+An op with control inputs, or behind a Switch, may stand in a branch that is not taken: it may, not must, be in the way.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+
+from ckpttool.model.graph import VARIABLE_OPS, Node, split_tensor
+from ckpttool.model.needs import tensor_name, unfed
+
+_WRITERS = ("Assign", "AssignVariableOp")
+# They only ask whether there is a value.
+_ASKERS = ("IsVariableInitialized", "VarIsInitializedOp")
+
+
+def waiting(nodes: Mapping[str, Node], ops: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Of ops that must run, those that take from an input pipeline, which nobody fills here; and those that may, if the
+    branch that they are in is taken.
+    """
+    _, found = unfed(nodes, ops)
+    surely = [op for op in found if not _is_conditional(nodes, nodes[op])]
+    return surely, [op for op in found if op not in surely]
+
+
+def _is_conditional(nodes: Mapping[str, Node], node: Node) -> bool:
+    sources = [nodes.get(split_tensor(text)[0]) for text in node.inputs]
+    is_controlled = any(text.startswith("^") for text in node.inputs)
+    return is_controlled or any(source is not None and "Switch" in source.type for source in sources)
+
+
+def require_fed(nodes: Mapping[str, Node], ops: Collection[str], keys: Mapping[str, str] | None = None) -> None:
+    """Raises ValueError if ops that must run need a placeholder that nobody feeds, or wait for an input pipeline.
+
+    `keys` are other names of the inputs, such as those that a signature gives them, each with the tensor's.
+    """
+    called = {tensor: f"{key} ({tensor})" for key, tensor in (keys or {}).items()}
+    placeholders, _ = unfed(nodes, ops)
+    names = [called.get(f"{op}:0", f"{op}:0") for op in placeholders if not _is_conditional(nodes, nodes[op])]
+    if names:
+        raise ValueError(f"nobody feeds {', '.join(names)}, which {'is' if len(names) == 1 else 'are'} needed")
+    surely, _ = waiting(nodes, ops)
+    if surely:
+        name = surely[0]
+        raise ValueError(
+            f"{name} ({nodes[name].type}) takes from an input pipeline that is not running: it would wait for ever"
+            f" · feed {name}:0 (and its other outputs), or what is computed from them"
+        )
+
+
+def read_variables(nodes: Mapping[str, Node], ops: Iterable[str], fed: Collection[str] = ()) -> set[str]:
+    """Of ops that must run, the variables whose values are needed: not those that are only written."""
+    found = set()
+    for node in (nodes[op] for op in ops):
+        first = 1 if node.type in _WRITERS else 0
+        inputs = [] if node.type in _ASKERS else [text for text in node.inputs if not text.startswith("^")][first:]
+        for text in inputs:
+            source = nodes.get(split_tensor(text)[0])
+            if source is not None and source.type in VARIABLE_OPS and tensor_name(text) not in fed:
+                found.add(source.name)
+    return found
+
+
+def written_variables(nodes: Mapping[str, Node], ops: Iterable[str]) -> set[str]:
+    """The variables that ops, run, give a value to."""
+    writers = (nodes[op] for op in ops if op in nodes and nodes[op].type in _WRITERS)
+    return {split_tensor(writer.inputs[0])[0] for writer in writers if writer.inputs}

@@ -1,0 +1,306 @@
+"""A saved graph in a graph and a session of its own."""
+
+import os
+from collections.abc import Mapping, Sequence
+from threading import Lock
+from types import TracebackType
+from typing import Any
+
+from ckpttool.errors import NotFoundError
+from ckpttool.formats.locate import Located, locate
+from ckpttool.formats.opening import open_checkpoint, open_graph
+from ckpttool.model import fetches as choosing
+from ckpttool.model.checkpoint import Checkpoint
+from ckpttool.model.dtypes import dtype_of
+from ckpttool.model.endpoints import Endpoint, endpoints
+from ckpttool.model.fitting import fit
+from ckpttool.model.graph import MetaGraph, Signature, split_tensor
+from ckpttool.model.needs import needed_ops
+from ckpttool.model.running import waiting
+from ckpttool.runtime import restoring
+from ckpttool.runtime.importing import Translated, imported
+from ckpttool.runtime.quiet import import_tensorflow
+from ckpttool.runtime.registry import InstalledRegistry, load_op_library
+from ckpttool.transforms.preparing import prepare
+from ckpttool.transforms.restore_plan import plan_restore
+
+# Seconds to wait where an empty queue may be waited for.
+_PATIENCE = 60.0
+
+
+class ImportedGraph:
+    """A saved graph with its values, ready to run: `.meta` and checkpoint, SavedModel, or frozen graph.
+
+        >>> with ckpttool.ImportedGraph("model.ckpt") as model:
+        ...     model.run("activation_opt", {"x": [50]})
+        array([124.], dtype=float32)
+
+    Nothing of it is in the default graph or session, so that several live side by side, whatever their ops are called.
+    Threads may run one at the same time. The first one in a process imports TensorFlow, which takes seconds.
+
+    Attributes:
+        path: the file of the graph.
+        graph: the graph as ckpttool reads it: collections, signatures, ops.
+        lacking: the ops that can't run here, each with the reason; what does not need them runs.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | Located,
+        *,
+        tags: str | None = None,
+        clear_devices: bool = True,
+        op_libraries: Sequence[str] = (),
+    ) -> None:
+        """Imports the graph, restores the variables, and runs what a SavedModel wants to be run.
+
+        Args:
+            path: what leads to a graph, as for `open_graph`.
+            tags: of a SavedModel with several graphs, the tags of the one to take.
+            clear_devices: run on whatever devices are here.
+            op_libraries: shared libraries with ops and kernels, loaded into this process.
+
+        Raises:
+            NotSupportedError: TensorFlow is not installed, or can't import the graph.
+            NotFoundError, FormatError, CorruptionError: as `open_graph` and `open_checkpoint`.
+        """
+        located = path if isinstance(path, Located) else locate(path)
+        self.graph: MetaGraph = open_graph(located, tags=tags)
+        self.path = self.graph.path
+        self._nodes = {node.name: node for node in self.graph.nodes}
+        checkpoint = open_checkpoint(located) if located.has_variables and not located.foreign else None
+        self._tf: Any = import_tensorflow()
+        for library in op_libraries:
+            load_op_library(self._tf, library)
+        prepared = prepare(self.graph, InstalledRegistry(self._tf), clear_devices=clear_devices)
+        self.lacking: Mapping[str, str] = prepared.lacking
+        self._tf_graph, self._notes = imported(self._tf, self.path, prepared)
+        self._ready: set[tuple[tuple[str, ...], frozenset[str]]] = set()
+        self._lock = Lock()
+        config = self._tf.compat.v1.ConfigProto(allow_soft_placement=True)
+        config.gpu_options.allow_growth = True
+        self._session: Any = self._tf.compat.v1.Session(graph=self._tf_graph, config=config)
+        try:
+            self._restore(located, checkpoint)
+        except BaseException:
+            self.close()
+            raise
+
+    def _restore(self, located: Located, checkpoint: Checkpoint | None) -> None:
+        saver = self.graph.message.saver_def
+        saver_ops = needed_ops(self._nodes, [saver.restore_op_name])
+        usable = not any(op in self.lacking for op in saver_ops)
+        plan = plan_restore(self.graph, self._nodes, checkpoint, usable=usable)
+        self._notes += plan.notes
+        self._state = restoring.State(self.graph, self._nodes, plan, self.lacking, self._run_op)
+        prefix = restoring.prefix_of(located)
+        if plan.by_saver:
+            self._run_op(saver.restore_op_name, {saver.filename_tensor_name: prefix})
+        else:
+            restore_op = restoring.add_restore_op(self._tf, self._tf_graph, prefix, plan.reads)
+            if restore_op is not None:
+                self._run_op(restore_op.name)
+        self._tf_graph.finalize()
+        self._run_main_ops()
+
+    def _run_main_ops(self) -> None:
+        assets = restoring.asset_feeds(self.graph)
+        for name in restoring.main_ops(self.graph):
+            ops = needed_ops(self._nodes, [name], assets)
+            stopped = next((op for op in sorted(ops) if op in self.lacking), None)
+            if stopped is not None:
+                self._notes.append(f"did not run {name}: {self.lacking[stopped]}")
+                continue
+            self._state.ran(ops)
+            self._run_op(name, assets)
+
+    def _run_op(self, name: str, feeds: Mapping[str, Any] | None = None) -> None:
+        session = self._open_session()
+        with Translated(self._tf, self.path):
+            session.run(session.graph.get_operation_by_name(split_tensor(name)[0]), feeds)
+
+    def __enter__(self) -> "ImportedGraph":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._session is None else f"{len(self._nodes):,} ops"
+        return f"ImportedGraph({self.path!r}, {state})"
+
+    def close(self) -> None:
+        """Ends the session and lets the graph go; may be called again."""
+        with self._lock:
+            session, self._session, self._tf_graph = self._session, None, None
+        if session is not None:
+            session.close()
+
+    def _open_session(self) -> Any:
+        session = self._session
+        if session is None:
+            raise ValueError(f"the graph is closed · {self.path}")
+        return session
+
+    @property
+    def session(self) -> Any:
+        """The tf.compat.v1.Session."""
+        return self._open_session()
+
+    @property
+    def tf_graph(self) -> Any:
+        """The tf.Graph, which is finalized."""
+        return self._open_session().graph
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was mended, left out or initialized, in words."""
+        kinds = sorted({self._nodes[op].type for op in self.lacking})
+        more = f" and {len(kinds) - 8} more types" if len(kinds) > 8 else ""
+        left_out = f"left out {len(self.lacking):,} ops that can't run here: {', '.join(kinds[:8])}{more}"
+        return (*([left_out] if kinds else []), *self._notes, *self._state.notes)
+
+    @property
+    def signatures(self) -> dict[str, Signature]:
+        """The signatures, by their keys."""
+        return self.graph.signatures
+
+    @property
+    def inputs(self) -> list[Endpoint]:
+        """What to feed: as the signatures say, or as it is inferred, with the reason."""
+        return [endpoint for endpoint in endpoints(self.graph) if endpoint.direction == "input"]
+
+    @property
+    def outputs(self) -> list[Endpoint]:
+        """What to fetch, as `inputs`."""
+        return [endpoint for endpoint in endpoints(self.graph) if endpoint.direction == "output"]
+
+    def operation(self, name: str) -> Any:
+        """The tf.Operation of that name.
+
+        Raises:
+            NotFoundError: there is none; near names are offered.
+        """
+        op = split_tensor(choosing.full_name(self._nodes, name, self.path))[0]
+        return self.tf_graph.get_operation_by_name(op)
+
+    def tensor(self, name: str) -> Any:
+        """The tf.Tensor of that name; an op's name is that of its first output.
+
+        Raises:
+            NotFoundError: there is none; near names are offered.
+        """
+        op, index = split_tensor(choosing.full_name(self._nodes, name, self.path))
+        outputs = self.tf_graph.get_operation_by_name(op).outputs
+        if int(index) >= len(outputs):
+            count = f"{len(outputs)} output{'' if len(outputs) == 1 else 's'}"
+            raise NotFoundError(f"there is no tensor {op}:{index}: the op has {count}", path=self.path)
+        return outputs[int(index)]
+
+    def collection(self, name: str) -> list[Any]:
+        """The members of a collection: tf.Tensors and tf.Operations, of a variable the tensor of its value; whatever
+        else was put into it as it is stored.
+
+        Raises:
+            NotFoundError: there is no such collection; near names are offered.
+        """
+        if name not in self.graph.collections:
+            choosing.of_collection(self.graph, self._nodes, name)
+        return [self._member(member) for member in self.graph.collections[name].members]
+
+    def _member(self, member: Any) -> Any:
+        text = choosing.member_name(member)
+        if text in self._nodes:
+            return self.operation(text)
+        return self.tensor(text) if split_tensor(text)[0] in self._nodes else member
+
+    def run(
+        self,
+        fetches: Any = None,
+        feeds: Mapping[Any, Any] | None = None,
+        *,
+        signature: str | None = None,
+        batch_dim: bool = False,
+        broadcast: bool = False,
+        timeout: float | None = None,
+    ) -> Any:
+        """The values of tensors.
+
+            >>> model.run("activation_opt:0", {"x": [50]})
+            >>> model.run(["logits", "probabilities"], {"images": batch, "training": False})
+            >>> model.run(signature="serving_default", feeds={"images": batch})
+
+        Args:
+            fetches: a name (of a tensor; of an op: its first output), a tf.Tensor or tf.Operation, or a list or dict of
+                these. None: the outputs of the signature, else of the first user collection, else what is inferred.
+            feeds: values, by the names of ops or tensors, by keys of the signature's inputs, or by tf.Tensors. They
+                become of the dtype that is taken if nothing is lost, and must have the shape.
+            signature: whose outputs to fetch, and whose inputs the keys are.
+            batch_dim: add a dimension of 1 in front of a value that lacks just that.
+            broadcast: fill the shape that is taken with a scalar.
+            timeout: seconds after which to give up; None: never, but a minute where an empty queue may be waited for.
+
+        Returns:
+            What the session gives: for a name a value, for a list a list, for a dict a dict; for None a dict by the
+            keys of the signature or the names of the tensors.
+
+        Raises:
+            NotFoundError: there is no such fetch or feed (near names are offered), or no stored value for a variable.
+            NotSupportedError: an op that is needed can't run here; or TensorFlow failed to run, or took too long.
+            ValueError: a value is of another dtype or shape; a placeholder is not fed; the graph is closed.
+        """
+        session = self._open_session()
+        if fetches is None or signature is not None:
+            choice = self._choice(signature)
+            fetches = {fetch.label: fetch.tensor for fetch in choice.fetches} if fetches is None else fetches
+            signature = choice.signature
+        wanted = self._elements(fetches)
+        fed = self._fed(feeds or {}, signature or "", batch_dim=batch_dim, broadcast=broadcast)
+        may_wait = self._require(wanted, fed, signature or "")
+        seconds = _PATIENCE if timeout is None and may_wait else timeout
+        options = self._tf.compat.v1.RunOptions(timeout_in_ms=max(1, int(seconds * 1000))) if seconds else None
+        with Translated(self._tf, self.path, seconds):
+            return session.run(wanted, fed, options)
+
+    def _choice(self, signature: str | None) -> choosing.Choice:
+        if signature is None:
+            return choosing.default_choice(self.graph, self._nodes)
+        key = choosing.signature_named(self.graph, signature)
+        return choosing.Choice(choosing.of_signature(self.graph, key), f"the signature {key}", key)
+
+    def _elements(self, fetches: Any) -> Any:
+        """The fetches with tensors and operations for names."""
+        if isinstance(fetches, Mapping):
+            return {key: self._elements(value) for key, value in fetches.items()}
+        if isinstance(fetches, Sequence) and not isinstance(fetches, str):
+            return [self._elements(value) for value in fetches]
+        if not isinstance(fetches, str):
+            return fetches
+        if fetches in self._nodes and not self.operation(fetches).outputs:
+            return self.operation(fetches)
+        return self.tensor(fetches)
+
+    def _fed(self, feeds: Mapping[Any, Any], signature: str, *, batch_dim: bool, broadcast: bool) -> dict[Any, Any]:
+        values = {str(getattr(key, "name", key)): value for key, value in feeds.items()}
+        fed = {}
+        for name, tensor in choosing.feed_names(self.graph, self._nodes, values, signature).items():
+            target = self.tensor(tensor)
+            shape = None if target.shape.rank is None else tuple(target.shape.as_list())
+            dtype = dtype_of(target.dtype.as_datatype_enum)
+            label = tensor if name in (tensor, split_tensor(tensor)[0]) else f"{name} ({tensor})"
+            fed[target] = fit(values[name], dtype, shape, name=label, batch_dim=batch_dim, broadcast=broadcast)
+        return fed
+
+    def _require(self, wanted: Any, fed: Mapping[Any, Any], signature: str) -> bool:
+        """Sees to it that it can run; whether it may wait for an input pipeline. What was found ready stays so."""
+        names = tuple(element.name for element in self._tf.nest.flatten(wanted))
+        key = (names, frozenset(tensor.name for tensor in fed))
+        if key in self._ready:
+            return False
+        ops = self._state.require(names, key[1], choosing.arguments(self.graph, signature, "inputs"))
+        may_wait = any(waiting(self._nodes, ops))
+        if not may_wait:
+            self._ready.add(key)
+        return may_wait

@@ -1,0 +1,74 @@
+"""A prepared graph, imported: mended once more where TensorFlow refuses it; and TensorFlow's errors as ours."""
+
+from typing import Any
+
+from ckpttool.errors import CheckpointError, NotSupportedError
+from ckpttool.transforms.preparing import Prepared, drop_output_shapes
+
+
+def imported(tensorflow: Any, path: str, prepared: Prepared) -> tuple[Any, list[str]]:
+    """The graph, in a tf.Graph of its own; and what was mended for that, in words.
+
+    Raises:
+        NotSupportedError: TensorFlow can't import it.
+    """
+    notes = list(prepared.notes)
+    try:
+        return _import(tensorflow, prepared.graph_def), notes
+    except ValueError as error:
+        if "_output_shapes" not in str(error):
+            raise NotSupportedError(f"TensorFlow can't import the graph: {first_line(error)}", path=path) from error
+        count = drop_output_shapes(prepared.graph_def)
+        notes.append(f"dropped {count:,} _output_shapes attributes, for they are stale: {first_line(error)}")
+    try:
+        return _import(tensorflow, prepared.graph_def), notes
+    except ValueError as error:
+        raise NotSupportedError(f"TensorFlow can't import the graph: {first_line(error)}", path=path) from error
+
+
+def _import(tensorflow: Any, graph_def: Any) -> Any:
+    graph = tensorflow.Graph()
+    theirs = tensorflow.compat.v1.GraphDef.FromString(graph_def.SerializeToString())
+    with graph.as_default():
+        tensorflow.graph_util.import_graph_def(theirs, name="")
+    return graph
+
+
+class Translated:
+    """A context in which TensorFlow's errors become ours.
+
+    Raises:
+        NotSupportedError: TensorFlow failed, or took more than `seconds`.
+        ValueError: the session is closed.
+    """
+
+    def __init__(self, tensorflow: Any, path: str, seconds: float | None = None) -> None:
+        self._tf, self._path, self._seconds = tensorflow, path, seconds
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        if error is None or isinstance(error, CheckpointError):
+            return
+        if isinstance(error, self._tf.errors.DeadlineExceededError) and self._seconds is not None:
+            what = f"no result after {self._seconds:g} seconds"
+            hint = "it may wait for an input queue that nobody fills: feed what is behind it; or allow more time"
+            raise NotSupportedError(what, path=self._path, hint=hint) from error
+        if "ession has been closed" in str(error) or "closed Session" in str(error):
+            raise ValueError(f"the graph is closed · {self._path}") from error
+        if isinstance(error, self._tf.errors.OpError):
+            raise NotSupportedError(f"TensorFlow: {first_line(error)}", path=self._path) from error
+
+
+# What stands before the reason in an error of a run: where the op was made, in Python.
+_WHERE = ("Graph execution error", "Detected at node", "Node: ", 'File "', "Original stack trace", "[[{{", "(")
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of TensorFlow's says, and of which op; without where in whose code that was."""
+    text = str(getattr(error, "message", "") or error).strip()
+    lines = [line.strip() for line in text.splitlines()]
+    what = next((line for line in lines if line and not line.startswith(_WHERE)), text[:200])
+    node = getattr(getattr(error, "node_def", None), "name", "")
+    return f"{what} (op {node})" if node and node not in what else what

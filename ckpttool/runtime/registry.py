@@ -1,0 +1,69 @@
+"""Which ops and kernels the TensorFlow at hand has."""
+
+from functools import cache
+from typing import Any
+
+from ckpttool.errors import NotSupportedError
+from ckpttool.runtime.importing import first_line
+
+# Rewritten before anything is placed, so they need no kernel.
+_REWRITTEN = {"AccumulateNV2", "ParallelConcat", "_ParallelConcatStart", "_ParallelConcatUpdate"}
+_EVERYWHERE = {"CPU", "DEFAULT"}
+
+
+class InstalledRegistry:
+    """What `transforms.preparing` asks: the op definitions and kernels of this process."""
+
+    def __init__(self, tensorflow: Any) -> None:
+        from tensorflow.python.framework import kernels, op_def_registry
+
+        self.version: int = tensorflow.version.GRAPH_DEF_VERSION
+        self._op_defs, self._kernels = op_def_registry, kernels
+        self.devices = _EVERYWHERE | {device.device_type for device in tensorflow.config.list_physical_devices()}
+        self.op_def = cache(self._op_def)
+        self._kernels_of = cache(self._registered_kernels)
+
+    def _op_def(self, type_: str) -> Any:
+        return self._op_defs.get(type_)
+
+    def _registered_kernels(self, type_: str) -> tuple[Any, ...]:
+        return tuple(self._kernels.get_registered_kernels_for_op(type_).kernel)
+
+    def no_kernel(self, node: Any) -> str | None:
+        """Why an op can't run on the devices that are there; None if it can."""
+        if node.op in _REWRITTEN:
+            return None
+        kernels = self._kernels_of(node.op)
+        here = [kernel for kernel in kernels if kernel.device_type in self.devices]
+        if any(_fits(kernel, node) for kernel in here):
+            return None
+        elsewhere = sorted({kernel.device_type for kernel in kernels if _fits(kernel, node)} - self.devices)
+        if elsewhere:
+            return f"{node.op} runs on {' and '.join(elsewhere)} only, which is not here"
+        if here:
+            return f"no kernel of {node.op} takes these types here"
+        return f"this TensorFlow has no kernel of {node.op}{' (it is for TPUs)' if 'TPU' in node.op else ''}"
+
+
+def _fits(kernel: Any, node: Any) -> bool:
+    """Whether a kernel takes the types that the op has."""
+    for constraint in kernel.constraint:
+        if constraint.name not in node.attr:  # It has its default.
+            continue
+        value = node.attr[constraint.name]
+        types = value.list.type if value.WhichOneof("value") == "list" else [value.type]
+        if not set(types) <= set(constraint.allowed_values.list.type):
+            return False
+    return True
+
+
+def load_op_library(tensorflow: Any, path: str) -> None:
+    """Loads kernels and ops from a shared library into this process.
+
+    Raises:
+        NotSupportedError: it can't be loaded.
+    """
+    try:
+        tensorflow.load_op_library(path)
+    except (tensorflow.errors.OpError, RuntimeError, OSError) as error:
+        raise NotSupportedError(f"the op library can't be loaded: {first_line(error)}", path=path) from error

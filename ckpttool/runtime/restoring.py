@@ -1,0 +1,197 @@
+"""Values for a graph's variables, tables and the like, in a session: restored, or made by their own initializers.
+
+What is stored is restored at once: by the graph's own saver, or, where that can't be, by RestoreV2 (which reads both
+formats) and an assignment for each variable. What was never stored is initialized when a fetch first needs it.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from threading import RLock
+from typing import Any
+
+from ckpttool.errors import NotFoundError, NotSupportedError
+from ckpttool.formats.locate import Located
+from ckpttool.model.dtypes import REF_OFFSET
+from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, Node, split_tensor
+from ckpttool.model.needs import needed_ops
+from ckpttool.model.running import read_variables, require_fed, written_variables
+from ckpttool.transforms.restore_plan import Plan, Read
+
+_TABLE_INITIALIZERS = re.compile(r"(?:InitializeTable\w*|LookupTableImport\w*)")
+_V1_SHARD = re.compile(r"-[0-9]{5,9}(-of-[0-9]{5,9})$")
+_MAIN_OPS = ("saved_model_main_op", "legacy_init_op", "serving_init_op")
+_INIT_SIGNATURE = "__saved_model_init_op"
+
+
+def prefix_of(located: Located) -> str:
+    """The checkpoint's prefix as TensorFlow takes it: for several files of V1, their pattern."""
+    return _V1_SHARD.sub(r"-?????\1", located.v1_files[0]) if located.v1_files else located.prefix
+
+
+def add_restore_op(tensorflow: Any, graph: Any, prefix: str, reads: Iterable[Read]) -> Any:
+    """Adds to the graph the op that reads these values and assigns them; None if there are none."""
+    reads = list(reads)
+    if not reads:
+        return None
+    with graph.as_default(), tensorflow.device("/cpu:0"):
+        values = tensorflow.raw_ops.RestoreV2(
+            prefix=prefix,
+            tensor_names=[read.key.encode(errors="surrogateescape") for read in reads],
+            shape_and_slices=[read.slice_spec for read in reads],
+            dtypes=[read.dtype.number % REF_OFFSET for read in reads],
+        )
+        pairs = zip(reads, values, strict=True)
+        return tensorflow.group(*(_assigned(tensorflow, graph, read.variable, value) for read, value in pairs))
+
+
+def _assigned(tensorflow: Any, graph: Any, variable: str, value: Any) -> Any:
+    target = graph.get_tensor_by_name(f"{variable}:0")
+    if target.dtype == tensorflow.resource:
+        return tensorflow.raw_ops.AssignVariableOp(resource=target, value=value)
+    return tensorflow.raw_ops.Assign(ref=target, value=value, validate_shape=False).op
+
+
+def main_ops(graph: MetaGraph) -> list[str]:
+    """The ops that a SavedModel wants to be run when its variables are there."""
+    for name in _MAIN_OPS:
+        if name in graph.collections:
+            return [split_tensor(member)[0] for member in graph.collections[name].members if isinstance(member, str)]
+    signature = graph.signatures.get(_INIT_SIGNATURE)
+    return [split_tensor(tensor)[0] for tensor, _ in signature.outputs.values()] if signature else []
+
+
+def asset_feeds(graph: MetaGraph) -> dict[str, str]:
+    """The tensors that are names of a SavedModel's asset files, and where these are."""
+    files = {asset.tensor_info.name: asset.filename for asset in graph.message.asset_file_def}
+    collection = graph.collections.get("saved_model_assets")
+    for member in collection.members if collection else ():
+        if isinstance(member, dict) and member.get("@type") == "AssetFileDef":
+            files.setdefault(member.get("tensor_info", {}).get("name", ""), member.get("filename", ""))
+    folder = os.path.join(os.path.dirname(graph.path), "assets")
+    for file in files.values():
+        if os.path.isabs(file) or ".." in file.split("/"):
+            raise NotSupportedError(f"the asset {file!r} is outside of the SavedModel", path=graph.path)
+    return {tensor: os.path.join(folder, file) for tensor, file in files.items() if tensor}
+
+
+class State:
+    """What of a graph's state has its values, and how the rest gets them.
+
+    Attributes:
+        notes: what was initialized, in words; grows.
+    """
+
+    def __init__(
+        self,
+        graph: MetaGraph,
+        nodes: Mapping[str, Node],
+        plan: Plan,
+        lacking: Mapping[str, str],
+        run: Callable[[str], None],
+    ) -> None:
+        """Args: the graph and its ops; how it is restored; the ops that can't run; what runs an op by its name."""
+        self._graph, self._nodes, self._lacking, self._run = graph, nodes, lacking, run
+        self._unset, self._missing = set(plan.unstored), dict(plan.missing)
+        self._done: set[str] = set()
+        self._lock = RLock()
+        self._table_initializers = _table_initializers(nodes)
+        self.notes: list[str] = []
+
+    def ran(self, ops: Iterable[str]) -> None:
+        """Notes that these ops have run: what they write has its values."""
+        ops = set(ops)
+        written = written_variables(self._nodes, ops)
+        self._unset -= written
+        for variable in written:
+            self._missing.pop(variable, None)
+        self._done |= ops
+
+    def require(
+        self, wanted: Iterable[str], fed: Iterable[str] = (), keys: Mapping[str, str] | None = None
+    ) -> set[str]:
+        """Sees to it that tensors can be computed: refuses with the reason, or initializes what they need.
+
+        Args:
+            wanted: names of tensors or ops.
+            fed: full names of tensors that are given.
+            keys: other names of the inputs, each with the tensor's.
+
+        Returns:
+            The ops that have to run.
+
+        Raises:
+            NotSupportedError: an op that is needed can't run here.
+            NotFoundError: a variable that is needed has no stored value.
+            ValueError: a placeholder that is needed is not fed, or an input pipeline is not.
+        """
+        wanted, fed = list(wanted), set(fed)
+        ops = needed_ops(self._nodes, wanted, fed)
+        self._require_known(ops)
+        require_fed(self._nodes, ops, keys)
+        fetched = {split_tensor(text)[0] for text in wanted} & ops
+        variables = read_variables(self._nodes, ops, fed)
+        variables |= {op for op in fetched if self._nodes[op].type in VARIABLE_OPS}
+        missing = sorted(variables & self._missing.keys())
+        if missing:
+            more = f" (and {len(missing) - 1:,} more)" if len(missing) > 1 else ""
+            raise NotFoundError(f"{self._missing[missing[0]]}{more}", path=self._graph.path)
+        with self._lock:
+            self._initialize(variables & self._unset, ops)
+        return ops
+
+    def _require_known(self, ops: Iterable[str]) -> None:
+        found = sorted(op for op in ops if op in self._lacking)
+        if found:
+            op = found[0]
+            more = f" (and {len(found) - 1:,} more such ops)" if len(found) > 1 else ""
+            raise NotSupportedError(
+                f"{op} is needed, an op of type {self._nodes[op].type}, and can't run: {self._lacking[op]}{more}",
+                path=self._graph.path,
+                hint=f"--op-library loads ops and kernels; or feed {op}:0",
+            )
+
+    def _initialize(self, variables: set[str], ops: set[str]) -> None:
+        initializers = [self._initializer(variable) for variable in sorted(variables)]
+        tables = {
+            name: op for op in sorted(ops) for name in self._table_initializers.get(op, ()) if name not in self._done
+        }
+        self._unset -= variables  # Before: an initializer may read what it writes.
+        for name in [*initializers, *tables]:
+            if name not in self._done:
+                self._done.add(name)
+                needed = self.require([name])
+                self._run(name)
+                self.ran(needed)
+        if variables:
+            self.notes.append(f"initialized, for they were never stored: {_listed(sorted(variables))}")
+        if tables:
+            self.notes.append(f"initialized tables: {_listed(list(dict.fromkeys(tables.values())))}")
+
+    def _initializer(self, variable: str) -> str:
+        """The op that gives a variable its first value."""
+        for collection in self._graph.collections.values():
+            for member in collection.members:
+                if isinstance(member, dict) and split_tensor(member.get("variable_name", ""))[0] == variable:
+                    return split_tensor(member.get("initializer_name", f"{variable}/Assign"))[0]
+        if f"{variable}/Assign" in self._nodes:
+            return f"{variable}/Assign"
+        raise NotFoundError("it has no stored value and no initializer", variable=variable, path=self._graph.path)
+
+
+def _table_initializers(nodes: Mapping[str, Node]) -> dict[str, list[str]]:
+    """The ops that fill tables, by the table; those of savers, which restore them, not."""
+    found: dict[str, list[str]] = {}
+    for node in nodes.values():
+        if _TABLE_INITIALIZERS.fullmatch(node.type) and node.inputs and not _is_restored(nodes, node):
+            found.setdefault(split_tensor(node.inputs[0])[0], []).append(node.name)
+    return found
+
+
+def _is_restored(nodes: Mapping[str, Node], node: Node) -> bool:
+    sources = [nodes.get(split_tensor(text)[0]) for text in node.inputs[1:]]
+    return any(source is not None and source.type.startswith("Restore") for source in sources)
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")

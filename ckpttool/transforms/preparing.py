@@ -1,0 +1,292 @@
+"""A graph made ready for a TensorFlow that did not write it: a copy, in which what can't be imported stands no more.
+
+An op that this TensorFlow lacks, or has no kernel for, gives its place to a stand-in of the same name and outputs:
+
+    SSTableReaderV2 ─▶ ReaderReadV2 ─▶ conv       Placeholder ─▶ ReaderReadV2 ─▶ conv
+
+So the rest of the graph is whole, a fetch that needs the op can be told from one that does not, and the op's outputs
+may still be fed. An op with several outputs becomes an IdentityN of placeholders, one with none a NoOp.
+
+What this TensorFlow has is asked of a Registry: nothing here imports it.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
+
+from ckpttool import proto
+from ckpttool.model.dtypes import REF_OFFSET, DType
+from ckpttool.model.graph import MetaGraph, Node, Shape, Tensor, arg_dtypes, split_tensor
+
+_FLOAT = 1
+_PYTHON = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
+_MOST_OUTPUTS = 256
+
+
+class Registry(Protocol):
+    """What a TensorFlow has."""
+
+    version: int
+    """The GraphDef version that it writes, and reads up to."""
+
+    def op_def(self, type_: str) -> Any:
+        """The OpDef of an op type; None if there is none."""
+
+    def no_kernel(self, node: Any) -> str | None:
+        """Why an op, by its NodeDef, can't run on the devices that are there; None if it can."""
+
+
+class Prepared(NamedTuple):
+    """A graph to import.
+
+    Attributes:
+        graph_def: the GraphDef.
+        lacking: the ops that have stand-ins, with the reason for each.
+        notes: what was changed, in words, beside devices and stand-ins.
+    """
+
+    graph_def: Any
+    lacking: dict[str, str]
+    notes: list[str]
+
+
+def prepare(graph: MetaGraph, registry: Registry, *, clear_devices: bool = True) -> Prepared:
+    """A copy of the graph that TensorFlow can import.
+
+    Args:
+        graph: the graph; it stays as it is.
+        registry: what the TensorFlow at hand has.
+        clear_devices: take devices and colocation out, those of functions too.
+    """
+    graph_def = proto.message_class("GraphDef")()
+    graph_def.CopyFrom(graph.graph_def)
+    if clear_devices:
+        _clear_devices(graph_def)
+    lacking = lacking_ops(graph, registry)
+    notes = [*_mended_versions(graph_def, registry), *_mended_attributes(graph, graph_def, registry, lacking)]
+    if lacking:
+        _put_stand_ins(graph, graph_def, registry, lacking)
+    return Prepared(graph_def, lacking, notes)
+
+
+def _clear_devices(graph_def: Any) -> None:
+    for node in _all_nodes(graph_def):
+        node.device = ""
+        if "_class" in node.attr:
+            members = node.attr["_class"].list.s
+            kept = [member for member in members if not member.startswith(b"loc:@")]
+            if kept:
+                members[:] = kept
+            else:
+                del node.attr["_class"]
+
+
+def _all_nodes(graph_def: Any) -> Iterator[Any]:
+    yield from graph_def.node
+    for function in graph_def.library.function:
+        yield from function.node_def
+
+
+def drop_output_shapes(graph_def: Any) -> int:
+    """Takes the `_output_shapes` attributes out; how many there were."""
+    found = [node for node in graph_def.node if "_output_shapes" in node.attr]
+    for node in found:
+        del node.attr["_output_shapes"]
+    return len(found)
+
+
+def lacking_ops(graph: MetaGraph, registry: Registry) -> dict[str, str]:
+    """The ops that this TensorFlow can't import or run, each with the reason."""
+    library = graph.graph_def.library.function
+    known = {function.signature.name for function in library}
+    functions = _lacking_functions(library, known, registry)
+    found = {node.name: why for node in graph.nodes if (why := _why_lacking(node.message, registry, known, functions))}
+    _add_takers_of_references(graph, registry, found)
+    return found
+
+
+def _lacking_functions(library: Any, names: Collection[str], registry: Registry) -> dict[str, str]:
+    """The library functions in which there is an op that this TensorFlow lacks, or that call one of these; with its
+    type.
+    """
+    found: dict[str, str] = {}
+    callers: dict[str, set[str]] = {}
+    for function in library:
+        for node in function.node_def:
+            for called in called_functions(node, names):
+                callers.setdefault(called, set()).add(function.signature.name)
+            if node.op not in names and registry.op_def(node.op) is None:
+                found.setdefault(function.signature.name, node.op)
+    stack = list(found)
+    while stack:
+        name = stack.pop()
+        new = callers.get(name, set()) - found.keys()
+        found |= dict.fromkeys(new, found[name])
+        stack += new
+    return found
+
+
+def called_functions(node: Any, names: Collection[str]) -> set[str]:
+    """The library functions that an op is, or takes as attributes."""
+    found = {node.op}
+    for value in node.attr.values():
+        kind = value.WhichOneof("value")
+        if kind == "func":
+            found.add(value.func.name)
+        elif kind == "list":
+            found |= {function.name for function in value.list.func}
+    return {name for name in found if name in names}
+
+
+def _why_lacking(node: Any, registry: Registry, known: Collection[str], functions: Mapping[str, str]) -> str | None:
+    if node.op not in known and registry.op_def(node.op) is None:
+        return f"this TensorFlow has no op of type {node.op}"
+    if node.op in _PYTHON:
+        return f"{node.op} runs Python code of the program that made the graph"
+    for name in called_functions(node, functions) if functions else ():
+        return f"its function {name} needs an op of type {functions[name]}, which this TensorFlow lacks"
+    return None if node.op in known else registry.no_kernel(node)
+
+
+def _add_takers_of_references(graph: MetaGraph, registry: Registry, lacking: dict[str, str]) -> None:
+    """An op that takes a reference to a variable can't take a stand-in's output: it gets a stand-in too."""
+    changed = bool(lacking)
+    while changed:
+        changed = False
+        for node in graph.nodes:
+            takers = (source for source in _references(node, registry) if source in lacking)
+            source = None if node.name in lacking else next(takers, None)
+            if source is not None:
+                lacking[node.name] = f"{source} is in the way: {lacking[source]}"
+                changed = True
+
+
+def _references(node: Node, registry: Registry) -> Iterator[str]:
+    """The ops whose outputs an op takes as references."""
+    op_def = registry.op_def(node.type)
+    if op_def is not None and any(arg.is_ref for arg in op_def.input_arg):
+        for text, dtype in zip(_data_inputs(node), _input_dtypes(node, op_def), strict=False):
+            if dtype is not None and dtype.is_ref:
+                yield split_tensor(text)[0]
+
+
+def _data_inputs(node: Node) -> list[str]:
+    return [text for text in node.inputs if not text.startswith("^")]
+
+
+def _input_dtypes(node: Node, op_def: Any) -> list[DType | None]:
+    return [dtype for arg in op_def.input_arg for dtype in arg_dtypes(arg, node.message.attr)]
+
+
+def _mended_versions(graph_def: Any, registry: Registry) -> list[str]:
+    versions = graph_def.versions
+    notes = []
+    if versions.min_consumer > registry.version:
+        notes.append(
+            f"the graph asks for a newer TensorFlow, of GraphDef version {versions.min_consumer} (this one's is"
+            f" {registry.version}); imported all the same"
+        )
+        versions.min_consumer = 0
+    if registry.version in versions.bad_consumers:
+        notes.append(f"the graph refuses a TensorFlow of GraphDef version {registry.version}; imported all the same")
+        del versions.bad_consumers[:]
+    return notes
+
+
+def _mended_attributes(graph: MetaGraph, graph_def: Any, registry: Registry, lacking: Mapping[str, str]) -> list[str]:
+    """Takes out attributes that the ops do not have in this TensorFlow; says so where they mean something."""
+    defaults = {
+        (op.name, attr.name): attr.default_value
+        for op in graph.message.meta_info_def.stripped_op_list.op
+        for attr in op.attr
+        if attr.HasField("default_value")
+    }
+    dropped: Counter[tuple[str, str]] = Counter()
+    for node in _all_nodes(graph_def):
+        op_def = None if node.name in lacking else registry.op_def(node.op)
+        if op_def is None:
+            continue
+        known = {attr.name for attr in op_def.attr}
+        for key in [key for key in node.attr if not key.startswith("_") and key not in known]:
+            dropped[key, node.op] += node.attr[key] != defaults.get((node.op, key))
+            del node.attr[key]
+    return [
+        f"dropped the attribute {key} of {times:,} {op} op{'' if times == 1 else 's'}: this TensorFlow does not know it"
+        for (key, op), times in dropped.items()
+        if times
+    ]
+
+
+def _put_stand_ins(graph: MetaGraph, graph_def: Any, registry: Registry, lacking: Mapping[str, str]) -> None:
+    uses = _uses(graph, registry, lacking)
+    by_name = {node.name: node for node in graph.nodes if node.name in lacking}
+    added = []
+    for message in graph_def.node:
+        node = by_name.get(message.name)
+        if node is not None:
+            outputs = _outputs(graph, node, registry, uses.get(node.name, {}))
+            message.Clear()
+            message.name = node.name
+            added += _stand_in(message, outputs)
+    graph_def.node.extend(added)
+
+
+def _uses(graph: MetaGraph, registry: Registry, lacking: Mapping[str, str]) -> dict[str, dict[int, DType | None]]:
+    """The outputs of these ops that others take, with the dtype that the taker wants."""
+    found: dict[str, dict[int, DType | None]] = {}
+    for node in graph.nodes:
+        inputs = _data_inputs(node)
+        if node.name in lacking or not any(split_tensor(text)[0] in lacking for text in inputs):
+            continue
+        op_def = registry.op_def(node.type)
+        dtypes = _input_dtypes(node, op_def) if op_def is not None else []
+        for place, text in enumerate(inputs):
+            op, number = split_tensor(text)
+            if op in lacking:
+                found.setdefault(op, {})[int(number)] = dtypes[place] if place < len(dtypes) else None
+    return found
+
+
+def _outputs(graph: MetaGraph, node: Node, registry: Registry, used: Mapping[int, DType | None]) -> list[Tensor]:
+    """An op's outputs: as the file says, else as the registry does, else as they are used."""
+    outputs = graph.outputs(node)
+    op_def = registry.op_def(node.type)
+    if op_def is not None and not (outputs and all(output.dtype for output in outputs)):
+        dtypes = [dtype for arg in op_def.output_arg for dtype in arg_dtypes(arg, node.message.attr)]
+        outputs = [Tensor(dtype, None) for dtype in dtypes]
+    count = min(max(len(outputs), max(used, default=-1) + 1), _MOST_OUTPUTS)
+    said = dict(enumerate(outputs))
+    unknown = Tensor(None, None)
+    return [Tensor(said.get(i, unknown).dtype or used.get(i), said.get(i, unknown).shape) for i in range(count)]
+
+
+def _stand_in(message: Any, outputs: list[Tensor]) -> list[Any]:
+    """Makes the node one with these outputs; the nodes that it needs besides."""
+    if len(outputs) < 2:
+        message.op = "Placeholder" if outputs else "NoOp"
+        for output in outputs:
+            _set_placeholder(message, output)
+        return []
+    message.op = "IdentityN"
+    added = []
+    for number, output in enumerate(outputs):
+        node = proto.message_class("NodeDef")(name=f"{message.name}/stand_in_{number}", op="Placeholder")
+        _set_placeholder(node, output)
+        message.input.append(node.name)
+        message.attr["T"].list.type.append(node.attr["dtype"].type)
+        added.append(node)
+    return added
+
+
+def _set_placeholder(node: Any, output: Tensor) -> None:
+    number = output.dtype.number if output.dtype is not None else _FLOAT
+    node.attr["dtype"].type = number - REF_OFFSET if number > REF_OFFSET else number
+    _set_shape(node.attr["shape"].shape, output.shape)
+
+
+def _set_shape(message: Any, shape: Shape) -> None:
+    if shape is None:
+        message.unknown_rank = True
+        return
+    for size in shape:
+        message.dim.add(size=-1 if size is None else size)

@@ -1,0 +1,250 @@
+"""Which variable of a graph gets which stored value in a session: what the saver would read, held against what the
+checkpoint has.
+
+    SaverDef.restore_op_name ── needs ──▶ Assign(variable, RestoreV2(prefix, names, slices):i)
+
+In TensorFlow 2 the restore op calls a library function, and only the names can be seen. Where the saver is no help
+(there is none, or it asks for what the checkpoint has not), variables are matched one by one.
+
+(tensorflow/core/ops/io_ops.cc; python/training/saver.py; core/framework/variable.proto)
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ckpttool.errors import CheckpointError
+from ckpttool.model.checkpoint import Checkpoint, Variable
+from ckpttool.model.dtypes import REF_OFFSET, DType, dtype_of
+from ckpttool.model.fetches import near_names
+from ckpttool.model.fitting import shape_text
+from ckpttool.model.graph import VARIABLE_OPS, GraphVariable, MetaGraph, Node, shape_of, split_tensor
+from ckpttool.model.needs import needed_ops
+from ckpttool.transforms.preparing import called_functions
+from ckpttool.transforms.saver_lists import strings_of
+
+_RESTORING = ("RestoreV2", "RestoreSlice", "Restore")
+_PASSING = ("Identity", "Cast", "Reshape")
+_LOCAL = "local_variables"
+
+
+class Read(NamedTuple):
+    """A value that a saver reads: its name, the slice of it (as "6 2 0,2:-"; "": all), its dtype, and the variable
+    that it goes to ("": not to be seen). `is_v1`: the op that reads it can read V1 checkpoints only.
+    """
+
+    key: str
+    slice_spec: str
+    dtype: DType
+    variable: str = ""
+    is_v1: bool = False
+
+
+class Plan(NamedTuple):
+    """How to restore.
+
+    Attributes:
+        by_saver: run the graph's own restore op.
+        reads: else, what to read for which variable.
+        missing: the variables that have no stored value and should have, with the reason.
+        unstored: the variables that nobody ever stored: their initializers give them values.
+        notes: what is not as one would expect, in words.
+    """
+
+    by_saver: bool
+    reads: Sequence[Read]
+    missing: Mapping[str, str]
+    unstored: frozenset[str]
+    notes: Sequence[str] = ()
+
+
+def saver_reads(graph: MetaGraph, nodes: Mapping[str, Node]) -> list[Read]:
+    """What the graph's saver reads; nothing if it has none."""
+    restore = split_tensor(graph.message.saver_def.restore_op_name)[0]
+    if restore not in nodes:
+        return []
+    ops = needed_ops(nodes, [restore])
+    targets = _targets(nodes, ops)
+    inside = {name: nodes[name].message for name in sorted(ops)}
+    reads = [
+        read._replace(variable=targets.get((name, number), ""))
+        for name, node in inside.items()
+        for number, read in enumerate(_reads_of(node, inside))
+    ]
+    for function in _functions(graph, list(inside.values())):
+        body = {node.name: node for node in function.node_def}
+        reads += [read for node in function.node_def for read in _reads_of(node, body)]
+    return reads
+
+
+def _functions(graph: MetaGraph, callers: Sequence[Any]) -> Iterator[Any]:
+    """The library functions that these ops call, and those that these call."""
+    library = {function.signature.name: function for function in graph.graph_def.library.function}
+    seen: set[str] = set()
+    stack = list(callers)
+    while stack:
+        for name in called_functions(stack.pop(), library) - seen:
+            seen.add(name)
+            stack += library[name].node_def
+            yield library[name]
+
+
+def _targets(nodes: Mapping[str, Node], ops: set[str]) -> dict[tuple[str, int], str]:
+    """The variable that each output of a restore op is assigned to."""
+    found = {}
+    for node in (nodes[name] for name in ops):
+        if node.type not in ("Assign", "AssignVariableOp") or len(node.inputs) < 2:
+            continue
+        op, number = split_tensor(node.inputs[1])
+        for _ in range(8):
+            if op not in nodes or nodes[op].type not in _PASSING:
+                break
+            op, number = split_tensor(nodes[op].inputs[0])
+        found[op, int(number)] = split_tensor(node.inputs[0])[0]
+    return found
+
+
+def _reads_of(node: Any, inside: Mapping[str, Any]) -> list[Read]:
+    """What an op reads, if it is one that restores."""
+    if node.op not in _RESTORING:
+        return []
+    names = _texts(node, 1, inside)
+    specs = _texts(node, 2, inside) if node.op != "Restore" else []
+    types = list(node.attr["dtypes"].list.type) if node.op == "RestoreV2" else [node.attr["dt"].type]
+    is_v1 = node.op != "RestoreV2"
+    return [
+        Read(key, specs[i] if i < len(specs) else "", dtype_of(types[i] if i < len(types) else 0), is_v1=is_v1)
+        for i, key in enumerate(names)
+    ]
+
+
+def _texts(node: Any, place: int, inside: Mapping[str, Any]) -> list[str]:
+    """The texts of the constant that is an op's input. (In a function it is called `name:output:0`.)"""
+    constant = inside.get(node.input[place].partition(":")[0] if place < len(node.input) else "")
+    if constant is None or constant.op != "Const" or "value" not in constant.attr:
+        return []
+    return strings_of(constant)
+
+
+def plan_restore(
+    graph: MetaGraph, nodes: Mapping[str, Node], checkpoint: Checkpoint | None, *, usable: bool = True
+) -> Plan:
+    """How the graph's variables get their values.
+
+    Args:
+        graph: the graph.
+        nodes: its ops, by name.
+        checkpoint: the stored values; None: there are none.
+        usable: the saver's ops can run here.
+    """
+    reads = saver_reads(graph, nodes)
+    held = [fault for read in reads if (fault := _fault(nodes, read, checkpoint))]
+    v1_only = any(read.is_v1 for read in reads) and checkpoint is not None and "V1" not in checkpoint.format
+    variables = {variable.name: variable for variable in graph.variables if variable.type}
+    if reads and usable and checkpoint is not None and not held and not v1_only:
+        return Plan(True, reads, {}, _unstored(variables, reads))
+    notes = [] if checkpoint is None or not reads else _why_not_saver(held, usable=usable, v1_only=v1_only)
+    return _one_by_one(graph, nodes, checkpoint, reads, variables)._replace(notes=notes)
+
+
+def _one_by_one(
+    graph: MetaGraph,
+    nodes: Mapping[str, Node],
+    checkpoint: Checkpoint | None,
+    reads: Sequence[Read],
+    variables: Mapping[str, GraphVariable],
+) -> Plan:
+    by_variable = {read.variable: read for read in reads if read.variable}
+    chosen, missing, unstored = [], {}, set()
+    for name, variable in variables.items():
+        read = (by_variable.get(name) or _guess(graph, variable))._replace(variable=name)
+        fault = _fault(nodes, read, checkpoint)
+        if not fault:
+            chosen.append(read)
+        elif (by_variable and name not in by_variable) or _LOCAL in _homes(graph, variable):
+            unstored.add(name)
+        else:
+            missing[name] = fault
+    return Plan(False, chosen, missing, frozenset(unstored))
+
+
+def _homes(graph: MetaGraph, variable: GraphVariable) -> list[str]:
+    """The collections that the variable is in; before TensorFlow 0.12 some list only names."""
+    local = graph.collections.get(_LOCAL)
+    by_name = {split_tensor(member)[0] for member in (local.members if local else ()) if isinstance(member, str)}
+    return [*variable.collections, *([_LOCAL] if variable.name in by_name else [])]
+
+
+def _why_not_saver(held: Sequence[str], *, usable: bool, v1_only: bool) -> list[str]:
+    if held:
+        more = f" and {len(held) - 1:,} more" if len(held) > 1 else ""
+        return [f"restored variable by variable: {held[0]}{more}"]
+    if v1_only:
+        return ["restored variable by variable: the graph's saver reads V1 checkpoints only"]
+    return [] if usable else ["restored variable by variable: the graph's saver needs ops that can't run here"]
+
+
+def _unstored(variables: Mapping[str, GraphVariable], reads: Sequence[Read]) -> frozenset[str]:
+    """The variables that the saver leaves out. If it calls a function, nobody can see which; it has all of them."""
+    restored = {read.variable for read in reads}
+    return frozenset() if "" in restored else frozenset(variables.keys() - restored)
+
+
+def _guess(graph: MetaGraph, variable: GraphVariable) -> Read:
+    """The stored value of a variable by its own name; of a piece of a partitioned one, the slice of the whole."""
+    dtype = variable.dtype or dtype_of(0)
+    for name in variable.collections:
+        for member in graph.collections[name].members:
+            if isinstance(member, dict) and split_tensor(member.get("variable_name", ""))[0] == variable.name:
+                info = member.get("save_slice_info_def", {})
+                if info.get("full_name"):
+                    return Read(info["full_name"], _spec(info), dtype)
+    return Read(variable.name, "", dtype)
+
+
+def _spec(info: Mapping[str, Any]) -> str:
+    full, shape = info.get("full_shape", []), info.get("var_shape", [])
+    offset = info.get("var_offset", [0] * len(full))
+    return f"{' '.join(map(str, full))} {':'.join(f'{o},{n}' for o, n in zip(offset, shape, strict=False))}"
+
+
+def _fault(nodes: Mapping[str, Node], read: Read, checkpoint: Checkpoint | None) -> str:
+    """Why the checkpoint can't give a value; "" if it can."""
+    name = f"variable {read.key}"
+    if checkpoint is None:
+        return f"{name} has no value: there is no checkpoint"
+    stored = checkpoint.get(read.key)
+    if stored is None:
+        near = near_names(read.key, checkpoint)
+        return f"{name} is not in the checkpoint{f' ({near})' if near else ''}"
+    if checkpoint.warnings and not _is_there(stored):
+        return f"{name} has no value: {checkpoint.warnings[0]}"
+    wanted = dtype_of(read.dtype.number - REF_OFFSET) if read.dtype.is_ref else read.dtype
+    if wanted.number and stored.dtype.number != wanted.number:
+        return f"{name}: the graph has {wanted.name}, the checkpoint {stored.dtype.name}"
+    shape = _declared_shape(nodes, read)
+    if shape is not None and not read.slice_spec and shape != tuple(stored.shape):
+        return f"{name}: the graph has shape {shape_text(shape)}, the checkpoint {shape_text(stored.shape)}"
+    return ""
+
+
+def _is_there(stored: Variable) -> bool:
+    """Whether the file that holds a value is there, and long enough."""
+    try:
+        if stored.dtype.itemsize is None:
+            stored.strings()
+            return True
+        return all(stored.span(piece) is not None or stored.numpy() is not None for piece in stored.slices)
+    except (CheckpointError, OSError):
+        return False
+
+
+def _declared_shape(nodes: Mapping[str, Node], read: Read) -> tuple[int, ...] | None:
+    """The whole shape that the graph declares for a variable; None if it does not know it whole."""
+    node = nodes.get(read.variable)
+    if node is None or node.type not in VARIABLE_OPS or "shape" not in node.message.attr:
+        return None
+    shape = shape_of(node.message.attr["shape"].shape)
+    # Where the oldest versions knew no shape, they wrote [].
+    if shape is None or None in shape or (shape == () and node.type == "Variable"):
+        return None
+    return tuple(size for size in shape if size is not None)

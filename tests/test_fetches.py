@@ -1,0 +1,204 @@
+"""What is fetched and fed by which name, what keeps it from running, and what is made of results; no TensorFlow."""
+
+import json
+
+import ml_dtypes
+import numpy as np
+import pytest
+from conftest import FIXTURES
+
+import ckpttool
+from ckpttool import proto
+from ckpttool.errors import ConversionError, NotFoundError
+from ckpttool.formats.results import write_results
+from ckpttool.model import fetches
+from ckpttool.model.graph import MetaGraph
+from ckpttool.model.needs import needed_ops
+from ckpttool.model.running import read_variables, require_fed, waiting, written_variables
+from ckpttool.reports.runs import Result, differences, latency, values
+
+
+def graph_of(*nodes, signatures=(), collections=()):
+    """A graph of (name, type, inputs); signatures of (key, inputs, outputs); collections of (name, members)."""
+    message = proto.message_class("MetaGraphDef")()
+    for name, type_, inputs in nodes:
+        message.graph_def.node.add(name=name, op=type_, input=inputs)
+    for key, inputs, outputs in signatures:
+        for side, tensors in (("inputs", inputs), ("outputs", outputs)):
+            for argument, tensor in tensors.items():
+                getattr(message.signature_def[key], side)[argument].name = tensor
+    for name, members in collections:
+        message.collection_def[name].node_list.value.extend(members)
+    graph = MetaGraph(message.SerializeToString())
+    return graph, {node.name: node for node in graph.nodes}
+
+
+PLAIN = (("x", "Placeholder", []), ("y", "Relu", ["x"]), ("z", "Softmax", ["y"]))
+
+
+def test_by_default_the_signature_is_fetched():
+    """serving_default, else the only one; of several others, none is guessed."""
+    one = ("other", {"in": "x:0"}, {"out": "y:0"})
+    default = ("serving_default", {}, {"out": "z:0"})
+    assert fetches.default_choice(*graph_of(*PLAIN, signatures=[one])).fetches == [("out", "y:0")]
+    assert fetches.default_choice(*graph_of(*PLAIN, signatures=[one, default])).signature == "serving_default"
+    with pytest.raises(NotFoundError, match="several signatures · choose one of again, other"):
+        fetches.default_choice(*graph_of(*PLAIN, signatures=[one, ("again", {}, {"out": "z:0"})]))
+
+
+def test_else_the_first_user_collection_and_else_what_is_inferred():
+    """A user's collection of outputs comes before inference; one of inputs or of TensorFlow's own does not count."""
+    graph = graph_of(*PLAIN, collections=[("a_inputs", ["x:0"]), ("answers", ["y:0"]), ("losses", ["z:0"])])
+    choice = fetches.default_choice(*graph)
+    assert (choice.fetches, choice.why) == ([("y:0", "y:0")], "the collection answers")
+    choice = fetches.default_choice(*graph_of(*PLAIN, collections=[("losses", ["y:0"])]))
+    assert choice.fetches[0].tensor == "z:0"
+    assert choice.why.startswith("the likeliest output (")
+    with pytest.raises(NotFoundError, match="no outputs are to be seen"):
+        fetches.default_choice(*graph_of(("c", "NoOp", [])))
+
+
+def test_inputs_are_named_by_ops_tensors_and_keys():
+    """A key of the signature in use comes before an op of that name; without one in use, an op does."""
+    graph, nodes = graph_of(*PLAIN, signatures=[("serving_default", {"y": "x:0", "image": "x:0"}, {"out": "z:0"})])
+    assert fetches.feed_names(graph, nodes, ["y"], "serving_default") == {"y": "x:0"}
+    assert fetches.feed_names(graph, nodes, ["y"]) == {"y": "y:0"}
+    assert fetches.feed_names(graph, nodes, ["image"]) == {"image": "x:0"}
+    assert fetches.feed_names(graph, nodes, ["x:0", "z"]) == {"x:0": "x:0", "z": "z:0"}
+    with pytest.raises(NotFoundError, match="no input is named imag · near names: image"):
+        fetches.feed_names(graph, nodes, ["imag"], "serving_default")
+    with pytest.raises(ValueError, match="x:0 is fed twice"):
+        fetches.feed_names(graph, nodes, ["x", "x:0"])
+
+
+def test_parts_of_sparse_arguments_have_names():
+    """A sparse argument is three tensors, a composite one as many as it has."""
+    graph, _ = graph_of(*PLAIN)
+    message = proto.parse("MetaGraphDef", graph.data)
+    sparse = message.signature_def["s"].inputs["a"].coo_sparse
+    sparse.indices_tensor_name, sparse.values_tensor_name, sparse.dense_shape_tensor_name = "i:0", "v:0", "d:0"
+    message.signature_def["s"].inputs["b"].composite_tensor.components.add(name="p:0")
+    found = fetches.arguments(MetaGraph(message.SerializeToString()), "s", "inputs")
+    assert found == {"a.indices": "i:0", "a.values": "v:0", "a.dense_shape": "d:0", "b.0": "p:0"}
+
+
+def test_near_names_are_offered_in_a_large_graph_too():
+    """Among many names the like ones are found by their last part, and in no time."""
+    names = [f"layer_{number}/out" for number in range(100_000)]
+    assert fetches.near_names("layer_77/ou", names) == "near names: layer_0/out, layer_1/out, layer_2/out"
+    assert fetches.near_names("zzz", names) is None
+
+
+def test_what_is_not_fed_is_named_with_its_key():
+    """Placeholders that are needed are named, with the signature's key; those in a branch are not asked for."""
+    _, nodes = graph_of(*PLAIN, ("gate", "NoOp", []), ("p", "Placeholder", ["^gate"]), ("q", "AddV2", ["p", "y"]))
+    with pytest.raises(ValueError, match=r"nobody feeds image \(x:0\), which is needed"):
+        require_fed(nodes, needed_ops(nodes, ["q"]), {"image": "x:0"})
+    require_fed(nodes, needed_ops(nodes, ["q"], {"y:0"}))
+
+
+def test_what_waits_surely_is_told_from_what_may_wait():
+    """A dequeue is in the way; one with control inputs, or behind a switch, may be."""
+    _, nodes = graph_of(
+        ("q", "FIFOQueueV2", []),
+        ("sure", "QueueDequeueV2", ["q"]),
+        ("maybe", "QueueDequeueV2", ["q", "^gate"]),
+        ("switch", "Switch", ["q", "gate"]),
+        ("branch", "QueueDequeueV2", ["switch:1"]),
+        ("gate", "NoOp", []),
+    )
+    assert waiting(nodes, nodes) == (["sure"], ["branch", "maybe"])
+    with pytest.raises(ValueError, match=r"sure \(QueueDequeueV2\) takes from an input pipeline"):
+        require_fed(nodes, {"sure", "q"})
+
+
+def test_a_variable_that_is_only_written_needs_no_value():
+    """Assigning, and asking whether there is a value, are no reads; adding is."""
+    _, nodes = graph_of(
+        *(("v", "VariableV2", []), ("w", "VarHandleOp", []), ("c", "Const", [])),
+        *(("set", "Assign", ["v", "c"]), ("put", "AssignVariableOp", ["w", "c"])),
+        *(("add", "AssignAdd", ["v", "c"]), ("ask", "VarIsInitializedOp", ["w"]), ("get", "ReadVariableOp", ["w"])),
+    )
+    assert read_variables(nodes, ["set", "put", "ask"]) == set()
+    assert read_variables(nodes, ["add", "get"]) == {"v", "w"}
+    assert read_variables(nodes, ["get"], {"w:0"}) == set()
+    assert written_variables(nodes, nodes) == {"v", "w"}
+
+
+def test_values_are_plain_and_short():
+    """Numbers have their shortest text, strings of UTF-8 are text, other bytes bytes, complex numbers text."""
+    assert values(np.float32([0.1, np.inf])) == [0.1, float("inf")]
+    assert values(np.array(0.1)) == 0.1
+    assert values(np.array([b"a", "é".encode(), b"\xff"], object)) == ["a", "é", b"\xff"]
+    assert values(np.array([1.5], ml_dtypes.bfloat16)) == [1.5]
+    assert values(np.array([3], ml_dtypes.int4)) == [3]
+    assert values(np.array([True])) == [True]
+    assert values(np.complex64([1 + 2j])) == ["(1+2j)"]
+    assert values(np.zeros((0, 2), np.float32)) == []
+
+
+def compared(a, b):
+    one, two = (Result(name, {fetches.Fetch("y", "y:0"): np.asarray(array)}) for name, array in (("a", a), ("b", b)))
+    (found,) = differences([one, two])
+    return found.most, found.where, found.reason
+
+
+DIFFERENCES = {
+    "equal": ([1.0, np.nan, np.inf], [1.0, np.nan, np.inf], (0.0, "", "none")),
+    "largest": ([1.0, 2.0, 3.0], [1.0, 2.5, 1.0], (2.0, (2,), "2 of 3")),
+    "nan on one side": ([np.nan, 1.0], [1.0, 1.0], (np.inf, (0,), "1 of 2")),
+    "integers": (np.array([2**63 - 1]), np.array([2**63 - 2]), (1.0, (0,), "1 of 1")),
+    "unsigned": (np.array([0], np.uint8), np.array([255], np.uint8), (255.0, (0,), "1 of 1")),
+    "complex": (np.array([3j]), np.array([4 + 0j]), (5.0, (0,), "1 of 1")),
+    "strings": (np.array([b"a", b"b"], object), np.array([b"a", b"c"], object), (None, (1,), "1 of 2")),
+    "bools": ([True], [True], (0.0, "", "none")),
+    "shapes": ([1.0], [1.0, 2.0], (None, "", "shapes [1] and [2]")),
+    "dtypes": (np.float32([1]), np.float64([1]), (None, "", "dtypes float32 and float64")),
+    "nothing": (np.zeros(0), np.zeros(0), (0.0, "", "none")),
+}
+
+
+@pytest.mark.parametrize(("a", "b", "expected"), DIFFERENCES.values(), ids=DIFFERENCES)
+def test_outputs_are_compared(a, b, expected):
+    """The largest difference, where it is, and how many values differ; what can't be subtracted says why."""
+    assert compared(a, b) == expected
+
+
+def test_an_output_that_only_one_model_has_differs():
+    """With several outputs, names decide; one that is missing is a difference."""
+    arrays = [{fetches.Fetch(name, "t:0"): np.zeros(1) for name in names} for names in (("p", "q"), ("p", "r"))]
+    found = differences([Result("a", arrays[0]), Result("b", arrays[1])])
+    assert [(each.fetch, each.exceeds(0)) for each in found] == [("p", False), ("q", True), ("r", True)]
+
+
+def test_percentiles_are_times_that_were_measured():
+    """A percentile is the least time that so many of a hundred runs did not exceed."""
+    found = latency([number / 1000 for number in range(1, 101)])
+    assert found == {"min": 1, "p50": 50, "p90": 90, "p99": 99, "max": 100, "mean": 50.5}
+    assert latency([0.002])["p99"] == 2
+
+
+def test_results_keep_their_bits(tmp_path):
+    """What NumPy has no type for is written as its bits, and said; text that ends in NUL is not cut."""
+    arrays = {"a/b:0": np.array([1.5], ml_dtypes.bfloat16), "s": np.array([b"x", b"yz"], object), "n": np.float32(2)}
+    remarks = write_results(arrays, str(tmp_path / "r.npz"), document="")
+    assert [planned.variable.name for planned in remarks] == ["a/b:0"]
+    read = np.load(tmp_path / "r.npz")
+    assert read["a/b:0"].view(ml_dtypes.bfloat16).tolist() == [1.5]
+    assert read["s"].tolist() == [b"x", b"yz"]
+    assert read["n"].shape == ()
+    write_results({"s": arrays["s"]}, str(tmp_path / "s.npy"), document="")
+    assert np.load(tmp_path / "s.npy").tolist() == [b"x", b"yz"]
+    write_results(arrays, str(tmp_path / "r.json"), document=json.dumps({"a": 1}))
+    assert json.loads((tmp_path / "r.json").read_text()) == {"a": 1}
+    with pytest.raises(ConversionError, match="holds one array, not 3"):
+        write_results(arrays, str(tmp_path / "r.npy"), document="")
+    with pytest.raises(FileExistsError):
+        write_results(arrays, str(tmp_path / "r.npz"), document="")
+
+
+def test_the_tutorial_models_variables_are_fetched_by_their_values():
+    """A collection of variables stands for the tensors of their values."""
+    graph = ckpttool.open_graph(FIXTURES / "linear" / "model.meta")
+    nodes = {node.name: node for node in graph.nodes}
+    assert [fetch.tensor for fetch in fetches.of_collection(graph, nodes, "variables")] == ["W/read:0", "b/read:0"]

@@ -1,0 +1,513 @@
+"""ImportedGraph: a saved graph in a session of its own; TensorFlow itself, used by hand, is the judge."""
+
+import gc
+import json
+import os
+import shutil
+import subprocess
+import threading
+import timeit
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import FIXTURES, ROOT
+from running import edit_meta, save_model, scaled
+
+import ckpttool
+from ckpttool.errors import NotFoundError, NotSupportedError
+
+pytestmark = pytest.mark.tensorflow
+LINEAR = FIXTURES / "linear" / "model"
+
+
+@pytest.fixture
+def linear(tf):
+    with ckpttool.ImportedGraph(LINEAR) as model:
+        yield model
+
+
+def by_hand(tf, prefix, fetches, feeds):
+    """What a session that is written by hand gives."""
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        v1.train.import_meta_graph(f"{prefix}.meta", clear_devices=True).restore(session, str(prefix))
+        return session.run(fetches, feeds)
+
+
+@pytest.mark.parametrize("fetch", ["activation_opt", "activation_opt:0"])
+def test_the_tutorial_model_gives_what_a_session_gives(tf, linear, fetch):
+    """By an op's name, a tensor's, a collection, and by default, 50 gives the hand-written session's value."""
+    expected = by_hand(tf, LINEAR, "activation_opt:0", {"x:0": [50]})
+    for found in (
+        linear.run(fetch, {"x:0": [50]}),
+        linear.run(linear.collection("activation"), {"x": [50]})[0],
+        linear.run(linear.tensor(fetch), {linear.tensor("x"): np.float32([50])}),
+        linear.run(None, {"x": 50}, broadcast=True)["activation_opt:0"],
+        linear.run({"answer": [fetch]}, {"x": 50}, batch_dim=True)["answer"][0],
+    ):
+        assert found.tobytes() == expected.tobytes()
+
+
+def test_it_says_what_is_in_it(linear):
+    """Operations, tensors, collections, inputs and outputs are there by name; variables are the tensors of values."""
+    assert linear.operation("Mul").type == "Mul"
+    assert linear.tensor("W").name == "W:0"
+    assert [tensor.name for tensor in linear.collection("variables")] == ["W/read:0", "b/read:0"]
+    assert [endpoint.tensor for endpoint in linear.inputs] == ["x:0"]
+    assert [endpoint.tensor for endpoint in linear.outputs] == ["activation_opt:0"]
+    assert (linear.signatures, linear.notes, dict(linear.lacking)) == ({}, (), {})
+
+
+def test_nothing_of_it_is_in_the_default_graph(tf):
+    """Importing and running leave the default graph, the default session and eager execution as they were."""
+    graph = tf.compat.v1.get_default_graph()
+    before = len(graph.get_operations())
+    with ckpttool.ImportedGraph(LINEAR) as model:
+        model.run("activation_opt", {"x": [1]})
+        assert tf.compat.v1.get_default_session() is None
+    assert tf.executing_eagerly()
+    assert len(graph.get_operations()) == before
+    assert float(tf.constant(2.0) * 3) == 6
+
+
+def test_models_with_the_same_names_keep_apart(tf, tmp_path):
+    """Two live models whose ops have the same names give their own results, in many threads at once."""
+    prefixes = [save_model(tf, tmp_path / str(factor), scaled(factor)) for factor in (2.0, 3.0)]
+    first, second = (ckpttool.ImportedGraph(prefix) for prefix in prefixes)
+    with first, second, ThreadPoolExecutor(8) as pool:
+        jobs = [(model, factor, n) for n in range(200) for model, factor in ((first, 2), (second, 3))]
+        found = list(pool.map(lambda job: job[0].run("y", {"x": [job[2]]})[0], jobs))
+    assert found == [factor * n + 1 for _, factor, n in jobs]
+
+
+def test_a_closed_graph_says_so(tf):
+    """Closing twice is fine; running, looking for tensors, and a run in flight end with a clear error."""
+    model = ckpttool.ImportedGraph(LINEAR)
+    model.close()
+    model.close()
+    assert "closed" in repr(model)
+    for use in (lambda: model.run("x"), lambda: model.tensor("x"), lambda: model.session):
+        with pytest.raises(ValueError, match="the graph is closed"):
+            use()
+
+
+def test_closing_under_a_run_is_no_crash(tf):
+    """A graph that is closed while threads run it gives them values or the error, nothing else."""
+    model, seen = ckpttool.ImportedGraph(LINEAR), []
+
+    def work():
+        try:
+            while True:
+                model.run("activation_opt", {"x": [1]})
+        except (ValueError, NotSupportedError) as error:
+            seen.append(type(error))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    model.close()
+    for thread in threads:
+        thread.join(30)
+    assert len(seen) == 4
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc")
+def test_a_hundred_in_a_row_leak_nothing(tf):
+    """After a hundred imports and closings there are no more sessions, and not 16 MiB more of memory."""
+
+    def once():
+        with ckpttool.ImportedGraph(LINEAR) as model:
+            model.run("activation_opt", {"x": [1]})
+
+    for _ in range(20):
+        once()
+    gc.collect()
+    before = _resident()
+    for _ in range(100):
+        once()
+    gc.collect()
+    sessions = [each for each in gc.get_objects() if type(each) is tf.compat.v1.Session]
+    assert not sessions
+    assert _resident() - before < 16 << 20
+
+
+def test_it_costs_little_more_than_a_restore_by_hand(tf):
+    """Importing, restoring and running take less than half a second more than what is written by hand."""
+    images = np.zeros([1, 4, 4, 1], np.float32)
+
+    def ours():
+        with ckpttool.ImportedGraph(FIXTURES / "conv" / "model") as model:
+            model.run("predictions", {"images": images})
+
+    def theirs():
+        by_hand(tf, FIXTURES / "conv" / "model", "predictions:0", {"images:0": images})
+
+    seconds = [min(timeit.repeat(each, number=1, repeat=3)) for each in (ours, theirs)]
+    assert seconds[0] < seconds[1] + 0.5
+
+
+NAMES = {
+    "fetch": (lambda model: model.run("activation"), "no op named activation .* near names: activation_opt"),
+    "output": (lambda model: model.run("Mul:1", {"x": [1]}), "no tensor Mul:1: the op has 1 output"),
+    "feed": (lambda model: model.run("Mul", {"xx": [1]}), "no op named xx"),
+    "collection": (lambda model: model.collection("activations"), "near names: activation"),
+    "signature": (lambda model: model.run(signature="serve"), "no signature named serve"),
+}
+
+
+@pytest.mark.parametrize(("use", "message"), NAMES.values(), ids=NAMES)
+def test_a_name_that_is_not_there_offers_near_ones(linear, use, message):
+    """Fetches, feeds, collections and signatures that do not exist are NotFoundErrors."""
+    with pytest.raises(NotFoundError, match=message):
+        use(linear)
+
+
+VALUES = {
+    "unfed": ({}, "nobody feeds x:0, which is needed"),
+    "scalar": ({"x": 50}, r"x:0 takes float32\[\?\], and what came is float32\[\]"),
+    "text": ({"x": ["50"]}, r"x:0 takes float32\[\?\], and what came is "),
+    "double": ({"x": np.array([0.1])}, r"x:0 takes float32\[\?\], and what came is float64\[1\]: it would change"),
+    "twice": ({"x": [1], "x:0": [1]}, "x:0 is fed twice"),
+}
+
+
+@pytest.mark.parametrize(("feeds", "message"), VALUES.values(), ids=VALUES)
+def test_a_value_that_does_not_fit_says_what_was_expected(linear, feeds, message):
+    """What is missing, or of another type or shape, is a ValueError before anything runs."""
+    with pytest.raises(ValueError, match=message):
+        linear.run("activation_opt", feeds)
+
+
+def test_devices_are_cleared_unless_they_are_to_be_kept(tf, tmp_path):
+    """A graph for GPUs that are not here runs; with its devices kept it says that it can't."""
+    prefix = save_model(tf, tmp_path, lambda v1: v1.identity(v1.get_variable("w", initializer=4.0), name="y"))
+    edit_meta(tf, prefix, lambda message: [setattr(n, "device", "/job:worker/task:3") for n in message.graph_def.node])
+    with ckpttool.ImportedGraph(prefix) as model:
+        assert model.run("y") == 4
+    with pytest.raises(NotSupportedError, match="TensorFlow: "):
+        ckpttool.ImportedGraph(prefix, clear_devices=False)
+
+
+def _with_pipeline(v1):
+    scaled(2.0)(v1)
+    queue = v1.FIFOQueue(3, ["float32"], shapes=[[]], name="queue")
+    v1.identity(queue.dequeue(name="take") + 1, name="from_queue")
+    dataset = v1.data.Dataset.from_tensor_slices([1.0, 2.0])
+    v1.identity(v1.data.make_initializable_iterator(dataset).get_next(), name="from_iterator")
+    v1.identity(v1.data.make_one_shot_iterator(dataset).get_next(), name="from_own_iterator")
+    with v1.control_dependencies([v1.no_op(name="gate")]):
+        v1.identity(queue.dequeue(), name="maybe")
+
+
+@pytest.fixture(scope="module")
+def pipeline(tf, tmp_path_factory):
+    prefix = save_model(tf, tmp_path_factory.mktemp("pipeline"), _with_pipeline)
+    with ckpttool.ImportedGraph(prefix) as model:
+        yield model
+
+
+def test_an_input_pipeline_is_explained_and_may_be_fed(pipeline):
+    """A fetch that takes from a queue or iterator does not hang; fed behind it, it runs."""
+    with pytest.raises(ValueError, match=r"take \(QueueDequeueV2\) takes from an input pipeline .* feed take:0"):
+        pipeline.run("from_queue")
+    with pytest.raises(ValueError, match=r"IteratorGetNext\) takes from an input pipeline"):
+        pipeline.run("from_iterator")
+    assert pipeline.run("from_queue", {"take": 4}) == 5
+    assert pipeline.run("from_own_iterator") == 1
+
+
+def test_a_run_ends_after_its_time(pipeline):
+    """Where only TensorFlow knows whether a branch waits for a queue, the run is given up."""
+    with pytest.raises(NotSupportedError, match=r"no result after 0.3 seconds .* wait for an input queue"):
+        pipeline.run("maybe", timeout=0.3)
+    assert pipeline.run("y", {"x": [1]}, timeout=30) == 3
+
+
+def test_what_was_never_stored_is_initialized_and_said(tf, tmp_path):
+    """Local variables and tables get their values from their own initializers when a fetch needs them."""
+
+    def build(v1):
+        table = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(["a", "b"], [5, 6]), -1)
+        v1.identity(table.lookup(v1.placeholder("string", [None], "key")), name="found")
+        local = v1.get_local_variable("local", initializer=7.0)
+        v1.identity(local + v1.get_variable("w", initializer=1.0), name="sum")
+
+    with ckpttool.ImportedGraph(save_model(tf, tmp_path, build)) as model:
+        assert model.notes == ()
+        assert model.run("sum") == 8
+        assert model.run("found", {"key": ["b", "c"]}).tolist() == [6, -1]
+        assert model.run("sum") == 8
+        first, second = model.notes
+    assert first == "initialized, for they were never stored: local"
+    assert second == "initialized tables: hash_table"
+
+
+def test_missing_variables_are_named_if_they_are_needed(tf, tmp_path):
+    """A checkpoint of a part of the graph's variables gives what needs no other; the rest is refused by name."""
+
+    def build(v1):
+        for name in ("here", "there"):
+            v1.identity(v1.get_variable(name, initializer=2.0), name=f"{name}_out")
+
+    prefix = save_model(tf, tmp_path / "whole", build)
+    part = save_model(tf, tmp_path / "part", lambda v1: v1.get_variable("here", initializer=3.0))
+    part.with_name("model.meta").write_bytes(prefix.with_name("model.meta").read_bytes())
+    with ckpttool.ImportedGraph(part) as model:
+        assert model.run("here_out") == 3
+        with pytest.raises(NotFoundError, match=r"variable there is not in the checkpoint \(near names: here\)"):
+            model.run("there_out")
+        assert "restored variable by variable: variable there is not in the checkpoint" in model.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("initial", "message"),
+    [
+        (np.float64(1), "the graph has float32, the checkpoint float64"),
+        ([1.0, 2.0], r"the graph has shape \[\], .*\[2\]"),
+    ],
+)
+def test_a_variable_of_another_dtype_or_shape_is_named(tf, tmp_path, initial, message):
+    """Where graph and checkpoint do not agree, the variable is named with what each has."""
+    prefix = save_model(tf, tmp_path / "whole", lambda v1: v1.get_variable("w", initializer=1.0))
+    other = save_model(tf, tmp_path / "other", lambda v1: v1.get_variable("w", initializer=tf.constant(initial)))
+    other.with_name("model.meta").write_bytes(prefix.with_name("model.meta").read_bytes())
+    with ckpttool.ImportedGraph(other) as model, pytest.raises(NotFoundError, match=f"variable w: {message}"):
+        model.run("w")
+
+
+def test_a_graph_without_a_saver_is_restored_by_names(tf, tmp_path):
+    """Where the file says nothing of savers, variables get the values of their names, partitioned ones too."""
+
+    def build(v1):
+        scaled(5.0)(v1)
+        whole = v1.get_variable("big", [4, 2], initializer=v1.ones_initializer(), partitioner=_in_two)
+        v1.identity(whole, name="joined")
+
+    prefix = save_model(tf, tmp_path, build)
+    edit_meta(tf, prefix, lambda message: message.ClearField("saver_def"))
+    with ckpttool.ImportedGraph(prefix) as model:
+        assert model.run("y", {"x": [2]}) == 11
+        assert model.run("joined").tolist() == [[1, 1]] * 4
+        assert model.notes == ()
+
+
+@pytest.mark.parametrize("fixture", ["conv", "partitioned", "recurrent", "sharded"])
+def test_restored_one_by_one_every_variable_is_as_the_saver_restores_it(tf, tmp_path, fixture):
+    """Reference variables, slices and shards: without a saver each gets the bits that its saver would give it."""
+    shutil.copytree(FIXTURES / fixture, tmp_path / "bare")
+    edit_meta(tf, tmp_path / "bare" / "model", lambda message: message.ClearField("saver_def"))
+    found = []
+    for prefix in (FIXTURES / fixture / "model", tmp_path / "bare" / "model"):
+        with ckpttool.ImportedGraph(prefix) as model:
+            values = model.run({tensor.name: tensor for tensor in model.collection("variables")})
+            found.append({name: value.tobytes() for name, value in values.items()})
+    assert found[0]
+    assert found[0] == found[1]
+
+
+def _in_two(shape, dtype):
+    return [2, 1]
+
+
+def _unknown(message, *names):
+    """Makes ops of a type that nobody has."""
+    for node in message.graph_def.node:
+        if node.name in names:
+            node.op = "NobodyHasThis"
+
+
+def _with_training(v1):
+    raw = v1.placeholder("float32", [None], name="raw")
+    v1.identity(raw * 2, name="decoded")
+    x = v1.identity(v1.get_default_graph().get_tensor_by_name("decoded:0"), name="x")
+    w = v1.get_variable("w", initializer=3.0)
+    y = v1.multiply(x, w, name="y")
+    values, _ = v1.unique(y, name="several")
+    v1.identity(values, name="after")
+    v1.assign(w, v1.reduce_sum(y), name="train")
+
+
+def test_ops_that_nobody_has_are_in_the_way_of_nothing_else(tf, tmp_path):
+    """Unknown input and training ops are left out and said; a fetch that needs one is told which, of which type."""
+    prefix = save_model(tf, tmp_path, _with_training)
+    edit_meta(tf, prefix, lambda message: _unknown(message, "decoded", "train", "several"))
+    with pytest.raises(tf.errors.NotFoundError, match="NobodyHasThis"):
+        by_hand(tf, prefix, "y:0", {"x:0": [2.0]})
+    with ckpttool.ImportedGraph(prefix) as model:
+        assert sorted(model.lacking) == ["decoded", "several", "train"]
+        assert model.notes == ("left out 3 ops that can't run here: NobodyHasThis",)
+        assert model.run("y", {"x": [2]}).tolist() == [6]
+        assert model.run("y", {"decoded": [2]}).tolist() == [6]
+        assert model.run("after", {"several:0": [2]}).tolist() == [2]
+        message = (
+            "decoded is needed, an op of type NobodyHasThis, .* --op-library loads ops and kernels; or feed decoded:0"
+        )
+        with pytest.raises(NotSupportedError, match=message):
+            model.run("y", {"raw": [1]})
+
+
+def test_ops_for_other_processors_and_python_code_are_left_out(tf, tmp_path):
+    """An op with kernels for GPUs or TPUs only, and one that calls its program's Python, stop only what needs them."""
+
+    def build(v1):
+        scaled(2.0)(v1)
+        y = v1.get_default_graph().get_tensor_by_name("y:0")
+        v1.raw_ops.TPUReplicatedInput(inputs=[y, y], name="tpu")
+        v1.raw_ops.NcclReduce(input=[y, y], reduction="sum", name="gpu")
+        v1.py_func(np.sum, [y], "float32", name="python")
+
+    prefix = tmp_path / "model"
+    v1 = tf.compat.v1
+    with tf.Graph().as_default() as graph:
+        build(v1)
+        v1.train.export_meta_graph(str(tmp_path / "model.meta"), graph=graph, saver_def=v1.train.Saver().saver_def)
+    (tmp_path / "plain").mkdir()
+    plain = save_model(tf, tmp_path / "plain", scaled(2.0))
+    for part in (".index", ".data-00000-of-00001"):
+        Path(f"{prefix}{part}").write_bytes(Path(f"{plain}{part}").read_bytes())
+    with ckpttool.ImportedGraph(prefix) as model:
+        assert model.run("y", {"x": [2]}) == 5
+        with pytest.raises(NotSupportedError, match=r"python is needed, .* runs Python code of the program"):
+            model.run("python", {"x": [2]})
+        with pytest.raises(NotSupportedError, match=r"no kernel of TPUReplicatedInput \(it is for TPUs\)"):
+            model.run("tpu", {"x": [2]})
+        if not tf.config.list_physical_devices("GPU"):
+            with pytest.raises(NotSupportedError, match=r"NcclReduce .*GPU"):
+                model.run("gpu", {"x": [2]})
+
+
+def _stale(message):
+    node = next(node for node in message.graph_def.node if node.name == "y")
+    node.attr["_output_shapes"].list.shape[0].dim.add(size=7)
+
+
+def _newer(message):
+    message.graph_def.versions.min_consumer = 1 << 20
+    message.graph_def.versions.bad_consumers.append(1)
+
+
+def _unknown_attribute(message):
+    node = next(node for node in message.graph_def.node if node.name == "y")
+    node.attr["of_the_future"].b = True
+
+
+MENDED = {
+    "stale shapes": (_stale, "_output_shapes attributes, for they are stale: "),
+    "a newer version": (_newer, "the graph asks for a newer TensorFlow, of GraphDef version 1048576"),
+}
+
+
+@pytest.mark.parametrize(("change", "note"), MENDED.values(), ids=MENDED)
+def test_what_tensorflow_refuses_is_mended_on_a_copy_and_said(tf, tmp_path, change, note):
+    """A graph that import_meta_graph refuses runs, the notes say what was mended, and the file stays as it is."""
+    prefix = save_model(tf, tmp_path, scaled(2.0))
+    edit_meta(tf, prefix, change)
+    before = prefix.with_name("model.meta").read_bytes()
+    with pytest.raises((ValueError, tf.errors.OpError)):
+        by_hand(tf, prefix, "y:0", {"x:0": [2.0]})
+    with ckpttool.ImportedGraph(prefix) as model:
+        assert model.run("y", {"x": [2]}) == 5
+        assert any(note in each for each in model.notes)
+    assert prefix.with_name("model.meta").read_bytes() == before
+
+
+def test_an_attribute_that_tensorflow_does_not_know_is_said(tf, tmp_path):
+    """TensorFlow passes over an attribute of a later version without a word; the notes name it."""
+    prefix = save_model(tf, tmp_path, scaled(2.0))
+    edit_meta(tf, prefix, _unknown_attribute)
+    with ckpttool.ImportedGraph(prefix) as model:
+        assert model.run("y", {"x": [2]}) == 5
+        known = "dropped the attribute of_the_future of 1 Identity op: this TensorFlow does not know it"
+        assert model.notes == (known,)
+
+
+def test_a_function_with_an_unknown_op_stops_only_its_callers(tf, tmp_path):
+    """An unknown op inside of a library function is found before the import, with the function's name."""
+
+    def build(v1):
+        scaled(2.0)(v1)
+        double = tf.function(lambda x: x * 2, input_signature=[tf.TensorSpec([], "float32")])
+        v1.identity(double(v1.constant(3.0)), name="called")
+
+    def change(message):
+        for function in message.graph_def.library.function:
+            for node in function.node_def:
+                node.op = "NobodyHasThis" if node.op == "Mul" else node.op
+
+    prefix = save_model(tf, tmp_path, build)
+    edit_meta(tf, prefix, change)
+    with ckpttool.ImportedGraph(prefix) as model:
+        assert model.run("y", {"x": [2]}) == 5
+        with pytest.raises(NotSupportedError, match=r"its function .* needs an op of type NobodyHasThis"):
+            model.run("called")
+
+
+def test_an_op_library_that_is_none_says_so(tf, tmp_path):
+    """What can't be loaded as a library of ops is named."""
+    (tmp_path / "x.so").write_bytes(b"nothing")
+    with pytest.raises(NotSupportedError, match=r"the op library can't be loaded: .*x\.so"):
+        ckpttool.ImportedGraph(LINEAR, op_libraries=[str(tmp_path / "x.so")])
+
+
+KERNEL = """
+#include "tensorflow/core/framework/op.h"
+#include "tensorflow/core/framework/op_kernel.h"
+using namespace tensorflow;
+REGISTER_OP("NobodyHasThis").Input("x: float").Output("y: float");
+class Kernel : public OpKernel {
+ public:
+  explicit Kernel(OpKernelConstruction* c) : OpKernel(c) {}
+  void Compute(OpKernelContext* c) override {
+    Tensor* y = nullptr;
+    OP_REQUIRES_OK(c, c->allocate_output(0, c->input(0).shape(), &y));
+    y->flat<float>() = c->input(0).flat<float>() * 10.0f;
+  }
+};
+REGISTER_KERNEL_BUILDER(Name("NobodyHasThis").Device(DEVICE_CPU), Kernel);
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="no compiler")
+def test_an_op_library_brings_the_ops_that_are_lacking(tf, tmp_path, fresh_python):
+    """With --op-library, what needs an op that TensorFlow lacks runs by the library's kernel."""
+    prefix = save_model(tf, tmp_path, _with_training)
+
+    def change(message):
+        _unknown(message, "decoded")
+        for node in message.graph_def.node:
+            if node.name == "decoded":
+                node.ClearField("attr")
+                node.input[:] = ["raw"]
+
+    edit_meta(tf, prefix, change)
+    (tmp_path / "kernel.cc").write_text(KERNEL)
+    flags = [*tf.sysconfig.get_compile_flags(), "-std=c++17", "-shared", "-fPIC", "-O0"]
+    built = [*flags, str(tmp_path / "kernel.cc"), "-o", str(tmp_path / "kernel.so"), *tf.sysconfig.get_link_flags()]
+    subprocess.run(["g++", *built], check=True, timeout=300)
+    command = ["-m", "ckpttool", "run", prefix, "--feed", "raw=[2]", "--fetch", "y", "--json"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    refused = fresh_python(*command, env=environment)
+    assert refused.returncode == 5
+    assert "decoded is needed, an op of type NobodyHasThis" in refused.stderr
+    result = fresh_python(*command, "--op-library", tmp_path / "kernel.so", env=environment)
+    assert json.loads(result.stdout)["outputs"][0]["value"] == [60]
+
+
+def test_tensorflows_own_errors_are_one_line(tf, linear, tmp_path):
+    """What fails while it runs is a NotSupportedError with TensorFlow's first line."""
+
+    def build(v1):
+        v1.matmul(v1.placeholder("float32", None, "a"), v1.get_variable("m", [2, 2]), name="y")
+
+    with ckpttool.ImportedGraph(save_model(tf, tmp_path, build)) as model:
+        with pytest.raises(NotSupportedError, match=r"TensorFlow: Matrix size.* \(op y\)") as caught:
+            model.run("y", {"a": [[1, 2, 3]]})
+        assert "\n" not in str(caught.value)
