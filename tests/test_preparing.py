@@ -9,7 +9,8 @@ import ckpttool
 from ckpttool import proto
 from ckpttool.model.graph import MetaGraph
 from ckpttool.transforms.preparing import drop_output_shapes, lacking_ops, prepare
-from ckpttool.transforms.restore_plan import plan_restore, saver_reads
+from ckpttool.transforms.restore_plan import plan_restore
+from ckpttool.transforms.restoring import restored
 
 
 class MadeUpRegistry:
@@ -184,7 +185,7 @@ def test_without_a_checkpoint_every_variable_is_missing():
 def test_a_saver_reads_what_its_lists_say():
     """Key, slice, dtype and variable of each thing that the saver reads."""
     graph = linear()
-    reads = saver_reads(graph, {node.name: node for node in graph.nodes})
+    reads = restored(graph)
     assert [(read.key, read.slice_spec, read.dtype.name, read.variable) for read in reads] == [
         ("W", "", "float32", "W"),
         ("b", "", "float32", "b"),

@@ -5,6 +5,7 @@ x ────────────────┘                     fed x:
 """
 
 from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 from ckpttool.model.graph import PLACEHOLDERS, Node, split_tensor
 
@@ -39,6 +40,18 @@ def needed_ops(nodes: Mapping[str, Node], wanted: Iterable[str], fed: Collection
             found.add(op)
             stack += nodes[op].inputs
     return found
+
+
+def called_functions(node: Any, names: Collection[str]) -> set[str]:
+    """The library functions, of those names, that an op is or takes as attributes."""
+    found = {node.op}
+    for value in node.attr.values():
+        kind = value.WhichOneof("value")
+        if kind == "func":
+            found.add(value.func.name)
+        elif kind == "list":
+            found |= {function.name for function in value.list.func}
+    return {name for name in found if name in names}
 
 
 def unfed(nodes: Mapping[str, Node], ops: Iterable[str]) -> tuple[list[str], list[str]]:

@@ -16,7 +16,8 @@ from ckpttool.model.dtypes import REF_OFFSET
 from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, Node, split_tensor
 from ckpttool.model.needs import needed_ops
 from ckpttool.model.running import read_variables, require_fed, written_variables
-from ckpttool.transforms.restore_plan import Plan, Read
+from ckpttool.transforms.restore_plan import Plan
+from ckpttool.transforms.restoring import Restored
 
 _TABLE_INITIALIZERS = re.compile(r"(?:InitializeTable\w*|LookupTableImport\w*)")
 _V1_SHARD = re.compile(r"-[0-9]{5,9}(-of-[0-9]{5,9})$")
@@ -29,7 +30,7 @@ def prefix_of(located: Located) -> str:
     return _V1_SHARD.sub(r"-?????\1", located.v1_files[0]) if located.v1_files else located.prefix
 
 
-def add_restore_op(tensorflow: Any, graph: Any, prefix: str, reads: Iterable[Read]) -> Any:
+def add_restore_op(tensorflow: Any, graph: Any, prefix: str, reads: Iterable[Restored]) -> Any:
     """Adds to the graph the op that reads these values and assigns them; None if there are none."""
     reads = list(reads)
     if not reads:
@@ -39,7 +40,7 @@ def add_restore_op(tensorflow: Any, graph: Any, prefix: str, reads: Iterable[Rea
             prefix=prefix,
             tensor_names=[read.key.encode(errors="surrogateescape") for read in reads],
             shape_and_slices=[read.slice_spec for read in reads],
-            dtypes=[read.dtype.number % REF_OFFSET for read in reads],
+            dtypes=[read.dtype.number % REF_OFFSET for read in reads if read.dtype],
         )
         pairs = zip(reads, values, strict=True)
         return tensorflow.group(*(_assigned(tensorflow, graph, read.variable, value) for read, value in pairs))

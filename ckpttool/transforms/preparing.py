@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol
 from ckpttool import proto
 from ckpttool.model.dtypes import REF_OFFSET, DType
 from ckpttool.model.graph import MetaGraph, Node, Shape, Tensor, arg_dtypes, split_tensor
+from ckpttool.model.needs import called_functions
 
 _FLOAT = 1
 _PYTHON = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
@@ -124,18 +125,6 @@ def _lacking_functions(library: Any, names: Collection[str], registry: Registry)
         found |= dict.fromkeys(new, found[name])
         stack += new
     return found
-
-
-def called_functions(node: Any, names: Collection[str]) -> set[str]:
-    """The library functions that an op is, or takes as attributes."""
-    found = {node.op}
-    for value in node.attr.values():
-        kind = value.WhichOneof("value")
-        if kind == "func":
-            found.add(value.func.name)
-        elif kind == "list":
-            found |= {function.name for function in value.list.func}
-    return {name for name in found if name in names}
 
 
 def _why_lacking(node: Any, registry: Registry, known: Collection[str], functions: Mapping[str, str]) -> str | None:

@@ -9,34 +9,18 @@ In TensorFlow 2 the restore op calls a library function, and only the names can 
 (tensorflow/core/ops/io_ops.cc; python/training/saver.py; core/framework/variable.proto)
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ckpttool.errors import CheckpointError
+from ckpttool.errors import CheckpointError, NotSupportedError
 from ckpttool.model.checkpoint import Checkpoint, Variable
-from ckpttool.model.dtypes import REF_OFFSET, DType, dtype_of
+from ckpttool.model.dtypes import REF_OFFSET, dtype_of
 from ckpttool.model.fetches import near_names
 from ckpttool.model.fitting import shape_text
 from ckpttool.model.graph import VARIABLE_OPS, GraphVariable, MetaGraph, Node, shape_of, split_tensor
-from ckpttool.model.needs import needed_ops
-from ckpttool.transforms.preparing import called_functions
-from ckpttool.transforms.saver_lists import strings_of
+from ckpttool.transforms.restoring import Restored, restored
 
-_RESTORING = ("RestoreV2", "RestoreSlice", "Restore")
-_PASSING = ("Identity", "Cast", "Reshape")
 _LOCAL = "local_variables"
-
-
-class Read(NamedTuple):
-    """A value that a saver reads: its name, the slice of it (as "6 2 0,2:-"; "": all), its dtype, and the variable
-    that it goes to ("": not to be seen). `is_v1`: the op that reads it can read V1 checkpoints only.
-    """
-
-    key: str
-    slice_spec: str
-    dtype: DType
-    variable: str = ""
-    is_v1: bool = False
 
 
 class Plan(NamedTuple):
@@ -51,78 +35,10 @@ class Plan(NamedTuple):
     """
 
     by_saver: bool
-    reads: Sequence[Read]
+    reads: Sequence[Restored]
     missing: Mapping[str, str]
     unstored: frozenset[str]
     notes: Sequence[str] = ()
-
-
-def saver_reads(graph: MetaGraph, nodes: Mapping[str, Node]) -> list[Read]:
-    """What the graph's saver reads; nothing if it has none."""
-    restore = split_tensor(graph.message.saver_def.restore_op_name)[0]
-    if restore not in nodes:
-        return []
-    ops = needed_ops(nodes, [restore])
-    targets = _targets(nodes, ops)
-    inside = {name: nodes[name].message for name in sorted(ops)}
-    reads = [
-        read._replace(variable=targets.get((name, number), ""))
-        for name, node in inside.items()
-        for number, read in enumerate(_reads_of(node, inside))
-    ]
-    for function in _functions(graph, list(inside.values())):
-        body = {node.name: node for node in function.node_def}
-        reads += [read for node in function.node_def for read in _reads_of(node, body)]
-    return reads
-
-
-def _functions(graph: MetaGraph, callers: Sequence[Any]) -> Iterator[Any]:
-    """The library functions that these ops call, and those that these call."""
-    library = {function.signature.name: function for function in graph.graph_def.library.function}
-    seen: set[str] = set()
-    stack = list(callers)
-    while stack:
-        for name in called_functions(stack.pop(), library) - seen:
-            seen.add(name)
-            stack += library[name].node_def
-            yield library[name]
-
-
-def _targets(nodes: Mapping[str, Node], ops: set[str]) -> dict[tuple[str, int], str]:
-    """The variable that each output of a restore op is assigned to."""
-    found = {}
-    for node in (nodes[name] for name in ops):
-        if node.type not in ("Assign", "AssignVariableOp") or len(node.inputs) < 2:
-            continue
-        op, number = split_tensor(node.inputs[1])
-        for _ in range(8):
-            if op not in nodes or nodes[op].type not in _PASSING:
-                break
-            op, number = split_tensor(nodes[op].inputs[0])
-        found[op, int(number)] = split_tensor(node.inputs[0])[0]
-    return found
-
-
-def _reads_of(node: Any, inside: Mapping[str, Any]) -> list[Read]:
-    """What an op reads, if it is one that restores."""
-    if node.op not in _RESTORING:
-        return []
-    names = _texts(node, 1, inside)
-    specs = _texts(node, 2, inside) if node.op != "Restore" else []
-    types = list(node.attr["dtypes"].list.type) if node.op == "RestoreV2" else [node.attr["dt"].type]
-    is_v1 = node.op != "RestoreV2"
-    return [
-        Read(key, specs[i] if i < len(specs) else "", dtype_of(types[i] if i < len(types) else 0), is_v1=is_v1)
-        for i, key in enumerate(names)
-    ]
-
-
-def _texts(node: Any, place: int, inside: Mapping[str, Any]) -> list[str]:
-    """The texts of the constant that is an op's input. (In a function it is called `name:output:0`.)"""
-    constant = inside.get(node.input[place].partition(":")[0] if place < len(node.input) else "")
-    if constant is None or constant.op != "Const" or "value" not in constant.attr:
-        return []
-    return strings_of(constant)
 
 
 def plan_restore(
@@ -136,7 +52,7 @@ def plan_restore(
         checkpoint: the stored values; None: there are none.
         usable: the saver's ops can run here.
     """
-    reads = saver_reads(graph, nodes)
+    reads = _restored(graph)
     held = [fault for read in reads if (fault := _fault(nodes, read, checkpoint))]
     v1_only = any(read.is_v1 for read in reads) and checkpoint is not None and "V1" not in checkpoint.format
     variables = {variable.name: variable for variable in graph.variables if variable.type}
@@ -146,11 +62,19 @@ def plan_restore(
     return _one_by_one(graph, nodes, checkpoint, reads, variables)._replace(notes=notes)
 
 
+def _restored(graph: MetaGraph) -> list[Restored]:
+    """What the graph's saver reads; nothing, if that can't be told."""
+    try:
+        return restored(graph)
+    except NotSupportedError:
+        return []
+
+
 def _one_by_one(
     graph: MetaGraph,
     nodes: Mapping[str, Node],
     checkpoint: Checkpoint | None,
-    reads: Sequence[Read],
+    reads: Sequence[Restored],
     variables: Mapping[str, GraphVariable],
 ) -> Plan:
     by_variable = {read.variable: read for read in reads if read.variable}
@@ -158,8 +82,8 @@ def _one_by_one(
     for name, variable in variables.items():
         read = (by_variable.get(name) or _guess(graph, variable))._replace(variable=name)
         fault = _fault(nodes, read, checkpoint)
-        if not fault:
-            chosen.append(read)
+        if checkpoint is not None and not fault:
+            chosen.append(read if read.dtype else read._replace(dtype=checkpoint[read.key].dtype))
         elif (by_variable and name not in by_variable) or _LOCAL in _homes(graph, variable):
             unstored.add(name)
         else:
@@ -183,22 +107,22 @@ def _why_not_saver(held: Sequence[str], *, usable: bool, v1_only: bool) -> list[
     return [] if usable else ["restored variable by variable: the graph's saver needs ops that can't run here"]
 
 
-def _unstored(variables: Mapping[str, GraphVariable], reads: Sequence[Read]) -> frozenset[str]:
+def _unstored(variables: Mapping[str, GraphVariable], reads: Sequence[Restored]) -> frozenset[str]:
     """The variables that the saver leaves out. If it calls a function, nobody can see which; it has all of them."""
     restored = {read.variable for read in reads}
     return frozenset() if "" in restored else frozenset(variables.keys() - restored)
 
 
-def _guess(graph: MetaGraph, variable: GraphVariable) -> Read:
+def _guess(graph: MetaGraph, variable: GraphVariable) -> Restored:
     """The stored value of a variable by its own name; of a piece of a partitioned one, the slice of the whole."""
-    dtype = variable.dtype or dtype_of(0)
+    dtype = variable.dtype
     for name in variable.collections:
         for member in graph.collections[name].members:
             if isinstance(member, dict) and split_tensor(member.get("variable_name", ""))[0] == variable.name:
                 info = member.get("save_slice_info_def", {})
                 if info.get("full_name"):
-                    return Read(info["full_name"], _spec(info), dtype)
-    return Read(variable.name, "", dtype)
+                    return Restored("", info["full_name"], _spec(info), dtype)
+    return Restored("", variable.name, "", dtype)
 
 
 def _spec(info: Mapping[str, Any]) -> str:
@@ -207,7 +131,7 @@ def _spec(info: Mapping[str, Any]) -> str:
     return f"{' '.join(map(str, full))} {':'.join(f'{o},{n}' for o, n in zip(offset, shape, strict=False))}"
 
 
-def _fault(nodes: Mapping[str, Node], read: Read, checkpoint: Checkpoint | None) -> str:
+def _fault(nodes: Mapping[str, Node], read: Restored, checkpoint: Checkpoint | None) -> str:
     """Why the checkpoint can't give a value; "" if it can."""
     name = f"variable {read.key}"
     if checkpoint is None:
@@ -218,8 +142,8 @@ def _fault(nodes: Mapping[str, Node], read: Read, checkpoint: Checkpoint | None)
         return f"{name} is not in the checkpoint{f' ({near})' if near else ''}"
     if checkpoint.warnings and not _is_there(stored):
         return f"{name} has no value: {checkpoint.warnings[0]}"
-    wanted = dtype_of(read.dtype.number - REF_OFFSET) if read.dtype.is_ref else read.dtype
-    if wanted.number and stored.dtype.number != wanted.number:
+    wanted = dtype_of(read.dtype.number - REF_OFFSET) if read.dtype and read.dtype.is_ref else read.dtype
+    if wanted is not None and stored.dtype.number != wanted.number:
         return f"{name}: the graph has {wanted.name}, the checkpoint {stored.dtype.name}"
     shape = _declared_shape(nodes, read)
     if shape is not None and not read.slice_spec and shape != tuple(stored.shape):
@@ -238,7 +162,7 @@ def _is_there(stored: Variable) -> bool:
         return False
 
 
-def _declared_shape(nodes: Mapping[str, Node], read: Read) -> tuple[int, ...] | None:
+def _declared_shape(nodes: Mapping[str, Node], read: Restored) -> tuple[int, ...] | None:
     """The whole shape that the graph declares for a variable; None if it does not know it whole."""
     node = nodes.get(read.variable)
     if node is None or node.type not in VARIABLE_OPS or "shape" not in node.message.attr:

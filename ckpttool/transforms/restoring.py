@@ -10,7 +10,7 @@ A restore op of the format V1 can't read a bundle; one that can is put in its pl
 (tensorflow/core/ops/io_ops.cc; python/training/saver.py)
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ckpttool import proto
@@ -18,13 +18,18 @@ from ckpttool.errors import ConversionError, NotFoundError, NotSupportedError
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import DType, dtype_of
 from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, Node, Shape, shape_of, split_tensor
-from ckpttool.model.needs import needed_ops
+from ckpttool.model.needs import called_functions, needed_ops
 from ckpttool.transforms.graph_edits import edit_meta_graph
 from ckpttool.transforms.new_ops import free_name, string_constant, with_nodes
 from ckpttool.transforms.saver_lists import strings_of
 from ckpttool.wire.message import edit
 
 RESTORE_OPS = ("RestoreV2", "RestoreSlice", "Restore")
+"""The types of the ops that restore."""
+
+# What may stand between a restored tensor and the variable; and so many of them.
+_PASSING = ("Identity", "Cast", "Reshape")
+_MOST_STEPS = 16
 _ASSIGN_OPS = ("Assign", "AssignVariableOp")
 
 
@@ -35,80 +40,110 @@ class Restored(NamedTuple):
         op: the op that reads it.
         key: the name that it has in the checkpoint.
         slice_spec: which slice of it is read, as in `6 2 0,2:-`; "" for all of it.
-        dtype: what the op reads it as.
-        variable: the variable that it is assigned to; "" if it goes elsewhere.
+        dtype: what the op reads it as; None if it does not say.
+        variable: the variable that it is assigned to; "" if it goes elsewhere, or that can't be seen.
         shape: of all of it, as far as the graph says.
+        is_v1: the op reads V1 checkpoints only.
     """
 
     op: str
     key: str
     slice_spec: str
     dtype: DType | None
-    variable: str
-    shape: Shape
+    variable: str = ""
+    shape: Shape = None
+    is_v1: bool = False
 
 
 def restored(graph: MetaGraph) -> list[Restored]:
     """What the graph's saver restores, in the order of its lists; nothing, if it has no saver.
 
+    In TensorFlow 2 the restore op calls a library function, and what becomes of that one's tensors is not seen.
+
     Raises:
         NotSupportedError: it takes the names from elsewhere than from constants.
     """
     nodes = graph.by_name
-    users: dict[str, list[Node]] = {}
-    for node in nodes.values():
-        for name in node.inputs:
-            users.setdefault(":".join(split_tensor(name)), []).append(node)
+    running = _saver_ops(graph, nodes)
+    messages = {name: nodes[name].message for name in nodes if name in running}
+    targets = _targets(nodes, running)
     found = []
-    for node in _restore_ops(graph, nodes):
-        for number, (key, spec, dtype) in enumerate(_reads(graph, node, nodes)):
-            variable = _assigned(f"{node.name}:{number}", users, nodes)
-            found.append(
-                Restored(node.name, key, spec, dtype, variable.name if variable else "", _shape(spec, variable))
-            )
+    for node in messages.values():
+        for number, read in enumerate(_reads(graph, node, messages)):
+            variable, is_as_it_is = targets.get((node.name, number), ("", False))
+            shape = _shape(read.slice_spec, nodes[variable] if is_as_it_is else None)
+            found.append(read._replace(variable=variable, shape=shape))
+    for function in _called(graph, messages.values()):
+        body = {node.name: node for node in function.node_def}
+        found += [read for node in function.node_def for read in _reads(graph, node, body)]
     return found
 
 
-def _restore_ops(graph: MetaGraph, nodes: Mapping[str, Node]) -> list[Node]:
+def _saver_ops(graph: MetaGraph, nodes: Mapping[str, Node]) -> set[str]:
+    """The ops that must run to restore."""
     wanted = graph.message.saver_def.restore_op_name
-    running = needed_ops(nodes, [wanted]) if wanted else set()
-    return [node for name, node in nodes.items() if name in running and node.type in RESTORE_OPS]
+    return needed_ops(nodes, [wanted]) if wanted else set()
 
 
-def _reads(graph: MetaGraph, node: Node, nodes: Mapping[str, Node]) -> list[tuple[str, str, DType | None]]:
-    """Names, slices and dtypes of what a restore op reads."""
-    keys, specs = (_texts(node, place, nodes) for place in (1, 2))
-    specs = [""] if node.type == "Restore" else specs
+def _called(graph: MetaGraph, callers: Iterable[Any]) -> Iterator[Any]:
+    """The library functions that ops call, and those that these call."""
+    library = {function.signature.name: function for function in graph.graph_def.library.function}
+    seen: set[str] = set()
+    stack = list(callers) if library else []
+    while stack:
+        for name in called_functions(stack.pop(), library) - seen:
+            seen.add(name)
+            stack += library[name].node_def
+            yield library[name]
+
+
+def _reads(graph: MetaGraph, node: Any, inside: Mapping[str, Any]) -> list[Restored]:
+    """What an op reads, if it is one that restores; its constants are in the same graph or function."""
+    if node.op not in RESTORE_OPS:
+        return []
+    keys, specs = (_texts(node, place, inside) for place in (1, 2))
+    if node.op == "Restore":
+        specs = [""] * len(keys or ())
     if keys is None or specs is None:
         what = f"the op {node.name} takes what to restore from elsewhere than from constants"
         raise NotSupportedError(what, path=graph.path)
-    name = "dtypes" if node.type == "RestoreV2" else "dt"
-    value = node.message.attr[name] if name in node.message.attr else proto.message_class("AttrValue")()
-    numbers = list(value.list.type) if node.type == "RestoreV2" else [value.type]
+    name = "dtypes" if node.op == "RestoreV2" else "dt"
+    value = node.attr[name] if name in node.attr else proto.message_class("AttrValue")()
+    numbers = list(value.list.type) if node.op == "RestoreV2" else [value.type]
     if not len(keys) == len(specs) == len(numbers):
         raise NotSupportedError(f"the lists of the op {node.name} are not of one length", path=graph.path)
-    return [(key, spec, dtype_of(number)) for key, spec, number in zip(keys, specs, numbers, strict=True)]
+    is_v1 = node.op != "RestoreV2"
+    return [
+        Restored(node.name, key, spec, dtype_of(number) if number else None, is_v1=is_v1)
+        for key, spec, number in zip(keys, specs, numbers, strict=True)
+    ]
 
 
-def _texts(node: Node, place: int, nodes: Mapping[str, Node]) -> list[str] | None:
-    """The texts of the constant that is an input; None if it is none."""
-    found = nodes.get(split_tensor(node.inputs[place])[0]) if place < len(node.inputs) else None
-    if found is None or found.type != "Const" or "value" not in found.message.attr:
+def _texts(node: Any, place: int, inside: Mapping[str, Any]) -> list[str] | None:
+    """The texts of the constant that is an input (in a function `name:output:0`); None if it is none."""
+    found = inside.get(node.input[place].partition(":")[0] if place < len(node.input) else "")
+    if found is None or found.op != "Const" or "value" not in found.attr:
         return None
-    return strings_of(found.message)
+    return strings_of(found)
 
 
-def _assigned(tensor: str, users: Mapping[str, list[Node]], nodes: Mapping[str, Node]) -> Node | None:
-    """The variable that a restored tensor is assigned to, as it is."""
-    queue = [tensor]
-    for copy in queue:
-        for node in users.get(copy, ()):
-            if node.type == "Identity" and f"{node.name}:0" not in queue:
-                queue.append(f"{node.name}:0")
-            elif node.type in _ASSIGN_OPS and node.inputs:
-                variable = nodes.get(split_tensor(node.inputs[0])[0])
-                return variable if variable and variable.type in VARIABLE_OPS else None
-    return None
+def _targets(nodes: Mapping[str, Node], ops: Collection[str]) -> dict[tuple[str, int], tuple[str, bool]]:
+    """For outputs of ops the variable that each is assigned to, and whether in the shape that it has."""
+    found: dict[tuple[str, int], tuple[str, bool]] = {}
+    for node in (nodes[name] for name in ops):
+        if node.type not in _ASSIGN_OPS or len(node.inputs) < 2:
+            continue
+        variable = split_tensor(node.inputs[0])[0]
+        op, number = split_tensor(node.inputs[1])
+        is_as_it_is = True
+        for _ in range(_MOST_STEPS):
+            if op not in nodes or nodes[op].type not in _PASSING or not nodes[op].inputs:
+                break
+            is_as_it_is &= nodes[op].type == "Identity"
+            op, number = split_tensor(nodes[op].inputs[0])
+        if variable in nodes and nodes[variable].type in VARIABLE_OPS:
+            found[op, int(number[:9])] = variable, is_as_it_is
+    return found
 
 
 def _shape(spec: str, variable: Node | None) -> Shape:
@@ -159,12 +194,15 @@ def _fits(declared: Shape, stored: tuple[int, ...]) -> bool:
 def restoring_from_bundle(graph: MetaGraph) -> MetaGraph:
     """The graph with the restore ops of its saver such as can read a bundle; else byte for byte as it was."""
     nodes = graph.by_name
-    old = [node for node in _restore_ops(graph, nodes) if node.type != "RestoreV2"]
+    running = _saver_ops(graph, nodes)
+    old = [node for name, node in nodes.items() if name in running and node.type in RESTORE_OPS[1:]]
+    messages = {name: node.message for name, node in nodes.items()} if old else {}
     made: dict[str, bytes] = {}
     added: list[Any] = []
     for node in old:
-        key, spec, _ = _reads(graph, node, nodes)[0]
-        lists = [string_constant(free_name(f"{node.name}/{name}", nodes), [text]) for name, text in _lists(key, spec)]
+        [read] = _reads(graph, node.message, messages)
+        texts = _lists(read.key, read.slice_spec)
+        lists = [string_constant(free_name(f"{node.name}/{name}", nodes), [text]) for name, text in texts]
         made[node.name] = _restore_v2(node.message, [each.name for each in lists])
         added += lists
     if not old:
