@@ -33,10 +33,10 @@ def models(tf, tmp_path_factory):
 @pytest.mark.parametrize(
     "options",
     [
-        ["--feed", "x:0=[50]", "--fetch", "activation_opt"],
-        ["--feed", "x=50", "--batch-dim", "--fetch", "activation_opt:0"],
-        ["--feed", "x=50", "--broadcast", "--collection", "activation"],
-        ["--feed", "x=[50]"],
+        ["--feed", "x:0=50", "--fetch", "activation_opt"],
+        ["--feed", "x=50", "--fetch", "activation_opt:0"],
+        ["--feed", "x=50", "--collection", "activation"],
+        ["--feed", "x=50"],
     ],
 )
 def test_the_tutorial_model(tf, run, options):
@@ -44,11 +44,19 @@ def test_the_tutorial_model(tf, run, options):
     v1 = tf.compat.v1
     with tf.Graph().as_default(), v1.Session() as session:
         v1.train.import_meta_graph(f"{LINEAR}.meta", clear_devices=True).restore(session, str(LINEAR))
-        (expected,) = session.run("activation_opt:0", {"x:0": [50]})
+        expected = session.run("activation_opt:0", {"x:0": 50})
     document = json.loads(run("run", LINEAR, *options, "--json").stdout)
     (output,) = document["outputs"]
-    assert (output["tensor"], output["dtype"], output["shape"]) == ("activation_opt:0", "float32", [1])
-    assert output["value"] == [float(expected)]
+    assert (output["tensor"], output["dtype"], output["shape"]) == ("activation_opt:0", "float32", [])
+    assert output["value"] == float(expected)
+
+
+@tensorflow
+@pytest.mark.parametrize("option", ["--batch-dim", "--broadcast"])
+def test_a_scalar_fills_a_declared_shape_when_asked(run, models, option):
+    """A scalar becomes a vector of one value where the graph wants a vector, if that is asked for."""
+    document = json.loads(run("run", models["two"], "--feed", "x=3", option, "--json").stdout)
+    assert [output["value"] for output in document["outputs"]] == [[7.0]]
 
 
 @tensorflow
@@ -62,7 +70,6 @@ def test_values_are_printed_and_choices_are_said(run):
 
 REFUSED = {
     "nobody feeds": ([], 2, "nobody feeds x:0"),
-    "shape": (["--feed", "x=50"], 2, r"x:0 takes float32\[\?\], and what came is float32\[\]"),
     "dtype": (["--feed", "x=['a']"], 2, "x:0 takes float32"),
     "literal": (["--feed", "x=__import__('os')"], 2, "is no literal"),
     "no value": (["--feed", "x"], 2, "'x' is not NAME=VALUE"),
@@ -85,6 +92,15 @@ def test_what_can_be_known_before_is_refused_without_tensorflow(run, monkeypatch
     monkeypatch.setitem(sys.modules, "ckpttool.runtime.imported", None)
     result = run("run", LINEAR, *options)
     assert result.exit_code == code
+    assert re.search(message, re.sub(r"\s+", " ", result.stderr))
+
+
+def test_a_wrong_shape_is_refused_without_tensorflow(run, monkeypatch):
+    """What the graph declares of an input is known before TensorFlow is imported."""
+    monkeypatch.setitem(sys.modules, "ckpttool.runtime.imported", None)
+    result = run("run", FIXTURES / "conv" / "model", "--feed", "images=50", "--fetch", "predictions")
+    assert result.exit_code == 2
+    message = r"images:0 takes float32\[\?,4,4,1\], and what came is float32\[\]"
     assert re.search(message, re.sub(r"\s+", " ", result.stderr))
 
 
