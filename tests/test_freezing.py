@@ -26,6 +26,7 @@ from freezing_cases import CASES, Case, control_flow, source, variable  # noqa: 
 v1 = tf.compat.v1
 pytestmark = pytest.mark.tensorflow
 Feeds = dict[str, Any]
+LINEAR = FIXTURES / "linear" / "model"
 
 
 def session(graph: Any = None) -> Any:
@@ -383,6 +384,17 @@ def test_what_can_not_be_frozen_is_named(name: str, tmp_path: Path) -> None:
     assert freeze(graph, checkpoint, ["waiting"]).dropped == ["added"]
 
 
+def test_names_that_are_none() -> None:
+    """No outputs would be a graph of no ops, and a text a list of its letters: both are refused."""
+    graph, checkpoint = ckpttool.open_graph(LINEAR), ckpttool.open_checkpoint(LINEAR)
+    with pytest.raises(ValueError, match="no outputs"):
+        freeze(graph, checkpoint, [])
+    with pytest.raises(TypeError, match=r"outputs is a list of names: \['activation_opt'\]"):
+        freeze(graph, checkpoint, "activation_opt")
+    with pytest.raises(TypeError, match="inputs is a list"):
+        freeze(graph, checkpoint, ["activation_opt"], inputs="x:0")
+
+
 def test_values_that_do_not_fit(tmp_path: Path) -> None:
     """A variable of another dtype or shape than the stored one is refused, with both."""
     (tmp_path / "a").mkdir()
@@ -520,6 +532,9 @@ CHOICES = {
     "no such collection": (["--collection", "yours"], "no collection yours · "),
     "no such signature": (["--signature", "yours"], "no signature yours · "),
     "two ways": (["--collection", "mine", "--outputs", "y"], "give outputs in one way"),
+    "no outputs": (["--outputs", ""], "--outputs names one or more"),
+    "no such output": (["--outputs", "y:1"], "no tensor y:1: its last output is y:0 · "),
+    "no such input": (["--outputs", "y", "--inputs", "x:2"], "no tensor x:2: its last output is x:0 · "),
     "a checkpoint that has them not": (["--checkpoint", FIXTURES / "conv" / "model"], "has no values of variables"),
 }
 

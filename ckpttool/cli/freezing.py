@@ -71,6 +71,7 @@ def freeze(
     graph = open_graph(found, tags=tags)
     if not quiet:
         options.say_tags(graph, tags)
+    options.refuse(outputs is not None and not _split(outputs), "--outputs names one or more ops or tensors")
     chosen, fed = _endpoints(graph, _split(outputs), collection, signature, quiet)
     variables = _variables(path, found, checkpoint, quiet, v1)
     options.refuse(variables is not None and output in variables.files, f"{output} is a file of the checkpoint")

@@ -7,17 +7,37 @@ x ────────────────┘                     fed x:
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from ckpttool.model.graph import PLACEHOLDERS, Node, split_tensor
+from ckpttool.errors import NotFoundError
+from ckpttool.model.graph import PLACEHOLDERS, MetaGraph, Node, split_tensor
 
 _EMPTY_WITHOUT_RUNNERS = ("Dequeue", "ReaderRead", "BarrierTakeMany", "Unstage")
 _ITERATORS = ("IteratorGetNext", "IteratorGetNextSync", "IteratorGetNextAsOptional")
 # An iterator that makes itself, and needs no op to be run before.
 _OWN_DATA = "OneShotIterator"
+# Of an output's number; no op has so many.
+_MOST_DIGITS = 9
 
 
 def tensor_name(text: str) -> str:
     """A tensor's full name: "x" → "x:0"."""
     return ":".join(split_tensor(text))
+
+
+def require_output(graph: MetaGraph, name: str) -> None:
+    """Raises NotFoundError if `name` is that of a tensor, `op:1`, of an op that is there and has no such output.
+
+    Of an op that the file does not describe, any output may be there.
+    """
+    op, number = split_tensor(name)
+    if name in graph.by_name or op == name:
+        return
+    node = graph.node(op)
+    outputs = graph.outputs(node)
+    described = graph.message.meta_info_def.stripped_op_list.op
+    is_described = outputs or any(each.name == node.type for each in described)
+    if len(number) > _MOST_DIGITS or (is_described and int(number) >= len(outputs)):
+        last = f"its last output is {op}:{len(outputs) - 1}" if outputs else f"a {node.type} has no outputs"
+        raise NotFoundError(f"no tensor {name}: {last}", path=graph.path)
 
 
 def needed_ops(nodes: Mapping[str, Node], wanted: Iterable[str], fed: Collection[str] = ()) -> set[str]:

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 
 from ckpttool.errors import NotFoundError, NotSupportedError
 from ckpttool.model.graph import MetaGraph, split_tensor
+from ckpttool.model.needs import require_output
 from ckpttool.transforms.graph_edits import edit_meta_graph, key_of, last_field
 from ckpttool.wire.message import LENGTH, edit, fields, message_field
 
@@ -80,21 +81,14 @@ def _require_tensor(graph: MetaGraph, member: str) -> None:
 
     (tensorflow/python/framework/ops.py, Graph.as_graph_element)
     """
-    op, number = split_tensor(member)
+    op, _ = split_tensor(member)
     try:
-        node = graph.node(op)
+        graph.node(op)
     except NotFoundError as error:
         near = get_close_matches(op, (node.name for node in graph.nodes), 3)
         error.hint = f"near names: {', '.join(near)}" if near else None
         raise
-    outputs = graph.outputs(node)
-    # Of an op that the file does not describe, nothing is known.
-    is_described = outputs or any(
-        described.name == node.type for described in graph.message.meta_info_def.stripped_op_list.op
-    )
-    if member != op and is_described and int(number) >= len(outputs):
-        last = f"its last output is {op}:{len(outputs) - 1}" if outputs else f"a {node.type} has no outputs"
-        raise NotFoundError(f"no tensor {member}: {last}", path=graph.path)
+    require_output(graph, member)
 
 
 def _without(entry: bytes, name: str, member: str | None) -> bytes | None:

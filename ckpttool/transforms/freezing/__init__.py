@@ -8,7 +8,7 @@
 `rewriting` makes ops and functions without variables, and `constants` those in their places. The rest keeps its bytes.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from ckpttool.errors import NotFoundError, NotSupportedError, located
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import REF_OFFSET, dtype_of
 from ckpttool.model.graph import PLACEHOLDERS, MetaGraph, Shape
+from ckpttool.model.needs import require_output
 from ckpttool.transforms.freezing.body import Body, Output
 from ckpttool.transforms.freezing.handles import FROZEN_OPS, Library, Trace
 from ckpttool.transforms.freezing.pruning import needed, output_of
@@ -70,18 +71,29 @@ def freeze(
     Args:
         graph: a graph, read from any file.
         checkpoint: the variables' values; None: it has no variables.
-        outputs: names of ops or tensors.
+        outputs: names of ops or tensors; one or more.
         inputs: names of tensors to feed; what gives them goes, and placeholders stand for them.
         keep_devices: keep the ops' devices.
 
     Raises:
-        NotFoundError: there is no such op, or the checkpoint has not all of the variables.
+        ValueError: no outputs.
+        TypeError: a text in the place of a list of names.
+        NotFoundError: there is no such op or tensor, or the checkpoint has not all of the variables.
         NotSupportedError: what the outputs need can't be frozen, or takes more than 2 GiB.
         ConversionError: a variable is of another dtype or shape in the checkpoint.
         CorruptionError: the graph or the values are damaged.
     """
+    _require_names(outputs, inputs)
     with located(graph.path):
         return _Freezing(graph, checkpoint, outputs, inputs, keep_devices).frozen()
+
+
+def _require_names(outputs: Sequence[str], inputs: Collection[str]) -> None:
+    for what, names in (("outputs", outputs), ("inputs", inputs)):
+        if isinstance(names, str):
+            raise TypeError(f"{what} is a list of names: [{names!r}], not {names!r}")
+    if not outputs:
+        raise ValueError("no outputs: a graph without any has no ops either")
 
 
 class _Freezing:
@@ -102,15 +114,22 @@ class _Freezing:
         self._trace = Trace(self._body, self._library)
         self._stored = StoredVariables(graph, self._body, self._library, checkpoint)
         self._found: dict[str, Stored] = {}
-        fed = [output_of(self._body, name) for name in inputs]
+        fed = self._outputs_of(inputs)
         # A placeholder is fed as it is.
         fed = [output for output in fed if self._body.nodes[output.op].op not in PLACEHOLDERS]
         self._assets = _assets(graph, self._body)
         fed += [output for output in self._assets if self._body.nodes[output.op].op == "VarHandleOp"]
-        self._needed = needed(self._trace, [output_of(self._body, name) for name in outputs], fed)
+        self._needed = needed(self._trace, self._outputs_of(outputs), fed)
         self._placeholders = self._name_placeholders()
         self._rewriter = Rewriter(self._library, self._values)
         self._names = Names(self._is_gone, self._renamed)
+
+    def _outputs_of(self, names: Iterable[str]) -> list[Output]:
+        found = []
+        for name in names:
+            found.append(output_of(self._body, name))
+            require_output(self._graph, name)
+        return found
 
     def frozen(self) -> Frozen:
         self._require_values()
@@ -294,6 +313,7 @@ def _require_size(nbytes: int) -> None:
 def _missing_error(names: Sequence[str], checkpoint: Checkpoint | None) -> NotFoundError:
     listed = ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else "")
     if checkpoint is None:
-        return NotFoundError(f"the outputs need variables, and no checkpoint is beside: {listed}", hint="--checkpoint")
+        what = f"the outputs need variables, and no checkpoint is beside: {listed}"
+        return NotFoundError(what, hint="--checkpoint PATH says where it is")
     what = f"the checkpoint {checkpoint.path} has no values of variables that the outputs need: {listed}"
     return NotFoundError(what, hint="another --checkpoint has them, or --inputs feeds them")

@@ -15,15 +15,13 @@ from ckpttool import proto
 from ckpttool.errors import ConversionError, NotFoundError, NotSupportedError
 from ckpttool.model.endpoints import Endpoint, endpoints
 from ckpttool.model.graph import MetaGraph, Tensor, split_tensor
-from ckpttool.model.needs import needed_ops, tensor_name, unfed
+from ckpttool.model.needs import needed_ops, require_output, tensor_name, unfed
 
 DEFAULT = "serving_default"
 """The key of the signature that is taken if none is asked for."""
 
 METHODS = {name: f"tensorflow/serving/{name}" for name in ("predict", "classify", "regress")}
 """The methods of a server, by the word for each."""
-
-_MOST_DIGITS = 9
 
 # The keys that a method has, and their dtypes; of the outputs, one is enough.
 _KEYS = {
@@ -119,9 +117,8 @@ def known_tensor(graph: MetaGraph, name: str) -> Tensor:
         near = get_close_matches(op, graph.by_name, 3)
         error.hint = f"near names: {', '.join(near)}" if near else None
         raise
+    require_output(graph, name)
     tensors = graph.outputs(node)
-    if len(number) > _MOST_DIGITS or (tensors and int(number) >= len(tensors)):
-        raise NotFoundError(f"the op {op} has {len(tensors)} outputs, no {name}", path=graph.path)
     tensor = tensors[int(number)] if tensors else Tensor(None, None)
     if tensor.dtype is None:
         what = f"the dtype of {name} is not known: the file does not describe the op type {node.type}"
