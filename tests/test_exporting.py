@@ -392,7 +392,7 @@ def test_the_input_is_not_replaced(run, tmp_path, sources, source):
         if output.name == "link":
             target_file = Path(f"{original}.index") if source == "tf" else original
             (tmp_path / f"link{'.index' if source == 'tf' else ''}").symlink_to(target_file)
-        for command in (["export", original], ["average", original, original]):
+        for command in (["export", original], ["average", sources["tf" if source != "tf" else "npz"], original]):
             result = run(*command, f"--{source}", output, "--force", "-q")
             assert result.exit_code == 2, result.stderr
             assert "input" in result.stderr
@@ -406,7 +406,7 @@ def test_nothing_matched(run, tmp_path):
         result = run("export", CONV, "--tf", tmp_path / "out", *options)
         assert result.exit_code == 1
         assert result.stderr.splitlines()[-1] == "nothing matched"
-    assert run("average", CONV, CONV, "--tf", tmp_path / "out", "-i", "nothing").exit_code == 1
+    assert run("average", CONV, LINEAR, "--tf", tmp_path / "out", "-i", "nothing").exit_code == 1
     assert run("export", OBJECTS, "--tf", tmp_path / "out", "-i", "nothing").exit_code == 1
     assert not files(tmp_path)
 
@@ -446,7 +446,7 @@ def test_damage_leaves_nothing(run, tmp_path, command, target):
     prefix, out = made.write(tmp_path), tmp_path / "out"
     out.mkdir()
     output = out / f"x{SUFFIXES[target]}"
-    sources = [prefix] if command == "export" else [prefix, prefix]
+    sources = [prefix] if command == "export" else [made.write(tmp_path, "other"), prefix]
     options = ["--cast", "float16"] if command == "export" else []
     for force in ([], ["--force"]):
         if force:
@@ -481,7 +481,7 @@ def test_the_state_file(run, tmp_path):
     assert "note" in result.stderr
     assert "--latest" in result.stderr
     assert "two" not in state(tmp_path)
-    assert run("average", LINEAR, LINEAR, "--tf", tmp_path / "three", "--latest", "-q").stderr == ""
+    assert run("average", tmp_path / "one", LINEAR, "--tf", tmp_path / "three", "--latest", "-q").stderr == ""
     assert state(tmp_path).splitlines()[0] == 'model_checkpoint_path: "three"'
     assert ckpttool.open_checkpoint(tmp_path).path == str(tmp_path / "three")
 

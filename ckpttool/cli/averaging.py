@@ -8,13 +8,16 @@ import typer
 
 from ckpttool import render
 from ckpttool.cli import options, targets
-from ckpttool.formats.locate import checkpoints_in, state_entries
+from ckpttool.formats.locate import Located, checkpoints_in, state_entries
 
 
 def average(
     paths: Annotated[
         list[str],
-        typer.Argument(metavar="CHECKPOINT…", help="Two or more checkpoints of a model; or a directory, with --last."),
+        typer.Argument(
+            metavar="CHECKPOINT…",
+            help="Two or more checkpoints of a model, each counted once; or a directory, with --last.",
+        ),
     ],
     h5: targets.H5 = "",
     npz: targets.Npz = "",
@@ -51,7 +54,7 @@ def average(
     target, output = targets.target_of(outputs)
     arguments = targets.writer_arguments(target, output, shards, max_shard_size, None, "names")
     options.refuse(latest and target != "tf", "--latest is about --tf")
-    opened = [options.checkpoint_of(path, quiet) for path in _last_of(paths, last)]
+    opened = [options.opened(path, found, quiet) for path, found in _distinct(_last_of(paths, last), quiet)]
     chosen = [select(each, include or (), exclude or (), with_object_graph=target == "tf") for each in opened]
     options.exit_if_nothing(not any(chosen))
     try:
@@ -63,6 +66,22 @@ def average(
     targets.write(mean, target, output, arguments, strict=strict, force=force, quiet=quiet)
     if target == "tf":
         targets.add_to_state(output, latest, quiet)
+
+
+def _distinct(paths: list[str], quiet: bool) -> list[tuple[str, Located]]:
+    """The checkpoints that the paths lead to, each once, with the first of its paths: a shell's * gives all files."""
+    given: dict[tuple[str, ...], list[tuple[str, Located]]] = {}
+    for path in paths:
+        found = options.located(path, quiet)
+        files = tuple(map(os.path.realpath, found.v1_files or (found.prefix,)))
+        given.setdefault(files, []).append((path, found))
+    distinct = [same[0] for same in given.values()]
+    name = os.path.basename(distinct[0][1].prefix)
+    options.refuse(len(distinct) == 1 < len(paths), f"all of these are {name}; give two checkpoints or more")
+    for same in given.values():
+        if len(same) > 1 and not quiet:
+            render.say(f"note: {same[0][1].prefix} was given by {len(same)} paths, and counts once")
+    return distinct
 
 
 def _last_of(paths: list[str], last: int | None) -> list[str]:

@@ -33,6 +33,8 @@ from ckpttool.storage import Content
 from ckpttool.wire.crc32c import mask
 from ckpttool.wire.sstable import TableBuilder
 
+_V1_SHARD = re.compile(r"(.+)(?<!\.data)-[0-9]{5,9}-of-[0-9]{5,9}", re.DOTALL)
+
 
 class _Piece(NamedTuple):
     """What gets an entry of its own with values: a variable, or a slice of one."""
@@ -117,6 +119,7 @@ def write_bundle(
     """
     prefix = os.fspath(prefix)
     _check_arguments(prefix, num_shards, max_shard_size)
+    _require_no_input(prefix, checkpoint.files)
     plan = plan_bundle(checkpoint)
     remarkable = check_plan(plan, strict=strict)
     if sys.byteorder == "big":
@@ -143,6 +146,14 @@ def _check_arguments(prefix: str, num_shards: int | None, max_shard_size: int | 
             raise ValueError(f"{name} is {number}, and there is no less than 1")
     if not os.path.basename(prefix):
         raise IsADirectoryError(errno.EISDIR, "the output is a directory: a prefix of names in it is needed", prefix)
+
+
+def _require_no_input(prefix: str, inputs: Sequence[str]) -> None:
+    """Raises FileExistsError if what is read is called `prefix`, as V1 files may be: the index would take its name."""
+    for file in inputs:
+        shard = _V1_SHARD.fullmatch(file)
+        if os.path.realpath(prefix) in (os.path.realpath(file), shard and os.path.realpath(shard[1])):
+            raise FileExistsError(f"the output is the input · {file} · give another output")
 
 
 def _pieces(variable: Variable) -> Iterator[_Piece]:

@@ -1,0 +1,81 @@
+"""Paths that lead to the same checkpoint: `average` counts it once, and nothing is written over it."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bundles import bundle
+
+import ckpttool
+
+
+def several(directory: Path) -> list[Path]:
+    """The prefixes of two checkpoints, whose mean is 2, each with a graph's file."""
+    for step, value in ((1, 1), (2, 3)):
+        prefix = bundle({"w": np.float32(value)}).write(directory, f"m.ckpt-{step}")
+        shutil.copy(Path(__file__).parent.parent / "fixtures" / "linear" / "model.meta", f"{prefix}.meta")
+    return [directory / "m.ckpt-1", directory / "m.ckpt-2"]
+
+
+def globbed(directory: Path) -> list[Path]:
+    """What a shell makes of m.ckpt-*."""
+    return sorted(directory.glob("m.ckpt-*"))
+
+
+def value_of(path: Path) -> float:
+    return float(ckpttool.open_checkpoint(path)["w"].numpy())
+
+
+def test_a_glob_takes_each_checkpoint_once(run, tmp_path):
+    """Of all files of two checkpoints, as a shell's * gives them, each checkpoint counts once, and this is said."""
+    a, b = several(tmp_path)
+    result = run("average", *globbed(tmp_path), b, "--weights", "1,1", "--tf", tmp_path / "mean")
+    assert result.exit_code == 0
+    assert f"note: {a} was given by 3 paths, and counts once" in result.stderr
+    assert f"note: {b} was given by 4 paths, and counts once" in result.stderr
+    assert "the mean of m.ckpt-1, m.ckpt-2\n" in result.stderr
+    assert value_of(tmp_path / "mean") == 2
+
+
+def test_weights_are_for_distinct_checkpoints(run, tmp_path):
+    """As many weights as paths, and not as checkpoints, are refused (2)."""
+    several(tmp_path)
+    paths = globbed(tmp_path)
+    result = run("average", *paths, "--weights", ",".join("1" * len(paths)), "--tf", tmp_path / "mean")
+    assert result.exit_code == 2
+    assert "6 weights for 2 checkpoints" in result.stderr
+
+
+def test_one_checkpoint_has_no_mean(run, tmp_path):
+    """Where all paths lead to one checkpoint there is nothing to average (2)."""
+    a, _ = several(tmp_path)
+    result = run("average", f"{a}.index", f"{a}.meta", "--tf", tmp_path / "mean")
+    assert result.exit_code == 2
+    assert "all of these are m.ckpt-1" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["average", "export"])
+def test_a_bundle_is_not_written_beside_the_v1_file_that_it_is_of(run, tmp_path, command):
+    """A prefix that is the name of a file read from is refused (2): beside PREFIX.index it would mean another."""
+    a, b = several(tmp_path)
+    v1 = tmp_path / "old"
+    ckpttool.write_tensor_slices(ckpttool.open_checkpoint(b), v1)
+    sources = [a, v1] if command == "average" else [v1]
+    for force in ([], ["--force"]):
+        result = run(command, *sources, "--tf", v1, *force)
+        assert result.exit_code == 2
+        assert "the output is the input" in result.stderr
+    assert not (tmp_path / "old.index").exists()
+    with pytest.raises(FileExistsError, match="the output is the input"):
+        ckpttool.write_bundle(ckpttool.open_checkpoint(v1), v1, force=True)
+
+
+def test_a_bundle_is_not_written_beside_v1_shards_of_its_name(run, tmp_path):
+    """So is the prefix that V1 files in shards share."""
+    _, b = several(tmp_path)
+    ckpttool.write_tensor_slices(ckpttool.open_checkpoint(b), tmp_path / "old-00000-of-00001")
+    result = run("export", tmp_path / "old", "--tf", tmp_path / "old", "--force")
+    assert result.exit_code == 2
+    assert "the output is the input" in result.stderr
+    assert not (tmp_path / "old.index").exists()
