@@ -432,6 +432,25 @@ def test_strict(run, tmp_path):
     assert run("export", prefix, "--safetensors", tmp_path / "x.safetensors").exit_code == 0
 
 
+def test_what_can_not_be_read_is_not_passed_over_in_silence(run, tmp_path):
+    """Of an archive of which nothing can be read nothing is written (5); of one with a part that can't, the rest is
+    written with a warning, and with --strict nothing (5).
+    """
+    pickled = np.array([{}], dtype=object)
+    np.savez(tmp_path / "all.npz", o=pickled)
+    np.savez(tmp_path / "part.npz", o=pickled, w=np.float32([1]))
+    before = files(tmp_path)
+    for source, *strict in (["all.npz"], ["all.npz", "--strict"], ["part.npz", "--strict"]):
+        for options in ([], ["-q"], ["--dry-run"]):
+            result = run("export", tmp_path / source, "--tf", tmp_path / "x", *strict, *options)
+            assert result.exit_code == 5
+            assert "o.npy is passed over" in result.stderr
+    assert run("average", tmp_path / "all.npz", tmp_path / "part.npz", "--tf", tmp_path / "x").exit_code == 5
+    assert files(tmp_path) == before
+    assert run("export", tmp_path / "part.npz", "--tf", tmp_path / "x").exit_code == 0
+    assert set(ckpttool.open_checkpoint(tmp_path / "x")) == {"w"}
+
+
 # Nothing by halves
 
 

@@ -54,7 +54,7 @@ def average(
     target, output = targets.target_of(outputs)
     arguments = targets.writer_arguments(target, output, shards, max_shard_size, None, "names")
     options.refuse(latest and target != "tf", "--latest is about --tf")
-    opened = [options.opened(path, found, quiet) for path, found in _distinct(_last_of(paths, last), quiet)]
+    opened = [options.to_convert(*each, quiet, strict=strict) for each in _distinct(_last_of(paths, last), quiet)]
     chosen = [select(each, include or (), exclude or (), with_object_graph=target == "tf") for each in opened]
     options.exit_if_nothing(not any(chosen))
     try:

@@ -137,7 +137,7 @@ def export(
         with_object_graph=target == "tf",
     )
     found = options.located(path, quiet, v1=v1, step=step)
-    checkpoint = options.opened(path, found, quiet)
+    checkpoint = options.to_convert(path, found, quiet, strict=strict)
     changed = change(checkpoint, changes)
     options.exit_if_nothing(not changed.checkpoint and checkpoint)
     if not quiet:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ckpttool import render
-from ckpttool.errors import FormatError
+from ckpttool.errors import ConversionError, FormatError, NotSupportedError
 from ckpttool.formats.locate import Located, locate
 from ckpttool.formats.opening import open_checkpoint, open_graph
 from ckpttool.model.checkpoint import Checkpoint
@@ -84,6 +84,22 @@ def opened(path: str, found: Located, quiet: bool) -> Checkpoint:
     if not quiet and not found.notes and path != checkpoint.path:
         render.say(f"note: the checkpoint is {checkpoint.path}")
     warn(() if quiet else checkpoint.warnings)
+    return checkpoint
+
+
+def to_convert(path: str, found: Located, quiet: bool, *, strict: bool) -> Checkpoint:
+    """The checkpoint that was located, to be written into another one; as `opened`.
+
+    Raises:
+        NotSupportedError: nothing that is in it can be read.
+        ConversionError: `strict`, and something that is in it can't.
+    """
+    checkpoint = opened(path, found, quiet)
+    # What is said of another format than TensorFlow's is what was passed over.
+    if found.foreign and checkpoint.warnings and not checkpoint:
+        raise NotSupportedError("nothing in it can be read", path=found.prefix, hint=checkpoint.warnings[0])
+    if found.foreign and checkpoint.warnings and strict:
+        raise ConversionError(checkpoint.warnings[0], path=found.prefix, hint="without --strict, the rest is written")
     return checkpoint
 
 
