@@ -416,6 +416,14 @@ def _shortened(name: str) -> str:
 
 def _beside(path: Path, force: bool, inputs: Sequence[str], token: str = "") -> Path:
     """Makes an empty file beside `path`, which may be written."""
+    require_writable(path, force, inputs)
+    beside = path.with_name(f".{_shortened(path.name)}.{token or os.urandom(6).hex()}.tmp")
+    os.close(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))
+    return beside
+
+
+def require_writable(path: Path, force: bool, inputs: Sequence[str]) -> None:
+    """Raises what `write_beside` raises beforehand: the output exists, is the input, or its directory is missing."""
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "the output is a directory", str(path))
     if not path.parent.is_dir():
@@ -424,9 +432,6 @@ def _beside(path: Path, force: bool, inputs: Sequence[str], token: str = "") -> 
         raise FileExistsError(f"the output is the input · {path} · give another output")
     if os.path.lexists(path) and not force:
         raise FileExistsError(f"the output exists · {path} · --force replaces it")
-    beside = path.with_name(f".{_shortened(path.name)}.{token or os.urandom(6).hex()}.tmp")
-    os.close(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))
-    return beside
 
 
 def require_space(path: str | Path, nbytes: int) -> None:

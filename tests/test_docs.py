@@ -75,8 +75,7 @@ FORMATS = {
 def stored_as(format: str, dtype: DType) -> str:
     """What a format's writer plans for a dtype, in the words of the table."""
     module, plan = FORMATS[format]
-    data = ByteRange("", 0, 2 * (dtype.itemsize or 0), None)
-    variable = RawSource().add("name", dtype, (2,), Run(data))
+    variable = RawSource().add("name", dtype, (0,), Run(ByteRange(__file__, 0, 0, None)))
     [planned] = getattr(import_module(f"ckpttool.formats.{module}"), plan)(
         Checkpoint({"name": variable}, path="", format="")
     )

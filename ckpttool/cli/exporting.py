@@ -9,10 +9,13 @@ import typer
 
 from ckpttool import render
 from ckpttool.cli import options, targets
+from ckpttool.formats.opening import open_graph
+from ckpttool.formats.outputs import require_writable
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.object_graph import OBJECT_GRAPH_KEY
 
 if TYPE_CHECKING:
+    from ckpttool.formats.locate import Located
     from ckpttool.model.graph import MetaGraph
     from ckpttool.transforms.changes import Changed, Changes
 
@@ -143,14 +146,19 @@ def export(
     if not quiet:
         _say_idle(changed, changes)
         _say_dropped(changed, checkpoint)
-    graph = _agreeing_graph(path, quiet, step, changed, checkpoint) if meta else None
-    if dry_run:
-        _show_plan(changed, checkpoint, target, output, arguments, wanted, strict)
-        return
+    graph = _agreeing_graph(found, quiet, changed, checkpoint) if meta else None
     if target == "tf":
         _warn_of_lost_objects(changed, checkpoint)
-    with _beside(graph, f"{output}.meta", force):
+        _say_objects_keep_their_names(changed, quiet)
+    if dry_run:
         # A graph restores all of its variables: none may be left out.
+        strict = strict or meta
+        targets.require_writable(target, output, arguments, checkpoint.files, force)
+        if meta:
+            require_writable(f"{output}.meta", [graph.path] if graph else [], force)
+        _show_plan(changed, checkpoint, target, output, arguments, wanted, strict)
+        return
+    with _beside(graph, f"{output}.meta", force):
         targets.write(changed.checkpoint, target, output, arguments, strict=strict or meta, force=force, quiet=quiet)
     _warn_of_losses(changed)
     if target == "tf":
@@ -236,6 +244,16 @@ def _warn_of_lost_objects(changed: "Changed", before: Checkpoint) -> None:
         options.warn([f"tf.train.Checkpoint will not restore {count}, for {_ATTRIBUTES}… is cut off: {lost[0]!r}"])
 
 
+def _say_objects_keep_their_names(changed: "Changed", quiet: bool) -> None:
+    """Says that other keys do not make other objects: TensorFlow 2 goes down the object graph, by children's names."""
+    renamed = [old for old, new in changed.names.items() if old != new and old not in changed.averages]
+    if not quiet and renamed and OBJECT_GRAPH_KEY in changed.checkpoint:
+        render.say(
+            "note: TensorFlow 2 restores by the object graph, whose objects keep their names: tf.train.Checkpoint"
+            " takes this as it took the source, and only readers of keys see the new names"
+        )
+
+
 _ATTRIBUTES = "/.ATTRIBUTES/"
 _MOST_WARNINGS = 10
 
@@ -256,12 +274,14 @@ def _warn_of_losses(changed: "Changed") -> None:
         options.warn([f"{rounded:,} of {render.counted(elements, 'cast value')} were rounded"])
 
 
-def _agreeing_graph(path: str, quiet: bool, step: str | None, changed: "Changed", before: Checkpoint) -> "MetaGraph":
+def _agreeing_graph(found: "Located", quiet: bool, changed: "Changed", before: Checkpoint) -> "MetaGraph":
     """The graph beside the source, made to agree with what is left of its variables, and able to restore a bundle."""
     from ckpttool.transforms.graph_variables import rename_and_drop
     from ckpttool.transforms.restoring import restoring_from_bundle
 
-    graph = options.graph_of(path, quiet, step=step)
+    graph = open_graph(found)
+    if not quiet:
+        render.say(f"note: the graph is {graph.path}")
     # Where a moving average takes a variable's place, the graph keeps the variable.
     names = {changed.averages.get(old, old): new for old, new in changed.names.items()}
     agreeing = rename_and_drop(graph, names, [name for name in before if name not in names], changed.averages)

@@ -1,7 +1,7 @@
 """The formats to write, with the options that the commands that write checkpoints share, and what becomes of them."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -123,6 +123,20 @@ def _size(text: str) -> int:
     if size <= 0:
         raise typer.BadParameter(f"{text!r} is no size, such as 5GB or 500MiB", param_hint="--max-shard-size")
     return size
+
+
+def require_writable(
+    target: str, output: str, arguments: Mapping[str, Any], inputs: Sequence[str], force: bool
+) -> None:
+    """Raises what the writer would raise of its output: it is there, or its directory is not."""
+    from ckpttool.formats import outputs
+
+    if target == "npy":
+        outputs.require_writable_directory(output, "*", force)
+    elif target == "safetensors" and "max_shard_size" in arguments:
+        outputs.require_writable_directory(output, "*.safetensors*", force, may_exist=True)
+    else:
+        outputs.require_writable(f"{output}.index" if target == "tf" else output, inputs, force)
 
 
 def write(

@@ -42,7 +42,7 @@ _TAIL = 56 + 20 + 22 + _MAX_TEXT
 
 
 def plan_npz(checkpoint: Checkpoint) -> list[Planned]:
-    """What `write_npz` would make of each variable: the array's name. Reads no values."""
+    """What `write_npz` would make of each variable: the array's name. Reads no values but strings."""
     return [_planned(variable) for variable in checkpoint.values()]
 
 

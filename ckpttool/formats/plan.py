@@ -1,8 +1,8 @@
 """What a writer makes of each variable, and what the target can't say of it by itself.
 
-Every writer has a `plan_x`, which reads no values, and a `write_x`, which does what the plan says. A variable that
-the target has no type for is either stored in another one, its fallback, which loses nothing and can be taken back; or
-it is left out. Both are said, and `strict` refuses both.
+Every writer has a `plan_x`, which reads no values (but strings, where NumPy may not hold them), and a `write_x`, which
+does what the plan says. A variable that the target has no type for is either stored in another one, its fallback, which
+loses nothing and can be taken back; or it is left out. Both are said, and `strict` refuses both.
 
 So that a checkpoint that went through another format is again what it was, byte for byte, a writer stores beside each
 variable a note of what that format does not keep (see `Note`); the format's module says where.

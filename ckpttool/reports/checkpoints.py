@@ -191,7 +191,7 @@ def export_plan(
     """What an export would write: of each variable the old name and dtype, the new ones, and what there is to say.
 
     Args:
-        plan: what the writer makes of each variable: `variable`, `target` (its name there) and `remark`.
+        plan: what the writer makes of each variable: `variable`, `target` (its name there), `problem` and `remark`.
         before: the checkpoint before anything was changed.
         names: old name → new name.
         dropped: the names of variables that are left out on request, each with the reason.
@@ -202,7 +202,8 @@ def export_plan(
         new = planned.variable
         old = before[olds.get(new.name, new.name)]
         cast = new.dtype.name if new.dtype != old.dtype else ""
-        rows.append((old.name, planned.target, old.dtype.name, cast, new.shape, new.nbytes, planned.remark or ""))
+        target, nbytes = ("", 0) if planned.problem else (planned.target, new.nbytes)
+        rows.append((old.name, target, old.dtype.name, cast, new.shape, nbytes, planned.remark or ""))
     for name, reason in dropped.items():
         old = before[name]
         rows.append((name, "", old.dtype.name, "", old.shape, 0, f"dropped: {reason}"))

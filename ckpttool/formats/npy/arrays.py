@@ -47,13 +47,15 @@ class Array(NamedTuple):
 
 
 def planned_array(variable: Variable, target: str) -> Planned:
-    """What becomes of a variable; that strings may have to be stored as uint8 is seen when they are read."""
+    """What becomes of a variable: of strings that is seen when they are read."""
     name = variable.dtype.name
     if name not in _PLAIN and name not in _FALLBACKS:
         return Planned(variable, target, f"NumPy can't hold values of dtype {name}")
     if len(variable.shape) > MAX_RANK:
         return Planned(variable, target, f"NumPy has no arrays of rank {len(variable.shape)}")
-    return Planned(variable, target, None, None if name == "string" else _FALLBACKS.get(name, ("", None))[1])
+    if name == "string" and not _loses(variable.strings()):
+        return Planned(variable, target)
+    return Planned(variable, target, None, _FALLBACKS.get(name, ("", None))[1])
 
 
 def arrays_of(plan: Sequence[Planned], checkpoint: Checkpoint, *, strict: bool) -> tuple[list[Array], list[Planned]]:
@@ -65,24 +67,21 @@ def arrays_of(plan: Sequence[Planned], checkpoint: Checkpoint, *, strict: bool) 
     """
     if sys.byteorder == "big":
         raise NotSupportedError("writing NumPy's files on a big-endian machine")
-    check_plan(plan, strict=strict)
+    remarkable = check_plan(plan, strict=strict)
     notes = notes_of(checkpoint)
     arrays = [_array(planned, notes[planned.variable.name]) for planned in plan if not planned.problem]
-    left_out = [planned for planned in plan if planned.problem]
-    return arrays, check_plan([*left_out, *(array.planned for array in arrays)], strict=strict)
+    return arrays, remarkable
 
 
 def _array(planned: Planned, note: Note) -> Array:
     import numpy as np
 
     variable, name = planned.variable, planned.variable.dtype.name
-    if name == "string":
+    if name == "string" and not planned.fallback:
         values = variable.strings()
-        width = max(map(len, values), default=0) or 1  # NumPy has none of width 0.
-        if not _loses(values, width):
-            data = b"".join(value.ljust(width, b"\0") for value in values)
-            return Array(planned, f"|S{width}", variable.shape, Content.of_bytes(data), note)
-        planned = planned._replace(fallback=_BYTES)
+        width = _width(values)
+        data = b"".join(value.ljust(width, b"\0") for value in values)
+        return Array(planned, f"|S{width}", variable.shape, Content.of_bytes(data), note)
     content, shape = content_of(variable), variable.shape
     if variable.dtype.itemsize is None:
         shape = (content.nbytes,)
@@ -91,9 +90,13 @@ def _array(planned: Planned, note: Note) -> Array:
     return Array(planned, np.dtype(_FALLBACKS.get(name, (name, ""))[0]).str, shape, content, note)
 
 
-def _loses(values: Sequence[bytes], width: int) -> bool:
+def _width(values: Sequence[bytes]) -> int:
+    return max(map(len, values), default=0) or 1  # NumPy has none of width 0.
+
+
+def _loses(values: Sequence[bytes]) -> bool:
     """Whether strings of fixed width would lose something, or be padding for the most part."""
-    if width * len(values) > max(_PADDED, _PADDING * sum(map(len, values))):
+    if _width(values) * len(values) > max(_PADDED, _PADDING * sum(map(len, values))):
         return True
     return any(value.endswith(b"\0") for value in values)
 

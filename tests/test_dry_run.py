@@ -1,0 +1,91 @@
+"""A dry run foretells: it says and refuses what the real one does, and writes nothing."""
+
+import json
+
+import numpy as np
+import pytest
+from bundles import bundle, strings
+from conftest import FIXTURES
+
+from ckpttool.cli.targets import TARGETS
+
+LINEAR, CONV, OBJECTS = FIXTURES / "linear" / "model", FIXTURES / "conv" / "model", FIXTURES / "objects" / "model-1"
+
+
+def last_line(text: str) -> str:
+    return text.splitlines()[-1]
+
+
+@pytest.mark.parametrize("target", ["npz", "npy"])
+def test_strings_that_numpy_can_not_hold(run, tmp_path, target):
+    """With --strict, a string that ends in NUL is refused in a plan as in writing, and counted alike."""
+    model = bundle({"s": strings(b"x", b"\0"), "t": strings(b"a"), "u": strings(b"\0")}).write(tmp_path)
+    arguments = ["export", model, f"--{target}", tmp_path / "out"]
+    real, plan = run(*arguments, "--strict"), run(*arguments, "--strict", "--dry-run")
+    assert (real.exit_code, plan.exit_code) == (5, 5)
+    assert last_line(real.stderr) == last_line(plan.stderr)
+    assert "(2 such variables)" in real.stderr
+    rows = json.loads(run(*arguments, "--dry-run", "--json").stdout)["plan"]
+    told = {row["name"]: row["remark"] for row in rows}
+    assert told["t"] is None
+    assert told["s"].startswith("stored as uint8")
+    assert run(*arguments).exit_code == 0
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("place", ["there", "no directory"])
+def test_outputs_that_can_not_be_written(run, tmp_path, target, place):
+    """An output that exists, or has no directory, ends a dry run with the code and the words of the real one."""
+    output = tmp_path / "out" if place == "there" else tmp_path / "no" / "out"
+    arguments = ["export", LINEAR, f"--{target}", output]
+    if place == "there":
+        assert run(*arguments).exit_code == 0
+    real, plan = run(*arguments), run(*arguments, "--dry-run")
+    assert (plan.exit_code, plan.stdout) == (real.exit_code, "")
+    assert real.exit_code == (2 if place == "there" else 3)
+    if target != "tf":  # There the first of several files is named.
+        assert last_line(plan.stderr) == last_line(real.stderr)
+    if place == "there":
+        assert run(*arguments, "--dry-run", "--force").exit_code == 0
+
+
+def test_shards_of_safetensors_that_are_there(run, tmp_path):
+    """A directory with tensors in it is refused in a dry run too; an empty one is not."""
+    (tmp_path / "out").mkdir()
+    arguments = ["export", LINEAR, "--safetensors", tmp_path / "out"]
+    assert run(*arguments, "--dry-run").exit_code == 0
+    assert run(*arguments).exit_code == 0
+    assert (run(*arguments, "--dry-run").exit_code, run(*arguments).exit_code) == (2, 2)
+
+
+def test_what_is_left_out_of_a_plan(run, tmp_path):
+    """What a format can't hold becomes nothing, of no bytes."""
+    model = bundle({"w": np.float32(1), "u": np.uint32([1, 2])}).write(tmp_path)
+    arguments = ["export", model, "--tf-v1", tmp_path / "out", "--dry-run", "--json"]
+    rows = {row["name"]: row for row in json.loads(run(*arguments).stdout)["plan"]}
+    assert rows["u"]["remark"].startswith("left out: ")
+    assert (rows["u"]["becomes"], rows["u"]["bytes"]) == (None, 0)
+
+
+def test_notes_on_the_source_are_said_once(run, tmp_path):
+    """--meta opens the graph beside the checkpoint, and does not tell again how that was found."""
+    result = run("export", LINEAR.parent, "--tf", tmp_path / "out", "--meta")
+    notes = [line for line in result.stderr.splitlines() if line.startswith("note: ")]
+    assert len(notes) == len(set(notes)) > 0
+
+
+@pytest.mark.tensorflow
+def test_objects_keep_their_names(run, tf, tmp_path):
+    """Renamed keys leave a checkpoint of TensorFlow 2 restored by the names of its objects, which is said."""
+    saved = tf.train.Checkpoint(model=tf.train.Checkpoint(w=tf.Variable([1.0, 2.0]))).write(str(tmp_path / "a"))
+    result = run("export", saved, "--tf", tmp_path / "b", "--rename", "model/=>mod/")
+    assert result.exit_code == 0
+    assert "whose objects keep their names" in result.stderr
+    assert "mod/w/.ATTRIBUTES/VARIABLE_VALUE" in run("vars", tmp_path / "b").stdout
+    old, new = (tf.train.Checkpoint(w=tf.Variable([0.0, 0.0])) for _ in range(2))
+    tf.train.Checkpoint(model=old).read(str(tmp_path / "b")).assert_existing_objects_matched()
+    tf.train.Checkpoint(mod=new).read(str(tmp_path / "b")).expect_partial()
+    assert (old.w.numpy().tolist(), new.w.numpy().tolist()) == ([1, 2], [0, 0])
+    for unchanged in (["--rename", "nothing=>x"], ["-q", "--rename", "model/=>mod/"]):
+        result = run("export", saved, "--tf", tmp_path / "c", "--force", *unchanged)
+        assert "keep their names" not in result.stderr
