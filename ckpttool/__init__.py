@@ -23,36 +23,54 @@ if TYPE_CHECKING:
     )
     from ckpttool.formats.bundle_writer import write_bundle
     from ckpttool.formats.hdf5 import write_hdf5
+    from ckpttool.formats.locate import Located, locate
     from ckpttool.formats.meta_graph import write_meta_graph
     from ckpttool.formats.npy import write_npy
     from ckpttool.formats.npz import write_npz
     from ckpttool.formats.opening import open_checkpoint, open_graph
+    from ckpttool.formats.plan import Planned
     from ckpttool.formats.safetensors import write_safetensors
     from ckpttool.formats.saved_model_writer import write_saved_model
     from ckpttool.formats.tensor_slices_writer import write_tensor_slices
-    from ckpttool.model.checkpoint import Checkpoint, Variable
-    from ckpttool.model.graph import MetaGraph
+    from ckpttool.model.checkpoint import Checkpoint, Slice, Variable
+    from ckpttool.model.dtypes import DType
+    from ckpttool.model.graph import Collection, GraphVariable, MetaGraph, Node, Signature, Tensor
     from ckpttool.runtime.imported import ImportedGraph
     from ckpttool.transforms.averaging import average
-    from ckpttool.transforms.casting import cast
+    from ckpttool.transforms.casting import Casts, Loss, cast
     from ckpttool.transforms.collections import edit_collections
-    from ckpttool.transforms.devices import device_mentions, strip_devices
-    from ckpttool.transforms.freezing import freeze
-    from ckpttool.transforms.serving import servable
+    from ckpttool.transforms.devices import Mention, device_mentions, strip_devices
+    from ckpttool.transforms.freezing import Frozen, freeze
+    from ckpttool.transforms.serving import Marks, Servable, servable
     from ckpttool.transforms.variables import drop_slots, rename, select, use_moving_averages
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Casts": "transforms.casting",
     "Checkpoint": "model.checkpoint",
     "CheckpointError": "errors",
+    "Collection": "model.graph",
     "ConversionError": "errors",
     "CorruptionError": "errors",
+    "DType": "model.dtypes",
     "FormatError": "errors",
+    "Frozen": "transforms.freezing",
+    "GraphVariable": "model.graph",
     "ImportedGraph": "runtime.imported",
+    "Located": "formats.locate",
+    "Loss": "transforms.casting",
+    "Marks": "transforms.serving",
+    "Mention": "transforms.devices",
     "MetaGraph": "model.graph",
+    "Node": "model.graph",
     "NotFoundError": "errors",
     "NotSupportedError": "errors",
+    "Planned": "formats.plan",
+    "Servable": "transforms.serving",
+    "Signature": "model.graph",
+    "Slice": "model.checkpoint",
+    "Tensor": "model.graph",
     "Variable": "model.checkpoint",
     "average": "transforms.averaging",
     "cast": "transforms.casting",
@@ -60,6 +78,7 @@ _HOMES = {
     "drop_slots": "transforms.variables",
     "edit_collections": "transforms.collections",
     "freeze": "transforms.freezing",
+    "locate": "formats.locate",
     "open_checkpoint": "formats.opening",
     "open_graph": "formats.opening",
     "rename": "transforms.variables",
@@ -78,15 +97,30 @@ _HOMES = {
 }
 
 __all__ = [
+    "Casts",
     "Checkpoint",
     "CheckpointError",
+    "Collection",
     "ConversionError",
     "CorruptionError",
+    "DType",
     "FormatError",
+    "Frozen",
+    "GraphVariable",
     "ImportedGraph",
+    "Located",
+    "Loss",
+    "Marks",
+    "Mention",
     "MetaGraph",
+    "Node",
     "NotFoundError",
     "NotSupportedError",
+    "Planned",
+    "Servable",
+    "Signature",
+    "Slice",
+    "Tensor",
     "Variable",
     "average",
     "cast",
@@ -94,6 +128,7 @@ __all__ = [
     "drop_slots",
     "edit_collections",
     "freeze",
+    "locate",
     "open_checkpoint",
     "open_graph",
     "rename",

@@ -1,9 +1,11 @@
 """The library as its users import it."""
 
 import json
+import re
+from types import FunctionType
 
 import pytest
-from conftest import FIXTURES
+from conftest import FIXTURES, ROOT
 
 import ckpttool
 
@@ -46,6 +48,31 @@ def test_every_public_name_exists():
     """What __all__ promises is there, and has a docstring."""
     for name in ckpttool.__all__:
         assert getattr(ckpttool, name).__doc__
+
+
+def test_types_of_public_signatures_are_public():
+    """Every class of ours in the annotations of a public function is a public name."""
+    for name in ckpttool.__all__:
+        function = getattr(ckpttool, name)
+        if isinstance(function, FunctionType):
+            named = {word for text in function.__annotations__.values() for word in re.findall(r"\w+", _written(text))}
+            assert {word for word in named if word in _CLASSES} <= set(ckpttool.__all__), name
+
+
+def _written(annotation: object) -> str:
+    return annotation if isinstance(annotation, str) else re.sub(r"\bckpttool(\.\w+)*\.", "", repr(annotation))
+
+
+_CLASSES = {
+    name
+    for path in (ROOT / "ckpttool").rglob("*.py")
+    for name in re.findall(r"^class ([A-Z]\w+)", path.read_text(), re.MULTILINE)
+}
+
+
+def test_a_graph_says_what_it_is():
+    """The repr of a graph has the message's name and the file."""
+    assert repr(ckpttool.open_graph(FIXTURES / "linear" / "model")).startswith("<MetaGraph MetaGraphDef '")
 
 
 def test_unknown_names_are_attribute_errors():

@@ -532,7 +532,7 @@ CHOICES = {
     "no such collection": (["--collection", "yours"], "no collection yours · "),
     "no such signature": (["--signature", "yours"], "no signature yours · "),
     "two ways": (["--collection", "mine", "--outputs", "y"], "give outputs in one way"),
-    "no outputs": (["--outputs", ""], "--outputs names one or more"),
+    "no outputs": (["--outputs", ""], "--outputs names nothing"),
     "no such output": (["--outputs", "y:1"], "no tensor y:1: its last output is y:0 · "),
     "no such input": (["--outputs", "y", "--inputs", "x:2"], "no tensor x:2: its last output is x:0 · "),
     "a checkpoint that has them not": (["--checkpoint", FIXTURES / "conv" / "model"], "has no values of variables"),

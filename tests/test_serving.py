@@ -122,6 +122,13 @@ def test_our_own_commands_read_it(make, run, tmp_path):
     assert run("vars", tmp_path / "served", "--json").stdout.count('"name"') == 2
 
 
+def test_names_may_be_separated_by_commas(make, tmp_path):
+    """`--outputs a=x,b=y` is `--outputs a=x --outputs b=y`, as for freeze."""
+    make(LINEAR, tmp_path / "one", "--inputs", "a=x:0", "--outputs", "b=activation_opt:0, w=W/read")
+    make(LINEAR, tmp_path / "two", *ENDS, "--outputs", "w=W/read:0")
+    assert files(tmp_path / "one") == files(tmp_path / "two")
+
+
 # What is changed, and what is not
 
 
@@ -496,10 +503,11 @@ def test_a_saved_model_of_tensorflow_1_is_served_anew(make, tf, tmp_path, words)
 
 
 REFUSED = {
-    "no output directory": ([LINEAR, *ENDS], 2, "--output DIR"),
+    "no output directory": ([LINEAR, *ENDS], 2, "give the output: -o"),
     "no such op": ([LINEAR, "--outputs", "activation"], 3, "near names: activation_opt"),
     "no such output": ([LINEAR, "--outputs", "activation_opt:1"], 3, "its last output is activation_opt:0"),
     "no such output at all": ([LINEAR, "--outputs", f"x:{'9' * 5000}"], 3, "its last output is x:0"),
+    "no inputs": ([LINEAR, "--inputs", ",", "--outputs", "activation_opt"], 2, "--inputs names nothing"),
     "no such input": ([LINEAR, "--inputs", "y", "--outputs", "activation_opt"], 3, "no op named y"),
     "two of one name": ([LINEAR, "--outputs", "a=x", "--outputs", "a=W/read"], 2, "have both the name a"),
     "a reference": ([LINEAR, "--outputs", "W"], 5, "take what reads it: W/read:0"),

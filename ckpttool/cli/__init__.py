@@ -36,7 +36,7 @@ _EXIT_CODES: dict[type[BaseException], int] = {
 }
 _EPILOG = (
     "Exit codes: 0 done · 1 nothing matched, or outputs differ · 2 wrong usage, or the output exists · 3 not found, or"
-    " not such a file · 4 damaged · 5 not supported · 130 interrupted · 141 closed pipe"
+    " not such a file · 4 damaged · 5 not supported, or the output can't hold it · 130 interrupted · 141 closed pipe"
 )
 
 

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 def strip_devices(
     path: options.GraphPath,
-    output: Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="The file to write.")] = "",
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="FILE", help="The file to write; of a SavedModel, saved_model.pb.")
+    ] = "",
     in_place: Annotated[bool, typer.Option("--in-place", help="Replace the file itself.")] = False,
     colocation: Annotated[
         bool,
@@ -34,8 +36,7 @@ def strip_devices(
     from ckpttool.formats.meta_graph import write_meta_graph
     from ckpttool.transforms.devices import device_mentions, placed_ops, strip_devices
 
-    if bool(output) == in_place:
-        raise typer.BadParameter("give either an output or --in-place", param_hint="--output")
+    options.require_output(output, in_place)
     graph = options.graph_of(path, quiet, step=step)
     placed = placed_ops(graph)
     stripped = strip_devices(graph, colocation=colocation, all=everything)
@@ -85,8 +86,7 @@ def collections(
 
     nothing = "give --add or --remove; `ckpttool ls --collections` shows what is there"
     options.refuse(not add and not remove, nothing)
-    if bool(output) == in_place:
-        raise typer.BadParameter("give either an output or --in-place", param_hint="--output")
+    options.require_output(output, in_place)
     added = [_member(text) for text in add or ()]
     graph = options.graph_of(path, quiet, step=step, tags=tags)
     removed = [_removal(text, graph) for text in remove or ()]

@@ -65,26 +65,22 @@ def freeze(
     from ckpttool.formats.opening import open_graph
     from ckpttool.transforms.freezing import freeze
 
-    options.refuse(not output, "-o says which file to write")
+    options.require_output(output)
     options.refuse(bool(outputs) + bool(collection) + bool(signature) > 1, "give outputs in one way, not in several")
     found = options.located(path, quiet, v1=v1, step=step)
     graph = open_graph(found, tags=tags)
     if not quiet:
         options.say_tags(graph, tags)
-    options.refuse(outputs is not None and not _split(outputs), "--outputs names one or more ops or tensors")
-    chosen, fed = _endpoints(graph, _split(outputs), collection, signature, quiet)
+    chosen, fed = _endpoints(graph, options.split_names(outputs, "--outputs"), collection, signature, quiet)
     variables = _variables(path, found, checkpoint, quiet, v1)
     options.refuse(variables is not None and output in variables.files, f"{output} is a file of the checkpoint")
-    frozen = freeze(graph, variables, chosen, inputs=[*_split(inputs), *fed], keep_devices=keep_devices)
+    frozen = freeze(
+        graph, variables, chosen, inputs=[*options.split_names(inputs, "--inputs"), *fed], keep_devices=keep_devices
+    )
     written = frozen.graph.replace(path=graph.path, text=b"" if output.endswith(".pbtxt") else None)
     write_meta_graph(written, output, force=force)
     if not quiet:
         _say(graph, frozen, chosen, output)
-
-
-def _split(names: list[str] | None) -> list[str]:
-    """The names that were given, apart or separated by commas."""
-    return list(dict.fromkeys(name.strip() for text in names or () for name in text.split(",") if name.strip()))
 
 
 def _variables(path: str, found: "Located", checkpoint: str, quiet: bool, v1: bool) -> "Checkpoint | None":

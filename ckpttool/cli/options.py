@@ -160,6 +160,19 @@ def format_of(format: str | None, as_json: bool) -> str | None:
     return "json" if as_json else format
 
 
+def require_output(output: str, in_place: bool | None = None) -> None:
+    """Ends the command with a usage error if no output is given; with `in_place`, not None, also if both are."""
+    refuse(output and in_place, "-o and --in-place are two answers to one question")
+    refuse(not output and not in_place, f"give the output: -o{'' if in_place is None else ', or --in-place'}")
+
+
+def split_names(texts: list[str] | None, option: str) -> list[str]:
+    """The names that were given, apart or separated by commas."""
+    found = list(dict.fromkeys(name.strip() for text in texts or () for name in text.split(",") if name.strip()))
+    refuse(texts and not found, f"{option} names nothing")
+    return found
+
+
 def refuse(wrong: object, why: str) -> None:
     """Ends the command with a usage error if something was asked for that would be ignored."""
     if wrong:

@@ -22,11 +22,11 @@ def saved_model(
     path: options.GraphPath,
     inputs: Annotated[
         list[str] | None,
-        typer.Option("--inputs", metavar="[NAME=]TENSOR", help="A tensor to feed; may be given more than once."),
+        typer.Option("--inputs", metavar="[NAME=]TENSOR,…", help="A tensor to feed; may be given more than once."),
     ] = None,
     outputs: Annotated[
         list[str] | None,
-        typer.Option("--outputs", metavar="[NAME=]TENSOR", help="A tensor to fetch; may be given more than once."),
+        typer.Option("--outputs", metavar="[NAME=]TENSOR,…", help="A tensor to fetch; may be given more than once."),
     ] = None,
     output: Annotated[str, typer.Option("--output", "-o", metavar="DIR", help="The directory to write.")] = "",
     signature: Annotated[
@@ -63,13 +63,15 @@ def saved_model(
     from ckpttool.formats.saved_model_writer import write_saved_model
     from ckpttool.transforms.serving import Marks, servable
 
-    options.refuse(not output, "give the directory to write: --output DIR")
+    options.require_output(output)
     options.refuse(method not in _METHODS, f"--method is one of {', '.join(_METHODS)}")
     found = options.located(path, quiet, v1=v1, step=step)
     graph = open_graph(found)
     if not quiet and path != graph.path:
         render.say(f"note: the graph is {graph.path}")
-    fed, fetched = _endpoints(graph, inputs or [], outputs or [], quiet)
+    fed, fetched = _endpoints(
+        graph, options.split_names(inputs, "--inputs"), options.split_names(outputs, "--outputs"), quiet
+    )
     names, sources = _assets(graph, asset or [], quiet)
     marked = [tag for tag in tags.split(",") if tag]
     options.refuse(not marked, "--tags is a list of one or more")

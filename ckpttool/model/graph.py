@@ -126,6 +126,9 @@ class MetaGraph:
         self.data, self.root, self.path, self.text = data, root, path, text
         self.number, self.facts = number, dict(facts or {})
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.root} {self.path!r} {len(self.data):,} bytes>"
+
     def replace(self, **changes: Any) -> "MetaGraph":
         """The same graph with other attributes."""
         kept = {name: getattr(self, name) for name in ("data", "root", "path", "text", "number", "facts")}
@@ -162,6 +165,7 @@ class MetaGraph:
 
     @property
     def graph_def(self) -> Any:
+        """The GraphDef, parsed: ops, functions and versions. Changing it does not change `data`."""
         return self.message.graph_def
 
     @property

@@ -68,6 +68,9 @@ def freeze(
     Its outputs are those of a session that has restored the variables, bit for bit, as long as neither session
     optimizes the graph: optimizers multiply constants beforehand, and round otherwise.
 
+        >>> frozen = ckpttool.freeze(graph, checkpoint, ["softmax"])
+        >>> ckpttool.write_meta_graph(frozen.graph, "frozen.pb")
+
     Args:
         graph: a graph, read from any file.
         checkpoint: the variables' values; None: it has no variables.
