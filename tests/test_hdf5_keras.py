@@ -320,3 +320,23 @@ def test_two_layers_with_weights_of_one_name(keras, tmp_path):
         assert "dense/kernel" not in found
         assert found["left/dense/kernel"] == left.weights[0].numpy().tobytes()
         assert found["right/dense/kernel"] == right.weights[0].numpy().tobytes()
+
+
+@pytest.mark.parametrize(
+    "name", ["Adam", "AdamW", "Nadam", "Adamax", "RMSprop", "SGD", "Adagrad", "Adadelta", "Ftrl", "Lion"]
+)
+def test_keras_3s_optimizers_are_told_from_weights(run, tmp_path, name):
+    """Of what Keras 3 saves of a model, whole or weights alone, --drop-slots leaves the weights, and only them."""
+    keras = pytest.importorskip("keras")
+    model = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(2), keras.layers.BatchNormalization()])
+    options = {"RMSprop": {"momentum": 0.9, "centered": True}, "SGD": {"momentum": 0.9}, "Adam": {"amsgrad": True}}
+    inner = getattr(keras.optimizers, name)(**options.get(name, {}))
+    model.compile(keras.optimizers.LossScaleOptimizer(inner) if name == "AdamW" else inner, "mse")
+    model.optimizer.build(model.trainable_variables)
+    model.save(tmp_path / "whole.h5")
+    model.save_weights(tmp_path / "alone.weights.h5")
+    for file in ("whole.h5", "alone.weights.h5"):
+        assert run("export", tmp_path / file, "--npz", tmp_path / f"{file}.npz", "--drop-slots", "-q").exit_code == 0
+        left = np.load(tmp_path / f"{file}.npz")
+        assert len(left.files) == len(model.weights) == 6, left.files
+        assert sorted(v.tobytes() for v in left.values()) == sorted(w.numpy().tobytes() for w in model.weights)

@@ -30,6 +30,19 @@ SLOTS: dict[str, tuple[list[str], dict[str, str]]] = {
     "Keras, name in the middle": (["dense/w"], {"Adam/dense/w/m": "Adam", "training/Adam/dense/w/vhat": "Adam"}),
     "Keras, name at the end": (["dense/w"], {"Adam/m/dense/w": "Adam", "SGD/momentum/dense/w": "SGD"}),
     "Keras, numbered": (["w"], {"Adam_1/m/w": "Adam", "RMSprop/rms/w": "RMSprop", "Ftrl/linear/w": "Ftrl"}),
+    "Keras 3": (
+        ["model/dense/w", "model/dense/w2", "beta/iteration", "rm_sprop/model_dense_w3_momentum"],
+        {
+            "rm_sprop/iteration": "RMSprop",
+            "rm_sprop/learning_rate": "RMSprop",
+            "rm_sprop/model_dense_w_average_gradient": "RMSprop",
+            "rm_sprop/model_dense_w2_momentum": "RMSprop",
+        },
+    ),
+    "Keras 3, weights alone": (
+        ["layers/dense/vars/0"],
+        {"optimizer/vars/0": "optimizer", "optimizer/vars/11": "optimizer"},
+    ),
     "object-based, Keras by its keys": (
         ["opt/_trainable_variables/0/.ATTRIBUTES/VARIABLE_VALUE"],
         {

@@ -7,10 +7,14 @@ TensorFlow 1 names a slot after its variable, possibly below scopes of the optim
 Keras puts its own name in front: `Adam/w/m`, and since 2.11 `Adam/m/w`. A name of that form counts only if the
 variable it is named after is there: somebody's own variable `Momentum` is a weight.
 
+Keras 3 joins the variable's name with underscores, in the HDF5 of a whole model: `adam/block_dense_kernel_momentum` of
+`block/dense/kernel`. In that of weights alone, nothing has a name, and the optimizer's are `optimizer/vars/0`, ….
+
 In an object-based checkpoint the object graph tells: an optimizer lists its slots, or its variables as Keras 3 does,
 and their TensorFlow 1 names tell the optimizer's. Without the message, the keys tell what they can.
 
-(tensorflow/python/training/slot_creator.py, moving_averages.py; keras/optimizers; google-research/bert
+(tensorflow/python/training/slot_creator.py, moving_averages.py; keras/optimizers; keras/src/saving/saving_lib.py,
+legacy/legacy_h5_format.py; google-research/bert
 optimization.py; tensor2tensor adafactor.py; for bookkeeping tensorflow/python/checkpoint/checkpoint.py,
 ops/lookup_ops.py, data/ops/iterator_ops.py, trackable/python_state.py)
 """
@@ -47,7 +51,21 @@ _POWERS = re.compile(r"(?:.*/)?beta[12]_power(?:_\d+)?")
 
 # Keras: the optimizer's name somewhere in front, its slot's name behind it or at the end.
 _KERAS_NAMES = [
-    *("Adam", "AdamW", "Nadam", "Adamax", "Adafactor", "SGD", "RMSprop", "Adagrad", "Adadelta", "Ftrl", "Lion", "LAMB")
+    *(
+        "Adam",
+        "AdamW",
+        "Nadam",
+        "Adamax",
+        "Adafactor",
+        "SGD",
+        "RMSprop",
+        "Adagrad",
+        "Adadelta",
+        "Ftrl",
+        "Lion",
+        "LAMB",
+        "Muon",
+    )
 ]
 _KERAS = re.compile(rf"(?:^|.*/)({'|'.join(_KERAS_NAMES)})(?:_\d+)?/(.+)")
 # Keras 3 writes its name small, in words (rm_sprop, adam_w), and the slot's behind the variable's:
@@ -58,6 +76,16 @@ _KERAS_SLOTS = {
     *("m", "v", "vhat", "velocity", "momentum", "rms", "mg", "accumulator", "linear", "accum_grad", "accum_var"),
     *("average_gradient", "accumulated_grad", "accumulated_delta_var", "u", "r", "c"),
 }
+# What an optimizer of Keras 3 has once: both of the first two tell that there is one. Nadam's has no name of its own.
+_KERAS_3_ONCE = {"iteration", "learning_rate", "dynamic_scale", "step_counter"}
+_UNNAMED = re.compile(r"variable(?:_\d+)?")
+_KERAS_3_NAMES |= {"loss_scale_optimizer": "LossScale"}
+_KERAS_3_SLOT = re.compile(
+    r"(.+)_(?:momentum|velocity|velocity_hat|norm|accumulator|linear|average_gradient|accumulated_(?:grad|delta_var)|r|c|v)",
+    re.DOTALL,
+)
+# Of weights alone: layers/dense/vars/0, _layer_checkpoint_dependencies/dense/vars/0, and the optimizer's.
+_KERAS_3_VARS = re.compile(r"(optimizer/)?(?:.*/)?vars/\d+", re.DOTALL)
 
 _OBJECT_BASED = "/.ATTRIBUTES/"
 # What an object-based checkpoint stores and nobody trained, by the object's name or by the attribute.
@@ -124,8 +152,28 @@ def slot_owners(names: Collection[str], graph: ObjectGraph | None = None) -> dic
     if graph is None and any(_OBJECT_BASED in name for name in names):
         graph = object_graph_from_keys(names)
     owners = {name: _owner(name, names) for name in names if _OBJECT_BASED not in name}
-    found = {name: owner for name, owner in owners.items() if owner}
+    found = {name: owner for name, owner in owners.items() if owner} | _keras_3_owners(names)
     return found | (_owners_by_objects(names, graph) if graph else {})
+
+
+def _keras_3_owners(names: Collection[str]) -> dict[str, str]:
+    """The variables of Keras 3's optimizers in an HDF5 file of its own."""
+    heads = {head for head, _, last in (name.rpartition("/") for name in names) if last == "iteration"}
+    last_of = {head.rpartition("/")[2] for head in heads if f"{head}/learning_rate" in names}
+    kinds = {kind: _KERAS_3_NAMES[kind] for kind in last_of if kind in _KERAS_3_NAMES}
+    joined = {name.replace("/", "_") for name in names} if kinds else set()
+    found = {}
+    for name in names:
+        head, _, last = name.rpartition("/")
+        # Nadam's unnamed one is in its scope only if it was made in a training step.
+        owner = kinds.get(head.rpartition("/")[2] or ("nadam" if _UNNAMED.fullmatch(last) else ""))
+        slot = _KERAS_3_SLOT.fullmatch(last)
+        if owner and (last in _KERAS_3_ONCE or _UNNAMED.fullmatch(last) or (slot and slot[1] in joined)):
+            found[name] = owner
+    unnamed = {name: match[1] for name in names if (match := _KERAS_3_VARS.fullmatch(name))}
+    if None in unnamed.values():
+        found |= {name: "optimizer" for name, of_optimizer in unnamed.items() if of_optimizer}
+    return found
 
 
 def _owners_by_objects(names: Collection[str], graph: ObjectGraph) -> dict[str, str]:
