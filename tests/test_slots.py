@@ -39,6 +39,15 @@ SLOTS: dict[str, tuple[list[str], dict[str, str]]] = {
             "rm_sprop/model_dense_w2_momentum": "RMSprop",
         },
     ),
+    "Keras 3, the second of a kind": (
+        ["d/w"],
+        {
+            "nadam_1/iteration": "Nadam",
+            "nadam_1/learning_rate": "Nadam",
+            "nadam_1/d_w_velocity": "Nadam",
+            "variable_2": "Nadam",
+        },
+    ),
     "Keras 3, weights alone": (
         ["layers/dense/vars/0"],
         {"optimizer/vars/0": "optimizer", "optimizer/vars/11": "optimizer"},

@@ -160,15 +160,19 @@ def _keras_3_owners(names: Collection[str]) -> dict[str, str]:
     """The variables of Keras 3's optimizers in an HDF5 file of its own."""
     heads = {head for head, _, last in (name.rpartition("/") for name in names) if last == "iteration"}
     last_of = {head.rpartition("/")[2] for head in heads if f"{head}/learning_rate" in names}
-    kinds = {kind: _KERAS_3_NAMES[kind] for kind in last_of if kind in _KERAS_3_NAMES}
+    # The second of a kind that a program makes is adam_1.
+    owners = {kind: _KERAS_3_NAMES.get(re.sub(r"_\d+$", "", kind)) for kind in last_of}
+    kinds = {kind: owner for kind, owner in owners.items() if owner}
     joined = {name.replace("/", "_") for name in names} if kinds else set()
     found = {}
     for name in names:
         head, _, last = name.rpartition("/")
         # Nadam's unnamed one is in its scope only if it was made in a training step.
-        owner = kinds.get(head.rpartition("/")[2] or ("nadam" if _UNNAMED.fullmatch(last) else ""))
-        slot = _KERAS_3_SLOT.fullmatch(last)
-        if owner and (last in _KERAS_3_ONCE or _UNNAMED.fullmatch(last) or (slot and slot[1] in joined)):
+        is_unnamed, slot = _UNNAMED.fullmatch(last), _KERAS_3_SLOT.fullmatch(last)
+        owner = kinds.get(head.rpartition("/")[2])
+        if is_unnamed and not head and "Nadam" in kinds.values():
+            owner = "Nadam"
+        if owner and (last in _KERAS_3_ONCE or is_unnamed or (slot and slot[1] in joined)):
             found[name] = owner
     unnamed = {name: match[1] for name in names if (match := _KERAS_3_VARS.fullmatch(name))}
     if None in unnamed.values():
