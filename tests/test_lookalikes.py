@@ -102,6 +102,23 @@ def test_other_formats_are_known_by_their_content(tmp_path, data):
         ckpttool.open_graph(path)
 
 
+@pytest.mark.parametrize("name", ["model.meta", "model.index", "renamed.meta", "v1", "w.npz"])
+def test_truncated_files(tmp_path, name):
+    """A file that is cut in half is said to be no such file, and perhaps truncated."""
+    linear = FIXTURES / "linear" / "model"
+    whole = tmp_path / "whole"
+    if name in ("v1", "w.npz"):
+        writer = ckpttool.write_npz if name == "w.npz" else ckpttool.write_tensor_slices
+        writer(ckpttool.open_checkpoint(linear), whole)
+    else:
+        whole.write_bytes((linear.parent / name.replace("renamed", "model")).read_bytes())
+    cut = tmp_path / name.replace("renamed.meta", "graph")
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    door = ckpttool.open_graph if "meta" in name else ckpttool.open_checkpoint
+    with pytest.raises(FormatError, match=r"it may be truncated: fetch it again$"):
+        door(cut)
+
+
 @pytest.mark.parametrize("path", sorted(FIXTURES.rglob("model*.*")), ids=lambda path: "/".join(path.parts[-2:]))
 def test_real_files_are_not_refused(path):
     """No file of a checkpoint is taken for something else."""

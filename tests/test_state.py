@@ -43,6 +43,17 @@ def test_state_command(directory, run):
     assert rows[1]["saved"] == "2017-07-14 02:40:10+00:00"
 
 
+def test_incomplete(directory, run):
+    """A data file that is missing or cut, or an index that is cut, makes a checkpoint incomplete."""
+    (directory / "model-10.data-00000-of-00001").unlink()
+    for name in ("model-100.data-00000-of-00001", "model-5.index"):
+        whole = (directory / name).read_bytes()
+        (directory / name).write_bytes(whole[:-1])
+    rows = json.loads(run("state", directory, "--json").stdout)["checkpoints"]
+    assert [row["status"] for row in rows] == ["dangling", "incomplete", "incomplete", "not listed, incomplete"]
+    assert run("state", FIXTURES / "sharded", "--json").stdout.count("incomplete") == 0
+
+
 @pytest.mark.parametrize("time", ["inf", "nan", "1e300", "-1e15"])
 def test_times_that_no_calendar_has(directory, run, time):
     """A time that is no date is shown as the number that it is."""

@@ -11,6 +11,7 @@ from ckpttool.cli import options
 from ckpttool.errors import NotFoundError
 from ckpttool.formats.checkpoint_state import STATE_FILE, relocate_checkpoint_state
 from ckpttool.formats.locate import has_checkpoint, state_entries
+from ckpttool.formats.opening import is_whole
 from ckpttool.reports.report import Report
 
 _SORTS = ("name", "size", "shape", "dtype", "shard")
@@ -195,6 +196,8 @@ def state(
         if not quiet:
             render.say(f"made {render.counted(changed, 'path')} relative · {output or state_file}")
         return
-    report = reports.state(state_entries(directory), directory)
+    entries = state_entries(directory)
+    incomplete = {entry.prefix for entry in entries if entry.prefix and not is_whole(entry.prefix)}
+    report = reports.state(entries, directory, incomplete)
     render.render([report], format=wanted, schema="ckpttool.state/1", facts={"path": directory})
     options.exit_if_nothing(not report.rows, "no checkpoints here")

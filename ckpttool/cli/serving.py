@@ -58,6 +58,9 @@ def saved_model(
 ) -> None:
     """Write a SavedModel from a graph and its checkpoint, for tf.saved_model.load and TensorFlow Serving.
 
+    The graph stays whole. Where TensorFlow does not load it for an op that no output needs ("Op type not registered"),
+    freeze it first, and give the frozen graph.
+
     ckpttool saved-model model.ckpt --inputs x=x:0 --outputs y=activation_opt:0 -o served
     """
     from ckpttool.formats.saved_model_writer import write_saved_model

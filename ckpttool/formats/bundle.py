@@ -23,8 +23,8 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from ckpttool import storage
-from ckpttool.errors import CheckpointError, CorruptionError, NotSupportedError, located
-from ckpttool.formats.lookalikes import refuse_lookalike
+from ckpttool.errors import CheckpointError, CorruptionError, FormatError, NotSupportedError, located
+from ckpttool.formats.lookalikes import TRUNCATED, refuse_lookalike
 from ckpttool.formats.records import (
     BundleEntry,
     box_of,
@@ -68,9 +68,17 @@ def read_bundle(prefix: str) -> Checkpoint:
     path = index_path(prefix)
     refuse_lookalike(path)
     with located(path):
-        bundle = _Bundle(prefix, Table.from_bytes(storage.read_file(path)))
+        bundle = _Bundle(prefix, _table(path))
     files = [path, *bundle.shard_paths]
     return Checkpoint(bundle.variables, path=prefix, format=FORMAT, files=files, warnings=bundle.warnings)
+
+
+def _table(path: str) -> Table:
+    try:
+        return Table.from_bytes(storage.read_file(path))
+    except FormatError as error:
+        error.hint = error.hint or TRUNCATED  # Its end tells a table.
+        raise
 
 
 class _Bundle:

@@ -14,6 +14,9 @@ from ckpttool.wire.coding import decode_fixed32, decode_fixed64
 from ckpttool.wire.crc32c import crc32c, mask
 from ckpttool.wire.message import LENGTH, VARINT, fields
 
+TRUNCATED = "it may be truncated: fetch it again"
+"""What to do with a file that is not whole, as far as can be seen."""
+
 _HEAD = 512
 # The chunked form is a file of records of that format. (github.com/google/riegeli)
 _RIEGELI = b"\x83\xaf\x70\xd1\x0d\x88\x4a\x3f"
@@ -136,7 +139,10 @@ def _zip_kind(path: str) -> tuple[str, str]:
         with zipfile.ZipFile(path) as archive:
             names = [os.path.basename(name) for name in archive.namelist()[:1000]]
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        return "a zip archive, cut short or damaged", "PyTorch's .pt and .ckpt files are such; fetch it again"
+        return (
+            "a zip archive, cut short or damaged",
+            f"NumPy's .npz and PyTorch's .pt and .ckpt files are such; {TRUNCATED}",
+        )
     if "data.pkl" in names or "constants.pkl" in names:
         return "a PyTorch checkpoint (.pt, .ckpt)", "torch.load opens it"
     if "config.json" in names and any(name.endswith(".weights.h5") for name in names):

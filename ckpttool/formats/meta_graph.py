@@ -20,7 +20,7 @@ from typing import Any
 
 from ckpttool import proto, storage
 from ckpttool.errors import CheckpointError, CorruptionError, FormatError, located
-from ckpttool.formats.lookalikes import refuse_lookalike
+from ckpttool.formats.lookalikes import TRUNCATED, refuse_lookalike
 from ckpttool.model.graph import MetaGraph
 from ckpttool.wire.message import LENGTH, VARINT, fields
 
@@ -30,6 +30,9 @@ _TEXT_ROOTS = {
     **dict.fromkeys(("meta_info_def", "graph_def", "saver_def", "collection_def", "signature_def"), "MetaGraphDef"),
     **dict.fromkeys(("asset_file_def", "object_graph_def"), "MetaGraphDef"),
 }
+_SUFFIXES = (".meta", ".pb")
+# The first field of a graph, of a SavedModel; the first entry of a table, whose key is empty.
+_STARTS = (b"\x0a", b"\x08\x01", b"\0\0")
 _FIRST_FIELD = re.compile(rb"(?:\s|#[^\n]*\n)*([a-z_]+)\s*[:{<]")
 _TEXT_BYTES = bytes({*range(0x20, 0x7F), *range(0x80, 0x100), *b"\t\n\r\f"})
 _OP = re.compile(rb"[A-Za-z_][\w>]*")
@@ -49,7 +52,7 @@ def read_meta_graph(path: str) -> MetaGraph:
         text_root = _text_root(data)
         if text_root:
             return MetaGraph(_from_text(text_root, data), root=text_root, path=path, text=data)
-        graph = MetaGraph(data, root=_root(data), path=path)
+        graph = MetaGraph(data, root=_root(data, path), path=path)
         nodes = graph.message.graph_def.node
         if not graph.message.HasField("graph_def") or not all(node.op for node in nodes):
             raise FormatError(f"not a graph: a {graph.root} without one, or with ops of no type")
@@ -114,13 +117,14 @@ def _to_text(graph: MetaGraph, text: bytes) -> bytes:
     return text_format.MessageToString(message, descriptor_pool=proto.pool()).encode()
 
 
-def _root(data: bytes) -> str:
+def _root(data: bytes, path: str) -> str:
     """The message that bytes are, by their fields."""
     try:
         kinds = Counter(field[:2] for field in fields(data))
     except CheckpointError as error:
         what = "a text file, and not that of a graph" if _is_text(data) else "no file of a kind that is known"
-        raise FormatError(f"not a TensorFlow checkpoint or graph: {what}") from error
+        hint = TRUNCATED if path.endswith(_SUFFIXES) or data.startswith(_STARTS) else None
+        raise FormatError(f"not a TensorFlow checkpoint or graph: {what}", hint=hint) from error
     if kinds[1, VARINT] and kinds[2, LENGTH]:
         return "SavedModel"
     if kinds[1, LENGTH]:

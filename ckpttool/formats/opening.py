@@ -3,7 +3,7 @@
 import os
 from importlib import import_module
 
-from ckpttool.errors import NotFoundError
+from ckpttool.errors import CheckpointError, NotFoundError
 from ckpttool.formats.bundle import index_path, read_bundle
 from ckpttool.formats.locate import Located, locate
 from ckpttool.formats.saved_model import read_saved_model
@@ -43,6 +43,18 @@ def open_checkpoint(path: str | os.PathLike[str] | Located) -> Checkpoint:
         missing = index_path(found.prefix)
         raise NotFoundError("no variables here", path=found.prefix, hint=f"{missing} is missing; ls shows the graph")
     return read_bundle(found.prefix)
+
+
+def is_whole(prefix: str) -> bool:
+    """Whether a checkpoint's index can be read, and its data files are there and as long as that says."""
+    try:
+        checkpoint = open_checkpoint(locate(prefix))
+    except CheckpointError:
+        return False
+    ends = dict.fromkeys(checkpoint.files, 0)
+    for piece in (piece for variable in checkpoint.values() for piece in variable.slices):
+        ends[piece.data.path] = max(ends.get(piece.data.path, 0), piece.data.offset + piece.data.nbytes)
+    return all(os.path.isfile(path) and os.path.getsize(path) >= end for path, end in ends.items())
 
 
 # The modules and functions that read other formats than TensorFlow's.

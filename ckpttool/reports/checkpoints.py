@@ -165,11 +165,21 @@ def variable_tree(checkpoint: Checkpoint, *, depth: int | None = None, whole: Ch
     return Report("tree", "Variables by scope", columns, shown, totals)
 
 
-def state(entries: Sequence[tuple[str, str, float | None, bool]], directory: str) -> Report:
-    """The checkpoints of a directory: what its state file lists, what of it dangles, what is not listed."""
+def state(
+    entries: Sequence[tuple[str, str, float | None, bool]], directory: str, incomplete: Collection[str] = ()
+) -> Report:
+    """The checkpoints of a directory: what its state file lists, what of it dangles, what is not listed.
+
+    Args:
+        entries: what there is (see formats.locate.StateEntry).
+        directory: where.
+        incomplete: the prefixes of those of which something is missing.
+    """
     rows = []
     for written, prefix, time, is_latest in entries:
         status = "dangling" if not prefix else "there" if written else "not listed"
+        if prefix in incomplete:
+            status = "incomplete" if written else "not listed, incomplete"
         rows.append((written or prefix, status, "latest" if is_latest else "", prefix, _date(time)))
     columns = [Column("checkpoint"), Column("status"), Column("latest", default="")]
     columns += [Column("prefix"), Column("saved", default="")]
