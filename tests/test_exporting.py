@@ -355,7 +355,25 @@ def test_a_directory_is_no_prefix(run, tmp_path, monkeypatch, prefix):
     assert files(tmp_path) == {"d"}
 
 
-ODD = ["[1]", "a b", "*", "-x", "#", "ü", "%s", "a=>b", "x.index", "model.ckpt-7.data"]
+@pytest.mark.parametrize("member", ["index", "meta", "data-00000-of-00001"])
+def test_a_member_is_no_prefix(run, tmp_path, member):
+    """--tf with the name of one of a checkpoint's files is refused (2), and the prefix is said."""
+    result = run("export", LINEAR, "--tf", tmp_path / f"x.{member}")
+    assert result.exit_code == 2
+    assert "its prefix is" in result.stderr
+    assert not files(tmp_path)
+
+
+def test_a_graph_that_was_there_is_said(run, tmp_path):
+    """A .meta that stood beside the output before, and is not written anew, is named in a warning."""
+    assert run("export", CONV, "--tf", tmp_path / "x", "--meta").exit_code == 0
+    assert "warning" not in run("export", CONV, "--tf", tmp_path / "x", "--meta", "--force").stderr
+    result = run("export", LINEAR, "--tf", tmp_path / "x", "--force")
+    assert result.exit_code == 0
+    assert f"warning: {tmp_path / 'x.meta'} was there before" in result.stderr
+
+
+ODD = ["[1]", "a b", "*", "-x", "#", "ü", "%s", "a=>b", "x.index-1", "model.ckpt-7.data"]
 
 
 @pytest.mark.parametrize("name", ODD)

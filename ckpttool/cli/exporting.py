@@ -1,5 +1,6 @@
 """The command that writes a checkpoint into any format that holds variables, changed on the way."""
 
+import os
 import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -161,6 +162,8 @@ def export(
     with _beside(graph, f"{output}.meta", force):
         targets.write(changed.checkpoint, target, output, arguments, strict=strict or meta, force=force, quiet=quiet)
     _warn_of_losses(changed)
+    if target == "tf" and not meta and os.path.exists(f"{output}.meta"):
+        options.warn([f"{output}.meta was there before and is as it was: a graph of others? delete it"])
     if target == "tf":
         targets.add_to_state(output, latest, quiet)
 
