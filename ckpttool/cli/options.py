@@ -58,7 +58,7 @@ Format = Annotated[
     typer.Option("--format", "-f", metavar="|".join(render.FORMATS), help="Default: table on a terminal, else tsv."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Short for --format json.")]
-All = Annotated[bool, typer.Option("--all", help="Never cut a long table.")]
+All = Annotated[bool, typer.Option("--all", help="Never cut a table: every row, every column.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No notes on standard error.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")]
 

@@ -9,13 +9,16 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from math import isfinite
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ckpttool.render.cells import counted, human_bytes, is_right, plain, printable, shown, telling_columns
 from ckpttool.render.tables import print_tables
 from ckpttool.reports.report import Column, Report
 
-__all__ = ["FORMATS", "counted", "human_bytes", "printable", "progress", "render", "say"]
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["FORMATS", "counted", "human_bytes", "print_array", "printable", "progress", "render", "say"]
 
 FORMATS = ("table", "tsv", "csv", "json", "md")
 
@@ -32,9 +35,7 @@ def render(
         facts: further keys of the JSON document.
         everything: never cut a table.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # What its encoding can't hold is escaped, as Python itself does on standard error.
-        sys.stdout.reconfigure(errors="backslashreplace")
+    _escape_what_cannot_be_encoded()
     format = format or ("table" if sys.stdout.isatty() else "tsv")
     if format == "json":
         _print_json(reports, schema, facts)
@@ -45,6 +46,12 @@ def render(
             if len(reports) > 1:
                 print(f"{chr(10) if number else ''}# {printable(report.title)}")
             _PRINTERS[format](report)
+
+
+def _escape_what_cannot_be_encoded() -> None:
+    """Standard output escapes what its encoding can't hold, as Python itself does on standard error."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _print_tsv(report: Report) -> None:
@@ -132,6 +139,17 @@ def _json_default(value: Any) -> Any:
     if isinstance(value, bytes):
         return {"base64": base64.b64encode(value).decode()}
     raise TypeError(f"no JSON for {type(value)}")
+
+
+def print_array(
+    array: "np.ndarray[Any, Any]", indices: Sequence[Sequence[int]] | None = None, precision: int | None = None
+) -> None:
+    """Prints an array to standard output; of a large one its edges, whose indices are given."""
+    from ckpttool.render.arrays import array_text
+
+    _escape_what_cannot_be_encoded()
+    for line in array_text(array, indices, precision):
+        print(line)
 
 
 @contextmanager
