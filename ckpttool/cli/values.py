@@ -68,17 +68,18 @@ def cat(
         parts = excerpts.parse_slice(taken if taken is not None else "...", variable.shape)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--slice") from error
-    with render.progress("Reading", variable.nbytes) as progress:
-        if full or as_json or npy or taken is not None:
-            array, indices = excerpts.sliced(variable, parts, progress), None
-        else:
-            indices = excerpts.edges(variable.shape)
-            array = excerpts.at(variable, indices, progress)
+    part = excerpts.sliced(variable, parts)
     if npy:
-        pass
+        from ckpttool.formats.npy import write_npy_file
+
+        planned = write_npy_file(part, npy, force=force, inputs=checkpoint.files)
+        options.warn([f"{name}: {planned.remark}"] if planned.remark else [])
     elif as_json:
         facts: dict[str, Any] = {"path": checkpoint.path, "name": name, "dtype": variable.dtype.name}
-        facts |= {"shape": variable.shape, "slice": taken, "values": render.nested(array)}
+        facts |= {"shape": variable.shape, "slice": taken, "values": part.numpy()}
         render.render([], format="json", schema="ckpttool.cat/1", facts=facts)
+    elif full or taken is not None:
+        render.print_array(part.numpy(), precision=precision)
     else:
-        render.print_array(array, indices, precision)
+        indices = excerpts.edges(variable.shape)
+        render.print_array(excerpts.at(variable, indices), indices, precision)

@@ -92,8 +92,8 @@ def _same_bytes(one: "np.ndarray[Any, Any]", other: "np.ndarray[Any, Any]") -> b
     import numpy as np
 
     words = np.uint64 if one.nbytes % 8 == 0 else np.uint8
-    flat = (np.ascontiguousarray(array).reshape(-1).view(words) for array in (one, other))
-    return bool(np.array_equal(*flat))
+    x, y = (np.ascontiguousarray(array).reshape(-1).view(words) for array in (one, other))
+    return bool(np.array_equal(x, y))
 
 
 def _wide(array: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":

@@ -4,11 +4,12 @@ The whole variable is read either way, for only the whole has a checksum; but no
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from ckpttool.model.checkpoint import Variable
+from ckpttool.model.boxes import Selection
+from ckpttool.model.checkpoint import ByteRange, Slice, Variable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,28 +52,46 @@ def _taken(part: str, size: int) -> range | int:
     return range(size)[slice(*(None if number is None else int(number) for number in (start, stop, step)))]
 
 
-def sliced(
-    variable: Variable, taken: Sequence[range | int], progress: Callable[[int], None] = lambda nbytes: None
-) -> "np.ndarray[Any, Any]":
-    """The values that a slice takes, with one dimension for each range.
+def sliced(variable: Variable, taken: Sequence[range | int]) -> Variable:
+    """The part of a variable that a slice takes, as a variable: one dimension for each range.
 
     Args:
         variable: whose values.
         taken: for each dimension a range with a positive step, or an index.
-        progress: is told the bytes of each block that is read.
+    """
+    shape = tuple(len(part) for part in taken if isinstance(part, range))
+    wanted = [range(part, part + 1) if isinstance(part, int) else part for part in taken]
+    return Variable(variable.name, variable.dtype, shape, _Part(variable, wanted))
+
+
+class _Part:
+    """The source of a part: reads the whole, and keeps what is wanted of it."""
+
+    def __init__(self, variable: Variable, wanted: Sequence[range]) -> None:
+        self._variable, self._wanted = variable, wanted
+
+    def slices(self, variable: Variable) -> Sequence[Slice]:
+        nbytes = variable.size * (variable.dtype.itemsize or 1)
+        return [Slice((0,) * len(variable.shape), variable.shape, 0, ByteRange("", 0, nbytes, None))]
+
+    def span(self, variable: Variable, piece: Slice) -> ByteRange | None:
+        return None
+
+    def arrays(self, variable: Variable, piece: Slice, boxes: Iterable[Selection]) -> "Iterator[np.ndarray[Any, Any]]":
+        values = at(self._variable, self._wanted).reshape(variable.shape)
+        return (values[box] for box in boxes)
+
+    def strings(self, variable: Variable, piece: Slice) -> list[bytes]:
+        return list(at(self._variable, self._wanted).ravel())
+
+
+def at(variable: Variable, wanted: Sequence[Sequence[int]]) -> "np.ndarray[Any, Any]":
+    """The values at some indices, which are in order, of each dimension.
 
     Raises:
-        CorruptionError: values are missing or damaged, whether they are taken or not.
+        CorruptionError: values are missing or damaged, whether they are wanted or not.
         NotSupportedError: values of this dtype can't be decoded.
     """
-    values = at(variable, [range(t, t + 1) if isinstance(t, int) else t for t in taken], progress)
-    return values.reshape([len(t) for t in taken if isinstance(t, range)])
-
-
-def at(
-    variable: Variable, wanted: Sequence[Sequence[int]], progress: Callable[[int], None] = lambda nbytes: None
-) -> "np.ndarray[Any, Any]":
-    """The values at some indices of each dimension, which are in order; as `sliced`."""
     import numpy as np
 
     indices = [np.asarray(numbers, np.intp) for numbers in wanted]
@@ -84,7 +103,6 @@ def at(
         if all(place.start < place.stop for place in places):
             inner = [n[place] - part.start for n, place, part in zip(indices, places, box, strict=True)]
             result[tuple(places)] = block[np.ix_(*inner)] if inner else block
-        progress(block.nbytes)
     return np.empty([len(n) for n in indices], variable.dtype.numpy) if result is None else result
 
 

@@ -1,8 +1,8 @@
 """What there is to say of a variable's values: their range, mean, spread, quantiles; NaN, infinities, zeros.
 
 One pass over the values in blocks. Each float is counted in the bin of its upper 16 bits, which are a bfloat16: so
-quantiles are right to 1/128 of their size; of types of 16 bits and less, exact. Whether a block has anything but finite
-numbers is seen by the bins, and only then looked for. Means are merged block by block in float64.
+quantiles are right to 1/128 of their size, and exact where all values are bfloat16s. Means are merged block by block
+in float64.
 
 (Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979)
 """
@@ -39,7 +39,7 @@ class Statistics(NamedTuple):
         maximum: the largest of them.
         mean: their mean.
         deviation: their standard deviation (that of the population).
-        quantiles: for each of QUANTILES the value; of types wider than 16 bits to 1/128 of its size.
+        quantiles: for each of QUANTILES the value; to 1/128 of its size.
         histogram: numbers of finite values in HISTOGRAM_BINS bins; empty where all are the same.
     """
 
@@ -84,7 +84,8 @@ def _real(block: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
     import numpy as np
 
     if block.dtype.kind == "c":
-        return np.abs(block)
+        magnitudes: np.ndarray[Any, Any] = np.abs(block)
+        return magnitudes
     if block.dtype.kind == "b":
         return block.view(np.uint8)
     if block.dtype.isbuiltin != 1 or block.dtype == np.float16:  # Of ml_dtypes, in which nothing is quick.
@@ -153,7 +154,7 @@ class _Sums:
         import numpy as np
 
         bins = np.flatnonzero(self._bins)
-        # The middle of the bin, but for what is a bfloat16 itself: zero, and all values of narrow types.
+        # The end of the bin that is nearer to zero: a bfloat16, exact for what is one.
         values = (bins.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
         order = np.argsort(values, kind="stable")
         return values[order].tolist(), self._bins[bins][order].tolist()

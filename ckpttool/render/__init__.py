@@ -138,6 +138,10 @@ def _json_default(value: Any) -> Any:
 
     if isinstance(value, bytes):
         return {"base64": base64.b64encode(value).decode()}
+    if hasattr(value, "tolist"):
+        from ckpttool.render.arrays import nested
+
+        return nested(value)
     raise TypeError(f"no JSON for {type(value)}")
 
 

@@ -1,6 +1,8 @@
 """Arrays → text: nested brackets as NumPy has them, numbers in columns, what is left out marked, strings escaped."""
 
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from ckpttool.render.cells import printable
@@ -82,3 +84,36 @@ def _string(value: bytes) -> str:
         return f'"{printable(value.decode())}"'
     except UnicodeDecodeError:
         return printable(repr(value))
+
+
+def nested(array: "np.ndarray[Any, Any]") -> Any:
+    """An array as JSON has it: lists of numbers, NaN and infinities as strings, complex numbers as pairs, bytes as text
+    where they are UTF-8.
+    """
+    cell = _JSON_CELLS.get(array.dtype.kind, lambda value: value)
+    if array.dtype.isbuiltin != 1:  # Of ml_dtypes: its numbers are Python's only by way of float32, which has all.
+        array, cell = array.astype("float32"), _JSON_CELLS["f"]
+    return _each(array.tolist(), cell)
+
+
+def _each(value: Any, cell: Callable[[Any], Any]) -> Any:
+    return [_each(inner, cell) for inner in value] if isinstance(value, list) else cell(value)
+
+
+def _json_float(value: float) -> float | str:
+    return value if isfinite(value) else str(value)
+
+
+def _json_text(value: bytes) -> str | dict[str, str]:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return {"base64": b64encode(value).decode()}
+
+
+_JSON_CELLS: dict[str, Callable[[Any], Any]] = {
+    "f": _json_float,
+    "c": lambda value: [_json_float(value.real), _json_float(value.imag)],
+    "O": _json_text,
+    "S": _json_text,
+}

@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from ckpttool import storage
-from ckpttool.errors import CheckpointError, CorruptionError, FormatError, NotFoundError, NotSupportedError, located
+from ckpttool.errors import (
+    CheckpointError,
+    ConversionError,
+    CorruptionError,
+    FormatError,
+    NotFoundError,
+    NotSupportedError,
+    located,
+)
 from ckpttool.formats.npy.arrays import Array, arrays_of, meaning, planned_array
 from ckpttool.formats.npy.header import HEAD, decode_header
 from ckpttool.formats.npy.source import ArraySource, Stored
@@ -92,6 +100,36 @@ def write_npy(
             storage.write_contents(file, [(len(header), array.content)], progress)
         (beside / INDEX).write_text(_index(arrays), encoding="utf-8")
     return remarkable
+
+
+def write_npy_file(
+    variable: Variable, path: str | os.PathLike[str], *, force: bool = False, inputs: Sequence[str] = ()
+) -> Planned:
+    """Writes one variable into a `.npy` file, beside and renamed.
+
+    Args:
+        variable: what to write.
+        path: the file to be.
+        force: replace a file that is there.
+        inputs: files that must not be the output.
+
+    Returns:
+        What became of it.
+
+    Raises:
+        FileExistsError: there is a file at `path` that may not be replaced.
+        ConversionError: NumPy can't hold it.
+        CorruptionError: values are missing or damaged; nothing is written.
+    """
+    planned = planned_array(variable, variable.name)
+    if planned.problem:
+        raise ConversionError(planned.problem, variable=variable.name)
+    checkpoint = Checkpoint({variable.name: variable}, path="", format="")
+    [array], _ = arrays_of([planned], checkpoint, strict=False)
+    with storage.write_beside(os.fspath(path), force=force, inputs=inputs) as beside:
+        beside.write_bytes(array.header)
+        storage.write_contents(beside, [(len(array.header), array.content)])
+    return array.planned
 
 
 def _index(arrays: Sequence[Array]) -> str:
