@@ -3,7 +3,7 @@
 `wire` raises with an offset, `formats` adds the path and the variable: see `located`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -57,6 +57,27 @@ class NotFoundError(CheckpointError, KeyError):
 
 class ConversionError(CheckpointError):
     """The target format can't hold this."""
+
+
+Report = Callable[[CheckpointError], None]
+"""Is told of an error after which a reader can go on. It may raise it: `refuse` does."""
+
+
+def refuse(error: CheckpointError) -> None:
+    """Raises the error: the whole is to be sound."""
+    raise error
+
+
+def reporter(path: str, faults: list[CheckpointError] | None) -> Report:
+    """What adds errors to a list, with the path; without a list, raises them."""
+    if faults is None:
+        return refuse
+
+    def report(error: CheckpointError) -> None:
+        error.path = path if error.path is None else error.path
+        faults.append(error)
+
+    return report
 
 
 @contextmanager

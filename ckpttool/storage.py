@@ -104,6 +104,19 @@ def read_chunks(span: ByteRange) -> Iterator[memoryview]:
         yield from _checked(span, repeat(_BUFFER), partial(os.preadv, descriptor))
 
 
+def checksum(span: ByteRange, progress: Callable[[int], None] = lambda nbytes: None) -> int:
+    """The CRC-32C of a range of bytes, read in chunks.
+
+    Raises:
+        CorruptionError: the file ends inside the range.
+    """
+    crc = 0
+    for chunk in read_chunks(span._replace(crc32c=None)):
+        crc = crc32c(chunk, crc)
+        progress(len(chunk))
+    return crc
+
+
 def read_pieces(span: ByteRange, sizes: Iterable[int]) -> Iterator[memoryview]:
     """As `read_chunks`, in chunks of the given sizes.
 

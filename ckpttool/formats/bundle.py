@@ -23,7 +23,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from ckpttool import storage
-from ckpttool.errors import CheckpointError, CorruptionError, NotSupportedError, located
+from ckpttool.errors import CheckpointError, CorruptionError, NotSupportedError, Report, located, reporter
 from ckpttool.formats.lookalikes import refuse_lookalike
 from ckpttool.formats.records import (
     BundleEntry,
@@ -56,8 +56,12 @@ def shard_path(prefix: str, shard: int, num_shards: int) -> str:
     return f"{prefix}.data-{shard:05d}-of-{num_shards:05d}"
 
 
-def read_bundle(prefix: str) -> Checkpoint:
+def read_bundle(prefix: str, faults: list[CheckpointError] | None = None) -> Checkpoint:
     """Opens the bundle `prefix`: reads its index whole, and no values.
+
+    Args:
+        prefix: what its files' names begin with.
+        faults: is told of entries and blocks that are damaged, which are passed over; None: such damage is raised.
 
     Raises:
         NotFoundError: there is no index.
@@ -68,7 +72,7 @@ def read_bundle(prefix: str) -> Checkpoint:
     path = index_path(prefix)
     refuse_lookalike(path)
     with located(path):
-        bundle = _Bundle(prefix, Table.from_bytes(storage.read_file(path)))
+        bundle = _Bundle(prefix, Table.from_bytes(storage.read_file(path)), reporter(path, faults))
     files = [path, *bundle.shard_paths]
     return Checkpoint(bundle.variables, path=prefix, format=FORMAT, files=files, warnings=bundle.warnings)
 
@@ -76,31 +80,34 @@ def read_bundle(prefix: str) -> Checkpoint:
 class _Bundle:
     """The source of a bundle's variables."""
 
-    def __init__(self, prefix: str, table: Table) -> None:
-        self.prefix = prefix
-        records = iter(table)
+    def __init__(self, prefix: str, table: Table, report: Report) -> None:
+        self.prefix, self._report = prefix, report
+        records = table.pairs(report)
         key, value = next(records, (None, b""))
         if key != b"":
             raise CorruptionError("the index has no header: its first key is not empty")
         with located(in_record=True):
             self.header = decode_bundle_header(value)
-        self._entries = _decode_entries(records)
+        self._entries = _decode_entries(records, report)
         self.variables = self._read_variables()
         if not min(1, len(self.variables)) <= self.header.num_shards <= MAX_SHARDS:
             raise CorruptionError(f"the header counts {self.header.num_shards:,} shards")
 
     def _read_variables(self) -> dict[str, Variable]:
-        variables, slice_keys = {}, set()
+        variables: dict[str, Variable] = {}
+        slice_keys: set[bytes] = set()
         for key, entry in self._entries.items():
             name = key.decode(errors="surrogateescape")
             dtype = stored_dtype_of(entry.dtype)
             try:
                 self._check(entry, dtype)
+                slice_keys.update(encode_slice_key(key, extents) for extents in entry.slices)
                 if entry.slices:
-                    slice_keys.update(self._check_slices(key, entry))
+                    self._check_slices(key, entry)
             except CheckpointError as error:  # Not `located`: a context for each of a million takes a second.
                 error.variable = name
-                raise
+                self._report(error)
+                continue
             variables[name] = Variable(name, dtype, entry.shape, self, key)
         for key in slice_keys:
             variables.pop(key.decode(errors="surrogateescape"), None)
@@ -119,8 +126,8 @@ class _Bundle:
                 f" {prod(entry.shape) * dtype.itemsize:,} for {dtype.name}{list(entry.shape)}"
             )
 
-    def _check_slices(self, key: bytes, entry: BundleEntry) -> list[bytes]:
-        """The keys of the slices, each of which is there, is what its extents say, and lies beside the others."""
+    def _check_slices(self, key: bytes, entry: BundleEntry) -> None:
+        """Raises unless each slice is there, is what its extents say, and lies beside the others."""
         keys = [encode_slice_key(key, extents) for extents in entry.slices]
         boxes = [box_of(extents, entry.shape) for extents in entry.slices]
         fault = tiling_fault(entry.shape, boxes)
@@ -135,7 +142,6 @@ class _Bundle:
                     f"the slice {list(start)} + {list(shape)} is stored as"
                     f" {dtype_of(piece.dtype).name}{list(piece.shape)}"
                 )
-        return keys
 
     @cached_property
     def _num_shards(self) -> int:
@@ -227,7 +233,7 @@ class _Bundle:
 _DECODERS = {"string": decode_strings, "variant": decode_variants}
 
 
-def _decode_entries(records: Iterable[tuple[bytes, bytes]]) -> dict[bytes, BundleEntry]:
+def _decode_entries(records: Iterable[tuple[bytes, bytes]], report: Report) -> dict[bytes, BundleEntry]:
     entries = {}
     for key, value in records:
         try:
@@ -235,7 +241,7 @@ def _decode_entries(records: Iterable[tuple[bytes, bytes]]) -> dict[bytes, Bundl
         except CheckpointError as error:
             # An offset would count from the start of the record, and mislead.
             error.variable, error.offset = key.decode(errors="surrogateescape"), None
-            raise
+            report(error)
     return entries
 
 

@@ -3,7 +3,7 @@
 import os
 from importlib import import_module
 
-from ckpttool.errors import NotFoundError
+from ckpttool.errors import CheckpointError, NotFoundError
 from ckpttool.formats.bundle import index_path, read_bundle
 from ckpttool.formats.locate import Located, locate
 from ckpttool.formats.saved_model import read_saved_model
@@ -11,7 +11,9 @@ from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.graph import MetaGraph
 
 
-def open_checkpoint(path: str | os.PathLike[str] | Located) -> Checkpoint:
+def open_checkpoint(
+    path: str | os.PathLike[str] | Located, *, faults: list[CheckpointError] | None = None
+) -> Checkpoint:
     """Opens a checkpoint: reads its index, and values only when they are asked for.
 
         >>> checkpoint = ckpttool.open_checkpoint("model.ckpt")
@@ -22,6 +24,7 @@ def open_checkpoint(path: str | os.PathLike[str] | Located) -> Checkpoint:
     Args:
         path: a prefix (`model.ckpt`), one of its files (`model.ckpt.index`), a V1 file, a SavedModel, or a directory
             with a `checkpoint` state file; a file of HDF5, NumPy or safetensors; or what `locate` made of one of these.
+        faults: of a TensorFlow checkpoint, is told of what is damaged, which is passed over; None: damage is raised.
 
     Raises:
         NotFoundError: nothing is there, or only a graph.
@@ -35,14 +38,14 @@ def open_checkpoint(path: str | os.PathLike[str] | Located) -> Checkpoint:
     if found.v1_files:
         from ckpttool.formats.tensor_slices import read_tensor_slices
 
-        return read_tensor_slices(found.v1_files, path=found.prefix)
+        return read_tensor_slices(found.v1_files, path=found.prefix, faults=faults)
     if not found.has_variables:
         if found.graph == found.prefix:
             open_graph(found)  # Says what the file is, if it is not even a graph.
             raise NotFoundError("no variables here", path=found.prefix, hint="it holds a graph: ls shows it")
         missing = index_path(found.prefix)
         raise NotFoundError("no variables here", path=found.prefix, hint=f"{missing} is missing; ls shows the graph")
-    return read_bundle(found.prefix)
+    return read_bundle(found.prefix, faults)
 
 
 # The modules and functions that read other formats than TensorFlow's.

@@ -39,6 +39,23 @@ def crc32c(data: Any, crc: int = 0) -> int:
     return _crc32c(data, crc)
 
 
+def combine(first: int, second: int, size: int) -> int:
+    """The checksum of two runs of bytes, by those of each; the second one has `size` bytes.
+
+    A checksum is linear in the bits of what it covers, but for a constant that zeros alone show: going on over as many
+    zeros shifts the first one to its place. Nothing is read for it.
+    """
+    shifted, constant = first, 0
+    while size:
+        zeros = _ZEROS[: min(size, len(_ZEROS))]
+        shifted, constant = _crc32c(zeros, shifted), _crc32c(zeros, constant)
+        size -= len(zeros)
+    return shifted ^ constant ^ second
+
+
+_ZEROS = memoryview(bytes(1 << 16))
+
+
 def mask(crc: int) -> int:
     return ((crc >> 15 | crc << 17) + _DELTA) & 0xFFFF_FFFF
 

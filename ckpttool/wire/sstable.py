@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, pairwise, takewhile
 from typing import NamedTuple
 
-from ckpttool.errors import CorruptionError, FormatError, NotSupportedError
+from ckpttool.errors import CheckpointError, CorruptionError, FormatError, NotSupportedError, Report, refuse
 from ckpttool.wire.coding import (
     decode_fixed32,
     decode_fixed64,
@@ -237,21 +237,28 @@ class Table:
         return cls(lambda offset, size: data[offset : offset + size], len(data))
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+        return self.pairs(refuse)
+
+    def pairs(self, report: Report) -> Iterator[tuple[bytes, bytes]]:
+        """All pairs that can be read. Of a block without its checksum these are those that look like pairs."""
         previous = None
         for number, last_key in enumerate(self._last_keys):
-            for key, value in self._data_block(number):
-                if previous is not None and key <= previous:
+            try:
+                for key, value in self._data_block(number, report):
+                    if previous is not None and key <= previous:
+                        raise CorruptionError(
+                            f"the table is not in order: key {key!r} after {previous!r}",
+                            offset=self._handles[number].offset,
+                        )
+                    yield key, value
+                    previous = key
+                if previous is not None and previous > last_key:
                     raise CorruptionError(
-                        f"the table is not in order: key {key!r} after {previous!r}",
+                        f"the index ends a block at {last_key!r}, and it goes on to {previous!r}",
                         offset=self._handles[number].offset,
                     )
-                yield key, value
-                previous = key
-            if previous is not None and previous > last_key:
-                raise CorruptionError(
-                    f"the index ends a block at {last_key!r}, and it goes on to {previous!r}",
-                    offset=self._handles[number].offset,
-                )
+            except CheckpointError as error:
+                report(error)
             previous = last_key
 
     def lookup(self, key: bytes) -> bytes | None:
@@ -261,15 +268,15 @@ class Table:
             return None
         return self._data_block(number).lookup(key)
 
-    def _data_block(self, number: int) -> Block:
+    def _data_block(self, number: int, report: Report = refuse) -> Block:
         if number != self._cached[0]:
-            block = self._block(self._handles[number])
+            block = self._block(self._handles[number], report)
             if self._handles[number].size > _CACHED_BLOCK:
                 return block
             self._cached = number, block
         return self._cached[1]
 
-    def _block(self, handle: BlockHandle) -> Block:
+    def _block(self, handle: BlockHandle, report: Report = refuse) -> Block:
         offset, size = handle
         if offset + size + TRAILER_SIZE > self._size - FOOTER_SIZE:
             raise CorruptionError(
@@ -281,9 +288,8 @@ class Table:
             raise CorruptionError("truncated block read: the file has become shorter", offset=offset)
         expected, found = decode_fixed32(stored, size + 1), mask(crc32c(memoryview(stored)[: size + 1]))
         if expected != found:
-            raise CorruptionError(
-                f"block checksum mismatch: stored {expected:08x}, calculated {found:08x}", offset=offset
-            )
+            mismatch = f"block checksum mismatch: stored {expected:08x}, calculated {found:08x}"
+            report(CorruptionError(mismatch, offset=offset))
         return Block(_decompress(stored[:size], stored[size], offset), offset)
 
 
