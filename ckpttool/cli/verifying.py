@@ -1,5 +1,7 @@
 """The command that checks."""
 
+import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -7,11 +9,12 @@ import typer
 from ckpttool import render
 from ckpttool.cli import options
 from ckpttool.errors import CheckpointError
+from ckpttool.formats.checkpoint_state import STATE_FILE
+from ckpttool.formats.locate import state_entries
 from ckpttool.formats.opening import open_graph
 
 if TYPE_CHECKING:
     from ckpttool.formats.locate import Located
-    from ckpttool.formats.verifying import Verified
     from ckpttool.model.checkpoint import Checkpoint
     from ckpttool.model.findings import Finding
 
@@ -48,7 +51,7 @@ def verify(
     if strict:
         findings += strict_findings(verified.checkpoint)
     if nan:
-        findings += reports.not_finite(verified)
+        findings += reports.not_finite(verified.checkpoint, verified.whole)
     facts: dict[str, Any] = {"path": verified.checkpoint.path, "format": verified.checkpoint.format}
     facts |= {"variables": len(verified.checkpoint), "whole": len(verified.whole), "causes": list(verified.causes)}
     if findings or wanted == "json":
@@ -61,3 +64,42 @@ def verify(
         render.say(f"{len(verified.whole):,} of {count} whole · {verified.checkpoint.path}")
     if findings:
         raise typer.Exit(_WRONG)
+
+
+def _size(found: "Located") -> int:
+    """Bytes of values, as far as they can be told."""
+    from ckpttool.formats.opening import open_checkpoint
+
+    try:
+        return sum(variable.nbytes for variable in open_checkpoint(found, faults=[]).values())
+    except CheckpointError:
+        return 0
+
+
+def _others(found: "Located", checkpoint: "Checkpoint") -> list["Finding"]:
+    """What is wrong with what stands beside the variables: object graph, graph, state file."""
+    from ckpttool.model.findings import Finding, finding_of
+    from ckpttool.transforms.agreement import disagreements, object_disagreements
+
+    checks: dict[str, Callable[[], list[Finding]]] = {
+        "objects": lambda: object_disagreements(checkpoint),
+        "graph": lambda: disagreements(open_graph(found), checkpoint) if found.graph else [],
+        "state": lambda: _of_state(os.path.dirname(found.prefix) or "."),
+    }
+    findings: list[Finding] = []
+    for kind, check in checks.items():
+        try:
+            findings += check()
+        except CheckpointError as error:
+            findings.append(finding_of(error, kind))
+    return findings
+
+
+def _of_state(directory: str) -> list["Finding"]:
+    """A state file that names what is gone as the latest checkpoint."""
+    from ckpttool.model.findings import Finding
+
+    path = os.path.join(directory, STATE_FILE)
+    gone = (entry.written for entry in state_entries(directory) if entry.is_latest and not entry.prefix)
+    hint = "ckpttool state tells more"
+    return [Finding("state", f"the latest checkpoint it names is gone: {name}; {hint}", path) for name in gone]

@@ -59,7 +59,7 @@ def plain(value: Any, kind: str) -> str:
 
 def shown(value: Any, kind: str) -> str:
     """A cell for people."""
-    if kind == "number":
+    if kind == "number" and value != "":
         return f"{value:,}"
     if kind == "real" and not isinstance(value, str):
         return f"{value:.4g}"

@@ -1,12 +1,14 @@
-"""Whether a graph and a checkpoint are of one model: what the graph's saver would restore, and what there is."""
+"""Whether what stands beside variables is of the same model: a graph and what its saver would restore; the object
+graph of a TensorFlow 2 checkpoint.
+"""
 
 from difflib import get_close_matches
 
 from ckpttool.model.checkpoint import Checkpoint
-from ckpttool.model.dtypes import dtype_of
 from ckpttool.model.findings import Finding
-from ckpttool.model.graph import MetaGraph, split_tensor
-from ckpttool.transforms.saver_lists import Restored, SaverLists
+from ckpttool.model.graph import MetaGraph
+from ckpttool.model.object_graph import OBJECT_GRAPH_KEY
+from ckpttool.transforms.serving.restoring import Restored, restored
 
 _SEARCHED = 10_000
 
@@ -16,39 +18,37 @@ def disagreements(graph: MetaGraph, checkpoint: Checkpoint) -> list[Finding]:
 
     What the checkpoint has beyond that is nothing wrong.
     """
-    file = split_tensor(graph.message.saver_def.filename_tensor_name)[0]
-    restored = SaverLists(list(graph.graph_def.node), file).restored()
-    shapes = {variable.name: variable.shape for variable in graph.variables}
-    found = (_finding(each, checkpoint, shapes.get(each.key)) for each in restored)
+    found = (_finding(each, checkpoint) for each in restored(graph))
     return [Finding("graph", what, graph.path, name) for name, what in dict(filter(None, found)).items()]
 
 
-def _finding(
-    restored: Restored, checkpoint: Checkpoint, declared: tuple[int | None, ...] | None
-) -> tuple[str, str] | None:
-    key = restored.key
+def object_disagreements(checkpoint: Checkpoint) -> list[Finding]:
+    """Objects of a TensorFlow 2 checkpoint of which nothing is stored, and what is stored of no object."""
+    graph = checkpoint.object_graph
+    if graph is None:
+        return []
+    owned = {key for keys in graph.stored(checkpoint).values() for key in keys}
+    found = [
+        Finding("objects", f"nothing is stored of the object {path}", checkpoint.path, key)
+        for path, key in graph.unstored(checkpoint)
+    ]
+    lost = [name for name in checkpoint if name not in owned and name != OBJECT_GRAPH_KEY]
+    return found + [Finding("objects", "it belongs to no object", checkpoint.path, name) for name in lost]
+
+
+def _finding(wanted: Restored, checkpoint: Checkpoint) -> tuple[str, str] | None:
+    key = wanted.key
     if key not in checkpoint:
         near = get_close_matches(key, checkpoint, 3) if len(checkpoint) < _SEARCHED else []
         hint = f"; near names: {', '.join(near)}" if near else ""
         return key, f"the graph restores it, and the checkpoint has no such variable{hint}"
     stored = checkpoint[key]
-    wanted = dtype_of(restored.dtype)
-    if restored.dtype and wanted.name.removesuffix("_ref") != stored.dtype.name:
-        return key, f"the graph restores {wanted.name}, the checkpoint has {stored.dtype.name}"
-    shape = _full_shape(restored.spec) if restored.spec else declared
-    if shape is not None and not _agree(shape, stored.shape):
-        text = ",".join("?" if size is None else str(size) for size in shape)
+    if wanted.dtype is not None and wanted.dtype != stored.dtype:
+        return key, f"the graph restores {wanted.dtype.name}, the checkpoint has {stored.dtype.name}"
+    if wanted.shape is not None and not _agree(wanted.shape, stored.shape):
+        text = ",".join("?" if size is None else str(size) for size in wanted.shape)
         return key, f"the graph restores [{text}], the checkpoint has {list(stored.shape)}"
     return None
-
-
-def _full_shape(spec: str) -> tuple[int | None, ...] | None:
-    """The shape that a slice is of: "10 4 0,5:-" is of [10, 4]. (core/util/tensor_slice_util.h)"""
-    *sizes, _ = spec.split(" ")
-    try:
-        return tuple(int(size) for size in sizes)
-    except ValueError:
-        return None
 
 
 def _agree(declared: tuple[int | None, ...], stored: tuple[int, ...]) -> bool:

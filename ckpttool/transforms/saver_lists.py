@@ -54,15 +54,6 @@ _READS = {"Identity", "ReadVariableOp", "Snapshot"}
 _MOST_STEPS = 16
 
 
-class Restored(NamedTuple):
-    """What a saver restores: the op that does, the key, the slice ("" for the whole), the DataType number."""
-
-    op: str
-    key: str
-    spec: str
-    dtype: int
-
-
 class SaverLists:
     """The lists of all savers of a graph; `change` says what is to become of them.
 
@@ -124,19 +115,6 @@ class SaverLists:
     def _list(self, node: Any, index: int | None) -> Any:
         """The string constant that is an input; None if it is none."""
         return None if index is None else constant_input(node, index, self._nodes)
-
-    def restored(self) -> Iterator[Restored]:
-        """What the main saver restores."""
-        for node in self._savers.get(self._main, ()):
-            form, names = FORMS[node.op], self._list(node, FORMS[node.op].names)
-            if form.tensors is not None or names is None:
-                continue
-            slices = self._list(node, form.slices)
-            specs = strings_of(slices) if slices is not None else []
-            types = list(node.attr[form.types].list.type) if form.types else [node.attr["dt"].type]
-            for place, key in enumerate(strings_of(names)):
-                spec = specs[place] if place < len(specs) else ""
-                yield Restored(node.name, key, spec, types[place] if place < len(types) else 0)
 
     def change(self, renames: Mapping[str, str], dropped: Collection[str], averages: Mapping[str, str]) -> set[str]:
         """Gives the lists the new names, and leaves out what is dropped.

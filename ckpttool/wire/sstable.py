@@ -228,6 +228,7 @@ class Table:
             raise CorruptionError(f"bad block handle: {error.what}", offset=footer.index_handle.offset) from None
         # The block that was used last: neighbors are mostly looked up one after another.
         self._cached: tuple[int, Block] = (-1, Block(b"\x00\x00\x00\x00"))
+        self._blocks = (footer.metaindex_handle, footer.index_handle, *self._handles)
         # Overlapping blocks could make a small file list for ever.
         if sum(handle.size + TRAILER_SIZE for handle in self._handles) > size:
             raise CorruptionError("the table's blocks are together larger than the file")
@@ -260,6 +261,11 @@ class Table:
             except CheckpointError as error:
                 report(error)
             previous = last_key
+
+    @property
+    def accounted(self) -> int:
+        """Bytes of the footer and of all blocks with their trailers."""
+        return FOOTER_SIZE + sum(handle.size + TRAILER_SIZE for handle in self._blocks)
 
     def lookup(self, key: bytes) -> bytes | None:
         """The value of `key`, or None, from the one block that can hold it."""

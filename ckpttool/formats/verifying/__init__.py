@@ -16,10 +16,11 @@ from ckpttool.formats.opening import open_checkpoint
 from ckpttool.formats.verifying.causes import causes
 from ckpttool.formats.verifying.data import damaged_data
 from ckpttool.formats.verifying.files import absent_data
+from ckpttool.formats.verifying.strictness import strict_findings
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.findings import Finding, finding_of
 
-__all__ = ["Verified", "verify"]
+__all__ = ["Verified", "strict_findings", "verify"]
 
 
 class Verified(NamedTuple):
