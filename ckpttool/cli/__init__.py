@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from ckpttool import render
-from ckpttool.cli import averaging, converting, exporting, freezing, inspecting, serving, values, verifying
+from ckpttool.cli import averaging, comparing, converting, exporting, freezing, inspecting, serving, values, verifying
 from ckpttool.errors import (
     CheckpointError,
     ConversionError,
@@ -86,6 +86,7 @@ app.command("vars")(inspecting.vars_)
 app.command("ls")(inspecting.ls)
 app.command("io")(inspecting.io)
 app.command("objects")(inspecting.objects)
+app.command("diff")(comparing.diff)
 app.command("verify")(verifying.verify)
 app.command("stats")(values.stats)
 app.command("cat")(values.cat)

@@ -18,7 +18,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from itertools import tee
+from itertools import chain, tee
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from ckpttool.errors import CheckpointError, CorruptionError, NotSupportedError,
 from ckpttool.formats.lookalikes import refuse_lookalike
 from ckpttool.formats.records import (
     BundleEntry,
+    BundleHeader,
     box_of,
     decode_bundle_entry,
     decode_bundle_header,
@@ -84,10 +85,15 @@ class _Bundle:
         self.prefix, self._report = prefix, report
         records = table.pairs(report)
         key, value = next(records, (None, b""))
-        if key != b"":
-            raise CorruptionError("the index has no header: its first key is not empty")
-        with located(in_record=True):
-            self.header = decode_bundle_header(value)
+        try:
+            if key != b"":
+                raise CorruptionError("the index has no header: its first key is not empty")
+            with located(in_record=True):
+                self.header = decode_bundle_header(value)
+        except CorruptionError as error:
+            report(error)
+            self.header = BundleHeader(max(_shard_counts(prefix), default=1), big_endian=False)
+            records = chain([(key, value)] if key else [], records)
         self._entries = _decode_entries(records, report)
         self.variables = self._read_variables()
         if not min(1, len(self.variables)) <= self.header.num_shards <= MAX_SHARDS:

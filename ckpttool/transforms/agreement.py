@@ -22,6 +22,13 @@ def disagreements(graph: MetaGraph, checkpoint: Checkpoint) -> list[Finding]:
     return [Finding("graph", what, graph.path, name) for name, what in dict(filter(None, found)).items()]
 
 
+def not_restored(graph: MetaGraph, checkpoint: Checkpoint) -> list[Finding]:
+    """What the checkpoint has and the graph's saver does not ask for."""
+    wanted = {each.key for each in restored(graph)}
+    what = "the checkpoint has it, and the graph does not restore it"
+    return [Finding("graph", what, checkpoint.path, name) for name in checkpoint if name not in wanted]
+
+
 def object_disagreements(checkpoint: Checkpoint) -> list[Finding]:
     """Objects of a TensorFlow 2 checkpoint of which nothing is stored, and what is stored of no object."""
     graph = checkpoint.object_graph

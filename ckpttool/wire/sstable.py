@@ -115,6 +115,17 @@ class Block:
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
         return self._pairs(0)
 
+    def pairs(self, report: Report) -> Iterator[tuple[bytes, bytes]]:
+        """All pairs that can be read: after a bad entry, those from the next restart on."""
+        number = 0
+        while number < len(self._restarts) and self._end:
+            try:
+                yield from self._pairs(number)
+                return
+            except CorruptionError as error:
+                report(error)
+                number = bisect_right(self._restarts, (error.offset or 0) - self._offset, lo=number + 1)
+
     def lookup(self, key: bytes) -> bytes | None:
         """The value of `key`, or None: found by bisecting the restarts."""
         number = bisect_right(self._restarts, key, key=self._restart_key) - 1 if self._end else -1
@@ -245,7 +256,8 @@ class Table:
         previous = None
         for number, last_key in enumerate(self._last_keys):
             try:
-                for key, value in self._data_block(number, report):
+                block = self._data_block(number, report)
+                for key, value in block if report is refuse else block.pairs(report):
                     if previous is not None and key <= previous:
                         raise CorruptionError(
                             f"the table is not in order: key {key!r} after {previous!r}",

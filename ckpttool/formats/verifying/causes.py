@@ -14,6 +14,8 @@ from ckpttool.model.findings import Finding
 # Values by which a data file is known to be that of an index, or not.
 _SAMPLE = 3
 _SAMPLED = 16 << 20
+# Of so many values one may have its checksum by chance.
+_STRAY = 8
 
 
 def causes(checkpoint: Checkpoint, absent: Absent, damaged: Sequence[Finding]) -> list[str]:
@@ -22,8 +24,9 @@ def causes(checkpoint: Checkpoint, absent: Absent, damaged: Sequence[Finding]) -
     for path, ranges in _by_file(checkpoint).items():
         bad = {finding.offset for finding in damaged if finding.path == path}
         whole = [data for data in ranges if data.offset not in bad]
-        if len(ranges) > 1 and bad and not whole:
-            found.append(_mispaired(checkpoint, path, ranges))
+        # A zero is a zero in any file.
+        if len(ranges) > 1 and bad and len(whole) * _STRAY <= len(ranges):
+            found.append(_mispaired(checkpoint, path, len(whole)))
         elif len(bad) == 1:
             [name] = {finding.variable for finding in damaged if finding.path == path}
             found.append(f"one variable of {len(ranges):,} is damaged, and no other: {name} in {path}")
@@ -60,14 +63,15 @@ def _round(size: int) -> str:
     return "fetch it again"
 
 
-def _mispaired(checkpoint: Checkpoint, path: str, ranges: Sequence[ByteRange]) -> str:
-    said = f"all {len(ranges):,} values in {path} have other checksums: index and data are not of one checkpoint"
+def _mispaired(checkpoint: Checkpoint, path: str, whole: int) -> str:
+    count = "nearly all" if whole else "all"
+    said = f"{count} values in {path} have other checksums: index and data are not of one checkpoint"
     mine = index_path(checkpoint.path)
     for prefix in checkpoints_in(os.path.dirname(path) or "."):
         if index_path(prefix) != mine:
             other = _ranges_of_other(prefix, path)
             if other and _fits(other):
-                return f"{said}; the data are those of {index_path(prefix)}"
+                return f"{said}; the data are those of {os.path.normpath(index_path(prefix))}"
     return f"{said}, or the whole file is damaged"
 
 
