@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpttool import storage
 from ckpttool.errors import CorruptionError, NotSupportedError, located
+from ckpttool.formats.hdf5.chunks import filters_of, is_known, require_whole
 from ckpttool.formats.hdf5.heap import GlobalHeap
 from ckpttool.formats.hdf5.names import NOTE
 from ckpttool.formats.hdf5.strings import fixed_strings, heap_strings, is_of_heap, require_references
@@ -174,10 +175,12 @@ def _require_readable(dataset: Any) -> None:
         raise NotSupportedError("its values are in other files")
     if dataset.get_space().get_simple_extent_type() == h5s.NULL:
         raise NotSupportedError("it is empty: it has no shape, and no values")
-    for number in range(layout.get_nfilters()):
-        code, _, _, name = layout.get_filter(number)
+    for code, _, _, name in filters_of(dataset):
+        shown = name.decode(errors="replace")
         if not h5z.filter_avail(code):
-            raise NotSupportedError(f"it is compressed by {name.decode(errors='replace')!r}, which HDF5 lacks here")
+            raise NotSupportedError(f"it is compressed by {shown!r}, which HDF5 lacks here")
+        if not is_known(code):
+            raise NotSupportedError(f"it is compressed by {shown!r}, whose output can't be checked")
     if is_of_heap(dataset):
         require_references(dataset)
 
@@ -242,6 +245,7 @@ class _Datasets:
         stored, done = self._stored[variable.key], 0
         with located(self._path), _opened(self._path) as file:
             dataset = _h5d().open(file.id, stored.path.encode(errors="surrogateescape"))
+            require_whole(self._path, dataset)
             for box in boxes:
                 shape = shape_of(box)
                 where = box if stored.shape == variable.shape else (slice(done, done + prod(shape)),)
@@ -264,5 +268,6 @@ class _Datasets:
                 heap = GlobalHeap(self._path, address_size, length_size, layout.get_userblock())
                 values = heap_strings(self._path, dataset, heap)
             else:
+                require_whole(self._path, dataset)
                 values = list(fixed_strings(dataset))
         return slice_of_strings(values, variable, piece)

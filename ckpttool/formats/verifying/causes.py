@@ -28,8 +28,9 @@ def causes(checkpoint: Checkpoint, absent: Absent, damaged: Sequence[Finding]) -
         if len(ranges) > 1 and bad and len(whole) * _STRAY <= len(ranges):
             found.append(_mispaired(checkpoint, path, len(whole)))
         elif len(bad) == 1:
-            [name] = {finding.variable for finding in damaged if finding.path == path}
-            found.append(f"one variable of {len(ranges):,} is damaged, and no other: {name} in {path}")
+            # Several variables may lie in the same bytes.
+            names = dict.fromkeys(finding.variable or "" for finding in damaged if finding.path == path)
+            found.append(f"one variable of {len(ranges):,} is damaged, and no other: {' = '.join(names)} in {path}")
     return found
 
 
