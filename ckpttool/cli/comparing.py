@@ -1,7 +1,7 @@
 """The command that compares."""
 
 import os
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -16,11 +16,20 @@ if TYPE_CHECKING:
 _DIFFERENT = 1
 
 
+class _Found(NamedTuple):
+    """What a comparison has found: reports, and whether it is more than differences within the tolerance."""
+
+    reports: list["Report"]
+    is_different: bool
+
+
 def diff(
     a: Annotated[str, typer.Argument(metavar="A", help="A checkpoint, weights in another format, or a graph.")],
     b: Annotated[str, typer.Argument(metavar="B", help="What to compare it with.")],
-    rtol: Annotated[float, typer.Option("--rtol", min=0, help="Relative tolerance, of B's value.")] = 0.0,
-    atol: Annotated[float, typer.Option("--atol", min=0, help="Absolute tolerance.")] = 0.0,
+    rtol: Annotated[
+        float, typer.Option("--rtol", metavar="X", min=0, help="So much times B's absolute value is no difference.")
+    ] = 0.0,
+    atol: Annotated[float, typer.Option("--atol", metavar="X", min=0, help="So much is no difference.")] = 0.0,
     structure: Annotated[
         bool, typer.Option("--structure", help="Only names, dtypes and shapes: no values are read.")
     ] = False,
@@ -36,39 +45,34 @@ def diff(
 
     ckpttool diff model.ckpt-100 model.ckpt-200 --atol 1e-6
 
+    ckpttool diff model.ckpt model.h5
+
     ckpttool diff model.ckpt.meta other.ckpt
 
-    Exit code 0: the same, or within the tolerance; 1: different. A graph and a checkpoint are compared by what the
-    graph's saver would restore.
-    """
-    from ckpttool.reports import differences as reports
+    A graph and a checkpoint are compared by what the graph's saver would restore; two graphs by their ops, functions,
+    collections and signatures.
 
+    Exit code 0: the same, or within the tolerance; 1: different; others: nothing was found out, as for every command.
+    """
     wanted = options.format_of(format, as_json)
     found_a, found_b = options.located(a, quiet), options.located(b, quiet)
-    facts = {"a": found_a.prefix, "b": found_b.prefix}
-    are_graphs = [_is_graph(a, found_a), _is_graph(b, found_b)]
-    if graphs or all(are_graphs):
-        from ckpttool.model.graph_comparison import compare_graphs
-
-        shown = [reports.ops(compare_graphs(open_graph(found_a), open_graph(found_b)))]
+    are_graphs = [graphs or _is_graph(a, found_a), graphs or _is_graph(b, found_b)]
+    if any(are_graphs):
+        options.refuse(include or exclude or rtol or atol or structure, "a graph has no values to choose or to compare")
+    if all(are_graphs):
+        found = _of_graphs(found_a, found_b)
     elif any(are_graphs):
-        from ckpttool.reports import findings
-        from ckpttool.transforms.agreement import disagreements, not_restored
-
-        options.refuse(include or exclude or rtol or atol, "a graph has no values to choose or to compare")
-        graph, other = (found_a, found_b) if are_graphs[0] else (found_b, found_a)
-        checkpoint = open_checkpoint(other)
-        opened = open_graph(graph)
-        shown = [findings.findings([*disagreements(opened, checkpoint), *not_restored(opened, checkpoint)])]
+        found = _of_graph_and_checkpoint(*((found_a, found_b) if are_graphs[0] else (found_b, found_a)))
     else:
-        shown = _variables(found_a, found_b, (rtol, atol), structure, (include, exclude))
-    rows = [row for report in shown for row in report.rows]
-    if rows or wanted == "json":
-        shown = shown if wanted == "json" else [report for report in shown if report.rows]
+        options.refuse(structure and (rtol or atol), "--structure compares no values")
+        found = _of_variables(found_a, found_b, (rtol, atol), structure, (include, exclude))
+    facts = {"a": found_a.prefix, "b": found_b.prefix, "different": found.is_different}
+    shown = found.reports if wanted == "json" else [report for report in found.reports if report.rows]
+    if shown:
         render.render(shown, format=wanted, schema="ckpttool.diff/1", facts=facts, everything=everything)
-    if not rows and not quiet:
+    if not quiet and not any(report.rows for report in found.reports):
         render.say("no differences")
-    if any("within tolerance" not in row for row in rows):
+    if found.is_different:
         raise typer.Exit(_DIFFERENT)
 
 
@@ -79,13 +83,30 @@ def _is_graph(path: str, found: "Located") -> bool:
     )
 
 
-def _variables(
+def _of_graphs(found_a: "Located", found_b: "Located") -> _Found:
+    from ckpttool.model.graph_comparison import compare_graphs
+    from ckpttool.reports import differences as reports
+
+    changes = compare_graphs(open_graph(found_a), open_graph(found_b))
+    return _Found([reports.graphs(changes)], bool(changes))
+
+
+def _of_graph_and_checkpoint(of_graph: "Located", of_checkpoint: "Located") -> _Found:
+    from ckpttool.reports import findings as reports
+    from ckpttool.transforms.agreement import disagreements, not_restored
+
+    graph, checkpoint = open_graph(of_graph), open_checkpoint(of_checkpoint)
+    findings = [*disagreements(graph, checkpoint), *not_restored(graph, checkpoint)]
+    return _Found([reports.findings(findings)], bool(findings))
+
+
+def _of_variables(
     found_a: "Located",
     found_b: "Located",
     tolerance: tuple[float, float],
     structure: bool,
     choice: tuple[list[str] | None, list[str] | None],
-) -> list["Report"]:
+) -> _Found:
     from ckpttool.model.comparison import compare
     from ckpttool.reports import differences as reports
 
@@ -95,4 +116,5 @@ def _variables(
     rtol, atol = tolerance
     with render.progress("Comparing", total) as progress:
         compared = compare(a, b, rtol=rtol, atol=atol, values=not structure, progress=progress)
-    return [reports.structure(a, b, compared), reports.values(compared)]
+    shown = [reports.structure(a, b, compared)]
+    return _Found(shown if structure else [*shown, reports.values(compared)], compared.is_different)

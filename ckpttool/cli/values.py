@@ -1,11 +1,14 @@
 """The commands that look at values."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ckpttool import render
 from ckpttool.cli import options
+
+if TYPE_CHECKING:
+    from ckpttool.model.checkpoint import Variable
 
 
 def stats(
@@ -64,11 +67,7 @@ def cat(
     options.refuse(force and not npy, "--force is about --npy")
     checkpoint = options.checkpoint_of(path, quiet, v1=v1, step=step)
     variable = checkpoint[name]
-    try:
-        parts = excerpts.parse_slice(taken if taken is not None else "...", variable.shape)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--slice") from error
-    part = excerpts.sliced(variable, parts)
+    part = variable if taken is None else _sliced(variable, taken)
     if npy:
         from ckpttool.formats.npy import write_npy_file
 
@@ -79,7 +78,16 @@ def cat(
         facts |= {"shape": variable.shape, "slice": taken, "values": part.numpy()}
         render.render([], format="json", schema="ckpttool.cat/1", facts=facts)
     elif full or taken is not None:
-        render.print_array(part.numpy(), precision=precision)
+        render.print_array(part.numpy(), precision)
     else:
         indices = excerpts.edges(variable.shape)
-        render.print_array(excerpts.at(variable, indices), indices, precision)
+        render.print_array(excerpts.at(variable, indices), precision, indices=indices, shape=variable.shape)
+
+
+def _sliced(variable: "Variable", taken: str) -> "Variable":
+    from ckpttool.model import excerpts
+
+    try:
+        return excerpts.sliced(variable, excerpts.parse_slice(taken, variable.shape))
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--slice") from error

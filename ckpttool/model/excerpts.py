@@ -4,6 +4,7 @@ The whole variable is read either way, for only the whole has a checksum; but no
 """
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -94,32 +95,46 @@ def at(variable: Variable, wanted: Sequence[Sequence[int]]) -> "np.ndarray[Any, 
     """
     import numpy as np
 
-    indices = [np.asarray(numbers, np.intp) for numbers in wanted]
     result: np.ndarray[Any, Any] | None = None
     for box, block in variable.blocks():
-        places = [_places(numbers, part) for numbers, part in zip(indices, box, strict=True)]
+        places = [_places(indices, part) for indices, part in zip(wanted, box, strict=True)]
         if result is None:  # Only now is it known that there is a file with that many values.
-            result = np.empty([len(numbers) for numbers in indices], variable.dtype.numpy)
+            result = np.empty([len(indices) for indices in wanted], variable.dtype.numpy)
         if all(place.start < place.stop for place in places):
-            inner = [n[place] - part.start for n, place, part in zip(indices, places, box, strict=True)]
-            result[tuple(places)] = block[np.ix_(*inner)] if inner else block
-    return np.empty([len(n) for n in indices], variable.dtype.numpy) if result is None else result
+            taken = [_inside(indices[place], part) for indices, place, part in zip(wanted, places, box, strict=True)]
+            result[tuple(places)] = _picked(block, taken)
+    return np.empty([len(indices) for indices in wanted], variable.dtype.numpy) if result is None else result
 
 
-def edges(shape: Sequence[int]) -> list[list[int]]:
-    """For each dimension the indices to show of an array: all of a small one, of a large one the first and last few."""
-    if prod(shape) <= _MOST:
-        return [list(range(size)) for size in shape]
-    for edge in range(_EDGE, 0, -1):
-        shown = [[*range(edge), *range(size - edge, size)] if size > 2 * edge else list(range(size)) for size in shape]
-        if prod(map(len, shown)) <= _MOST:
-            return shown
-    return [list(range(min(size, 1))) for size in shape]
-
-
-def _places(numbers: "np.ndarray[Any, Any]", part: slice) -> slice:
+def _places(indices: Sequence[int], part: slice) -> slice:
     """Which of the indices lie in a part of the dimension."""
-    import numpy as np
+    return slice(bisect_left(indices, part.start), bisect_left(indices, part.stop))
 
-    start, stop = np.searchsorted(numbers, [part.start, part.stop])
-    return slice(int(start), int(stop))
+
+def _inside(indices: Sequence[int], part: slice) -> slice | list[int]:
+    """Indices of the dimension as those of a part of it."""
+    if isinstance(indices, range):
+        return slice(indices.start - part.start, indices.stop - part.start, indices.step)
+    return [index - part.start for index in indices]
+
+
+def _picked(block: "np.ndarray[Any, Any]", taken: Sequence[slice | list[int]]) -> "np.ndarray[Any, Any]":
+    """What all of the indices take, each in its dimension."""
+    for axis, indices in enumerate(taken):
+        block = block[(slice(None),) * axis + (indices,)]
+    return block
+
+
+def edges(shape: Sequence[int]) -> list[Sequence[int]]:
+    """For each dimension the indices to show of an array: all of a small one, of a large one the first and last few."""
+    shown: list[Sequence[int]] = [range(size) for size in shape]
+    for edge in range(_EDGE, -1, -1):
+        if prod(map(len, shown)) <= _MOST:
+            break
+        shown = [range(size) if size <= 2 * edge + 1 else _ends(size, edge) for size in shape]
+    return shown
+
+
+def _ends(size: int, edge: int) -> list[int]:
+    """The first and last few indices; only the first, if there is to be but one."""
+    return [*range(edge or 1), *range(size - edge, size)]

@@ -117,15 +117,13 @@ def _key(name: str) -> str:
 def _json_value(value: Any, column: Column) -> Any:
     if column.kind == "tree":
         return value[1]
-    if column.kind == "any":
-        return _finite(value)
-    if value == "" and (column.default == "" or column.kind == "shape"):
+    if isinstance(value, str) and value == "" and (column.default == "" or column.kind == "shape"):
         return None
-    return value
+    return _finite(value) if column.kind in ("any", "real") else value
 
 
 def _finite(value: Any) -> Any:
-    """A member of a collection as JSON has it, which knows no NaN and no infinity: those are strings."""
+    """A number, or a member of a collection, as JSON has it, which knows no NaN and no infinity: those are strings."""
     if isinstance(value, dict):
         return {key: _finite(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -146,14 +144,18 @@ def _json_default(value: Any) -> Any:
 
 
 def print_array(
-    array: "np.ndarray[Any, Any]", indices: Sequence[Sequence[int]] | None = None, precision: int | None = None
+    array: "np.ndarray[Any, Any]",
+    precision: int | None = None,
+    *,
+    indices: Sequence[Sequence[int]] | None = None,
+    shape: Sequence[int] | None = None,
 ) -> None:
-    """Prints an array to standard output; of a large one its edges, whose indices are given."""
+    """Prints an array to standard output; of a large one its edges, whose indices are given, and its shape."""
     from ckpttool.render.arrays import array_text
 
     _escape_what_cannot_be_encoded()
-    for line in array_text(array, indices, precision):
-        print(line)
+    sys.stdout.writelines(array_text(array, precision, indices=indices, shape=shape))
+    print()
 
 
 @contextmanager

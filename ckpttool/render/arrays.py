@@ -11,72 +11,80 @@ if TYPE_CHECKING:
     import numpy as np
 
 _GAP = "…"
+_AT_ONCE = 1 << 16
 
 
 def array_text(
-    array: "np.ndarray[Any, Any]", indices: Sequence[Sequence[int]] | None = None, precision: int | None = None
+    array: "np.ndarray[Any, Any]",
+    precision: int | None = None,
+    *,
+    indices: Sequence[Sequence[int]] | None = None,
+    shape: Sequence[int] | None = None,
 ) -> Iterator[str]:
-    """The lines of an array's text.
+    """An array's text, piece by piece.
 
     Args:
         array: what to show.
-        indices: of each dimension the indices that the array's places had, if it is the edges of a larger one: where
-            one is missing, there is a gap.
         precision: significant digits; None: as many as tell the number from its neighbors.
+        indices: of each dimension the indices that the array's places had in a larger one, if it is the edges of that:
+            where some are missing, there is a gap.
+        shape: that of the larger one.
     """
+    if not array.size:
+        yield "[]"
+        return
     cell = _cell_of(array.dtype, precision)
-    texts = [cell(value) for value in array.ravel().tolist()]
-    width = max(map(len, texts), default=0)
-    if array.dtype.kind not in "OSb":
-        texts = [text.rjust(width) for text in texts]
-    gaps = [_gaps(numbers) for numbers in indices] if indices else [set()] * array.ndim
-    yield from _lines(iter(texts), array.shape, gaps, 0)
+    is_text = array.dtype.kind in "OSb"
+    width = 0 if is_text else max(map(len, _texts(array, cell)))
+    gaps = [set[int]()] * array.ndim
+    if indices is not None and shape is not None:
+        gaps = [_gaps(shown, size) for shown, size in zip(indices, shape, strict=True)]
+    yield from _nested_text((text.rjust(width) for text in _texts(array, cell)), array.shape, gaps)
 
 
-def _gaps(numbers: Sequence[int]) -> set[int]:
-    """The places before which indices are missing."""
-    return {place for place in range(1, len(numbers)) if numbers[place] != numbers[place - 1] + 1}
+def _texts(array: "np.ndarray[Any, Any]", cell: Callable[[Any], str]) -> Iterator[str]:
+    """The text of each value, made as it is needed: all together take many times the memory of the array."""
+    flat = array.reshape(-1)
+    for start in range(0, flat.size, _AT_ONCE):
+        yield from map(cell, flat[start : start + _AT_ONCE].tolist())
 
 
-def _lines(texts: Iterator[str], shape: Sequence[int], gaps: Sequence[set[int]], depth: int) -> Iterator[str]:
-    """The lines of what is `depth` brackets deep; each but the first is indented so far."""
+def _gaps(indices: Sequence[int], size: int) -> set[int]:
+    """The places before which indices are missing; the last of them is behind all that are shown."""
+    ends = [*indices[1:], size]
+    return {place for place, (index, end) in enumerate(zip(indices, ends, strict=True), 1) if end != index + 1}
+
+
+def _nested_text(texts: Iterator[str], shape: Sequence[int], gaps: Sequence[set[int]], depth: int = 0) -> Iterator[str]:
+    """The text of what is `depth` brackets deep: rows in lines of their own, indented so far."""
     if depth == len(shape):
         yield next(texts)
         return
-    if depth == len(shape) - 1:
-        row = [f"{_GAP}, {text}" if place in gaps[depth] else text for place, text in _taken(texts, shape[depth])]
-        yield f"[{', '.join(row)}]"
-        return
-    opened, blank = "[", " "
-    line = opened
+    separator = ", " if depth == len(shape) - 1 else f",\n{' ' * (depth + 1)}"
+    yield "["
     for place in range(shape[depth]):
-        if place in gaps[depth]:
-            yield f"{line},"
-            line = blank + _GAP
-        for number, inner in enumerate(_lines(texts, shape, gaps, depth + 1)):
-            if place or number:
-                yield line if number else f"{line},"
-                line = blank
-            line += inner
-    yield f"{line}]"
-
-
-def _taken(texts: Iterator[str], count: int) -> Iterator[tuple[int, str]]:
-    return ((place, next(texts)) for place in range(count))
+        yield separator if place else ""
+        yield f"{_GAP}{separator}" if place in gaps[depth] else ""
+        yield from _nested_text(texts, shape, gaps, depth + 1)
+    yield f"{separator}{_GAP}]" if shape[depth] in gaps[depth] else "]"
 
 
 def _cell_of(dtype: "np.dtype[Any]", precision: int | None) -> Callable[[Any], str]:
     if dtype.kind in "OS":
         return _string
     if dtype.kind in "iub":
-        return lambda value: str(value).lower() if isinstance(value, bool) else str(value)
+        return lambda value: str(value).lower()
     if dtype.kind == "c":
-        number = _cell_of(dtype.type(0).real.dtype, precision)
-        return lambda value: f"{number(value.real)}{'' if value.imag < 0 else '+'}{number(value.imag)}j"
+        part = _cell_of(dtype.type(0).real.dtype, precision)
+        return lambda value: _complex(part(value.real), part(value.imag))
     if precision is not None:
         return lambda value: f"{float(value):.{precision}g}"
     # The shortest digits that are this number in its own type, not those of the float64 that Python makes of it.
     return lambda value: str(dtype.type(value))
+
+
+def _complex(real: str, imaginary: str) -> str:
+    return f"{real}{'' if imaginary.startswith('-') else '+'}{imaginary}j"
 
 
 def _string(value: bytes) -> str:
@@ -88,20 +96,19 @@ def _string(value: bytes) -> str:
 
 def nested(array: "np.ndarray[Any, Any]") -> Any:
     """An array as JSON has it: lists of numbers, NaN and infinities as strings, complex numbers as pairs, bytes as text
-    where they are UTF-8.
+    where they are UTF-8. An empty array is an empty list, for it could be one of very many.
     """
-    cell = _JSON_CELLS.get(array.dtype.kind, lambda value: value)
-    if array.dtype.isbuiltin != 1:  # Of ml_dtypes: its numbers are Python's only by way of float32, which has all.
-        array, cell = array.astype("float32"), _JSON_CELLS["f"]
-    return _each(array.tolist(), cell)
+    return _each(array.tolist()) if array.size else []
 
 
-def _each(value: Any, cell: Callable[[Any], Any]) -> Any:
-    return [_each(inner, cell) for inner in value] if isinstance(value, list) else cell(value)
-
-
-def _json_float(value: float) -> float | str:
-    return value if isfinite(value) else str(value)
+def _each(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_each(inner) for inner in value]
+    if isinstance(value, float):
+        return value if isfinite(value) else str(value)
+    if isinstance(value, complex):
+        return [_each(value.real), _each(value.imag)]
+    return _json_text(value) if isinstance(value, bytes) else value
 
 
 def _json_text(value: bytes) -> str | dict[str, str]:
@@ -109,11 +116,3 @@ def _json_text(value: bytes) -> str | dict[str, str]:
         return value.decode()
     except UnicodeDecodeError:
         return {"base64": b64encode(value).decode()}
-
-
-_JSON_CELLS: dict[str, Callable[[Any], Any]] = {
-    "f": _json_float,
-    "c": lambda value: [_json_float(value.real), _json_float(value.imag)],
-    "O": _json_text,
-    "S": _json_text,
-}

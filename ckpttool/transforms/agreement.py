@@ -2,15 +2,12 @@
 graph of a TensorFlow 2 checkpoint.
 """
 
-from difflib import get_close_matches
-
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.findings import Finding
 from ckpttool.model.graph import MetaGraph
+from ckpttool.model.names import NearNames
 from ckpttool.model.object_graph import OBJECT_GRAPH_KEY
 from ckpttool.transforms.serving.restoring import Restored, restored
-
-_SEARCHED = 10_000
 
 
 def disagreements(graph: MetaGraph, checkpoint: Checkpoint) -> list[Finding]:
@@ -18,8 +15,11 @@ def disagreements(graph: MetaGraph, checkpoint: Checkpoint) -> list[Finding]:
 
     What the checkpoint has beyond that is nothing wrong.
     """
-    found = (_finding(each, checkpoint) for each in restored(graph))
-    return [Finding("graph", what, graph.path, name) for name, what in dict(filter(None, found)).items()]
+    near, found = NearNames(), dict[str, str]()
+    for each in restored(graph):
+        if not found.get(each.key):  # A partitioned variable is restored slice by slice.
+            found[each.key] = _disagreement(each, checkpoint, near)
+    return [Finding("graph", what, graph.path, name) for name, what in found.items() if what]
 
 
 def not_restored(graph: MetaGraph, checkpoint: Checkpoint) -> list[Finding]:
@@ -43,19 +43,19 @@ def object_disagreements(checkpoint: Checkpoint) -> list[Finding]:
     return found + [Finding("objects", "it belongs to no object", checkpoint.path, name) for name in lost]
 
 
-def _finding(wanted: Restored, checkpoint: Checkpoint) -> tuple[str, str] | None:
-    key = wanted.key
-    if key not in checkpoint:
-        near = get_close_matches(key, checkpoint, 3) if len(checkpoint) < _SEARCHED else []
-        hint = f"; near names: {', '.join(near)}" if near else ""
-        return key, f"the graph restores it, and the checkpoint has no such variable{hint}"
-    stored = checkpoint[key]
+def _disagreement(wanted: Restored, checkpoint: Checkpoint, near: NearNames) -> str:
+    """What is wrong with what the checkpoint has of a tensor that is restored; "" if nothing is."""
+    if wanted.key not in checkpoint:
+        names = near.of(wanted.key, checkpoint, 3)
+        hint = f"; near names: {', '.join(names)}" if names else ""
+        return f"the graph restores it, and the checkpoint has no such variable{hint}"
+    stored = checkpoint[wanted.key]
     if wanted.dtype is not None and wanted.dtype != stored.dtype:
-        return key, f"the graph restores {wanted.dtype.name}, the checkpoint has {stored.dtype.name}"
+        return f"the graph restores {wanted.dtype.name}, the checkpoint has {stored.dtype.name}"
     if wanted.shape is not None and not _agree(wanted.shape, stored.shape):
         text = ",".join("?" if size is None else str(size) for size in wanted.shape)
-        return key, f"the graph restores [{text}], the checkpoint has {list(stored.shape)}"
-    return None
+        return f"the graph restores [{text}], the checkpoint has {list(stored.shape)}"
+    return ""
 
 
 def _agree(declared: tuple[int | None, ...], stored: tuple[int, ...]) -> bool:
