@@ -64,6 +64,7 @@ def cat(
     from ckpttool.model import excerpts
 
     options.refuse(npy and (as_json or precision or full), "--npy prints nothing, and has every value as it is")
+    options.refuse(as_json and precision, "JSON has every digit")
     options.refuse(force and not npy, "--force is about --npy")
     checkpoint = options.checkpoint_of(path, quiet, v1=v1, step=step)
     variable = checkpoint[name]

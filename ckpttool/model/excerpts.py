@@ -19,7 +19,9 @@ _MOST = 100
 """A variable of more elements is shown by its edges."""
 
 _EDGE = 3
-_INDEX = re.compile(r"\s*(-?\d+)?\s*(?:(:)\s*(-?\d+)?\s*(?::\s*(-?\d+)?\s*)?)?")
+_SHOWN = 40
+_NUMBER = r"\s*(-?[0-9]{1,19})?\s*"
+_INDEX = re.compile(f"{_NUMBER}(?:(:){_NUMBER}(?::{_NUMBER})?)?")
 
 
 def parse_slice(text: str, shape: Sequence[int]) -> list[range | int]:
@@ -33,7 +35,7 @@ def parse_slice(text: str, shape: Sequence[int]) -> list[range | int]:
         place = parts.index("...")
         parts[place : place + 1] = [":"] * (len(shape) - len(parts) + 1)
     if len(parts) > len(shape):
-        raise ValueError(f"{text!r} has {len(parts)} indices, the shape {list(shape)} has {len(shape)} dimensions")
+        raise ValueError(f"there are {len(parts)} indices, and the shape {list(shape)} has {len(shape)} dimensions")
     parts += [":"] * (len(shape) - len(parts))
     return [_taken(part, size) for part, size in zip(parts, shape, strict=True)]
 
@@ -41,7 +43,7 @@ def parse_slice(text: str, shape: Sequence[int]) -> list[range | int]:
 def _taken(part: str, size: int) -> range | int:
     match = _INDEX.fullmatch(part)
     if not match or not part:
-        raise ValueError(f"{part!r} is no index: N, START:STOP, START:STOP:STEP or :")
+        raise ValueError(f"{part[:_SHOWN]!r} is no index: N, START:STOP, START:STOP:STEP, : or, once, ...")
     start, colon, stop, step = match.groups()
     if not colon:
         index = int(start)
@@ -102,7 +104,7 @@ def at(variable: Variable, wanted: Sequence[Sequence[int]]) -> "np.ndarray[Any, 
             result = np.empty([len(indices) for indices in wanted], variable.dtype.numpy)
         if all(place.start < place.stop for place in places):
             taken = [_inside(indices[place], part) for indices, place, part in zip(wanted, places, box, strict=True)]
-            result[tuple(places)] = _picked(block, taken)
+            result[(*places, ...)] = _picked(block, taken)
     return np.empty([len(indices) for indices in wanted], variable.dtype.numpy) if result is None else result
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 _GAP = "…"
-_AT_ONCE = 1 << 16
+_AT_ONCE = 1 << 12
 
 
 def array_text(

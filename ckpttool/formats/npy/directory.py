@@ -126,7 +126,8 @@ def write_npy_file(
         raise ConversionError(planned.problem, variable=variable.name)
     checkpoint = Checkpoint({variable.name: variable}, path="", format="")
     [array], _ = arrays_of([planned], checkpoint, strict=False)
-    with storage.write_beside(os.fspath(path), force=force, inputs=inputs) as beside:
+    beside_it = storage.write_beside(os.fspath(path), force=force, inputs=inputs)
+    with located(variable=variable.name), beside_it as beside:
         beside.write_bytes(array.header)
         storage.write_contents(beside, [(len(array.header), array.content)])
     return array.planned
