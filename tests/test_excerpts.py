@@ -321,7 +321,7 @@ def test_what_is_not_there(run, tmp_path):
 
 
 def test_memory(tmp_path):
-    """Of a variable of 64 MB the edges, a slice, and a copy as .npy take a few MB, and its text no list of all texts."""
+    """Of a variable of 64 MB the edges and a slice take a few MB, and an array's text is no list of all texts."""
     variable = bundle({"w": np.zeros(16 << 20, np.float32)}).open(tmp_path)["w"]
     list(array_text(at(variable, edges(variable.shape))))
     tracemalloc.start()

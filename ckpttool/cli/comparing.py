@@ -7,13 +7,36 @@ import typer
 
 from ckpttool import render
 from ckpttool.cli import options
-from ckpttool.formats.opening import open_checkpoint, open_graph
+from ckpttool.formats.opening import open_graph
 
 if TYPE_CHECKING:
     from ckpttool.formats.locate import Located
+    from ckpttool.model.checkpoint import Checkpoint
     from ckpttool.reports.report import Report
 
 _DIFFERENT = 1
+
+
+class _Side(NamedTuple):
+    """One of the two things that are compared."""
+
+    path: str
+    found: "Located"
+    as_graph: bool
+    quiet: bool
+
+    @property
+    def is_graph(self) -> bool:
+        """Whether its graph is meant: it was asked for, or the path leads to nothing else."""
+        graph = self.found.graph
+        return self.as_graph or (
+            graph is not None
+            and (not self.found.has_variables or os.path.realpath(self.path) == os.path.realpath(graph))
+        )
+
+    def checkpoint(self) -> "Checkpoint":
+        """Its variables; what is wrong with it, and does not keep it from being read, is said."""
+        return options.opened(self.path, self.found, self.quiet)
 
 
 class _Found(NamedTuple):
@@ -55,18 +78,14 @@ def diff(
     Exit code 0: the same, or within the tolerance; 1: different; others: nothing was found out, as for every command.
     """
     wanted = options.format_of(format, as_json)
-    found_a, found_b = options.located(a, quiet), options.located(b, quiet)
-    are_graphs = [graphs or _is_graph(a, found_a), graphs or _is_graph(b, found_b)]
-    if any(are_graphs):
+    one, other = (_Side(path, options.located(path, quiet), graphs, quiet) for path in (a, b))
+    if one.is_graph or other.is_graph:
         options.refuse(include or exclude or rtol or atol or structure, "a graph has no values to choose or to compare")
-    if all(are_graphs):
-        found = _of_graphs(found_a, found_b)
-    elif any(are_graphs):
-        found = _of_graph_and_checkpoint(*((found_a, found_b) if are_graphs[0] else (found_b, found_a)))
+        found = _of_graphs(one, other)
     else:
         options.refuse(structure and (rtol or atol), "--structure compares no values")
-        found = _of_variables(found_a, found_b, (rtol, atol), structure, (include, exclude))
-    facts = {"a": found_a.prefix, "b": found_b.prefix, "different": found.is_different}
+        found = _of_variables(one, other, (rtol, atol), structure, (include, exclude))
+    facts = {"a": one.found.prefix, "b": other.found.prefix, "different": found.is_different}
     shown = found.reports if wanted == "json" else [report for report in found.reports if report.rows]
     if shown:
         render.render(shown, format=wanted, schema="ckpttool.diff/1", facts=facts, everything=everything)
@@ -76,33 +95,24 @@ def diff(
         raise typer.Exit(_DIFFERENT)
 
 
-def _is_graph(path: str, found: "Located") -> bool:
-    """Whether the path is that of a graph's file, or leads to nothing but a graph."""
-    return found.graph is not None and (
-        not found.has_variables or os.path.realpath(path) == os.path.realpath(found.graph)
-    )
-
-
-def _of_graphs(found_a: "Located", found_b: "Located") -> _Found:
+def _of_graphs(one: _Side, other: _Side) -> _Found:
+    """Two graphs, or a graph and a checkpoint."""
     from ckpttool.model.graph_comparison import compare_graphs
-    from ckpttool.reports import differences as reports
-
-    changes = compare_graphs(open_graph(found_a), open_graph(found_b))
-    return _Found([reports.graphs(changes)], bool(changes))
-
-
-def _of_graph_and_checkpoint(of_graph: "Located", of_checkpoint: "Located") -> _Found:
-    from ckpttool.reports import findings as reports
+    from ckpttool.reports import differences, findings
     from ckpttool.transforms.agreement import disagreements, not_restored
 
-    graph, checkpoint = open_graph(of_graph), open_checkpoint(of_checkpoint)
-    findings = [*disagreements(graph, checkpoint), *not_restored(graph, checkpoint)]
-    return _Found([reports.findings(findings)], bool(findings))
+    if one.is_graph and other.is_graph:
+        changes = compare_graphs(open_graph(one.found), open_graph(other.found))
+        return _Found([differences.graphs(changes)], bool(changes))
+    side, stored = (one, other) if one.is_graph else (other, one)
+    graph, checkpoint = open_graph(side.found), stored.checkpoint()
+    found = [*disagreements(graph, checkpoint), *not_restored(graph, checkpoint)]
+    return _Found([findings.findings(found)], bool(found))
 
 
 def _of_variables(
-    found_a: "Located",
-    found_b: "Located",
+    one: _Side,
+    other: _Side,
     tolerance: tuple[float, float],
     structure: bool,
     choice: tuple[list[str] | None, list[str] | None],
@@ -110,7 +120,7 @@ def _of_variables(
     from ckpttool.model.comparison import compare
     from ckpttool.reports import differences as reports
 
-    a, b = (options.chosen(open_checkpoint(found), *choice) for found in (found_a, found_b))
+    a, b = (options.chosen(side.checkpoint(), *choice) for side in (one, other))
     options.exit_if_nothing(not a and not b and any(choice))
     total = 0 if structure else sum(each[name].nbytes for each in (a, b) for name in each if name in a and name in b)
     rtol, atol = tolerance

@@ -177,6 +177,8 @@ class _Sums:
         return np.isfinite(apart) & (apart <= self._atol + self._rtol * _magnitudes(y, dtype))
 
     def difference(self) -> Difference:
+        if not self._changed:
+            return Difference(self._elements)
         norms = sqrt(self._of_one) * sqrt(self._of_other)
         cosine = max(-1.0, min(1.0, self._dot / norms)) if 0 < norms < inf and isfinite(self._dot) else nan
         return Difference(self._elements, self._changed, self._beyond, self._max_abs, sqrt(self._squares), cosine)

@@ -128,12 +128,12 @@ def _collections(a: Mapping[str, Collection], b: Mapping[str, Collection]) -> It
         only_a, only_b = _more(a[name].members, b[name].members), _more(b[name].members, a[name].members)
         yield from (GraphChange("collection", "", name, "only in A", "member", member) for member in only_a)
         yield from (GraphChange("collection", "", name, "only in B", "member", "", member) for member in only_b)
-        if not only_a and not only_b and a[name].members != b[name].members:
+        if not only_a and not only_b and repr(a[name].members) != repr(b[name].members):
             yield GraphChange("collection", "", name, "changed", "order")
 
 
 def _more(members: list[Any], others: list[Any]) -> list[Any]:
-    """The members that the others have not, or not so many times. (Not all can be hashed, so their texts are.)"""
+    """The members that the others have not, or not so many times; by their texts, for not all can be hashed."""
     left, found = Counter(map(repr, others)), []
     for member in members:
         left[repr(member)] -= 1

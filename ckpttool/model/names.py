@@ -77,7 +77,7 @@ class NearNames:
         if len(name) > _LONGEST or len(others) > self._comparisons:
             return []
         self._comparisons -= len(others)
-        return get_close_matches(name, [other for other in others if len(other) <= _LONGEST], count, 0.7)
+        return get_close_matches(name, [other for other in others if len(other) <= _LONGEST], count)
 
 
 _LONGEST = 256
