@@ -41,6 +41,13 @@ COMMANDS = [
     ["objects", FIXTURES / "objects" / "model-1"],
     ["state", FIXTURES / "linear"],
     ["export", FIXTURES / "linear" / "model", "--h5", "x", "--dry-run"],
+    ["export", FIXTURES / "linear" / "model", "--h5", "x", "--dry-run", "--salvage"],
+    ["verify", FIXTURES / "dtypes" / "model", "--nan"],
+    ["stats", FIXTURES / "linear" / "model"],
+    ["diff", FIXTURES / "linear" / "model", FIXTURES / "conv" / "model"],
+    ["diff", FIXTURES / "partitioned" / "model", FIXTURES / "partitioned" / "slices"],
+    ["diff", FIXTURES / "linear" / "model.meta", FIXTURES / "conv" / "model.meta"],
+    ["diff", FIXTURES / "linear" / "model.meta", FIXTURES / "conv" / "model"],
 ]
 
 

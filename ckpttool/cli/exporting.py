@@ -12,6 +12,7 @@ import typer
 
 from ckpttool import render
 from ckpttool.cli import options
+from ckpttool.cli.salvaging import LEFT_OUT, Salvaged, salvaged_from
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.object_graph import OBJECT_GRAPH_KEY
 
@@ -149,6 +150,13 @@ def export(
         ),
     ] = None,
     strict: Strict = False,
+    salvage: Annotated[
+        bool,
+        typer.Option(
+            "--salvage",
+            help="Of a damaged source, write what is whole, and list what is not; exit code 1 if anything is not.",
+        ),
+    ] = False,
     dry_run: DryRun = False,
     v1: options.V1 = False,
     step: options.Step = None,
@@ -170,7 +178,10 @@ def export(
     ckpttool export model.ckpt --h5 model.h5
 
     ckpttool export weights.npz --tf model.ckpt
+
+    ckpttool export broken.ckpt --salvage --tf model.ckpt
     """
+    from ckpttool.model.names import selector
     from ckpttool.transforms.changes import Changes, change
 
     target, output = target_of({"h5": h5, "npz": npz, "npy": npy, "safetensors": safetensors, "tf": tf, "tf-v1": tf_v1})
@@ -180,6 +191,7 @@ def export(
     options.refuse(meta and target != "tf", "--meta is about --tf")
     options.refuse(latest and target != "tf", "--latest is about --tf")
     options.refuse(meta and (cast or dtype_map), "--meta: the graph's ops have dtypes of their own, so no --cast")
+    options.refuse(meta and salvage, "--meta: a graph restores all of its variables, and --salvage may leave some out")
     changes = Changes(
         *(include or (), exclude or (), ema, drop_slots),
         _dtypes(cast, dtype_map),
@@ -188,7 +200,8 @@ def export(
         with_object_graph=target == "tf",
     )
     found = options.located(path, quiet, v1=v1, step=step)
-    checkpoint = options.opened(path, found, quiet)
+    salvaged = salvaged_from(found, selector(changes.include, changes.exclude)) if salvage else None
+    checkpoint = salvaged.checkpoint if salvaged else options.opened(path, found, quiet)
     changed = change(checkpoint, changes)
     options.exit_if_nothing(not changed.checkpoint and checkpoint)
     if not quiet:
@@ -196,7 +209,8 @@ def export(
         _say_dropped(changed, checkpoint)
     graph = _agreeing_graph(path, quiet, step, changed, checkpoint) if meta else None
     if dry_run:
-        _show_plan(changed, checkpoint, target, output, arguments, wanted, strict)
+        _show_plan(changed, salvaged or checkpoint, target, output, arguments, wanted, strict)
+        _exit_if_left_out(salvaged)
         return
     if target == "tf":
         _warn_of_lost_objects(changed, checkpoint)
@@ -206,6 +220,12 @@ def export(
     _warn_of_losses(changed)
     if target == "tf":
         add_to_state(output, latest, quiet)
+    _exit_if_left_out(salvaged)
+
+
+def _exit_if_left_out(salvaged: Salvaged | None) -> None:
+    if salvaged and not salvaged.is_whole:
+        raise typer.Exit(LEFT_OUT)
 
 
 def write(
@@ -319,7 +339,7 @@ def _check_cast(old: str, new: str, option: str) -> None:
 
 def _show_plan(
     changed: "Changed",
-    before: Checkpoint,
+    source: Checkpoint | Salvaged,
     target: str,
     output: str,
     arguments: Mapping[str, Any],
@@ -328,12 +348,16 @@ def _show_plan(
 ) -> None:
     from ckpttool.formats.plan import check_plan
     from ckpttool.reports import checkpoints as reports
+    from ckpttool.reports.findings import findings
 
+    before, lost = (source.before, source.lost) if isinstance(source, Salvaged) else (source, {})
     layout = {"layout": arguments["layout"]} if "layout" in arguments else {}
     plan = _function(target, "plan")(changed.checkpoint, **layout)
     facts = {"path": before.path, "output": output, "format": before.format}
-    shown = reports.export_plan(plan, before, changed.names, changed.dropped)
-    render.render([shown], format=format, schema="ckpttool.export/1", facts=facts)
+    shown = [reports.export_plan(plan, before, changed.names, changed.dropped, lost)]
+    if isinstance(source, Salvaged) and (source.faults or format == "json"):
+        shown.append(findings(source.faults))
+    render.render(shown, format=format, schema="ckpttool.export/1", facts=facts)
     check_plan(plan, strict=strict)
 
 

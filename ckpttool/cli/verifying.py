@@ -11,11 +11,12 @@ from ckpttool.cli import options
 from ckpttool.errors import CheckpointError
 from ckpttool.formats.checkpoint_state import STATE_FILE
 from ckpttool.formats.locate import state_entries
-from ckpttool.formats.opening import open_graph
+from ckpttool.formats.opening import open_checkpoint, open_graph
+from ckpttool.model.object_graph import OBJECT_GRAPH_KEY
 
 if TYPE_CHECKING:
     from ckpttool.formats.locate import Located
-    from ckpttool.model.checkpoint import Checkpoint
+    from ckpttool.formats.verifying import Verified
     from ckpttool.model.findings import Finding
 
 _WRONG = 1
@@ -24,9 +25,12 @@ _WRONG = 1
 def verify(
     path: options.CheckpointPath,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Also what no reader minds: gaps, padding, numbers that are too long.")
+        bool,
+        typer.Option("--strict", help="Also what no reader minds: gaps, overlaps, padding, numbers that are too long."),
     ] = False,
-    nan: Annotated[bool, typer.Option("--nan", help="Also variables with NaN or infinite values.")] = False,
+    nan: Annotated[
+        bool, typer.Option("--nan", help="Also list variables with NaN or infinite values, apart from damage.")
+    ] = False,
     v1: options.V1 = False,
     step: options.Step = None,
     format: options.Format = None,
@@ -38,53 +42,69 @@ def verify(
 
     ckpttool verify model.ckpt
 
-    Exit code 0: nothing is wrong; 1: something is. It does not stop at the first fault.
+    It does not stop at the first fault, and says what all of them look like together. Exit code 0: nothing is wrong; 1:
+    something is; 3 or 4: nothing of it can be listed. export --salvage writes what is whole.
+
+    HDF5, safetensors and .npy files have no checksums of values to test: they are read. Those of .npz are tested.
     """
-    from ckpttool.formats.verifying import strict_findings, verify
+    from ckpttool.formats.verifying import has_checksums, strict_findings
     from ckpttool.reports import findings as reports
 
     wanted = options.format_of(format, as_json)
     found = options.located(path, quiet, v1=v1, step=step)
-    with render.progress("Verifying", _size(found)) as progress:
-        verified = verify(found, progress)
-    findings = [*verified.findings, *_others(found, verified.checkpoint)]
+    verified = verified_of(found)
+    checkpoint = verified.checkpoint
+    findings = [*verified.findings, *_others(found, verified)]
     if strict:
-        findings += strict_findings(verified.checkpoint)
+        findings += strict_findings(checkpoint)
+    shown = [reports.findings(findings)] if findings or wanted == "json" else []
     if nan:
-        findings += reports.not_finite(verified.checkpoint, verified.whole)
-    facts: dict[str, Any] = {"path": verified.checkpoint.path, "format": verified.checkpoint.format}
-    facts |= {"variables": len(verified.checkpoint), "whole": len(verified.whole), "causes": list(verified.causes)}
-    if findings or wanted == "json":
-        report = reports.findings(findings)
-        render.render([report], format=wanted, schema="ckpttool.verify/1", facts=facts, everything=everything)
+        shown.append(reports.not_finite(checkpoint, verified.whole))
+    facts: dict[str, Any] = {"path": checkpoint.path, "format": checkpoint.format}
+    facts |= {"variables": len(checkpoint), "whole": len(verified.whole), "checksums": has_checksums(checkpoint)}
+    facts |= {"causes": list(verified.causes)}
+    shown = [report for report in shown if report.rows or wanted == "json"]
+    if shown:
+        render.render(shown, format=wanted, schema="ckpttool.verify/1", facts=facts, everything=everything)
     for cause in verified.causes:
         render.say(f"it looks so: {cause}")
     if not quiet:
-        count = render.counted(len(verified.checkpoint), "variable")
-        render.say(f"{len(verified.whole):,} of {count} whole · {verified.checkpoint.path}")
-    if findings:
+        _say_result(verified)
+    if any(report.rows for report in shown):
         raise typer.Exit(_WRONG)
 
 
-def _size(found: "Located") -> int:
-    """Bytes of values, as far as they can be told."""
-    from ckpttool.formats.opening import open_checkpoint
+def verified_of(found: "Located") -> "Verified":
+    """What is located, as far as it can be listed, and what is wrong with it; with a progress bar."""
+    from ckpttool.formats.verifying import verify
 
-    try:
-        return sum(variable.nbytes for variable in open_checkpoint(found, faults=[]).values())
-    except CheckpointError:
-        return 0
+    faults: list[CheckpointError] = []
+    checkpoint = open_checkpoint(found, faults=faults)
+    with render.progress("Verifying", sum(variable.nbytes for variable in checkpoint.values())) as progress:
+        return verify(checkpoint, faults, progress)
 
 
-def _others(found: "Located", checkpoint: "Checkpoint") -> list["Finding"]:
+def _say_result(verified: "Verified") -> None:
+    from ckpttool.formats.verifying import has_checksums
+
+    checkpoint = verified.checkpoint
+    if not has_checksums(checkpoint):
+        render.say("note: no checksums to test: values were read")
+    count = render.counted(len(checkpoint), "variable")
+    render.say(f"{len(verified.whole):,} of {count} whole · {checkpoint.path}")
+
+
+def _others(found: "Located", verified: "Verified") -> list["Finding"]:
     """What is wrong with what stands beside the variables: object graph, graph, state file."""
     from ckpttool.model.findings import Finding, finding_of
     from ckpttool.transforms.agreement import disagreements, object_disagreements
 
+    checkpoint = verified.checkpoint
     checks: dict[str, Callable[[], list[Finding]]] = {
-        "objects": lambda: object_disagreements(checkpoint),
+        # That it is damaged has been said.
+        "objects": lambda: [] if OBJECT_GRAPH_KEY in verified.damaged else object_disagreements(checkpoint),
         "graph": lambda: disagreements(open_graph(found), checkpoint) if found.graph else [],
-        "state": lambda: _of_state(os.path.dirname(found.prefix) or "."),
+        "state": lambda: [] if found.foreign else _of_state(os.path.dirname(found.prefix) or "."),
     }
     findings: list[Finding] = []
     for kind, check in checks.items():
@@ -100,6 +120,8 @@ def _of_state(directory: str) -> list["Finding"]:
     from ckpttool.model.findings import Finding
 
     path = os.path.join(directory, STATE_FILE)
+    if not os.path.isfile(path):
+        return []
     gone = (entry.written for entry in state_entries(directory) if entry.is_latest and not entry.prefix)
     hint = "ckpttool state tells more"
     return [Finding("state", f"the latest checkpoint it names is gone: {name}; {hint}", path) for name in gone]

@@ -23,7 +23,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from ckpttool import storage
-from ckpttool.errors import CheckpointError, CorruptionError, NotSupportedError, Report, located, reporter
+from ckpttool.errors import CheckpointError, CorruptionError, NotSupportedError, Report, located, refuse, reporter
 from ckpttool.formats.lookalikes import refuse_lookalike
 from ckpttool.formats.records import (
     BundleEntry,
@@ -73,7 +73,7 @@ def read_bundle(prefix: str, faults: list[CheckpointError] | None = None) -> Che
     path = index_path(prefix)
     refuse_lookalike(path)
     with located(path):
-        bundle = _Bundle(prefix, Table.from_bytes(storage.read_file(path)), reporter(path, faults))
+        bundle = _Bundle(prefix, storage.read_file(path), reporter(path, faults))
     files = [path, *bundle.shard_paths]
     return Checkpoint(bundle.variables, path=prefix, format=FORMAT, files=files, warnings=bundle.warnings)
 
@@ -81,9 +81,9 @@ def read_bundle(prefix: str, faults: list[CheckpointError] | None = None) -> Che
 class _Bundle:
     """The source of a bundle's variables."""
 
-    def __init__(self, prefix: str, table: Table, report: Report) -> None:
+    def __init__(self, prefix: str, index: bytes, report: Report) -> None:
         self.prefix, self._report = prefix, report
-        records = table.pairs(report)
+        records = Table.from_bytes(index, report).pairs(report)
         key, value = next(records, (None, b""))
         try:
             if key != b"":
@@ -92,12 +92,19 @@ class _Bundle:
                 self.header = decode_bundle_header(value)
         except CorruptionError as error:
             report(error)
-            self.header = BundleHeader(max(_shard_counts(prefix), default=1), big_endian=False)
+            self.header = self._header_by_files()
             records = chain([(key, value)] if key else [], records)
         self._entries = _decode_entries(records, report)
+        if not min(1, len(self._entries)) <= self.header.num_shards <= MAX_SHARDS:
+            report(CorruptionError(f"the header counts {self.header.num_shards:,} shards"))
+            self.header = self._header_by_files()
         self.variables = self._read_variables()
-        if not min(1, len(self.variables)) <= self.header.num_shards <= MAX_SHARDS:
-            raise CorruptionError(f"the header counts {self.header.num_shards:,} shards")
+        if self._miscounted and report is not refuse:  # Opened, it is no more than a warning.
+            report(CorruptionError(f"{self._miscounted}; TensorFlow looks for those that the header counts"))
+
+    def _header_by_files(self) -> BundleHeader:
+        """What takes the place of a header that is damaged."""
+        return BundleHeader(max(_shard_counts(self.prefix), default=1), big_endian=False)
 
     def _read_variables(self) -> dict[str, Variable]:
         variables: dict[str, Variable] = {}
@@ -168,12 +175,15 @@ class _Bundle:
         return [shard_path(self.prefix, number, self._num_shards) for number in range(self._num_shards)]
 
     @property
+    def _miscounted(self) -> str:
+        """What is wrong with the header's count of shards; "" if nothing is."""
+        if self._num_shards == self.header.num_shards:
+            return ""
+        return f"the header counts {self.header.num_shards} shards, the files are {self._num_shards}"
+
+    @property
     def warnings(self) -> list[str]:
-        warnings = []
-        if self._num_shards != self.header.num_shards:
-            warnings.append(
-                f"the header counts {self.header.num_shards} shards, the files are {self._num_shards}; they are used"
-            )
+        warnings = [f"{self._miscounted}; they are used"] if self._miscounted else []
         missing = [path for path in self.shard_paths if not os.path.exists(path)]
         if missing and self.variables:
             others = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""

@@ -24,7 +24,8 @@ def open_checkpoint(
     Args:
         path: a prefix (`model.ckpt`), one of its files (`model.ckpt.index`), a V1 file, a SavedModel, or a directory
             with a `checkpoint` state file; a file of HDF5, NumPy or safetensors; or what `locate` made of one of these.
-        faults: of a TensorFlow checkpoint, is told of what is damaged, which is passed over; None: damage is raised.
+        faults: is told of what is damaged, which is passed over, as far as the rest can be listed without it; None:
+            damage is raised.
 
     Raises:
         NotFoundError: nothing is there, or only a graph.
@@ -34,12 +35,17 @@ def open_checkpoint(
     """
     found = path if isinstance(path, Located) else locate(path)
     if found.foreign:
-        return _open_foreign(found.prefix, found.foreign)
+        return _open_foreign(found.prefix, found.foreign, faults)
     if found.v1_files:
         from ckpttool.formats.tensor_slices import read_tensor_slices
 
         return read_tensor_slices(found.v1_files, path=found.prefix, faults=faults)
     if not found.has_variables:
+        if faults is not None and os.path.isfile(found.prefix):
+            from ckpttool.formats.tensor_slices import begins_as_tensor_slices, read_tensor_slices
+
+            if begins_as_tensor_slices(found.prefix):
+                return read_tensor_slices((found.prefix,), path=found.prefix, faults=faults)
         if found.graph == found.prefix:
             open_graph(found)  # Says what the file is, if it is not even a graph.
             raise NotFoundError("no variables here", path=found.prefix, hint="it holds a graph: ls shows it")
@@ -59,9 +65,9 @@ _FOREIGN = {
 }
 
 
-def _open_foreign(path: str, format: str) -> Checkpoint:
+def _open_foreign(path: str, format: str, faults: list[CheckpointError] | None) -> Checkpoint:
     module, function = _FOREIGN[format]
-    checkpoint: Checkpoint = getattr(import_module(f"ckpttool.formats.{module}"), function)(path)
+    checkpoint: Checkpoint = getattr(import_module(f"ckpttool.formats.{module}"), function)(path, faults=faults)
     return checkpoint
 
 

@@ -9,7 +9,7 @@ class Finding(NamedTuple):
     """Something that is wrong.
 
     Attributes:
-        kind: "index", "data", "missing", "truncated", "pairing", "objects", "graph", "state", "values", "strict".
+        kind: "index", "missing", "truncated", "data", "objects", "graph", "state", "strict".
         what: what is wrong, with what was expected and found.
         path: the file.
         variable: the variable; "" if it is about all of them.

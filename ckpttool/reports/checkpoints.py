@@ -186,7 +186,11 @@ def _date(time: float | None) -> str:
 
 
 def export_plan(
-    plan: Iterable[Any], before: Checkpoint, names: Mapping[str, str], dropped: Mapping[str, str]
+    plan: Iterable[Any],
+    before: Checkpoint,
+    names: Mapping[str, str],
+    dropped: Mapping[str, str],
+    lost: Mapping[str, str],
 ) -> Report:
     """What an export would write: of each variable the old name and dtype, the new ones, and what there is to say.
 
@@ -195,6 +199,7 @@ def export_plan(
         before: the checkpoint before anything was changed.
         names: old name → new name.
         dropped: the names of variables that are left out on request, each with the reason.
+        lost: those of variables that are not whole, each with the reason.
     """
     olds = {new: old for old, new in names.items()}
     rows = []
@@ -203,9 +208,10 @@ def export_plan(
         old = before[olds.get(new.name, new.name)]
         cast = new.dtype.name if new.dtype != old.dtype else ""
         rows.append((old.name, planned.target, old.dtype.name, cast, new.shape, new.nbytes, planned.remark or ""))
-    for name, reason in dropped.items():
+    left_out = {name: f"dropped: {reason}" for name, reason in dropped.items()}
+    for name, remark in (left_out | {name: f"left out: {reason}" for name, reason in lost.items()}).items():
         old = before[name]
-        rows.append((name, "", old.dtype.name, "", old.shape, 0, f"dropped: {reason}"))
+        rows.append((name, "", old.dtype.name, "", old.shape, 0, remark))
     columns = [
         *(Column("name"), Column("becomes", default=""), Column("dtype"), Column("cast", default="")),
         *(Column("shape", "shape"), Column("bytes", "bytes"), Column("remark", default="")),

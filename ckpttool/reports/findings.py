@@ -1,13 +1,19 @@
 """What a verification has found."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from ckpttool.errors import CheckpointError
 from ckpttool.model.checkpoint import Checkpoint, Variable
 from ckpttool.model.findings import Finding
 from ckpttool.model.parallel import in_order
-from ckpttool.model.statistics import Statistics, statistics_of
 from ckpttool.reports.report import Column, Report
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_KINDS = ("float", "bfloat", "complex")
 
 
 def findings(found: Sequence[Finding]) -> Report:
@@ -24,19 +30,44 @@ def findings(found: Sequence[Finding]) -> Report:
 
 def not_finite(
     checkpoint: Checkpoint, names: Sequence[str], progress: Callable[[int], None] = lambda nbytes: None
-) -> list[Finding]:
-    """A finding for each of the named variables that has values that are NaN or infinite: it is whole, and ill."""
+) -> Report:
+    """A row for each of the named variables that has values that are NaN or infinite: it is whole, and ill.
 
-    def statistics(variable: Variable) -> Statistics | None:
-        try:
-            return statistics_of(variable, progress)
-        except CheckpointError:  # It has been found damaged, or can't be decoded, which is said elsewhere.
-            return None
+    Args:
+        checkpoint: whose variables.
+        names: of those that can be read.
+        progress: is told the bytes of values that have been looked at.
+    """
+    variables = [checkpoint[name] for name in names if checkpoint[name].dtype.name.startswith(_KINDS)]
+    rows = []
+    for variable, (nans, infinities) in zip(
+        variables, in_order(partial(_count, progress=progress), variables), strict=True
+    ):
+        if nans or infinities:
+            rows.append((variable.name, variable.dtype.name, variable.size, nans, infinities))
+    columns = [
+        *(Column("variable"), Column("dtype"), Column("values", "number")),
+        *(Column("nan", "number"), Column("inf", "number")),
+    ]
+    return Report("not_finite", "Not finite", columns, rows)
 
-    variables = [checkpoint[name] for name in names if checkpoint[name].dtype.itemsize is not None]
-    found = []
-    for variable, each in zip(variables, in_order(statistics, variables), strict=True):
-        if each is not None and each.nans + each.infinities:
-            what = f"{each.nans:,} NaN and {each.infinities:,} infinite of {each.elements:,} values"
-            found.append(Finding("values", what, "", variable.name))
-    return found
+
+def _count(variable: Variable, progress: Callable[[int], None]) -> tuple[int, int]:
+    """How many values are NaN, and how many infinite; none, if they can't be decoded."""
+    nans = infinities = 0
+    try:
+        for _, block in variable.blocks():
+            found = _count_in(block)
+            nans, infinities = nans + found[0], infinities + found[1]
+            progress(block.nbytes)
+    except CheckpointError:  # That is said elsewhere.
+        return 0, 0
+    return nans, infinities
+
+
+def _count_in(block: "np.ndarray[Any, Any]") -> tuple[int, int]:
+    import numpy as np
+
+    if np.isfinite(block).all():
+        return 0, 0
+    return int(np.count_nonzero(np.isnan(block))), int(np.count_nonzero(np.isinf(block)))

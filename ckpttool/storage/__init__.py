@@ -9,7 +9,7 @@ replacing, directories ── files and directories that appear whole or not at 
 
 from ckpttool.storage.directories import write_directory
 from ckpttool.storage.reading import (
-    checksum,
+    checksums,
     file_size,
     read_chunks,
     read_file,
@@ -22,7 +22,7 @@ from ckpttool.storage.writing import Content, require_space, write_contents
 
 __all__ = [
     "Content",
-    "checksum",
+    "checksums",
     "file_size",
     "read_chunks",
     "read_file",

@@ -15,6 +15,8 @@ from ckpttool.wire.crc32c import crc32c
 # 512 KiB and 1 MiB, the fastest in whole exports.
 _BUFFER = 512 << 10
 
+_Preadv = Callable[[list[memoryview], int], int]
+
 
 def file_size(path: str) -> int:
     """The size of a regular file in bytes.
@@ -90,17 +92,21 @@ def read_chunks(span: ByteRange) -> Iterator[memoryview]:
         yield from _checked(span, repeat(_BUFFER), partial(os.preadv, descriptor))
 
 
-def checksum(span: ByteRange, progress: Callable[[int], None] = lambda nbytes: None) -> int:
-    """The CRC-32C of a range of bytes, read in chunks.
+@contextmanager
+def checksums(path: str) -> Iterator[Callable[[ByteRange], int]]:
+    """Opens a file, and gives a function that makes of a range of it the CRC-32C, reading in chunks.
 
-    Raises:
-        CorruptionError: the file ends inside the range.
+    The function raises CorruptionError if the file ends inside the range.
     """
-    crc = 0
-    for chunk in read_chunks(span._replace(crc32c=None)):
-        crc = crc32c(chunk, crc)
-        progress(len(chunk))
-    return crc
+    with _opened(path) as descriptor:
+
+        def checksum(span: ByteRange) -> int:
+            crc = 0
+            for chunk in _unchecked(span, repeat(_BUFFER), partial(os.preadv, descriptor)):
+                crc = crc32c(chunk, crc)
+            return crc
+
+        yield checksum
 
 
 def read_pieces(span: ByteRange, sizes: Iterable[int]) -> Iterator[memoryview]:
@@ -116,21 +122,11 @@ def read_pieces(span: ByteRange, sizes: Iterable[int]) -> Iterator[memoryview]:
     return _checked(span, sizes, preadv)
 
 
-def _checked(
-    span: ByteRange, sizes: Iterable[int], preadv: Callable[[list[memoryview], int], int]
-) -> Iterator[memoryview]:
-    crc = done = 0
-    buffer = bytearray(0)
-    wanted = iter(sizes)
-    while done < span.nbytes:
-        size = min(next(wanted), span.nbytes - done)
-        if len(buffer) < size:
-            buffer = bytearray(size)
-        chunk = memoryview(buffer)[:size]
-        _fill(chunk, span.offset + done, span, preadv)
+def _checked(span: ByteRange, sizes: Iterable[int], preadv: _Preadv) -> Iterator[memoryview]:
+    crc = 0
+    for chunk in _unchecked(span, sizes, preadv):
         crc = crc32c(chunk, crc)
         yield chunk
-        done += size
     if span.crc32c not in (None, crc):
         raise CorruptionError(
             f"Checksum does not match: stored {span.crc32c:08x} vs. calculated {crc:08x} over {span.nbytes:,} bytes",
@@ -139,7 +135,19 @@ def _checked(
         )
 
 
-def _fill(chunk: memoryview, offset: int, span: ByteRange, preadv: Callable[[list[memoryview], int], int]) -> None:
+def _unchecked(span: ByteRange, sizes: Iterable[int], preadv: _Preadv) -> Iterator[memoryview]:
+    done, buffer, wanted = 0, bytearray(0), iter(sizes)
+    while done < span.nbytes:
+        size = min(next(wanted), span.nbytes - done)
+        if len(buffer) < size:
+            buffer = bytearray(size)
+        chunk = memoryview(buffer)[:size]
+        _fill(chunk, span.offset + done, span, preadv)
+        yield chunk
+        done += size
+
+
+def _fill(chunk: memoryview, offset: int, span: ByteRange, preadv: _Preadv) -> None:
     while chunk:
         count = preadv([chunk], offset)
         if not count:

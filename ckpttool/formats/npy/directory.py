@@ -19,6 +19,7 @@ from ckpttool.errors import (
     NotFoundError,
     NotSupportedError,
     located,
+    reporter,
 )
 from ckpttool.formats.npy.arrays import Array, arrays_of, meaning, planned_array
 from ckpttool.formats.npy.header import HEAD, decode_header
@@ -152,8 +153,12 @@ def _is_ours(directory: Path) -> bool:
     return {path.name for path in directory.iterdir()} <= {*files, INDEX}
 
 
-def read_npy(path: str | os.PathLike[str]) -> Checkpoint:
+def read_npy(path: str | os.PathLike[str], *, faults: object = None) -> Checkpoint:
     """Opens a single `.npy` file: one variable, named as the file is.
+
+    Args:
+        path: the file.
+        faults: told of nothing: what is damaged is all there is, and is raised.
 
     Raises:
         NotFoundError: there is no such file.
@@ -166,8 +171,12 @@ def read_npy(path: str | os.PathLike[str]) -> Checkpoint:
     return Checkpoint({name: _Sources().add(name, path, Note())}, path=path, format=FORMAT, files=[path])
 
 
-def read_npy_directory(directory: str | os.PathLike[str]) -> Checkpoint:
+def read_npy_directory(directory: str | os.PathLike[str], *, faults: list[CheckpointError] | None = None) -> Checkpoint:
     """Opens what `write_npy` has written; or any `.npy` files of a directory, each a variable named as the file is.
+
+    Args:
+        directory: where they are.
+        faults: is told of files that are damaged, which are passed over; None: such damage is raised.
 
     Raises:
         NotFoundError: there is neither an index.json in the directory nor a `.npy` file.
@@ -177,19 +186,22 @@ def read_npy_directory(directory: str | os.PathLike[str]) -> Checkpoint:
     """
     directory = os.fspath(directory)
     if not os.path.lexists(os.path.join(directory, INDEX)):
-        return _without_index(directory)
+        return _without_index(directory, faults)
     index, sources = os.path.join(directory, INDEX), _Sources()
-    variables, files = {}, [index]
+    variables, files, report = {}, [index], reporter(index, faults)
     for name, file, note in _entries(directory):
         with located(index):
             if name in variables:
                 raise CorruptionError("the index has it twice", variable=name)
             files.append(sibling(index, file))
-        variables[name] = sources.add(name, files[-1], note)
+        try:
+            variables[name] = sources.add(name, files[-1], note)
+        except CheckpointError as error:
+            report(error)
     return Checkpoint(variables, path=directory, format=f"{FORMAT} directory", files=files)
 
 
-def _without_index(directory: str) -> Checkpoint:
+def _without_index(directory: str, faults: list[CheckpointError] | None) -> Checkpoint:
     """Every `.npy` file as a variable; those of types that TensorFlow has none for are passed over with a warning."""
     names = sorted(name.removesuffix(SUFFIX) for name in os.listdir(directory) if name.endswith(SUFFIX))
     files = {name: os.path.join(directory, f"{name}{SUFFIX}") for name in names}
@@ -201,6 +213,8 @@ def _without_index(directory: str) -> Checkpoint:
             variables[name] = sources.add(name, file, Note())
         except NotSupportedError as error:
             warnings.append(f"{file} is passed over: {error.what}")
+        except CheckpointError as error:
+            reporter(file, faults)(error)
     kept = [file for name, file in files.items() if name in variables]
     return Checkpoint(variables, path=directory, format=f"{FORMAT} directory", files=kept, warnings=warnings)
 

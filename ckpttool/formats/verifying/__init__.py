@@ -2,25 +2,24 @@
 
 index ── what can be listed, and what is wrong with the rest        (formats.opening, with `faults`)
 files ── there, and long enough for what the index says             `files`
-data  ── every checksum, on both cores                              `data`
+data  ── every checksum, on both cores; every value of what has none  `data`
 causes ─ what all of this together looks like                       `causes`
 strict ─ what no reader minds: gaps, padding, numbers longer than they need be
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from ckpttool.errors import CheckpointError
-from ckpttool.formats.locate import Located
-from ckpttool.formats.opening import open_checkpoint
+from ckpttool.formats import bundle, tensor_slices
 from ckpttool.formats.verifying.causes import causes
 from ckpttool.formats.verifying.data import damaged_data
-from ckpttool.formats.verifying.files import absent_data
+from ckpttool.formats.verifying.files import absent_data, stored_pieces
 from ckpttool.formats.verifying.strictness import strict_findings
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.findings import Finding, finding_of
 
-__all__ = ["Verified", "strict_findings", "verify"]
+__all__ = ["Verified", "has_checksums", "strict_findings", "verify"]
 
 
 class Verified(NamedTuple):
@@ -30,38 +29,45 @@ class Verified(NamedTuple):
         checkpoint: what could be listed.
         findings: what is wrong, in the order: index, files, data.
         causes: what the findings look like together, in words.
-        damaged: the names of variables that can be listed, and whose values are not whole.
+        damaged: the names of variables that can be listed, and whose values are not whole, each with the reason.
     """
 
     checkpoint: Checkpoint
     findings: Sequence[Finding]
     causes: Sequence[str]
-    damaged: Sequence[str]
+    damaged: Mapping[str, str]
 
     @property
     def whole(self) -> list[str]:
         """The names of the variables that are whole."""
-        damaged = set(self.damaged)
-        return [name for name in self.checkpoint if name not in damaged]
+        return [name for name in self.checkpoint if name not in self.damaged]
 
 
-def verify(found: Located, progress: Callable[[int], None] = lambda nbytes: None) -> Verified:
-    """Checks everything that a checkpoint is made of, and does not stop at what is wrong.
+def verify(
+    checkpoint: Checkpoint,
+    faults: Sequence[CheckpointError] = (),
+    progress: Callable[[int], None] = lambda nbytes: None,
+) -> Verified:
+    """Checks the values of a checkpoint, and does not stop at what is wrong.
 
     Args:
-        found: the checkpoint.
+        checkpoint: what could be listed.
+        faults: what `open_checkpoint` found wrong with the rest.
         progress: is told the bytes of values that have been checked.
-
-    Raises:
-        CheckpointError: nothing of it can be listed.
     """
-    faults: list[CheckpointError] = []
-    checkpoint = open_checkpoint(found, faults=faults)
-    findings = [finding_of(error, "index") for error in faults]
-    absent = absent_data(checkpoint)
-    damaged = damaged_data(checkpoint, absent.variables, progress)
-    findings += [*absent.findings, *damaged]
-    lost = {*absent.variables, *(finding.variable for finding in damaged)}
+    stored = stored_pieces(checkpoint)
+    absent = absent_data(stored)
+    there = [each for each in stored if each.variable.name not in absent.variables]
+    damaged = list(damaged_data(there, progress))
+    reasons = {**{finding.variable: finding.what for finding in reversed(damaged)}, **absent.variables}
     return Verified(
-        checkpoint, findings, causes(checkpoint, absent, damaged), [name for name in checkpoint if name in lost]
+        checkpoint,
+        [*(finding_of(error, "index") for error in faults), *absent.findings, *damaged],
+        causes(checkpoint, faults, stored, absent, damaged),
+        {name: reasons[name] for name in checkpoint if name in reasons},
     )
+
+
+def has_checksums(checkpoint: Checkpoint) -> bool:
+    """Whether its format keeps checksums of values; of others we know no more than that they can be read."""
+    return checkpoint.format in (bundle.FORMAT, tensor_slices.FORMAT, "NumPy archive (.npz)")

@@ -1,13 +1,14 @@
 """What findings look like together: a cause that one can do something about."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from ckpttool import storage
 from ckpttool.errors import CheckpointError
+from ckpttool.formats import tensor_slices
 from ckpttool.formats.bundle import index_path, read_bundle
-from ckpttool.formats.locate import checkpoints_in
-from ckpttool.formats.verifying.files import Absent
+from ckpttool.formats.locate import checkpoints_in, is_table
+from ckpttool.formats.verifying.files import Absent, Stored, stored_pieces
 from ckpttool.model.checkpoint import ByteRange, Checkpoint
 from ckpttool.model.findings import Finding
 
@@ -16,82 +17,154 @@ _SAMPLE = 3
 _SAMPLED = 16 << 20
 # Of so many values one may have its checksum by chance.
 _STRAY = 8
+_PAGE = 4096
 
 
-def causes(checkpoint: Checkpoint, absent: Absent, damaged: Sequence[Finding]) -> list[str]:
-    """What the damage looks like, in words; nothing if it is of no known pattern."""
-    found = [*_truncations(checkpoint, absent)]
-    for path, ranges in _by_file(checkpoint).items():
-        bad = {finding.offset for finding in damaged if finding.path == path}
-        whole = [data for data in ranges if data.offset not in bad]
-        # A zero is a zero in any file.
-        if len(ranges) > 1 and bad and len(whole) * _STRAY <= len(ranges):
-            found.append(_mispaired(checkpoint, path, len(whole)))
-        elif len(bad) == 1:
-            # Several variables may lie in the same bytes.
-            names = dict.fromkeys(finding.variable or "" for finding in damaged if finding.path == path)
-            found.append(f"one variable of {len(ranges):,} is damaged, and no other: {' = '.join(names)} in {path}")
+def causes(
+    checkpoint: Checkpoint,
+    faults: Sequence[CheckpointError],
+    stored: Sequence[Stored],
+    absent: Absent,
+    damaged: Sequence[Finding],
+) -> list[str]:
+    """What the damage looks like, in words; nothing if it is of no known pattern.
+
+    Args:
+        checkpoint: what could be listed of it.
+        faults: what was found when it was opened.
+        stored: where its values lie.
+        absent: the files that are missing or too short.
+        damaged: the values that are not whole.
+    """
+    lost = absent.variables.keys() | {finding.variable for finding in damaged}
+    count = f"{len(checkpoint) - len(lost & checkpoint.keys()):,} of {len(checkpoint):,} variables are whole"
+    found = [*(_tables(checkpoint, count) if faults else ()), *_short_files(checkpoint, stored, absent, count)]
+    for path, ranges in _by_file(stored).items():
+        size = storage.file_size(path) if os.path.isfile(path) else 0
+        there = [data for data in ranges if data.offset + data.nbytes <= size]
+        bad = {(finding.offset, finding.variable) for finding in damaged if finding.path == path}
+        if bad:
+            found += _damage(checkpoint, path, there, bad)
+    if checkpoint.format == tensor_slices.FORMAT:
+        found += _blocks(damaged)
     return found
 
 
-def _by_file(checkpoint: Checkpoint) -> dict[str, list[ByteRange]]:
+def _by_file(stored: Sequence[Stored]) -> dict[str, list[ByteRange]]:
     """The ranges of bytes with checksums, by file."""
     found: dict[str, list[ByteRange]] = {}
-    for variable in checkpoint.values():
-        for piece in variable.slices:
-            if piece.data.crc32c is not None and piece.data.nbytes:
-                found.setdefault(piece.data.path, []).append(piece.data)
+    for _, data in stored:
+        if data.crc32c is not None and data.nbytes:
+            found.setdefault(data.path, []).append(data)
     return found
 
 
-def _truncations(checkpoint: Checkpoint, absent: Absent) -> Iterator[str]:
+def _tables(checkpoint: Checkpoint, count: str) -> Iterator[str]:
+    """The index, or a V1 checkpoint's files, if they have no end."""
+    tables = checkpoint.files if checkpoint.format == tensor_slices.FORMAT else checkpoint.files[:1]
+    for path in tables:
+        if os.path.isfile(path) and not is_table(path):
+            size = os.path.getsize(path)
+            yield f"{path} ends after {size:,} bytes, without its own index: {count}; {_round(size)}"
+
+
+def _short_files(checkpoint: Checkpoint, stored: Sequence[Stored], absent: Absent, count: str) -> Iterator[str]:
     for finding in absent.findings:
-        if finding.kind != "truncated" or not finding.offset:
-            continue
-        whole = len(checkpoint) - len(absent.variables)
-        said = (
-            f"{finding.path} ends after {finding.offset:,} bytes: {whole:,} of {len(checkpoint):,} variables are whole"
-        )
-        yield f"{said}; {_round(finding.offset)}"
+        size = finding.offset
+        if size is None:
+            yield f"{finding.path} is missing: {count}; fetch it too"
+        elif size == 0:
+            yield f"{finding.path} is empty: {count}; fetch it again"
+        else:
+            nothing = not any(
+                data.path == finding.path and data.nbytes and data.offset + data.nbytes <= size for _, data in stored
+            )
+            owner = _owner(checkpoint, finding.path) if nothing else ""
+            said = f"{owner}; index and data are not of one checkpoint" if owner else _round(size)
+            yield f"{finding.path} ends after {size:,} bytes: {count}; {said}"
 
 
 def _round(size: int) -> str:
     """What a file's size says of how it ended."""
     if size & (size - 1) == 0:
         return f"that is 2^{size.bit_length() - 1}: a limit of what copied it"
-    if size % 4096 == 0:
+    if size % _PAGE == 0:
         return f"a multiple of {size & -size:,}: a copy or a download that stopped halfway"
     return "fetch it again"
+
+
+def _damage(
+    checkpoint: Checkpoint, path: str, ranges: Sequence[ByteRange], bad: set[tuple[int | None, str]]
+) -> Iterator[str]:
+    offsets = {offset for offset, _ in bad}
+    damaged = [data for data in ranges if data.offset in offsets]
+    whole = [data for data in ranges if data.offset not in offsets]
+    if len(offsets) == 1:
+        # Several variables may lie in the same bytes.
+        names = " = ".join(sorted({name for _, name in bad}))
+        yield f"one variable of {len(ranges):,} is damaged, and no other: {names} in {path}"
+    # A zero is a zero in any file.
+    elif len(whole) * _STRAY <= len(ranges):
+        yield _mispaired(checkpoint, path, len(whole))
+    elif damaged:
+        start, end = min(data.offset for data in damaged), max(data.offset + data.nbytes for data in damaged)
+        said = f"{len(damaged):,} of {len(ranges):,} variables in {path} are damaged"
+        if all(data.offset < start for data in whole) and _is_zero(path, end):
+            yield f"{said}: all from byte {start:,} on, and it ends in zeros: space that was never written"
+        else:
+            yield f"{said}, between byte {start:,} and byte {end:,}"
+
+
+def _is_zero(path: str, end: int) -> bool:
+    """Whether the file has nothing but zeros before that byte."""
+    return not any(storage.read_range(path, max(0, end - _PAGE), min(_PAGE, end)))
 
 
 def _mispaired(checkpoint: Checkpoint, path: str, whole: int) -> str:
     count = "nearly all" if whole else "all"
     said = f"{count} values in {path} have other checksums: index and data are not of one checkpoint"
-    mine = index_path(checkpoint.path)
+    return f"{said}; {_owner(checkpoint, path) or 'or the whole file is damaged'}"
+
+
+def _owner(checkpoint: Checkpoint, path: str) -> str:
+    """Whose the data file is: that of another index beside it, or of another number; "" if nobody's."""
+    mine = os.path.normpath(index_path(checkpoint.path))
     for prefix in checkpoints_in(os.path.dirname(path) or "."):
-        if index_path(prefix) != mine:
-            other = _ranges_of_other(prefix, path)
-            if other and _fits(other):
-                return f"{said}; the data are those of {os.path.normpath(index_path(prefix))}"
-    return f"{said}, or the whole file is damaged"
+        index = os.path.normpath(index_path(prefix))
+        for file, ranges in _ranges_of(prefix).items():
+            is_mine = index == mine and os.path.normpath(file) == os.path.normpath(path)
+            if not is_mine and _fits([data._replace(path=path) for data in ranges]):
+                return f"the data are those of {os.path.normpath(file)}, by {index}"
+    return ""
 
 
-def _ranges_of_other(prefix: str, path: str) -> list[ByteRange]:
-    """What another index says of the data file that has the same number, but in this file."""
+def _ranges_of(prefix: str) -> Mapping[str, list[ByteRange]]:
     try:
-        ranges = _by_file(read_bundle(prefix))
+        return _by_file(stored_pieces(read_bundle(prefix)))
     except (CheckpointError, OSError):
-        return []
-    suffix = path[path.rindex(".data-") :] if ".data-" in path else "?"
-    found = next((data for file, data in ranges.items() if file.endswith(suffix)), [])
-    return [data._replace(path=path) for data in found]
+        return {}
 
 
 def _fits(ranges: Sequence[ByteRange]) -> bool:
-    """Whether the first values, as far as they are small, have their checksums."""
-    size = os.path.getsize(ranges[0].path)
-    if any(data.offset + data.nbytes > size for data in ranges):
+    """Whether all of them, and no more, are in the file, and the largest, as far as they are small, are whole."""
+    path = ranges[0].path
+    if max(data.offset + data.nbytes for data in ranges) != os.path.getsize(path):
         return False
-    sample = sorted(ranges, key=lambda data: data.nbytes)[-_SAMPLE:]
-    sample = [data for data in sample if data.nbytes <= _SAMPLED] or [min(ranges, key=lambda data: data.nbytes)]
-    return all(storage.checksum(data) == data.crc32c for data in sample)
+    by_size = sorted(ranges, key=lambda data: data.nbytes)
+    sample = [data for data in by_size if data.nbytes <= _SAMPLED][-_SAMPLE:] or by_size[:1]
+    try:
+        with storage.checksums(path) as checksum:
+            return all(checksum(data) == data.crc32c for data in sample)
+    except (CheckpointError, OSError):
+        return False
+
+
+def _blocks(damaged: Sequence[Finding]) -> Iterator[str]:
+    """Of a V1 checkpoint, the blocks that are damaged, with all that is in them."""
+    inside: dict[tuple[str, int], list[str]] = {}
+    for finding in damaged:
+        if finding.offset is not None:
+            inside.setdefault((finding.path, finding.offset), []).append(finding.variable)
+    for (path, offset), names in inside.items():
+        what = f"{len(names):,} variables lie" if len(names) > 1 else f"{names[0]} lies"
+        yield f"{what} in one damaged block, at byte {offset:,} of {path}"
