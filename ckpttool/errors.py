@@ -6,6 +6,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+_MOST = 500
 
 class CheckpointError(Exception):
     """A file could not be read or written as asked; the root of the errors below.
@@ -32,11 +33,16 @@ class CheckpointError(Exception):
 
     def __str__(self) -> str:
         where = [
-            f"variable {self.variable!r}" if self.variable is not None else None,
+            f"variable {_shortened(self.variable)!r}" if self.variable is not None else None,
             str(self.path) if self.path is not None else None,
             f"byte {self.offset:,}" if self.offset is not None else None,
         ]
         return " · ".join(part for part in [self.what, *where, self.hint] if part)
+
+
+def _shortened(name: str) -> str:
+    """A name as a message can hold it: files have made them of megabytes."""
+    return name if len(name) <= _MOST else f"{name[:_MOST]}… ({len(name):,} characters)"
 
 
 class FormatError(CheckpointError):

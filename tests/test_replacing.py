@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from bundles import bundle
-from conftest import FIXTURES
+from conftest import FIXTURES, ROOT
 from test_bundle_replacing import NEW, OLD, dies_at, fails_at
 
 from ckpttool.errors import CorruptionError
@@ -345,7 +345,7 @@ def _limited(*arguments: object) -> "subprocess.CompletedProcess[str]":
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
     command = [sys.executable, "-m", "ckpttool", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=limit)
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, preexec_fn=limit)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
@@ -370,7 +370,7 @@ def test_closed_pipe() -> None:
         command = [sys.executable, "-m", "ckpttool", arguments[0], path, *arguments[2:], "-q"]
         end, closed = os.pipe()
         os.close(end)
-        done = subprocess.run(command, stdout=closed, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(command, stdout=closed, stderr=subprocess.PIPE, text=True, check=False, cwd=ROOT)
         os.close(closed)
         assert (done.returncode, done.stderr) == (141, ""), arguments
 
@@ -396,6 +396,6 @@ def test_interrupt(tmp_path: Path) -> None:
         out = tmp_path / target
         out.mkdir()
         command = [sys.executable, "-c", script, "export", prefix, f"--{target}", str(out / name)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
         assert (done.returncode, done.stderr) == (130, "interrupted\n"), (target, done.stderr)
         assert everything(out) == []

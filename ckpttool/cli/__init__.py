@@ -7,6 +7,8 @@ that write graphs, `options` what they share.
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -40,10 +42,22 @@ _EPILOG = (
 )
 
 
+# Typer's own for wrong usage; it has no name of its own there.
+_UsageError: Any = typer.BadParameter.__bases__[0]
+
+
 class _Commands(TyperGroup):
     """The commands, with errors turned into one line and an exit code, in one place."""
 
+    def make_context(self, *args: Any, **extra: Any) -> Any:
+        with _printable_usage_errors():
+            return super().make_context(*args, **extra)
+
     def invoke(self, ctx: Any) -> Any:
+        with _printable_usage_errors():
+            return self._invoke(ctx)
+
+    def _invoke(self, ctx: Any) -> Any:
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()  # A closed pipe is to be noticed here, not when Python exits.
@@ -52,6 +66,16 @@ class _Commands(TyperGroup):
                 raise
             _fail(error)
         return result
+
+
+@contextmanager
+def _printable_usage_errors() -> Iterator[None]:
+    """Arguments are often names from files, and what Typer says of a wrong one holds it as it is."""
+    try:
+        yield
+    except _UsageError as error:
+        error.message = render.printable(error.message)
+        raise
 
 
 def _fail(error: BaseException) -> NoReturn:

@@ -87,6 +87,7 @@ def collections(
     options.refuse(not add and not remove, nothing)
     if bool(output) == in_place:
         raise typer.BadParameter("give either an output or --in-place", param_hint="--output")
+    options.refuse(not all(map(options.is_text, (add or []) + (remove or []))), "--add and --remove take text in UTF-8")
     added = [_member(text) for text in add or ()]
     graph = options.graph_of(path, quiet, step=step, tags=tags)
     removed = [_removal(text, graph) for text in remove or ()]

@@ -150,6 +150,11 @@ def refuse(wrong: object, why: str) -> None:
         raise typer.BadParameter(why)
 
 
+def is_text(argument: str) -> bool:
+    """Whether an argument is text: its bytes were UTF-8."""
+    return argument.isascii() or not any("\ud800" <= character <= "\udfff" for character in argument)
+
+
 def warn(warnings: Iterable[str]) -> None:
     for warning in warnings:
         render.say(f"warning: {warning}")

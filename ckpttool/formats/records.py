@@ -123,9 +123,11 @@ def decode_shape(data: bytes) -> tuple[int, ...]:
     for number, wire_type, value in values(data):
         if (number, wire_type) == (2, LENGTH):
             shape.append(_varint_fields(cast("bytes", value)).get(1, 0))
+            if len(shape) > _MAX_RANK:  # Before there are millions of them.
+                raise CorruptionError(f"no variable can have a shape of more than {_MAX_RANK} dimensions")
         elif (number, wire_type) == (3, VARINT) and value:
             raise CorruptionError("a stored variable of unknown rank")
-    if len(shape) > _MAX_RANK or any(size < 0 for size in shape) or prod(shape) >> 63:
+    if any(size < 0 for size in shape) or prod(shape) >> 63:
         raise CorruptionError(f"no variable can have the shape {shape}")
     return tuple(shape)
 

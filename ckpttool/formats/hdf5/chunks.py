@@ -38,15 +38,23 @@ def require_whole(path: str, dataset: Any) -> None:
 
     layout, itemsize = dataset.get_create_plist(), dataset.get_type().get_size()
     if layout.get_layout() == h5d.CHUNKED:
-        for _ in chunks_of(path, dataset, itemsize):
+        for _ in chunks_of(path, dataset, itemsize, stored_whole=prod(layout.get_chunk()) * itemsize):
             pass
     elif dataset.get_storage_size() not in (0, prod(dataset.shape) * itemsize):
         stored, nbytes = dataset.get_storage_size(), prod(dataset.shape) * itemsize
         raise CorruptionError(f"{stored:,} bytes are stored for {nbytes:,}")
 
 
-def chunks_of(path: str, dataset: Any, itemsize: int) -> Iterator[tuple[tuple[int, ...], bytes]]:
+def chunks_of(
+    path: str, dataset: Any, itemsize: int, *, stored_whole: int | None = None
+) -> Iterator[tuple[tuple[int, ...], bytes]]:
     """The chunks of a dataset that are stored, each with its place; LZF is measured, and not undone.
+
+    Args:
+        path: the file.
+        dataset: the dataset.
+        itemsize: bytes of an element.
+        stored_whole: pass over those that went through no filter and have so many bytes.
 
     Raises:
         CorruptionError: one is not as long as the dataset says.
@@ -58,6 +66,8 @@ def chunks_of(path: str, dataset: Any, itemsize: int) -> Iterator[tuple[tuple[in
     for info in chunks:
         if info.size > limit or any(o >= n for o, n in zip(info.chunk_offset, dataset.shape, strict=True)):
             raise CorruptionError(f"a chunk of {info.size:,} bytes at {info.chunk_offset}")
+        if info.size == stored_whole and all(info.filter_mask >> number & 1 for number in range(len(filters))):
+            continue
         mask, data = dataset.read_direct_chunk(info.chunk_offset)
         yield info.chunk_offset, _unfiltered(data, filters, mask, nbytes)
 

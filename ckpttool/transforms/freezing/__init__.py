@@ -81,7 +81,10 @@ def freeze(
         CorruptionError: the graph or the values are damaged.
     """
     with located(graph.path):
-        return _Freezing(graph, checkpoint, outputs, inputs, keep_devices).frozen()
+        try:
+            return _Freezing(graph, checkpoint, outputs, inputs, keep_devices).frozen()
+        except RecursionError:
+            raise NotSupportedError("its functions call each other too deep") from None
 
 
 class _Freezing:
