@@ -12,7 +12,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpttool import storage
-from ckpttool.errors import CorruptionError, NotSupportedError, located
+from ckpttool.errors import CheckpointError, CorruptionError, NotSupportedError, located, reporter
 from ckpttool.formats.hdf5.chunks import filters_of, is_known, require_whole
 from ckpttool.formats.hdf5.heap import GlobalHeap
 from ckpttool.formats.hdf5.names import NOTE
@@ -37,18 +37,22 @@ _MAX_NOTE = 1 << 16
 _CACHE = 16 << 20
 
 
-def read_hdf5(path: str | os.PathLike[str]) -> Checkpoint:
+def read_hdf5(path: str | os.PathLike[str], *, faults: list[CheckpointError] | None = None) -> Checkpoint:
     """Opens an HDF5 file: reads what it says of its datasets, and no values.
 
     Whatever has a name in it and is no variable is passed over with a warning: a link to somewhere else, a dataset that
     TensorFlow has no dtype for, or one whose values are in another file, or nowhere.
+
+    Args:
+        path: the file.
+        faults: is told of datasets that are damaged, which are passed over; None: such damage is raised.
 
     Raises:
         NotFoundError: there is no such file.
         CorruptionError: it is no HDF5 file, or damaged.
     """
     path = os.fspath(path)
-    size = storage.file_size(path)
+    size, report = storage.file_size(path), reporter(path, faults)
     variables: dict[str, Variable] = {}
     with located(path), _opened(path) as file:
         reader, tree = _Reader(path, size, file), Tree(file, size)
@@ -58,8 +62,12 @@ def read_hdf5(path: str | os.PathLike[str]) -> Checkpoint:
             except NotSupportedError as error:
                 tree.warnings.append(f"/{found.path} is passed over: {error.what}")
                 continue
+            except CheckpointError as error:
+                error.variable = name
+                report(error)
+                continue
             if name in variables:
-                raise CorruptionError("the file has it twice", variable=name)
+                report(CorruptionError("the file has it twice", variable=name))
             variables[name] = variable
     return Checkpoint(variables, path=path, format=FORMAT, files=[path], warnings=tree.warnings)
 
