@@ -826,7 +826,6 @@ def test_damage_of_shared_bytes(limited: Limited, tmp_path: Path) -> None:
 
 def test_verify_reports_every_changed_byte(tmp_path: Path) -> None:
     """Whichever byte of a data file is another, `verify` names exactly the variables that it belongs to."""
-    from ckpttool.formats.locate import locate
     from ckpttool.formats.verifying import verify
 
     made = damage.sound()
@@ -842,8 +841,8 @@ def test_verify_reports_every_changed_byte(tmp_path: Path) -> None:
             other = bytearray(data)
             other[position] ^= flip
             path.write_bytes(other)
-            verified = verify(locate(prefix))
-            assert verified.damaged == [owners[position]]
+            verified = verify(damage.read_bundle(prefix))
+            assert list(verified.damaged) == [owners[position]]
             assert verified.findings
 
 

@@ -155,11 +155,12 @@ def _one_more(checkpoint: Any, random: Random) -> None:
 
 
 def _verify(path: str) -> None:
-    from ckpttool.formats.locate import locate
+    from ckpttool.formats.opening import open_checkpoint
     from ckpttool.formats.verifying import strict_findings, verify
     from ckpttool.reports.findings import findings
 
-    verified = verify(locate(path))
+    faults: list[CheckpointError] = []
+    verified = verify(open_checkpoint(path, faults=faults), faults)
     findings([*verified.findings, *strict_findings(verified.checkpoint)])
 
 
