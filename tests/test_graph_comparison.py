@@ -154,6 +154,7 @@ def test_order_means_nothing():
 
 
 @pytest.mark.parametrize("path", sorted(FIXTURES.rglob("*.meta")), ids=lambda path: path.parent.name)
+@pytest.mark.tensorflow
 def test_map_order_means_nothing(path, tf):
     """A graph that TensorFlow parses and writes again, with its maps in any order, is the same."""
     data = path.read_bytes()
@@ -169,6 +170,7 @@ def test_map_order_means_nothing(path, tf):
 
 @needs_corpus
 @pytest.mark.parametrize("path", [p for p in corpus_files("*.meta") if p.stat().st_size < 1 << 20], ids=corpus_id)
+@pytest.mark.tensorflow
 def test_real_graphs(path, tf):
     """A real graph is the same as itself, written again by TensorFlow's protobuf."""
     data = path.read_bytes()
@@ -178,6 +180,7 @@ def test_real_graphs(path, tf):
     assert compare_graphs(MetaGraph(data), MetaGraph(written)) == []
 
 
+@pytest.mark.tensorflow
 def test_tensorflow_clears_devices(tf, run, tmp_path):
     """What TensorFlow changes when it clears devices is what the comparison finds: devices, and nothing else."""
     with tf.Graph().as_default():
@@ -260,6 +263,7 @@ def test_a_graph_and_weights_of_another_format(run, tmp_path):
     assert run("diff", FIXTURES / "linear" / "model.meta", tmp_path / "w.npz").exit_code == 0
 
 
+@pytest.mark.tensorflow
 def test_tensorflow_restores_what_agrees(tf, run, tmp_path):
     """TensorFlow refuses to restore the checkpoint that was found to disagree, and restores the one that agrees."""
     meta = FIXTURES / "linear" / "model.meta"

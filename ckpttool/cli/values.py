@@ -25,6 +25,9 @@ def stats(
     """Show each variable's range, mean, spread and histogram, and how many values are zero, NaN or infinite.
 
     ckpttool stats model.ckpt --include 'dense/**'
+
+    All but the counts are of the finite values, and of complex numbers' magnitudes. Quantiles (in a table: --all) are
+    right to 1/128 of their size.
     """
     from ckpttool.reports import values as reports
 

@@ -104,7 +104,8 @@ def at(variable: Variable, wanted: Sequence[Sequence[int]]) -> "np.ndarray[Any, 
             result = np.empty([len(indices) for indices in wanted], variable.dtype.numpy)
         if all(place.start < place.stop for place in places):
             taken = [_inside(indices[place], part) for indices, place, part in zip(wanted, places, box, strict=True)]
-            result[(*places, ...)] = _picked(block, taken)
+            whole: Any = (*places, ...)  # Without the dots, a scalar would be given the array, and not what is in it.
+            result[whole] = _picked(block, taken)
     return np.empty([len(indices) for indices in wanted], variable.dtype.numpy) if result is None else result
 
 
