@@ -34,6 +34,7 @@ from ckpttool.formats.records import (
     decode_strings,
     decode_variants,
     encode_slice_key,
+    sliced_name,
 )
 from ckpttool.model.boxes import Extents, Selection, shape_of, tiling_fault
 from ckpttool.model.checkpoint import ByteRange, Checkpoint, Slice, Variable
@@ -74,6 +75,8 @@ def read_bundle(prefix: str, faults: list[CheckpointError] | None = None) -> Che
     refuse_lookalike(path)
     with located(path):
         bundle = _Bundle(prefix, storage.read_file(path), reporter(path, faults))
+        if faults:
+            bundle.drop_stray_slices()
     files = [path, *bundle.shard_paths]
     return Checkpoint(bundle.variables, path=prefix, format=FORMAT, files=files, warnings=bundle.warnings)
 
@@ -125,6 +128,15 @@ class _Bundle:
         for key in slice_keys:
             variables.pop(key.decode(errors="surrogateescape"), None)
         return variables
+
+    def drop_stray_slices(self) -> None:
+        """In an index that is damaged, what looks like a slice is no variable, but one of a variable that is lost."""
+        for variable in list(self.variables.values()):
+            whole = sliced_name(variable.key)
+            if whole is not None:
+                name = whole.decode(errors="surrogateescape")
+                self._report(CorruptionError("there is a slice of it, and not its own entry", variable=name))
+                del self.variables[variable.name]
 
     def _check(self, entry: BundleEntry, dtype: DType) -> None:
         if entry.slices:

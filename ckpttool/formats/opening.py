@@ -24,7 +24,7 @@ def open_checkpoint(
     Args:
         path: a prefix (`model.ckpt`), one of its files (`model.ckpt.index`), a V1 file, a SavedModel, or a directory
             with a `checkpoint` state file; a file of HDF5, NumPy or safetensors; or what `locate` made of one of these.
-        faults: is told of what is damaged, which is passed over, as far as the rest can be listed without it; None:
+        faults: is told of what is damaged, which is passed over, as far as anything can be listed without it; None:
             damage is raised.
 
     Raises:
@@ -34,6 +34,13 @@ def open_checkpoint(
         NotSupportedError: it is of a kind that can't be read.
     """
     found = path if isinstance(path, Located) else locate(path)
+    checkpoint = _open(found, faults)
+    if faults and not checkpoint:
+        raise faults[0]
+    return checkpoint
+
+
+def _open(found: Located, faults: list[CheckpointError] | None) -> Checkpoint:
     if found.foreign:
         return _open_foreign(found.prefix, found.foreign, faults)
     if found.v1_files:

@@ -5,6 +5,7 @@ refused here, before anything is allocated by it. Protobuf's rules hold (unknown
 several the last one counts); `proto/checkpoint.proto` has the messages in full.
 """
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from math import prod
@@ -169,6 +170,15 @@ def encode_slice_key(name: bytes, extents: Extents) -> bytes:
     """The key under which a slice is stored. (core/util/saved_tensor_slice_util.cc: EncodeTensorNameSlice)"""
     head = [ordered_code.encode_number(0), ordered_code.encode_string(name), ordered_code.encode_number(len(extents))]
     return b"".join([*head, *(ordered_code.encode_signed(n) for extent in extents for n in extent)])
+
+
+_SLICE_KEY = re.compile(rb"\x00((?:[^\x00\xff]|\x00\xff|\xff\x00)+)\x00\x01.*", re.DOTALL)
+
+
+def sliced_name(key: bytes) -> bytes | None:
+    """The name of the variable that a key is of a slice of, by its form; None if it has not that form."""
+    match = _SLICE_KEY.fullmatch(key)
+    return match[1].replace(b"\x00\xff", b"\x00").replace(b"\xff\x00", b"\xff") if match else None
 
 
 def decode_strings(data: bytes, count: int, crc: int | None, big_endian: bool) -> list[bytes]:

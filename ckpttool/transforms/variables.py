@@ -50,7 +50,7 @@ def salvage(checkpoint: Checkpoint, damaged: Collection[str]) -> Checkpoint:
     names = {name: name for name in checkpoint if name not in damaged}
     kept = {name: checkpoint[name] for name in names}
     if OBJECT_GRAPH_KEY in kept:
-        kept[OBJECT_GRAPH_KEY] = mended_object_graph(checkpoint, names)
+        kept[OBJECT_GRAPH_KEY] = mended_object_graph(checkpoint, names, is_damaged=True)
     return checkpoint.with_variables(kept)
 
 

@@ -40,22 +40,32 @@ def scan(read: Read, size: int) -> list[Scanned]:
     position = 0
     while True:
         start, key = position, b""
-        while (entry := _entry(read, size, position, key)) and (previous is None or entry[0] > previous):
-            key, position = entry
-            if previous is None and key:
+        while (entry := _entry(read, size, position, key)) and (previous is None or entry.key > previous):
+            # What is all zeros begins so, too.
+            if previous is None and (entry.key or entry.value == entry.end):
                 return []
-            previous = key
+            key = previous = entry.key
+            position = entry.end
         if position == start or previous is None:
             return found
         end = _end(read, position, position - start)
-        found.append(Scanned(previous, BlockHandle(start, (end or position) - start), end is not None))
-        if end is None:
+        is_whole = end > 0 and end + TRAILER_SIZE <= size
+        found.append(Scanned(previous, BlockHandle(start, (end if is_whole else position) - start), is_whole))
+        if not is_whole:
             return found
         position = end + TRAILER_SIZE
 
 
-def _entry(read: Read, size: int, position: int, previous: bytes) -> tuple[bytes, int] | None:
-    """The key of the entry there, and where the next one starts; None if it is none, or not all there."""
+class _Entry(NamedTuple):
+    """An entry: its key, and where its value starts and ends."""
+
+    key: bytes
+    value: int
+    end: int
+
+
+def _entry(read: Read, size: int, position: int, previous: bytes) -> _Entry | None:
+    """The entry there; None if it is none, or not all there."""
     head, start = read(position, _ENTRY_HEAD), 0
     numbers = []
     try:
@@ -65,14 +75,14 @@ def _entry(read: Read, size: int, position: int, previous: bytes) -> tuple[bytes
     except CorruptionError:
         return None
     shared, unshared, length = numbers
-    end = position + start + unshared + length
-    if shared > len(previous) or end > size:
+    value = position + start + unshared
+    if shared > len(previous) or value + length > size:
         return None
-    return previous[:shared] + read(position + start, unshared), end
+    return _Entry(previous[:shared] + read(position + start, unshared), value, value + length)
 
 
-def _end(read: Read, position: int, entries: int) -> int | None:
-    """Where the restarts end that begin at `position`, behind so many bytes of entries; None if these are none."""
+def _end(read: Read, position: int, entries: int) -> int:
+    """Where the restarts end that begin at `position`, behind so many bytes of entries; 0 if these are none."""
     count, last = 0, -1
     while len(word := read(position + 4 * count, 4)) == 4:
         number = decode_fixed32(word, 0)
@@ -80,6 +90,6 @@ def _end(read: Read, position: int, entries: int) -> int | None:
         if count and number == count:
             return position + 4 * (count + 1)
         if not last < number < entries or (number and not count):
-            return None
+            return 0
         count, last = count + 1, number
-    return None
+    return 0

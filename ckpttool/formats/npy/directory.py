@@ -190,12 +190,13 @@ def read_npy_directory(directory: str | os.PathLike[str], *, faults: list[Checkp
     index, sources = os.path.join(directory, INDEX), _Sources()
     variables, files, report = {}, [index], reporter(index, faults)
     for name, file, note in _entries(directory):
-        with located(index):
-            if name in variables:
-                raise CorruptionError("the index has it twice", variable=name)
-            files.append(sibling(index, file))
         try:
-            variables[name] = sources.add(name, files[-1], note)
+            with located(index, name):
+                if name in variables:
+                    raise CorruptionError("the index has it twice")
+                path = sibling(index, file)
+            variables[name] = sources.add(name, path, note)
+            files.append(path)
         except CheckpointError as error:
             report(error)
     return Checkpoint(variables, path=directory, format=f"{FORMAT} directory", files=files)

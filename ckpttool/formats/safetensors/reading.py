@@ -75,10 +75,12 @@ def read_safetensors_index(path: str | os.PathLike[str], *, faults: list[Checkpo
     passed_over: set[str] = set()
     warnings: list[str] = []
     names = sorted(set(weight_map.values()))
-    files = [sibling(path, name) for name in names]
-    for name, file in zip(names, files, strict=True):
+    files = []
+    for name in names:
         try:
+            file = sibling(path, name)
             variables, remarks = _read_file(file, source, faults)
+            files.append(file)
         except CheckpointError as error:
             report(error)
             continue

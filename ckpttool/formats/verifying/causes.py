@@ -38,16 +38,13 @@ def causes(
     """
     lost = absent.variables.keys() | {finding.variable for finding in damaged}
     count = f"{len(checkpoint) - len(lost & checkpoint.keys()):,} of {len(checkpoint):,} variables are whole"
-    found = [*(_tables(checkpoint, count) if faults else ()), *_short_files(checkpoint, stored, absent, count)]
+    found = [*_tables(checkpoint, count)] if faults else []
+    short = {finding.path: finding.offset for finding in absent.findings}
     for path, ranges in _by_file(stored).items():
-        size = storage.file_size(path) if os.path.isfile(path) else 0
-        there = [data for data in ranges if data.offset + data.nbytes <= size]
         bad = {(finding.offset, finding.variable) for finding in damaged if finding.path == path}
-        if bad:
-            found += _damage(checkpoint, path, there, bad)
-    if checkpoint.format == tensor_slices.FORMAT:
-        found += _blocks(damaged)
-    return found
+        if path in short or bad:
+            found += _of_file(checkpoint, path, ranges, bad, _short(path, short[path], count) if path in short else "")
+    return [*found, *_blocks(damaged)] if checkpoint.format == tensor_slices.FORMAT else found
 
 
 def _by_file(stored: Sequence[Stored]) -> dict[str, list[ByteRange]]:
@@ -68,20 +65,13 @@ def _tables(checkpoint: Checkpoint, count: str) -> Iterator[str]:
             yield f"{path} ends after {size:,} bytes, without its own index: {count}; {_round(size)}"
 
 
-def _short_files(checkpoint: Checkpoint, stored: Sequence[Stored], absent: Absent, count: str) -> Iterator[str]:
-    for finding in absent.findings:
-        size = finding.offset
-        if size is None:
-            yield f"{finding.path} is missing: {count}; fetch it too"
-        elif size == 0:
-            yield f"{finding.path} is empty: {count}; fetch it again"
-        else:
-            nothing = not any(
-                data.path == finding.path and data.nbytes and data.offset + data.nbytes <= size for _, data in stored
-            )
-            owner = _owner(checkpoint, finding.path) if nothing else ""
-            said = f"{owner}; index and data are not of one checkpoint" if owner else _round(size)
-            yield f"{finding.path} ends after {size:,} bytes: {count}; {said}"
+def _short(path: str, size: int | None, count: str) -> str:
+    """What is to be said of a data file that is not there, or ends too soon."""
+    if size is None:
+        return f"{path} is missing: {count}; fetch it too"
+    if size == 0:
+        return f"{path} is empty: {count}; fetch it again"
+    return f"{path} ends after {size:,} bytes: {count}; {_round(size)}"
 
 
 def _round(size: int) -> str:
@@ -93,37 +83,51 @@ def _round(size: int) -> str:
     return "fetch it again"
 
 
-def _damage(
-    checkpoint: Checkpoint, path: str, ranges: Sequence[ByteRange], bad: set[tuple[int | None, str]]
+def _of_file(
+    checkpoint: Checkpoint, path: str, ranges: Sequence[ByteRange], bad: set[tuple[int | None, str]], short: str
 ) -> Iterator[str]:
-    offsets = {offset for offset, _ in bad}
-    damaged = [data for data in ranges if data.offset in offsets]
-    whole = [data for data in ranges if data.offset not in offsets]
-    if len(offsets) == 1:
+    """What has become of a data file.
+
+    Args:
+        checkpoint: whose it is.
+        path: the file.
+        ranges: what should be in it.
+        bad: the places and names of values that do not have their checksums.
+        short: what is to be said if it ends too soon; "" if it does not.
+    """
+    size, offsets = storage.file_size(path) if os.path.isfile(path) else 0, {offset for offset, _ in bad}
+    there = [data for data in ranges if data.offset + data.nbytes <= size]
+    whole = [data for data in there if data.offset not in offsets]
+    # A zero is a zero in any file.
+    are_few = len(whole) * _STRAY <= len(ranges)
+    owner = _owner(checkpoint, path) if size and are_few else ""
+    if short and not owner:
+        yield short
+    if owner or (are_few and len(offsets) > 1):
+        said = f"{'nearly all' if whole else 'all'} values in {path} have other checksums"
+        said += ", or are not there" if short else ""
+        yield f"{said}: index and data are not of one checkpoint; {owner or 'or the whole file is damaged'}"
+    elif len(offsets) == 1:
         # Several variables may lie in the same bytes.
         names = " = ".join(sorted({name for _, name in bad}))
         yield f"one variable of {len(ranges):,} is damaged, and no other: {names} in {path}"
-    # A zero is a zero in any file.
-    elif len(whole) * _STRAY <= len(ranges):
-        yield _mispaired(checkpoint, path, len(whole))
-    elif damaged:
-        start, end = min(data.offset for data in damaged), max(data.offset + data.nbytes for data in damaged)
-        said = f"{len(damaged):,} of {len(ranges):,} variables in {path} are damaged"
-        if all(data.offset < start for data in whole) and _is_zero(path, end):
-            yield f"{said}: all from byte {start:,} on, and it ends in zeros: space that was never written"
-        else:
-            yield f"{said}, between byte {start:,} and byte {end:,}"
+    elif bad:
+        yield _region(path, there, whole)
+
+
+def _region(path: str, there: Sequence[ByteRange], whole: Sequence[ByteRange]) -> str:
+    """Where in a file the damage is."""
+    damaged = sorted(set(there) - set(whole), key=lambda data: data.offset)
+    start, end = damaged[0].offset, max(data.offset + data.nbytes for data in damaged)
+    said = f"{len(damaged):,} of {len(there):,} variables in {path} are damaged"
+    if all(data.offset < start for data in whole) and _is_zero(path, end):
+        return f"{said}: all from byte {start:,} on, and it ends in zeros: space that was never written"
+    return f"{said}, between byte {start:,} and byte {end:,}"
 
 
 def _is_zero(path: str, end: int) -> bool:
     """Whether the file has nothing but zeros before that byte."""
     return not any(storage.read_range(path, max(0, end - _PAGE), min(_PAGE, end)))
-
-
-def _mispaired(checkpoint: Checkpoint, path: str, whole: int) -> str:
-    count = "nearly all" if whole else "all"
-    said = f"{count} values in {path} have other checksums: index and data are not of one checkpoint"
-    return f"{said}; {_owner(checkpoint, path) or 'or the whole file is damaged'}"
 
 
 def _owner(checkpoint: Checkpoint, path: str) -> str:
