@@ -3,8 +3,10 @@
 `wire` raises with an offset, `formats` adds the path and the variable: see `located`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+_MOST = 500
 
 
 class CheckpointError(Exception):
@@ -32,11 +34,16 @@ class CheckpointError(Exception):
 
     def __str__(self) -> str:
         where = [
-            f"variable {self.variable!r}" if self.variable is not None else None,
+            f"variable {_shortened(self.variable)!r}" if self.variable is not None else None,
             str(self.path) if self.path is not None else None,
             f"byte {self.offset:,}" if self.offset is not None else None,
         ]
         return " · ".join(part for part in [self.what, *where, self.hint] if part)
+
+
+def _shortened(name: str) -> str:
+    """A name as a message can hold it: files have made them of megabytes."""
+    return name if len(name) <= _MOST else f"{name[:_MOST]}… ({len(name):,} characters)"
 
 
 class FormatError(CheckpointError):
@@ -57,6 +64,27 @@ class NotFoundError(CheckpointError, KeyError):
 
 class ConversionError(CheckpointError):
     """The target format can't hold this."""
+
+
+Report = Callable[[CheckpointError], None]
+"""Is told of an error after which a reader can go on. It may raise it: `refuse` does."""
+
+
+def refuse(error: CheckpointError) -> None:
+    """Raises the error: the whole is to be sound."""
+    raise error
+
+
+def reporter(path: str, faults: list[CheckpointError] | None) -> Report:
+    """What adds errors to a list, with the path; without a list, raises them."""
+    if faults is None:
+        return refuse
+
+    def report(error: CheckpointError) -> None:
+        error.path = path if error.path is None else error.path
+        faults.append(error)
+
+    return report
 
 
 @contextmanager

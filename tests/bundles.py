@@ -287,7 +287,7 @@ def bundle(
     for name, array in arrays.items():
         pieces = (slices or {}).get(name)
         if pieces is None:
-            store(name.encode(), array)
+            store(name.encode(errors="surrogateescape"), array)
             continue
         for extents in pieces:
             store(encode_slice_key(name.encode(), extents), array[box(extents)])

@@ -42,6 +42,13 @@ COMMANDS = [
     ["state", FIXTURES / "linear"],
     ["run", FIXTURES / "linear" / "model", FIXTURES / "linear" / "model", "--feed", "x=[50]"],
     ["export", FIXTURES / "linear" / "model", "--h5", "x", "--dry-run"],
+    ["export", FIXTURES / "linear" / "model", "--h5", "x", "--dry-run", "--salvage"],
+    ["verify", FIXTURES / "dtypes" / "model", "--nan"],
+    ["stats", FIXTURES / "linear" / "model"],
+    ["diff", FIXTURES / "linear" / "model", FIXTURES / "conv" / "model"],
+    ["diff", FIXTURES / "partitioned" / "model", FIXTURES / "partitioned" / "slices"],
+    ["diff", FIXTURES / "linear" / "model.meta", FIXTURES / "conv" / "model.meta"],
+    ["diff", FIXTURES / "linear" / "model.meta", FIXTURES / "conv" / "model"],
 ]
 
 

@@ -1,6 +1,8 @@
 """HDF5 out: names, types, and files that h5py and the HDF5 library read as meant."""
 
 import re
+import shutil
+import zlib
 
 import h5py
 import ml_dtypes
@@ -12,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ckpttool
-from ckpttool.errors import ConversionError, CorruptionError
+from ckpttool.errors import CheckpointError, ConversionError, CorruptionError
 from ckpttool.formats.hdf5 import dataset_path, plan_hdf5
 
 NAMES = [
@@ -152,11 +154,9 @@ def test_deep_values_that_must_be_decoded(tmp_path):
 
 def test_full_disk_is_noticed_before(tmp_path, monkeypatch):
     """Where the space is not enough, nothing is begun."""
-    from ckpttool import storage
-
     bundle({"w": np.ones(2, np.float32)}).write(tmp_path)
-    free = storage.shutil.disk_usage(tmp_path)._replace(free=3)
-    monkeypatch.setattr(storage.shutil, "disk_usage", lambda path: free)
+    free = shutil.disk_usage(tmp_path)._replace(free=3)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: free)
     with pytest.raises(OSError, match="no space left"):
         ckpttool.write_hdf5(ckpttool.open_checkpoint(tmp_path / "model"), tmp_path / "out.h5")
     assert not list(tmp_path.glob("*out.h5*"))
@@ -208,3 +208,56 @@ def test_the_file_says_what_it_was_made_from(tmp_path):
         assert file.attrs["source"] == b"model"
         assert file.attrs["source_format"] == b"TensorFlow checkpoint V2 (tensor bundle)"
         assert file.attrs["created_by"] == f"ckpttool {ckpttool.__version__}".encode()
+
+
+@pytest.mark.parametrize("compression", ["gzip", "lzf"])
+def test_short_chunks_give_no_memory_away(tmp_path, compression):
+    """A chunk that is decompressed to less than its dataset says is damage: HDF5 gives what was in memory for the
+    rest.
+    """
+    data = {"gzip": zlib.compress(b"short"), "lzf": b"\x01ab"}[compression]
+    with h5py.File(tmp_path / "short.h5", "w") as file:
+        dataset = file.create_dataset("x", (64,), "<i8", chunks=(64,), compression=compression)
+        dataset.id.write_direct_chunk((0,), data)
+        texts = file.create_dataset("s", (64,), "S8", chunks=(64,), compression=compression)
+        texts.id.write_direct_chunk((0,), data)
+    checkpoint = ckpttool.open_checkpoint(tmp_path / "short.h5")
+    for read in (checkpoint["x"].numpy, lambda: list(checkpoint["x"].blocks(8)), checkpoint["s"].strings):
+        with pytest.raises(CorruptionError, match="bytes, not 512"):
+            read()
+
+
+def test_shuffled_chunks_without_a_width(tmp_path):
+    """A shuffle filter without its width is damage, and no error of ours."""
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("x", data=np.arange(64), chunks=(64,), shuffle=True)
+    data = (tmp_path / "x.h5").read_bytes()
+    named = data.index(b"shuffle\0") - 2
+    assert data[named : named + 2] == b"\x01\0"  # The number of values.
+    (tmp_path / "x.h5").write_bytes(data[:named] + b"\0\0" + data[named + 2 :])
+    with pytest.raises((CheckpointError, OSError)):
+        ckpttool.open_checkpoint(tmp_path / "x.h5")["x"].numpy()
+
+
+def test_lzf_is_measured(tmp_path):
+    """Whatever LZF makes of values, they are read: literal runs, short copies, long ones."""
+    random = np.random.default_rng(0)
+    arrays = {
+        "random": random.integers(0, 255, 5000, np.uint8),
+        "zeros": np.zeros(100_000),
+        "few": np.tile([1, 2, 3], 999),
+    }
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        for name, array in arrays.items():
+            file.create_dataset(name, data=array, compression="lzf", chunks=(1000,))
+    checkpoint = ckpttool.open_checkpoint(tmp_path / "x.h5")
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(checkpoint[name].numpy(), array)
+
+
+@pytest.mark.parametrize("values", [[b"a\0b"], [b"a\0b", b"c\0d"], [b"\0"]], ids=["one", "two of a length", "a zero"])
+def test_bytes_with_zeros_of_one_length(tmp_path, values):
+    """Values with zeros, all of one length, come back as they were: they are no table."""
+    bundle({"s": strings(*values)}).write(tmp_path)
+    ckpttool.write_hdf5(ckpttool.open_checkpoint(tmp_path / "model"), tmp_path / "out.h5")
+    assert ckpttool.open_checkpoint(tmp_path / "out.h5")["s"].strings() == values

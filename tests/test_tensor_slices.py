@@ -522,10 +522,11 @@ def test_no_elements(shape: tuple[int, ...], tmp_path: Path) -> None:
 
 
 def test_missing_string_record(tmp_path: Path) -> None:
-    """A string variable without its record has no size, and says why."""
+    """A string variable without its record is listed, takes no bytes, and says why when it is read."""
     variable = opened(tmp_path, metas(("a", 7, [3], [full(1)])))["a"]
+    assert variable.nbytes == 0
     with pytest.raises(CorruptionError, match="missing") as caught:
-        _ = variable.nbytes
+        variable.strings()
     assert caught.value.variable == "a"
 
 

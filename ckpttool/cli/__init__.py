@@ -7,13 +7,26 @@ they share), `converting` those that write graphs, `options` what all share.
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
 from ckpttool import render
-from ckpttool.cli import averaging, converting, exporting, freezing, inspecting, running, serving
+from ckpttool.cli import (
+    averaging,
+    comparing,
+    converting,
+    exporting,
+    freezing,
+    inspecting,
+    running,
+    serving,
+    values,
+    verifying,
+)
 from ckpttool.errors import (
     CheckpointError,
     ConversionError,
@@ -40,10 +53,22 @@ _EPILOG = (
 )
 
 
+# Typer's own for wrong usage; it has no name of its own there.
+_UsageError: Any = typer.BadParameter.__bases__[0]
+
+
 class _Commands(TyperGroup):
     """The commands, with errors turned into one line and an exit code, in one place."""
 
+    def make_context(self, *args: Any, **extra: Any) -> Any:
+        with _printable_usage_errors():
+            return super().make_context(*args, **extra)
+
     def invoke(self, ctx: Any) -> Any:
+        with _printable_usage_errors():
+            return self._invoke(ctx)
+
+    def _invoke(self, ctx: Any) -> Any:
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()  # A closed pipe is to be noticed here, not when Python exits.
@@ -52,6 +77,16 @@ class _Commands(TyperGroup):
                 raise
             _fail(error)
         return result
+
+
+@contextmanager
+def _printable_usage_errors() -> Iterator[None]:
+    """Arguments are often names from files, and what Typer says of a wrong one holds it as it is."""
+    try:
+        yield
+    except _UsageError as error:
+        error.message = render.printable(error.message)
+        raise
 
 
 def _fail(error: BaseException) -> NoReturn:
@@ -86,6 +121,10 @@ app.command("vars")(inspecting.vars_)
 app.command("ls")(inspecting.ls)
 app.command("io")(inspecting.io)
 app.command("objects")(inspecting.objects)
+app.command("diff")(comparing.diff)
+app.command("verify")(verifying.verify)
+app.command("stats")(values.stats)
+app.command("cat")(values.cat)
 app.command("state")(inspecting.state)
 app.command("strip-devices")(converting.strip_devices)
 app.command("collections")(converting.collections)

@@ -87,6 +87,7 @@ def collections(
     nothing = "give --add or --remove; `ckpttool ls --collections` shows what is there"
     options.refuse(not add and not remove, nothing)
     options.require_output(output, in_place)
+    options.refuse(not all(map(options.is_text, (add or []) + (remove or []))), "--add and --remove take text in UTF-8")
     added = [_member(text) for text in add or ()]
     graph = options.graph_of(path, quiet, step=step, tags=tags)
     removed = [_removal(text, graph) for text in remove or ()]

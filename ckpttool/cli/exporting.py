@@ -10,6 +10,7 @@ import typer
 
 from ckpttool import render
 from ckpttool.cli import options, targets
+from ckpttool.cli.salvaging import LEFT_OUT, Salvaged, salvaged_from
 from ckpttool.formats.opening import open_graph
 from ckpttool.formats.outputs import require_writable
 from ckpttool.model.checkpoint import Checkpoint
@@ -100,6 +101,13 @@ def export(
         ),
     ] = None,
     strict: targets.Strict = False,
+    salvage: Annotated[
+        bool,
+        typer.Option(
+            "--salvage",
+            help="Of a damaged source, write what is whole, and list what is not; exit code 1 if anything is not.",
+        ),
+    ] = False,
     dry_run: DryRun = False,
     v1: options.V1 = False,
     step: options.Step = None,
@@ -121,7 +129,10 @@ def export(
     ckpttool export model.ckpt --h5 model.h5
 
     ckpttool export weights.npz --tf model.ckpt
+
+    ckpttool export broken.ckpt --salvage --tf model.ckpt
     """
+    from ckpttool.model.names import selector
     from ckpttool.transforms.changes import Changes, change
 
     target, output = targets.target_of(
@@ -133,6 +144,7 @@ def export(
     options.refuse(meta and target != "tf", "--meta is about --tf")
     options.refuse(latest and target != "tf", "--latest is about --tf")
     options.refuse(meta and (cast or dtype_map), "--meta: the graph's ops have dtypes of their own, so no --cast")
+    options.refuse(meta and salvage, "--meta: a graph restores all of its variables, and --salvage may leave some out")
     changes = Changes(
         *(include or (), exclude or (), ema, drop_slots),
         _dtypes(cast, dtype_map),
@@ -141,7 +153,8 @@ def export(
         with_object_graph=target == "tf",
     )
     found = options.located(path, quiet, v1=v1, step=step)
-    checkpoint = options.to_convert(path, found, quiet, strict=strict)
+    salvaged = salvaged_from(found, selector(changes.include, changes.exclude)) if salvage else None
+    checkpoint = salvaged.checkpoint if salvaged else options.to_convert(path, found, quiet, strict=strict)
     changed = change(checkpoint, changes)
     options.exit_if_nothing(not changed.checkpoint and checkpoint)
     if not quiet:
@@ -157,7 +170,8 @@ def export(
         targets.require_writable(target, output, arguments, checkpoint.files, force)
         if meta:
             require_writable(f"{output}.meta", [graph.path] if graph else [], force)
-        _show_plan(changed, checkpoint, target, output, arguments, wanted, strict)
+        _show_plan(changed, salvaged or checkpoint, target, output, arguments, wanted, strict)
+        _exit_if_left_out(salvaged)
         return
     with _beside(graph, f"{output}.meta", force):
         targets.write(changed.checkpoint, target, output, arguments, strict=strict or meta, force=force, quiet=quiet)
@@ -166,6 +180,12 @@ def export(
         options.warn([f"{output}.meta was there before and is as it was: a graph of others? delete it"])
     if target == "tf":
         targets.add_to_state(output, latest, quiet)
+    _exit_if_left_out(salvaged)
+
+
+def _exit_if_left_out(salvaged: Salvaged | None) -> None:
+    if salvaged and not salvaged.is_whole:
+        raise typer.Exit(LEFT_OUT)
 
 
 def _dtypes(to: str | None, pairs: str | None) -> dict[str, str]:
@@ -196,7 +216,7 @@ def _check_cast(old: str, new: str, option: str) -> None:
 
 def _show_plan(
     changed: "Changed",
-    before: Checkpoint,
+    source: Checkpoint | Salvaged,
     target: str,
     output: str,
     arguments: Mapping[str, Any],
@@ -205,12 +225,16 @@ def _show_plan(
 ) -> None:
     from ckpttool.formats.plan import check_plan
     from ckpttool.reports import checkpoints as reports
+    from ckpttool.reports.findings import findings
 
+    before, lost = (source.before, source.lost) if isinstance(source, Salvaged) else (source, {})
     layout = {"layout": arguments["layout"]} if "layout" in arguments else {}
     plan = targets.function_of(target, "plan")(changed.checkpoint, **layout)
     facts = {"path": before.path, "output": output, "format": before.format}
-    shown = reports.export_plan(plan, before, changed.names, changed.dropped)
-    render.render([shown], format=format, schema="ckpttool.export/1", facts=facts)
+    shown = [reports.export_plan(plan, before, changed.names, changed.dropped, lost)]
+    if isinstance(source, Salvaged) and (source.faults or format == "json"):
+        shown.append(findings(source.faults))
+    render.render(shown, format=format, schema="ckpttool.export/1", facts=facts)
     check_plan(plan, strict=strict)
 
 

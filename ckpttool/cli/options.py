@@ -58,7 +58,7 @@ Format = Annotated[
     typer.Option("--format", "-f", metavar="|".join(render.FORMATS), help="Default: table on a terminal, else tsv."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Short for --format json.")]
-All = Annotated[bool, typer.Option("--all", help="Never cut a long table.")]
+All = Annotated[bool, typer.Option("--all", help="Never cut a table: every row, every column.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No notes on standard error.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")]
 
@@ -177,6 +177,11 @@ def refuse(wrong: object, why: str) -> None:
     """Ends the command with a usage error if something was asked for that would be ignored."""
     if wrong:
         raise typer.BadParameter(why)
+
+
+def is_text(argument: str) -> bool:
+    """Whether an argument is text: its bytes were UTF-8."""
+    return argument.isascii() or not any("\ud800" <= character <= "\udfff" for character in argument)
 
 
 def warn(warnings: Iterable[str]) -> None:

@@ -78,7 +78,7 @@ def saved_model(
     names, sources = _assets(graph, asset or [], quiet)
     marked = [tag for tag in tags.split(",") if tag]
     options.refuse(not marked, "--tags is a list of one or more")
-    options.refuse(not _is_text(signature + tags), "--signature and --tags are text in UTF-8")
+    options.refuse(not options.is_text(signature + tags), "--signature and --tags are text in UTF-8")
     stored = _checkpoint(path, found, checkpoint, v1, quiet)
     marks = Marks(signature, method, marked)
     served = servable(graph, stored, fed, fetched, marks, keep_devices=keep_devices, assets=names)
@@ -91,10 +91,6 @@ def saved_model(
         render.say(f"note: {op} is not run, for it {why}; no output needs it")
     count = render.counted(len(served.variables), "variable")
     render.say(f"wrote the signature {signature} and {count}, {render.human_bytes(total)} · {output}")
-
-
-def _is_text(argument: str) -> bool:
-    return argument.isascii() or not any("\ud800" <= character <= "\udfff" for character in argument)
 
 
 def _endpoints(

@@ -18,21 +18,32 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from itertools import tee
+from itertools import chain, tee
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 from ckpttool import storage
-from ckpttool.errors import CheckpointError, CorruptionError, FormatError, NotSupportedError, located
+from ckpttool.errors import (
+    CheckpointError,
+    CorruptionError,
+    FormatError,
+    NotSupportedError,
+    Report,
+    located,
+    refuse,
+    reporter,
+)
 from ckpttool.formats.lookalikes import TRUNCATED, refuse_lookalike
 from ckpttool.formats.records import (
     BundleEntry,
+    BundleHeader,
     box_of,
     decode_bundle_entry,
     decode_bundle_header,
     decode_strings,
     decode_variants,
     encode_slice_key,
+    sliced_name,
 )
 from ckpttool.model.boxes import Extents, Selection, shape_of, tiling_fault
 from ckpttool.model.checkpoint import ByteRange, Checkpoint, Slice, Variable
@@ -56,8 +67,12 @@ def shard_path(prefix: str, shard: int, num_shards: int) -> str:
     return f"{prefix}.data-{shard:05d}-of-{num_shards:05d}"
 
 
-def read_bundle(prefix: str) -> Checkpoint:
+def read_bundle(prefix: str, faults: list[CheckpointError] | None = None) -> Checkpoint:
     """Opens the bundle `prefix`: reads its index whole, and no values.
+
+    Args:
+        prefix: what its files' names begin with.
+        faults: is told of entries and blocks that are damaged, which are passed over; None: such damage is raised.
 
     Raises:
         NotFoundError: there is no index.
@@ -68,51 +83,69 @@ def read_bundle(prefix: str) -> Checkpoint:
     path = index_path(prefix)
     refuse_lookalike(path)
     with located(path):
-        bundle = _Bundle(prefix, _table(path))
+        bundle = _Bundle(prefix, storage.read_file(path), reporter(path, faults))
+        if faults:
+            bundle.drop_stray_slices()
     files = [path, *bundle.shard_paths]
     return Checkpoint(bundle.variables, path=prefix, format=FORMAT, files=files, warnings=bundle.warnings)
-
-
-def _table(path: str) -> Table:
-    try:
-        return Table.from_bytes(storage.read_file(path))
-    except FormatError as error:
-        error.hint = error.hint or TRUNCATED  # Its end tells a table.
-        raise
 
 
 class _Bundle:
     """The source of a bundle's variables."""
 
-    def __init__(self, prefix: str, table: Table) -> None:
-        self.prefix = prefix
-        records = iter(table)
+    def __init__(self, prefix: str, index: bytes, report: Report) -> None:
+        self.prefix, self._report = prefix, report
+        records = _table(index, report).pairs(report)
         key, value = next(records, (None, b""))
-        if key != b"":
-            raise CorruptionError("the index has no header: its first key is not empty")
-        with located(in_record=True):
-            self.header = decode_bundle_header(value)
-        self._entries = _decode_entries(records)
+        try:
+            if key != b"":
+                raise CorruptionError("the index has no header: its first key is not empty")
+            with located(in_record=True):
+                self.header = decode_bundle_header(value)
+        except CorruptionError as error:
+            report(error)
+            self.header = self._header_by_files()
+            records = chain([(key, value)] if key else [], records)
+        self._entries = _decode_entries(records, report)
+        if not min(1, len(self._entries)) <= self.header.num_shards <= MAX_SHARDS:
+            report(CorruptionError(f"the header counts {self.header.num_shards:,} shards"))
+            self.header = self._header_by_files()
         self.variables = self._read_variables()
-        if not min(1, len(self.variables)) <= self.header.num_shards <= MAX_SHARDS:
-            raise CorruptionError(f"the header counts {self.header.num_shards:,} shards")
+        if self._miscounted and report is not refuse:  # Opened, it is no more than a warning.
+            report(CorruptionError(f"{self._miscounted}; TensorFlow looks for those that the header counts"))
+
+    def _header_by_files(self) -> BundleHeader:
+        """What takes the place of a header that is damaged."""
+        return BundleHeader(max(_shard_counts(self.prefix), default=1), big_endian=False)
 
     def _read_variables(self) -> dict[str, Variable]:
-        variables, slice_keys = {}, set()
+        variables: dict[str, Variable] = {}
+        slice_keys: set[bytes] = set()
         for key, entry in self._entries.items():
             name = key.decode(errors="surrogateescape")
             dtype = stored_dtype_of(entry.dtype)
             try:
                 self._check(entry, dtype)
+                slice_keys.update(encode_slice_key(key, extents) for extents in entry.slices)
                 if entry.slices:
-                    slice_keys.update(self._check_slices(key, entry))
+                    self._check_slices(key, entry)
             except CheckpointError as error:  # Not `located`: a context for each of a million takes a second.
                 error.variable = name
-                raise
+                self._report(error)
+                continue
             variables[name] = Variable(name, dtype, entry.shape, self, key)
         for key in slice_keys:
             variables.pop(key.decode(errors="surrogateescape"), None)
         return variables
+
+    def drop_stray_slices(self) -> None:
+        """In an index that is damaged, what looks like a slice is no variable, but one of a variable that is lost."""
+        for variable in list(self.variables.values()):
+            whole = sliced_name(variable.key)
+            if whole is not None:
+                name = whole.decode(errors="surrogateescape")
+                self._report(CorruptionError("there is a slice of it, and not its own entry", variable=name))
+                del self.variables[variable.name]
 
     def _check(self, entry: BundleEntry, dtype: DType) -> None:
         if entry.slices:
@@ -127,8 +160,8 @@ class _Bundle:
                 f" {prod(entry.shape) * dtype.itemsize:,} for {dtype.name}{list(entry.shape)}"
             )
 
-    def _check_slices(self, key: bytes, entry: BundleEntry) -> list[bytes]:
-        """The keys of the slices, each of which is there, is what its extents say, and lies beside the others."""
+    def _check_slices(self, key: bytes, entry: BundleEntry) -> None:
+        """Raises unless each slice is there, is what its extents say, and lies beside the others."""
         keys = [encode_slice_key(key, extents) for extents in entry.slices]
         boxes = [box_of(extents, entry.shape) for extents in entry.slices]
         fault = tiling_fault(entry.shape, boxes)
@@ -143,7 +176,6 @@ class _Bundle:
                     f"the slice {list(start)} + {list(shape)} is stored as"
                     f" {dtype_of(piece.dtype).name}{list(piece.shape)}"
                 )
-        return keys
 
     @cached_property
     def _num_shards(self) -> int:
@@ -164,12 +196,15 @@ class _Bundle:
         return [shard_path(self.prefix, number, self._num_shards) for number in range(self._num_shards)]
 
     @property
+    def _miscounted(self) -> str:
+        """What is wrong with the header's count of shards; "" if nothing is."""
+        if self._num_shards == self.header.num_shards:
+            return ""
+        return f"the header counts {self.header.num_shards} shards, the files are {self._num_shards}"
+
+    @property
     def warnings(self) -> list[str]:
-        warnings = []
-        if self._num_shards != self.header.num_shards:
-            warnings.append(
-                f"the header counts {self.header.num_shards} shards, the files are {self._num_shards}; they are used"
-            )
+        warnings = [f"{self._miscounted}; they are used"] if self._miscounted else []
         missing = [path for path in self.shard_paths if not os.path.exists(path)]
         if missing and self.variables:
             others = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
@@ -235,7 +270,15 @@ class _Bundle:
 _DECODERS = {"string": decode_strings, "variant": decode_variants}
 
 
-def _decode_entries(records: Iterable[tuple[bytes, bytes]]) -> dict[bytes, BundleEntry]:
+def _table(index: bytes, report: Report) -> Table:
+    try:
+        return Table.from_bytes(index, report)
+    except FormatError as error:
+        error.hint = error.hint or TRUNCATED  # Its end tells a table.
+        raise
+
+
+def _decode_entries(records: Iterable[tuple[bytes, bytes]], report: Report) -> dict[bytes, BundleEntry]:
     entries = {}
     for key, value in records:
         try:
@@ -243,7 +286,7 @@ def _decode_entries(records: Iterable[tuple[bytes, bytes]]) -> dict[bytes, Bundl
         except CheckpointError as error:
             # An offset would count from the start of the record, and mislead.
             error.variable, error.offset = key.decode(errors="surrogateescape"), None
-            raise
+            report(error)
     return entries
 
 

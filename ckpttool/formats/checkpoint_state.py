@@ -136,7 +136,8 @@ def relocate_checkpoint_state(
     message.all_model_checkpoint_paths[:] = after[1:]
     changed = [a != b for a, b in zip(before, after, strict=True)].count(True)
     if output is None and changed:
-        shutil.copy2(path, _unused(f"{path}.bak"))
+        with storage.write_beside(_unused(f"{path}.bak")) as backup:
+            shutil.copy2(path, backup)
     if output is not None or changed:
         _write(output or path, message, force=force or output is None)
     return changed
@@ -164,7 +165,7 @@ def _parse(path: str) -> Any:
     message = proto.message_class("CheckpointState")()
     try:
         text_format.Parse(storage.read_file(path), message)
-    except (text_format.ParseError, UnicodeDecodeError) as error:
+    except (text_format.ParseError, ValueError, RecursionError) as error:  # ValueError: a number, or no UTF-8.
         raise CorruptionError(f"not a checkpoint state file: {error}", path=path) from error
     if not message.model_checkpoint_path:
         raise CorruptionError("the state file names no latest checkpoint", path=path)

@@ -125,9 +125,8 @@ def _v1_shards(stem: str, count: str) -> tuple[str, ...]:
     if int(count) > bundle.MAX_SHARDS:
         return ()
     files = tuple(f"{stem}-{number:05d}-of-{count}" for number in range(int(count)))
-    if not any(map(os.path.isfile, files)) or not all(is_table(file) for file in files if os.path.isfile(file)):
-        return ()
-    return files
+    # One of them may be damaged, which its reader says.
+    return files if any(is_table(file) for file in files if os.path.isfile(file)) else ()
 
 
 def is_table(path: str) -> bool:

@@ -102,7 +102,7 @@ def _from_text(root: str, data: bytes) -> bytes:
     message: Any = proto.message_class(root)()
     try:
         text_format.Parse(data, message, descriptor_pool=proto.pool())
-    except (text_format.ParseError, UnicodeDecodeError, RecursionError) as error:
+    except (text_format.ParseError, ValueError, RecursionError) as error:  # ValueError: a number, or no UTF-8.
         raise CorruptionError(f"not the text of a {root}: {error}") from error
     return bytes(message.SerializeToString(deterministic=True))
 

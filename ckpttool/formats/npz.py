@@ -19,7 +19,15 @@ from functools import partial
 from io import BufferedIOBase
 
 from ckpttool import storage
-from ckpttool.errors import ConversionError, CorruptionError, NotSupportedError, located
+from ckpttool.errors import (
+    CheckpointError,
+    ConversionError,
+    CorruptionError,
+    NotSupportedError,
+    Report,
+    located,
+    reporter,
+)
 from ckpttool.formats.npy.arrays import Array, arrays_of, planned_array
 from ckpttool.formats.npy.header import HEAD, decode_header
 from ckpttool.formats.npy.source import ArraySource, Stored
@@ -134,21 +142,25 @@ def _write_member(archive: zipfile.ZipFile, array: Array, method: int) -> None:
             stream.write(chunk)
 
 
-def read_npz(path: str | os.PathLike[str]) -> Checkpoint:
+def read_npz(path: str | os.PathLike[str], *, faults: list[CheckpointError] | None = None) -> Checkpoint:
     """Opens a NumPy archive: reads the headers of its arrays, and no values.
 
     What is no array, and an array that TensorFlow has no dtype for, is passed over with a warning.
+
+    Args:
+        path: the file.
+        faults: is told of members that are damaged, which are passed over; None: such damage is raised.
 
     Raises:
         NotFoundError: there is no such file.
         CorruptionError: it is no zip archive, or what it says of its members can't be.
     """
     path = os.fspath(path)
-    size = storage.file_size(path)
+    size, report = storage.file_size(path), reporter(path, faults)
     source, variables, warnings = ArraySource(), {}, []
     with located(path), _checked(), zipfile.ZipFile(path) as archive:
         members = archive.infolist()
-        _require_all(members, storage.read_range(path, max(0, size - _TAIL), _TAIL))
+        _require_all(members, storage.read_range(path, max(0, size - _TAIL), _TAIL), report)
         if sum(member.compress_size for member in members) > size:
             raise CorruptionError("the archive's members are together larger than the file: they overlap")
         for member in members:
@@ -157,21 +169,24 @@ def read_npz(path: str | os.PathLike[str]) -> Checkpoint:
             except NotSupportedError as error:
                 warnings.append(f"{member.filename} is passed over: {error.what}")
                 continue
+            except CheckpointError as error:
+                report(error)
+                continue
             if variable.name in variables:
-                raise CorruptionError("the archive has it twice", variable=variable.name)
+                report(CorruptionError("the archive has it twice", variable=variable.name))
             variables[variable.name] = variable
     return Checkpoint(variables, path=path, format=FORMAT, files=[path], warnings=warnings)
 
 
-def _require_all(members: Sequence[zipfile.ZipInfo], tail: bytes) -> None:
-    """Raises CorruptionError unless there are as many members as the end of the archive says, which Python ignores."""
+def _require_all(members: Sequence[zipfile.ZipInfo], tail: bytes, report: Report) -> None:
+    """Reports a CorruptionError unless there are as many members as the archive's end says, which Python ignores."""
     end = tail.rfind(b"PK\5\6")
     (count,) = struct.unpack_from("<H", tail, end + 10)
     # Of more members, a longer record stands before, and a locator of 20 bytes between.
     if count == 0xFFFF and tail[: end - 16].endswith(b"PK\6\7"):
         (count,) = struct.unpack_from("<Q", tail, end - 20 - 24)
     if count != len(members):
-        raise CorruptionError(f"{len(members):,} members, and the archive says that it has {count:,}")
+        report(CorruptionError(f"{len(members):,} members, and the archive says that it has {count:,}"))
 
 
 @contextmanager
@@ -193,7 +208,7 @@ def _variable(source: ArraySource, archive: zipfile.ZipFile, member: zipfile.Zip
         raise CorruptionError(f"{member.compress_size:,} bytes can't hold {member.file_size:,}", variable=array)
     note = Note.decode(member.comment.decode(errors="replace"))
     name = note.name if note.name is not None and _escape(note.name) == array else array
-    with located(path, name), archive.open(member) as stream:
+    with located(path, name), _checked(), archive.open(member) as stream:
         header = decode_header(stream.read(HEAD), member.file_size)
         return source.add(name, Stored(path, header, note, partial(_values, path, member, header.nbytes)))
 

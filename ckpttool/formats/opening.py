@@ -11,7 +11,9 @@ from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.graph import MetaGraph
 
 
-def open_checkpoint(path: str | os.PathLike[str] | Located) -> Checkpoint:
+def open_checkpoint(
+    path: str | os.PathLike[str] | Located, *, faults: list[CheckpointError] | None = None
+) -> Checkpoint:
     """Opens a checkpoint: reads its index, and values only when they are asked for.
 
         >>> checkpoint = ckpttool.open_checkpoint("model.ckpt")
@@ -22,6 +24,8 @@ def open_checkpoint(path: str | os.PathLike[str] | Located) -> Checkpoint:
     Args:
         path: a prefix (`model.ckpt`), one of its files (`model.ckpt.index`), a V1 file, a SavedModel, or a directory
             with a `checkpoint` state file; a file of HDF5, NumPy or safetensors; or what `locate` made of one of these.
+        faults: is told of what is damaged, which is passed over, as far as anything can be listed without it; None:
+            damage is raised.
 
     Raises:
         NotFoundError: nothing is there, or only a graph.
@@ -30,19 +34,31 @@ def open_checkpoint(path: str | os.PathLike[str] | Located) -> Checkpoint:
         NotSupportedError: it is of a kind that can't be read.
     """
     found = path if isinstance(path, Located) else locate(path)
+    checkpoint = _open(found, faults)
+    if faults and not checkpoint:
+        raise faults[0]
+    return checkpoint
+
+
+def _open(found: Located, faults: list[CheckpointError] | None) -> Checkpoint:
     if found.foreign:
-        return _open_foreign(found.prefix, found.foreign)
+        return _open_foreign(found.prefix, found.foreign, faults)
     if found.v1_files:
         from ckpttool.formats.tensor_slices import read_tensor_slices
 
-        return read_tensor_slices(found.v1_files, path=found.prefix)
+        return read_tensor_slices(found.v1_files, path=found.prefix, faults=faults)
     if not found.has_variables:
+        if faults is not None and os.path.isfile(found.prefix):
+            from ckpttool.formats.tensor_slices import begins_as_tensor_slices, read_tensor_slices
+
+            if begins_as_tensor_slices(found.prefix):
+                return read_tensor_slices((found.prefix,), path=found.prefix, faults=faults)
         if found.graph == found.prefix:
             open_graph(found)  # Says what the file is, if it is not even a graph.
             raise NotFoundError("no variables here", path=found.prefix, hint="it holds a graph: ls shows it")
         missing = index_path(found.prefix)
         raise NotFoundError("no variables here", path=found.prefix, hint=f"{missing} is missing; ls shows the graph")
-    return read_bundle(found.prefix)
+    return read_bundle(found.prefix, faults)
 
 
 def is_whole(prefix: str) -> bool:
@@ -68,9 +84,9 @@ _FOREIGN = {
 }
 
 
-def _open_foreign(path: str, format: str) -> Checkpoint:
+def _open_foreign(path: str, format: str, faults: list[CheckpointError] | None) -> Checkpoint:
     module, function = _FOREIGN[format]
-    checkpoint: Checkpoint = getattr(import_module(f"ckpttool.formats.{module}"), function)(path)
+    checkpoint: Checkpoint = getattr(import_module(f"ckpttool.formats.{module}"), function)(path, faults=faults)
     return checkpoint
 
 

@@ -5,6 +5,7 @@ refused here, before anything is allocated by it. Protobuf's rules hold (unknown
 several the last one counts); `proto/checkpoint.proto` has the messages in full.
 """
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from math import prod
@@ -123,9 +124,11 @@ def decode_shape(data: bytes) -> tuple[int, ...]:
     for number, wire_type, value in values(data):
         if (number, wire_type) == (2, LENGTH):
             shape.append(_varint_fields(cast("bytes", value)).get(1, 0))
+            if len(shape) > _MAX_RANK:  # Before there are millions of them.
+                raise CorruptionError(f"no variable can have a shape of more than {_MAX_RANK} dimensions")
         elif (number, wire_type) == (3, VARINT) and value:
             raise CorruptionError("a stored variable of unknown rank")
-    if len(shape) > _MAX_RANK or any(size < 0 for size in shape) or prod(shape) >> 63:
+    if any(size < 0 for size in shape) or prod(shape) >> 63:
         raise CorruptionError(f"no variable can have the shape {shape}")
     return tuple(shape)
 
@@ -167,6 +170,15 @@ def encode_slice_key(name: bytes, extents: Extents) -> bytes:
     """The key under which a slice is stored. (core/util/saved_tensor_slice_util.cc: EncodeTensorNameSlice)"""
     head = [ordered_code.encode_number(0), ordered_code.encode_string(name), ordered_code.encode_number(len(extents))]
     return b"".join([*head, *(ordered_code.encode_signed(n) for extent in extents for n in extent)])
+
+
+_SLICE_KEY = re.compile(rb"\x00((?:[^\x00\xff]|\x00\xff|\xff\x00)+)\x00\x01.*", re.DOTALL)
+
+
+def sliced_name(key: bytes) -> bytes | None:
+    """The name of the variable that a key is of a slice of, by its form; None if it has not that form."""
+    match = _SLICE_KEY.fullmatch(key)
+    return match[1].replace(b"\x00\xff", b"\x00").replace(b"\xff\x00", b"\xff") if match else None
 
 
 def decode_strings(data: bytes, count: int, crc: int | None, big_endian: bool) -> list[bytes]:

@@ -26,7 +26,14 @@ from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpttool import storage
-from ckpttool.errors import CorruptionError, FormatError, NotSupportedError, located
+from ckpttool.errors import (
+    CheckpointError,
+    CorruptionError,
+    FormatError,
+    NotSupportedError,
+    located,
+    reporter,
+)
 from ckpttool.formats.records import (
     SavedSliceMeta,
     box_of,
@@ -37,6 +44,7 @@ from ckpttool.formats.records import (
 from ckpttool.model.boxes import Extents, Selection, tiling_fault, within
 from ckpttool.model.checkpoint import ByteRange, Checkpoint, Slice, Variable
 from ckpttool.model.dtypes import DType, dtype_of
+from ckpttool.wire.coding import decode_varint
 from ckpttool.wire.message import FIXED32, FIXED64, LENGTH, VARINT, fields
 from ckpttool.wire.sstable import MAX_COMPRESSION, Table
 
@@ -64,12 +72,26 @@ _VALUE_SIZES = {FIXED32: 4, FIXED64: 8}
 _WINDOW = 1 << 18
 
 
-def read_tensor_slices(paths: Sequence[str], *, path: str) -> Checkpoint:
+def begins_as_tensor_slices(path: str) -> bool:
+    """Whether a file begins as a V1 checkpoint does, so that it is one though it has lost its end."""
+    head = storage.read_range(path, 0, 16)
+    try:
+        shared, position = decode_varint(head, 0, 32)
+        unshared, position = decode_varint(head, position, 32)
+        _, position = decode_varint(head, position, 32)
+    except CorruptionError:
+        return False
+    # The empty key, and behind it the field `meta`.
+    return shared == unshared == 0 and head[position : position + 1] == b"\x0a"
+
+
+def read_tensor_slices(paths: Sequence[str], *, path: str, faults: list[CheckpointError] | None = None) -> Checkpoint:
     """Opens a V1 checkpoint: reads the index and the meta of each file, and no values.
 
     Args:
         paths: all its files, in order.
         path: what it is called.
+        faults: is told of files and tensors that are damaged, which are passed over; None: such damage is raised.
 
     Raises:
         NotFoundError: a file is missing.
@@ -77,11 +99,10 @@ def read_tensor_slices(paths: Sequence[str], *, path: str) -> Checkpoint:
         CorruptionError: one is damaged, or what they say can't be.
         NotSupportedError: one wants a newer reader.
     """
-    source = _TensorSlices()
+    source = _TensorSlices(path, faults)
     with located(path):
         for file in paths:
-            with located(file):
-                source.add(file)
+            source.add(file)
         source.check()
     return Checkpoint(source.variables, path=path, format=FORMAT, files=paths)
 
@@ -101,23 +122,34 @@ class _Piece(NamedTuple):
 class _TensorSlices:
     """The source of a V1 checkpoint's variables."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: str, faults: list[CheckpointError] | None) -> None:
+        self._report, self._faults = reporter(path, faults), faults
         self.variables: dict[str, Variable] = {}
         self._files: list[tuple[str, Table]] = []
         self._pieces: dict[bytes, list[_Piece]] = {}
 
     def add(self, path: str) -> None:
         """Takes in what a file says that it has."""
-        table = Table(partial(storage.read_range, path), storage.file_size(path))
-        record = table.lookup(b"")
-        if record is None:
-            raise FormatError("a table, but no checkpoint: it has no record under the empty key")
-        names = set()
-        for meta in decode_slices_meta(record):
-            with located(variable=_text(meta.name)):
-                if meta.name in names:
-                    raise CorruptionError("the file lists the tensor twice")
-                self._add_tensor(meta)
+        report = reporter(path, self._faults)
+        try:
+            with located(path):
+                table = Table(partial(storage.read_range, path), storage.file_size(path), report)
+                record = table.lookup(b"", report)
+                if record is None:
+                    raise FormatError("a table, but no checkpoint: it has no record under the empty key")
+                metas = list(decode_slices_meta(record))
+        except CheckpointError as error:
+            report(error)
+            return
+        names: set[bytes] = set()
+        for meta in metas:
+            try:
+                with located(path, _text(meta.name)):
+                    if meta.name in names:
+                        raise CorruptionError("the file lists the tensor twice")
+                    self._add_tensor(meta)
+            except CheckpointError as error:
+                report(error)
             names.add(meta.name)
         self._files.append((path, table))
 
@@ -134,25 +166,32 @@ class _TensorSlices:
             pieces.append(_Piece(len(self._files), extents, *box_of(extents, meta.shape)))
 
     def check(self) -> None:
-        """Raises CorruptionError unless the slices of every variable cover it, and each other nowhere."""
-        for variable in self.variables.values():
-            pieces = self._pieces[variable.key]
-            with located(variable=variable.name):
-                fault = tiling_fault(variable.shape, [(piece.start, piece.shape) for piece in pieces])
-                if fault:
-                    raise CorruptionError(fault)
+        """The slices of every variable cover it, and each other nowhere; else it is none."""
+        for variable in list(self.variables.values()):
+            pieces = self._pieces.get(variable.key, ())
+            fault = tiling_fault(variable.shape, [(piece.start, piece.shape) for piece in pieces])
+            if fault:
+                self._report(CorruptionError(fault, variable=variable.name))
+                del self.variables[variable.name]
 
     def slices(self, variable: Variable) -> Sequence[Slice]:
         return [self._slice(variable, piece) for piece in self._pieces[variable.key]]
 
     def _slice(self, variable: Variable, piece: _Piece) -> Slice:
         if variable.dtype.itemsize is None:
-            nbytes = len(self._record(variable, piece))
+            nbytes = self._nbytes(variable, piece)
         else:
             nbytes = prod(piece.shape) * variable.dtype.itemsize
         span = ByteRange(self._files[piece.shard][0], 0, nbytes, None)
         extents = None if piece.shape == variable.shape else piece.extents
         return Slice(piece.start, piece.shape, piece.shard, span, 0, extents)
+
+    def _nbytes(self, variable: Variable, piece: _Piece) -> int:
+        """Bytes of a record; 0 of one that can't be read, for that is said to who asks for the values."""
+        try:
+            return len(self._record(variable, piece))
+        except CheckpointError:
+            return 0
 
     def _record(self, variable: Variable, piece: _Piece) -> bytes:
         path, table = self._files[piece.shard]

@@ -174,6 +174,7 @@ class Variable:
 
     def read(self, boxes: Iterable[Selection]) -> "Iterator[np.ndarray[Any, Any]]":
         """The values in boxes that, as those of `blocks`, follow one another and together cover the array."""
+        self._require_numpy()
         pieces = self.slices
         with located(variable=self.name):
             if len(pieces) == 1:

@@ -1,4 +1,4 @@
-"""Choosing names by glob patterns.
+"""Choosing names by glob patterns, and finding near ones.
 
     *       anything within a segment (between two `/`)        dense/*        dense/kernel, not dense/kernel/Adam
     **      any number of segments                             dense/**       both
@@ -9,7 +9,8 @@ In a pattern without `/`, `*` matches anything: `*Adam*` finds `dense/kernel/Ada
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from difflib import get_close_matches
 
 
 def selector(include: Sequence[str] = (), exclude: Sequence[str] = ()) -> Callable[[str], bool]:
@@ -63,3 +64,21 @@ def _character_class(part: str) -> str | None:
     except re.error:  # A range from back to front matches nothing.
         return "(?!)"
     return regex
+
+
+class NearNames:
+    """Finds near names for many, until that has taken a second or two: names may be many, and as long as a file."""
+
+    def __init__(self) -> None:
+        self._comparisons = 20_000
+
+    def of(self, name: str, others: Collection[str], count: int = 1) -> list[str]:
+        """The others that are nearest to a name, the nearest first; none, if looking for them would take too long."""
+        if len(name) > _LONGEST or len(others) > self._comparisons:
+            return []
+        self._comparisons -= len(others)
+        return get_close_matches(name, [other for other in others if len(other) <= _LONGEST], count)
+
+
+_LONGEST = 256
+"""The time that a comparison takes grows with the square of names' lengths."""

@@ -176,6 +176,16 @@ class ObjectGraph:
             found.setdefault(node, {}).update(dict.fromkeys(keys, attribute))
         return found
 
+    def unstored(self, names: Collection[str]) -> list[tuple[str, str]]:
+        """Attributes of which nothing is stored: their objects' readable paths, and their keys."""
+        stored = self.stored(names)
+        return [
+            (self.readable_paths.get(node, "?"), attribute.key)
+            for node in range(len(self))
+            for attribute in self.attributes(node)
+            if attribute not in stored.get(node, {}).values()
+        ]
+
     def places(self, names: Collection[str]) -> dict[str, Place]:
         """Where the keys among `names` come from, by their readable paths."""
         return {

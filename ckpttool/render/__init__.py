@@ -9,13 +9,16 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from math import isfinite
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ckpttool.render.cells import counted, human_bytes, is_right, plain, printable, shown, telling_columns
 from ckpttool.render.tables import print_tables
 from ckpttool.reports.report import Column, Report
 
-__all__ = ["FORMATS", "counted", "human_bytes", "json_text", "printable", "progress", "render", "say"]
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["FORMATS", "counted", "human_bytes", "json_text", "print_array", "printable", "progress", "render", "say"]
 
 FORMATS = ("table", "tsv", "csv", "json", "md")
 
@@ -32,9 +35,7 @@ def render(
         facts: further keys of the JSON document.
         everything: never cut a table.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # What its encoding can't hold is escaped, as Python itself does on standard error.
-        sys.stdout.reconfigure(errors="backslashreplace")
+    _escape_what_cannot_be_encoded()
     format = format or ("table" if sys.stdout.isatty() else "tsv")
     if format == "json":
         _print_json(reports, schema, facts)
@@ -45,6 +46,12 @@ def render(
             if len(reports) > 1:
                 print(f"{chr(10) if number else ''}# {printable(report.title)}")
             _PRINTERS[format](report)
+
+
+def _escape_what_cannot_be_encoded() -> None:
+    """Standard output escapes what its encoding can't hold, as Python itself does on standard error."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _print_tsv(report: Report) -> None:
@@ -114,15 +121,13 @@ def _key(name: str) -> str:
 def _json_value(value: Any, column: Column) -> Any:
     if column.kind == "tree":
         return value[1]
-    if column.kind == "any":
-        return _finite(value)
-    if value == "" and (column.default == "" or column.kind == "shape"):
+    if isinstance(value, str) and value == "" and (column.default == "" or column.kind == "shape"):
         return None
-    return value
+    return _finite(value) if column.kind in ("any", "real") else value
 
 
 def _finite(value: Any) -> Any:
-    """A member of a collection as JSON has it, which knows no NaN and no infinity: those are strings."""
+    """A number, or a member of a collection, as JSON has it, which knows no NaN and no infinity: those are strings."""
     if isinstance(value, dict):
         return {key: _finite(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -135,7 +140,26 @@ def _json_default(value: Any) -> Any:
 
     if isinstance(value, bytes):
         return {"base64": base64.b64encode(value).decode()}
+    if hasattr(value, "tolist"):
+        from ckpttool.render.arrays import nested
+
+        return nested(value)
     raise TypeError(f"no JSON for {type(value)}")
+
+
+def print_array(
+    array: "np.ndarray[Any, Any]",
+    precision: int | None = None,
+    *,
+    indices: Sequence[Sequence[int]] | None = None,
+    shape: Sequence[int] | None = None,
+) -> None:
+    """Prints an array to standard output; of a large one its edges, whose indices are given, and its shape."""
+    from ckpttool.render.arrays import array_text
+
+    _escape_what_cannot_be_encoded()
+    sys.stdout.writelines(array_text(array, precision, indices=indices, shape=shape))
+    print()
 
 
 @contextmanager

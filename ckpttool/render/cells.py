@@ -3,6 +3,7 @@
 Names come from files that anybody may have made: whatever could drive a terminal is escaped in every form of output.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from ckpttool.reports.report import Column, Report
@@ -51,13 +52,19 @@ def plain(value: Any, kind: str) -> str:
         return printable(value[1])
     if kind == "any":
         return printable(_member_text(value))
+    if kind == "histogram":
+        return ",".join(map(str, value))
     return printable(str(value))
 
 
 def shown(value: Any, kind: str) -> str:
     """A cell for people."""
-    if kind == "number":
+    if kind == "number" and value != "":
         return f"{value:,}"
+    if kind == "real" and not isinstance(value, str):
+        return f"{value:.4g}"
+    if kind == "histogram":
+        return bars(value)
     if kind == "bytes":
         return human_bytes(value)
     if kind == "shape" and value == ():
@@ -68,6 +75,15 @@ def shown(value: Any, kind: str) -> str:
         depth, _, label = value
         return f"{'  ' * depth}{printable(label)}"
     return plain(value, kind)
+
+
+def bars(numbers: Sequence[int]) -> str:
+    """Numbers as bars of eight heights, the largest the highest; what is there is seen, however little."""
+    most = max(numbers, default=0)
+    return "".join(_BARS[-(-number * 8 // most)] if number else " " for number in numbers)
+
+
+_BARS = " ▁▂▃▄▅▆▇█"
 
 
 def _member_text(member: Any) -> str:
@@ -84,13 +100,14 @@ def _member_text(member: Any) -> str:
 
 def is_right(column: Column) -> bool:
     """Whether the column's cells are flush right, as numbers are."""
-    return column.kind in ("number", "bytes")
+    return column.kind in ("number", "real", "bytes")
 
 
-def telling_columns(report: Report) -> list[int]:
-    """The columns that say something."""
+def telling_columns(report: Report, *, everything: bool = False) -> list[int]:
+    """The columns that say something, and not more than was asked for."""
     return [
         i
         for i, column in enumerate(report.columns)
-        if column.default is None or any(row[i] != column.default for row in report.rows)
+        if (everything or not column.detail)
+        and (column.default is None or any(row[i] != column.default for row in report.rows))
     ]

@@ -52,7 +52,8 @@ def _print_report(console: "Console", report: Report, limit: int | None) -> None
     count = "" if report.says_count else f" ({len(report.rows):,})"
     console.print(Text(_encodable([printable(report.title) + count], console.encoding)[0], style="bold"))
     rows = report.rows[:limit]
-    columns = [_Cells(report.columns[i], [row[i] for row in rows], console.encoding) for i in telling_columns(report)]
+    telling = telling_columns(report, everything=limit is None)
+    columns = [_Cells(report.columns[i], [row[i] for row in rows], console.encoding) for i in telling]
     widths = _fitted(columns, console.width)
     show_header = report.key != "summary"
     if len(rows) > _TABLE_ROWS or widths == [column.width for column in columns]:

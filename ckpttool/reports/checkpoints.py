@@ -196,7 +196,11 @@ def _date(time: float | None) -> str:
 
 
 def export_plan(
-    plan: Iterable[Any], before: Checkpoint, names: Mapping[str, str], dropped: Mapping[str, str]
+    plan: Iterable[Any],
+    before: Checkpoint,
+    names: Mapping[str, str],
+    dropped: Mapping[str, str],
+    lost: Mapping[str, str],
 ) -> Report:
     """What an export would write: of each variable the old name and dtype, the new ones, and what there is to say.
 
@@ -205,6 +209,7 @@ def export_plan(
         before: the checkpoint before anything was changed.
         names: old name → new name.
         dropped: the names of variables that are left out on request, each with the reason.
+        lost: those of variables that are not whole, each with the reason.
     """
     olds = {new: old for old, new in names.items()}
     rows = []
@@ -214,9 +219,10 @@ def export_plan(
         cast = new.dtype.name if new.dtype != old.dtype else ""
         target, nbytes = ("", 0) if planned.problem else (planned.target, new.nbytes)
         rows.append((old.name, target, old.dtype.name, cast, new.shape, nbytes, planned.remark or ""))
-    for name, reason in dropped.items():
+    left_out = {name: f"dropped: {reason}" for name, reason in dropped.items()}
+    for name, remark in (left_out | {name: f"left out: {reason}" for name, reason in lost.items()}).items():
         old = before[name]
-        rows.append((name, "", old.dtype.name, "", old.shape, 0, f"dropped: {reason}"))
+        rows.append((name, "", old.dtype.name, "", old.shape, 0, remark))
     columns = [
         *(Column("name"), Column("becomes", default=""), Column("dtype"), Column("cast", default="")),
         *(Column("shape", "shape"), Column("bytes", "bytes"), Column("remark", default="")),

@@ -13,14 +13,16 @@ from typing import Any
 class Column:
     """A column: its name and what its cells are.
 
-    Kinds: text; number; bytes (a number of them); shape (a tuple, None in it or for it: not known); list (of
-    text); tree (depth, path, label); any (whatever a collection holds). A column all of whose cells are `default` says
-    nothing, and is left out on a terminal.
+    Kinds: text; number; real (one with a fraction); bytes (a number of them); shape (a tuple, None in it or for it: not
+    known); list (of text); histogram (numbers, drawn as bars); tree (depth, path, label); any (whatever a collection
+    holds). A column all of whose cells are `default` says nothing, and is left out on a terminal; so is a `detail`,
+    unless everything is asked for.
     """
 
     name: str
     kind: str = "text"
     default: Any = None
+    detail: bool = False
 
 
 @dataclass

@@ -172,7 +172,9 @@ class _Edits:
 
     def _collection(self, entry: bytes) -> bytes | None:
         """An entry of collection_def, less what names an op that is gone; nothing of it if nothing is left."""
-        collection = self._graph.collections[key_of(entry)]
+        collection = self._graph.collections.get(key_of(entry))
+        if collection is None:  # No reader takes it for a collection.
+            return entry
 
         def kept(value: bytes) -> bytes | None:
             text = value.decode(errors="surrogateescape")
@@ -186,7 +188,7 @@ class _Edits:
         kinds = iter([member.get("@type", "") if isinstance(member, dict) else "" for member in collection.members])
 
         def left_of(value: bytes) -> bytes | None:
-            kind = next(kinds)
+            kind = next(kinds, "")  # Of two collections of one name, the last counts.
             left = message_without(value, kind, self._is_removed)
             if left is None and kind in ("QueueRunnerDef", "SaverDef"):
                 self.lost.append((collection.name, last_field(value, 1).decode(errors="surrogateescape")))

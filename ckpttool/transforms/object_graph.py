@@ -19,20 +19,21 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-def mended_object_graph(checkpoint: Checkpoint, names: Mapping[str, str]) -> Variable:
+def mended_object_graph(checkpoint: Checkpoint, names: Mapping[str, str], *, is_damaged: bool = False) -> Variable:
     """The variable with the object graph, with the keys that `names` (old name → new name of what is kept) gives it.
 
-    It is read when its value is asked for.
+    It is read when its value is asked for. What it names and is not stored is left as it was, for a writer may have had
+    its reasons; of a checkpoint that is damaged, it goes too.
     """
     variable = checkpoint[OBJECT_GRAPH_KEY]
-    return Variable(variable.name, variable.dtype, variable.shape, _Mended(checkpoint, names))
+    return Variable(variable.name, variable.dtype, variable.shape, _Mended(checkpoint, names, is_damaged))
 
 
 class _Mended:
     """The source of a mended object graph, in the place of the old one."""
 
-    def __init__(self, checkpoint: Checkpoint, names: Mapping[str, str]) -> None:
-        self._checkpoint, self._names = checkpoint, names
+    def __init__(self, checkpoint: Checkpoint, names: Mapping[str, str], is_damaged: bool) -> None:
+        self._checkpoint, self._names, self._is_damaged = checkpoint, names, is_damaged
         self._variable = checkpoint[OBJECT_GRAPH_KEY]
 
     def slices(self, variable: Variable) -> Sequence[Slice]:
@@ -47,7 +48,12 @@ class _Mended:
     def strings(self, variable: Variable, piece: Slice) -> list[bytes]:
         graph = self._checkpoint.object_graph
         values = self._variable.strings()
-        return values if graph is None else [_mended(values[0], graph, self._checkpoint, self._names)]
+        if graph is None:
+            return values
+        stored = set(self._checkpoint)
+        if self._is_damaged:
+            stored |= {key for _, key in graph.unstored(stored)}
+        return [_mended(values[0], graph, stored, self._names)]
 
 
 def _mended(data: bytes, graph: ObjectGraph, stored: Collection[str], names: Mapping[str, str]) -> bytes:

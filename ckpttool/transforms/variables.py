@@ -45,6 +45,15 @@ def without(checkpoint: Checkpoint, names: Collection[str]) -> Checkpoint:
     return renamed(checkpoint, {name: name for name in checkpoint if name not in dropped})
 
 
+def salvage(checkpoint: Checkpoint, damaged: Collection[str]) -> Checkpoint:
+    """The checkpoint less what is damaged; its object graph, if it has one, knows nothing but what is left."""
+    names = {name: name for name in checkpoint if name not in damaged}
+    kept = {name: checkpoint[name] for name in names}
+    if OBJECT_GRAPH_KEY in kept:
+        kept[OBJECT_GRAPH_KEY] = mended_object_graph(checkpoint, names, is_damaged=True)
+    return checkpoint.with_variables(kept)
+
+
 def slots(checkpoint: Checkpoint) -> dict[str, str]:
     """What optimizers keep beside the weights: the names of these variables, each with the optimizer's.
 

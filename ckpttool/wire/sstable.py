@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, pairwise, takewhile
 from typing import NamedTuple
 
-from ckpttool.errors import CorruptionError, FormatError, NotSupportedError
+from ckpttool.errors import CheckpointError, CorruptionError, FormatError, NotSupportedError, Report, refuse
 from ckpttool.wire.coding import (
     decode_fixed32,
     decode_fixed64,
@@ -114,6 +114,17 @@ class Block:
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
         return self._pairs(0)
+
+    def pairs(self, report: Report) -> Iterator[tuple[bytes, bytes]]:
+        """All pairs that can be read: after a bad entry, those from the next restart on."""
+        number = 0
+        while number < len(self._restarts) and self._end:
+            try:
+                yield from self._pairs(number)
+                return
+            except CorruptionError as error:
+                report(error)
+                number = bisect_right(self._restarts, (error.offset or 0) - self._offset, lo=number + 1)
 
     def lookup(self, key: bytes) -> bytes | None:
         """The value of `key`, or None: found by bisecting the restarts."""
@@ -211,80 +222,122 @@ class Table:
     Args:
         read: gives bytes of the file.
         size: the file's size in bytes.
+        report: is told that footer or index are not sound; the blocks are then found without them.
+
+    Attributes:
+        handles: where the data blocks lie, in the order of their keys.
 
     Raises:
         FormatError: this is no table.
         CorruptionError: footer or index are not sound; iterating and `lookup` raise it for a data block.
     """
 
-    def __init__(self, read: Read, size: int) -> None:
-        self._read, self._size = read, size
-        footer = Footer.decode(read(max(0, size - FOOTER_SIZE), min(size, FOOTER_SIZE)))
+    def __init__(self, read: Read, size: int, report: Report = refuse) -> None:
+        self._read, self._end = read, size - FOOTER_SIZE
+        self._is_cut = False
+        # The block that was used last: neighbors are mostly looked up one after another.
+        self._cached: tuple[int, Block] = (-1, Block(b"\x00\x00\x00\x00"))
+        try:
+            self._read_index(size)
+        except CheckpointError as error:
+            if report is refuse or not self._scan(size):
+                raise
+            report(error)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, report: Report = refuse) -> "Table":
+        return cls(lambda offset, size: data[offset : offset + size], len(data), report)
+
+    def _read_index(self, size: int) -> None:
+        footer = Footer.decode(self._read(max(0, size - FOOTER_SIZE), min(size, FOOTER_SIZE)))
         index = list(self._block(footer.index_handle))
         self._last_keys = [key for key, _ in index]
         try:
-            self._handles = [BlockHandle.decode(value)[0] for _, value in index]
+            self.handles = [BlockHandle.decode(value)[0] for _, value in index]
         except CorruptionError as error:
             raise CorruptionError(f"bad block handle: {error.what}", offset=footer.index_handle.offset) from None
-        # The block that was used last: neighbors are mostly looked up one after another.
-        self._cached: tuple[int, Block] = (-1, Block(b"\x00\x00\x00\x00"))
         # Overlapping blocks could make a small file list for ever.
-        if sum(handle.size + TRAILER_SIZE for handle in self._handles) > size:
+        if sum(handle.size + TRAILER_SIZE for handle in self.handles) > size:
             raise CorruptionError("the table's blocks are together larger than the file")
 
-    @classmethod
-    def from_bytes(cls, data: bytes) -> "Table":
-        return cls(lambda offset, size: data[offset : offset + size], len(data))
+    def _scan(self, size: int) -> bool:
+        """Finds the blocks without an index; False if there are none."""
+        from ckpttool.wire.scanning import scan
+
+        found, self._end = scan(self._read, size), size
+        self._last_keys, self.handles = [block.last_key for block in found], [block.handle for block in found]
+        self._is_cut = bool(found) and not found[-1].is_whole
+        return bool(found)
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+        return self.pairs(refuse)
+
+    def pairs(self, report: Report) -> Iterator[tuple[bytes, bytes]]:
+        """All pairs that can be read. Of a block without its checksum these are those that look like pairs."""
         previous = None
         for number, last_key in enumerate(self._last_keys):
-            for key, value in self._data_block(number):
-                if previous is not None and key <= previous:
+            try:
+                block = self._data_block(number, report)
+                for key, value in block if report is refuse else block.pairs(report):
+                    if previous is not None and key <= previous:
+                        raise CorruptionError(
+                            f"the table is not in order: key {key!r} after {previous!r}",
+                            offset=self.handles[number].offset,
+                        )
+                    yield key, value
+                    previous = key
+                if previous is not None and previous > last_key:
                     raise CorruptionError(
-                        f"the table is not in order: key {key!r} after {previous!r}",
-                        offset=self._handles[number].offset,
+                        f"the index ends a block at {last_key!r}, and it goes on to {previous!r}",
+                        offset=self.handles[number].offset,
                     )
-                yield key, value
-                previous = key
-            if previous is not None and previous > last_key:
-                raise CorruptionError(
-                    f"the index ends a block at {last_key!r}, and it goes on to {previous!r}",
-                    offset=self._handles[number].offset,
-                )
+            except CheckpointError as error:
+                report(error)
             previous = last_key
 
-    def lookup(self, key: bytes) -> bytes | None:
+    def lookup(self, key: bytes, report: Report = refuse) -> bytes | None:
         """The value of `key`, or None, from the one block that can hold it."""
         number = bisect_left(self._last_keys, key)
         if number == len(self._last_keys):
             return None
-        return self._data_block(number).lookup(key)
+        return self._data_block(number, report).lookup(key)
 
-    def _data_block(self, number: int) -> Block:
-        if number != self._cached[0]:
-            block = self._block(self._handles[number])
-            if self._handles[number].size > _CACHED_BLOCK:
-                return block
+    def _data_block(self, number: int, report: Report = refuse) -> Block:
+        if number == self._cached[0]:
+            return self._cached[1]
+        if self._is_cut and number == len(self.handles) - 1:
+            return self._cut_block(self.handles[number], report)
+        block = self._block(self.handles[number], report)
+        # What was let pass once is not to be taken for sound.
+        if report is refuse and self.handles[number].size <= _CACHED_BLOCK:
             self._cached = number, block
-        return self._cached[1]
+        return block
 
-    def _block(self, handle: BlockHandle) -> Block:
+    def _cut_block(self, handle: BlockHandle, report: Report) -> Block:
+        """The entries that are there of the last block of a file that was cut off."""
         offset, size = handle
-        if offset + size + TRAILER_SIZE > self._size - FOOTER_SIZE:
+        what = "the file ends inside a block, so that nothing in it has a checksum"
+        report(CorruptionError(what, offset=offset))
+        return Block(self._read(offset, size) + encode_fixed32(0) + encode_fixed32(1), offset)
+
+    def _block(self, handle: BlockHandle, report: Report = refuse) -> Block:
+        return Block(self.contents(handle, report), handle.offset)
+
+    def contents(self, handle: BlockHandle, report: Report = refuse) -> bytes:
+        """What is in a block, decompressed, its checksum tested."""
+        offset, size = handle
+        if offset + size + TRAILER_SIZE > self._end:
             raise CorruptionError(
-                f"bad block handle: {size:,} bytes at {offset:,} are not inside a file of {self._size:,}",
-                offset=offset,
+                f"bad block handle: {size:,} bytes at {offset:,} are not before byte {self._end:,}", offset=offset
             )
         stored = self._read(offset, size + TRAILER_SIZE)
         if len(stored) != size + TRAILER_SIZE:
             raise CorruptionError("truncated block read: the file has become shorter", offset=offset)
         expected, found = decode_fixed32(stored, size + 1), mask(crc32c(memoryview(stored)[: size + 1]))
         if expected != found:
-            raise CorruptionError(
-                f"block checksum mismatch: stored {expected:08x}, calculated {found:08x}", offset=offset
-            )
-        return Block(_decompress(stored[:size], stored[size], offset), offset)
+            mismatch = f"block checksum mismatch: stored {expected:08x}, calculated {found:08x}"
+            report(CorruptionError(mismatch, offset=offset))
+        return _decompress(stored[:size], stored[size], offset)
 
 
 class TableBuilder:

@@ -1,6 +1,8 @@
 """Makes an input of the benchmarks, seeded and without TensorFlow.
 
     python inputs.py bundle PREFIX NBYTES       a checkpoint of about NBYTES
+    python inputs.py weights PREFIX NBYTES      the same, of such values as weights have
+    python inputs.py trained PREFIX NBYTES      the same, all of them a little different
     python inputs.py adam PREFIX NBYTES         one with Adam's two slots for each variable
     python inputs.py graph META NODES           a graph whose ops all have a device
 
@@ -8,7 +10,7 @@ It is a process of its own, for NumPy and its buffers would count as the peak me
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import prod
 from pathlib import Path
 from typing import BinaryIO
@@ -44,23 +46,39 @@ def with_adam(nbytes: int) -> Iterator[tuple[str, list[int]]]:
         yield from ((name + slot, shape) for slot in ("", "/Adam", "/Adam_1"))
 
 
-def write_bundle(prefix: str, stored: Iterator[tuple[str, list[int]]]) -> None:
-    """Writes a bundle: one shard, float32, normally distributed, as weights are."""
+def weights(step: float) -> Callable[[int], bytes]:
+    """What makes so many bytes of weights: normally distributed, moved a step from where they were at step 0."""
+    random, moves = np.random.default_rng(_SEED), np.random.default_rng(_SEED + 1)
+
+    def made(nbytes: int) -> bytes:
+        values = 0.05 * random.standard_normal(nbytes // 4, dtype=np.float32)
+        return (values + np.float32(step) * moves.standard_normal(nbytes // 4, dtype=np.float32)).tobytes()
+
+    return made
+
+
+def write_bundle(prefix: str, stored: Iterator[tuple[str, list[int]]], made: Callable[[int], bytes]) -> None:
+    """Writes a bundle: one shard, float32.
+
+    Args:
+        prefix: where.
+        stored: names and shapes.
+        made: makes so many bytes of values.
+    """
     table = TableBuilder()
     header = message_class("BundleHeaderProto")(num_shards=1, version={"producer": 1})
     table.add(b"", header.SerializeToString())
-    random = np.random.default_rng(_SEED)
     with open(shard_path(prefix, 0, 1), "wb") as shard:
         for name, shape in stored:
-            table.add(name.encode(), _write_variable(shard, shape, random))
+            table.add(name.encode(), _write_variable(shard, shape, made))
     Path(index_path(prefix)).write_bytes(table.finish())
 
 
-def _write_variable(shard: BinaryIO, shape: list[int], random: np.random.Generator) -> bytes:
+def _write_variable(shard: BinaryIO, shape: list[int], made: Callable[[int], bytes]) -> bytes:
     """Writes the values, and gives the entry."""
     offset, size, crc = shard.tell(), 4 * prod(shape), 0
     for start in range(0, size, _CHUNK):
-        chunk = random.standard_normal(min(_CHUNK, size - start) // 4, np.float32).data
+        chunk = made(min(_CHUNK, size - start))
         crc = crc32c(chunk, crc)
         shard.write(chunk)
     dims = {"dim": [{"size": extent} for extent in shape]}
@@ -88,4 +106,5 @@ if __name__ == "__main__":
     if kind == "graph":
         write_graph(target, int(amount))
     else:
-        write_bundle(target, {"bundle": variables, "adam": with_adam}[kind](int(amount)))
+        made = {"weights": weights(0), "trained": weights(1e-4)}.get(kind) or np.random.default_rng(_SEED).bytes
+        write_bundle(target, (with_adam if kind == "adam" else variables)(int(amount)), made)

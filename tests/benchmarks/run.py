@@ -5,6 +5,7 @@
     start   list a small checkpoint and its graph: nearly all of it is what Python has to import
     export  a large checkpoint to each format: how fast bytes move, and in how much memory
     change  it on the way: slots dropped, values cast; the mean of three
+    values  a large checkpoint looked through, and compared with another one, beside reading the file and no more
     strip   the devices out of a graph of many ops
     deploy  a small model frozen, and as a SavedModel
     run     a small model: what there is to pay beside TensorFlow's import and the restoring
@@ -59,7 +60,26 @@ class Race(NamedTuple):
 _IMPORTS = Job("imports", "python -c 'import typer, rich.table'")
 _BUNDLE = "python {here}/inputs.py bundle {big} {size}"
 _ADAM = "python {here}/inputs.py adam {big} {size}"
+_WEIGHTS = "python {here}/inputs.py weights {big} {size}"
+_TRAINED = "python {here}/inputs.py trained {trained} {size}"
+_COPY = "python {here}/inputs.py weights {trained} {size}"
 _GRAPH = "python {here}/inputs.py graph {graph} {nodes}"
+
+
+def _values(what: str, command: str, inputs: tuple[str, ...], script: str) -> Race:
+    """Values looked at by us, only read, and looked at by a script that a user would write."""
+    files = " ".join(["{big}.data-00000-of-00001", "{trained}.data-00000-of-00001"][: len(inputs)])
+    return Race(
+        "values",
+        f"{{mebibytes:,}} MiB {what}",
+        inputs,
+        ("reading", "TensorFlow + NumPy"),
+        (
+            Job(f"ckpttool {command.partition(' ')[0]}", f"ckpttool {command}"),
+            Job("reading", f"python {{here}}/peers/read_file.py {files}"),
+            Job("TensorFlow + NumPy", f"python {{here}}/peers/{script}", tensorflow=True),
+        ),
+    )
 
 
 def _conversion(group: str, what: str, options: str, peer: str, script: str, made: str = _BUNDLE) -> Race:
@@ -127,6 +147,11 @@ RACES = (
             Job("cp", "cp {big}.data-00000-of-00001 {output}"),
             Job("TensorFlow", "python {here}/peers/average.py {output} {big} {big} {big}", tensorflow=True),
         ),
+    ),
+    _values("looked through", "stats {big}", (_WEIGHTS,), "statistics_of.py {big}"),
+    _values("and its copy compared", "diff {big} {trained}", (_WEIGHTS, _COPY), "compare.py {big} {trained}"),
+    _values(
+        "and later ones compared", "diff {big} {trained} --atol 1", (_WEIGHTS, _TRAINED), "compare.py {big} {trained}"
     ),
     Race(
         "strip",
@@ -268,7 +293,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def paths(scratch: Path) -> dict[str, Any]:
     """Where inputs and outputs lie."""
-    made = {"big": scratch / "big", "graph": scratch / "graph", "output": scratch / "output" / "model"}
+    made = {name: scratch / name for name in ("big", "trained", "graph")} | {"output": scratch / "output" / "model"}
     return made | {"here": _HERE, "small": small(scratch)}
 
 

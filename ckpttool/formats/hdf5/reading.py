@@ -12,7 +12,8 @@ from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpttool import storage
-from ckpttool.errors import CorruptionError, NotSupportedError, located
+from ckpttool.errors import CheckpointError, CorruptionError, NotSupportedError, located, reporter
+from ckpttool.formats.hdf5.chunks import filters_of, is_known, require_whole
 from ckpttool.formats.hdf5.heap import GlobalHeap
 from ckpttool.formats.hdf5.names import NOTE
 from ckpttool.formats.hdf5.strings import fixed_strings, heap_strings, is_of_heap, require_references
@@ -36,18 +37,22 @@ _MAX_NOTE = 1 << 16
 _CACHE = 16 << 20
 
 
-def read_hdf5(path: str | os.PathLike[str]) -> Checkpoint:
+def read_hdf5(path: str | os.PathLike[str], *, faults: list[CheckpointError] | None = None) -> Checkpoint:
     """Opens an HDF5 file: reads what it says of its datasets, and no values.
 
     Whatever has a name in it and is no variable is passed over with a warning: a link to somewhere else, a dataset that
     TensorFlow has no dtype for, or one whose values are in another file, or nowhere.
+
+    Args:
+        path: the file.
+        faults: is told of datasets that are damaged, which are passed over; None: such damage is raised.
 
     Raises:
         NotFoundError: there is no such file.
         CorruptionError: it is no HDF5 file, or damaged.
     """
     path = os.fspath(path)
-    size = storage.file_size(path)
+    size, report = storage.file_size(path), reporter(path, faults)
     variables: dict[str, Variable] = {}
     with located(path), _opened(path) as file:
         reader = _Reader(path, size, file)
@@ -58,8 +63,12 @@ def read_hdf5(path: str | os.PathLike[str]) -> Checkpoint:
             except NotSupportedError as error:
                 tree.warnings.append(f"/{found.path} is passed over: {error.what}")
                 continue
+            except CheckpointError as error:
+                error.variable = name
+                report(error)
+                continue
             if name in variables:
-                raise CorruptionError("the file has it twice", variable=name)
+                report(CorruptionError("the file has it twice", variable=name))
             variables[name] = variable
     return Checkpoint(variables, path=path, format=FORMAT, files=[path], warnings=tree.warnings)
 
@@ -74,6 +83,8 @@ def _opened(path: str) -> "Iterator[h5py.File]":
             yield file
     except (KeyError, RuntimeError, ValueError, TypeError, AttributeError, UnicodeDecodeError) as error:
         raise CorruptionError(f"HDF5 can't read it: {error}", path=path) from error
+    except MemoryError as error:  # HDF5 holds at least a chunk.
+        raise NotSupportedError("too little memory for a chunk of it", path=path) from error
     except OSError as error:
         if error.errno is not None:
             raise
@@ -175,10 +186,12 @@ def _require_readable(dataset: Any) -> None:
         raise NotSupportedError("its values are in other files")
     if dataset.get_space().get_simple_extent_type() == h5s.NULL:
         raise NotSupportedError("it is empty: it has no shape, and no values")
-    for number in range(layout.get_nfilters()):
-        code, _, _, name = layout.get_filter(number)
+    for code, _, _, name in filters_of(dataset):
+        shown = name.decode(errors="replace")
         if not h5z.filter_avail(code):
-            raise NotSupportedError(f"it is compressed by {name.decode(errors='replace')!r}, which HDF5 lacks here")
+            raise NotSupportedError(f"it is compressed by {shown!r}, which HDF5 lacks here")
+        if not is_known(code):
+            raise NotSupportedError(f"it is compressed by {shown!r}, whose output can't be checked")
     if is_of_heap(dataset):
         require_references(dataset)
 
@@ -243,6 +256,7 @@ class _Datasets:
         stored, done = self._stored[variable.key], 0
         with located(self._path), _opened(self._path) as file:
             dataset = _h5d().open(file.id, stored.path.encode(errors="surrogateescape"))
+            require_whole(self._path, dataset)
             for box in boxes:
                 shape = shape_of(box)
                 where = box if stored.shape == variable.shape else (slice(done, done + prod(shape)),)
@@ -265,5 +279,6 @@ class _Datasets:
                 heap = GlobalHeap(self._path, address_size, length_size, layout.get_userblock())
                 values = heap_strings(self._path, dataset, heap)
             else:
+                require_whole(self._path, dataset)
                 values = list(fixed_strings(dataset))
         return slice_of_strings(values, variable, piece)

@@ -1,12 +1,12 @@
 """Strings as HDF5 has them: of a fixed width, or references into the global heap."""
 
-import zlib
 from collections.abc import Iterator
 from math import prod
 from typing import Any
 
 from ckpttool import storage
 from ckpttool.errors import CorruptionError, NotSupportedError
+from ckpttool.formats.hdf5.chunks import chunks_of, filters_of
 from ckpttool.formats.hdf5.heap import GlobalHeap
 from ckpttool.model.boxes import shape_of, subdivide
 from ckpttool.model.checkpoint import BLOCK_SIZE
@@ -25,10 +25,7 @@ def require_references(dataset: Any) -> None:
     from h5py import h5d, h5z
 
     layout = dataset.get_create_plist()
-    # LZF has no reader but HDF5's own.
-    known = {h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32}
-    filters = {layout.get_filter(number)[0] for number in range(layout.get_nfilters())}
-    if layout.get_layout() == h5d.COMPACT or not filters <= known:
+    if layout.get_layout() == h5d.COMPACT or h5z.FILTER_LZF in {code for code, *_ in filters_of(dataset)}:
         raise NotSupportedError("strings of variable length are read only contiguous, or in chunks plain or deflated")
 
 
@@ -78,39 +75,9 @@ def _contiguous_references(path: str, dataset: Any, size: int) -> bytes:
 def _chunked_references(path: str, dataset: Any, size: int) -> bytes:
     import numpy as np
 
-    layout, limit = dataset.get_create_plist(), storage.file_size(path)
-    filters = [layout.get_filter(i) for i in range(layout.get_nfilters())]
-    shape, chunk = dataset.shape, layout.get_chunk()
+    shape, chunk = dataset.shape, dataset.get_create_plist().get_chunk()
     array = np.zeros(shape, f"V{size}")
-    chunks: list[Any] = []
-    dataset.chunk_iter(chunks.append)
-    for info in chunks:
-        if info.size > limit or any(o >= n for o, n in zip(info.chunk_offset, shape, strict=True)):
-            raise CorruptionError(f"a chunk of {info.size:,} bytes at {info.chunk_offset}")
-        mask, data = dataset.read_direct_chunk(info.chunk_offset)
-        data = _unfiltered(data, filters, mask, prod(chunk) * size)
-        where = tuple(slice(o, min(o + c, n)) for o, c, n in zip(info.chunk_offset, chunk, shape, strict=True))
+    for offset, data in chunks_of(path, dataset, size):
+        where = tuple(slice(o, min(o + c, n)) for o, c, n in zip(offset, chunk, shape, strict=True))
         array[where] = np.frombuffer(data, array.dtype).reshape(chunk)[tuple(slice(s.stop - s.start) for s in where)]
     return array.tobytes()
-
-
-def _unfiltered(data: bytes, filters: list[Any], mask: int, nbytes: int) -> bytes:
-    """A chunk as it was before it went through the filters, but for those that the mask says were left out."""
-    import numpy as np
-    from h5py import h5z
-
-    for number, (code, _, values, _) in reversed(list(enumerate(filters))):
-        if mask >> number & 1:
-            continue
-        if code == h5z.FILTER_DEFLATE:
-            try:
-                data = zlib.decompressobj().decompress(data, nbytes + 4)
-            except zlib.error as error:
-                raise CorruptionError(f"a chunk can't be decompressed: {error}") from error
-        elif code == h5z.FILTER_FLETCHER32:
-            data = data[:-4]
-        elif code == h5z.FILTER_SHUFFLE and len(data) % max(1, values[0]) == 0:
-            data = np.frombuffer(data, np.uint8).reshape(max(1, values[0]), -1).T.tobytes()
-    if len(data) != nbytes:
-        raise CorruptionError(f"a chunk of {len(data):,} bytes, not {nbytes:,}")
-    return data

@@ -134,7 +134,8 @@ class _Writer:
         import h5py
 
         self._notes = notes
-        self.file = h5py.File(path, "w")
+        # The file has a lock of ours already, that of a file which is being written.
+        self.file = h5py.File(path, "w", locking=False)
         self.contents: list[tuple[int, Content]] = []
         self._compression, self._progress = compression, progress
 
@@ -156,6 +157,7 @@ class _Writer:
     def _add_strings(self, planned: Planned) -> "h5py.Dataset":
         import h5py
         import numpy as np
+        from h5py import h5s
 
         values, shape = planned.variable.strings(), planned.variable.shape
         if planned.variable.dtype.name == "variant" or any(b"\0" in value for value in values):
@@ -165,11 +167,11 @@ class _Writer:
             dtype = h5py.string_dtype()
             decoded = list(values)
         dataset = self.file.create_dataset(planned.target.encode(), shape, dtype)
-        elements = np.empty(len(decoded), object)
+        elements = np.empty(len(decoded), dtype)
         for i, value in enumerate(decoded):  # Arrays of one length would become a table.
             elements[i] = value
-        if decoded:
-            dataset[...] = elements.reshape(shape)
+        if decoded:  # Not by h5py's assignment, which makes that table itself.
+            dataset.id.write(h5s.ALL, h5s.ALL, elements.reshape(shape))
         self._progress(planned.variable.nbytes)
         return dataset
 

@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from ckpttool import storage
-from ckpttool.errors import CheckpointError, CorruptionError, FormatError, NotFoundError, NotSupportedError, located
+from ckpttool.errors import (
+    CheckpointError,
+    ConversionError,
+    CorruptionError,
+    FormatError,
+    NotFoundError,
+    NotSupportedError,
+    located,
+    reporter,
+)
 from ckpttool.formats.npy.arrays import Array, arrays_of, meaning, planned_array
 from ckpttool.formats.npy.header import HEAD, decode_header
 from ckpttool.formats.npy.source import ArraySource, Stored
@@ -94,6 +103,37 @@ def write_npy(
     return remarkable
 
 
+def write_npy_file(
+    variable: Variable, path: str | os.PathLike[str], *, force: bool = False, inputs: Sequence[str] = ()
+) -> Planned:
+    """Writes one variable into a `.npy` file, beside and renamed.
+
+    Args:
+        variable: what to write.
+        path: the file to be.
+        force: replace a file that is there.
+        inputs: files that must not be the output.
+
+    Returns:
+        What became of it.
+
+    Raises:
+        FileExistsError: there is a file at `path` that may not be replaced.
+        ConversionError: NumPy can't hold it.
+        CorruptionError: values are missing or damaged; nothing is written.
+    """
+    planned = planned_array(variable, variable.name)
+    if planned.problem:
+        raise ConversionError(planned.problem, variable=variable.name)
+    checkpoint = Checkpoint({variable.name: variable}, path="", format="")
+    [array], _ = arrays_of([planned], checkpoint, strict=False)
+    beside_it = storage.write_beside(os.fspath(path), force=force, inputs=inputs)
+    with located(variable=variable.name), beside_it as beside:
+        beside.write_bytes(array.header)
+        storage.write_contents(beside, [(len(array.header), array.content)])
+    return array.planned
+
+
 def _index(arrays: Sequence[Array]) -> str:
     listed = []
     for array in arrays:
@@ -113,8 +153,12 @@ def _is_ours(directory: Path) -> bool:
     return {path.name for path in directory.iterdir()} <= {*files, INDEX}
 
 
-def read_npy(path: str | os.PathLike[str]) -> Checkpoint:
+def read_npy(path: str | os.PathLike[str], *, faults: object = None) -> Checkpoint:
     """Opens a single `.npy` file: one variable, named as the file is.
+
+    Args:
+        path: the file.
+        faults: told of nothing: what is damaged is all there is, and is raised.
 
     Raises:
         NotFoundError: there is no such file.
@@ -127,8 +171,12 @@ def read_npy(path: str | os.PathLike[str]) -> Checkpoint:
     return Checkpoint({name: _Sources().add(name, path, Note())}, path=path, format=FORMAT, files=[path])
 
 
-def read_npy_directory(directory: str | os.PathLike[str]) -> Checkpoint:
+def read_npy_directory(directory: str | os.PathLike[str], *, faults: list[CheckpointError] | None = None) -> Checkpoint:
     """Opens what `write_npy` has written; or any `.npy` files of a directory, each a variable named as the file is.
+
+    Args:
+        directory: where they are.
+        faults: is told of files that are damaged, which are passed over; None: such damage is raised.
 
     Raises:
         NotFoundError: there is neither an index.json in the directory nor a `.npy` file.
@@ -138,19 +186,23 @@ def read_npy_directory(directory: str | os.PathLike[str]) -> Checkpoint:
     """
     directory = os.fspath(directory)
     if not os.path.lexists(os.path.join(directory, INDEX)):
-        return _without_index(directory)
+        return _without_index(directory, faults)
     index, sources = os.path.join(directory, INDEX), _Sources()
-    variables, files = {}, [index]
+    variables, files, report = {}, [index], reporter(index, faults)
     for name, file, note in _entries(directory):
-        with located(index):
-            if name in variables:
-                raise CorruptionError("the index has it twice", variable=name)
-            files.append(sibling(index, file))
-        variables[name] = sources.add(name, files[-1], note)
+        try:
+            with located(index, name):
+                if name in variables:
+                    raise CorruptionError("the index has it twice")
+                path = sibling(index, file)
+            variables[name] = sources.add(name, path, note)
+            files.append(path)
+        except CheckpointError as error:
+            report(error)
     return Checkpoint(variables, path=directory, format=f"{FORMAT} directory", files=files)
 
 
-def _without_index(directory: str) -> Checkpoint:
+def _without_index(directory: str, faults: list[CheckpointError] | None) -> Checkpoint:
     """Every `.npy` file as a variable; those of types that TensorFlow has none for are passed over with a warning."""
     names = sorted(name.removesuffix(SUFFIX) for name in os.listdir(directory) if name.endswith(SUFFIX))
     files = {name: os.path.join(directory, f"{name}{SUFFIX}") for name in names}
@@ -162,6 +214,8 @@ def _without_index(directory: str) -> Checkpoint:
             variables[name] = sources.add(name, file, Note())
         except NotSupportedError as error:
             warnings.append(f"{file} is passed over: {error.what}")
+        except CheckpointError as error:
+            reporter(file, faults)(error)
     kept = [file for name, file in files.items() if name in variables]
     return Checkpoint(variables, path=directory, format=f"{FORMAT} directory", files=kept, warnings=warnings)
 

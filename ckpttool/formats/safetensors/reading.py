@@ -7,7 +7,15 @@ from math import prod
 from typing import Any, NamedTuple
 
 from ckpttool import storage
-from ckpttool.errors import CorruptionError, FormatError, NotSupportedError, located
+from ckpttool.errors import (
+    CheckpointError,
+    CorruptionError,
+    FormatError,
+    NotSupportedError,
+    Report,
+    located,
+    reporter,
+)
 from ckpttool.formats.plan import Note
 from ckpttool.formats.raw import RawSource, Run
 from ckpttool.formats.safetensors.words import (
@@ -29,10 +37,14 @@ from ckpttool.wire.coding import decode_fixed64
 _MAX_RANK = 254
 
 
-def read_safetensors(path: str | os.PathLike[str]) -> Checkpoint:
+def read_safetensors(path: str | os.PathLike[str], *, faults: list[CheckpointError] | None = None) -> Checkpoint:
     """Opens a safetensors file: reads its header, and no values.
 
     A tensor that TensorFlow has no dtype for is passed over with a warning.
+
+    Args:
+        path: the file.
+        faults: is told of tensors that are damaged, which are passed over; None: such damage is raised.
 
     Raises:
         NotFoundError: there is no such file.
@@ -41,12 +53,16 @@ def read_safetensors(path: str | os.PathLike[str]) -> Checkpoint:
         NotSupportedError: it has a type that nobody knows here.
     """
     path = os.fspath(path)
-    variables, warnings = _read_file(path, RawSource())
+    variables, warnings = _read_file(path, RawSource(), faults)
     return _checkpoint(path, [path], variables, warnings)
 
 
-def read_safetensors_index(path: str | os.PathLike[str]) -> Checkpoint:
+def read_safetensors_index(path: str | os.PathLike[str], *, faults: list[CheckpointError] | None = None) -> Checkpoint:
     """Opens the files that a `model.safetensors.index.json` names, as one checkpoint.
+
+    Args:
+        path: the index.
+        faults: is told of files and tensors that are damaged, which are passed over; None: such damage is raised.
 
     Raises:
         FormatError: it is no such index, or names a file elsewhere.
@@ -54,14 +70,20 @@ def read_safetensors_index(path: str | os.PathLike[str]) -> Checkpoint:
     """
     path = os.fspath(path)
     weight_map = _weight_map(path)
-    source = RawSource()
+    source, report = RawSource(), reporter(path, faults)
     found: dict[str, Variable] = {}
     passed_over: set[str] = set()
     warnings: list[str] = []
     names = sorted(set(weight_map.values()))
-    files = [sibling(path, name) for name in names]
-    for name, file in zip(names, files, strict=True):
-        variables, remarks = _read_file(file, source)
+    files = []
+    for name in names:
+        try:
+            file = sibling(path, name)
+            variables, remarks = _read_file(file, source, faults)
+            files.append(file)
+        except CheckpointError as error:
+            report(error)
+            continue
         own = {tensor for tensor in variables if weight_map.get(tensor) == name}
         found |= {tensor: variable for tensor, variable in variables.items() if tensor in own and variable}
         passed_over |= {tensor for tensor in own if not variables[tensor]}
@@ -69,7 +91,8 @@ def read_safetensors_index(path: str | os.PathLike[str]) -> Checkpoint:
         warnings += [*remarks, *(f"{t} is in {file}, and the index does not name it there: passed over" for t in stray)]
     for tensor, name in weight_map.items():
         if tensor not in found and tensor not in passed_over:
-            raise CorruptionError(f"the index says that it is in {name}, and it is not", path=path, variable=tensor)
+            what = f"the index says that it is in {name}, and it is not"
+            report(CorruptionError(what, path=path, variable=tensor))
     in_order = {tensor: found[tensor] for tensor in weight_map if tensor in found}
     return _checkpoint(path, [path, *files], in_order, warnings)
 
@@ -111,11 +134,13 @@ def _json(data: bytes) -> dict[str, Any]:
     return found
 
 
-def _read_file(path: str, source: RawSource) -> tuple[dict[str, Variable | None], list[str]]:
+def _read_file(
+    path: str, source: RawSource, faults: list[CheckpointError] | None
+) -> tuple[dict[str, Variable | None], list[str]]:
     """The tensors of a file by their names in it, None for those that are passed over; and what is to be said of
     these.
     """
-    size = storage.file_size(path)
+    size, report = storage.file_size(path), reporter(path, faults)
     with located(path):
         length = decode_fixed64(storage.read_range(path, 0, 8)) if size >= 8 else 0
         if not 2 <= length <= MAX_HEADER:
@@ -125,8 +150,8 @@ def _read_file(path: str, source: RawSource) -> tuple[dict[str, Variable | None]
             raise CorruptionError(f"the header has {length:,} bytes, the file {size:,}: it is truncated")
         header = _json(storage.read_range(path, 8, length))
         notes = _notes(header.pop(METADATA, None))
-        entries = {name: _entry(name, entry) for name, entry in header.items()}
-        _check_offsets(entries, size - data)
+        entries = _entries(header, report)
+        _check_offsets(entries, size - data, report)
     variables: dict[str, Variable | None] = {}
     for name, entry in entries.items():
         span = ByteRange(path, data + entry.start, entry.end - entry.start, None)
@@ -165,6 +190,17 @@ class _Entry(NamedTuple):
         return prod(self.shape) * (UNKNOWN_BITS.get(self.word) or 8 * (DTYPES_BY_WORD[self.word].itemsize or 1))
 
 
+def _entries(header: Mapping[str, Any], report: Report) -> dict[str, _Entry]:
+    """What the header says of each tensor, but for those of which it says what can't be."""
+    entries = {}
+    for name, entry in header.items():
+        try:
+            entries[name] = _entry(name, entry)
+        except CheckpointError as error:
+            report(error)
+    return entries
+
+
 def _entry(name: str, entry: Any) -> _Entry:
     if not isinstance(entry, dict) or not entry.keys() >= {"dtype", "shape", "data_offsets"}:
         raise FormatError("not the entry of a tensor: it has not dtype, shape and data_offsets", variable=name)
@@ -178,23 +214,23 @@ def _entry(name: str, entry: Any) -> _Entry:
         raise NotSupportedError(f"TensorFlow has no dtype for {str(word)[:20]!r}", variable=name)
     if len(shape) > _MAX_RANK:
         raise NotSupportedError(f"TensorFlow has no shapes of rank {len(shape):,}", variable=name)
-    return _Entry(word, tuple(shape), *offsets)
+    found = _Entry(word, tuple(shape), *offsets)
+    if 8 * (found.end - found.start) != found.bits:
+        # What it takes may have more digits than Python prints.
+        raise CorruptionError(f"{found.end - found.start:,} bytes are not those of {word}{shape}", variable=name)
+    return found
 
 
-def _check_offsets(entries: Mapping[str, _Entry], size: int) -> None:
-    """Raises CorruptionError unless the tensors follow one another from the start to the end of the data."""
+def _check_offsets(entries: Mapping[str, _Entry], size: int, report: Report) -> None:
+    """Reports a CorruptionError unless the tensors follow one another from the start to the end of the data."""
     position = 0
     for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].end)):
-        if 8 * (entry.end - entry.start) != entry.bits:
-            # What it takes may have more digits than Python prints.
-            what = f"{entry.end - entry.start:,} bytes are not those of {entry.word}{list(entry.shape)}"
-            raise CorruptionError(what, variable=name)
         if entry.start != position:
             what = f"its bytes start at {entry.start:,}, those before end at {position:,}"
-            raise CorruptionError(what, variable=name)
+            report(CorruptionError(what, variable=name))
         position = entry.end
     if position != size:
-        raise CorruptionError(f"the tensors take {position:,} bytes, the file has {size:,} for them")
+        report(CorruptionError(f"the tensors take {position:,} bytes, the file has {size:,} for them"))
 
 
 def _variable(source: RawSource, tensor: str, entry: _Entry, data: ByteRange, note: Note) -> Variable | None:

@@ -88,7 +88,10 @@ def freeze(
     """
     _require_names(outputs, inputs)
     with located(graph.path):
-        return _Freezing(graph, checkpoint, outputs, inputs, keep_devices).frozen()
+        try:
+            return _Freezing(graph, checkpoint, outputs, inputs, keep_devices).frozen()
+        except RecursionError:
+            raise NotSupportedError("its functions call each other too deep") from None
 
 
 def _require_names(outputs: Sequence[str], inputs: Collection[str]) -> None:

@@ -83,7 +83,7 @@ class Rewriter:
         self.dropped: list[str] = []
         self._library, self._find = library, find
         self._names: dict[tuple[str, Kinds], str] = {}
-        self._taken = set(library.functions)
+        self._taken, self._entered = set(library.functions), set[str]()
 
     def node(self, trace: Trace, node: Any, data: bytes, names: Names, *, keep_device: bool) -> Iterator[Pieces]:
         """What an op becomes: one op, and what it needs besides.
@@ -165,8 +165,12 @@ class Rewriter:
         if name not in self._library.functions:
             raise NotFoundError(f"the graph has no function named {name}")
         if (name, kinds) not in self._names:
+            if name in self._entered:
+                raise NotSupportedError(f"the function {name} calls itself, or one that calls it")
             trace = self._library.trace(name, kinds)
+            self._entered.add(name)
             function = self._specialize(trace)
+            self._entered.remove(name)
             if function == trace.body.function:
                 self._names[name, kinds] = name
                 self.functions[name] = (name, None)

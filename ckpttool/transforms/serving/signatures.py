@@ -76,7 +76,8 @@ def likely_inputs(graph: MetaGraph, outputs: Mapping[str, str], *, inferred: boo
 
 def _likely(found: Sequence[Endpoint], direction: str) -> dict[str, str]:
     first = next((e.signature for e in sorted(found, key=lambda e: e.signature != DEFAULT)), "")
-    chosen = [e for e in found if e.needed and e.direction == direction and e.signature == first]
+    # A signature may name no tensor, and be read all the same.
+    chosen = [e for e in found if e.needed and e.direction == direction and e.signature == first and e.tensor]
     return keyed([f"{e.key}={e.tensor}" if e.key else e.tensor for e in chosen])
 
 

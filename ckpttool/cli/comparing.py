@@ -1,0 +1,130 @@
+"""The command that compares."""
+
+import os
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+
+from ckpttool import render
+from ckpttool.cli import options
+from ckpttool.formats.opening import open_graph
+
+if TYPE_CHECKING:
+    from ckpttool.formats.locate import Located
+    from ckpttool.model.checkpoint import Checkpoint
+    from ckpttool.reports.report import Report
+
+_DIFFERENT = 1
+
+
+class _Side(NamedTuple):
+    """One of the two things that are compared."""
+
+    path: str
+    found: "Located"
+    as_graph: bool
+    quiet: bool
+
+    @property
+    def is_graph(self) -> bool:
+        """Whether its graph is meant: it was asked for, or the path leads to nothing else."""
+        graph = self.found.graph
+        return self.as_graph or (
+            graph is not None
+            and (not self.found.has_variables or os.path.realpath(self.path) == os.path.realpath(graph))
+        )
+
+    def checkpoint(self) -> "Checkpoint":
+        """Its variables; what is wrong with it, and does not keep it from being read, is said."""
+        return options.opened(self.path, self.found, self.quiet)
+
+
+class _Found(NamedTuple):
+    """What a comparison has found: reports, and whether it is more than differences within the tolerance."""
+
+    reports: list["Report"]
+    is_different: bool
+
+
+def diff(
+    a: Annotated[str, typer.Argument(metavar="A", help="A checkpoint, weights in another format, or a graph.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="What to compare it with.")],
+    rtol: Annotated[
+        float, typer.Option("--rtol", metavar="X", min=0, help="So much times B's absolute value is no difference.")
+    ] = 0.0,
+    atol: Annotated[float, typer.Option("--atol", metavar="X", min=0, help="So much is no difference.")] = 0.0,
+    structure: Annotated[
+        bool, typer.Option("--structure", help="Only names, dtypes and shapes: no values are read.")
+    ] = False,
+    graphs: Annotated[bool, typer.Option("--graphs", help="Compare the graphs, not the variables.")] = False,
+    include: options.Include = None,
+    exclude: options.Exclude = None,
+    format: options.Format = None,
+    as_json: options.Json = False,
+    everything: options.All = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Compare variables: what only one has, what was renamed, what has other values and by how much; or two graphs.
+
+    ckpttool diff model.ckpt-100 model.ckpt-200 --atol 1e-6
+
+    ckpttool diff model.ckpt model.h5
+
+    ckpttool diff model.ckpt.meta other.ckpt
+
+    A graph and a checkpoint are compared by what the graph's saver would restore; two graphs by their ops, functions,
+    collections and signatures.
+
+    Exit code 0: the same, or within the tolerance; 1: different; others: nothing was found out, as for every command.
+    """
+    wanted = options.format_of(format, as_json)
+    one, other = (_Side(path, options.located(path, quiet), graphs, quiet) for path in (a, b))
+    if one.is_graph or other.is_graph:
+        options.refuse(include or exclude or rtol or atol or structure, "a graph has no values to choose or to compare")
+        found = _of_graphs(one, other)
+    else:
+        options.refuse(structure and (rtol or atol), "--structure compares no values")
+        found = _of_variables(one, other, (rtol, atol), structure, (include, exclude))
+    facts = {"a": one.found.prefix, "b": other.found.prefix, "different": found.is_different}
+    shown = found.reports if wanted == "json" else [report for report in found.reports if report.rows]
+    if shown:
+        render.render(shown, format=wanted, schema="ckpttool.diff/1", facts=facts, everything=everything)
+    if not quiet and not any(report.rows for report in found.reports):
+        render.say("no differences")
+    if found.is_different:
+        raise typer.Exit(_DIFFERENT)
+
+
+def _of_graphs(one: _Side, other: _Side) -> _Found:
+    """Two graphs, or a graph and a checkpoint."""
+    from ckpttool.model.graph_comparison import compare_graphs
+    from ckpttool.reports import differences, findings
+    from ckpttool.transforms.agreement import disagreements, not_restored
+
+    if one.is_graph and other.is_graph:
+        changes = compare_graphs(open_graph(one.found), open_graph(other.found))
+        return _Found([differences.graphs(changes)], bool(changes))
+    side, stored = (one, other) if one.is_graph else (other, one)
+    graph, checkpoint = open_graph(side.found), stored.checkpoint()
+    found = [*disagreements(graph, checkpoint), *not_restored(graph, checkpoint)]
+    return _Found([findings.findings(found)], bool(found))
+
+
+def _of_variables(
+    one: _Side,
+    other: _Side,
+    tolerance: tuple[float, float],
+    structure: bool,
+    choice: tuple[list[str] | None, list[str] | None],
+) -> _Found:
+    from ckpttool.model.comparison import compare
+    from ckpttool.reports import differences as reports
+
+    a, b = (options.chosen(side.checkpoint(), *choice) for side in (one, other))
+    options.exit_if_nothing(not a and not b and any(choice))
+    total = 0 if structure else sum(each[name].nbytes for each in (a, b) for name in each if name in a and name in b)
+    rtol, atol = tolerance
+    with render.progress("Comparing", total) as progress:
+        compared = compare(a, b, rtol=rtol, atol=atol, values=not structure, progress=progress)
+    shown = [reports.structure(a, b, compared)]
+    return _Found(shown if structure else [*shown, reports.values(compared)], compared.is_different)

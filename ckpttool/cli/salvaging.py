@@ -1,0 +1,61 @@
+"""What `export --salvage` does before it exports: tells what is whole from what is not, and says so."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import typer
+
+from ckpttool import render
+from ckpttool.cli import options
+from ckpttool.cli.verifying import verified_of
+
+if TYPE_CHECKING:
+    from ckpttool.formats.locate import Located
+    from ckpttool.model.checkpoint import Checkpoint
+    from ckpttool.model.findings import Finding
+
+LEFT_OUT = 1
+"""The exit code: something was not whole."""
+
+
+class Salvaged(NamedTuple):
+    """What is left of a checkpoint.
+
+    Attributes:
+        before: what could be listed.
+        checkpoint: of that, what is whole.
+        lost: the names of what is not and was asked for, each with the reason.
+        faults: what keeps the rest from being listed.
+    """
+
+    before: "Checkpoint"
+    checkpoint: "Checkpoint"
+    lost: Mapping[str, str]
+    faults: Sequence["Finding"]
+
+    @property
+    def is_whole(self) -> bool:
+        return not self.lost and not self.faults
+
+
+def salvaged_from(found: "Located", is_chosen: Callable[[str], bool]) -> Salvaged:
+    """What is whole of what is located. What is not is said: each variable that was asked for, and the cause."""
+    from ckpttool.transforms.variables import salvage
+
+    verified = verified_of(found)
+    faults = [finding for finding in verified.findings if finding.kind == "index"]
+    lost = {name: reason for name, reason in verified.damaged.items() if is_chosen(name)}
+    options.warn(_line(fault) for fault in faults)
+    options.warn(f"{name}: left out: {reason}" for name, reason in lost.items())
+    for cause in verified.causes:
+        render.say(f"it looks so: {cause}")
+    if not verified.whole:
+        render.say("nothing is whole")
+        raise typer.Exit(LEFT_OUT)
+    is_sound = not verified.damaged and not faults
+    whole = verified.checkpoint if is_sound else salvage(verified.checkpoint, verified.damaged)
+    return Salvaged(verified.checkpoint, whole, lost, faults)
+
+
+def _line(fault: "Finding") -> str:
+    return " · ".join(part for part in (fault.what, fault.variable, fault.path) if part)

@@ -1,0 +1,97 @@
+"""The commands that look at values."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ckpttool import render
+from ckpttool.cli import options
+
+if TYPE_CHECKING:
+    from ckpttool.model.checkpoint import Variable
+
+
+def stats(
+    path: options.CheckpointPath,
+    include: options.Include = None,
+    exclude: options.Exclude = None,
+    v1: options.V1 = False,
+    step: options.Step = None,
+    format: options.Format = None,
+    as_json: options.Json = False,
+    everything: options.All = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Show each variable's range, mean, spread and histogram, and how many values are zero, NaN or infinite.
+
+    ckpttool stats model.ckpt --include 'dense/**'
+
+    All but the counts are of the finite values, and of complex numbers' magnitudes. Quantiles (in a table: --all) are
+    right to 1/128 of their size.
+    """
+    from ckpttool.reports import values as reports
+
+    wanted = options.format_of(format, as_json)
+    checkpoint = options.checkpoint_of(path, quiet, v1=v1, step=step)
+    chosen = options.chosen(checkpoint, include, exclude)
+    options.exit_if_nothing(not chosen and (include or exclude))
+    total = sum(variable.nbytes for variable in chosen.values())
+    with render.progress("Reading", total) as progress:
+        report = reports.statistics(chosen, progress)
+    facts = {"path": checkpoint.path, "format": checkpoint.format}
+    render.render([report], format=wanted, schema="ckpttool.stats/1", facts=facts, everything=everything)
+
+
+def cat(
+    path: options.CheckpointPath,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The variable.")],
+    taken: Annotated[
+        str | None, typer.Option("--slice", metavar="0:2,:,-1", help="A part of it, as Python takes it.")
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Every value, however many there are.")] = False,
+    precision: Annotated[
+        int | None,
+        typer.Option("--precision", metavar="N", min=1, max=17, help="Significant digits; default: all."),
+    ] = None,
+    npy: Annotated[str, typer.Option("--npy", metavar="FILE", help="Write the values into this .npy file.")] = "",
+    v1: options.V1 = False,
+    step: options.Step = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, every value.")] = False,
+    force: options.Force = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Print a variable's values; of a large one the first and last, unless --full or --slice says otherwise.
+
+    ckpttool cat model.ckpt dense/kernel --slice '0:2,:'
+    """
+    from ckpttool.model import excerpts
+
+    options.refuse(npy and (as_json or precision or full), "--npy prints nothing, and has every value as it is")
+    options.refuse(as_json and precision, "JSON has every digit")
+    options.refuse(force and not npy, "--force is about --npy")
+    checkpoint = options.checkpoint_of(path, quiet, v1=v1, step=step)
+    variable = checkpoint[name]
+    part = variable if taken is None else _sliced(variable, taken)
+    if npy:
+        from ckpttool.formats.npy import write_npy_file
+
+        planned = write_npy_file(part, npy, force=force, inputs=checkpoint.files)
+        options.warn([f"{name}: {planned.remark}"] if planned.remark else [])
+    elif as_json:
+        facts: dict[str, Any] = {"path": checkpoint.path, "name": name, "dtype": variable.dtype.name}
+        facts |= {"shape": variable.shape, "slice": taken, "values": part.numpy()}
+        render.render([], format="json", schema="ckpttool.cat/1", facts=facts)
+    elif full or taken is not None:
+        render.print_array(part.numpy(), precision)
+    else:
+        indices = excerpts.edges(variable.shape)
+        render.print_array(excerpts.at(variable, indices), precision, indices=indices, shape=variable.shape)
+
+
+def _sliced(variable: "Variable", taken: str) -> "Variable":
+    from ckpttool.model import excerpts
+
+    try:
+        return excerpts.sliced(variable, excerpts.parse_slice(taken, variable.shape))
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--slice") from error

@@ -1,0 +1,174 @@
+"""What findings look like together: a cause that one can do something about."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+
+from ckpttool import storage
+from ckpttool.errors import CheckpointError
+from ckpttool.formats import tensor_slices
+from ckpttool.formats.bundle import index_path, read_bundle
+from ckpttool.formats.locate import checkpoints_in, is_table
+from ckpttool.formats.verifying.files import Absent, Stored, stored_pieces
+from ckpttool.model.checkpoint import ByteRange, Checkpoint
+from ckpttool.model.findings import Finding
+
+# Values by which a data file is known to be that of an index, or not.
+_SAMPLE = 3
+_SAMPLED = 16 << 20
+# Of so many values one may have its checksum by chance.
+_STRAY = 8
+_PAGE = 4096
+
+
+def causes(
+    checkpoint: Checkpoint,
+    faults: Sequence[CheckpointError],
+    stored: Sequence[Stored],
+    absent: Absent,
+    damaged: Sequence[Finding],
+) -> list[str]:
+    """What the damage looks like, in words; nothing if it is of no known pattern.
+
+    Args:
+        checkpoint: what could be listed of it.
+        faults: what was found when it was opened.
+        stored: where its values lie.
+        absent: the files that are missing or too short.
+        damaged: the values that are not whole.
+    """
+    lost = absent.variables.keys() | {finding.variable for finding in damaged}
+    count = f"{len(checkpoint) - len(lost & checkpoint.keys()):,} of {len(checkpoint):,} variables are whole"
+    found = [*_tables(checkpoint, count)] if faults else []
+    short = {finding.path: finding.offset for finding in absent.findings}
+    for path, ranges in _by_file(stored).items():
+        bad = {(finding.offset, finding.variable) for finding in damaged if finding.path == path}
+        if path in short or bad:
+            found += _of_file(checkpoint, path, ranges, bad, _short(path, short[path], count) if path in short else "")
+    return [*found, *_blocks(damaged)] if checkpoint.format == tensor_slices.FORMAT else found
+
+
+def _by_file(stored: Sequence[Stored]) -> dict[str, list[ByteRange]]:
+    """The ranges of bytes with checksums, by file."""
+    found: dict[str, list[ByteRange]] = {}
+    for _, data in stored:
+        if data.crc32c is not None and data.nbytes:
+            found.setdefault(data.path, []).append(data)
+    return found
+
+
+def _tables(checkpoint: Checkpoint, count: str) -> Iterator[str]:
+    """The index, or a V1 checkpoint's files, if they have no end."""
+    tables = checkpoint.files if checkpoint.format == tensor_slices.FORMAT else checkpoint.files[:1]
+    for path in tables:
+        if os.path.isfile(path) and not is_table(path):
+            size = os.path.getsize(path)
+            yield f"{path} ends after {size:,} bytes, without its own index: {count}; {_round(size)}"
+
+
+def _short(path: str, size: int | None, count: str) -> str:
+    """What is to be said of a data file that is not there, or ends too soon."""
+    if size is None:
+        return f"{path} is missing: {count}; fetch it too"
+    if size == 0:
+        return f"{path} is empty: {count}; fetch it again"
+    return f"{path} ends after {size:,} bytes: {count}; {_round(size)}"
+
+
+def _round(size: int) -> str:
+    """What a file's size says of how it ended."""
+    if size & (size - 1) == 0:
+        return f"that is 2^{size.bit_length() - 1}: a limit of what copied it"
+    if size % _PAGE == 0:
+        return f"a multiple of {size & -size:,}: a copy or a download that stopped halfway"
+    return "fetch it again"
+
+
+def _of_file(
+    checkpoint: Checkpoint, path: str, ranges: Sequence[ByteRange], bad: set[tuple[int | None, str]], short: str
+) -> Iterator[str]:
+    """What has become of a data file.
+
+    Args:
+        checkpoint: whose it is.
+        path: the file.
+        ranges: what should be in it.
+        bad: the places and names of values that do not have their checksums.
+        short: what is to be said if it ends too soon; "" if it does not.
+    """
+    size, offsets = storage.file_size(path) if os.path.isfile(path) else 0, {offset for offset, _ in bad}
+    there = [data for data in ranges if data.offset + data.nbytes <= size]
+    whole = [data for data in there if data.offset not in offsets]
+    # A zero is a zero in any file.
+    are_few = len(whole) * _STRAY <= len(ranges)
+    owner = _owner(checkpoint, path) if size and are_few else ""
+    if short and not owner:
+        yield short
+    if owner or (are_few and len(offsets) > 1):
+        said = f"{'nearly all' if whole else 'all'} values in {path} have other checksums"
+        said += ", or are not there" if short else ""
+        yield f"{said}: index and data are not of one checkpoint; {owner or 'or the whole file is damaged'}"
+    elif len(offsets) == 1:
+        # Several variables may lie in the same bytes.
+        names = " = ".join(sorted({name for _, name in bad}))
+        yield f"one variable of {len(ranges):,} is damaged, and no other: {names} in {path}"
+    elif bad:
+        yield _region(path, there, whole)
+
+
+def _region(path: str, there: Sequence[ByteRange], whole: Sequence[ByteRange]) -> str:
+    """Where in a file the damage is."""
+    damaged = sorted(set(there) - set(whole), key=lambda data: data.offset)
+    start, end = damaged[0].offset, max(data.offset + data.nbytes for data in damaged)
+    said = f"{len(damaged):,} of {len(there):,} variables in {path} are damaged"
+    if all(data.offset < start for data in whole) and _is_zero(path, end):
+        return f"{said}: all from byte {start:,} on, and it ends in zeros: space that was never written"
+    return f"{said}, between byte {start:,} and byte {end:,}"
+
+
+def _is_zero(path: str, end: int) -> bool:
+    """Whether the file has nothing but zeros before that byte."""
+    return not any(storage.read_range(path, max(0, end - _PAGE), min(_PAGE, end)))
+
+
+def _owner(checkpoint: Checkpoint, path: str) -> str:
+    """Whose the data file is: that of another index beside it, or of another number; "" if nobody's."""
+    mine = os.path.normpath(index_path(checkpoint.path))
+    for prefix in checkpoints_in(os.path.dirname(path) or "."):
+        index = os.path.normpath(index_path(prefix))
+        for file, ranges in _ranges_of(prefix).items():
+            is_mine = index == mine and os.path.normpath(file) == os.path.normpath(path)
+            if not is_mine and _fits([data._replace(path=path) for data in ranges]):
+                return f"the data are those of {os.path.normpath(file)}, by {index}"
+    return ""
+
+
+def _ranges_of(prefix: str) -> Mapping[str, list[ByteRange]]:
+    try:
+        return _by_file(stored_pieces(read_bundle(prefix)))
+    except (CheckpointError, OSError):
+        return {}
+
+
+def _fits(ranges: Sequence[ByteRange]) -> bool:
+    """Whether all of them, and no more, are in the file, and the largest, as far as they are small, are whole."""
+    path = ranges[0].path
+    if max(data.offset + data.nbytes for data in ranges) != os.path.getsize(path):
+        return False
+    by_size = sorted(ranges, key=lambda data: data.nbytes)
+    sample = [data for data in by_size if data.nbytes <= _SAMPLED][-_SAMPLE:] or by_size[:1]
+    try:
+        with storage.checksums(path) as checksum:
+            return all(checksum(data) == data.crc32c for data in sample)
+    except (CheckpointError, OSError):
+        return False
+
+
+def _blocks(damaged: Sequence[Finding]) -> Iterator[str]:
+    """Of a V1 checkpoint, the blocks that are damaged, with all that is in them."""
+    inside: dict[tuple[str, int], list[str]] = {}
+    for finding in damaged:
+        if finding.offset is not None:
+            inside.setdefault((finding.path, finding.offset), []).append(finding.variable)
+    for (path, offset), names in inside.items():
+        what = f"{len(names):,} variables lie" if len(names) > 1 else f"{names[0]} lies"
+        yield f"{what} in one damaged block, at byte {offset:,} of {path}"

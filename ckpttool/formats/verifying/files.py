@@ -1,0 +1,61 @@
+"""What is stored where; and the data files: there, and long enough."""
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from ckpttool.model.checkpoint import ByteRange, Checkpoint, Variable
+from ckpttool.model.findings import Finding
+
+
+class Stored(NamedTuple):
+    """A piece of a variable, and where it lies."""
+
+    variable: Variable
+    data: ByteRange
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether it lies there with a checksum: elsewhere what a piece says of its place is no place in a file."""
+        return self.data.crc32c is not None
+
+
+class Absent(NamedTuple):
+    """What is not there.
+
+    Attributes:
+        findings: a finding for each file.
+        variables: the names of variables that have bytes in what is not there, each with the reason.
+    """
+
+    findings: Sequence[Finding]
+    variables: Mapping[str, str]
+
+
+def stored_pieces(checkpoint: Checkpoint) -> list[Stored]:
+    return [Stored(variable, piece.data) for variable in checkpoint.values() for piece in variable.slices]
+
+
+def absent_data(stored: Sequence[Stored]) -> Absent:
+    """The data files that are missing or too short, and whose values are lost by that."""
+    placed = [each for each in stored if each.is_placed]
+    ends: Counter[str] = Counter()
+    for _, data in placed:
+        ends[data.path] = max(ends[data.path], data.offset + data.nbytes)
+    sizes = {path: os.path.getsize(path) if os.path.isfile(path) else None for path in ends}
+    lost: dict[str, dict[str, str]] = {}
+    for variable, data in placed:
+        size = sizes[data.path]
+        if size is None or data.offset + data.nbytes > size:
+            reason = "its data file is missing" if size is None else f"its data file ends at byte {size:,}"
+            lost.setdefault(data.path, {})[variable.name] = reason
+    findings = [_finding(path, sizes[path], ends[path], len(names)) for path, names in sorted(lost.items())]
+    return Absent(findings, {name: reason for names in lost.values() for name, reason in names.items()})
+
+
+def _finding(path: str, size: int | None, end: int, variables: int) -> Finding:
+    count = f"{variables:,} variable{'' if variables == 1 else 's'} can't be read"
+    if size is None:
+        return Finding("missing", f"data file is missing: {count}", path)
+    return Finding("truncated", f"data file is truncated: {size:,} bytes of {end:,}; {count}", path, "", size)

@@ -1,0 +1,126 @@
+"""Two checkpoints side by side: what is only in one, what has another name, what differs, and by how much."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from ckpttool.model.checkpoint import Variable
+from ckpttool.model.difference import Difference, Progress, difference
+from ckpttool.model.parallel import in_order
+
+
+class Comparison(NamedTuple):
+    """Two checkpoints side by side.
+
+    Attributes:
+        only_a: names that only the first has, but for those that were renamed.
+        only_b: names that only the second has.
+        renamed: name in the first → name in the second, of variables with the same values.
+        unlike: names of variables whose dtype or shape is another one.
+        differences: of all that have the same shape, how their values differ.
+    """
+
+    only_a: list[str]
+    only_b: list[str]
+    renamed: dict[str, str]
+    unlike: list[str]
+    differences: dict[str, Difference]
+
+    @property
+    def is_different(self) -> bool:
+        """Whether there is more than differences of values within the tolerance."""
+        values = any(each.beyond for each in self.differences.values())
+        return bool(values or self.only_a or self.only_b or self.renamed or self.unlike)
+
+
+def compare(
+    a: Mapping[str, Variable],
+    b: Mapping[str, Variable],
+    *,
+    rtol: float = 0.0,
+    atol: float = 0.0,
+    values: bool = True,
+    progress: Progress = lambda nbytes: None,
+) -> Comparison:
+    """Compares the variables of two checkpoints, by name; those that only one has, by their values.
+
+    Args:
+        a: the one.
+        b: the other.
+        rtol: see `difference`.
+        atol: the same.
+        values: False: only names, dtypes and shapes; no values are read.
+        progress: is told bytes that have been read.
+
+    Raises:
+        CorruptionError: values are missing or damaged.
+    """
+    both = [name for name in a if name in b]
+    unlike = [name for name in both if (a[name].dtype, a[name].shape) != (b[name].dtype, b[name].shape)]
+    only_a, only_b = [name for name in a if name not in b], [name for name in b if name not in a]
+    if not values:
+        return Comparison(only_a, only_b, {}, unlike, {})
+    comparable = [name for name in both if a[name].shape == b[name].shape and _kind(a[name]) == _kind(b[name])]
+    found = in_order(lambda name: difference(a[name], b[name], rtol=rtol, atol=atol, progress=progress), comparable)
+    differences = dict(zip(comparable, found, strict=True))
+    renamed = _renamed([a[name] for name in only_a], [b[name] for name in only_b])
+    gone, come = renamed.keys(), set(renamed.values())
+    return Comparison(
+        [name for name in only_a if name not in gone],
+        [name for name in only_b if name not in come],
+        *(renamed, unlike, differences),
+    )
+
+
+def _kind(variable: Variable) -> str:
+    return "numbers" if variable.dtype.itemsize is not None else variable.dtype.name
+
+
+def _renamed(only_a: Iterable[Variable], only_b: Iterable[Variable]) -> dict[str, str]:
+    """Which of the variables of the one are in the other under another name: of the same values, and alone in that."""
+    of_a, of_b = _by_kind(only_a), _by_kind(only_b)
+    renamed = {}
+    for kind in [kind for kind in of_a if kind in of_b]:
+        by_value, others = _by_value(of_a[kind]), _by_value(of_b[kind])
+        for value, variables in by_value.items():
+            if len(variables) == len(others.get(value, ())) == 1:
+                renamed[variables[0].name] = others[value][0].name
+    return renamed
+
+
+def _by_kind(variables: Iterable[Variable]) -> dict[tuple[Any, ...], list[Variable]]:
+    found: dict[tuple[Any, ...], list[Variable]] = {}
+    for variable in variables:
+        found.setdefault((variable.dtype, variable.shape), []).append(variable)
+    return found
+
+
+def _by_value(variables: list[Variable]) -> dict[bytes, list[Variable]]:
+    """The variables by their values; those whose values are all the same one (zeros, a scalar) prove nothing, and are
+    left out.
+    """
+    found: dict[bytes, list[Variable]] = {}
+    for variable, value in zip(variables, in_order(_digest, variables), strict=True):
+        if value is not None:
+            found.setdefault(value, []).append(variable)
+    return found
+
+
+def _digest(variable: Variable) -> bytes | None:
+    """A hash of the values; None if all are the same one."""
+    import numpy as np
+
+    digest = hashlib.sha256()
+    if variable.dtype.itemsize is None:
+        values = variable.strings()
+        for value in values:
+            digest.update(b"%d:" % len(value) + value)
+        return digest.digest() if len(set(values)) > 1 else None
+    first = None
+    alike = True
+    for _, block in variable.blocks():
+        elements = np.ascontiguousarray(block).reshape(-1).view(np.uint8).reshape(-1, block.dtype.itemsize)
+        digest.update(elements.data)
+        first = elements[0].copy() if first is None else first
+        alike = alike and bool((elements == first).all())
+    return None if alike else digest.digest()

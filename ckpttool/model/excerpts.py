@@ -1,0 +1,143 @@
+"""Parts of a variable's values: a slice as Python has them, or as much as one cares to look at.
+
+The whole variable is read either way, for only the whole has a checksum; but no more than the part is kept.
+"""
+
+import re
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from ckpttool.model.boxes import Selection
+from ckpttool.model.checkpoint import ByteRange, Slice, Variable
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_MOST = 100
+"""A variable of more elements is shown by its edges."""
+
+_EDGE = 3
+_SHOWN = 40
+_NUMBER = r"\s*(-?[0-9]{1,19})?\s*"
+_INDEX = re.compile(f"{_NUMBER}(?:(:){_NUMBER}(?::{_NUMBER})?)?")
+
+
+def parse_slice(text: str, shape: Sequence[int]) -> list[range | int]:
+    """For each dimension what a slice such as `0:2,:,-1` takes of it: a range, or an index, which drops it.
+
+    Raises:
+        ValueError: it is no such slice, or not one of this shape.
+    """
+    parts = [part.strip() for part in text.split(",")] if text.strip() else []
+    if parts.count("...") == 1:
+        place = parts.index("...")
+        parts[place : place + 1] = [":"] * (len(shape) - len(parts) + 1)
+    if len(parts) > len(shape):
+        raise ValueError(f"there are {len(parts)} indices, and the shape {list(shape)} has {len(shape)} dimensions")
+    parts += [":"] * (len(shape) - len(parts))
+    return [_taken(part, size) for part, size in zip(parts, shape, strict=True)]
+
+
+def _taken(part: str, size: int) -> range | int:
+    match = _INDEX.fullmatch(part)
+    if not match or not part:
+        raise ValueError(f"{part[:_SHOWN]!r} is no index: N, START:STOP, START:STOP:STEP, : or, once, ...")
+    start, colon, stop, step = match.groups()
+    if not colon:
+        index = int(start)
+        if not -size <= index < size:
+            raise ValueError(f"the index {index} is not within {size}")
+        return index % size
+    if step is not None and int(step) < 1:
+        raise ValueError(f"the step in {part!r} must be 1 or more")
+    return range(size)[slice(*(None if number is None else int(number) for number in (start, stop, step)))]
+
+
+def sliced(variable: Variable, taken: Sequence[range | int]) -> Variable:
+    """The part of a variable that a slice takes, as a variable: one dimension for each range.
+
+    Args:
+        variable: whose values.
+        taken: for each dimension a range with a positive step, or an index.
+    """
+    shape = tuple(len(part) for part in taken if isinstance(part, range))
+    wanted = [range(part, part + 1) if isinstance(part, int) else part for part in taken]
+    return Variable(variable.name, variable.dtype, shape, _Part(variable, wanted))
+
+
+class _Part:
+    """The source of a part: reads the whole, and keeps what is wanted of it."""
+
+    def __init__(self, variable: Variable, wanted: Sequence[range]) -> None:
+        self._variable, self._wanted = variable, wanted
+
+    def slices(self, variable: Variable) -> Sequence[Slice]:
+        nbytes = variable.size * (variable.dtype.itemsize or 1)
+        return [Slice((0,) * len(variable.shape), variable.shape, 0, ByteRange("", 0, nbytes, None))]
+
+    def span(self, variable: Variable, piece: Slice) -> ByteRange | None:
+        return None
+
+    def arrays(self, variable: Variable, piece: Slice, boxes: Iterable[Selection]) -> "Iterator[np.ndarray[Any, Any]]":
+        values = at(self._variable, self._wanted).reshape(variable.shape)
+        return (values[box] for box in boxes)
+
+    def strings(self, variable: Variable, piece: Slice) -> list[bytes]:
+        return list(at(self._variable, self._wanted).ravel())
+
+
+def at(variable: Variable, wanted: Sequence[Sequence[int]]) -> "np.ndarray[Any, Any]":
+    """The values at some indices, which are in order, of each dimension.
+
+    Raises:
+        CorruptionError: values are missing or damaged, whether they are wanted or not.
+        NotSupportedError: values of this dtype can't be decoded.
+    """
+    import numpy as np
+
+    result: np.ndarray[Any, Any] | None = None
+    for box, block in variable.blocks():
+        places = [_places(indices, part) for indices, part in zip(wanted, box, strict=True)]
+        if result is None:  # Only now is it known that there is a file with that many values.
+            result = np.empty([len(indices) for indices in wanted], variable.dtype.numpy)
+        if all(place.start < place.stop for place in places):
+            taken = [_inside(indices[place], part) for indices, place, part in zip(wanted, places, box, strict=True)]
+            whole: Any = (*places, ...)  # Without the dots, a scalar would be given the array, and not what is in it.
+            result[whole] = _picked(block, taken)
+    return np.empty([len(indices) for indices in wanted], variable.dtype.numpy) if result is None else result
+
+
+def _places(indices: Sequence[int], part: slice) -> slice:
+    """Which of the indices lie in a part of the dimension."""
+    return slice(bisect_left(indices, part.start), bisect_left(indices, part.stop))
+
+
+def _inside(indices: Sequence[int], part: slice) -> slice | list[int]:
+    """Indices of the dimension as those of a part of it."""
+    if isinstance(indices, range):
+        return slice(indices.start - part.start, indices.stop - part.start, indices.step)
+    return [index - part.start for index in indices]
+
+
+def _picked(block: "np.ndarray[Any, Any]", taken: Sequence[slice | list[int]]) -> "np.ndarray[Any, Any]":
+    """What all of the indices take, each in its dimension."""
+    for axis, indices in enumerate(taken):
+        block = block[(slice(None),) * axis + (indices,)]
+    return block
+
+
+def edges(shape: Sequence[int]) -> list[Sequence[int]]:
+    """For each dimension the indices to show of an array: all of a small one, of a large one the first and last few."""
+    shown: list[Sequence[int]] = [range(size) for size in shape]
+    for edge in range(_EDGE, -1, -1):
+        if prod(map(len, shown)) <= _MOST:
+            break
+        shown = [range(size) if size <= 2 * edge + 1 else _ends(size, edge) for size in shape]
+    return shown
+
+
+def _ends(size: int, edge: int) -> list[int]:
+    """The first and last few indices; only the first, if there is to be but one."""
+    return [*range(edge or 1), *range(size - edge, size)]

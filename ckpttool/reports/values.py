@@ -1,0 +1,46 @@
+"""What there is to say of values."""
+
+from collections.abc import Callable
+from math import isnan
+from typing import Any
+
+from ckpttool.model.checkpoint import Checkpoint, Variable
+from ckpttool.model.parallel import in_order
+from ckpttool.model.statistics import QUANTILES, Statistics, statistics_of
+from ckpttool.reports.report import Column, Report
+
+
+def statistics(checkpoint: Checkpoint, progress: Callable[[int], None] = lambda nbytes: None) -> Report:
+    """Every variable's statistics; each is read once, two at a time.
+
+    Raises:
+        CorruptionError: values are missing or damaged.
+    """
+    variables = list(checkpoint.values())
+    found = in_order(lambda variable: statistics_of(variable, progress), variables)
+    rows = [_row(variable, each) for variable, each in zip(variables, found, strict=True)]
+    columns = [
+        *(Column("name"), Column("dtype"), Column("shape", "shape")),
+        *(Column("min", "real", ""), Column("max", "real", ""), Column("mean", "real", ""), Column("std", "real", "")),
+        *(Column("zeros", "number", 0), Column("NaN", "number", 0), Column("Inf", "number", 0)),
+        *(Column(f"p{share * 100:.0f}", "real", "", detail=True) for share in QUANTILES),
+        Column("histogram", "histogram", ()),
+    ]
+    return Report("statistics", "Statistics", columns, rows)
+
+
+def _row(variable: Variable, found: Statistics) -> tuple[Any, ...]:
+    spread = (found.minimum, found.maximum, found.mean, found.deviation)
+    counts = (found.zeros, found.nans, found.infinities)
+    return (
+        *(variable.name, variable.dtype.name, variable.shape),
+        *map(_known, spread),
+        *counts,
+        *map(_known, found.quantiles),
+        found.histogram,
+    )
+
+
+def _known(number: float) -> float | str:
+    """The number; nothing where there is none, as of a variable without a finite value."""
+    return "" if isnan(number) else number

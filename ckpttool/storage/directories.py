@@ -1,0 +1,100 @@
+"""Writing a directory beside, and renaming it when it is whole."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from ckpttool.errors import NotFoundError
+from ckpttool.storage.temporaries import clear_dead, locked, new_token, sync, temporary
+
+
+@contextmanager
+def write_directory(
+    path: str | os.PathLike[str], *, force: bool, inputs: Sequence[str], is_ours: Callable[[Path], bool]
+) -> Iterator[Path]:
+    """As `write_beside`, for a directory: gives the path of a new one, which is renamed in the end.
+
+    One that is replaced is kept as PATH.replaced until the new one is in its place: two directories can't change
+    places at once. After a crash, the old one or the new one is at PATH, or the old one is at PATH.replaced.
+
+    Args:
+        path: the directory to be.
+        force: replace one that is there, if it is empty or `is_ours`.
+        inputs: files that must not be in it.
+        is_ours: whether a directory is of the kind that is written here, and nothing else is lost with it.
+
+    Raises:
+        FileExistsError: there is something at `path`, or where it would be kept, that may not be replaced.
+    """
+    path = Path(os.fspath(path))
+    kept = path.with_name(f"{path.name}.replaced")
+    _require_replaceable(path, force, inputs, is_ours)
+    if os.path.lexists(path):
+        _require_replaceable(kept, force, inputs, is_ours)
+    clear_dead(path)
+    beside = temporary(path, new_token())
+    beside.mkdir()
+    try:
+        with locked(beside):
+            yield beside
+            if os.path.lexists(path):
+                _replace(beside, path, kept)
+            else:
+                os.rename(beside, path)
+                if force and _is_replaceable(kept, inputs, is_ours):  # All that a dead run had left of the old one.
+                    _remove(kept, path)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+
+
+def _replace(beside: Path, path: Path, kept: Path) -> None:
+    """Renames a new directory over an old one; if that fails, the old one has its name again."""
+    for new in (*beside.rglob("*"), beside):
+        if new.is_dir() or new.is_file():
+            sync(new, os.O_RDONLY)
+    _remove(kept, path)
+    os.rename(path, kept)
+    try:
+        os.rename(beside, path)
+    except BaseException:
+        os.rename(kept, path)
+        raise
+    sync(path.parent, os.O_RDONLY)
+    _remove(kept, path)
+
+
+def _remove(kept: Path, path: Path) -> None:
+    """Removes a directory under a temporary name: what dies on the way leaves no half of it."""
+    if os.path.lexists(kept):
+        trash = temporary(path, new_token())
+        os.rename(kept, trash)
+        try:
+            shutil.rmtree(trash, ignore_errors=True)
+        except BaseException:  # An interrupt; this is soon done.
+            shutil.rmtree(trash, ignore_errors=True)
+            raise
+
+
+def _is_replaceable(path: Path, inputs: Sequence[str], is_ours: Callable[[Path], bool]) -> bool:
+    """Whether there is a directory of the kind that is written here, which may be replaced."""
+    try:
+        _require_replaceable(path, True, inputs, is_ours)
+    except FileExistsError:
+        return False
+    return path.is_dir()
+
+
+def _require_replaceable(path: Path, force: bool, inputs: Sequence[str], is_ours: Callable[[Path], bool]) -> None:
+    if not path.parent.is_dir():
+        raise NotFoundError("no such directory", path=str(path.parent))
+    if not os.path.lexists(path):
+        return
+    if not force:
+        raise FileExistsError(f"the output exists · {path} · --force replaces it")
+    if path.is_symlink() or not path.is_dir() or (any(path.iterdir()) and not is_ours(path)):
+        raise FileExistsError(f"the output exists, and holds something else · {path} · give another output")
+    if any(Path(os.path.realpath(source)).is_relative_to(path.resolve()) for source in inputs):
+        raise FileExistsError(f"the output is the input · {path} · give another output")

@@ -1,0 +1,182 @@
+"""Writing files beside, and renaming them when all of them are whole."""
+
+import errno
+import os
+import shutil
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from ckpttool.storage.temporaries import (
+    clear_dead,
+    is_input,
+    locked,
+    make_beside,
+    new_token,
+    publish,
+    sync,
+    unlink_all,
+)
+
+
+@contextmanager
+def write_beside(path: str | Path, *, force: bool = False, inputs: Sequence[str] = ()) -> Iterator[Path]:
+    """Gives the path of a new file beside `path`, and renames it to `path` when the block ends without an error.
+
+    When `path` is replaced, the new file is synced first: a crash leaves the old one or the new one, whole. A new
+    file is left to the system to write back, as `cp` leaves it, for nothing of the user's can be lost. What dead runs
+    have left beside is removed.
+
+    Args:
+        path: the file to be.
+        force: replace a file that is there.
+        inputs: files that must not be the output.
+
+    Raises:
+        FileExistsError: there is a file at `path`, and `force` was not given; or it is one of the inputs.
+    """
+    path = Path(path)
+    clear_dead(path)
+    beside = make_beside(path, force, inputs, new_token())
+    try:
+        with locked(beside):
+            yield beside
+            if force and path.exists():
+                os.chmod(beside, stat.S_IMODE(path.stat().st_mode))
+                sync(beside)
+                os.replace(beside, path)
+                sync(path.parent, os.O_RDONLY)
+            else:
+                publish(beside, path, force)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def write_together(
+    paths: Sequence[str],
+    *,
+    force: bool = False,
+    inputs: Sequence[str] = (),
+    replaced: Mapping[str, str],
+    kept: Sequence[str] = (),
+) -> Iterator[list[Path]]:
+    """As `write_beside`, for files of one directory that belong together; the last is the one that makes them count.
+
+    They get their names in order. What they replace is kept under other names until all of them are there, and then
+    removed: after a crash, either the old files or the new ones are whole, or the old ones are under the other names.
+    After an error the old files have their own names again. What dead runs have left beside is removed.
+
+    Args:
+        paths: the files to be.
+        force: replace files that are there.
+        inputs: files that must not be among them.
+        replaced: the files that the new ones replace, each with the name to keep it under; the last is the one that
+            makes them count, and is `paths[-1]`. Without that one, they count for nothing and are not kept.
+        kept: files that are there under such names already, because an earlier run has died; the last of them is the
+            one that makes them count. They are all that is left where `paths[-1]` is not there.
+
+    Raises:
+        FileExistsError: as `write_beside`; or the input lies where the old files are to be kept.
+    """
+    if paths[-1] in replaced and any(is_input(name, inputs) for name in [*kept, *replaced.values()]):
+        raise FileExistsError(f"the input is where the old output would be kept · {kept[-1]} · give another output")
+    kept = [name for name in kept if not is_input(name, inputs)]
+    clear_dead(Path(paths[-1]))
+    token = new_token()
+    besides = [make_beside(Path(paths[-1]), force, inputs, token)]
+    try:
+        with locked(besides[-1]):
+            for path in paths[:-1]:
+                besides.insert(-1, make_beside(Path(path), force, inputs, token))
+            yield besides
+            if replaced or kept:
+                _replace_all(besides, paths, replaced, kept)
+            else:
+                _publish_all(besides, paths)
+    except BaseException:
+        unlink_all(besides)
+        raise
+
+
+def _replace_all(
+    besides: Sequence[Path], paths: Sequence[str], replaced: Mapping[str, str], kept: Sequence[str]
+) -> None:
+    """Renames new files over old ones; up to the last renaming, an error takes all of it back."""
+    directory = Path(paths[-1]).parent
+    counts = paths[-1] in replaced
+    for beside, path in zip(besides, paths, strict=True):
+        model = next((old for old in (path, paths[-1], *replaced) if os.path.exists(old)), None)
+        if model:
+            os.chmod(beside, stat.S_IMODE(os.stat(model).st_mode))
+        sync(beside)
+    stale = [*kept, *replaced.values()] if counts else []
+    unlink_all(reversed(stale))
+    try:
+        if counts:
+            _keep(replaced, besides[-1].name.split(".")[-2])
+        for beside, path in zip(besides, paths, strict=True):
+            os.replace(beside, path)
+    except BaseException:
+        _restore(replaced if counts else {}, besides, paths)
+        raise
+    sync(directory, os.O_RDONLY)
+    unlink_all(old for old in replaced if old not in paths)
+    unlink_all(reversed(stale or kept))
+    sync(directory, os.O_RDONLY)
+
+
+def _restore(replaced: Mapping[str, str], besides: Sequence[Path], paths: Sequence[str]) -> None:
+    """Takes back what `_replace_all` has done, if the last renaming has not been."""
+    if not os.path.lexists(besides[-1]):
+        return
+    for beside, path in zip(besides, paths, strict=True):
+        if not os.path.lexists(beside) and path not in replaced:
+            os.unlink(path)
+    for old, kept in replaced.items():
+        if os.path.lexists(kept):
+            os.replace(kept, old)
+            # Two names of one file: such a renaming does nothing.
+            Path(kept).unlink(missing_ok=True)
+
+
+def _publish_all(besides: Sequence[Path], paths: Sequence[str]) -> None:
+    """Renames new files, all or none."""
+    published: list[str] = []
+    try:
+        for beside, path in zip(besides, paths, strict=True):
+            publish(beside, Path(path), force=False)
+            published.append(path)
+    except BaseException:
+        for path in published:
+            os.unlink(path)
+        raise
+
+
+def _keep(replaced: Mapping[str, str], token: str) -> None:
+    """Gives files second names, and takes the first one from the last of them: they are no more what counts."""
+    *_, last = replaced
+    for old, kept in replaced.items():
+        try:
+            os.link(old, kept)
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+                raise
+            # A file system without hard links. Renamed, the old files would for a while be whole under no name.
+            _copy(old, Path(kept), token)
+    sync(Path(last).parent, os.O_RDONLY)
+    os.unlink(last)
+    sync(Path(last).parent, os.O_RDONLY)
+
+
+def _copy(old: str, kept: Path, token: str) -> None:
+    beside = make_beside(kept, False, (), token)
+    try:
+        shutil.copy2(old, beside)
+        sync(beside)
+        os.rename(beside, kept)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise

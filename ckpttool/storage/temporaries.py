@@ -1,0 +1,144 @@
+"""Temporary files beside those that they are to become: `.NAME.<12 hex digits>.tmp`, a token for each run.
+
+The last file of a run is locked as long as its process lives. What bears the token of one that is not locked was left
+by a run that has died, and the next one that writes NAME removes it.
+"""
+
+import errno
+import fcntl
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ckpttool.errors import NotFoundError
+
+# Of the 255 that a name may have, those that leave room for what makes it a temporary one.
+_NAME_BYTES = 200
+# A link or a pipe of such a name is none of ours, and nobody waits for it.
+_OPEN = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+
+
+def new_token() -> str:
+    """What tells the temporaries of a run from those of all others."""
+    return os.urandom(6).hex()
+
+
+def temporary(path: Path, token: str) -> Path:
+    """The path beside `path` under which it is written."""
+    return path.with_name(f".{_shortened(path.name)}.{token}.tmp")
+
+
+def _shortened(name: str) -> str:
+    return os.fsdecode(os.fsencode(name)[:_NAME_BYTES])
+
+
+def make_beside(path: Path, force: bool, inputs: Sequence[str], token: str) -> Path:
+    """Makes an empty file beside `path`, which may be written."""
+    require_writable(path, force, inputs)
+    beside = temporary(path, token)
+    os.close(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))
+    return beside
+
+
+def require_writable(path: Path, force: bool, inputs: Sequence[str]) -> None:
+    """Raises what `write_beside` raises beforehand: the output exists, is the input, or its directory is missing."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "the output is a directory", str(path))
+    if not path.parent.is_dir():
+        raise NotFoundError("no such directory", path=str(path.parent))
+    if is_input(path, inputs):
+        raise FileExistsError(f"the output is the input · {path} · give another output")
+    if os.path.lexists(path) and not force:
+        raise FileExistsError(f"the output exists · {path} · --force replaces it")
+
+
+def is_input(path: str | Path, inputs: Sequence[str]) -> bool:
+    """Whether a file that is to be written is one of those that are read."""
+    return os.path.exists(path) and any(os.path.exists(file) and os.path.samefile(file, path) for file in inputs)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds a lock on a temporary that ends with the process: by it a later run knows that it is still written."""
+    descriptor = _open(path)
+    try:
+        with suppress(OSError):  # A file system without locks.
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | _OPEN)
+    except IsADirectoryError:
+        return os.open(path, os.O_RDONLY | _OPEN)
+
+
+def clear_dead(path: Path) -> None:
+    """Removes what runs that have died left beside `path`, the last file of theirs: all with the same token."""
+    names = os.listdir(path.parent) if path.parent.is_dir() else []
+    own = re.compile(re.escape(f".{_shortened(path.name)}.") + r"([0-9a-f]{12}\.tmp)")
+    for match in filter(None, map(own.fullmatch, names)):
+        if not _is_locked(path.with_name(match[0])):
+            members = [name for name in names if name.startswith(".") and name.endswith(f".{match[1]}")]
+            # The one that is looked for goes last, should this die too.
+            with suppress(OSError):  # Somebody else's, or not to be removed here.
+                for name in sorted(members, key=match[0].__eq__):
+                    _remove(path.with_name(name))
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _is_locked(path: Path) -> bool:
+    """Whether a process holds the lock, as far as that can be told."""
+    try:
+        descriptor = _open(path)
+    except OSError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def unlink_all(paths: Iterable[str | Path]) -> None:
+    """Removes what is there of these files."""
+    for path in paths:
+        Path(path).unlink(missing_ok=True)
+
+
+def publish(beside: Path, path: Path, force: bool) -> None:
+    """Renames, and does not replace what has come to be there meanwhile unless `force`."""
+    if force:
+        os.replace(beside, path)
+        return
+    try:
+        os.link(beside, path)
+    except FileExistsError:
+        raise FileExistsError(f"the output exists · {path} · --force replaces it") from None
+    except OSError:  # A file system without hard links.
+        os.rename(beside, path)
+    else:
+        beside.unlink()
+
+
+def sync(path: Path, mode: int = os.O_RDWR) -> None:
+    """Waits until a file is on the disk; of a directory (O_RDONLY), the names in it."""
+    descriptor = os.open(path, mode | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,62 @@
+"""Whether what stands beside variables is of the same model: a graph and what its saver would restore; the object
+graph of a TensorFlow 2 checkpoint.
+"""
+
+from ckpttool.model.checkpoint import Checkpoint
+from ckpttool.model.findings import Finding
+from ckpttool.model.graph import MetaGraph
+from ckpttool.model.names import NearNames
+from ckpttool.model.object_graph import OBJECT_GRAPH_KEY
+from ckpttool.transforms.restoring import Restored, restored
+
+
+def disagreements(graph: MetaGraph, checkpoint: Checkpoint) -> list[Finding]:
+    """What TensorFlow would not restore: variables that are missing, or of another dtype or shape.
+
+    What the checkpoint has beyond that is nothing wrong.
+    """
+    near, found = NearNames(), dict[str, str]()
+    for each in restored(graph):
+        if not found.get(each.key):  # A partitioned variable is restored slice by slice.
+            found[each.key] = _disagreement(each, checkpoint, near)
+    return [Finding("graph", what, graph.path, name) for name, what in found.items() if what]
+
+
+def not_restored(graph: MetaGraph, checkpoint: Checkpoint) -> list[Finding]:
+    """What the checkpoint has and the graph's saver does not ask for."""
+    wanted = {each.key for each in restored(graph)}
+    what = "the checkpoint has it, and the graph does not restore it"
+    return [Finding("graph", what, checkpoint.path, name) for name in checkpoint if name not in wanted]
+
+
+def object_disagreements(checkpoint: Checkpoint) -> list[Finding]:
+    """Objects of a TensorFlow 2 checkpoint of which nothing is stored, and what is stored of no object."""
+    graph = checkpoint.object_graph
+    if graph is None:
+        return []
+    owned = {key for keys in graph.stored(checkpoint).values() for key in keys}
+    found = [
+        Finding("objects", f"nothing is stored of the object {path}", checkpoint.path, key)
+        for path, key in graph.unstored(checkpoint)
+    ]
+    lost = [name for name in checkpoint if name not in owned and name != OBJECT_GRAPH_KEY]
+    return found + [Finding("objects", "it belongs to no object", checkpoint.path, name) for name in lost]
+
+
+def _disagreement(wanted: Restored, checkpoint: Checkpoint, near: NearNames) -> str:
+    """What is wrong with what the checkpoint has of a tensor that is restored; "" if nothing is."""
+    if wanted.key not in checkpoint:
+        names = near.of(wanted.key, checkpoint, 3)
+        hint = f"; near names: {', '.join(names)}" if names else ""
+        return f"the graph restores it, and the checkpoint has no such variable{hint}"
+    stored = checkpoint[wanted.key]
+    if wanted.dtype is not None and wanted.dtype != stored.dtype:
+        return f"the graph restores {wanted.dtype.name}, the checkpoint has {stored.dtype.name}"
+    if wanted.shape is not None and not _agree(wanted.shape, stored.shape):
+        text = ",".join("?" if size is None else str(size) for size in wanted.shape)
+        return f"the graph restores [{text}], the checkpoint has {list(stored.shape)}"
+    return ""
+
+
+def _agree(declared: tuple[int | None, ...], stored: tuple[int, ...]) -> bool:
+    return len(declared) == len(stored) and all(a in (None, b) for a, b in zip(declared, stored, strict=True))
