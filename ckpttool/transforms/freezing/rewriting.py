@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from ckpttool import proto
-from ckpttool.errors import CorruptionError, NotFoundError
+from ckpttool.errors import CorruptionError, NotFoundError, NotSupportedError
 from ckpttool.transforms.freezing.body import Output
 from ckpttool.transforms.freezing.constants import constant
 from ckpttool.transforms.freezing.handles import FROZEN_OPS, PLAIN_PASSES, READS, Call, Held, Kinds, Library, Trace
