@@ -208,3 +208,11 @@ def test_the_file_says_what_it_was_made_from(tmp_path):
         assert file.attrs["source"] == b"model"
         assert file.attrs["source_format"] == b"TensorFlow checkpoint V2 (tensor bundle)"
         assert file.attrs["created_by"] == f"ckpttool {ckpttool.__version__}".encode()
+
+
+def test_a_layout_that_is_none(tmp_path):
+    """A mistyped layout is a ValueError that names those there are, and nothing is written."""
+    checkpoint = ckpttool.open_checkpoint(FIXTURES / "linear" / "model")
+    with pytest.raises(ValueError, match="'kears' is no layout; there are names, keras"):
+        ckpttool.write_hdf5(checkpoint, tmp_path / "x.h5", layout="kears")
+    assert not list(tmp_path.iterdir())
