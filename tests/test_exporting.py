@@ -535,6 +535,7 @@ def test_the_state_file(run, tmp_path):
     """A directory's first checkpoint is named in a state file; later ones only with --latest, beside the others."""
     assert "note" not in run("export", LINEAR, "--tf", tmp_path / "one").stderr
     assert state(tmp_path) == 'model_checkpoint_path: "one"\nall_model_checkpoint_paths: "one"\n'
+    assert "note" not in run("export", LINEAR, "--tf", tmp_path / "one", "--force").stderr
     result = run("export", LINEAR, "--tf", tmp_path / "two")
     assert "note" in result.stderr
     assert "--latest" in result.stderr
