@@ -469,6 +469,27 @@ def test_what_can_not_be_read_is_not_passed_over_in_silence(run, tmp_path):
     assert set(ckpttool.open_checkpoint(tmp_path / "x")) == {"w"}
 
 
+def test_a_comment_behind_a_rule_is_refused(run, tmp_path):
+    """In a file of rules only whole lines are comments; what looks like one behind a rule is refused (2)."""
+    rules = tmp_path / "rules"
+    rules.write_text("# a comment\n^conv/=>cnv/ # inline\n")
+    result = run("export", CONV, "--tf", tmp_path / "x", "--rename-file", rules)
+    assert result.exit_code == 2
+    assert "line 2: only whole lines are comments" in " ".join(result.stderr.split())
+    assert files(tmp_path) == {"rules"}
+
+
+def test_a_directory_of_others_is_said_to_be_one_at_once(run, tmp_path, monkeypatch):
+    """--npy into a directory with something else is refused (2) with the truth, and the path as given."""
+    monkeypatch.chdir(tmp_path)
+    Path("there").mkdir()
+    Path("there/note").touch()
+    for force in ([], ["--force"]):
+        result = run("export", LINEAR, "--npy", "there", *force)
+        assert result.exit_code == 2
+        assert "the output exists, and holds something else · there · give another output" in result.stderr
+
+
 # Nothing by halves
 
 
@@ -514,6 +535,7 @@ def test_the_state_file(run, tmp_path):
     """A directory's first checkpoint is named in a state file; later ones only with --latest, beside the others."""
     assert "note" not in run("export", LINEAR, "--tf", tmp_path / "one").stderr
     assert state(tmp_path) == 'model_checkpoint_path: "one"\nall_model_checkpoint_paths: "one"\n'
+    assert "note" not in run("export", LINEAR, "--tf", tmp_path / "one", "--force").stderr
     result = run("export", LINEAR, "--tf", tmp_path / "two")
     assert "note" in result.stderr
     assert "--latest" in result.stderr

@@ -79,3 +79,15 @@ def test_a_bundle_is_not_written_beside_v1_shards_of_its_name(run, tmp_path):
     assert result.exit_code == 2
     assert "the output is the input" in result.stderr
     assert not (tmp_path / "old.index").exists()
+
+
+def test_a_shard_of_safetensors_is_said_to_be_one(run, tmp_path):
+    """One of several shards is written alone, and a note names the index that has all of them."""
+    a = bundle({"v": np.zeros(99, np.float32), "w": np.ones(99, np.float32)}).open(tmp_path)
+    ckpttool.write_safetensors(a, tmp_path / "st", max_shard_size=400)
+    result = run("export", tmp_path / "st" / "model-00001-of-00002.safetensors", "--npz", tmp_path / "x.npz")
+    assert result.exit_code == 0
+    index = tmp_path / "st" / "model.safetensors.index.json"
+    assert f"note: this is one of 2 shards; all are in {index}" in result.stderr
+    assert len(ckpttool.open_checkpoint(tmp_path / "x.npz")) == 1
+    assert "shards" not in run("export", index, "--npz", tmp_path / "y.npz").stderr

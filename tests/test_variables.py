@@ -355,3 +355,11 @@ def test_idle_changes_are_told(tmp_path):
     changed = change(checkpoint, Changes(drop_slots=True, dtypes={"float64": "float32"}))
     assert list(changed.idle) == ["there are no optimizers' slots to drop", "there is nothing to cast"]
     assert changed.checkpoint.keys() == checkpoint.keys()
+
+
+def test_a_single_text_is_a_single_pattern(tmp_path):
+    """A text for a list of patterns or rules is one of them, and not its letters."""
+    checkpoint = ckpttool.open_checkpoint(FIXTURES / "conv" / "model")
+    assert set(ckpttool.select(checkpoint, "conv/*")) == set(ckpttool.select(checkpoint, ["conv/*"])) != set()
+    assert set(ckpttool.select(checkpoint, (), "conv/*")) == set(ckpttool.select(checkpoint, (), ["conv/*"]))
+    assert set(ckpttool.rename(checkpoint, "^conv/=>c/")) == set(ckpttool.rename(checkpoint, ["^conv/=>c/"]))

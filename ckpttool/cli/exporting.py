@@ -56,7 +56,7 @@ def export(
     ] = None,
     rename_file: Annotated[
         str | None,
-        typer.Option("--rename-file", metavar="FILE", help="Such rules, one a line (# …: a comment); before --rename."),
+        typer.Option("--rename-file", metavar="FILE", help="Such rules, a line each, or a # comment; before --rename."),
     ] = None,
     strip_prefix: Annotated[
         str, typer.Option("--strip-prefix", metavar="TEXT", help="Take this from the front of names, after all rules.")

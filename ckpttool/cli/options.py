@@ -128,12 +128,15 @@ def rules(texts: list[str] | None, file: str | None) -> list[Rule]:
     """The rules for names: those of the file, then those given.
 
     In the file, spaces around a rule are not part of it; lines that begin with # are comments.
+    A # behind a rule is part of it, and is refused after a space: most likely it was to begin a comment.
     """
     found = []
     for number, line in enumerate(_lines(file) if file is not None else (), 1):
         text = line.strip()
         if text and not text.startswith("#"):
-            found.append(_rule(text, f"{file}, line {number}: ", "--rename-file"))
+            rule = _rule(text, where := f"{file}, line {number}: ", "--rename-file")
+            refuse(" #" in rule.replacement, render.printable(f"{where}only whole lines are comments: {text!r}"))
+            found.append(rule)
     return found + [_rule(text, "", "--rename") for text in texts or ()]
 
 

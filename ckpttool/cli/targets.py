@@ -11,6 +11,7 @@ import typer
 
 from ckpttool import render
 from ckpttool.cli import options
+from ckpttool.errors import CheckpointError
 from ckpttool.model.checkpoint import Checkpoint
 
 
@@ -171,7 +172,16 @@ def write(
 def add_to_state(output: str, latest: bool, quiet: bool) -> None:
     from ckpttool.formats.checkpoint_state import STATE_FILE, add_to_checkpoint_state
 
-    added = add_to_checkpoint_state(output, force=latest)
-    if not added and not quiet:
-        state_file = Path(output).with_name(STATE_FILE)
-        render.say(f"note: {state_file} is as it was; --latest names this checkpoint in it")
+    added, state_file = add_to_checkpoint_state(output, force=latest), Path(output).with_name(STATE_FILE)
+    if not added and not quiet and not _is_latest(output, state_file):
+        render.say(f"note: the state file, {state_file}, is as it was; --latest names this checkpoint in it")
+
+
+def _is_latest(prefix: str, state_file: Path) -> bool:
+    from ckpttool.formats.checkpoint_state import read_checkpoint_state
+
+    try:
+        latest = read_checkpoint_state(str(state_file)).latest
+    except CheckpointError:
+        return False
+    return os.path.abspath(state_file.parent / latest) == os.path.abspath(prefix)

@@ -20,7 +20,7 @@ from ckpttool.wire import sstable
 _MEMBER = re.compile(r"(.+)\.(index|meta|data-[0-9]{5,9}-of-[0-9]{5,9})", re.DOTALL)
 _V1_SHARD = re.compile(r"(.+)-(?:[0-9]{5,9}|\?{5})-of-([0-9]{5,9})", re.DOTALL)
 
-
+_SAFETENSORS_SHARD = re.compile(r"(.+)-[0-9]{5,9}-of-([0-9]{5,9})\.safetensors", re.DOTALL)
 SAFETENSORS_INDEX = ".safetensors.index.json"
 # What makes a directory one of another format, by its name.
 _FOREIGN_IN_DIRECTORY = {
@@ -287,13 +287,20 @@ def _from_file(path: str, v1: bool) -> Located:
     # What is named so is asked for as a graph.
     foreign = None if os.path.basename(path).startswith("saved_model.") else foreign_format(path)
     if foreign:
-        return Located(path, foreign=foreign)
+        return Located(path, notes=_whole_of_shard(path), foreign=foreign)
     refuse_lookalike(path)
     if os.path.basename(path) == STATE_FILE:
         return _from_state(path, v1)
     if os.path.basename(path).startswith("saved_model."):
         return _in_saved_model(path)
     return Located(path, graph=path)
+
+
+def _whole_of_shard(path: str) -> tuple[str, ...]:
+    """Says it, if a file is a shard of safetensors, and where all of them are found."""
+    shard = _SAFETENSORS_SHARD.fullmatch(path)
+    index = f"{shard[1]}{SAFETENSORS_INDEX}" if shard else ""
+    return (f"this is one of {int(shard[2])} shards; all are in {index}",) if shard and os.path.isfile(index) else ()
 
 
 def _in_saved_model(path: str) -> Located:

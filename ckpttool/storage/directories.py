@@ -92,9 +92,9 @@ def _require_replaceable(path: Path, force: bool, inputs: Sequence[str], is_ours
         raise NotFoundError("no such directory", path=str(path.parent))
     if not os.path.lexists(path):
         return
-    if not force:
-        raise FileExistsError(f"the output exists · {path} · --force replaces it")
     if path.is_symlink() or not path.is_dir() or (any(path.iterdir()) and not is_ours(path)):
         raise FileExistsError(f"the output exists, and holds something else · {path} · give another output")
+    if not force:
+        raise FileExistsError(f"the output exists · {path} · --force replaces it")
     if any(Path(os.path.realpath(source)).is_relative_to(path.resolve()) for source in inputs):
         raise FileExistsError(f"the output is the input · {path} · give another output")

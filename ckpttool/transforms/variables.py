@@ -26,10 +26,11 @@ def select(
     Args:
         checkpoint: whose variables.
         include: globs; nothing: all names.
-        exclude: globs.
+        exclude: globs; of either a single one may be given as a text.
         with_object_graph: where anything is chosen, the object graph is too, without which TensorFlow 2 restores
             nothing; but for an `exclude` that matches it.
     """
+    include, exclude = _listed(include), _listed(exclude)
     if not include and not exclude:
         return checkpoint
     chosen = selector(include, exclude)
@@ -37,6 +38,11 @@ def select(
     if with_object_graph and len(dropped) < len(checkpoint) and selector((), exclude)(OBJECT_GRAPH_KEY):
         dropped.discard(OBJECT_GRAPH_KEY)
     return without(checkpoint, dropped)
+
+
+def _listed(texts: Sequence[str]) -> Sequence[str]:
+    """The texts; of a single one, which Python would take for its letters, a list."""
+    return [texts] if isinstance(texts, str) else texts
 
 
 def without(checkpoint: Checkpoint, names: Collection[str]) -> Checkpoint:
@@ -171,7 +177,7 @@ def rename(checkpoint: Checkpoint, rules: Sequence[str], *, strip_prefix: str = 
         ValueError: a rule is none.
         ConversionError: two variables would have the same name, or one none.
     """
-    return renamed(checkpoint, new_names(checkpoint, [Rule.parse(rule) for rule in rules], strip_prefix))
+    return renamed(checkpoint, new_names(checkpoint, [Rule.parse(rule) for rule in _listed(rules)], strip_prefix))
 
 
 def renamed(checkpoint: Checkpoint, names: Mapping[str, str]) -> Checkpoint:

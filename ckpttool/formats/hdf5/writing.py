@@ -25,8 +25,13 @@ _MAX_RANK = 32  # H5S_MAX_RANK
 _MAX_NOTE = 60_000
 
 
+_LAYOUTS = ("names", "keras")
+
+
 def plan_hdf5(checkpoint: Checkpoint, *, layout: str = "names") -> list[Planned]:
     """What `write_hdf5` would make of each variable. Reads no values, but for the layout "keras" the object graph."""
+    if layout not in _LAYOUTS:
+        raise ValueError(f"{layout!r} is no layout; there are {', '.join(_LAYOUTS)}")
     if layout == "keras":
         return [
             place if place.problem else place._replace(problem=_problem(place.variable))

@@ -91,7 +91,9 @@ def write_npy(
         CorruptionError: values are missing or damaged; nothing is written.
     """
     arrays, remarkable = arrays_of(plan_npy(checkpoint), checkpoint, strict=strict)
-    path = os.path.abspath(directory)  # "." has no name to be renamed by.
+    path = os.fspath(directory)
+    if Path(path).name in ("", ".."):  # These are no names to be renamed by.
+        path = os.path.abspath(path)
     with storage.write_directory(path, force=force, inputs=checkpoint.files, is_ours=_is_ours) as beside:
         storage.require_space(beside, sum(array.content.nbytes for array in arrays))
         for array in arrays:
