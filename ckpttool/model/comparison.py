@@ -61,7 +61,11 @@ def compare(
     if not values:
         return Comparison(only_a, only_b, {}, unlike, {})
     comparable = [name for name in both if a[name].shape == b[name].shape and _kind(a[name]) == _kind(b[name])]
-    found = in_order(lambda name: difference(a[name], b[name], rtol=rtol, atol=atol, progress=progress), comparable)
+    found = in_order(
+        lambda name: difference(a[name], b[name], rtol=rtol, atol=atol, progress=progress),
+        comparable,
+        nbytes=lambda name: a[name].nbytes,
+    )
     differences = dict(zip(comparable, found, strict=True))
     renamed = _renamed([a[name] for name in only_a], [b[name] for name in only_b])
     gone, come = renamed.keys(), set(renamed.values())
@@ -100,10 +104,14 @@ def _by_value(variables: list[Variable]) -> dict[bytes, list[Variable]]:
     left out.
     """
     found: dict[bytes, list[Variable]] = {}
-    for variable, value in zip(variables, in_order(_digest, variables), strict=True):
+    for variable, value in zip(variables, in_order(_digest, variables, nbytes=_nbytes), strict=True):
         if value is not None:
             found.setdefault(value, []).append(variable)
     return found
+
+
+def _nbytes(variable: Variable) -> int:
+    return variable.nbytes
 
 
 def _digest(variable: Variable) -> bytes | None:

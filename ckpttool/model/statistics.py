@@ -211,7 +211,7 @@ class _Bins:
         """
         import numpy as np
 
-        bins = np.flatnonzero(self._counts)
+        bins = np.flatnonzero(self._counts != 0)  # Of booleans it is ten times as fast.
         values = (bins.astype(self._bits) << self._shift).view(self._float).astype(np.float64)
         order = np.argsort(values, kind="stable")
         return values[order].tolist(), self._counts[bins[order]].tolist()

@@ -1,6 +1,7 @@
 """What there is to say of values."""
 
 from collections.abc import Callable
+from functools import partial
 from math import isnan
 from typing import Any
 
@@ -17,7 +18,7 @@ def statistics(checkpoint: Checkpoint, progress: Callable[[int], None] = lambda 
         CorruptionError: values are missing or damaged.
     """
     variables = list(checkpoint.values())
-    found = in_order(lambda variable: statistics_of(variable, progress), variables)
+    found = in_order(partial(statistics_of, progress=progress), variables, nbytes=lambda variable: variable.nbytes)
     rows = [_row(variable, each) for variable, each in zip(variables, found, strict=True)]
     columns = [
         *(Column("name"), Column("dtype"), Column("shape", "shape")),

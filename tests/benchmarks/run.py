@@ -6,6 +6,7 @@
     export  a large checkpoint to each format: how fast bytes move, and in how much memory
     change  it on the way: slots dropped, values cast; the mean of three
     values  a large checkpoint looked through, and compared with another one, beside reading the file and no more
+    verify  its checksums tested, beside reading the file and no more
     strip   the devices out of a graph of many ops
     deploy  a small model frozen, and as a SavedModel
     run     a small model: what there is to pay beside TensorFlow's import and the restoring
@@ -152,6 +153,18 @@ RACES = (
     _values("and its copy compared", "diff {big} {trained}", (_WEIGHTS, _COPY), "compare.py {big} {trained}"),
     _values(
         "and later ones compared", "diff {big} {trained} --atol 1", (_WEIGHTS, _TRAINED), "compare.py {big} {trained}"
+    ),
+    Race(
+        "verify",
+        "a checkpoint of {mebibytes:,} MiB",
+        (_BUNDLE,),
+        ("reading", "cat", "TensorFlow"),
+        (
+            Job("ckpttool verify", "ckpttool verify {big}"),
+            Job("reading", "python {here}/peers/read_file.py {big}.data-00000-of-00001"),
+            Job("cat", "sh -c 'cat \"$0\" > /dev/null' {big}.data-00000-of-00001"),
+            Job("TensorFlow", "python {here}/peers/read_values.py {big}", tensorflow=True),
+        ),
     ),
     Race(
         "strip",

@@ -1,0 +1,48 @@
+"""Work on many variables at once comes back in order, small ones together."""
+
+import threading
+import time
+
+import pytest
+
+from ckpttool.model.parallel import _TASK, in_order
+
+
+def test_order():
+    """Results are in the items' order, whichever is done first."""
+
+    def slow_if_even(number: int) -> int:
+        time.sleep(0.002 * (number % 2 == 0))
+        return number
+
+    assert list(in_order(slow_if_even, range(50), ahead=3)) == list(range(50))
+
+
+def test_small_items_are_done_together():
+    """Items that are small beside a task are not handed from thread to thread."""
+    found = list(in_order(lambda _: threading.get_ident(), range(1000), nbytes=lambda _: _TASK // 1000))
+    assert len(found) == 1000
+    assert len(set(found)) <= 2
+    assert sum(a != b for a, b in zip(found, found[1:], strict=False)) <= 1
+
+
+def test_two_at_once():
+    """Two large items are worked on at the same time."""
+    barrier = threading.Barrier(2, timeout=5)
+    assert sorted(in_order(lambda _: barrier.wait(), range(2))) == [0, 1]
+
+
+def test_errors():
+    """The first item's error is raised in its place, and no more is begun than was waiting."""
+    begun = []
+
+    def fail_at_five(number: int) -> int:
+        begun.append(number)
+        if number == 5:
+            raise ValueError(number)
+        return number
+
+    results = in_order(fail_at_five, range(10_000), ahead=4)
+    with pytest.raises(ValueError, match="5"):
+        list(results)
+    assert len(begun) < 20
