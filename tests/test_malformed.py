@@ -27,6 +27,8 @@ from ckpttool.formats.bundle import index_path
 from ckpttool.proto import message_class
 from ckpttool.wire.coding import encode_varint
 
+pytestmark = pytest.mark.slow
+
 ENDED = {0, 1, 3, 4, 5}
 ERRORS = {3, 4, 5}
 WRONG = 1

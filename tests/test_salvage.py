@@ -10,7 +10,7 @@ from bundles import bundle, strings, table_of
 from conftest import FIXTURES
 
 import ckpttool
-from ckpttool.cli.exporting import TARGETS
+from ckpttool.cli.targets import TARGETS
 from ckpttool.formats.bundle import index_path, shard_path
 from ckpttool.wire.sstable import Table
 
