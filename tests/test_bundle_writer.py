@@ -138,7 +138,7 @@ def test_rewritten_byte_for_byte(contents, tf, tmp_path):
 def test_index_has_several_blocks(tf, tmp_path):
     """The contents of these tests do fill more than one block of an index."""
     prefix = save(tf, tmp_path / "model", *thousands_of_names(tf))
-    assert len(Table.from_bytes(files_of(prefix)[".index"])._handles) > 1
+    assert len(Table.from_bytes(files_of(prefix)[".index"]).handles) > 1
 
 
 @pytest.mark.tensorflow
@@ -187,7 +187,7 @@ REAL = _prefixes([*sorted(FIXTURES.rglob("*.index")), *corpus_files("*.index")])
 
 def is_compressed(index: bytes) -> bool:
     table = Table.from_bytes(index)
-    return any(index[offset + size] != NO_COMPRESSION for offset, size in table._handles)
+    return any(index[offset + size] != NO_COMPRESSION for offset, size in table.handles)
 
 
 @pytest.mark.parametrize("prefix", [*map(_marked, REAL)], ids=lambda path: "/".join(path.parts[-4:]))

@@ -187,7 +187,7 @@ V1_FILES = [
 
 def is_compressed(path: Path) -> bool:
     data = path.read_bytes()
-    return any(data[offset + size] != NO_COMPRESSION for offset, size in Table.from_bytes(data)._handles)
+    return any(data[offset + size] != NO_COMPRESSION for offset, size in Table.from_bytes(data).handles)
 
 
 @needs_corpus
