@@ -2,6 +2,7 @@
 
 import threading
 import time
+from itertools import pairwise
 
 import pytest
 
@@ -23,7 +24,7 @@ def test_small_items_are_done_together():
     found = list(in_order(lambda _: threading.get_ident(), range(1000), nbytes=lambda _: _TASK // 1000))
     assert len(found) == 1000
     assert len(set(found)) <= 2
-    assert sum(a != b for a, b in zip(found, found[1:], strict=False)) <= 1
+    assert sum(a != b for a, b in pairwise(found)) <= 1
 
 
 def test_two_at_once():
