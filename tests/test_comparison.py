@@ -192,15 +192,15 @@ def test_no_cosine_without_a_direction(tmp_path):
 def test_blocks_and_slices_do_not_matter(tmp_path, monkeypatch):
     """Partitioned or whole, in whatever blocks: the same differences, also where only the last block has any."""
     random = np.random.default_rng(6)
-    a = random.standard_normal((100, 37)).astype(np.float32)
-    b, c = a + random.standard_normal((100, 37)).astype(np.float32) / 1000, a.copy()
+    a = random.standard_normal((100, 137)).astype(np.float32)
+    b, c = a + random.standard_normal((100, 137)).astype(np.float32) / 1000, a.copy()
     c[-1, -1] += 1
-    slices = {"w": [((0, 30), (0, -1)), ((30, 70), (0, 20)), ((30, 70), (20, 17))]}
+    slices = {"w": [((0, 30), (0, -1)), ((30, 70), (0, 20)), ((30, 70), (20, 117))]}
     sliced = ckpttool.open_checkpoint(bundle({"w": a}, slices=slices, shards=2).write(tmp_path, "sliced"))["w"]
     for other in (a, b, c):
         whole = ckpttool.open_checkpoint(bundle({"w": other}).write(tmp_path, "whole"))["w"]
         wanted = judged(a, other, 0, 1e-3)
-        for elements in (1, 36, 1000, 1 << 18):
+        for elements in (7, 136, 9000, 1 << 18):
             monkeypatch.setattr(module, "_ELEMENTS", elements)
             assert_are(difference(sliced, whole, atol=1e-3), wanted)
 
@@ -226,11 +226,23 @@ def test_renames(tmp_path):
     """A variable under another name is found by its values, if no other one has them on either side."""
     random = np.random.default_rng(6)
     unique, twin, other = random.standard_normal((3, 4, 5)).astype(np.float32)
-    a = opened(tmp_path, "a", u=unique, t1=twin, t2=twin, text=strings(b"x", b"y"), r=other)
-    b = opened(tmp_path, "b", v=unique, t3=twin, words=strings(b"x", b"y"), r2=other.reshape(5, 4))
+    one_hot = np.zeros(300_000)
+    one_hot[0] = 1
+    words = strings(b"x", b"y")
+    a = opened(tmp_path, "a", u=unique, t1=twin, t2=twin, w1=twin[0], text=words, r=other, hot=one_hot)
+    b = opened(tmp_path, "b", v=unique, t3=twin, t4=twin, w2=twin[0], w3=twin[0], w=words, r2=other.T, o=one_hot)
     found = compare(a, b)
-    assert found.renamed == {"u": "v", "text": "words"}
-    assert (found.only_a, found.only_b) == (["r", "t1", "t2"], ["r2", "t3"])
+    assert found.renamed == {"hot": "o", "u": "v", "text": "w"}
+    assert (found.only_a, found.only_b) == (["r", "t1", "t2", "w1"], ["r2", "t3", "t4", "w2", "w3"])
+
+
+def test_renames_are_differences(run, tmp_path):
+    """Checkpoints that have all values in common, one under another name, are not the same: exit code 1."""
+    ramp = np.arange(4.0)
+    a, b = bundle({"w": ramp}).write(tmp_path, "a"), bundle({"v": ramp}).write(tmp_path, "b")
+    result = run("diff", a, b)
+    assert (result.exit_code, len(result.stdout.splitlines())) == (1, 2)
+    assert result.stdout.splitlines()[1].split("\t")[:2] == ["w", "renamed"]
 
 
 CONSTANT = {

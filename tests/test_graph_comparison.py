@@ -146,6 +146,8 @@ def test_order_means_nothing():
     one, other = message(), message()
     for meta_graph, waited in ((one, ["^a", "^b"]), (other, ["^b", "^a"])):
         op(meta_graph, "predictions").input.extend(waited)
+        for number in range(99) if meta_graph is one else reversed(range(99)):
+            op(meta_graph, "predictions").attr[f"_{number}"].i = number
     nodes = list(other.graph_def.node)
     del other.graph_def.node[:]
     other.graph_def.node.extend(reversed(nodes))
@@ -254,6 +256,19 @@ def test_a_graph_and_another_checkpoint(run, tmp_path):
     }
     found = findings(run, tmp_path / "graph.meta", bundle(arrays | {"W": arrays["W"].astype("f8")}).write(tmp_path))
     assert found == {"W": "the graph restores float32, the checkpoint has float64"}
+
+
+def test_a_variable_that_is_restored_twice(run, tmp_path):
+    """Of what is restored twice, each time is looked at."""
+    changed = message(FIXTURES / "linear" / "model.meta")
+    restore = op(changed, "save/RestoreV2")
+    op(changed, restore.input[1]).attr["value"].tensor.string_val[:] = [b"W", b"W"]
+    restore.attr["dtypes"].list.type[1] = 3
+    (tmp_path / "graph.meta").write_bytes(changed.SerializeToString())
+    assert findings(run, tmp_path / "graph.meta", FIXTURES / "linear" / "model.index") == {
+        "W": "the graph restores int32, the checkpoint has float32",
+        "b": "the checkpoint has it, and the graph does not restore it",
+    }
 
 
 def test_a_graph_and_weights_of_another_format(run, tmp_path):

@@ -1,8 +1,8 @@
 """Work on many variables at once comes back in order, small ones together."""
 
-import itertools
 import threading
 import time
+from itertools import pairwise
 
 import pytest
 
@@ -24,7 +24,7 @@ def test_small_items_are_done_together():
     found = list(in_order(lambda _: threading.get_ident(), range(1000), nbytes=lambda _: _TASK // 1000))
     assert len(found) == 1000
     assert len(set(found)) <= 2
-    assert sum(a != b for a, b in itertools.pairwise(found)) <= 1
+    assert sum(a != b for a, b in pairwise(found)) <= 1
 
 
 def test_two_at_once():

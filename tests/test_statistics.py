@@ -55,6 +55,7 @@ def assert_are_of(found: Statistics, array: np.ndarray) -> None:
         assert found.histogram == ()
         return
     assert (found.minimum, found.maximum) == (finite.min().item(), finite.max().item())
+    assert isinstance(found.minimum, int) == ("int" in array.dtype.name or array.dtype == bool)
     wide = finite.astype(np.float64)
     with np.errstate(over="ignore"):
         # What is near zero beside the values may be nothing but their last digits.
@@ -211,6 +212,14 @@ def test_infinite_deviation(run, tmp_path):
     [row] = json.loads(run("stats", prefix, "--json").stdout)["statistics"]
     assert (row["mean"], row["std"], row["max"]) == (0.0, "inf", 1e300)
     assert "inf" in run("stats", prefix, "--format", "table").stdout
+
+
+def test_mean_of_the_largest(tmp_path):
+    """A sum that float64 can't hold has a mean all the same."""
+    largest = np.finfo(np.float64).max
+    found = statistics(np.array([largest, largest, largest / 2]), tmp_path)
+    assert found.mean == pytest.approx(largest / 6 * 5, rel=RELATIVE)
+    assert found.deviation == math.inf
 
 
 def test_nothing_chosen(run, tmp_path):

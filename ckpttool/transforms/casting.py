@@ -74,7 +74,8 @@ def check_cast(old: str, new: str) -> None:
     """Raises ValueError unless numbers of one dtype can be cast to the other."""
     for name in (old, new):
         if name not in DTYPES:
-            raise ValueError(f"{name!r} is no dtype; there are {', '.join(sorted(FLOATS | INTEGERS | COMPLEX))}")
+            near = FLOATS if old in FLOATS else FLOATS | INTEGERS | COMPLEX
+            raise ValueError(f"{name!r} is no dtype to cast to or from; there are {', '.join(sorted(near))}")
     both = {old, new}
     if not (both <= FLOATS or both <= INTEGERS or both <= COMPLEX or (old in INTEGERS and new in FLOATS)):
         raise ValueError(f"no cast from {old} to {new}: it would not keep what the numbers mean")
