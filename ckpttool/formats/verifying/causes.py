@@ -112,14 +112,14 @@ def _of_file(
         names = " = ".join(sorted({name for _, name in bad}))
         yield f"one variable of {len(ranges):,} is damaged, and no other: {names} in {path}"
     elif bad:
-        yield _region(path, there, whole)
+        yield _region(path, [data for data in ranges if data.offset in offsets], whole)
 
 
-def _region(path: str, there: Sequence[ByteRange], whole: Sequence[ByteRange]) -> str:
+def _region(path: str, damaged: Sequence[ByteRange], whole: Sequence[ByteRange]) -> str:
     """Where in a file the damage is."""
-    damaged = sorted(set(there) - set(whole), key=lambda data: data.offset)
-    start, end = damaged[0].offset, max(data.offset + data.nbytes for data in damaged)
-    said = f"{len(damaged):,} of {len(there):,} variables in {path} are damaged"
+    start = min((data.offset for data in damaged), default=0)
+    end = max((data.offset + data.nbytes for data in damaged), default=0)
+    said = f"{len(damaged):,} of {len(damaged) + len(whole):,} variables in {path} are damaged"
     if all(data.offset < start for data in whole) and _is_zero(path, end):
         return f"{said}: all from byte {start:,} on, and it ends in zeros: space that was never written"
     return f"{said}, between byte {start:,} and byte {end:,}"

@@ -36,7 +36,10 @@ def damaged_data(stored: Sequence[Stored], progress: Progress) -> Iterator[Findi
     ranges = [each for each in stored if each.is_placed and each.variable.dtype.name not in _READ_WHOLE]
     yield from _damaged_ranges([each for each in ranges if each.variable.name not in left], progress)
     left |= {each.variable.name for each in ranges}
-    others = {each.variable.name: each.variable for each in stored if each.variable.name not in left}
+    others: dict[str, list[Stored]] = {}
+    for each in stored:
+        if each.variable.name not in left:
+            others.setdefault(each.variable.name, []).append(each)
     yield from filter(None, in_order(partial(_unreadable, progress=progress), others.values()))
 
 
@@ -130,8 +133,9 @@ def _finding_of(error: CheckpointError | OSError, variable: Variable) -> Finding
     return finding_of(error, "data")._replace(variable=variable.name)
 
 
-def _unreadable(variable: Variable, progress: Progress) -> Finding | None:
-    """Reads all values; what comes of it, if they can't be."""
+def _unreadable(pieces: Sequence[Stored], progress: Progress) -> Finding | None:
+    """Reads all values of a variable; what comes of it, if they can't be."""
+    variable = pieces[0].variable
     try:
         if variable.dtype.itemsize is None:
             variable.strings()
@@ -140,5 +144,8 @@ def _unreadable(variable: Variable, progress: Progress) -> Finding | None:
             for _, block in variable.blocks():
                 progress(block.nbytes)
     except (CheckpointError, OSError) as error:
-        return _finding_of(error, variable)
+        finding = _finding_of(error, variable)
+        # An error in a string knows no more than its place in the value.
+        places = (piece.data.offset for piece in pieces if piece.is_placed and piece.data.path == finding.path)
+        return finding._replace(offset=next(places, finding.offset))
     return None
