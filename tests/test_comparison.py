@@ -227,7 +227,7 @@ def test_renames(tmp_path):
     random = np.random.default_rng(6)
     unique, twin, other = random.standard_normal((3, 4, 5)).astype(np.float32)
     one_hot = np.zeros(300_000)
-    one_hot[0] = 1
+    one_hot[1] = 1
     words = strings(b"x", b"y")
     a = opened(tmp_path, "a", u=unique, t1=twin, t2=twin, w1=twin[0], text=words, r=other, hot=one_hot)
     b = opened(tmp_path, "b", v=unique, t3=twin, t4=twin, w2=twin[0], w3=twin[0], w=words, r2=other.T, o=one_hot)
