@@ -9,8 +9,6 @@ from ckpttool.cli import options
 from ckpttool.errors import NotFoundError
 
 if TYPE_CHECKING:
-    from ckpttool.formats.locate import Located
-    from ckpttool.model.checkpoint import Checkpoint
     from ckpttool.model.graph import MetaGraph
     from ckpttool.transforms.freezing import Frozen
 
@@ -47,9 +45,7 @@ def freeze(
             help="Tensors to feed: what gives them, such as an input queue, goes, and placeholders stand for them.",
         ),
     ] = None,
-    checkpoint: Annotated[
-        str, typer.Option("--checkpoint", metavar="PATH", help="The variables, if they are not beside the graph.")
-    ] = "",
+    checkpoint: options.OtherCheckpoint = "",
     step: options.Step = None,
     v1: options.V1 = False,
     tags: options.Tags = None,
@@ -72,7 +68,7 @@ def freeze(
     if not quiet:
         options.say_tags(graph, tags)
     chosen, fed = _endpoints(graph, options.split_names(outputs, "--outputs"), collection, signature, quiet)
-    variables = _variables(path, found, checkpoint, quiet, v1)
+    variables = options.variables_of(path, found, checkpoint, quiet, v1=v1)
     options.refuse(variables is not None and output in variables.files, f"{output} is a file of the checkpoint")
     frozen = freeze(
         graph, variables, chosen, inputs=[*options.split_names(inputs, "--inputs"), *fed], keep_devices=keep_devices
@@ -81,13 +77,6 @@ def freeze(
     write_meta_graph(written, output, force=force)
     if not quiet:
         _say(graph, frozen, chosen, output)
-
-
-def _variables(path: str, found: "Located", checkpoint: str, quiet: bool, v1: bool) -> "Checkpoint | None":
-    """The checkpoint that was given, or the graph's own; None if there is none."""
-    if checkpoint:
-        return options.checkpoint_of(checkpoint, quiet, v1=v1)
-    return options.opened(path, found, quiet) if found.has_variables else None
 
 
 def _endpoints(

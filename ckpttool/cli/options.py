@@ -44,6 +44,9 @@ Include = Annotated[
 Exclude = Annotated[
     list[str] | None, typer.Option("--exclude", "-x", metavar="GLOB", help="Not those whose names match.")
 ]
+OtherCheckpoint = Annotated[
+    str, typer.Option("--checkpoint", metavar="PATH", help="The variables, if they are not beside the graph.")
+]
 V1 = Annotated[bool, typer.Option("--v1", help="Where V1 and V2 share a prefix, take the V1 checkpoint.")]
 Step = Annotated[
     str | None,
@@ -101,6 +104,13 @@ def to_convert(path: str, found: Located, quiet: bool, *, strict: bool) -> Check
     if found.foreign and checkpoint.warnings and strict:
         raise ConversionError(checkpoint.warnings[0], path=found.prefix, hint="without --strict, the rest is written")
     return checkpoint
+
+
+def variables_of(path: str, found: Located, other: str, quiet: bool, *, v1: bool = False) -> Checkpoint | None:
+    """A graph's variables: the checkpoint that was asked for, else the graph's own; None if there is none."""
+    if other:
+        return checkpoint_of(other, quiet, v1=v1)
+    return opened(path, found, quiet) if found.has_variables else None
 
 
 def graph_of(path: str, quiet: bool, *, step: str | None = None, tags: str | None = None) -> MetaGraph:

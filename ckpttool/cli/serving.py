@@ -11,8 +11,6 @@ from ckpttool.errors import NotFoundError
 from ckpttool.formats.opening import open_graph
 
 if TYPE_CHECKING:
-    from ckpttool.formats.locate import Located
-    from ckpttool.model.checkpoint import Checkpoint
     from ckpttool.model.graph import MetaGraph
 
 _METHODS = ("predict", "classify", "regress")
@@ -36,9 +34,7 @@ def saved_model(
         str, typer.Option("--method", metavar="|".join(_METHODS), help="What a server does with it.")
     ] = "predict",
     tags: Annotated[str, typer.Option("--tags", metavar="TAG,…", help="The tags that the graph gets.")] = "serve",
-    checkpoint: Annotated[
-        str, typer.Option("--checkpoint", metavar="PATH", help="The variables, if they are not beside the graph.")
-    ] = "",
+    checkpoint: options.OtherCheckpoint = "",
     asset: Annotated[
         list[str] | None,
         typer.Option(
@@ -79,7 +75,7 @@ def saved_model(
     marked = [tag for tag in tags.split(",") if tag]
     options.refuse(not marked, "--tags is a list of one or more")
     options.refuse(not options.is_text(signature + tags), "--signature and --tags are text in UTF-8")
-    stored = _checkpoint(path, found, checkpoint, v1, quiet)
+    stored = options.variables_of(path, found, checkpoint, quiet, v1=v1)
     marks = Marks(signature, method, marked)
     served = servable(graph, stored, fed, fetched, marks, keep_devices=keep_devices, assets=names)
     total = sum(variable.nbytes for variable in served.variables.values())
@@ -137,10 +133,3 @@ def _assets(graph: "MetaGraph", given: list[str], quiet: bool) -> tuple[dict[str
             render.say(f"note: the file {each.path}, which {each.tensor} names, {told}")
     names = file_names(found)
     return names, {names[each.tensor]: place for each, place in found.items()}
-
-
-def _checkpoint(path: str, found: "Located", other: str, v1: bool, quiet: bool) -> "Checkpoint | None":
-    """The checkpoint beside the graph, or the one that was asked for; None if there is none."""
-    if other:
-        return options.checkpoint_of(other, quiet, v1=v1)
-    return options.opened(path, found, quiet) if found.has_variables else None
