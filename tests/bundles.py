@@ -20,7 +20,7 @@ import numpy as np
 from hypothesis import settings
 
 from ckpttool.formats.bundle import index_path, read_bundle, shard_path
-from ckpttool.formats.records import encode_slice_key
+from ckpttool.formats.records.shapes import encode_slice_key
 from ckpttool.model.boxes import Extents
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import DTYPES

@@ -18,7 +18,7 @@ from ckpttool.formats.hdf5 import plan_hdf5
 from ckpttool.formats.locate import is_table
 from ckpttool.formats.npy import plan_npy
 from ckpttool.formats.npz import plan_npz
-from ckpttool.formats.records import encode_strings
+from ckpttool.formats.records.strings import encode_strings
 from ckpttool.formats.safetensors import plan_safetensors
 
 WRITERS = {

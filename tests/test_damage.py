@@ -30,7 +30,7 @@ from bundles import (
 
 from ckpttool.errors import CheckpointError, CorruptionError, FormatError, NotFoundError, NotSupportedError
 from ckpttool.formats.bundle import index_path, read_bundle, shard_path
-from ckpttool.formats.records import encode_slice_key
+from ckpttool.formats.records.shapes import encode_slice_key
 from ckpttool.wire.coding import encode_fixed64, encode_varint
 from ckpttool.wire.sstable import MAGIC, BlockHandle, Footer
 

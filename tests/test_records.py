@@ -10,18 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ckpttool.errors import CheckpointError, CorruptionError, FormatError, NotSupportedError
-from ckpttool.formats.records import (
+from ckpttool.formats.records.entries import (
     BundleEntry,
     BundleHeader,
-    box_of,
     check_version,
     decode_bundle_entry,
     decode_bundle_header,
-    decode_extents,
-    decode_shape,
-    decode_strings,
-    encode_slice_key,
 )
+from ckpttool.formats.records.shapes import box_of, decode_extents, decode_shape, encode_slice_key
+from ckpttool.formats.records.strings import decode_strings
 from ckpttool.model.boxes import Extents
 from ckpttool.proto import message_class
 from ckpttool.wire.crc32c import unmask

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 
 from ckpttool import storage
 from ckpttool.errors import CheckpointError, CorruptionError, FormatError, NotFoundError, NotSupportedError
-from ckpttool.formats.records import encode_slice_key
+from ckpttool.formats.records.shapes import encode_slice_key
 from ckpttool.formats.tensor_slices import FORMAT, read_tensor_slices
 from ckpttool.model.boxes import Extents
 from ckpttool.model.checkpoint import ByteRange, Checkpoint, Slice

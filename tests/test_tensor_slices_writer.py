@@ -13,7 +13,7 @@ from ckpttool.formats.bundle import read_bundle
 from ckpttool.formats.bundle_writer import write_bundle
 from ckpttool.formats.locate import is_table
 from ckpttool.formats.npz import read_npz
-from ckpttool.formats.records import encode_slice_key
+from ckpttool.formats.records.shapes import encode_slice_key
 from ckpttool.formats.tensor_slices import read_tensor_slices
 from ckpttool.formats.tensor_slices_writer import plan_tensor_slices, write_tensor_slices
 from ckpttool.model.checkpoint import ByteRange, Checkpoint, Slice, Variable

@@ -17,7 +17,7 @@ from ckpttool.errors import CheckpointError
 from ckpttool.formats.bundle import index_path, read_bundle, shard_path
 from ckpttool.formats.locate import is_table, locate
 from ckpttool.formats.opening import open_checkpoint
-from ckpttool.formats.records import encode_slice_key
+from ckpttool.formats.records.shapes import encode_slice_key
 from ckpttool.formats.verifying import Verified, strict_findings, verify
 from ckpttool.formats.verifying import data as data_checks
 from ckpttool.proto import message_class

@@ -34,17 +34,9 @@ from ckpttool.errors import (
     reporter,
 )
 from ckpttool.formats.lookalikes import TRUNCATED, refuse_lookalike
-from ckpttool.formats.records import (
-    BundleEntry,
-    BundleHeader,
-    box_of,
-    decode_bundle_entry,
-    decode_bundle_header,
-    decode_strings,
-    decode_variants,
-    encode_slice_key,
-    sliced_name,
-)
+from ckpttool.formats.records.entries import BundleEntry, BundleHeader, decode_bundle_entry, decode_bundle_header
+from ckpttool.formats.records.shapes import box_of, encode_slice_key, sliced_name
+from ckpttool.formats.records.strings import decode_strings, decode_variants
 from ckpttool.model.boxes import Extents, Selection, shape_of, tiling_fault
 from ckpttool.model.checkpoint import ByteRange, Checkpoint, Slice, Variable
 from ckpttool.model.dtypes import DType, dtype_of, stored_dtype_of

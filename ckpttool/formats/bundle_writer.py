@@ -26,7 +26,8 @@ from ckpttool import storage
 from ckpttool.errors import ConversionError, NotSupportedError
 from ckpttool.formats.bundle import index_path, shard_path
 from ckpttool.formats.plan import Planned, check_plan
-from ckpttool.formats.records import BundleEntry, encode_bundle_entry, encode_bundle_header, encode_slice_key
+from ckpttool.formats.records.entries import BundleEntry, encode_bundle_entry, encode_bundle_header
+from ckpttool.formats.records.shapes import encode_slice_key
 from ckpttool.formats.values import content_of, content_of_piece
 from ckpttool.model.checkpoint import Checkpoint, Slice, Variable
 from ckpttool.storage import Content

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ckpttool import storage
 from ckpttool.errors import CheckpointError, CorruptionError, NotSupportedError
 from ckpttool.formats.plan import Note
-from ckpttool.formats.records import box_of, decode_strings, decode_variants
+from ckpttool.formats.records.shapes import box_of
+from ckpttool.formats.records.strings import decode_strings, decode_variants
 from ckpttool.model.boxes import Selection, shape_of, tiling_fault
 from ckpttool.model.checkpoint import ByteRange, Slice, Variable
 from ckpttool.model.dtypes import DType

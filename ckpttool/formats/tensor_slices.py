@@ -34,13 +34,8 @@ from ckpttool.errors import (
     located,
     reporter,
 )
-from ckpttool.formats.records import (
-    SavedSliceMeta,
-    box_of,
-    decode_saved_slice,
-    decode_slices_meta,
-    encode_slice_key,
-)
+from ckpttool.formats.records.shapes import box_of, encode_slice_key
+from ckpttool.formats.records.slices import SavedSliceMeta, decode_saved_slice, decode_slices_meta
 from ckpttool.model.boxes import Extents, Selection, tiling_fault, within
 from ckpttool.model.checkpoint import ByteRange, Checkpoint, Slice, Variable
 from ckpttool.model.dtypes import DType, dtype_of

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ckpttool import storage
 from ckpttool.errors import ConversionError, NotSupportedError
 from ckpttool.formats.plan import Planned, check_plan
-from ckpttool.formats.records import encode_extents, encode_shape, encode_slice_key
+from ckpttool.formats.records.shapes import encode_extents, encode_shape, encode_slice_key
 from ckpttool.formats.tensor_slices import VALUE_FIELDS
 from ckpttool.model.boxes import Extents
 from ckpttool.model.checkpoint import BLOCK_SIZE, Checkpoint, Slice, Variable

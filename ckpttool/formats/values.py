@@ -5,7 +5,7 @@ from math import prod
 from typing import Any
 
 from ckpttool.errors import NotSupportedError
-from ckpttool.formats.records import encode_strings, encode_variants
+from ckpttool.formats.records.strings import encode_strings, encode_variants
 from ckpttool.model.checkpoint import Slice, Variable
 from ckpttool.storage import Content
 

@@ -11,7 +11,7 @@ from ckpttool.formats.npy.arrays import meaning
 from ckpttool.formats.npy.header import Header
 from ckpttool.formats.plan import Note
 from ckpttool.formats.raw import noted_slices, slice_of_strings
-from ckpttool.formats.records import decode_strings, decode_variants
+from ckpttool.formats.records.strings import decode_strings, decode_variants
 from ckpttool.model.boxes import Selection, shape_of
 from ckpttool.model.checkpoint import ByteRange, Slice, Variable
 

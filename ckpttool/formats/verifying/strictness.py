@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from ckpttool import storage
 from ckpttool.errors import CheckpointError, located
 from ckpttool.formats import bundle, tensor_slices
-from ckpttool.formats.records import (
+from ckpttool.formats.records.entries import (
     decode_bundle_entry,
     decode_bundle_header,
     encode_bundle_entry,

@@ -1,0 +1,105 @@
+"""The records of a bundle's index: its header, and an entry for each variable and slice."""
+
+from typing import NamedTuple, cast
+
+from ckpttool.errors import CorruptionError, FormatError, NotSupportedError
+from ckpttool.formats.records.shapes import decode_extents, decode_shape, encode_extents, encode_shape
+from ckpttool.model.boxes import Extents
+from ckpttool.wire.coding import decode_varint, encode_fixed32, to_signed
+from ckpttool.wire.message import FIXED32, LENGTH, VARINT, fields, message_field, values, varint_field
+
+# The version of checkpoints that is read here, as TensorFlow counts it. (core/framework/versions.cc)
+_VERSION = 1
+
+
+class BundleHeader(NamedTuple):
+    num_shards: int = 0
+    big_endian: bool = False
+
+
+class BundleEntry(NamedTuple):
+    """What an index says of a variable or a slice; with `extents`, of a partitioned variable as a whole."""
+
+    dtype: int = 0
+    shape: tuple[int, ...] = ()
+    shard: int = 0
+    offset: int = 0
+    size: int = 0
+    masked_crc32c: int = 0
+    slices: tuple[Extents, ...] = ()
+
+
+def decode_bundle_header(data: bytes) -> BundleHeader:
+    """A BundleHeaderProto: num_shards 1, endianness 2, version 3.
+
+    Raises:
+        FormatError: it is the first record of a V1 checkpoint, which stands under the same key.
+        NotSupportedError: it wants a newer reader.
+    """
+    num_shards = endianness = 0
+    for number, wire_type, _, start, end in fields(data):
+        if (number, wire_type) == (1, LENGTH):
+            raise FormatError("a V1 checkpoint, not the index of a V2 one")
+        if (number, wire_type) == (1, VARINT):
+            num_shards = to_signed(decode_varint(data, start)[0])
+        elif (number, wire_type) == (2, VARINT):
+            endianness = decode_varint(data, start)[0]
+        elif (number, wire_type) == (3, LENGTH):
+            check_version(data[start:end])
+    if endianness > 1:
+        raise CorruptionError(f"the header gives byte order {endianness}, known are 0 (little) and 1 (big)")
+    return BundleHeader(num_shards, endianness == 1)
+
+
+def encode_bundle_header(num_shards: int) -> bytes:
+    """The header as TensorFlow writes it on a little-endian machine: version {producer 1}."""
+    return varint_field(1, num_shards) + b"\x1a\x02\x08\x01"
+
+
+def check_version(data: bytes) -> None:
+    """Raises NotSupportedError if a VersionDef (producer 1, min_consumer 2, bad_consumers 3) shuts us out."""
+    numbers = {1: 0, 2: 0}
+    bad_consumers = set()
+    for number, wire_type, _, start, end in fields(data):
+        if (number, wire_type) == (3, LENGTH):
+            position = start
+            while position < end:
+                consumer, position = decode_varint(data, position)
+                bad_consumers.add(consumer)
+        elif (number, wire_type) == (3, VARINT):
+            bad_consumers.add(decode_varint(data, start)[0])
+        elif wire_type == VARINT:
+            numbers[number] = to_signed(decode_varint(data, start)[0])
+    if numbers[1] < 0 or numbers[2] > _VERSION or _VERSION in bad_consumers:
+        raise NotSupportedError(
+            f"Checkpoint min consumer version {numbers[2]} above current version {_VERSION}"
+            f" (or this one is shut out: producer {numbers[1]}, bad consumers {sorted(filter(None, bad_consumers))})"
+        )
+
+
+def decode_bundle_entry(data: bytes) -> BundleEntry:
+    """A BundleEntryProto: dtype 1, shape 2, shard_id 3, offset 4, size 5, crc32c 6, slices 7."""
+    found: dict[int, int | bytes] = {}
+    slices: list[Extents] = []
+    for number, wire_type, value in values(data):
+        if (number, wire_type) == (7, LENGTH):
+            slices.append(decode_extents(cast("bytes", value)))
+        elif _ENTRY_FIELDS.get(number) == wire_type:
+            found[number] = value
+    dtype, shard, offset, size, crc = (to_signed(cast("int", found.get(number, 0))) for number in (1, 3, 4, 5, 6))
+    shape = decode_shape(cast("bytes", found.get(2, b"")))
+    return BundleEntry(dtype, shape, shard, offset, size, crc, tuple(slices))
+
+
+_ENTRY_FIELDS = {1: VARINT, 2: LENGTH, 3: VARINT, 4: VARINT, 5: VARINT, 6: FIXED32}
+
+
+def encode_bundle_entry(entry: BundleEntry) -> bytes:
+    """The BundleEntryProto as TensorFlow writes it: fields in order, zeros left out, the shape always there.
+
+    float32[4] at the start of shard 0 is `08 01 12 04 12 02 08 04 28 10 35 b9 6f 57 d8`.
+    """
+    numbers = b"".join(varint_field(n, value) for n, value in ((3, entry.shard), (4, entry.offset), (5, entry.size)))
+    crc = b"\x35" + encode_fixed32(entry.masked_crc32c) if entry.masked_crc32c else b""
+    slices = b"".join(message_field(7, encode_extents(extents)) for extents in entry.slices)
+    return varint_field(1, entry.dtype) + message_field(2, encode_shape(entry.shape)) + numbers + crc + slices
