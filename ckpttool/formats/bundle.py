@@ -16,11 +16,11 @@ stored as an entry of its own under a key made of name and extents.
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
-from itertools import chain, tee
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, lru_cache
+from itertools import chain, islice, tee
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpttool import storage
 from ckpttool.errors import (
@@ -34,12 +34,18 @@ from ckpttool.errors import (
     reporter,
 )
 from ckpttool.formats.lookalikes import TRUNCATED, refuse_lookalike
-from ckpttool.formats.records.entries import BundleEntry, BundleHeader, decode_bundle_entry, decode_bundle_header
+from ckpttool.formats.records.entries import (
+    BundleEntry,
+    BundleHeader,
+    decode_bundle_entry,
+    decode_bundle_header,
+    plain_entry,
+)
 from ckpttool.formats.records.shapes import box_of, encode_slice_key, sliced_name
 from ckpttool.formats.records.strings import decode_strings, decode_variants
 from ckpttool.model.boxes import Extents, Selection, shape_of, tiling_fault
-from ckpttool.model.checkpoint import ByteRange, Checkpoint, Slice, Variable
-from ckpttool.model.dtypes import DType, dtype_of, stored_dtype_of
+from ckpttool.model.checkpoint import ByteRange, Checkpoint, Slice, Source, Variable
+from ckpttool.model.dtypes import DTYPES, DType, dtype_of, stored_dtype_of
 from ckpttool.wire.crc32c import unmask
 from ckpttool.wire.sstable import Table
 
@@ -55,16 +61,22 @@ def index_path(prefix: str) -> str:
     return f"{prefix}.index"
 
 
+# There are few files, and a million variables in them.
+@lru_cache(4096)
 def shard_path(prefix: str, shard: int, num_shards: int) -> str:
     return f"{prefix}.data-{shard:05d}-of-{num_shards:05d}"
 
 
-def read_bundle(prefix: str, faults: list[CheckpointError] | None = None) -> Checkpoint:
-    """Opens the bundle `prefix`: reads its index whole, and no values.
+def read_bundle(
+    prefix: str, faults: list[CheckpointError] | None = None, *, only: Collection[str] | None = None
+) -> Checkpoint:
+    """Opens the bundle `prefix`: reads its index, and no values.
 
     Args:
         prefix: what its files' names begin with.
         faults: is told of entries and blocks that are damaged, which are passed over; None: such damage is raised.
+        only: the names of the variables that are wanted: they are looked up, and what else there is is neither read
+            nor checked; None: all.
 
     Raises:
         NotFoundError: there is no index.
@@ -75,19 +87,49 @@ def read_bundle(prefix: str, faults: list[CheckpointError] | None = None) -> Che
     path = index_path(prefix)
     refuse_lookalike(path)
     with located(path):
-        bundle = _Bundle(prefix, storage.read_file(path), reporter(path, faults))
+        report = reporter(path, faults)
+        bundle = _Bundle(prefix, _records(storage.read_file(path), report, only), report)
         if faults:
             bundle.drop_stray_slices()
     files = [path, *bundle.shard_paths]
     return Checkpoint(bundle.variables, path=prefix, format=FORMAT, files=files, warnings=bundle.warnings)
 
 
-class _Bundle:
-    """The source of a bundle's variables."""
+def _records(index: bytes, report: Report, only: Collection[str] | None) -> Iterator[tuple[bytes, bytes]]:
+    """What the index holds: of everything, or of the variables named `only`; the header first."""
+    table = _table(index, report)
+    if only is None or report is not refuse or any(name.startswith("\0") for name in only):  # Slices' keys do.
+        return table.pairs(report)
+    return _looked_up(table, [b"", *map(_encoded, only)])
 
-    def __init__(self, prefix: str, index: bytes, report: Report) -> None:
+
+def _looked_up(table: Table, keys: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    for key in keys:
+        value = table.lookup(key)
+        if value is not None:
+            yield key, value
+            if key:
+                yield from _looked_up(table, (encode_slice_key(key, s) for s in decode_bundle_entry(value).slices))
+
+
+class _Partitioned(NamedTuple):
+    """A variable that is stored in slices: its name, of which their keys are made, and its entry."""
+
+    name: bytes
+    entry: BundleEntry
+
+
+class _Bundle(Source):
+    """The source of a bundle's variables. A variable's key is its entry as it is stored, or _Partitioned.
+
+    Args:
+        prefix: what its files' names begin with.
+        records: what the index holds, the header first.
+        report: is told of records that are damaged.
+    """
+
+    def __init__(self, prefix: str, records: Iterator[tuple[bytes, bytes]], report: Report) -> None:
         self.prefix, self._report = prefix, report
-        records = _table(index, report).pairs(report)
         key, value = next(records, (None, b""))
         try:
             if key != b"":
@@ -98,11 +140,12 @@ class _Bundle:
             report(error)
             self.header = self._header_by_files()
             records = chain([(key, value)] if key else [], records)
-        self._entries = _decode_entries(records, report)
-        if not min(1, len(self._entries)) <= self.header.num_shards <= MAX_SHARDS:
+        first = list(islice(records, 1))
+        if not len(first) <= self.header.num_shards <= MAX_SHARDS:
             report(CorruptionError(f"the header counts {self.header.num_shards:,} shards"))
             self.header = self._header_by_files()
-        self.variables = self._read_variables()
+        self._slices: dict[bytes, bytes] = {}
+        self.variables = self._read_variables(chain(first, records))
         if self._miscounted and report is not refuse:  # Opened, it is no more than a warning.
             report(CorruptionError(f"{self._miscounted}; TensorFlow looks for those that the header counts"))
 
@@ -110,36 +153,65 @@ class _Bundle:
         """What takes the place of a header that is damaged."""
         return BundleHeader(max(_shard_counts(self.prefix), default=1), big_endian=False)
 
-    def _read_variables(self) -> dict[str, Variable]:
+    def _read_variables(self, records: Iterable[tuple[bytes, bytes]]) -> dict[str, Variable]:
         variables: dict[str, Variable] = {}
-        slice_keys: set[bytes] = set()
-        for key, entry in self._entries.items():
-            name = key.decode(errors="surrogateescape")
-            dtype = stored_dtype_of(entry.dtype)
+        others: dict[bytes, bytes] = {}
+        for key, value in records:
+            plain, name = plain_entry(value), _decoded(key)
+            if plain and plain.shard < self.header.num_shards:
+                variables[name] = Variable(name, plain.dtype, plain.shape, self, value)
+            else:
+                variables[name] = Variable(name, DTYPES["invalid"], (), self)  # Keeps its place in the order.
+                others[key] = value
+            if key.startswith(b"\0"):
+                self._slices[key] = value
+        self._read_others(others, variables)
+        return variables
+
+    def _read_others(self, stored: Mapping[bytes, bytes], variables: dict[str, Variable]) -> None:
+        """Reads entries that are not plain, when all that are have been read: they may be in slices."""
+        entries, slice_keys = self._decode(stored), set[bytes]()
+        for name in map(_decoded, stored.keys() - entries.keys()):
+            del variables[name]
+        for key, entry in entries.items():
+            name = _decoded(key)
             try:
-                self._check(entry, dtype)
+                self._check(entry)
                 slice_keys.update(encode_slice_key(key, extents) for extents in entry.slices)
                 if entry.slices:
                     self._check_slices(key, entry)
             except CheckpointError as error:  # Not `located`: a context for each of a million takes a second.
                 error.variable = name
                 self._report(error)
+                del variables[name]
                 continue
-            variables[name] = Variable(name, dtype, entry.shape, self, key)
+            known_by = _Partitioned(key, entry) if entry.slices else stored[key]
+            variables[name] = Variable(name, stored_dtype_of(entry.dtype), entry.shape, self, known_by)
         for key in slice_keys:
-            variables.pop(key.decode(errors="surrogateescape"), None)
-        return variables
+            variables.pop(_decoded(key), None)
+
+    def _decode(self, stored: Mapping[bytes, bytes]) -> dict[bytes, BundleEntry]:
+        entries = {}
+        for key, value in stored.items():
+            try:
+                entries[key] = decode_bundle_entry(value)
+            except CheckpointError as error:
+                # An offset would count from the start of the record, and mislead.
+                error.variable, error.offset = _decoded(key), None
+                self._report(error)
+                self._slices.pop(key, None)
+        return entries
 
     def drop_stray_slices(self) -> None:
         """In an index that is damaged, what looks like a slice is no variable, but one of a variable that is lost."""
         for variable in list(self.variables.values()):
-            whole = sliced_name(variable.key)
+            whole = sliced_name(_encoded(variable.name))
             if whole is not None:
-                name = whole.decode(errors="surrogateescape")
-                self._report(CorruptionError("there is a slice of it, and not its own entry", variable=name))
+                self._report(CorruptionError("there is a slice of it, and not its own entry", variable=_decoded(whole)))
                 del self.variables[variable.name]
 
-    def _check(self, entry: BundleEntry, dtype: DType) -> None:
+    def _check(self, entry: BundleEntry) -> None:
+        dtype = stored_dtype_of(entry.dtype)
         if entry.slices:
             return  # Shard, offset and size of a partitioned variable's own entry mean nothing.
         if not 0 <= entry.shard < max(1, self.header.num_shards):
@@ -160,9 +232,9 @@ class _Bundle:
         if fault:
             raise CorruptionError(fault)
         for slice_key, (start, shape) in zip(keys, boxes, strict=True):
-            if slice_key not in self._entries:
+            if slice_key not in self._slices:
                 raise CorruptionError(f"the slice {list(start)} + {list(shape)} is missing")
-            piece = self._entries[slice_key]
+            piece = decode_bundle_entry(self._slices[slice_key])
             if (piece.dtype, piece.shape, piece.slices) != (entry.dtype, shape, ()):
                 raise CorruptionError(
                     f"the slice {list(start)} + {list(shape)} is stored as"
@@ -204,14 +276,25 @@ class _Bundle:
         return warnings
 
     def slices(self, variable: Variable) -> Sequence[Slice]:
-        entry = self._entries[variable.key]
-        if not entry.slices:
+        if not isinstance(variable.key, _Partitioned):
+            entry = decode_bundle_entry(variable.key)
             return [self._slice((0,) * len(entry.shape), entry)]
+        name, entry = variable.key
         return [
-            self._slice(start, self._entries[encode_slice_key(variable.key, extents)], extents)
+            self._slice(start, self._entry_of_slice(name, extents), extents)
             for extents in entry.slices
             for start, _ in [box_of(extents, entry.shape)]
         ]
+
+    def shards(self, variable: Variable) -> Sequence[int]:
+        if isinstance(variable.key, _Partitioned):
+            name, entry = variable.key
+            return [self._entry_of_slice(name, extents).shard for extents in entry.slices]
+        plain = plain_entry(variable.key)
+        return [(plain or decode_bundle_entry(variable.key)).shard]
+
+    def _entry_of_slice(self, name: bytes, extents: Extents) -> BundleEntry:
+        return decode_bundle_entry(self._slices[encode_slice_key(name, extents)])
 
     def _slice(self, start: tuple[int, ...], entry: BundleEntry, extents: Extents | None = None) -> Slice:
         path = shard_path(self.prefix, entry.shard, self._num_shards)
@@ -270,16 +353,12 @@ def _table(index: bytes, report: Report) -> Table:
         raise
 
 
-def _decode_entries(records: Iterable[tuple[bytes, bytes]], report: Report) -> dict[bytes, BundleEntry]:
-    entries = {}
-    for key, value in records:
-        try:
-            entries[key] = decode_bundle_entry(value)
-        except CheckpointError as error:
-            # An offset would count from the start of the record, and mislead.
-            error.variable, error.offset = key.decode(errors="surrogateescape"), None
-            report(error)
-    return entries
+def _decoded(key: bytes) -> str:
+    return key.decode(errors="surrogateescape")
+
+
+def _encoded(name: str) -> bytes:
+    return name.encode(errors="surrogateescape")
 
 
 def _shard_counts(prefix: str) -> set[int]:

@@ -17,7 +17,7 @@ from ckpttool.formats.plan import Note
 from ckpttool.formats.records.shapes import box_of
 from ckpttool.formats.records.strings import decode_strings, decode_variants
 from ckpttool.model.boxes import Selection, shape_of, tiling_fault
-from ckpttool.model.checkpoint import ByteRange, Slice, Variable
+from ckpttool.model.checkpoint import ByteRange, Slice, Source, Variable
 from ckpttool.model.dtypes import DType
 from ckpttool.storage import read_pieces
 
@@ -32,7 +32,7 @@ class Run(NamedTuple):
     note: Note = Note()
 
 
-class RawSource:
+class RawSource(Source):
     """The source of variables that lie whole in files."""
 
     def __init__(self) -> None:

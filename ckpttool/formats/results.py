@@ -14,7 +14,7 @@ from ckpttool.formats.npy.arrays import arrays_of
 from ckpttool.formats.npz import write_npz
 from ckpttool.formats.plan import Planned
 from ckpttool.model.boxes import Selection
-from ckpttool.model.checkpoint import ByteRange, Checkpoint, Slice, Variable
+from ckpttool.model.checkpoint import ByteRange, Checkpoint, Slice, Source, Variable
 from ckpttool.model.dtypes import DTYPES, DType
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".npz", ".npy", ".json")
 
 
-class _InMemory:
+class _InMemory(Source):
     """The source of variables that are arrays."""
 
     def __init__(self, arrays: "Mapping[str, np.ndarray[Any, Any]]") -> None:

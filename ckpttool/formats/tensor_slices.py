@@ -37,7 +37,7 @@ from ckpttool.errors import (
 from ckpttool.formats.records.shapes import box_of, encode_slice_key
 from ckpttool.formats.records.slices import SavedSliceMeta, decode_saved_slice, decode_slices_meta
 from ckpttool.model.boxes import Extents, Selection, tiling_fault, within
-from ckpttool.model.checkpoint import ByteRange, Checkpoint, Slice, Variable
+from ckpttool.model.checkpoint import ByteRange, Checkpoint, Slice, Source, Variable
 from ckpttool.model.dtypes import DType, dtype_of
 from ckpttool.wire.coding import decode_varint
 from ckpttool.wire.message import FIXED32, FIXED64, LENGTH, VARINT, fields
@@ -114,7 +114,7 @@ class _Piece(NamedTuple):
         return f"the slice {list(self.start)} + {list(self.shape)}"
 
 
-class _TensorSlices:
+class _TensorSlices(Source):
     """The source of a V1 checkpoint's variables."""
 
     def __init__(self, path: str, faults: list[CheckpointError] | None) -> None:

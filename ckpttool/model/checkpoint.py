@@ -66,6 +66,10 @@ class Source(Protocol):
     def slices(self, variable: "Variable") -> Sequence[Slice]:
         """The pieces that the variable is stored in; one for a variable that is not partitioned."""
 
+    def shards(self, variable: "Variable") -> Sequence[int]:
+        """The number of the file that each of these pieces is in: for listings, which want no more of them."""
+        return [piece.shard for piece in self.slices(variable)]
+
     def span(self, variable: "Variable", piece: Slice) -> ByteRange | None:
         """The run of bytes that is the piece's values, row-major and little-endian; the file has been found to have
         it. None if there is none: the values must be decoded.
@@ -90,13 +94,13 @@ class Variable:
         name: its name. Bytes that are not UTF-8 stand as lone surrogates (`surrogateescape`).
         dtype: its DType.
         shape: its full shape, also when it is stored in slices.
-        key: the name under which its source knows it.
+        key: what its source knows it by.
     """
 
     __slots__ = ("_placed", "_source", "dtype", "key", "name", "shape")
 
     def __init__(
-        self, name: str, dtype: DType, shape: tuple[int, ...], source: Source, key: bytes = b"", *, placed: bool = True
+        self, name: str, dtype: DType, shape: tuple[int, ...], source: Source, key: Any = b"", *, placed: bool = True
     ) -> None:
         self.name, self.dtype, self.shape, self._source, self.key = name, dtype, shape, source, key
         self._placed = placed
@@ -121,6 +125,11 @@ class Variable:
         """The pieces it is stored in, in the checkpoint's order; one if it is not partitioned."""
         slices = self._source.slices(self)
         return slices if self._placed else [piece._replace(position=0) for piece in slices]
+
+    @property
+    def shards(self) -> Sequence[int]:
+        """The number of the file that each of the slices is in."""
+        return self._source.shards(self)
 
     def renamed(self, name: str, *, placed: bool = True) -> "Variable":
         """The same variable under another name; not `placed`, it may be stored anywhere among the others."""

@@ -10,7 +10,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from ckpttool.model.boxes import Selection
-from ckpttool.model.checkpoint import ByteRange, Slice, Variable
+from ckpttool.model.checkpoint import ByteRange, Slice, Source, Variable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,7 +67,7 @@ def sliced(variable: Variable, taken: Sequence[range | int]) -> Variable:
     return Variable(variable.name, variable.dtype, shape, _Part(variable, wanted))
 
 
-class _Part:
+class _Part(Source):
     """The source of a part: reads the whole, and keeps what is wanted of it."""
 
     def __init__(self, variable: Variable, wanted: Sequence[range]) -> None:

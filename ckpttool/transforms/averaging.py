@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ckpttool.errors import ConversionError, NotSupportedError
 from ckpttool.model.boxes import Selection, shape_of, subdivide, within
-from ckpttool.model.checkpoint import BLOCK_SIZE, ByteRange, Checkpoint, Slice, Variable
+from ckpttool.model.checkpoint import BLOCK_SIZE, ByteRange, Checkpoint, Slice, Source, Variable
 from ckpttool.transforms.casting import COMPLEX, FLOATS, nearest, whole_piece
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _mean(variables: Sequence[Variable], weights: Sequence[float]) -> Variable:
     return Variable(last.name, last.dtype, last.shape, _Mean(variables, weights), last.key)
 
 
-class _Mean:
+class _Mean(Source):
     """The source of a variable that is the mean of others."""
 
     def __init__(self, variables: Sequence[Variable], weights: Sequence[float]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpttool.errors import ConversionError, NotSupportedError
 from ckpttool.model.boxes import Selection
-from ckpttool.model.checkpoint import ByteRange, Checkpoint, Slice, Variable
+from ckpttool.model.checkpoint import ByteRange, Checkpoint, Slice, Source, Variable
 from ckpttool.model.dtypes import DTYPES, DType
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _cast(variable: Variable, dtype: str, casts: Casts) -> Variable:
     return Variable(variable.name, DTYPES[dtype], variable.shape, source, variable.key)
 
 
-class _Cast:
+class _Cast(Source):
     """The source of a variable that is cast: in one piece, wherever the first one was."""
 
     def __init__(self, variable: Variable, dtype: DType, casts: Casts) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ckpttool.errors import NotSupportedError
-from ckpttool.model.checkpoint import Checkpoint, Slice, Variable
+from ckpttool.model.checkpoint import Checkpoint, Slice, Source, Variable
 from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, ObjectGraph
 from ckpttool.wire.message import VARINT, Rule, edit, values
 
@@ -29,7 +29,7 @@ def mended_object_graph(checkpoint: Checkpoint, names: Mapping[str, str], *, is_
     return Variable(variable.name, variable.dtype, variable.shape, _Mended(checkpoint, names, is_damaged))
 
 
-class _Mended:
+class _Mended(Source):
     """The source of a mended object graph, in the place of the old one."""
 
     def __init__(self, checkpoint: Checkpoint, names: Mapping[str, str], is_damaged: bool) -> None:

@@ -22,7 +22,7 @@ from ckpttool.formats.hdf5.types import dtype_of, said_of, stored_type
 from ckpttool.formats.plan import Note
 from ckpttool.formats.raw import RawSource, Run, noted_slices, slice_of_strings
 from ckpttool.model.boxes import Selection, shape_of
-from ckpttool.model.checkpoint import ByteRange, Checkpoint, Slice, Variable
+from ckpttool.model.checkpoint import ByteRange, Checkpoint, Slice, Source, Variable
 from ckpttool.model.dtypes import DTYPES, DType
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ class _Stored(NamedTuple):
     note: Note
 
 
-class _Datasets:
+class _Datasets(Source):
     """The source of what HDF5 itself must read: compressed and swapped values, and strings."""
 
     def __init__(self, path: str) -> None:

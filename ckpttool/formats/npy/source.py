@@ -13,7 +13,7 @@ from ckpttool.formats.plan import Note
 from ckpttool.formats.raw import noted_slices, slice_of_strings
 from ckpttool.formats.records.strings import decode_strings, decode_variants
 from ckpttool.model.boxes import Selection, shape_of
-from ckpttool.model.checkpoint import ByteRange, Slice, Variable
+from ckpttool.model.checkpoint import ByteRange, Slice, Source, Variable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +31,7 @@ class Stored(NamedTuple):
     values: Callable[[], AbstractContextManager[BufferedIOBase]]
 
 
-class ArraySource:
+class ArraySource(Source):
     """The source of arrays that are streams."""
 
     def __init__(self) -> None:

@@ -1,11 +1,15 @@
 """The records of a bundle's index: its header, and an entry for each variable and slice."""
 
+import re
+from functools import lru_cache
+from math import prod
 from typing import NamedTuple, cast
 
 from ckpttool.errors import CorruptionError, FormatError, NotSupportedError
 from ckpttool.formats.records.shapes import decode_extents, decode_shape, encode_extents, encode_shape
 from ckpttool.model.boxes import Extents
-from ckpttool.wire.coding import decode_varint, encode_fixed32, to_signed
+from ckpttool.model.dtypes import DType, stored_dtype_of
+from ckpttool.wire.coding import decode_fixed32, decode_varint, encode_fixed32, encode_varint, to_signed
 from ckpttool.wire.message import FIXED32, LENGTH, VARINT, fields, message_field, values, varint_field
 
 # The version of checkpoints that is read here, as TensorFlow counts it. (core/framework/versions.cc)
@@ -77,8 +81,70 @@ def check_version(data: bytes) -> None:
         )
 
 
+class PlainEntry(NamedTuple):
+    """What a listing needs of an entry that is written as TensorFlow writes them, and can be."""
+
+    dtype: DType
+    shape: tuple[int, ...]
+    shard: int
+
+
+def plain_entry(data: bytes) -> PlainEntry | None:
+    """The entry, if all of it is as it should be, its size too: a tenth of the time of decoding it.
+
+    None: it is written in another way, has slices, or is wrong. `decode_bundle_entry` tells.
+    """
+    head, tail = _split(data)
+    if not head or not tail or head.size not in (None, tail[3] or b""):
+        return None
+    return PlainEntry(head.dtype, head.shape, decode_varint(tail[1], 0)[0] if tail[1] else 0)
+
+
+class _Head(NamedTuple):
+    """dtype and shape, with which entries begin; and their size as it is encoded, None where it varies."""
+
+    dtype: DType
+    shape: tuple[int, ...]
+    size: bytes | None
+
+
+# Behind the head: shard 3, offset 4, size 5, crc32c 6. Nine bytes of a varint have no sign.
+_NUMBER = rb"([\x80-\xff]{0,8}[\x00-\x7f])"
+_TAIL = re.compile(rb"(?:\x18%b)?(?:\x20%b)?(?:\x28%b)?(?:\x35(.{4}))?" % ((_NUMBER,) * 3), re.DOTALL)
+
+
+def _split(data: bytes) -> tuple[_Head | None, re.Match[bytes] | None]:
+    """Head and tail of an entry, in TensorFlow's order: dtype 1, shape 2, and numbers."""
+    end = 4 + data[3] if len(data) > 3 else 0
+    return _head(data[:end]), _TAIL.fullmatch(data, end)
+
+
+# A model has few shapes, and many variables of each.
+@lru_cache(4096)
+def _head(data: bytes) -> _Head | None:
+    if data[:1] != b"\x08" or data[2:3] != b"\x12" or data[1] >= 0x80 or data[3] >= 0x80:
+        return None
+    try:
+        dtype, shape = stored_dtype_of(data[1]), decode_shape(data[4:])
+    except CorruptionError:
+        return None
+    if dtype.itemsize is None:
+        return _Head(dtype, shape, None)
+    nbytes = prod(shape) * dtype.itemsize
+    return _Head(dtype, shape, encode_varint(nbytes) if nbytes else b"")
+
+
 def decode_bundle_entry(data: bytes) -> BundleEntry:
     """A BundleEntryProto: dtype 1, shape 2, shard_id 3, offset 4, size 5, crc32c 6, slices 7."""
+    head, tail = _split(data)
+    if head and tail:
+        shard, offset, size = (decode_varint(number, 0)[0] if number else 0 for number in tail.group(1, 2, 3))
+        return BundleEntry(head.dtype.number, head.shape, shard, offset, size, decode_fixed32(tail[4] or bytes(4), 0))
+    return _decode_any_entry(data)
+
+
+def _decode_any_entry(data: bytes) -> BundleEntry:
+    """An entry whose fields may stand in any order, and anything between them."""
     found: dict[int, int | bytes] = {}
     slices: list[Extents] = []
     for number, wire_type, value in values(data):
