@@ -122,10 +122,10 @@ def test_totals_without_data(without_data):
 
 def test_shards_are_sorted_as_numbers():
     """Shard 10 comes after shard 2, and a variable in several is shown with all."""
-    from ckpttool.model.checkpoint import ByteRange, Checkpoint, Slice, Variable
+    from ckpttool.model.checkpoint import ByteRange, Checkpoint, Slice, Source, Variable
     from ckpttool.model.dtypes import DTYPES
 
-    class Shards:
+    class Shards(Source):
         def slices(self, variable):
             return [Slice((0,), (1,), int(n), ByteRange("", 0, 4, None)) for n in variable.name.split("+")]
 

@@ -1,6 +1,6 @@
 """What commands share: options, and what they stand for."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Annotated
 
 import typer
@@ -9,7 +9,7 @@ from ckpttool import render
 from ckpttool.errors import ConversionError, FormatError, NotSupportedError
 from ckpttool.formats.locate import Located, locate
 from ckpttool.formats.opening import open_checkpoint, open_graph
-from ckpttool.model.checkpoint import Checkpoint
+from ckpttool.model.checkpoint import Checkpoint, Variable
 from ckpttool.model.graph import MetaGraph
 from ckpttool.transforms.variables import Rule, select
 
@@ -81,9 +81,20 @@ def checkpoint_of(path: str, quiet: bool, *, v1: bool = False, step: str | None 
     return opened(path, located(path, quiet, v1=v1, step=step), quiet)
 
 
-def opened(path: str, found: Located, quiet: bool) -> Checkpoint:
+def variable_of(
+    path: str, name: str, quiet: bool, *, v1: bool = False, step: str | None = None
+) -> tuple[Checkpoint, Variable]:
+    """One variable, and the checkpoint, of which no more need be read; as `checkpoint_of`."""
+    found = located(path, quiet, v1=v1, step=step)
+    checkpoint = opened(path, found, quiet, only=[name])
+    if name not in checkpoint:
+        checkpoint = open_checkpoint(found)  # Knows the near names.
+    return checkpoint, checkpoint[name]
+
+
+def opened(path: str, found: Located, quiet: bool, only: Collection[str] | None = None) -> Checkpoint:
     """The checkpoint that was located; as `checkpoint_of`."""
-    checkpoint = open_checkpoint(found)
+    checkpoint = open_checkpoint(found, only=only)
     if not quiet and not found.notes and path != checkpoint.path:
         render.say(f"note: the checkpoint is {checkpoint.path}")
     warn(() if quiet else checkpoint.warnings)

@@ -69,8 +69,7 @@ def cat(
     options.refuse(npy and (as_json or precision or full), "--npy prints nothing, and has every value as it is")
     options.refuse(as_json and precision, "JSON has every digit")
     options.refuse(force and not npy, "--force is about --npy")
-    checkpoint = options.checkpoint_of(path, quiet, v1=v1, step=step)
-    variable = checkpoint[name]
+    checkpoint, variable = options.variable_of(path, name, quiet, v1=v1, step=step)
     part = variable if taken is None else _sliced(variable, taken)
     if npy:
         from ckpttool.formats.npy import write_npy_file

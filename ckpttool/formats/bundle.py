@@ -156,9 +156,10 @@ class _Bundle(Source):
     def _read_variables(self, records: Iterable[tuple[bytes, bytes]]) -> dict[str, Variable]:
         variables: dict[str, Variable] = {}
         others: dict[bytes, bytes] = {}
+        num_shards = self.header.num_shards
         for key, value in records:
-            plain, name = plain_entry(value), _decoded(key)
-            if plain and plain.shard < self.header.num_shards:
+            name, plain = key.decode(errors="surrogateescape"), plain_entry(value, num_shards)
+            if plain:
                 variables[name] = Variable(name, plain.dtype, plain.shape, self, value)
             else:
                 variables[name] = Variable(name, DTYPES["invalid"], (), self)  # Keeps its place in the order.
@@ -290,8 +291,7 @@ class _Bundle(Source):
         if isinstance(variable.key, _Partitioned):
             name, entry = variable.key
             return [self._entry_of_slice(name, extents).shard for extents in entry.slices]
-        plain = plain_entry(variable.key)
-        return [(plain or decode_bundle_entry(variable.key)).shard]
+        return [decode_bundle_entry(variable.key).shard if self.header.num_shards > 1 else 0]
 
     def _entry_of_slice(self, name: bytes, extents: Extents) -> BundleEntry:
         return decode_bundle_entry(self._slices[encode_slice_key(name, extents)])

@@ -1,6 +1,7 @@
 """The two doors: open whatever a path leads to, as a checkpoint or as a graph."""
 
 import os
+from collections.abc import Collection
 from importlib import import_module
 
 from ckpttool.errors import CheckpointError, NotFoundError
@@ -12,7 +13,10 @@ from ckpttool.model.graph import MetaGraph
 
 
 def open_checkpoint(
-    path: str | os.PathLike[str] | Located, *, faults: list[CheckpointError] | None = None
+    path: str | os.PathLike[str] | Located,
+    *,
+    faults: list[CheckpointError] | None = None,
+    only: Collection[str] | None = None,
 ) -> Checkpoint:
     """Opens a checkpoint: reads its index, and values only when they are asked for.
 
@@ -26,6 +30,8 @@ def open_checkpoint(
             with a `checkpoint` state file; a file of HDF5, NumPy or safetensors; or what `locate` made of one of these.
         faults: is told of what is damaged, which is passed over, as far as anything can be listed without it; None:
             damage is raised.
+        only: the names of the variables that are wanted. In a tensor bundle they are looked up, and the rest of a large
+            index is neither read nor checked: the checkpoint has no other variables. Other formats are opened whole.
 
     Raises:
         NotFoundError: nothing is there, or only a graph.
@@ -34,13 +40,13 @@ def open_checkpoint(
         NotSupportedError: it is of a kind that can't be read.
     """
     found = path if isinstance(path, Located) else locate(path)
-    checkpoint = _open(found, faults)
+    checkpoint = _open(found, faults, only)
     if faults and not checkpoint:
         raise faults[0]
     return checkpoint
 
 
-def _open(found: Located, faults: list[CheckpointError] | None) -> Checkpoint:
+def _open(found: Located, faults: list[CheckpointError] | None, only: Collection[str] | None) -> Checkpoint:
     if found.foreign:
         return _open_foreign(found.prefix, found.foreign, faults)
     if found.v1_files:
@@ -58,7 +64,7 @@ def _open(found: Located, faults: list[CheckpointError] | None) -> Checkpoint:
             raise NotFoundError("no variables here", path=found.prefix, hint="it holds a graph: ls shows it")
         missing = index_path(found.prefix)
         raise NotFoundError("no variables here", path=found.prefix, hint=f"{missing} is missing; ls shows the graph")
-    return read_bundle(found.prefix, faults)
+    return read_bundle(found.prefix, faults, only=only)
 
 
 def is_whole(prefix: str) -> bool:

@@ -7,7 +7,7 @@ lie. There are three ways to them, from the fastest to the most general: `ranges
 as they are; `blocks`, arrays of bounded size; `numpy`, the whole array.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import ItemsView, Iterable, Iterator, Mapping, Sequence, ValuesView
 from difflib import get_close_matches
 from functools import cached_property
 from itertools import tee
@@ -325,6 +325,12 @@ class Checkpoint(Mapping[str, Variable]):
                 path=self.path,
                 hint=f"near names: {', '.join(near)}" if near else None,
             ) from None
+
+    def values(self) -> ValuesView[Variable]:
+        return self._variables.values()
+
+    def items(self) -> ItemsView[str, Variable]:
+        return self._variables.items()
 
     def __contains__(self, name: object) -> bool:
         return name in self._variables

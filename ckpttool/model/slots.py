@@ -21,6 +21,7 @@ ops/lookup_ops.py, data/ops/iterator_ops.py, trackable/python_state.py)
 
 import re
 from collections.abc import Collection
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, ObjectGraph, object_graph_from_keys
@@ -46,8 +47,8 @@ _SUFFIXES = {
 }
 _SUFFIX = re.compile("|".join(f"({pattern})(?:_\\d+)?" for pattern in _SUFFIXES.values()))
 _OWNERS = list(_SUFFIXES)
-_ADAFACTOR = re.compile(r"(.+)_slot_(?:vr|vc|v|m)")
-_POWERS = re.compile(r"(?:.*/)?beta[12]_power(?:_\d+)?")
+_ADAFACTOR = re.compile(r"(.*)_slot_(?:vr|vc|v|m)")
+_POWERS = re.compile(r"beta[12]_power(?:_\d+)?")
 
 # Keras: the optimizer's name somewhere in front, its slot's name behind it or at the end.
 _KERAS_NAMES = [
@@ -67,6 +68,7 @@ _KERAS_NAMES = [
         "Muon",
     )
 ]
+_KERAS_SCOPE = re.compile(rf"(?:^|/)(?:{'|'.join(_KERAS_NAMES)})(?:_\d+)?(?:/|$)")
 _KERAS = re.compile(rf"(?:^|.*/)({'|'.join(_KERAS_NAMES)})(?:_\d+)?/(.+)")
 # Keras 3 writes its name small, in words (rm_sprop, adam_w), and the slot's behind the variable's:
 # adam/dense_kernel_momentum, adam/iteration.
@@ -115,18 +117,19 @@ def roles(names: Collection[str], graph: ObjectGraph | None = None) -> dict[str,
         names: all names of the checkpoint: a slot is known by its variable.
         graph: the object graph; None: there is none, or it can't be read.
     """
-    found = {}
-    for name, owner in slot_owners(names, graph).items():
-        found[name] = _AVERAGE if owner == MOVING_AVERAGE else Role(f"{owner} slot", f"slots ({owner})")
-    return found | {name: Role(text, BOOKKEEPING) for name in names if (text := _bookkeeping(name))}
+    found = {name: _slot_of(owner) for name, owner in slot_owners(names, graph).items()}
+    objects = [name for name in names if _OBJECT_BASED in name]
+    found |= {name: Role(text, BOOKKEEPING) for name in objects if (text := _bookkeeping(name))}
+    return found | ({OBJECT_GRAPH_KEY: Role("object graph", BOOKKEEPING)} if OBJECT_GRAPH_KEY in names else {})
+
+
+@cache
+def _slot_of(owner: str) -> Role:
+    return _AVERAGE if owner == MOVING_AVERAGE else Role(f"{owner} slot", f"slots ({owner})")
 
 
 def _bookkeeping(name: str) -> str:
-    if name == OBJECT_GRAPH_KEY:
-        return "object graph"
-    path, is_object, attribute = name.partition(_OBJECT_BASED)
-    if not is_object:
-        return ""
+    path, _, attribute = name.partition(_OBJECT_BASED)
     if attribute == "VARIABLE_VALUE":
         counter = _COUNTERS.fullmatch(path)
         return str(counter.lastgroup).replace("_", " ") if counter else ""
@@ -151,21 +154,21 @@ def slot_owners(names: Collection[str], graph: ObjectGraph | None = None) -> dic
     """The variables among `names` that are slots, with the name of the optimizer each belongs to."""
     if graph is None and any(_OBJECT_BASED in name for name in names):
         graph = object_graph_from_keys(names)
-    owners = {name: _owner(name, names) for name in names if _OBJECT_BASED not in name}
-    found = {name: owner for name, owner in owners.items() if owner} | _keras_3_owners(names)
+    by_name = (name for name in names if _OBJECT_BASED not in name)
+    found = {name: owner for name in by_name if (owner := _owner(name, names))} | _keras_3_owners(names)
     return found | (_owners_by_objects(names, graph) if graph else {})
 
 
 def _keras_3_owners(names: Collection[str]) -> dict[str, str]:
     """The variables of Keras 3's optimizers in an HDF5 file of its own."""
-    heads = {head for head, _, last in (name.rpartition("/") for name in names) if last == "iteration"}
+    heads = {name.rpartition("/")[0] for name in names if name.endswith("/iteration")}
     last_of = {head.rpartition("/")[2] for head in heads if f"{head}/learning_rate" in names}
     # The second of a kind that a program makes is adam_1.
     owners = {kind: _KERAS_3_NAMES.get(re.sub(r"_\d+$", "", kind)) for kind in last_of}
     kinds = {kind: owner for kind, owner in owners.items() if owner}
     joined = {name.replace("/", "_") for name in names} if kinds else set()
     found = {}
-    for name in names:
+    for name in names if kinds else ():
         head, _, last = name.rpartition("/")
         # Nadam's unnamed one is in its scope only if it was made in a training step.
         is_unnamed, slot = _UNNAMED.fullmatch(last), _KERAS_3_SLOT.fullmatch(last)
@@ -174,7 +177,8 @@ def _keras_3_owners(names: Collection[str]) -> dict[str, str]:
             owner = "Nadam"
         if owner and (last in _KERAS_3_ONCE or is_unnamed or (slot and slot[1] in joined)):
             found[name] = owner
-    unnamed = {name: match[1] for name in names if (match := _KERAS_3_VARS.fullmatch(name))}
+    numbered = (name for name in names if "vars/" in name)
+    unnamed = {name: match[1] for name in numbered if (match := _KERAS_3_VARS.fullmatch(name))}
     if None in unnamed.values():
         found |= {name: "optimizer" for name, of_optimizer in unnamed.items() if of_optimizer}
     return found
@@ -219,15 +223,33 @@ def _full_names(graph: ObjectGraph) -> set[str]:
 
 def _owner(name: str, names: Collection[str]) -> str | None:
     head, slash, last = name.rpartition("/")
-    suffix = _SUFFIX.fullmatch(last)
-    if slash and suffix and suffix.lastindex and _is_scoped(head, names):
-        return _OWNERS[suffix.lastindex - 1]
-    adafactor = _ADAFACTOR.fullmatch(name)
+    kind = _kind(last)
+    if slash and kind in _SUFFIXES and _is_scoped(head, names):
+        return kind
+    if kind == _POWER:
+        return "Adam"
+    adafactor = _ADAFACTOR.fullmatch(name) if kind == _FACTORED else None
     if adafactor and _is_scoped(adafactor[1], names):
         return "Adafactor"
-    if _POWERS.fullmatch(name):
-        return "Adam"
-    return _keras_owner(name, names)
+    return _keras_owner(name, names) if head and _is_of_keras(head) else None
+
+
+_POWER, _FACTORED = "power", "factored"
+
+
+# The last segments are few, and so are the scopes beside the variables in them.
+@lru_cache(4096)
+def _kind(last: str) -> str | None:
+    """Whose slot a variable with this last segment can be."""
+    suffix = _SUFFIX.fullmatch(last)
+    if suffix and suffix.lastindex:
+        return _OWNERS[suffix.lastindex - 1]
+    return _POWER if _POWERS.fullmatch(last) else _FACTORED if _ADAFACTOR.fullmatch(last) else None
+
+
+@lru_cache(4096)
+def _is_of_keras(scope: str) -> bool:
+    return bool(_KERAS_SCOPE.search(scope))
 
 
 def _keras_owner(name: str, names: Collection[str]) -> str | None:

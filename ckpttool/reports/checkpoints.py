@@ -1,21 +1,23 @@
 """What there is to say of a checkpoint."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from math import prod
 from typing import Any
 
 from ckpttool.errors import CheckpointError
 from ckpttool.model.checkpoint import Checkpoint, Variable
-from ckpttool.model.object_graph import Attribute, ObjectGraph, object_graph_from_keys, place_by_key
+from ckpttool.model.object_graph import Attribute, ObjectGraph, Place, object_graph_from_keys, place_by_key
 from ckpttool.model.slots import BOOKKEEPING, Role, optimizer_names, roles
-from ckpttool.reports.report import Column, Report
+from ckpttool.reports.report import Column, Report, Row, Rows
 
 SORTS: dict[str, Callable[[Variable], Any]] = {
     "name": lambda variable: variable.name,
     "size": lambda variable: (-variable.nbytes, variable.name),
     "shape": lambda variable: (len(variable.shape), variable.shape, variable.name),
     "dtype": lambda variable: (variable.dtype.name, variable.name),
-    "shard": lambda variable: (_shards(variable), variable.name),
+    "shard": lambda variable: (sorted(set(variable.shards)), variable.name),
 }
 """Orders of variables, by name."""
 
@@ -37,13 +39,16 @@ def variables(
     graph = _object_graph(whole)
     places, known = _places(whole, graph), roles(whole.keys(), graph)
     ordered = sorted(checkpoint.values(), key=SORTS[sort]) if sort else list(checkpoint.values())
-    rows = [
-        (
-            *(v.name, *places.get(v.name, ("", "")), v.dtype.name, v.shape, v.size, v.nbytes),
-            *(",".join(map(str, _shards(v))), len(v.slices), known[v.name].text if v.name in known else ""),
-        )
-        for v in ordered[:top]
-    ]
+
+    def made(chosen: Iterable[Variable]) -> Iterator[Row]:
+        for v in chosen:
+            name, shape, dtype, shards = v.name, v.shape, v.dtype, v.shards
+            place, role, size = places.get(name, _NOWHERE), known.get(name, _WEIGHT), prod(shape)
+            nbytes = v.nbytes if dtype.itemsize is None else size * dtype.itemsize
+            shard = str(shards[0]) if len(shards) == 1 else _shard_text(shards)
+            yield name, *place, dtype.name, shape, size, nbytes, shard, len(shards), role.text
+
+    rows = Rows(ordered[:top], made)
     columns = [
         *(Column("name"), Column("object", default=""), Column("full name", default=""), Column("dtype")),
         *(Column("shape", "shape"), Column("parameters", "number"), Column("bytes", "bytes"), Column("shard")),
@@ -54,8 +59,11 @@ def variables(
     return Report("variables", f"Variables{cut}", columns, rows, totals, says_count=bool(cut))
 
 
-def _shards(variable: Variable) -> tuple[int, ...]:
-    return tuple(sorted({piece.shard for piece in variable.slices}))
+_NOWHERE, _WEIGHT = Place("", ""), Role("", "weights")
+
+
+def _shard_text(shards: Sequence[int]) -> str:
+    return ",".join(map(str, sorted(set(shards))))
 
 
 def _object_graph(checkpoint: Checkpoint) -> ObjectGraph | None:
@@ -66,7 +74,7 @@ def _object_graph(checkpoint: Checkpoint) -> ObjectGraph | None:
         return object_graph_from_keys(checkpoint)
 
 
-def _places(checkpoint: Checkpoint, graph: ObjectGraph | None) -> Mapping[str, tuple[str, str]]:
+def _places(checkpoint: Checkpoint, graph: ObjectGraph | None) -> Mapping[str, Place]:
     """The object and the TensorFlow 1 name of each variable of an object-based checkpoint."""
     if graph is None:
         return {}
@@ -112,9 +120,17 @@ def _stored(checkpoint: Checkpoint, keys: Mapping[str, Attribute]) -> tuple[Any,
 def variable_totals(checkpoint: Checkpoint, known: Mapping[str, Role]) -> list[dict[str, Any]]:
     """Numbers of variables, parameters and bytes: of weights, of each optimizer's slots, of bookkeeping, of all."""
     kinds: dict[str, list[int]] = {}
+    # There are few kinds, sizes of elements and shapes, however many variables there are.
+    alike: Counter[tuple[str, int, tuple[int, ...]]] = Counter()
     for name, variable in checkpoint.items():
-        kind = known[name].total if name in known else "weights"
-        _add(kinds.setdefault(kind, [0, 0, 0]), variable)
+        kind = known.get(name, _WEIGHT).total
+        if variable.dtype.itemsize is None:
+            _add(kinds.setdefault(kind, [0, 0, 0]), 1, variable.size, variable.nbytes)
+        else:
+            alike[kind, variable.dtype.itemsize, variable.shape] += 1
+    for (kind, itemsize, shape), count in alike.items():
+        size = count * prod(shape)
+        _add(kinds.setdefault(kind, [0, 0, 0]), count, size, size * itemsize)
     kinds = {kind: kinds[kind] for kind in sorted(kinds, key=lambda k: (k != "weights", k == BOOKKEEPING, k))}
     if len(kinds) != 1:
         kinds["total"] = [sum(column) for column in zip(*kinds.values(), strict=True)] or [0, 0, 0]
@@ -124,8 +140,8 @@ def variable_totals(checkpoint: Checkpoint, known: Mapping[str, Role]) -> list[d
     ]
 
 
-def _add(sums: list[int], variable: Variable) -> None:
-    for i, number in enumerate((1, variable.size, variable.nbytes)):
+def _add(sums: list[int], variables: int, parameters: int, nbytes: int) -> None:
+    for i, number in enumerate((variables, parameters, nbytes)):
         sums[i] += number
 
 
@@ -145,7 +161,7 @@ def variable_tree(checkpoint: Checkpoint, *, depth: int | None = None, whole: Ch
         # What lies deeper is shown in one piece: a name of a thousand segments is no scope's.
         path = tuple(name.split("/", min(depth or _LEVELS, _LEVELS)))
         for end in range(1, len(path) + 1):
-            _add(sums.setdefault(path[:end], [0, 0, 0]), variable)
+            _add(sums.setdefault(path[:end], [0, 0, 0]), 1, variable.size, variable.nbytes)
     scopes = {path[:-1] for path in sums}
     rows: list[tuple[Any, ...]] = []
     for path in sorted(sums):

@@ -4,7 +4,7 @@ Cells hold values as they are (numbers, shapes, names straight from the file); `
 kind of their column.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,30 @@ class Column:
     detail: bool = False
 
 
+Row = tuple[Any, ...]
+
+
+class Rows(Collection[Row]):
+    """Rows that are made anew whenever they are gone through, so that a million of them are never there at once.
+
+    Args:
+        items: what there is a row for.
+        make: makes the rows of items.
+    """
+
+    def __init__(self, items: Sequence[Any], make: Callable[[Iterable[Any]], Iterator[Row]]) -> None:
+        self._items, self._make = items, make
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __iter__(self) -> Iterator[Row]:
+        return self._make(self._items)
+
+    def __contains__(self, row: object) -> bool:
+        return any(row == each for each in self)
+
+
 @dataclass
 class Report:
     """A table.
@@ -41,6 +65,6 @@ class Report:
     key: str
     title: str
     columns: Sequence[Column]
-    rows: list[tuple[Any, ...]]
+    rows: Collection[Row]
     totals: list[dict[str, Any]] = field(default_factory=list)
     says_count: bool = False
