@@ -8,6 +8,7 @@ anybody.
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 
 from ckpttool.model.graph import PLACEHOLDERS, VARIABLE_OPS, MetaGraph, Node, Tensor, split_tensor
 
@@ -82,9 +83,9 @@ class Flow:
 
     def __init__(self, graph: MetaGraph) -> None:
         self.graph = graph
-        self.nodes = {node.name: node for node in graph.nodes}
+        self.nodes = graph.by_name
         saver = graph.message.saver_def
-        savers = [name for name, node in self.nodes.items() if re.fullmatch(_ROLE_TYPES["saver"], node.type)]
+        savers = [name for name, node in self.nodes.items() if _role_by_type(node.type[:_LONG]) == "saver"]
         self.saver = {scope for scope in map(_scope, savers) if _SAVE_SCOPE.fullmatch(scope)}
         self.saver |= {
             split_tensor(saver.filename_tensor_name)[0],
@@ -113,7 +114,7 @@ class Flow:
         return node.type[:_LONG] if node else ""
 
     def is_pipeline(self, key: str) -> bool:
-        return _PIPELINE.fullmatch(self.type(key)) is not None
+        return _is_pipeline(self.type(key))
 
     def is_model(self, key: str) -> bool:
         return not self.roles.get(key, "")
@@ -123,12 +124,7 @@ class Flow:
         scope = _scope(node.name)
         if node.name in self.saver or (scope and scope in self.saver):
             return "saver"
-        if any(_GRADIENTS.fullmatch(part) or part.endswith("_grad") for part in scope.split("/")):
-            return "gradient"
-        if any(_OTHER_SCOPE.fullmatch(part) for part in scope.split("/")):
-            return "other"
-        match = _ROLE_TYPE.fullmatch(node.type[:_LONG])
-        return (match.lastgroup or "") if match else ""
+        return _role_by_scope(scope) or _role_by_type(node.type[:_LONG])
 
     def fetches(self, key: str) -> list[str]:
         """The tensors of an op: its first output; of a function's call, each."""
@@ -143,6 +139,26 @@ class Flow:
         known = self.graph.outputs(self.nodes[op])
         number = int(index) if len(index) < _LONG else len(known)
         return known[number] if number < len(known) else Tensor(None, None)
+
+
+# Of a large graph's many ops, few have types and scopes of their own.
+@lru_cache(4096)
+def _is_pipeline(type_: str) -> bool:
+    return _PIPELINE.fullmatch(type_) is not None
+
+
+@lru_cache(4096)
+def _role_by_type(type_: str) -> str:
+    match = _ROLE_TYPE.fullmatch(type_)
+    return (match.lastgroup or "") if match else ""
+
+
+@lru_cache(4096)
+def _role_by_scope(scope: str) -> str:
+    parts = scope.split("/")
+    if any(_GRADIENTS.fullmatch(part) or part.endswith("_grad") for part in parts):
+        return "gradient"
+    return "other" if any(_OTHER_SCOPE.fullmatch(part) for part in parts) else ""
 
 
 class Parts:
@@ -209,6 +225,8 @@ def _losses(flow: Flow, reached: set[str]) -> set[str]:
 
 def _derived_op(name: str) -> str:
     """The op whose gradient this op is part of: "train/gradients/loss/mul_grad/Sum" → "loss/mul"."""
+    if "_grad/" not in name:
+        return ""
     parts = name.split("/")
     start = next((i for i, part in enumerate(parts) if _GRADIENTS.fullmatch(part)), len(parts))
     end = next((i for i in range(start + 1, len(parts) - 1) if parts[i].endswith("_grad")), start)

@@ -17,6 +17,9 @@ def selector(include: Sequence[str] = (), exclude: Sequence[str] = ()) -> Callab
     """Whether a name matches one of `include` (or there is none) and none of `exclude`."""
     included, excluded = [_pattern(glob) for glob in include], [_pattern(glob) for glob in exclude]
 
+    if not included and not excluded:
+        return lambda name: True
+
     def chosen(name: str) -> bool:
         if included and not any(pattern.fullmatch(name) for pattern in included):
             return False

@@ -14,6 +14,7 @@ file may name a device or a host: `device_mentions` lists where, and `all=True` 
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from ckpttool.errors import CorruptionError
@@ -105,12 +106,26 @@ _DEVICE = re.compile(
     rb"|\bgrpc\+?\w*://[\w.:\[\]-]+",
     re.IGNORECASE,
 )
-# What a node must hold for any rule below to apply: most hold nothing of it, and are passed over.
-_HINT = re.compile(
-    rb"device|topology|config_proto|/job:|/replica:|/task:|/cpu:|/gpu:|/tpu:|grpc|target_workers"
-    rb"|host_compute_core|_tpu_replicate|_xla_outside_compilation|embedding_config",
-    re.IGNORECASE,
+# What a node's attributes must hold, in capitals or not, for any rule below to apply: most hold nothing of it.
+_HINTS = (
+    *(b"/job:", b"/replica:", b"/task:", b"/cpu:", b"/gpu:", b"/tpu:", b"grpc", b"device", b"target_workers"),
+    *(b"topology", b"config_proto", b"host_compute_core", b"embedding_config"),
+    *(b"_tpu_replicate", b"_xla_outside_compilation"),
 )
+
+
+# Nothing before this byte is an attribute: the tag of field 5, in whatever length.
+_ATTR_TAG = re.compile(rb"[\x2a\xaa]")
+
+
+def _has_hint(attributes: bytes) -> bool:
+    return any(map(attributes.lower().__contains__, _HINTS))
+
+
+# The attributes of a graph's many ops are often the same; large ones, with values in them, are not.
+_LARGE = 1024
+_has_hint_cached = lru_cache(4096)(_has_hint)
+
 
 # Attributes that are about placement, and what is put in their place: None drops the attribute (those that begin
 # with "_" have no declaration to satisfy); else the AttrValue that means "unplaced" for the ops that have it.
@@ -173,7 +188,9 @@ class _Clearing:
         # Colocation is common, and the rest is rare: most nodes are done with here.
         if b"loc:@" in node:
             node = edit(node, {5: self._colocated})
-        if not _HINT.search(node):
+        first = _ATTR_TAG.search(node)
+        attributes = node[first.start() :] if first else b""
+        if not (_has_hint if len(attributes) > _LARGE else _has_hint_cached)(attributes):
             return node
         op = _field(node, 2).decode(errors="backslashreplace")
         return edit(node, {5: self._attr_of(f" of {op} ops")})

@@ -38,8 +38,13 @@ def decode_varint(data: bytes, position: int, bits: int = 64) -> tuple[int, int]
     return value, position + 1
 
 
+_ONE_BYTE = [bytes([value]) for value in range(0x80)]
+
+
 def encode_varint(value: int) -> bytes:
     """The shortest form; a negative value in its 64-bit two's complement."""
+    if 0 <= value < 0x80:
+        return _ONE_BYTE[value]
     value &= 0xFFFF_FFFF_FFFF_FFFF
     encoded = bytearray()
     while value > 0x7F:

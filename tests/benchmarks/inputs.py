@@ -87,17 +87,17 @@ def _write_variable(shard: BinaryIO, shape: list[int], made: Callable[[int], byt
 
 
 def write_graph(path: str, nodes: int) -> None:
-    """Writes a chain of ops, each with a device of its own among 64."""
+    """Writes a chain of ops, about 150 bytes each, as many as are on each of 64 devices."""
     meta = message_class("MetaGraphDef")()
     meta.graph_def.versions.producer = 1000
-    meta.graph_def.node.add(name="op_0", op="Placeholder")
-    for number in range(1, nodes):
-        binary = number % 2
-        inputs = [f"op_{number - 1}", "op_0"] if binary else [f"op_{number - 1}"]
-        meta.graph_def.node.add(name=f"op_{number}", op="AddV2" if binary else "Relu", input=inputs)
-    for number, node in enumerate(meta.graph_def.node):
+    names = [f"model/layer_{number // 100:04d}/op_{number}" for number in range(nodes)]
+    for number, name in enumerate(names):
+        node = meta.graph_def.node.add(name=name, op="Placeholder" if not number else ("Relu", "AddV2")[number % 2])
+        if number:
+            node.input.extend([names[number - 1], names[0]][: 1 + number % 2])
         node.device = f"/job:worker/replica:0/task:{number % 16}/device:GPU:{number % 4}"
-        node.attr["dtype" if node.op == "Placeholder" else "T"].type = _FLOAT
+        node.attr["T" if number else "dtype"].type = _FLOAT
+        node.attr["_output_shapes"].list.shape.add().dim.add(size=_COLUMNS)
     Path(path).write_bytes(meta.SerializeToString(deterministic=True))
 
 
