@@ -80,8 +80,10 @@ class Note(NamedTuple):
 
     def encode(self) -> str:
         """As JSON, with what differs from a plain variable's; "" if nothing does."""
+        if self == _PLAIN:
+            return ""
         found = {field: value for field, value in self._asdict().items() if value != self._field_defaults[field]}
-        return json.dumps(found, separators=(",", ":")) if found else ""
+        return json.dumps(found, separators=(",", ":"))
 
     @classmethod
     def decode(cls, text: str) -> "Note":
@@ -98,6 +100,9 @@ class Note(NamedTuple):
             return _checked(found) if isinstance(found, dict) else cls()
         except (ValueError, TypeError):
             return cls()
+
+
+_PLAIN = Note()
 
 
 def _checked(found: dict[str, Any]) -> Note:

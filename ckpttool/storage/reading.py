@@ -13,7 +13,7 @@ from ckpttool.wire.crc32c import crc32c
 
 # Large enough for few calls, small enough to be in the cache still when it is checked and written: of 128 KiB,
 # 512 KiB and 1 MiB, the fastest in whole exports.
-_BUFFER = 512 << 10
+BUFFER = 512 << 10
 
 _Preadv = Callable[[list[memoryview], int], int]
 
@@ -89,7 +89,7 @@ def read_chunks(span: ByteRange) -> Iterator[memoryview]:
             known only after the last chunk.
     """
     with _opened(span.path) as descriptor:
-        yield from _checked(span, repeat(_BUFFER), partial(os.preadv, descriptor))
+        yield from _checked(span, repeat(BUFFER), partial(os.preadv, descriptor))
 
 
 @contextmanager
@@ -102,7 +102,7 @@ def checksums(path: str) -> Iterator[Callable[[ByteRange], int]]:
 
         def checksum(span: ByteRange) -> int:
             crc = 0
-            for chunk in _unchecked(span, repeat(_BUFFER), partial(os.preadv, descriptor)):
+            for chunk in _unchecked(span, repeat(BUFFER), partial(os.preadv, descriptor)):
                 crc = crc32c(chunk, crc)
             return crc
 

@@ -4,13 +4,14 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain
+from functools import partial
+from itertools import chain, pairwise
 from pathlib import Path
 from threading import Event, Lock
 from typing import Any
 
 from ckpttool.model.checkpoint import ByteRange
-from ckpttool.storage.reading import read_chunks
+from ckpttool.storage.reading import BUFFER, read_chunks, read_range
 from ckpttool.wire.crc32c import crc32c
 
 _THREADS = 2
@@ -29,17 +30,26 @@ class Content:
     Attributes:
         nbytes: how many they are.
         crc32c: their CRC-32C; None until it is known, at the latest when they have been written.
+        span: the range of a file that they are, if they are one.
     """
 
-    def __init__(self, chunks: Callable[[], Iterable[Any]], nbytes: int, crc32c: int | None = None) -> None:
-        self._chunks, self.nbytes, self.crc32c = chunks, nbytes, crc32c
+    def __init__(
+        self,
+        chunks: Callable[[], Iterable[Any]],
+        nbytes: int,
+        crc32c: int | None = None,
+        span: ByteRange | None = None,
+    ) -> None:
+        self._chunks, self.nbytes, self.crc32c, self.span = chunks, nbytes, crc32c, span
 
     @classmethod
     def of_ranges(cls, ranges: Sequence[ByteRange]) -> "Content":
         """Ranges of files, one after another."""
-        known = ranges[0].crc32c if len(ranges) == 1 else None
+        if len(ranges) == 1:
+            [span] = ranges
+            return cls(partial(read_chunks, span), span.nbytes, span.crc32c, span)
         nbytes = sum(span.nbytes for span in ranges)
-        return cls(lambda: chain.from_iterable(map(read_chunks, ranges)), nbytes, known)
+        return cls(lambda: chain.from_iterable(map(read_chunks, ranges)), nbytes)
 
     @classmethod
     def of_bytes(cls, data: bytes, crc: int | None = None) -> "Content":
@@ -81,18 +91,19 @@ def write_contents(
     """
     from concurrent.futures import ThreadPoolExecutor  # Thirty milliseconds that a listing need not pay.
 
-    remaining, lock, failed = iter(contents), Lock(), Event()
+    remaining, lock, failed = _runs(contents), Lock(), Event()
 
-    def taken() -> tuple[int, Content] | None:
+    def taken() -> list[_Placed] | None:
         with lock:
             return None if failed.is_set() else next(remaining, None)
 
     def work() -> None:
         try:
-            while job := taken():
-                offset, content = job
-                _write(target, offset, content)
-                progress(content.nbytes)
+            while run := taken():
+                if len(run) == 1 or not _write_run(target, run):
+                    for offset, content in run:
+                        _write(target, offset, content)
+                progress(sum(content.nbytes for _, content in run))
         except BaseException:
             failed.set()
             raise
@@ -106,9 +117,53 @@ def write_contents(
         os.close(target)
 
 
+_Placed = tuple[int, Content]
+
+
+def _runs(contents: Iterable[_Placed]) -> Iterator[list[_Placed]]:
+    """The contents; those that lie one after another in a file, as far as they fit into one buffer, together."""
+    run: list[_Placed] = []
+    nbytes, end = 0, None
+    for placed in contents:
+        span = placed[1].span
+        if run and not (span and (span.path, span.offset) == end and nbytes + span.nbytes <= BUFFER):
+            yield run
+            run, nbytes = [], 0
+        run.append(placed)
+        end = (span.path, span.offset + span.nbytes) if span else None
+        nbytes += span.nbytes if span else 0
+    if run:
+        yield run
+
+
+def _write_run(target: int, run: Sequence[_Placed]) -> bool:
+    """Reads a run at once, checks and writes it: many small contents would take as long as one of a megabyte each.
+
+    False: it is not whole. Then some of it may have been written; taken one by one, they tell which of them is damaged.
+    """
+    span = run[0][1].span
+    assert span
+    data = memoryview(read_range(span.path, span.offset, sum(content.nbytes for _, content in run)))
+    done = written = 0
+    for (offset, content), (following, _) in pairwise([*run, (-1, run[0][1])]):
+        end = done + content.nbytes
+        crc = crc32c(data[done:end])
+        if end > len(data) or content.crc32c not in (None, crc):
+            return False
+        content.crc32c, done = crc, end
+        if following != offset + content.nbytes:  # What goes on in the target is written with it.
+            _write_at(target, offset + content.nbytes - (done - written), data[written:done])
+            written = done
+    return True
+
+
 def _write(target: int, offset: int, content: Content) -> None:
     for chunk in content.chunks():
-        rest = chunk
-        while rest:
-            count = os.pwrite(target, rest, offset)
-            rest, offset = rest[count:], offset + count
+        _write_at(target, offset, chunk)
+        offset += len(chunk)
+
+
+def _write_at(target: int, offset: int, data: memoryview) -> None:
+    while data:
+        count = os.pwrite(target, data, offset)
+        data, offset = data[count:], offset + count

@@ -4,6 +4,7 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,6 +144,9 @@ class _Writer:
         self.file = h5py.File(path, "w", locking=False)
         self.contents: list[tuple[int, Content]] = []
         self._compression, self._progress = compression, progress
+        # Many datasets are alike in these, and HDF5 takes longer to make them than the dataset.
+        self._layout, self._links = _early_layout(), _utf8_links()
+        self._space, self._type = lru_cache(1024)(_space), lru_cache(64)(stored_type)
 
     def add(self, planned: Planned) -> None:
         variable = planned.variable
@@ -155,7 +159,9 @@ class _Writer:
         if variable.dtype.name not in SELF_EXPLAINING:
             _set_text(dataset, "tensorflow_dtype", variable.dtype.name)
         note = self._notes[variable.name]
-        text = note.encode() if len(note.encode()) <= _MAX_NOTE else note._replace(slices=()).encode()
+        text = note.encode()
+        if len(text) > _MAX_NOTE:
+            text = note._replace(slices=()).encode()
         if text:
             _set_text(dataset, NOTE, text)
 
@@ -182,25 +188,15 @@ class _Writer:
 
     def _add_numbers(self, planned: Planned) -> "h5py.Dataset":
         import h5py
-        from h5py import h5d, h5p, h5s, h5t
+        from h5py import h5d
 
         variable = planned.variable
         shape = variable.shape if len(variable.shape) <= _MAX_RANK else (variable.size,)
         compressed = bool(self._compression) and 0 < len(variable.shape) <= _MAX_RANK and variable.size > 0
-        layout = h5p.create(h5p.DATASET_CREATE)
-        if compressed:
-            layout = self._compressed_layout(variable)
-        else:
-            layout.set_layout(h5d.CONTIGUOUS)
-            layout.set_alloc_time(h5d.ALLOC_TIME_EARLY)
-            layout.set_fill_time(h5d.FILL_TIME_NEVER)
-        layout.set_obj_track_times(False)  # Two runs give the same bytes.
-        links = h5p.create(h5p.LINK_CREATE)
-        links.set_create_intermediate_group(True)
-        links.set_char_encoding(h5t.CSET_UTF8)
-        space = h5s.create_simple(shape) if shape else h5s.create(h5s.SCALAR)
-        stored = stored_type(variable.dtype.name)
-        dataset = h5d.create(self.file.id, planned.target.encode(), stored, space, dcpl=layout, lcpl=links)
+        layout = self._compressed_layout(variable) if compressed else self._layout
+        stored = self._type(variable.dtype.name)
+        path, space = planned.target.encode(), self._space(shape)
+        dataset = h5d.create(self.file.id, path, stored, space, dcpl=layout, lcpl=self._links)
         if compressed:
             self._write_blocks(variable, dataset, stored)
         elif variable.size:
@@ -220,7 +216,9 @@ class _Writer:
             compression=self._compression,
             shuffle=True,
         )
-        return probe.id.get_create_plist()
+        layout = probe.id.get_create_plist()
+        layout.set_obj_track_times(False)
+        return layout
 
     def _write_blocks(self, variable: Variable, dataset: Any, stored: Any) -> None:
         """Writes decoded blocks, telling HDF5 that they are of the type they are stored as: it converts nothing."""
@@ -234,6 +232,34 @@ class _Writer:
                 target.select_hyperslab(tuple(s.start for s in selection), block.shape)
             dataset.write(memory, target, np.ascontiguousarray(block).view(f"V{block.itemsize}"), stored)
             self._progress(block.nbytes)
+
+
+def _early_layout() -> Any:
+    """The properties of a dataset that lies in one piece, whose place is known before there is a value in it."""
+    from h5py import h5d, h5p
+
+    layout = h5p.create(h5p.DATASET_CREATE)
+    layout.set_layout(h5d.CONTIGUOUS)
+    layout.set_alloc_time(h5d.ALLOC_TIME_EARLY)
+    layout.set_fill_time(h5d.FILL_TIME_NEVER)
+    layout.set_obj_track_times(False)  # Two runs give the same bytes.
+    return layout
+
+
+def _utf8_links() -> Any:
+    """The properties of a link, with the groups on its way."""
+    from h5py import h5p, h5t
+
+    links = h5p.create(h5p.LINK_CREATE)
+    links.set_create_intermediate_group(True)
+    links.set_char_encoding(h5t.CSET_UTF8)
+    return links
+
+
+def _space(shape: tuple[int, ...]) -> Any:
+    from h5py import h5s
+
+    return h5s.create_simple(shape) if shape else h5s.create(h5s.SCALAR)
 
 
 def _set_text(item: Any, attribute: str, text: str) -> None:

@@ -9,7 +9,7 @@ from ckpttool.errors import CorruptionError, FormatError, NotSupportedError
 from ckpttool.formats.records.shapes import decode_extents, decode_shape, encode_extents, encode_shape
 from ckpttool.model.boxes import Extents
 from ckpttool.model.dtypes import DType, stored_dtype_of
-from ckpttool.wire.coding import decode_fixed32, decode_varint, encode_fixed32, encode_varint, to_signed
+from ckpttool.wire.coding import decode_varint, encode_fixed32, encode_varint, to_signed
 from ckpttool.wire.message import FIXED32, LENGTH, VARINT, fields, message_field, values, varint_field
 
 # The version of checkpoints that is read here, as TensorFlow counts it. (core/framework/versions.cc)
@@ -82,14 +82,15 @@ def check_version(data: bytes) -> None:
 
 
 class EntryHead(NamedTuple):
-    """What an entry begins with: dtype and shape; and the size that follows from them, as it is encoded.
+    """What an entry begins with: dtype and shape; and the size that follows from them, in bytes and as it is encoded.
 
     None for a size: that of strings can be any.
     """
 
     dtype: DType
     shape: tuple[int, ...]
-    size: bytes | None
+    nbytes: int = 0
+    size: bytes | None = None
 
 
 def plain_entry(data: bytes, num_shards: int) -> EntryHead | None:
@@ -102,10 +103,17 @@ def plain_entry(data: bytes, num_shards: int) -> EntryHead | None:
     head, tail = _head(data[:end]), _TAIL.fullmatch(data, end)
     if not head or not tail:
         return None
-    shard, _, size, _ = tail.groups()
-    if head.size is not None and head.size != (size or b""):
-        return None
-    return head if num_shards > (decode_varint(shard, 0)[0] if shard else 0) else None
+    shard, _, size, _ = tail.groups(b"")
+    return head if head.size in (None, size) and _number(shard) < num_shards else None
+
+
+def _number(varint: bytes) -> int:
+    """The number that a varint is; of no bytes, 0."""
+    number = shift = 0
+    for byte in varint:
+        number |= (byte & 0x7F) << shift
+        shift += 7
+    return number
 
 
 # Behind the head: shard 3, offset 4, size 5, crc32c 6. Nine bytes of a varint have no sign.
@@ -123,9 +131,9 @@ def _head(data: bytes) -> EntryHead | None:
     except CorruptionError:
         return None
     if dtype.itemsize is None:
-        return EntryHead(dtype, shape, None)
+        return EntryHead(dtype, shape)
     nbytes = prod(shape) * dtype.itemsize
-    return EntryHead(dtype, shape, encode_varint(nbytes) if nbytes else b"")
+    return EntryHead(dtype, shape, nbytes, encode_varint(nbytes) if nbytes else b"")
 
 
 def decode_bundle_entry(data: bytes) -> BundleEntry:
@@ -133,8 +141,10 @@ def decode_bundle_entry(data: bytes) -> BundleEntry:
     end = 4 + data[3] if len(data) > 3 else 0
     head, tail = _head(data[:end]), _TAIL.fullmatch(data, end)
     if head and tail:
-        shard, offset, size = (decode_varint(number, 0)[0] if number else 0 for number in tail.group(1, 2, 3))
-        return BundleEntry(head.dtype.number, head.shape, shard, offset, size, decode_fixed32(tail[4] or bytes(4), 0))
+        shard, offset, size, crc = tail.groups(b"")
+        nbytes = head.nbytes if size == head.size else _number(size)
+        crc32c = int.from_bytes(crc, "little")
+        return BundleEntry(head.dtype.number, head.shape, _number(shard), _number(offset), nbytes, crc32c)
     return _decode_any_entry(data)
 
 
@@ -160,7 +170,14 @@ def encode_bundle_entry(entry: BundleEntry) -> bytes:
 
     float32[4] at the start of shard 0 is `08 01 12 04 12 02 08 04 28 10 35 b9 6f 57 d8`.
     """
-    numbers = b"".join(varint_field(n, value) for n, value in ((3, entry.shard), (4, entry.offset), (5, entry.size)))
+    numbers = b"".join(
+        varint_field(n, value) for n, value in ((3, entry.shard), (4, entry.offset), (5, entry.size)) if value
+    )
     crc = b"\x35" + encode_fixed32(entry.masked_crc32c) if entry.masked_crc32c else b""
     slices = b"".join(message_field(7, encode_extents(extents)) for extents in entry.slices)
-    return varint_field(1, entry.dtype) + message_field(2, encode_shape(entry.shape)) + numbers + crc + slices
+    return _encoded_head(entry.dtype, entry.shape) + numbers + crc + slices
+
+
+@lru_cache(4096)
+def _encoded_head(dtype: int, shape: tuple[int, ...]) -> bytes:
+    return varint_field(1, dtype) + message_field(2, encode_shape(shape))
