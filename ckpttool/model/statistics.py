@@ -8,9 +8,7 @@ integers. Means and sums of squares are float64, merged block by block.
 (Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979)
 """
 
-from bisect import bisect_left
-from collections.abc import Callable, Sequence
-from itertools import accumulate
+from collections.abc import Callable
 from math import inf, isfinite, nan, sqrt
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -163,21 +161,21 @@ class _Sums:
         values, numbers = self._bins.filled()
         return Statistics(*counts, *spread, self._quantiles(values, numbers), self._histogram(values, numbers))
 
-    def _quantiles(self, values: Sequence[float], numbers: Sequence[int]) -> tuple[float, ...]:
+    def _quantiles(self, values: "np.ndarray[Any, Any]", numbers: "np.ndarray[Any, Any]") -> tuple[float, ...]:
         """For each share the value of the bin up to which so many lie."""
-        up_to = list(accumulate(numbers))
-        places = (bisect_left(up_to, share * self._finite) for share in QUANTILES)
-        return tuple(min(max(values[place], float(self._minimum)), float(self._maximum)) for place in places)
+        places = numbers.cumsum().searchsorted([share * self._finite for share in QUANTILES])
+        return tuple(values[places].clip(float(self._minimum), float(self._maximum)).tolist())
 
-    def _histogram(self, values: Sequence[float], numbers: Sequence[int]) -> tuple[int, ...]:
+    def _histogram(self, values: "np.ndarray[Any, Any]", numbers: "np.ndarray[Any, Any]") -> tuple[int, ...]:
+        import numpy as np
+
         width = self._maximum / HISTOGRAM_BINS - self._minimum / HISTOGRAM_BINS  # Their difference may be infinite.
         if not width > 0:
             return ()
-        counts = [0] * HISTOGRAM_BINS
-        for value, number in zip(values, numbers, strict=True):
-            place = int(max(0.0, value / width - self._minimum / width))
-            counts[min(place, HISTOGRAM_BINS - 1)] += number
-        return tuple(counts)
+        places = (values / width - self._minimum / width).clip(0, HISTOGRAM_BINS - 1).astype(np.intp)
+        counts = np.zeros(HISTOGRAM_BINS, np.int64)
+        np.add.at(counts, places, numbers)
+        return tuple(counts.tolist())
 
 
 class _Bins:
@@ -204,7 +202,7 @@ class _Bins:
         np.right_shift(bits, self._shift, out=places, casting="unsafe")
         np.add.at(self._counts, places, 1)
 
-    def filled(self) -> tuple[list[float], list[int]]:
+    def filled(self) -> "tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]":
         """The bins that count something, from the smallest value to the largest: their values, and their counts.
 
         A bin's value is its end that is nearer to zero, which has zeros for the bits that were left out.
@@ -214,4 +212,4 @@ class _Bins:
         bins = np.flatnonzero(self._counts != 0)  # Of booleans it is ten times as fast.
         values = (bins.astype(self._bits) << self._shift).view(self._float).astype(np.float64)
         order = np.argsort(values, kind="stable")
-        return values[order].tolist(), self._counts[bins[order]].tolist()
+        return values[order], self._counts[bins[order]]
