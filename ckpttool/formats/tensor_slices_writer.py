@@ -18,6 +18,7 @@ from ckpttool.errors import ConversionError, NotSupportedError
 from ckpttool.formats.plan import Planned, check_plan
 from ckpttool.formats.records.shapes import encode_extents, encode_shape, encode_slice_key
 from ckpttool.formats.tensor_slices import VALUE_FIELDS
+from ckpttool.formats.values import content_of_piece
 from ckpttool.model.boxes import Extents
 from ckpttool.model.checkpoint import BLOCK_SIZE, Checkpoint, Slice, Variable
 from ckpttool.wire.coding import encode_varint
@@ -171,10 +172,10 @@ def _values(piece: _Piece, number: int, wire_type: int) -> tuple[int, Iterable[A
         strings = b"".join(message_field(number, value) for value in piece.variable.strings_of(piece.slice))
         return len(strings), [strings]
     if wire_type != VARINT:
-        return piece.nbytes, _encoded(piece, wire_type)
+        return piece.nbytes, content_of_piece(piece.variable, piece.slice).chunks()
     if piece.nbytes > BLOCK_SIZE:  # Read twice, and never held.
-        return sum(map(len, _encoded(piece, wire_type))), _encoded(piece, wire_type)
-    varints = list(_encoded(piece, wire_type))
+        return sum(map(len, _varint_blocks(piece))), _varint_blocks(piece)
+    varints = list(_varint_blocks(piece))
     return sum(map(len, varints)), varints
 
 
@@ -183,13 +184,12 @@ def _after(head: bytes, chunks: Iterable[Any]) -> Iterator[Any]:
     yield from chunks
 
 
-def _encoded(piece: _Piece, wire_type: int) -> Iterator[Any]:
-    """The values, block by block, as a packed field has them."""
+def _varint_blocks(piece: _Piece) -> Iterator[bytes]:
+    """The values, block by block, as a packed field of integers has them."""
     import numpy as np
 
     for array in piece.variable.arrays_of(piece.slice):
-        flat = np.ascontiguousarray(array).reshape(-1)
-        yield _varints(flat) if wire_type == VARINT else flat.view(np.uint8).data
+        yield _varints(np.ascontiguousarray(array).reshape(-1))
 
 
 def _varints(values: "np.ndarray[Any, Any]") -> bytes:

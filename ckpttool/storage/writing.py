@@ -5,7 +5,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import chain, pairwise
+from itertools import chain, islice, pairwise
 from pathlib import Path
 from threading import Event, Lock
 from typing import Any
@@ -89,20 +89,16 @@ def write_contents(
     Raises:
         CorruptionError: what is read is not whole. The target then holds what should not be kept.
     """
-    from concurrent.futures import ThreadPoolExecutor  # Thirty milliseconds that a listing need not pay.
-
-    remaining, lock, failed = _runs(contents), Lock(), Event()
+    runs, lock, failed = _runs(contents), Lock(), Event()
 
     def taken() -> list[_Placed] | None:
         with lock:
-            return None if failed.is_set() else next(remaining, None)
+            return None if failed.is_set() else next(runs, None)
 
     def work() -> None:
         try:
             while run := taken():
-                if len(run) == 1 or not _write_run(target, run):
-                    for offset, content in run:
-                        _write(target, offset, content)
+                _write_run(target, run)
                 progress(sum(content.nbytes for _, content in run))
         except BaseException:
             failed.set()
@@ -110,6 +106,13 @@ def write_contents(
 
     target = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
+        first = list(islice(runs, 2))
+        runs = chain(first, runs)
+        if len(first) < 2:  # Not worth a thread.
+            work()
+            return
+        from concurrent.futures import ThreadPoolExecutor  # Takes as long to import as many small files to write.
+
         with ThreadPoolExecutor(_THREADS) as pool:
             for done in [pool.submit(work) for _ in range(_THREADS)]:
                 done.result()
@@ -136,11 +139,15 @@ def _runs(contents: Iterable[_Placed]) -> Iterator[list[_Placed]]:
         yield run
 
 
-def _write_run(target: int, run: Sequence[_Placed]) -> bool:
-    """Reads a run at once, checks and writes it: many small contents would take as long as one of a megabyte each.
+def _write_run(target: int, run: Sequence[_Placed]) -> None:
+    # If something is wrong with several, they are taken one by one, and tell what it is.
+    if len(run) == 1 or not _write_together(target, run):
+        for offset, content in run:
+            _write(target, offset, content)
 
-    False: it is not whole. Then some of it may have been written; taken one by one, they tell which of them is damaged.
-    """
+
+def _write_together(target: int, run: Sequence[_Placed]) -> bool:
+    """Reads a run at once, checks and writes it; False: it is not whole, and some of it may have been written."""
     span = run[0][1].span
     assert span
     data = memoryview(read_range(span.path, span.offset, sum(content.nbytes for _, content in run)))

@@ -2,7 +2,7 @@
 
 import io
 import warnings
-from collections.abc import Sequence
+from functools import lru_cache
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -35,12 +35,13 @@ class Header(NamedTuple):
         return prod(self.shape) * self.dtype.itemsize
 
 
-def encode_header(descr: str, shape: Sequence[int]) -> bytes:
+@lru_cache(4096)
+def encode_header(descr: str, shape: tuple[int, ...]) -> bytes:
     """The header, as NumPy writes it."""
     from numpy.lib import format as npy
 
     stream = io.BytesIO()
-    described = {"descr": descr, "fortran_order": False, "shape": tuple(shape)}
+    described = {"descr": descr, "fortran_order": False, "shape": shape}
     try:
         npy.write_array_header_1_0(stream, described)
     except ValueError:  # Longer than its length can say.

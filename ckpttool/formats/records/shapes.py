@@ -1,7 +1,6 @@
 """Shapes, and the boxes that slices are of them."""
 
 import re
-from collections.abc import Sequence
 from functools import lru_cache
 from math import prod
 from typing import cast
@@ -32,7 +31,8 @@ def decode_shape(data: bytes) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def encode_shape(shape: Sequence[int]) -> bytes:
+@lru_cache(4096)
+def encode_shape(shape: tuple[int, ...]) -> bytes:
     return b"".join(message_field(2, varint_field(1, size)) for size in shape)
 
 
@@ -44,6 +44,7 @@ def decode_extents(data: bytes) -> Extents:
     return tuple((extent.get(1, 0), extent.get(2, -1)) for extent in extents)
 
 
+@lru_cache(4096)
 def encode_extents(extents: Extents) -> bytes:
     """What `decode_extents` takes apart; a length of 0 is written, for an absent one means all."""
     encoded = []
