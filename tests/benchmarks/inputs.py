@@ -11,11 +11,13 @@
     tiny      the same in 10,000 variables
     slices    the same in 1,000 slices of one variable
     shards    the same in 1,000 variables, each in a file of its own
-    graph     a graph of AMOUNT ops, all of which have a device
+    graph     a graph of AMOUNT ops, all of which have a device: PATH.meta
+    served    a small SavedModel, whatever AMOUNT is
 
 It is a process of its own, for NumPy and its buffers would count as the peak memory of whatever run.py starts.
 """
 
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from itertools import groupby, pairwise
@@ -32,6 +34,8 @@ from ckpttool.proto import message_class
 from ckpttool.wire.crc32c import crc32c, mask
 from ckpttool.wire.sstable import TableBuilder
 
+_FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
+_ENDPOINTS = ("--inputs", "x=x:0", "--outputs", "y=activation_opt:0", "--quiet")
 _SEED = 20
 _FLOAT = 1  # DT_FLOAT, four bytes.
 _COLUMNS = 1024
@@ -150,9 +154,15 @@ def write_graph(path: str, nodes: int) -> None:
     Path(path).write_bytes(meta.SerializeToString(deterministic=True))
 
 
+def write_served(path: str) -> None:
+    """Writes a SavedModel of one signature, of the small model of the fixtures."""
+    small = str(_FIXTURES / "linear" / "model")
+    subprocess.run([sys.executable, "-m", "ckpttool", "saved-model", small, "-o", path, *_ENDPOINTS], check=True)
+
+
 def main(kind: str, path: str, amount: int) -> None:
-    if kind == "graph":
-        write_graph(path, amount)
+    if kind in ("graph", "served"):
+        write_graph(f"{path}.meta", amount) if kind == "graph" else write_served(path)
         return
     made = {"weights": weights(0), "trained": weights(1e-4)}.get(kind) or np.random.default_rng(_SEED).bytes
     write_bundle(path, _KINDS[kind](amount), made)

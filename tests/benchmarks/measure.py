@@ -23,29 +23,31 @@ class Sample(NamedTuple):
     peak_bytes: int
 
 
-def take_turns(commands: dict[str, list[str]], output: Path, runs: int) -> dict[str, list[Sample]]:
-    """Runs every command once uncounted and `runs` times counted, A B C A B C …, and empties the directory of `output`
-    before each.
+def take_turns(commands: dict[str, tuple[list[str], int]], output: Path, runs: int) -> dict[str, list[Sample]]:
+    """Runs every command, which ends with the exit code beside it, once uncounted and `runs` times counted, A B C A B C
+    …, and empties the directory of `output` before each.
     """
     samples: dict[str, list[Sample]] = {name: [] for name in commands}
     for turn in range(runs + 1):
-        for name, command in commands.items():
+        for name, (command, code) in commands.items():
             shutil.rmtree(output.parent, ignore_errors=True)
             output.parent.mkdir()
-            sample = run_process(command)
+            sample = run_process(command, code)
             if turn:
                 samples[name].append(sample)
     return samples
 
 
-def run_process(command: list[str]) -> Sample:
-    """Runs a process from its start to its end, on a synced disk, and reads what it prints; ends us if it fails."""
+def run_process(command: list[str], expected: int = 0) -> Sample:
+    """Runs a process from its start to its end, on a synced disk, and reads what it prints; ends us if its exit code is
+    not the expected one.
+    """
     os.sync()
     with tempfile.TemporaryFile() as errors:
         start = time.perf_counter()
         code, peak = _run(command, errors)
         seconds = time.perf_counter() - start
-        if code:
+        if code != expected:
             errors.seek(0)
             sys.exit(f"{shlex.join(command)}: exit code {code}\n{errors.read().decode(errors='replace')}")
     return Sample(seconds, peak)

@@ -1,220 +1,39 @@
 """Measures ckpttool against its peers, each job as a whole process, as a user starts it.
 
-    python tests/benchmarks/run.py [--size 2GiB] [--nodes 20000] [--runs 7] [--only GROUP] [--json FILE]
+    python tests/benchmarks/run.py [--only GROUP …] [--runs 7] [--size 2GiB] [--variables 100000] [--nodes 300000]
+                                   [--pieces 40MiB] [--netron DIR] [--scratch DIR] [--json FILE]
 
-    start   list a small checkpoint and its graph: nearly all of it is what Python has to import
-    export  a large checkpoint to each format: how fast bytes move, and in how much memory
-    change  it on the way: slots dropped, values cast; the mean of two
-    values  a large checkpoint looked through, and compared with another one, beside reading the file and no more
-    verify  its checksums tested, beside reading the file and no more
-    strip   the devices out of a graph of many ops
-    deploy  a small model frozen, and as a SavedModel
-    run     a small model: what there is to pay beside TensorFlow's import and the restoring
-
-The jobs of a race take turns (A B C A B C …), after one turn that is not counted, so that a machine that becomes
-slower does so for all of them. Before each job the output of the last one is removed and the disk is synced: nobody
-pays for another's bytes. Inputs lie in the page cache, if it is large enough. What a job prints goes into a pipe.
+`races.py` has the groups and their jobs. The jobs of a race take turns (A B C A B C …), after one turn that is not
+counted, so that a machine that becomes slower does so for all of them. Before each job the output of the last one is
+removed and the disk is synced: nobody pays for another's bytes. Inputs lie in the page cache, if it is large enough.
+What a job prints goes into a pipe.
 
 Seconds are from the start of the process to its end; a ratio is that of medians, below 1 where the job is faster than
 the peer in the column's head. Peak memory is the kernel's ru_maxrss, which is never less than that of this script.
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 
 from measure import Sample, run_process, take_turns
+from races import INPUTS, RACES, Job, Race
 
 _HERE = Path(__file__).resolve().parent
 _FIXTURE = _HERE.parents[1] / "fixtures" / "conv" / "model"
 _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "B": 1}
-
-
-class Job(NamedTuple):
-    """A process to be measured: words in {braces} are paths, `ckpttool` and `python` those of this interpreter."""
-
-    name: str
-    command: str
-    tensorflow: bool = False
-
-
-class Race(NamedTuple):
-    """Jobs that take turns; the peers are the names of those that the others are compared with."""
-
-    group: str
-    title: str
-    inputs: tuple[str, ...]
-    peers: tuple[str, ...]
-    jobs: tuple[Job, ...]
-
-
-_IMPORTS = Job("imports", "python -c 'import typer, rich.table'")
-_BUNDLE = "python {here}/inputs.py bundle {big} {size}"
-_ADAM = "python {here}/inputs.py adam {big} {size}"
-_WEIGHTS = "python {here}/inputs.py weights {big} {size}"
-_TRAINED = "python {here}/inputs.py trained {trained} {size}"
-_COPY = "python {here}/inputs.py weights {trained} {size}"
-_GRAPH = "python {here}/inputs.py graph {graph} {nodes}"
-
-
-def _values(what: str, command: str, inputs: tuple[str, ...], script: str) -> Race:
-    """Values looked at by us, only read, and looked at by a script that a user would write."""
-    files = " ".join(["{big}.data-00000-of-00001", "{trained}.data-00000-of-00001"][: len(inputs)])
-    return Race(
-        "values",
-        f"{{mebibytes:,}} MiB {what}",
-        inputs,
-        ("reading", "TensorFlow + NumPy"),
-        (
-            Job(f"ckpttool {command.partition(' ')[0]}", f"ckpttool {command}"),
-            Job("reading", f"python {{here}}/peers/read_file.py {files}"),
-            Job("TensorFlow + NumPy", f"python {{here}}/peers/{script}", tensorflow=True),
-        ),
-    )
-
-
-def _conversion(group: str, what: str, options: str, peer: str, script: str, made: str = _WEIGHTS) -> Race:
-    """A large checkpoint converted by us, copied by cp, and converted by a script that a user would write."""
-    return Race(
-        group,
-        f"a checkpoint of {{mebibytes:,}} MiB {what}",
-        (made,),
-        ("cp", peer),
-        (
-            Job("ckpttool export", f"ckpttool export {{big}} {options}"),
-            Job("cp", "cp {big}.data-00000-of-00001 {output}"),
-            Job(peer, f"python {{here}}/peers/{script}", tensorflow=True),
-        ),
-    )
-
-
-RACES = (
-    Race("start", "help", (), ("imports",), (Job("ckpttool --help", "ckpttool --help"), _IMPORTS)),
-    Race(
-        "start",
-        "the variables of a small checkpoint",
-        (),
-        ("imports", "TensorFlow"),
-        (
-            Job("ckpttool vars", "ckpttool vars {small}"),
-            Job("ckpttool vars, table", "ckpttool vars {small} --format table"),
-            _IMPORTS,
-            Job("TensorFlow", "python {here}/peers/list_variables.py {small}", tensorflow=True),
-        ),
-    ),
-    Race(
-        "start",
-        "the graph of a small checkpoint",
-        (),
-        ("imports", "TensorFlow"),
-        (
-            Job("ckpttool ls", "ckpttool ls {small}.meta"),
-            Job("ckpttool ls, table", "ckpttool ls {small}.meta --format table"),
-            _IMPORTS,
-            Job("TensorFlow", "python {here}/peers/list_graph.py {small}.meta", tensorflow=True),
-        ),
-    ),
-    _conversion("export", "to HDF5", "--h5 {output}", "TensorFlow + h5py", "export_hdf5.py {big} {output}"),
-    _conversion(
-        *("export", "to safetensors", "--safetensors {output}.safetensors"),
-        *("TensorFlow + safetensors", "export_safetensors.py {big} {output}"),
-    ),
-    _conversion("export", "to npz", "--npz {output}.npz", "TensorFlow + NumPy", "export_npz.py {big} {output}.npz"),
-    _conversion("export", "to a bundle", "--tf {output}", "TensorFlow", "rewrite.py {big} {output}"),
-    _conversion(
-        *("change", "with Adam's slots, without them", "--tf {output} --drop-slots"),
-        *("TensorFlow", "rewrite.py {big} {output} drop", _ADAM),
-    ),
-    _conversion(
-        *("change", "to bfloat16", "--tf {output} --cast bfloat16", "TensorFlow", "rewrite.py {big} {output} cast"),
-    ),
-    Race(
-        "change",
-        "the mean of two checkpoints of {mebibytes:,} MiB",
-        (_WEIGHTS, _TRAINED),
-        ("cp", "TensorFlow"),
-        (
-            Job("ckpttool average", "ckpttool average {big} {trained} --tf {output}"),
-            Job("cp", "cp {big}.data-00000-of-00001 {output}"),
-            Job("TensorFlow", "python {here}/peers/average.py {output} {big} {trained}", tensorflow=True),
-        ),
-    ),
-    Race(
-        "verify",
-        "a checkpoint of {mebibytes:,} MiB",
-        (_BUNDLE,),
-        ("reading", "cat", "TensorFlow"),
-        (
-            Job("ckpttool verify", "ckpttool verify {big}"),
-            Job("reading", "python {here}/peers/read_file.py {big}.data-00000-of-00001"),
-            Job("cat", "sh -c 'cat \"$0\" > /dev/null' {big}.data-00000-of-00001"),
-            Job("TensorFlow", "python {here}/peers/read_values.py {big}", tensorflow=True),
-        ),
-    ),
-    Race(
-        "strip",
-        "the devices of {nodes:,} ops",
-        (_GRAPH,),
-        ("TensorFlow",),
-        (
-            Job("ckpttool strip-devices", "ckpttool strip-devices {graph} -o {output}"),
-            Job("TensorFlow", "python {here}/peers/clear_devices.py {graph} {output}", tensorflow=True),
-        ),
-    ),
-    Race(
-        "deploy",
-        "a small model frozen",
-        (),
-        ("imports", "TensorFlow"),
-        (
-            Job("ckpttool freeze", "ckpttool freeze {small}.meta --outputs predictions -o {output}"),
-            _IMPORTS,
-            Job("TensorFlow", "python {here}/peers/freeze.py {small} {output} predictions", tensorflow=True),
-        ),
-    ),
-    Race(
-        "run",
-        "a small model",
-        (),
-        ("TensorFlow",),
-        (
-            Job(
-                "ckpttool run",
-                "ckpttool run {small} --feed images:0=0 --broadcast --fetch predictions:0",
-                tensorflow=True,
-            ),
-            Job("TensorFlow", "python {here}/peers/run.py {small} images:0 predictions:0", tensorflow=True),
-        ),
-    ),
-    Race(
-        "deploy",
-        "a small model as a SavedModel",
-        (),
-        ("imports", "TensorFlow"),
-        (
-            Job(
-                "ckpttool saved-model",
-                "ckpttool saved-model {small} --inputs images:0 --outputs predictions:0 -o {output}",
-            ),
-            _IMPORTS,
-            Job(
-                "TensorFlow",
-                "python {here}/peers/saved_model.py {small} {output} images:0 predictions:0",
-                tensorflow=True,
-            ),
-        ),
-    ),
-)
 
 
 @dataclass
@@ -237,23 +56,14 @@ class Result:
         ]
 
 
-def command(template: str, values: dict[str, Any]) -> list[str]:
+def command(template: str, paths: dict[str, Any]) -> list[str]:
     """The words of a job's command."""
-    script = Path(sys.executable).with_name("ckpttool")
-    programs = {
-        "python": [sys.executable],
-        "ckpttool": [str(script)] if script.exists() else [sys.executable, "-m", "ckpttool"],
-    }
+    programs = {"python": [sys.executable], "ckpttool": [sys.executable, "-m", "ckpttool"]}
+    for name in ("ckpttool", "saved_model_cli"):
+        script = Path(sys.executable).with_name(name)
+        programs |= {name: [str(script)]} if script.exists() else {}
     program, *words = shlex.split(template)
-    return [*programs.get(program, [program]), *(word.format_map(values) for word in words)]
-
-
-def run(race: Race, jobs: list[Job], values: dict[str, Any], runs: int) -> list[Result]:
-    """Makes the inputs and lets the jobs take turns."""
-    for template in race.inputs:
-        run_process(command(template, values))
-    commands = {job.name: command(job.command, values) for job in jobs}
-    return list(results(take_turns(commands, values["output"], runs), race.peers))
+    return [*programs.get(program, [program]), *(word.format_map(paths) for word in words)]
 
 
 def results(samples: dict[str, list[Sample]], peers: tuple[str, ...]) -> Iterator[Result]:
@@ -273,6 +83,41 @@ def print_table(title: str, measured: list[Result]) -> None:
         print("  ".join([first.ljust(widths[0]), *cells]), flush=True)
 
 
+class Inputs:
+    """What jobs read and write, in a directory: inputs are made when they are first needed, and kept."""
+
+    def __init__(self, scratch: Path, arguments: argparse.Namespace) -> None:
+        self._scratch, self._arguments = scratch, arguments
+        self.paths: dict[str, Any] = {"here": _HERE, "netron": arguments.netron, "output": scratch / "output" / "model"}
+        self.paths["small"] = _FIXTURE
+
+    def require(self, names: Sequence[str]) -> None:
+        for name in names:
+            if name not in self.paths:
+                kind, option = INPUTS[name]
+                (self._scratch / name).mkdir()
+                self.paths[name] = self._scratch / name / "model"
+                amount = getattr(self._arguments, option, 0)
+                run_process([sys.executable, f"{_HERE}/inputs.py", kind, str(self.paths[name]), str(amount)])
+
+    def keep(self, names: set[str]) -> None:
+        """Removes the inputs that are not among these."""
+        for name in INPUTS.keys() & self.paths.keys() - names:
+            shutil.rmtree(self.paths.pop(name).parent)
+
+
+def run(race: Race, jobs: Sequence[Job], inputs: Inputs, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Runs a race, prints its table, and gives its numbers."""
+    inputs.require(race.inputs)
+    commands = {job.name: (command(job.command, inputs.paths), job.code) for job in jobs}
+    measured = list(results(take_turns(commands, inputs.paths["output"], arguments.runs), race.peers))
+    amounts = {name: f"{getattr(arguments, name):,}" for name in ("variables", "nodes")}
+    amounts |= {name: f"{getattr(arguments, name) >> 20:,} MiB" for name in ("size", "pieces")}
+    title = f"{race.group}: {race.title.format_map(amounts)}"
+    print_table(title, measured)
+    return {"group": race.group, "title": title, "results": [asdict(result) for result in measured]}
+
+
 def tensorflow_version() -> tuple[str | None, str]:
     """TensorFlow's version, or None and the reason why it can't be imported."""
     code = "import tensorflow; print(tensorflow.__version__)"
@@ -280,6 +125,21 @@ def tensorflow_version() -> tuple[str | None, str]:
     if done.returncode:
         return None, done.stderr.strip().rpartition("\n")[2]
     return done.stdout.strip(), ""
+
+
+def missing(arguments: argparse.Namespace) -> dict[str, str]:
+    """What jobs need and is not here, with the reason."""
+    version, problem = tensorflow_version()
+    found = {} if version else {"tensorflow": problem}
+    if not shutil.which("node") or not (arguments.netron / "tf.js").exists():
+        found["netron"] = "it takes Node.js, and Netron's sources: pip install netron"
+    return found
+
+
+def netron_sources() -> Path:
+    """Where the Python package Netron has its JavaScript."""
+    spec = importlib.util.find_spec("netron")
+    return Path(spec.origin or "").parent if spec else Path("netron")
 
 
 def parse_size(text: str) -> int:
@@ -290,59 +150,41 @@ def parse_size(text: str) -> int:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure ckpttool against its peers.")
-    parser.add_argument("--size", type=parse_size, default="2GiB", help="bytes of the checkpoint to export")
-    parser.add_argument("--nodes", type=int, default=20_000, help="ops of the graph to strip")
+    groups = list(dict.fromkeys(race.group for race in RACES))
+    parser.add_argument("--only", metavar="GROUP", choices=groups, nargs="+", default=groups, help=", ".join(groups))
     parser.add_argument("--runs", type=int, default=7, help="runs of each job that count")
-    parser.add_argument("--only", metavar="GROUP", choices=sorted({race.group for race in RACES}))
+    parser.add_argument("--size", type=parse_size, default="2GiB", help="bytes of a large checkpoint")
+    parser.add_argument("--variables", type=int, default=100_000, help="of a checkpoint of many")
+    parser.add_argument("--nodes", type=int, default=300_000, help="ops of a large graph")
+    parser.add_argument("--pieces", type=parse_size, default="40MiB", help="bytes that are stored in many pieces")
+    parser.add_argument("--netron", metavar="DIR", type=Path, default=netron_sources(), help="Netron's JavaScript")
     parser.add_argument("--scratch", metavar="DIR", help="where to make inputs and outputs; they are removed")
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write every number here")
     return parser.parse_args()
 
 
-def paths(scratch: Path) -> dict[str, Any]:
-    """Where inputs and outputs lie."""
-    made = {name: scratch / name for name in ("big", "trained", "graph")} | {"output": scratch / "output" / "model"}
-    return made | {"here": _HERE, "small": small(scratch)}
-
-
-def small(scratch: Path) -> Path:
-    """The prefix of the small checkpoint: the repository's, else one that we make."""
-    if _FIXTURE.with_name("model.meta").exists():
-        return _FIXTURE
-    prefix = scratch / "small"
-    for kind, path, amount in (("bundle", f"{prefix}", "1048576"), ("graph", f"{prefix}.meta", "100")):
-        run_process([sys.executable, f"{_HERE}/inputs.py", kind, path, amount])
-    return prefix
-
-
-def report(race: Race, arguments: argparse.Namespace, tensorflow: bool) -> dict[str, Any]:
-    """Runs a race in a directory of its own, prints its table, and gives its numbers."""
-    jobs = [job for job in race.jobs if tensorflow or not job.tensorflow]
-    sizes = {"size": arguments.size, "mebibytes": arguments.size >> 20, "nodes": arguments.nodes}
-    with tempfile.TemporaryDirectory(prefix="ckpttool-benchmark-", dir=arguments.scratch) as scratch:
-        measured = run(race, jobs, paths(Path(scratch)) | sizes, arguments.runs)
-    title = f"{race.group}: {race.title.format_map(sizes)}"
-    print_table(title, measured)
-    return {"group": race.group, "title": title, "results": [asdict(result) for result in measured]}
-
-
 def main() -> None:
     arguments = parse_arguments()
-    version, problem = tensorflow_version()
+    lacking = missing(arguments)
     facts = {
         "system": platform.platform(),
         "processors": os.cpu_count(),
         "python": platform.python_version(),
-        "tensorflow": version,
+        "tensorflow": tensorflow_version()[0],
         "runs": arguments.runs,
     }
     print(" · ".join(f"{fact} {value}" for fact, value in facts.items()), flush=True)
-    if problem:
-        print(f"rows of TensorFlow are skipped: {problem}")
-    chosen = [race for race in RACES if arguments.only in (None, race.group)]
-    races = [report(race, arguments, tensorflow=version is not None) for race in chosen]
-    if arguments.json:
-        arguments.json.write_text(json.dumps({"machine": facts, "races": races}, indent=2) + "\n")
+    for need, problem in lacking.items():
+        print(f"rows of {need} are skipped: {problem}")
+    chosen = [race for race in RACES if race.group in arguments.only]
+    with tempfile.TemporaryDirectory(prefix="ckpttool-benchmark-", dir=arguments.scratch) as scratch:
+        inputs, races = Inputs(Path(scratch), arguments), []
+        for number, race in enumerate(chosen):
+            jobs = [job for job in race.jobs if job.needs not in lacking]
+            races.append(run(race, jobs, inputs, arguments))
+            inputs.keep({name for later in chosen[number + 1 :] for name in later.inputs})
+            if arguments.json:
+                arguments.json.write_text(json.dumps({"machine": facts, "races": races}, indent=2) + "\n")
 
 
 if __name__ == "__main__":
