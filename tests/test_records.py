@@ -1,5 +1,6 @@
 """The messages of an index and the values of string variables: what protobuf and TensorFlow make of the same bytes."""
 
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,10 @@ from ckpttool.formats.records.entries import (
     check_version,
     decode_bundle_entry,
     decode_bundle_header,
+    encode_bundle_entry,
+    plain_entry,
 )
+from ckpttool.formats.records.entries import _decode_any_entry as decode_any_entry
 from ckpttool.formats.records.shapes import box_of, decode_extents, decode_shape, encode_slice_key
 from ckpttool.formats.records.strings import decode_strings
 from ckpttool.model.boxes import Extents
@@ -155,6 +159,49 @@ def test_entry_as_protobuf(
     message.slices.extend(map(slice_message, slices))
     expected = BundleEntry(dtype, tuple(shape), shard, offset, size, crc, tuple(slices))
     assert decode_bundle_entry(message.SerializeToString()) == expected
+
+
+entries = st.builds(
+    BundleEntry,
+    dtype=st.sampled_from([0, 1, 2, 7, 14, 33, 101, 127, 128, 5_000_000_000]),
+    shape=st.lists(st.sampled_from([0, 1, 4, 300, 2**40]), max_size=3).map(tuple),
+    shard=st.sampled_from([0, 0, 1, 2, 127, 128]),
+    offset=st.sampled_from([0, 16, 300, 2**62, 2**63 - 1, -1]),
+    size=st.sampled_from([0, 1, 4, 16, 1200, 4800, 2**43, -1]),
+    masked_crc32c=st.sampled_from([0, 1, 0xD8576FB9]),
+    slices=st.sampled_from([(), (((0, 4),),)]),
+)
+
+
+@examples
+@given(entries, st.sampled_from([1, 2, 200]), st.integers(0, 255), st.integers(0, 1000))
+def test_plain_entries(entry: BundleEntry, num_shards: int, byte: int, at: int) -> None:
+    """An entry is taken as it stands only if decoding it gives the same, and nothing in it that can't be."""
+    data = bytearray(encode_bundle_entry(entry))
+    for changed in (bytes(data), bytes(data[: at % len(data)] + bytes([byte]) + data[at % len(data) + 1 :])):
+        head = plain_entry(changed, num_shards)
+        try:
+            decoded = decode_bundle_entry(changed)
+            assert decoded == decode_any_entry(changed)
+        except CheckpointError:
+            assert head is None
+            continue
+        if head is not None:
+            assert (head.dtype.number, head.shape, decoded.slices) == (decoded.dtype, decoded.shape, ())
+            assert 0 <= decoded.shard < num_shards
+            assert decoded.offset >= 0
+            assert head.dtype.itemsize is None or decoded.size == prod(head.shape) * head.dtype.itemsize
+
+
+@pytest.mark.parametrize("numbers", [{}, {"shard_id": 1}, {"offset": 5}, {"size": 15}, {"size": 0}])
+def test_plain_entries_of_tensorflow(numbers: dict[str, int]) -> None:
+    """TensorFlow's own entries are plain, unless shard or size are wrong."""
+    message = message_class("BundleEntryProto")(dtype=1, shape=shape_message([4]), crc32c=7)
+    message.size = numbers.pop("size", 16)
+    for name, value in numbers.items():
+        setattr(message, name, value)
+    is_right = message.size == 16 and message.shard_id == 0
+    assert (plain_entry(message.SerializeToString(), 1) is not None) is is_right
 
 
 @examples

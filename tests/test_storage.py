@@ -190,8 +190,46 @@ def test_copy_with_a_bad_checksum(source: str, tmp_path: Path, bad: int) -> None
     spans[bad] = spans[bad]._replace(crc32c=0)
     target = tmp_path / "target"
     target.touch()
-    with pytest.raises(CorruptionError, match="Checksum does not match"):
+    with pytest.raises(CorruptionError, match="Checksum does not match") as caught:
         copy([(span, span.offset) for span in spans], target)
+    assert caught.value.offset == 100 * bad
+
+
+@examples
+@given(
+    st.lists(st.tuples(st.integers(0, 700), st.booleans(), st.booleans(), st.sampled_from([0, 0, 0, 3])), max_size=40)
+)
+def test_many_small_ranges(tmp_path_factory: pytest.TempPathFactory, pieces: list[tuple[int, bool, bool, int]]) -> None:
+    """Ranges that lie one after another, in the source or in the target or in neither, all come to their places."""
+    directory = tmp_path_factory.mktemp("many")
+    source, target = directory / "source", directory / "target"
+    source.write_bytes(DATA)
+    target.touch()
+    expected, contents, place = bytearray(), [], 0
+    for nbytes, goes_on, has_checksum, gap in pieces:
+        start = place if goes_on and place + nbytes <= len(DATA) else nbytes
+        span = span_of(str(source), start, nbytes)
+        expected += bytes(gap) + DATA[start : start + nbytes]
+        content = Content.of_ranges([span if has_checksum else span._replace(crc32c=None)])
+        contents.append((len(expected) - nbytes, content))
+        place = start + nbytes
+    done: list[int] = []
+    storage.write_contents(target, contents, done.append)
+    assert target.read_bytes() == bytes(expected).ljust(target.stat().st_size, b"\0")
+    assert sum(done) == sum(content.nbytes for _, content in contents)
+    assert all(content.crc32c == crc32c(expected[at : at + content.nbytes]) for at, content in contents)
+
+
+@pytest.mark.parametrize("ends", [0, 150, 299])
+def test_many_small_ranges_of_a_short_source(tmp_path: Path, ends: int) -> None:
+    """Where the source ends inside the last of several ranges, that one is said to be cut off."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(DATA[:ends])
+    target.touch()
+    spans = [span_of(str(source), 100 * i, 100) for i in range(3)]
+    with pytest.raises(CorruptionError, match="the file ends at") as caught:
+        copy([(span, span.offset) for span in spans], target)
+    assert caught.value.offset == ends
 
 
 @pytest.mark.parametrize("offset", [1, len(DATA), 2**40])

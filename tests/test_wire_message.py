@@ -47,8 +47,12 @@ GROUP_5 = bytes.fromhex("2b") + field(1, 7) + field(2, b"abc") + bytes.fromhex("
     ],
 )
 def test_fields(data: bytes, expected: list[tuple[int, int, int, int, int]]) -> None:
-    """Fields come with their number and wire type, and where they, their value, and the next one start."""
+    """Fields come with their number and wire type, and where they, their value, and the next one start; those alone
+    that are wanted, if that is said.
+    """
     assert list(fields(data)) == expected
+    for wanted in ({1}, {2, 5}, {16: None}, ()):
+        assert list(fields(data, wanted)) == [field for field in expected if field[0] in wanted]
 
 
 @pytest.mark.parametrize(

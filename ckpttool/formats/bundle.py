@@ -100,7 +100,7 @@ def _records(index: bytes, report: Report, only: Collection[str] | None) -> Iter
     table = _table(index, report)
     if only is None or report is not refuse or any(name.startswith("\0") for name in only):  # Slices' keys do.
         return table.pairs(report)
-    return _looked_up(table, [b"", *map(_encoded, only)])
+    return _looked_up(table, [b"", *map(_encoded, filter(None, only))])
 
 
 def _looked_up(table: Table, keys: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
