@@ -60,7 +60,7 @@ class _Piece(NamedTuple):
         return self.nbytes if self.variable.dtype.itemsize is not None else self.content().nbytes
 
     def content(self) -> Content:
-        if self.slice.extents is None:
+        if self.slice.extents is None and self.slice.shape != self.variable.shape:
             return content_of(self.variable)
         return content_of_piece(self.variable, self.slice)
 
@@ -168,10 +168,10 @@ def _pieces(variable: Variable) -> Iterator[_Piece]:
 def _shards(pieces: Sequence[_Piece], count: int | None, limit: int | None) -> list[list[_Piece]]:
     """The pieces of each data file, in order; always one file."""
     placed = sorted(pieces, key=lambda piece: (piece.slice.shard, piece.slice.position, _name(piece)))
-    by_name = sorted(placed, key=lambda piece: (piece.slice.shard, _name(piece)))
     if count is None and limit is None:
         numbers = iter([piece.slice.shard for piece in placed])
     else:
+        by_name = sorted(placed, key=lambda piece: (piece.slice.shard, _name(piece)))
         placed = sorted(placed, key=_name) if placed == by_name else placed
         sizes = [piece.exact_nbytes for piece in placed]
         numbers = _balanced(sizes, count) if count is not None else _filled(sizes, limit or 0)

@@ -143,11 +143,13 @@ class Variable:
         """
         if self.dtype.itemsize is None:
             return None
-        pieces = sorted(self.slices, key=lambda piece: piece.start)
-        cut = {d for piece in pieces for d in range(len(piece.shape)) if piece.shape[d] != self.shape[d]}
-        # Cut along one dimension, and nothing before it to go round for: the pieces stand one after another.
-        if cut and (len(cut) > 1 or prod(self.shape[: min(cut)]) > 1):
-            return None
+        pieces = self.slices
+        if len(pieces) > 1:
+            pieces = sorted(pieces, key=lambda piece: piece.start)
+            cut = {d for piece in pieces for d in range(len(piece.shape)) if piece.shape[d] != self.shape[d]}
+            # Cut along one dimension, and nothing before it to go round for: the pieces stand one after another.
+            if cut and (len(cut) > 1 or prod(self.shape[: min(cut)]) > 1):
+                return None
         spans = []
         for piece in pieces:
             span = self.span(piece)

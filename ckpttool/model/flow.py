@@ -84,8 +84,9 @@ class Flow:
     def __init__(self, graph: MetaGraph) -> None:
         self.graph = graph
         self.nodes = graph.by_name
+        self._types = {name: node.type[:_LONG] for name, node in self.nodes.items()}
         saver = graph.message.saver_def
-        savers = [name for name, node in self.nodes.items() if _role_by_type(node.type[:_LONG]) == "saver"]
+        savers = [name for name, type_ in self._types.items() if _role_by_type(type_) == "saver"]
         self.saver = {scope for scope in map(_scope, savers) if _SAVE_SCOPE.fullmatch(scope)}
         self.saver |= {
             split_tensor(saver.filename_tensor_name)[0],
@@ -110,8 +111,8 @@ class Flow:
         return (f"{op}:{index}" if self.is_pipeline(op) else op) if op in self.nodes else ""
 
     def type(self, key: str) -> str:
-        node = self.nodes.get(key) or self.nodes.get(split_tensor(key)[0])
-        return node.type[:_LONG] if node else ""
+        found = self._types.get(key)
+        return self._types.get(split_tensor(key)[0], "") if found is None else found
 
     def is_pipeline(self, key: str) -> bool:
         return _is_pipeline(self.type(key))

@@ -214,7 +214,7 @@ class MetaGraph:
             for member in collection.members:
                 if isinstance(member, dict) and member.get("@type") == "VariableDef":
                     homes.setdefault(split_tensor(member.get("variable_name", ""))[0], []).append(collection.name)
-        declared = [node.name for node in self.nodes if node.type in VARIABLE_OPS]
+        declared = [node.name for node in self.graph_def.node if node.op in VARIABLE_OPS]
         return [self._variable(name, homes.get(name, [])) for name in dict.fromkeys([*declared, *homes]) if name]
 
     def _variable(self, name: str, homes: list[str]) -> GraphVariable:
