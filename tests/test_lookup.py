@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bundles import bundle, strings
+from bundles import bundle, field, slice_message, strings, time_limit
 from conftest import FIXTURES
 
 import ckpttool
@@ -70,3 +70,25 @@ def test_a_missing_slice(tmp_path: Path) -> None:
         with pytest.raises(CorruptionError, match="is missing") as caught:
             read_bundle(prefix, only=only)
         assert caught.value.variable == "w"
+
+
+def test_slices_that_name_slices(tmp_path: Path) -> None:
+    """Slices that are named a thousand times, and have as many themselves, do not multiply."""
+    made = bundle({"w": np.arange(8.0)}, slices={"w": [((0, 4),), ((4, 4),)]})
+    many = field(7, slice_message(((0, 4),)).SerializeToString()) * 10_000
+    for key in [b"w", made.slice_key("w")]:
+        made.records[key] += many
+    prefix = made.write(tmp_path)
+    with time_limit(2), pytest.raises(CorruptionError, match="verlap"):
+        read_bundle(prefix, only=["w"])
+
+
+def test_an_entry_that_is_no_message(tmp_path: Path) -> None:
+    """A variable whose entry can't be read is named, looked up or listed."""
+    made = bundle({"w": np.arange(8.0)})
+    made.records[b"w"] = b"hello"
+    prefix = made.write(tmp_path)
+    for only in (None, ["w"]):
+        with pytest.raises(CorruptionError) as caught:
+            read_bundle(prefix, only=only)
+        assert (caught.value.variable, caught.value.offset) == ("w", None)

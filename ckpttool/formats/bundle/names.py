@@ -1,0 +1,25 @@
+"""The names of a bundle's files."""
+
+import os
+import re
+from functools import lru_cache
+
+MAX_SHARDS = 100_000
+"""More than anybody has written; so many names are not made from a number in a file."""
+
+
+def index_path(prefix: str) -> str:
+    return f"{prefix}.index"
+
+
+# There are few files, and a million variables in them.
+@lru_cache(4096)
+def shard_path(prefix: str, shard: int, num_shards: int) -> str:
+    return f"{prefix}.data-{shard:05d}-of-{num_shards:05d}"
+
+
+def shard_counts(prefix: str) -> set[int]:
+    """The numbers M for which `prefix.data-…-of-M` files are there."""
+    name = re.compile(re.escape(os.path.basename(prefix)) + r"\.data-[0-9]{5,9}-of-([0-9]{5,9})")
+    matches = map(name.fullmatch, os.listdir(os.path.dirname(prefix) or "."))
+    return {int(match[1]) for match in matches if match}

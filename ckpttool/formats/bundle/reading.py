@@ -1,0 +1,231 @@
+"""The index of a bundle, read and checked."""
+
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import chain, islice
+from math import prod
+
+from ckpttool import storage
+from ckpttool.errors import CheckpointError, CorruptionError, FormatError, Report, located, refuse, reporter
+from ckpttool.formats.bundle.names import MAX_SHARDS, index_path, shard_counts
+from ckpttool.formats.bundle.source import BundleSource, Partitioned
+from ckpttool.formats.lookalikes import TRUNCATED, refuse_lookalike
+from ckpttool.formats.records.entries import (
+    BundleEntry,
+    BundleHeader,
+    decode_bundle_entry,
+    decode_bundle_header,
+    plain_entry,
+)
+from ckpttool.formats.records.shapes import box_of, encode_slice_key, sliced_name
+from ckpttool.model.boxes import tiling_fault
+from ckpttool.model.checkpoint import Checkpoint, Variable
+from ckpttool.model.dtypes import DTYPES, dtype_of, stored_dtype_of
+from ckpttool.wire.sstable import Table
+
+FORMAT = "TensorFlow checkpoint V2 (tensor bundle)"
+
+
+def read_bundle(
+    prefix: str, faults: list[CheckpointError] | None = None, *, only: Collection[str] | None = None
+) -> Checkpoint:
+    """Opens the bundle `prefix`: reads its index, and no values.
+
+    Args:
+        prefix: what its files' names begin with.
+        faults: is told of entries and blocks that are damaged, which are passed over; None: such damage is raised.
+        only: the names of the variables that are wanted: they are looked up, and what else there is is neither read
+            nor checked; None: all.
+
+    Raises:
+        NotFoundError: there is no index.
+        FormatError: the index is no table, or that of a V1 checkpoint.
+        CorruptionError: the index is damaged, or what it says can't be.
+        NotSupportedError: it wants a newer reader.
+    """
+    path = index_path(prefix)
+    refuse_lookalike(path)
+    with located(path):
+        report = reporter(path, faults)
+        index = _Index(prefix, _records(storage.read_file(path), report, only), report)
+        if faults:
+            index.drop_stray_slices()
+    shards = index.source.shard_paths
+    warnings = _warnings(index.source.miscounted, shards if index.variables else ())
+    return Checkpoint(index.variables, path=prefix, format=FORMAT, files=[path, *shards], warnings=warnings)
+
+
+def _warnings(miscounted: str, shards: Iterable[str]) -> list[str]:
+    warnings = [f"{miscounted}; they are used"] if miscounted else []
+    missing = [path for path in shards if not os.path.exists(path)]
+    if missing:
+        others = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
+        warnings.append(f"data file is missing: {missing[0]}{others}; variables are listed, values can't be read")
+    return warnings
+
+
+def _records(index: bytes, report: Report, only: Collection[str] | None) -> Iterator[tuple[bytes, bytes]]:
+    """What the index holds: of everything, or of the variables named `only`; the header first."""
+    try:
+        table = Table.from_bytes(index, report)
+    except FormatError as error:
+        error.hint = error.hint or TRUNCATED  # Its end tells a table.
+        raise
+    if only is None or report is not refuse or any(name.startswith("\0") for name in only):  # Slices' keys do.
+        return table.pairs(report)
+    return _looked_up(table, [b"", *map(_encoded, filter(None, only))])
+
+
+def _looked_up(table: Table, keys: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """The records of keys that are there, each with those of its slices."""
+    for key in keys:
+        for each in [key, *(_slice_keys(key, table.lookup(key) or b"") if key else ())]:
+            value = table.lookup(each)
+            if value is not None:
+                yield each, value
+
+
+def _slice_keys(key: bytes, value: bytes) -> list[bytes]:
+    """The keys of the slices that an entry names, each once; none if it is no entry, which is seen when it is read."""
+    try:
+        slices = decode_bundle_entry(value).slices
+    except CheckpointError:
+        return []
+    return [encode_slice_key(key, extents) for extents in dict.fromkeys(slices)]
+
+
+class _Index:
+    """The variables of an index, checked; and their source.
+
+    Args:
+        prefix: what the files' names begin with.
+        records: what the index holds, the header first.
+        report: is told of records that are damaged.
+    """
+
+    def __init__(self, prefix: str, records: Iterator[tuple[bytes, bytes]], report: Report) -> None:
+        self._report, self._slices = report, dict[bytes, bytes]()
+        first = next(records, (None, b""))
+        self._header = self._read_header(prefix, *first)
+        if first[0]:  # The header was lost, and this is the first variable.
+            records = chain([first], records)
+        some = list(islice(records, 1))
+        if not len(some) <= self._header.num_shards <= MAX_SHARDS:
+            report(CorruptionError(f"the header counts {self._header.num_shards:,} shards"))
+            self._header = _header_by_files(prefix)
+        self.source = BundleSource(prefix, self._header, self._slices)
+        self.variables = self._read_variables(chain(some, records))
+        if self.source.miscounted and report is not refuse:  # Opened, it is no more than a warning.
+            report(CorruptionError(f"{self.source.miscounted}; TensorFlow looks for those that the header counts"))
+
+    def _read_header(self, prefix: str, key: bytes | None, value: bytes) -> BundleHeader:
+        try:
+            if key != b"":
+                raise CorruptionError("the index has no header: its first key is not empty")
+            with located(in_record=True):
+                return decode_bundle_header(value)
+        except CorruptionError as error:
+            self._report(error)
+            return _header_by_files(prefix)
+
+    def _read_variables(self, records: Iterable[tuple[bytes, bytes]]) -> dict[str, Variable]:
+        variables: dict[str, Variable] = {}
+        others: dict[bytes, bytes] = {}
+        num_shards = self._header.num_shards
+        for key, value in records:
+            name, plain = key.decode(errors="surrogateescape"), plain_entry(value, num_shards)
+            if plain:
+                variables[name] = Variable(name, plain.dtype, plain.shape, self.source, value)
+            else:
+                variables[name] = Variable(name, DTYPES["invalid"], (), self.source)  # Keeps its place in the order.
+                others[key] = value
+            if key.startswith(b"\0"):
+                self._slices[key] = value
+        self._read_others(others, variables)
+        return variables
+
+    def _read_others(self, stored: Mapping[bytes, bytes], variables: dict[str, Variable]) -> None:
+        """Reads entries that are not plain, when all that are have been read: they may be in slices."""
+        entries, slice_keys = self._decode(stored), set[bytes]()
+        for name in map(_decoded, stored.keys() - entries.keys()):
+            del variables[name]
+        for key, entry in entries.items():
+            name = _decoded(key)
+            try:
+                self._check(entry)
+                slice_keys.update(encode_slice_key(key, extents) for extents in entry.slices)
+                if entry.slices:
+                    self._check_slices(key, entry)
+            except CheckpointError as error:  # Not `located`: a context for each of a million takes a second.
+                error.variable = name
+                self._report(error)
+                del variables[name]
+                continue
+            known_by = Partitioned(key, entry) if entry.slices else stored[key]
+            variables[name] = Variable(name, stored_dtype_of(entry.dtype), entry.shape, self.source, known_by)
+        for key in slice_keys:
+            variables.pop(_decoded(key), None)
+
+    def _decode(self, stored: Mapping[bytes, bytes]) -> dict[bytes, BundleEntry]:
+        entries = {}
+        for key, value in stored.items():
+            try:
+                entries[key] = decode_bundle_entry(value)
+            except CheckpointError as error:
+                # An offset would count from the start of the record, and mislead.
+                error.variable, error.offset = _decoded(key), None
+                self._report(error)
+                self._slices.pop(key, None)
+        return entries
+
+    def drop_stray_slices(self) -> None:
+        """In an index that is damaged, what looks like a slice is no variable, but one of a variable that is lost."""
+        for variable in list(self.variables.values()):
+            whole = sliced_name(_encoded(variable.name))
+            if whole is not None:
+                self._report(CorruptionError("there is a slice of it, and not its own entry", variable=_decoded(whole)))
+                del self.variables[variable.name]
+
+    def _check(self, entry: BundleEntry) -> None:
+        dtype = stored_dtype_of(entry.dtype)
+        if entry.slices:
+            return  # Shard, offset and size of a partitioned variable's own entry mean nothing.
+        if not 0 <= entry.shard < max(1, self._header.num_shards):
+            raise CorruptionError(f"shard {entry.shard} of {self._header.num_shards}")
+        if entry.offset < 0 or entry.size < 0:
+            raise CorruptionError(f"{entry.size} bytes at offset {entry.offset}")
+        if dtype.itemsize is not None and entry.size != prod(entry.shape) * dtype.itemsize:
+            raise CorruptionError(
+                f"Invalid size in bundle entry: stored size {entry.size:,}; expected size"
+                f" {prod(entry.shape) * dtype.itemsize:,} for {dtype.name}{list(entry.shape)}"
+            )
+
+    def _check_slices(self, key: bytes, entry: BundleEntry) -> None:
+        """Raises unless each slice is there, is what its extents say, and lies beside the others."""
+        keys = [encode_slice_key(key, extents) for extents in entry.slices]
+        boxes = [box_of(extents, entry.shape) for extents in entry.slices]
+        fault = tiling_fault(entry.shape, boxes)
+        if fault:
+            raise CorruptionError(fault)
+        for slice_key, (start, shape) in zip(keys, boxes, strict=True):
+            if slice_key not in self._slices:
+                raise CorruptionError(f"the slice {list(start)} + {list(shape)} is missing")
+            piece = decode_bundle_entry(self._slices[slice_key])
+            if (piece.dtype, piece.shape, piece.slices) != (entry.dtype, shape, ()):
+                raise CorruptionError(
+                    f"the slice {list(start)} + {list(shape)} is stored as"
+                    f" {dtype_of(piece.dtype).name}{list(piece.shape)}"
+                )
+
+
+def _header_by_files(prefix: str) -> BundleHeader:
+    """What takes the place of a header that is damaged."""
+    return BundleHeader(max(shard_counts(prefix), default=1), big_endian=False)
+
+
+def _decoded(key: bytes) -> str:
+    return key.decode(errors="surrogateescape")
+
+
+def _encoded(name: str) -> bytes:
+    return name.encode(errors="surrogateescape")

@@ -1,0 +1,136 @@
+"""Where the values of a bundle's variables lie, and what they are."""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import tee
+from math import prod
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ckpttool import storage
+from ckpttool.errors import NotSupportedError, located
+from ckpttool.formats.bundle.names import shard_counts, shard_path
+from ckpttool.formats.records.entries import BundleEntry, BundleHeader, decode_bundle_entry
+from ckpttool.formats.records.shapes import box_of, encode_slice_key
+from ckpttool.formats.records.strings import decode_strings, decode_variants
+from ckpttool.model.boxes import Extents, Selection, shape_of
+from ckpttool.model.checkpoint import ByteRange, Slice, Source, Variable
+from ckpttool.model.dtypes import DType
+from ckpttool.wire.crc32c import unmask
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class Partitioned(NamedTuple):
+    """A variable that is stored in slices: its name, of which their keys are made, and its entry."""
+
+    name: bytes
+    entry: BundleEntry
+
+
+class BundleSource(Source):
+    """The source of a bundle's variables. A variable's key is its entry as it is stored, or Partitioned.
+
+    Args:
+        prefix: what the files' names begin with.
+        header: how many shards there are, and the byte order.
+        slices: the entries of slices as they are stored, by their keys.
+    """
+
+    def __init__(self, prefix: str, header: BundleHeader, slices: Mapping[bytes, bytes]) -> None:
+        self._prefix, self._header, self._slices = prefix, header, slices
+
+    @cached_property
+    def _num_shards(self) -> int:
+        """The number in the shards' names: the header's, or that of the one other set of files there is.
+
+        Merging a shard without variables makes TensorFlow write a header that counts it and files that don't.
+        """
+        counted = self._header.num_shards
+        if not os.path.exists(shard_path(self._prefix, 0, counted)):
+            found = shard_counts(self._prefix)
+            if counted not in found and len(found) == 1:
+                return found.pop()
+        return counted
+
+    @property
+    def shard_paths(self) -> list[str]:
+        """The data files, which need not be there."""
+        return [shard_path(self._prefix, number, self._num_shards) for number in range(self._num_shards)]
+
+    @property
+    def miscounted(self) -> str:
+        """What is wrong with the header's count of shards; "" if nothing is."""
+        if self._num_shards == self._header.num_shards:
+            return ""
+        return f"the header counts {self._header.num_shards} shards, the files are {self._num_shards}"
+
+    def slices(self, variable: Variable) -> Sequence[Slice]:
+        if not isinstance(variable.key, Partitioned):
+            entry = decode_bundle_entry(variable.key)
+            return [self._slice((0,) * len(entry.shape), entry)]
+        name, entry = variable.key
+        return [
+            self._slice(start, self._entry_of_slice(name, extents), extents)
+            for extents in entry.slices
+            for start, _ in [box_of(extents, entry.shape)]
+        ]
+
+    def shards(self, variable: Variable) -> Sequence[int]:
+        if isinstance(variable.key, Partitioned):
+            name, entry = variable.key
+            return [self._entry_of_slice(name, extents).shard for extents in entry.slices]
+        return [decode_bundle_entry(variable.key).shard if self._header.num_shards > 1 else 0]
+
+    def _entry_of_slice(self, name: bytes, extents: Extents) -> BundleEntry:
+        return decode_bundle_entry(self._slices[encode_slice_key(name, extents)])
+
+    def _slice(self, start: tuple[int, ...], entry: BundleEntry, extents: Extents | None = None) -> Slice:
+        path = shard_path(self._prefix, entry.shard, self._num_shards)
+        span = ByteRange(path, entry.offset, entry.size, unmask(entry.masked_crc32c))
+        # What is empty stands before what starts at the same byte.
+        return Slice(start, entry.shape, entry.shard, span, 2 * entry.offset + (entry.size > 0), extents)
+
+    def span(self, variable: Variable, piece: Slice) -> ByteRange | None:
+        storage.require_range(piece.data)
+        if variable.dtype.itemsize is None or (self._header.big_endian and variable.dtype.itemsize > 1):
+            return None
+        return piece.data
+
+    def arrays(self, variable: Variable, piece: Slice, boxes: Iterable[Selection]) -> "Iterator[np.ndarray[Any, Any]]":
+        if variable.dtype.itemsize is None:
+            raise NotSupportedError(f"values of dtype {variable.dtype.name} can't be decoded")
+        storage.require_range(piece.data)
+        return self._arrays(variable.dtype, piece, map(shape_of, boxes))
+
+    def _arrays(
+        self, dtype: DType, piece: Slice, shapes: Iterable[tuple[int, ...]]
+    ) -> "Iterator[np.ndarray[Any, Any]]":
+        import numpy as np
+
+        assert dtype.itemsize is not None
+        shapes, again = tee(shapes)
+        chunks = storage.read_pieces(piece.data, (prod(shape) * dtype.itemsize for shape in again))
+        for shape, chunk in zip(shapes, chunks, strict=False):
+            array = np.frombuffer(chunk, np.uint8)
+            if self._header.big_endian != (sys.byteorder == "big"):
+                component = dtype.itemsize // (2 if dtype.name.startswith("complex") else 1)
+                array.view(f"u{component}").byteswap(inplace=True)
+            yield array.view(dtype.numpy).reshape(shape)
+        for _ in chunks:  # Runs to the checksum, also where there is no chunk.
+            pass
+
+    def strings(self, variable: Variable, piece: Slice) -> list[bytes]:
+        if variable.dtype.name not in _DECODERS:
+            raise NotSupportedError(f"values of dtype {variable.dtype.name} can't be decoded")
+        span = piece.data
+        storage.require_range(span)
+        data = storage.read_range(span.path, span.offset, span.nbytes)
+        with located(span.path):
+            decode = _DECODERS[variable.dtype.name]
+            return decode(data, prod(piece.shape), span.crc32c or 0, self._header.big_endian)
+
+
+_DECODERS = {"string": decode_strings, "variant": decode_variants}
