@@ -15,15 +15,22 @@ Nothing that is undone becomes longer than a chunk is, and a little more, for wh
 
 import zlib
 from collections.abc import Callable, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from ckpttool.errors import CorruptionError, NotSupportedError
 from ckpttool.formats.hdf5.structure.pipeline import Filter
 
+if TYPE_CHECKING:
+    import numpy as np
+
 _DEFLATE, _SHUFFLE, _FLETCHER32, _LZF = 1, 2, 3, 32_000
 # Of these the second version of the message has no names.
 _NAMES = {_DEFLATE: "deflate", _SHUFFLE: "shuffle", _FLETCHER32: "fletcher32", 4: "szip", 5: "nbit", 6: "scaleoffset"}
-# Numbers that are summed up at once: their sums have 64 bits.
-_SUMMED = 1 << 16
+# Elements of more bytes nobody has.
+_WIDEST = 16
+# Numbers that are summed up at once: their sums are exact in floats, which are faster.
+_SUMMED = 1 << 14
 
 
 def require_known(filters: Sequence[Filter]) -> None:
@@ -76,9 +83,17 @@ def _unshuffled(data: bytes, values: Sequence[int], most: int) -> bytes:
 
     if not values or not values[0]:
         raise CorruptionError("a shuffle filter without the bytes of an element")
-    whole = len(data) // values[0] * values[0]
-    columns = np.frombuffer(data, np.uint8, whole).reshape(values[0], -1)
-    return columns.T.tobytes() + data[whole:]
+    width = values[0]
+    whole = len(data) // width * width
+    if width == 1 or not whole:
+        return data
+    columns = np.frombuffer(data, np.uint8, whole).reshape(width, -1)
+    if width > _WIDEST:
+        return columns.T.tobytes() + data[whole:]
+    rows = np.empty((whole // width, width), np.uint8)
+    for number, column in enumerate(columns):  # Many times faster than NumPy transposes.
+        rows[:, number] = column
+    return rows.tobytes() + data[whole:]
 
 
 def _verified(data: bytes, values: Sequence[int], most: int) -> bytes:
@@ -99,10 +114,17 @@ def fletcher32(data: bytes) -> int:
     first = second = 0
     words = np.frombuffer(data + bytes(len(data) % 2), ">u2")
     for start in range(0, len(words), _SUMMED):
-        part = words[start : start + _SUMMED].astype(np.int64)
-        second = _folded(second + first * len(part) + int((part * np.arange(len(part), 0, -1)).sum()))
+        part = words[start : start + _SUMMED].astype(np.float64)
+        second = _folded(second + first * len(part) + int((part * _weights()[_SUMMED - len(part) :]).sum()))
         first = _folded(first + int(part.sum()))
     return second << 16 | first
+
+
+@cache
+def _weights() -> "np.ndarray[Any, Any]":
+    import numpy as np
+
+    return np.arange(_SUMMED, 0, -1, dtype=np.float64)
 
 
 def _folded(number: int) -> int:
@@ -112,35 +134,26 @@ def _folded(number: int) -> int:
 def unpacked(data: bytes, values: Sequence[int], most: int) -> bytes:
     """Undoes LZF; raises CorruptionError if it copies from before the start, or the data end within a run."""
     found, position, end = bytearray(), 0, len(data)
-    try:
-        while position < end and len(found) <= most:
-            control = data[position]
-            if control < 32:
-                found += data[position + 1 : position + control + 2]
-                position += control + 2
-                continue
-            length = control >> 5
-            if length == 7:
-                position += 1
-                length += data[position]
-            back = (control & 31) << 8 | data[position + 1]
-            position += 2
-            _copy(found, back + 1, length + 2)
-    except IndexError:
-        position = end + 1
+    padded = data + bytes(3)  # So that the end is looked at once in a round.
+    while position < end and len(found) <= most:
+        control = padded[position]
+        if control < 32:
+            found += data[position + 1 : position + control + 2]
+            position += control + 2
+            continue
+        if control >= 224:
+            length, place, position = padded[position + 1] + 9, padded[position + 2], position + 3
+        else:
+            length, place, position = (control >> 5) + 2, padded[position + 1], position + 2
+        start = len(found) - ((control & 31) << 8) - place - 1
+        if start < 0:
+            raise CorruptionError("a chunk can't be decompressed: it copies from before its start")
+        copied = found[start : start + length]
+        # What ends with the start of itself repeats itself.
+        found += copied if len(copied) == length else (copied * length)[:length]
     if position > end:
         raise CorruptionError("a chunk can't be decompressed: it has no end")
     return bytes(found)
-
-
-def _copy(found: bytearray, back: int, length: int) -> None:
-    start = len(found) - back
-    if start < 0:
-        raise CorruptionError("a chunk can't be decompressed: it copies from before its start")
-    if length <= back:
-        found += found[start : start + length]
-    else:  # It repeats itself.
-        found += (found[start:] * (length // back + 1))[:length]
 
 
 _UNDO: dict[int, Callable[[bytes, Sequence[int], int], bytes]] = {

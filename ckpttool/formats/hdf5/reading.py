@@ -38,7 +38,8 @@ FORMAT = "HDF5"
 _CREATED_BY = b"ckpttool"
 # More than this, and so many times what is stored: nobody's weights, but a bomb. Deflate makes 1032 bytes of one.
 _BOMB, _BOMB_RATIO = 256 << 20, 1100
-_MAX_NOTE = 1 << 16
+_MAX_NOTE, _MAX_NAME = 1 << 16, 64
+_NO_NOTE = Note()
 
 
 def read_hdf5(path: str | os.PathLike[str], *, faults: list[CheckpointError] | None = None) -> Checkpoint:
@@ -137,9 +138,9 @@ class _Reader:
         """
         dataset = dataset_of(found)
         _require_readable(dataset)
-        note = Note.decode((text_of(found, NOTE) or b"")[:_MAX_NOTE].decode(errors="replace"))
-        said = (text_of(found, "tensorflow_dtype") or b"").decode(errors="replace")
-        dtype = _dtype(dataset.datatype, said)
+        text, said = text_of(found, NOTE), text_of(found, "tensorflow_dtype") or b""
+        note = Note.decode(text[:_MAX_NOTE].decode(errors="replace")) if text else _NO_NOTE
+        dtype = _dtype(dataset.datatype, said[:_MAX_NAME].decode(errors="replace"))
         self._require_borne_out(dataset, dtype.itemsize or max(16, dataset.datatype.size))
         shape = self._shape(found, dtype, dataset.shape)
         offset = self._offset(dataset, dtype)

@@ -1,6 +1,6 @@
 """dtypes as HDF5 has them, in either direction."""
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from ckpttool.formats.hdf5.structure.datatype import (
@@ -128,6 +128,7 @@ def _names() -> dict[Datatype, list[str]]:
     return names
 
 
+@lru_cache(maxsize=64)  # A file has few types, and each of them thousands of times.
 def dtype_of(stored: Datatype, said: str = "") -> DType | None:
     """The dtype of values of a type, by what the attribute `tensorflow_dtype` says where that can be true.
 

@@ -47,8 +47,8 @@ class Attributes:
 
     def __init__(self, file: File, shared: SharedMessages, messages: Sequence[Message]) -> None:
         self._file, self._shared = file, shared
-        self._messages = [message for message in messages if message.kind == ATTRIBUTE]
-        self._info = one(messages, ATTRIBUTE_INFO)
+        self._messages, self._info = messages, one(messages, ATTRIBUTE_INFO)
+        self._has_some = self._info is not None or one(messages, ATTRIBUTE) is not None
         self._compact: dict[bytes, Message] | None = None
         self._dense: dict[int, list[tuple[bytes, int]]] | None = None
         self._heap: FractalHeap | None = None
@@ -74,10 +74,11 @@ class Attributes:
         return Attribute(datatype, space.shape, cursor.rest())
 
     def _message(self, name: bytes) -> Message | None:
-        if not self._messages and self._info is None:
+        if not self._has_some:
             return None
         if self._compact is None:
-            self._compact = {self._name(message): message for message in map(self._shared.resolved, self._messages)}
+            found = (self._shared.resolved(message) for message in self._messages if message.kind == ATTRIBUTE)
+            self._compact = {self._name(message): message for message in found}
         return self._compact.get(name) or next((m for m in self._in_heap(name) if self._name(m) == name), None)
 
     def _name(self, message: Message) -> bytes:

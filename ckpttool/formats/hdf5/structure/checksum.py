@@ -24,20 +24,15 @@ def lookup3(data: bytes) -> int:
         return c
     mixed = (len(data) - 1) // 12 * 12
     for x, y, z in _WORDS.iter_unpack(data[:mixed]):
-        # Each line: subtract, turn left by some bits, exclusive or, add.
-        a, b, c = a + x & _MASK, b + y & _MASK, c + z & _MASK
-        a = (a - c & _MASK) ^ (c << 4 & _MASK | c >> 28)
-        c = c + b & _MASK
-        b = (b - a & _MASK) ^ (a << 6 & _MASK | a >> 26)
-        a = a + c & _MASK
-        c = (c - b & _MASK) ^ (b << 8 & _MASK | b >> 24)
-        b = b + a & _MASK
-        a = (a - c & _MASK) ^ (c << 16 & _MASK | c >> 16)
-        c = c + b & _MASK
-        b = (b - a & _MASK) ^ (a << 19 & _MASK | a >> 13)
-        a = a + c & _MASK
-        c = (c - b & _MASK) ^ (b << 4 & _MASK | b >> 28)
-        b = b + a & _MASK
+        # Each line: subtract, exclusive or with what is turned left by some bits; and add. Only what is turned next
+        # must have no more than 32 bits: what lies above them does nothing, and goes with the next mask.
+        a, b, c = a + x, b + y, c + z & _MASK
+        a, c = (a - c ^ c << 4 ^ c >> 28) & _MASK, c + b
+        b, a = (b - a ^ a << 6 ^ a >> 26) & _MASK, a + c
+        c, b = (c - b ^ b << 8 ^ b >> 24) & _MASK, b + a
+        a, c = (a - c ^ c << 16 ^ c >> 16) & _MASK, c + b
+        b, a = (b - a ^ a << 19 ^ a >> 13) & _MASK, a + c
+        c, b = (c - b ^ b << 4 ^ b >> 28) & _MASK, b + a
     x, y, z = _WORDS.unpack(data[mixed:].ljust(12, b"\0"))
     return _final(a + x & _MASK, b + y & _MASK, c + z & _MASK)
 

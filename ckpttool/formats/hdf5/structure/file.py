@@ -132,7 +132,7 @@ class File:
         return self._read(offset, nbytes) if offset < self.size else b""
 
     def read(self, address: int, nbytes: int) -> bytes:
-        """So many bytes at an address, values or what has been counted.
+        """So many bytes at an address: of values, or of what has been counted.
 
         Raises:
             CorruptionError: they are not in the file.
@@ -145,8 +145,8 @@ class File:
             raise CorruptionError("the file has become shorter", offset=offset)
         return data
 
-    def structure(self, address: int, nbytes: int) -> bytes:
-        """So many bytes of a structure; they are counted.
+    def structure(self, address: int, nbytes: int, peeked: bytes = b"") -> bytes:
+        """So many bytes of a structure; they are counted. Those that were peeked at are not read again.
 
         Raises:
             CorruptionError: they are not in the file, or all that was read is more than it can hold.
@@ -154,7 +154,7 @@ class File:
         self._left -= nbytes + _LEAST
         if self._left < 0:
             raise CorruptionError("its structures lie over each other", offset=self.base + address)
-        return self.read(address, nbytes)
+        return peeked[:nbytes] if len(peeked) >= nbytes else self.read(address, nbytes)
 
     def cursor(self, address: int, nbytes: int) -> Cursor:
         """As `structure`, to be read number by number."""

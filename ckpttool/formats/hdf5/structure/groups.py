@@ -28,6 +28,8 @@ from ckpttool.formats.hdf5.structure.trees import GROUP, children, leaves
 from ckpttool.formats.hdf5.structure.trees2 import LINK_NAMES, records
 
 _SOFT = 2
+# Most lists are no longer.
+_USUAL = 512
 _NUMBERS = {2: "H", 4: "I", 8: "Q"}
 
 
@@ -74,12 +76,12 @@ def _symbols(file: File, cursor: Cursor) -> Iterator[Link]:
 
 
 def _list(file: File, address: int, heap: LocalHeap) -> Iterator[Link]:
-    head = file.peek(address, 8)
+    head = file.peek(address, _USUAL)
     if head[:5] != b"SNOD\1" or len(head) < 8:
         raise CorruptionError("no list of symbols", offset=file.base + address)
     # Like lengths, places of names are as wide as addresses.
     number = _NUMBERS[file.sizes.address]
     entry = struct.Struct(f"<{number}{number}I20x")
-    data = file.structure(address, 8 + int.from_bytes(head[6:8], "little") * entry.size)
+    data = file.structure(address, 8 + int.from_bytes(head[6:8], "little") * entry.size, head)
     for name, header, kind in entry.iter_unpack(data[8:]):
         yield Link(heap.name(name), None if kind == _SOFT else header)

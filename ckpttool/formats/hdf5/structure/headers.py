@@ -30,8 +30,8 @@ _KEPT = {DATASPACE, LINK_INFO, DATATYPE, OLD_FILL, FILL, LINK, EXTERNAL, LAYOUT}
 _KEPT |= {PIPELINE, ATTRIBUTE, SHARED_TABLE, SYMBOL_TABLE, ATTRIBUTE_INFO}
 # As many as the first version could count.
 _MAX_MESSAGES = 1 << 16
-# Most headers have no more bytes before their messages.
-_PREFIX = 34
+# Most headers have no more bytes.
+_USUAL = 512
 _HEAD_1, _HEAD_2 = struct.Struct("<HHB3x"), struct.Struct("<BHB")
 
 
@@ -50,7 +50,7 @@ def read_messages(file: File, address: int) -> list[Message]:
     Raises:
         CorruptionError: there is no header, or it is damaged.
     """
-    start = file.peek(address, _PREFIX)
+    start = file.peek(address, _USUAL)
     if start.startswith(b"OHDR\x02"):
         chunks = _chunks_2(file, address, start)
     elif start.startswith(b"\x01") and len(start) >= 16:
@@ -69,7 +69,7 @@ def _chunks_1(file: File, address: int, start: bytes) -> Iterator[list[Message]]
     (nbytes,) = struct.unpack_from("<I", start, 8)
     places = _Places(file, (address + 16, nbytes))
     for place, size in places:
-        data = file.structure(place, size)
+        data = file.structure(place, size, start[16:] if place == address + 16 else b"")
         yield places.without_continuations(_messages(data, 0, size, _HEAD_1, 0, file.base + place))
 
 
@@ -82,7 +82,7 @@ def _chunks_2(file: File, address: int, start: bytes) -> Iterator[list[Message]]
     extra = 2 if flags & 4 else 0
     places = _Places(file, (address, before + nbytes + 4))
     for place, size in places:
-        data = file.structure(place, size)
+        data = file.structure(place, size, start if place == address else b"")
         if place != address and not data.startswith(b"OCHK"):
             raise CorruptionError("no OCHK, where a header is continued", offset=file.base + place)
         require_checksum(data, file.base + place)

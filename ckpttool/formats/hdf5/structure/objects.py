@@ -5,8 +5,7 @@ is a named type. (II.A. Groups, Datasets; H5O_obj_class: what is a group is noth
 """
 
 from collections.abc import Callable, Iterator
-from functools import cached_property
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, cast
 
 from ckpttool.errors import CorruptionError
 from ckpttool.formats.hdf5.structure.attributes import Attributes
@@ -35,6 +34,8 @@ from ckpttool.formats.hdf5.structure.sharing import SharedMessages
 
 GROUP, DATASET, TYPE = "group", "dataset", "type"
 _Decoded = TypeVar("_Decoded")
+# Messages of 64 KB at most: a few MB.
+_MOST_KNOWN = 64
 
 
 class Dataset(NamedTuple):
@@ -71,8 +72,9 @@ class Object:
     def __init__(self, file: File, shared: SharedMessages, address: int) -> None:
         self._file, self._shared, self._address = file, shared, address
         self._messages = read_messages(file, address)
+        self.attributes = Attributes(file, shared, self._messages)
 
-    @cached_property
+    @property
     def kind(self) -> str:
         """GROUP, DATASET or TYPE; raises CorruptionError if it is nothing of these."""
         kinds = {message.kind for message in self._messages}
@@ -81,10 +83,6 @@ class Object:
         if DATATYPE not in kinds:
             raise CorruptionError("neither a group nor a dataset", offset=self._file.base + self._address)
         return DATASET if DATASPACE in kinds else TYPE
-
-    @cached_property
-    def attributes(self) -> Attributes:
-        return Attributes(self._file, self._shared, self._messages)
 
     def links(self) -> Iterator[Link]:
         """The links of a group; raises as `groups.links_of` does."""
@@ -95,8 +93,15 @@ class Object:
         message = one(self._messages, kind)
         if message is None:
             return None
-        message = self._shared.resolved(message)
-        return decode(Cursor(message.data, message.offset, self._file.sizes))
+        kind, _, data, offset = self._shared.resolved(message)
+        if kind == LAYOUT:  # No two are the same.
+            return decode(Cursor(data, offset, self._file.sizes))
+        known = self._shared.decoded
+        if (kind, data) not in known:
+            if len(known) == _MOST_KNOWN:
+                known.clear()
+            known[kind, data] = decode(Cursor(data, offset, self._file.sizes))
+        return cast("_Decoded", known[kind, data])
 
     def required(self, kind: int, decode: Callable[[Cursor], _Decoded]) -> _Decoded:
         """As `optional`; raises CorruptionError if there is no such message."""

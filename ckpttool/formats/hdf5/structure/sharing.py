@@ -27,11 +27,16 @@ _HEAP_ID = 8
 
 
 class SharedMessages:
-    """What the messages are that headers only point to; each is looked up once."""
+    """What the messages are that headers only point to; each is looked up once.
+
+    Attributes:
+        decoded: what some messages say, by type and bytes: many objects have the same, shared or not.
+    """
 
     def __init__(self, file: File) -> None:
         self._file = file
         self._known: dict[tuple[int, bytes], Message] = {}
+        self.decoded: dict[tuple[int, bytes], object] = {}
         self._heaps: list[tuple[int, FractalHeap]] | None = None
 
     def resolved(self, message: Message) -> Message:

@@ -17,6 +17,8 @@ from ckpttool.errors import CorruptionError
 from ckpttool.formats.hdf5.structure.file import File
 
 GROUP, CHUNKS = 0, 1
+# Most nodes have no more bytes.
+_USUAL = 1024
 
 
 def leaves(file: File, address: int, kind: int, key_size: int) -> Iterator[tuple[bytes, int]]:
@@ -45,11 +47,11 @@ def leaves(file: File, address: int, kind: int, key_size: int) -> Iterator[tuple
 def _node(file: File, address: int, kind: int, key_size: int) -> tuple[int, int, bytes]:
     """The level of a node, the number of its entries, and these."""
     width = file.sizes.address
-    head = file.peek(address, 8)
+    head = file.peek(address, _USUAL)
     if head[:5] != b"TREE%c" % kind or len(head) < 8:
         raise CorruptionError("no node of a tree", offset=file.base + address)
     count = int.from_bytes(head[6:8], "little")
-    data = file.structure(address, 8 + 2 * width + count * (key_size + width))
+    data = file.structure(address, 8 + 2 * width + count * (key_size + width), head)
     return head[5], count, data[8 + 2 * width :]
 
 
