@@ -38,9 +38,9 @@ class GlobalHeap:
     def __init__(self, path: str, address_size: int, length_size: int, base: int) -> None:
         self._path, self._base = path, base
         self._reference = struct.Struct(f"<I{_NUMBERS[address_size]}I")
-        self._head = struct.Struct(f"<8x{_NUMBERS[length_size]}")
-        # An object's head has the same size and place for its length.
-        self._object = struct.Struct(f"<HHI{_NUMBERS[length_size]}")
+        # Both heads are padded to 8 bytes, if lengths have fewer.
+        self._head = struct.Struct(f"<8x{_NUMBERS[length_size]}{8 - length_size}x")
+        self._object = struct.Struct(f"<HHI{_NUMBERS[length_size]}{8 - length_size}x")
         self._collections: dict[int, dict[int, bytes]] = {}
         self._left = storage.file_size(path)
 

@@ -266,5 +266,5 @@ def _decoded(stored: "Array", datatype: Datatype, dtype: DType) -> "Array":
     """Elements as they are stored, as numbers of this machine."""
     if is_swapped(datatype) != (sys.byteorder == "big"):
         number = datatype.size // (len(datatype.members) or 1)
-        stored = stored.view(f"u{number}").byteswap(inplace=True)
-    return stored.view(dtype.numpy)
+        stored = stored.reshape(-1).view(f"u{number}").byteswap(inplace=True)
+    return stored.reshape(-1).view(dtype.numpy)

@@ -79,9 +79,8 @@ def _list(file: File, address: int, heap: LocalHeap) -> Iterator[Link]:
     head = file.peek(address, _USUAL)
     if head[:5] != b"SNOD\1" or len(head) < 8:
         raise CorruptionError("no list of symbols", offset=file.base + address)
-    # Like lengths, places of names are as wide as addresses.
-    number = _NUMBERS[file.sizes.address]
-    entry = struct.Struct(f"<{number}{number}I20x")
+    # The place of a name is as wide as a length, whatever the specification says.
+    entry = struct.Struct(f"<{_NUMBERS[file.sizes.length]}{_NUMBERS[file.sizes.address]}I20x")
     data = file.structure(address, 8 + int.from_bytes(head[6:8], "little") * entry.size, head)
     for name, header, kind in entry.iter_unpack(data[8:]):
         yield Link(heap.name(name), None if kind == _SOFT else header)

@@ -60,7 +60,7 @@ def _old(cursor: Cursor, version: int, read: Read, size: int) -> File:
     cursor.sizes = _sizes(cursor)
     cursor.skip(9 if version == 0 else 13)
     stated, _, end, _ = cursor.address(), cursor.address(), cursor.address(), cursor.address()
-    cursor.skip(cursor.sizes.address)
+    cursor.skip(cursor.sizes.length)  # The root group has no name.
     return _file(cursor, stated, end, cursor.address(), None, read, size)
 
 
