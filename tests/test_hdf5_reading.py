@@ -5,7 +5,6 @@ What means harm ends in an error of ours, reads no other file, and takes no more
 
 import os
 import struct
-import sys
 from pathlib import Path
 
 import h5py
@@ -451,7 +450,7 @@ def test_global_heap(tmp_path):
     ],
 )
 def test_damaged_heap(tmp_path, data, references, reason):
-    """A heap in which lengths or references are wrong ends at once; HDF5 itself goes round in it for ever."""
+    """A heap in which lengths or references are wrong ends at once."""
     path = tmp_path / "heap"
     path.write_bytes(data)
     heap = GlobalHeap(str(path), 8, 8, 0)
@@ -486,91 +485,6 @@ def test_one_string_a_million_times(made, path):
     path.write_bytes(data)
     with pytest.raises(CorruptionError, match="more than there is in the file"):
         read_hdf5(path)["s"].strings()
-
-
-# Damage
-
-_READ_ALL = """
-import resource, signal, sys
-from ckpttool.errors import CheckpointError
-from ckpttool.formats.hdf5 import read_hdf5
-
-resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
-folder, start, stop, step, libver = sys.argv[1], *map(int, sys.argv[2:5]), sys.argv[5]
-whole = open(f"{folder}/{libver}.h5", "rb").read()
-
-def read(path):
-    try:
-        for variable in read_hdf5(path).values():
-            try:
-                variable.strings() if variable.dtype.itemsize is None else variable.numpy()
-            except (CheckpointError, OSError):
-                pass
-    except (CheckpointError, OSError):
-        pass
-
-for number in range(start, stop, step):
-    damaged = bytearray(whole)
-    damaged[number] ^= 1 << number % 8 if number % 3 else 0xFF
-    path = f"{folder}/{libver}-{number % 100}.h5"
-    for data in (damaged, whole[:number]):
-        open(path, "wb").write(data)
-        print(number, flush=True)
-        signal.alarm(20)
-        read(path)
-        signal.alarm(0)
-print("done")
-"""
-
-
-def small(path: Path, libver: str) -> int:
-    """A small file with something of everything; gives its size."""
-    with h5py.File(path, "w", libver=libver) as file:
-        file["a/w"] = np.arange(6, dtype="<f4").reshape(2, 3)
-        file.create_dataset("a/z", data=np.arange(40, dtype=">i4"), chunks=(16,), compression="gzip", fletcher32=True)
-        file.create_dataset("s", data=[b"hello", b"x"], dtype=h5py.string_dtype())
-        file["fixed"] = np.array([b"abc", b"d"], "S4")
-        file["complex"], file["bool"] = np.array([1 + 2j], "<c8"), np.array([True])
-        group = file.create_group("layer")
-        group.attrs["weight_names"] = [b"layer/k:0"]
-        group["layer/k:0"] = np.ones(3, "<f2")
-        for number in range(10):
-            group.attrs[f"x{number}"] = number
-    return path.stat().st_size
-
-
-def require_all_read(fresh_python, tmp_path, libver: str, step: int) -> None:
-    """Reads damaged files in one process after another.
-
-    HDF5 may crash after some thousand of them, each of which is read well by itself: then a new one takes the rest.
-    """
-    size = small(tmp_path / f"{libver}.h5", libver)
-    script = tmp_path / "script.py"
-    script.write_text(_READ_ALL)
-    start = 0
-    while start < size:
-        done = fresh_python(script, tmp_path, start, size, step, libver)
-        last = done.stdout.split()[-1]
-        if last == "done" and not done.returncode:
-            return
-        alone = fresh_python(script, tmp_path, last, int(last) + 1, step, libver)
-        assert alone.returncode == 0, f"byte {last} of {size}: {alone.returncode} {alone.stderr[-2000:]}"
-        start = int(last) + step
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="needs signals and limits")
-@pytest.mark.parametrize("libver", ["earliest", "latest"])
-def test_damaged_bytes(fresh_python, tmp_path, libver):
-    """With a byte changed, or cut there, a file ends in an error of ours or is read: no crash, no circle, no memory."""
-    require_all_read(fresh_python, tmp_path, libver, 97)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="needs signals and limits")
-@pytest.mark.parametrize("libver", ["earliest", "latest"])
-def test_more_damaged_bytes(fresh_python, tmp_path, libver):
-    """The same, of every third byte."""
-    require_all_read(fresh_python, tmp_path, libver, 3)
 
 
 def test_no_hdf5(tmp_path):

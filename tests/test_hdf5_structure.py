@@ -18,8 +18,13 @@ from ckpttool.formats.hdf5 import read_hdf5
 from ckpttool.formats.hdf5.filters import fletcher32, unpacked
 from ckpttool.formats.hdf5.structure import Object, opened
 from ckpttool.formats.hdf5.structure.checksum import lookup3
-from ckpttool.formats.hdf5.structure.datatype import decode_datatype
+from ckpttool.formats.hdf5.structure.dataspace import Dataspace, decode_dataspace
+from ckpttool.formats.hdf5.structure.datatype import FLOAT, INTEGER, STRING, Datatype, decode_datatype
 from ckpttool.formats.hdf5.structure.file import Cursor, File
+from ckpttool.formats.hdf5.structure.fill import decode_fill, decode_old_fill
+from ckpttool.formats.hdf5.structure.layout import CHUNKED, COMPACT, CONTIGUOUS, FIXED_ARRAY, Layout, decode_layout
+from ckpttool.formats.hdf5.structure.links import Link, decode_link
+from ckpttool.formats.hdf5.structure.pipeline import Filter, decode_pipeline
 from ckpttool.formats.hdf5.structure.sharing import SharedMessages
 from ckpttool.formats.hdf5.tree import sizes_of, text_of
 
@@ -488,6 +493,67 @@ def test_types_nested_too_deep():
         decode_datatype(Cursor(data))
 
 
+# Messages, byte by byte
+
+MESSAGES = [
+    (
+        decode_dataspace,
+        "01 02 01 00 00000000 0800000000000000 0300000000000000" + "ff" * 8 + "0300000000000000",
+        Dataspace((8, 3), (None, 3)),
+    ),
+    (decode_dataspace, "02 00 00 02", Dataspace(None)),
+    (decode_dataspace, "02 00 00 00", Dataspace(())),
+    (decode_datatype, "10 080000 04000000 0000 2000", Datatype(INTEGER, 4, False, (4, 0, 32))),
+    (
+        decode_datatype,
+        "11 201f00 04000000 0000 2000 17 08 00 17 7f000000",
+        Datatype(FLOAT, 4, False, (0x1F20, 0, 32, 23, 8, 0, 23, 127)),
+    ),
+    (decode_datatype, "13 010000 05000000", Datatype(STRING, 5, False, (1,))),
+    (decode_layout, "03 00 0300 616263", Layout(COMPACT, data=b"abc")),
+    (decode_layout, "03 01 0008000000000000 1800000000000000", Layout(CONTIGUOUS, 0x800, 24)),
+    (decode_layout, "01 01 01 00000000 00" + "0008000000000000 03000000", Layout(CONTIGUOUS, 0x800)),
+    (decode_layout, "02 02 00 00000000 00" + "02000000 04000000 03000000 616263", Layout(COMPACT, data=b"abc")),
+    (
+        decode_layout,
+        "01 03 02 00000000 00" + "5005000000000000 02000000 04000000 08000000",
+        Layout(CHUNKED, 0x550, chunk=(2, 4), itemsize=8),
+    ),
+    (
+        decode_layout,
+        "03 02 03 5005000000000000 02000000 04000000 08000000",
+        Layout(CHUNKED, 0x550, chunk=(2, 4), itemsize=8),
+    ),
+    (
+        decode_layout,
+        "04 02 00 03 01 02 04 08 03 0a 5005000000000000",
+        Layout(CHUNKED, 0x550, chunk=(2, 4), itemsize=8, indexed_by=FIXED_ARRAY),
+    ),
+    (
+        decode_pipeline,
+        "01 01 000000000000 0200 0800 0100 0100" + b"shuffle\0".hex() + "08000000 00000000",
+        (Filter(2, b"shuffle", (8,)),),
+    ),
+    (decode_pipeline, "02 01 0100 0100 0100 04000000", (Filter(1, b"", (4,)),)),
+    (decode_old_fill, "04000000 00002040", b"\0\0\x20\x40"),
+    (decode_fill, "01 02 02 01 04000000 00002040", b"\0\0\x20\x40"),
+    (decode_fill, "02 02 02 01 04000000 00002040", b"\0\0\x20\x40"),
+    (decode_fill, "02 02 01 01 04000000 00002040", b""),
+    (decode_fill, "03 2a 04000000 00002040", b"\0\0\x20\x40"),
+    (decode_link, "01 00 01 77 2003000000000000", Link(b"w", 0x320)),
+    (decode_link, "01 18 01 01 04 736f6674 0500 61626364", Link(b"soft", None)),
+]
+
+
+@pytest.mark.parametrize(("decode", "data", "meaning"), MESSAGES)
+def test_messages(decode, data, meaning):
+    """Messages mean what the modules about them say, also those of old writers; cut short, they are damage."""
+    whole = bytes.fromhex(data)
+    assert decode(Cursor(whole)) == meaning
+    with pytest.raises(CorruptionError):
+        decode(Cursor(whole[:2]))
+
+
 # Shared messages
 
 
@@ -705,3 +771,20 @@ def test_one_damaged_dataset_among_others(path):
     faults: list[CheckpointError] = []
     assert list(read_hdf5(path, faults=faults)) == ["a", "c"]
     assert [(fault.variable, fault.path) for fault in faults] == [("b", str(path))]
+
+
+def test_no_library_is_loaded(path, fresh_python, tmp_path):
+    """Listing and reading, chunks and strings too, load no library for HDF5."""
+    with h5py.File(path, "w", libver="latest") as file:
+        something(file)
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\n"
+        "from ckpttool.formats.hdf5 import read_hdf5\n"
+        "found = read_hdf5(sys.argv[1])\n"
+        "assert 'numpy' not in sys.modules\n"
+        "print(sum(variable.numpy().size for variable in found.values()))\n"
+        "assert not {'h5py', 'tables'} & set(sys.modules)\n"
+    )
+    done = fresh_python(script, path)
+    assert (done.stdout, done.stderr) == ("52\n", "")

@@ -9,7 +9,7 @@ there can be, and an extensible one counts so too, with the dimension that has n
     implicit                 none: chunks follow one another
     single                   there is but one
 
-(III.A.1, III.A.2. "types 10 and 11"; IV.A.2.i. Data Layout Message, "Chunk Indexing Type")
+(Appendix C: Types of Indexes for Dataset Chunks; III.A. B-trees and B-tree Nodes)
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

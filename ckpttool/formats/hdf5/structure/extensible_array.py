@@ -19,7 +19,7 @@ HDF5 makes them, 4 elements in the index block, 16 in a data block, 4 addresses 
 A data block with more elements than a page has pages behind its checksum, as that of a fixed array; bits that say which
 were written are in the secondary block. An element is the same as in a fixed array.
 
-(III.I.1. "Extensible Array Index"; VII.E. Appendix: The Extensible Array Index)
+(Appendix C: Types of Indexes for Dataset Chunks, The Extensible Array Index)
 """
 
 from collections.abc import Iterator

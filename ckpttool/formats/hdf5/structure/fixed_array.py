@@ -11,7 +11,7 @@ Where there are more than fit a page, pages follow the block's checksum, each wi
 a bit for each page, the highest first, that says whether it was ever written. An element is an address and, of a
 filtered chunk, the bytes that it has and the filters that it did not go through.
 
-(III.I.1. "Fixed Array Index"; VII.D. Appendix: The Fixed Array Index)
+(Appendix C: Types of Indexes for Dataset Chunks, The Fixed Array Index)
 """
 
 from collections.abc import Iterator

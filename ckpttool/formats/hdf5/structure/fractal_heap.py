@@ -16,7 +16,7 @@ are indirect: they have blocks in rows themselves.
     10 | 01 00 00 00 00 00 00                  a huge object, outside the heap: a tree has its place, under number 1
     22 | 61 62 63                              a tiny one, in the ID itself: 3 bytes
 
-(III.F. Disk Format: Level 1F - Fractal Heap)
+(III.G. Disk Format: Level 1G - Fractal Heap)
 """
 
 from ckpttool.errors import CorruptionError, NotSupportedError

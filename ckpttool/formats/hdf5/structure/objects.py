@@ -1,7 +1,7 @@
 """Objects: what the messages of a header make.
 
 A header with links, or a place for them, is a group; one with a type and a shape is a dataset; one with a type alone
-is a named type. (II.A. Groups, Datasets; H5O_obj_class: what is a group is nothing else)
+is a named type. (IV.A. Disk Format: Level 2A - Data Object Headers)
 """
 
 from collections.abc import Callable, Iterator

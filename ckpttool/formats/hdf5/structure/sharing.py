@@ -12,7 +12,8 @@ Which heap that is, the table of shared messages says for each type of message; 
     00 | 00 | 08 00 | 32 00 00 00 | …      version, kind, types (bit 3: datatypes), shortest message, …
     ff ff … | 6b 02 …                      the index, which nobody needs who reads; the heap
 
-(IV.A.2. Object Header Messages: "Shared message"; III.G. Shared Object Header Message Table; IV.A.2.p.)
+(IV.A.2. Disk Format: Level 2A2 - Data Object Header Messages; IV.A.2.p. The Shared Message Table Message;
+III.I. Disk Format: Level 1I - Shared Object Header Message Table)
 """
 
 from ckpttool.errors import CorruptionError, NotSupportedError

@@ -15,7 +15,7 @@ counted from there. Of versions 0 and 1 (here 0, with addresses of 8 bytes):
 Of versions 2 and 3: signature, version, bytes of an address and of a length, flags (in version 3, bit 0 is set while
 somebody writes), base address, extension, end of the file, the root group's header, and a checksum.
 
-(III.A. Disk Format: Level 0A - Format Signature and Superblock)
+(II.A. Disk Format: Level 0A - Format Signature and Superblock)
 """
 
 from ckpttool.errors import CorruptionError, NotSupportedError
