@@ -300,11 +300,11 @@ def test_many_chunks(path, filters):
     """Indexes of thousands of chunks: pages of arrays, secondary blocks, trees of several levels."""
     with h5py.File(path, "w", libver="latest") as file:
         for name, shape, chunk, limits in [
-            ("fixed", (5000,), (1,), None),
-            ("fixed2", (70, 80), (1, 2), (90, 80)),
-            ("extensible", (9000,), (1,), (None,)),
-            ("extensible2", (50, 90), (1, 1), (50, None)),
-            ("tree", (60, 70), (1, 1), (None, None)),
+            ("fixed", (3000,), (1,), None),
+            ("fixed2", (40, 80), (1, 2), (90, 80)),
+            ("extensible", (3000,), (1,), (None,)),
+            ("extensible2", (30, 60), (1, 1), (30, None)),
+            ("tree", (50, 70), (1, 1), (None, None)),
         ]:
             layout = chunked(chunk, **filters)
             add(file, name, "<i4", shape, layout, limits)[...] = np.arange(np.prod(shape)).reshape(shape)
@@ -320,8 +320,8 @@ def test_very_many_chunks(path):
     with h5py.File(path, "w", libver="latest") as file:
         layout = chunked((1,))
         add(file, "x", "u1", (140_000,), layout, (None,))[...] = np.arange(140_000) % 251
-        sparse = add(file, "sparse", "u1", (5_000_000,), layout, (None,))
-        for index in [*range(0, 5_000_000, 70_001), 4_999_999]:
+        sparse = add(file, "sparse", "u1", (600_000,), layout, (None,))
+        for index in [*range(0, 600_000, 7_001), 599_999]:
             sparse[index] = index % 250 + 1
         add(file, "tree", "u1", (150, 150), chunked((1, 1)), (None, None))[...] = 3
         add(file, "fixed", "u1", (30_000,), layout)[10_000:13_000] = 9
@@ -481,6 +481,19 @@ def test_a_complex_type(path):
     found = dtype_of(decode_datatype(Cursor(data)))
     assert found is not None
     assert found.name == "complex64"
+
+
+def test_elements_of_gigabytes(path):
+    """Elements larger than any array can have are passed over, also where there are none of them."""
+    stored = h5py.h5t.C_S1.copy()
+    stored.set_size(3 << 30)
+    with h5py.File(path, "w") as file:
+        for name, shape in (("none", (0,)), ("unwritten", (2,))):
+            h5py.h5d.create(file.id, name.encode(), stored, h5py.h5s.create_simple(shape))
+    found = read_hdf5(path)
+    assert not found
+    assert len(found.warnings) == 2
+    assert all("elements of 3,221,225,472 bytes" in text for text in found.warnings)
 
 
 def test_types_nested_too_deep():

@@ -125,7 +125,8 @@ class _Reader:
         try:
             text = text_of(found.dataset, "name") if self.is_ours else None
             said = None if text is None else text.decode(errors="surrogateescape")
-            return _Described(found.path, found.layer, said, self._variable(found.path, found.dataset))
+            with _in_memory():  # An index of chunks may be in it.
+                return _Described(found.path, found.layer, said, self._variable(found.path, found.dataset))
         except CheckpointError as error:
             return _Described(found.path, found.layer, said, error)
 
@@ -255,7 +256,7 @@ class _Datasets:
 
 @contextmanager
 def _in_memory() -> Iterator[None]:
-    """Says so where there is too little memory: of a compressed dataset, at least a chunk is in it."""
+    """Says so where there is too little memory: of a compressed dataset, at least a chunk and its index are in it."""
     try:
         yield
     except MemoryError as error:

@@ -7,7 +7,7 @@ is a named type. (IV.A. Disk Format: Level 2A - Data Object Headers)
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeVar, cast
 
-from ckpttool.errors import CorruptionError
+from ckpttool.errors import CorruptionError, NotSupportedError
 from ckpttool.formats.hdf5.structure.attributes import Attributes
 from ckpttool.formats.hdf5.structure.dataspace import Dataspace, decode_dataspace
 from ckpttool.formats.hdf5.structure.datatype import Datatype, decode_datatype
@@ -36,6 +36,7 @@ GROUP, DATASET, TYPE = "group", "dataset", "type"
 _Decoded = TypeVar("_Decoded")
 # Messages of 64 KB at most: a few MB.
 _MOST_KNOWN = 64
+_MAX_ITEMSIZE = (1 << 31) - 1  # NumPy's.
 
 
 class Dataset(NamedTuple):
@@ -121,6 +122,8 @@ def dataset_of(found: Object) -> Dataset:
         NotSupportedError: they are of a kind that is not known.
     """
     space, datatype = found.required(DATASPACE, decode_dataspace), found.required(DATATYPE, decode_datatype)
+    if datatype.size > _MAX_ITEMSIZE:
+        raise NotSupportedError(f"elements of {datatype.size:,} bytes")
     layout, filters = found.required(LAYOUT, decode_layout), found.optional(PIPELINE, decode_pipeline) or ()
     fill = found.optional(FILL, decode_fill)
     if fill is None:
