@@ -5,7 +5,6 @@ What means harm ends in an error of ours, reads no other file, and takes no more
 
 import os
 import struct
-import sys
 from pathlib import Path
 
 import h5py
@@ -85,8 +84,8 @@ def test_arrays(made, path, layout, libver):
             np.testing.assert_array_equal(variable.numpy(), values.astype(array.dtype.newbyteorder("=")), strict=True)
 
 
-def test_a_filter_that_can_not_be_checked_is_passed_over(made, path):
-    """What szip decompresses to can't be measured beforehand, and HDF5 would fill the rest with what is in memory."""
+def test_a_filter_that_is_not_read_is_passed_over(made, path):
+    """A dataset that went through szip is passed over, by its name."""
     with made() as file:
         file.create_dataset("x", data=np.arange(64), compression="szip", compression_opts=("nn", 2))
     found = read_hdf5(path)
@@ -108,7 +107,10 @@ def test_blocks_of_chunks(made, path, compression):
 STRINGS = [b"hello", b"", "é".encode(), b"x" * 5000]
 
 
-@pytest.mark.parametrize("options", [{}, {"chunks": (3,)}, {"chunks": (3,), "compression": "gzip", "shuffle": True}])
+STRING_LAYOUTS = [{}, {"chunks": (3,)}, {"chunks": (3,), "compression": "gzip", "shuffle": True}]
+
+
+@pytest.mark.parametrize("options", [*STRING_LAYOUTS, {"chunks": (3,), "compression": "lzf"}])
 def test_strings(made, path, options):
     """Strings of variable length are read by hand, in one piece, in chunks or compressed, as h5py reads them."""
     many = [b"%d" % n * (n % 7) for n in range(50)]
@@ -258,7 +260,6 @@ def test_what_is_passed_over_is_said(made, path, tmp_path):
         file["opaque"] = np.zeros(2, "V5")
         file.create_dataset("lists", (2,), h5py.vlen_dtype(np.float32))
         file.create_dataset("long", data=np.zeros(2, np.longdouble))
-        file.create_dataset("lzf", data=[b"x"], dtype=h5py.string_dtype(), compression="lzf")
         file.create_dataset("stored", (3,), "<f4", external=[(str(tmp_path / "other.h5"), 0, 12)])
         layout = h5py.VirtualLayout((3,), "<f4")
         layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "x", (3,))
@@ -283,8 +284,8 @@ def _items(path) -> set[str]:
         return {*file, "group/back"}
 
 
-def test_filters_that_hdf5_lacks(made, path):
-    """A dataset that went through a filter which is not installed is passed over, by the filter's name."""
+def test_filters_that_nobody_knows(made, path):
+    """A dataset that went through a filter of somebody's own is passed over, by the filter's number."""
     with made() as file:
         file["good"] = np.ones(2, "<f4")
         layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
@@ -293,7 +294,7 @@ def test_filters_that_hdf5_lacks(made, path):
         h5py.h5d.create(file.id, b"filtered", h5py.h5t.IEEE_F32LE, h5py.h5s.create_simple((2,)), layout)
     found = read_hdf5(path)
     assert list(found) == ["good"]
-    assert "which HDF5 lacks here" in found.warnings[0]
+    assert "it is compressed by 'filter 32123', which is not read" in found.warnings[0]
 
 
 def test_no_other_file_is_opened(made, path, tmp_path, fresh_python):
@@ -449,7 +450,7 @@ def test_global_heap(tmp_path):
     ],
 )
 def test_damaged_heap(tmp_path, data, references, reason):
-    """A heap in which lengths or references are wrong ends at once; HDF5 itself goes round in it for ever."""
+    """A heap in which lengths or references are wrong ends at once."""
     path = tmp_path / "heap"
     path.write_bytes(data)
     heap = GlobalHeap(str(path), 8, 8, 0)
@@ -486,96 +487,11 @@ def test_one_string_a_million_times(made, path):
         read_hdf5(path)["s"].strings()
 
 
-# Damage
-
-_READ_ALL = """
-import resource, signal, sys
-from ckpttool.errors import CheckpointError
-from ckpttool.formats.hdf5 import read_hdf5
-
-resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
-folder, start, stop, step, libver = sys.argv[1], *map(int, sys.argv[2:5]), sys.argv[5]
-whole = open(f"{folder}/{libver}.h5", "rb").read()
-
-def read(path):
-    try:
-        for variable in read_hdf5(path).values():
-            try:
-                variable.strings() if variable.dtype.itemsize is None else variable.numpy()
-            except (CheckpointError, OSError):
-                pass
-    except (CheckpointError, OSError):
-        pass
-
-for number in range(start, stop, step):
-    damaged = bytearray(whole)
-    damaged[number] ^= 1 << number % 8 if number % 3 else 0xFF
-    path = f"{folder}/{libver}-{number % 100}.h5"
-    for data in (damaged, whole[:number]):
-        open(path, "wb").write(data)
-        print(number, flush=True)
-        signal.alarm(20)
-        read(path)
-        signal.alarm(0)
-print("done")
-"""
-
-
-def small(path: Path, libver: str) -> int:
-    """A small file with something of everything; gives its size."""
-    with h5py.File(path, "w", libver=libver) as file:
-        file["a/w"] = np.arange(6, dtype="<f4").reshape(2, 3)
-        file.create_dataset("a/z", data=np.arange(40, dtype=">i4"), chunks=(16,), compression="gzip", fletcher32=True)
-        file.create_dataset("s", data=[b"hello", b"x"], dtype=h5py.string_dtype())
-        file["fixed"] = np.array([b"abc", b"d"], "S4")
-        file["complex"], file["bool"] = np.array([1 + 2j], "<c8"), np.array([True])
-        group = file.create_group("layer")
-        group.attrs["weight_names"] = [b"layer/k:0"]
-        group["layer/k:0"] = np.ones(3, "<f2")
-        for number in range(10):
-            group.attrs[f"x{number}"] = number
-    return path.stat().st_size
-
-
-def require_all_read(fresh_python, tmp_path, libver: str, step: int) -> None:
-    """Reads damaged files in one process after another.
-
-    HDF5 may crash after some thousand of them, each of which is read well by itself: then a new one takes the rest.
-    """
-    size = small(tmp_path / f"{libver}.h5", libver)
-    script = tmp_path / "script.py"
-    script.write_text(_READ_ALL)
-    start = 0
-    while start < size:
-        done = fresh_python(script, tmp_path, start, size, step, libver)
-        last = done.stdout.split()[-1]
-        if last == "done" and not done.returncode:
-            return
-        alone = fresh_python(script, tmp_path, last, int(last) + 1, step, libver)
-        assert alone.returncode == 0, f"byte {last} of {size}: {alone.returncode} {alone.stderr[-2000:]}"
-        start = int(last) + step
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="needs signals and limits")
-@pytest.mark.parametrize("libver", ["earliest", "latest"])
-def test_damaged_bytes(fresh_python, tmp_path, libver):
-    """With a byte changed, or cut there, a file ends in an error of ours or is read: no crash, no circle, no memory."""
-    require_all_read(fresh_python, tmp_path, libver, 97)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="needs signals and limits")
-@pytest.mark.parametrize("libver", ["earliest", "latest"])
-def test_more_damaged_bytes(fresh_python, tmp_path, libver):
-    """The same, of every third byte."""
-    require_all_read(fresh_python, tmp_path, libver, 3)
-
-
 def test_no_hdf5(tmp_path):
     """A file that is none, or is empty, is said to be none."""
     for data in (b"", b"\x89HDF\r\n\x1a\n", b"no HDF5"):
         (tmp_path / "no.h5").write_bytes(data)
-        with pytest.raises(CorruptionError, match="HDF5 can't read it"):
+        with pytest.raises(CorruptionError, match="no HDF5 file"):
             read_hdf5(tmp_path / "no.h5")
 
 

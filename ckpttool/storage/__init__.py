@@ -11,6 +11,7 @@ from ckpttool.storage.directories import write_directory
 from ckpttool.storage.reading import (
     checksums,
     file_size,
+    ranges,
     read_chunks,
     read_file,
     read_pieces,
@@ -25,6 +26,7 @@ __all__ = [
     "Content",
     "checksums",
     "file_size",
+    "ranges",
     "read_chunks",
     "read_file",
     "read_pieces",

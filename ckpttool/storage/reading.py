@@ -109,6 +109,29 @@ def checksums(path: str) -> Iterator[Callable[[ByteRange], int]]:
         yield checksum
 
 
+@contextmanager
+def ranges(path: str) -> Iterator[Callable[[int, int], bytes]]:
+    """Opens a file, and gives a function that reads at an offset so many bytes, fewer at the file's end.
+
+    Raises:
+        NotFoundError: there is none.
+        FormatError: it is a directory, a device or a pipe.
+    """
+    with _opened(path) as descriptor:
+
+        def read(offset: int, nbytes: int) -> bytes:
+            data = os.pread(descriptor, nbytes, offset)
+            while len(data) < nbytes:
+                # One call gives no more than 2 GiB.
+                more = os.pread(descriptor, nbytes - len(data), offset + len(data))
+                if not more:
+                    break
+                data += more
+            return data
+
+        yield read
+
+
 def read_pieces(span: ByteRange, sizes: Iterable[int]) -> Iterator[memoryview]:
     """As `read_chunks`, in chunks of the given sizes.
 

@@ -401,7 +401,26 @@ def hdf5_corpus() -> list[Files]:
                 file["soft"] = h5py.SoftLink("/layer/chunks")
                 file["external"] = h5py.ExternalLink("other.h5", "/x")
             found.append({"m.h5": Path(path).read_bytes()})
+            with h5py.File(path, "w", **options) as file:
+                _add_structures(h5py, file)
+            found.append({"m.h5": Path(path).read_bytes()})
     return found
+
+
+def _add_structures(h5py: Any, file: Any) -> None:
+    """What small files do not have: heaps, trees and arrays of links, attributes and chunks; a type with a name."""
+    group = file.create_group("many")
+    for number in range(12):
+        group[f"soft{number}"] = h5py.SoftLink("/x")
+        group.attrs[f"a{number}"] = number
+    group["huge" * 1500] = np.float32(1)
+    file["type"] = np.dtype(">i2")
+    file.create_dataset("named", data=[1, 2], dtype=file["type"])
+    for name, limits in (("fixed", None), ("extensible", (None, 6)), ("tree", (None, None))):
+        values = np.arange(48, dtype="<i2").reshape(8, 6)
+        file.create_dataset(name, data=values, chunks=(1, 2), maxshape=limits)
+        file.create_dataset(f"{name}z", data=values, chunks=(2, 3), maxshape=limits, compression="gzip", shuffle=True)
+    file.create_dataset("lzf", data=[7] * 40, chunks=(9,), compression="lzf", fletcher32=True, fillvalue=3)
 
 
 def change_raw(random: Random, data: bytes, other: bytes) -> bytes:

@@ -31,6 +31,9 @@ begin with the path of their group:
 a name in the file and can't be one is passed over with a warning that says why: links to elsewhere and second links to
 the same, values in other files, shapes without values, compounds, references, enumerations and other types that
 TensorFlow has no dtype for.
+
+h5py writes; what reads is here, in Python, so that nothing in a file can do harm. `structure` is what a file is made
+of, `chunks`, `filters`, `heap` and `strings` give the values, `tree` finds the datasets, `reading` makes variables.
 """
 
 from ckpttool.formats.hdf5.names import dataset_path

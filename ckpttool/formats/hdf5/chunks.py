@@ -1,110 +1,189 @@
-"""Chunks of datasets, and the filters that they went through.
+"""The values of a dataset in boxes, wherever they are: in one run, in the header, in chunks, or nowhere.
 
-HDF5 does not mind a chunk that is shorter than its dataset says, plain or decompressed: it gives the rest of its
-buffer for values, and so whatever was in this process' memory. So each is measured before HDF5 reads it.
-
-(H5D__chunk_lock in H5Dchunk.c; for LZF, lzf/lzf_d.c in h5py)
+A box is put together from the chunks that it meets. What was decoded is kept until the boxes, which come in row-major
+order, have passed it, as far as there is room: so that a chunk is not decoded for each row of it.
 """
 
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import product
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ckpttool import storage
 from ckpttool.errors import CorruptionError
+from ckpttool.formats.hdf5.filters import unfiltered
+from ckpttool.formats.hdf5.structure import Dataset, File, opened
+from ckpttool.formats.hdf5.structure.chunk_index import grid_of, read_index
+from ckpttool.formats.hdf5.structure.layout import CHUNKED, COMPACT
+from ckpttool.model.boxes import Selection, intersection, selection, shape_of, within
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
+
+_CACHE = 16 << 20
+# NumPy moves numbers faster than elements of any number of bytes.
+_WORDS = {1: "u1", 2: "u2", 4: "u4", 8: "u8", 16: "c16"}
 
 
-def _codes() -> tuple[int, int, int, int]:
-    from h5py import h5z
+@contextmanager
+def values_of(path: str, dataset: Dataset) -> "Iterator[Callable[[Selection], Array]]":
+    """Gives a function that reads a box of a dataset: its elements as they are stored.
 
-    return h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32, h5z.FILTER_LZF
-
-
-def filters_of(dataset: Any) -> list[Any]:
-    """The filters of a dataset, in the order in which values go through them: (code, flags, values, name)."""
-    layout = dataset.get_create_plist()
-    return [layout.get_filter(number) for number in range(layout.get_nfilters())]
-
-
-def is_known(code: int) -> bool:
-    """Whether what comes out of a filter can be measured."""
-    return code in _codes()
+    The function raises CorruptionError if they are damaged, or not in the file.
+    """
+    with opened(path) as file:
+        if dataset.layout.kind == CHUNKED:
+            yield _Chunks(file, dataset).box
+        else:
+            yield _Run(file, dataset).box
 
 
-def require_whole(path: str, dataset: Any) -> None:
-    """Raises CorruptionError unless as much is stored of the dataset as HDF5 is going to read."""
-    from h5py import h5d
+def stored_bytes(file: File, dataset: Dataset) -> int:
+    """How many bytes are stored of a dataset."""
+    layout = dataset.layout
+    if layout.kind == CHUNKED:
+        return int(read_index(file, dataset).sizes.sum())
+    if layout.kind == COMPACT:
+        return len(layout.data)
+    return 0 if layout.address is None else prod(dataset.shape) * dataset.datatype.size
 
-    layout, itemsize = dataset.get_create_plist(), dataset.get_type().get_size()
-    if layout.get_layout() == h5d.CHUNKED:
-        for _ in chunks_of(path, dataset, itemsize, stored_whole=prod(layout.get_chunk()) * itemsize):
-            pass
-    elif dataset.get_storage_size() not in (0, prod(dataset.shape) * itemsize):
-        stored, nbytes = dataset.get_storage_size(), prod(dataset.shape) * itemsize
+
+def padded_size(dataset: Dataset) -> int:
+    """How many elements all chunks of a dataset have; or the dataset, if it has none."""
+    if dataset.layout.kind != CHUNKED:
+        return prod(dataset.shape)
+    chunk = dataset.layout.chunk
+    return max(1, prod(grid_of(dataset.shape, chunk))) * prod(chunk)
+
+
+def require_run(dataset: Dataset) -> None:
+    """Raises CorruptionError unless as many bytes are said to be stored of a run as the shape has."""
+    layout, nbytes = dataset.layout, prod(dataset.shape) * dataset.datatype.size
+    stored = len(layout.data) if layout.kind == COMPACT else layout.nbytes
+    # Nothing may be stored yet.
+    if stored not in (None, nbytes) and (stored or layout.address is not None):
         raise CorruptionError(f"{stored:,} bytes are stored for {nbytes:,}")
 
 
-def chunks_of(
-    path: str, dataset: Any, itemsize: int, *, stored_whole: int | None = None
-) -> Iterator[tuple[tuple[int, ...], bytes]]:
-    """The chunks of a dataset that are stored, each with its place; LZF is measured, and not undone.
+class _Boxes:
+    """Makes boxes of elements."""
 
-    Args:
-        path: the file.
-        dataset: the dataset.
-        itemsize: bytes of an element.
-        stored_whole: pass over those that went through no filter and have so many bytes.
+    def __init__(self, dataset: Dataset) -> None:
+        import numpy as np
 
-    Raises:
-        CorruptionError: one is not as long as the dataset says.
-    """
-    limit, filters = storage.file_size(path), filters_of(dataset)
-    nbytes = prod(dataset.get_create_plist().get_chunk()) * itemsize
-    chunks: list[Any] = []
-    dataset.chunk_iter(chunks.append)
-    for info in chunks:
-        if info.size > limit or any(o >= n for o, n in zip(info.chunk_offset, dataset.shape, strict=True)):
-            raise CorruptionError(f"a chunk of {info.size:,} bytes at {info.chunk_offset}")
-        if info.size == stored_whole and all(info.filter_mask >> number & 1 for number in range(len(filters))):
-            continue
-        mask, data = dataset.read_direct_chunk(info.chunk_offset)
-        yield info.chunk_offset, _unfiltered(data, filters, mask, nbytes)
+        size = dataset.datatype.size
+        self.shape, self.itemsize = dataset.shape, size
+        self.dtype = np.dtype(_WORDS.get(size, f"V{size}"))
+        self._fill = np.frombuffer(dataset.fill, self.dtype) if any(dataset.fill) else None
+
+    def filled(self, shape: tuple[int, ...]) -> "Array":
+        """A box in which nothing was written."""
+        import numpy as np
+
+        return np.zeros(shape, self.dtype) if self._fill is None else np.full(shape, self._fill[0], self.dtype)
 
 
-def _unfiltered(data: bytes, filters: Sequence[Any], mask: int, nbytes: int) -> bytes:
-    """A chunk as it was before it went through the filters, but for those that the mask says were left out."""
-    import numpy as np
+class _Run:
+    """Elements in one run, or none."""
 
-    deflate, shuffle, fletcher32, lzf = _codes()
-    for number, (code, _, values, _) in reversed(list(enumerate(filters))):
-        if mask >> number & 1:
-            continue
-        if code == deflate:
-            try:
-                data = zlib.decompressobj().decompress(data, nbytes + 4)
-            except zlib.error as error:
-                raise CorruptionError(f"a chunk can't be decompressed: {error}") from error
-        elif code == fletcher32:
-            data = data[:-4]
-        elif code == lzf:
-            data = bytes(min(_lzf_size(data, nbytes), nbytes + 1))
-        elif code == shuffle and values and values[0] and len(data) % values[0] == 0:
-            data = np.frombuffer(data, np.uint8).reshape(values[0], -1).T.tobytes()
-    if len(data) != nbytes:
-        raise CorruptionError(f"a chunk of {len(data):,} bytes, not {nbytes:,}")
-    return data
+    def __init__(self, file: File, dataset: Dataset) -> None:
+        require_run(dataset)
+        self._file, self._layout, self._boxes = file, dataset.layout, _Boxes(dataset)
+
+    def box(self, box: Selection) -> "Array":
+        import numpy as np
+
+        boxes = self._boxes
+        if self._layout.address is None and not self._layout.data:
+            return boxes.filled(shape_of(box))
+        runs = [self._read(first, count) for first, count in _runs(box, boxes.shape)]
+        data = runs[0] if len(runs) == 1 else b"".join(runs)
+        return np.frombuffer(bytearray(data), boxes.dtype).reshape(shape_of(box))
+
+    def _read(self, first: int, count: int) -> bytes:
+        start, nbytes = first * self._boxes.itemsize, count * self._boxes.itemsize
+        if self._layout.kind == COMPACT:
+            return self._layout.data[start : start + nbytes]
+        return self._file.read((self._layout.address or 0) + start, nbytes)
 
 
-def _lzf_size(data: bytes, most: int) -> int:
-    """The bytes that an LZF stream stands for: a run of n + 1 bytes, or a copy of n + 2 bytes of what came before."""
-    position, size, end = 0, 0, len(data)
-    while position < end and size <= most:
-        control = data[position]
-        if control < 32:
-            position, size = position + control + 2, size + control + 1
-        elif control < 224:
-            position, size = position + 2, size + (control >> 5) + 2
-        else:
-            position, size = position + 3, size + (data[position + 1] if position + 1 < end else 0) + 9
-    return size if position == end else 0
+def _runs(box: Selection, shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+    """Where a box is in an array: the first element of each run of it, and how many there are."""
+    whole = next((d for d in reversed(range(len(shape))) if box[d] != slice(0, shape[d])), 0)
+    strides = [prod(shape[d + 1 :]) for d in range(len(shape))]
+    starts = [*(range(s.start, s.stop) for s in box[:whole]), *((s.start,) for s in box[whole:])]
+    count = prod(shape_of(box)[whole:])
+    for corner in product(*starts):
+        yield sum(place * stride for place, stride in zip(corner, strides, strict=True)), count
+
+
+class _Chunks:
+    """Elements in chunks."""
+
+    def __init__(self, file: File, dataset: Dataset) -> None:
+        self._file, self._dataset, self._boxes = file, dataset, _Boxes(dataset)
+        self._chunk = dataset.layout.chunk
+        self._grid = grid_of(dataset.shape, self._chunk)
+        self._nbytes = prod(self._chunk) * dataset.datatype.size
+        self._index = read_index(file, dataset)
+        # By their places in the index; in the order of chunks that is how boxes come.
+        self._decoded: dict[int, Array] = {}
+
+    def box(self, box: Selection) -> "Array":
+        found = self._boxes.filled(shape_of(box))
+        for place in self._met(box) if found.size else ():
+            where = self._where(int(self._index.numbers[place]))
+            part = intersection(box, where)
+            if part is not None:
+                found[within(part, box)] = self._values(place, where)[within(part, where)]
+        return found
+
+    def _met(self, box: Selection) -> range:
+        """The places in the index of all chunks between the box's first and its last: of a run, those that it meets."""
+        import numpy as np
+
+        first = [s.start // step for s, step in zip(box, self._chunk, strict=True)]
+        last = [(s.stop - 1) // step for s, step in zip(box, self._chunk, strict=True)]
+        bounds = np.searchsorted(self._index.numbers, [self._number(first), self._number(last) + 1])
+        self._forget(int(bounds[0]))
+        return range(int(bounds[0]), int(bounds[1]))
+
+    def _number(self, place: list[int]) -> int:
+        number = 0
+        for step, size in zip(place, self._grid, strict=True):
+            number = number * size + step
+        return number
+
+    def _where(self, number: int) -> Selection:
+        """The box that a chunk is, with what goes beyond the dataset."""
+        places = []
+        for size in reversed(self._grid):
+            number, place = divmod(number, size)
+            places.append(place)
+        start = [place * step for place, step in zip(reversed(places), self._chunk, strict=True)]
+        return selection(start, self._chunk)
+
+    def _forget(self, first: int) -> None:
+        """Lets go of the chunks that boxes have passed."""
+        for place in [place for place in self._decoded if place < first]:
+            del self._decoded[place]
+
+    def _values(self, place: int, where: Selection) -> "Array":
+        import numpy as np
+
+        if place in self._decoded:
+            return self._decoded[place]
+        values = np.frombuffer(self._read(place, where), self._boxes.dtype).reshape(self._chunk)
+        if (len(self._decoded) + 1) * self._nbytes <= _CACHE or not self._decoded:
+            self._decoded[place] = values
+        return values
+
+    def _read(self, place: int, where: Selection) -> bytes:
+        address, size, mask = (int(array[place]) for array in self._index[1:])
+        data, filters = self._file.read(address, size), self._dataset.filters
+        goes_beyond = any(s.stop > n for s, n in zip(where, self._dataset.shape, strict=True))
+        if self._dataset.layout.has_plain_edges and goes_beyond:
+            filters = ()
+        return unfiltered(data, filters, mask, self._nbytes, self._file.base + address)

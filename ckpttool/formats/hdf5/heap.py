@@ -1,8 +1,7 @@
-"""The global heap of an HDF5 file, where the strings of variable length are, read by hand.
+"""The global heap of an HDF5 file, where the strings of variable length are.
 
-The library that reads HDF5 runs in a circle for ever over a heap in which one length is damaged, and makes as many
-copies of a string as there are references to it. Here each string is there once, and all of them are no more than the
-file.
+Of a damaged heap a reader could make as many copies of a string as there are references to it. Here each string is
+there once, and all of them are no more than the file.
 
 A dataset has references, of 16 bytes where addresses have 8:
 
@@ -24,7 +23,7 @@ from ckpttool import storage
 from ckpttool.errors import CorruptionError
 
 _SIGNATURE = b"GCOL\x01"
-_ADDRESSES = {4: "I", 8: "Q"}
+_NUMBERS = {2: "H", 4: "I", 8: "Q"}
 
 
 class GlobalHeap:
@@ -38,10 +37,10 @@ class GlobalHeap:
 
     def __init__(self, path: str, address_size: int, length_size: int, base: int) -> None:
         self._path, self._base = path, base
-        self._reference = struct.Struct(f"<I{_ADDRESSES[address_size]}I")
-        self._head = struct.Struct(f"<8x{_ADDRESSES[length_size]}")
-        # An object's head has the same size and place for its length.
-        self._object = struct.Struct(f"<HHI{_ADDRESSES[length_size]}")
+        self._reference = struct.Struct(f"<I{_NUMBERS[address_size]}I")
+        # Both heads are padded to 8 bytes, if lengths have fewer.
+        self._head = struct.Struct(f"<8x{_NUMBERS[length_size]}{8 - length_size}x")
+        self._object = struct.Struct(f"<HHI{_NUMBERS[length_size]}{8 - length_size}x")
         self._collections: dict[int, dict[int, bytes]] = {}
         self._left = storage.file_size(path)
 

@@ -1,18 +1,20 @@
 """The datasets of an HDF5 file, found without being led anywhere else by it.
 
-The library that reads HDF5 is not made for files that mean harm. So a link is looked at before it is followed: soft,
-external and user-defined ones are not, for they may lead to other files of the machine; nor are names that are paths.
-Of what a group says, no more is kept than the file could hold.
+A link is looked at before it is followed: soft, external and user-defined ones are not, for they may lead to other
+files of the machine; nor are names that are paths. Of what a group says, no more is kept than the file could hold.
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
-from ckpttool.errors import CorruptionError
-from ckpttool.formats.hdf5.strings import is_of_heap
-
-if TYPE_CHECKING:
-    import h5py
+from ckpttool.errors import CheckpointError, CorruptionError, Report, refuse
+from ckpttool.formats.hdf5.strings import unpadded
+from ckpttool.formats.hdf5.structure import File, Object
+from ckpttool.formats.hdf5.structure.attributes import Attribute
+from ckpttool.formats.hdf5.structure.datatype import INTEGER, OPAQUE, STRING
+from ckpttool.formats.hdf5.structure.links import Link
+from ckpttool.formats.hdf5.structure.objects import DATASET, GROUP, TYPE
+from ckpttool.formats.hdf5.structure.sharing import SharedMessages
 
 # Scopes are nested in tens, not in hundreds.
 _MAX_DEPTH = 200
@@ -29,13 +31,22 @@ class Found(NamedTuple):
 
     Attributes:
         path: from the root, without a slash in front.
-        dataset: what h5py has of it.
+        dataset: its header.
         layer: the path of the nearest group above that Keras lists the weights of; None if there is none.
     """
 
     path: str
-    dataset: Any
+    dataset: Object
     layer: str | None
+
+
+class _Place(NamedTuple):
+    """Something that has a name: its path, its header's address, its layer, how many groups it is in."""
+
+    path: str
+    address: int
+    layer: str | None
+    depth: int
 
 
 class Tree:
@@ -43,129 +54,129 @@ class Tree:
 
     Args:
         file: the file.
-        nbytes: its size.
-        has_links: it is made with several links to one dataset: no warning of these.
+        report: is told of what is damaged, and can't be entered.
+
+    Raises:
+        CorruptionError: there is no root group.
     """
 
-    def __init__(self, file: "h5py.File", nbytes: int, *, has_links: bool = False) -> None:
+    def __init__(self, file: File, report: Report = refuse) -> None:
         self.warnings: list[str] = []
-        self._file, self._has_links = file, has_links
-        self._budget = max(_MAX_PATHS, nbytes)
-        self._seen: dict[Any, str] = {}
+        self._file, self._report, self._shared = file, report, SharedMessages(file)
+        self._budget = max(_MAX_PATHS, file.size)
+        self._seen = {file.root: ""}
+        self._types: dict[int, bool] = {}
+        self.root = Object(file, self._shared, file.root)
+        self._has_links = False
 
-    def datasets(self) -> Iterator[Found]:
-        """In the order of the paths."""
-        from h5py import h5d, h5g, h5o
+    def datasets(self, *, has_links: bool = False) -> Iterator[Found]:
+        """In the order of the paths.
 
-        root = h5g.open(self._file.id, b"/")
-        self._seen[_address(h5g.get_objinfo(root))] = ""
-        stack: list[tuple[str, str | None, int]] = [("", None, 0)]
+        Args:
+            has_links: the file is made with several links to one dataset: no warning of these.
+        """
+        self._has_links = has_links
+        stack = [_Place("", self._file.root, None, 0)]
         while stack:
-            path, layer, depth = stack.pop()
-            item = h5o.open(root, path.encode(errors="surrogateescape")) if path else root
-            if isinstance(item, h5d.DatasetID):
-                yield Found(path, item, layer)
-                continue
-            if has_weights(item):
-                layer = path
-            if depth == _MAX_DEPTH:
-                self._pass_over(path, f"more than {_MAX_DEPTH} groups deep")
-                continue
-            stack += [(child, layer, depth + 1) for child in reversed(list(self._children(item, path)))]
+            place = stack.pop()
+            try:
+                found = Object(self._file, self._shared, place.address) if place.path else self.root
+                if found.kind == DATASET:
+                    yield Found(place.path, found, place.layer)
+                elif found.kind == GROUP:
+                    stack += reversed(self._entered(found, place))
+            except CheckpointError as error:
+                self._unread(place.path, error)
 
-    def _children(self, group: Any, path: str) -> Iterator[str]:
-        """The paths of the datasets and groups in a group."""
-        from h5py import h5g
+    def _unread(self, path: str, error: CheckpointError) -> None:
+        error.variable = path if error.variable is None and path else error.variable
+        self._report(error)
 
+    def _entered(self, group: Object, place: _Place) -> list[_Place]:
+        """What is in a group."""
+        layer = place.path if has_weights(group) else place.layer
+        if place.depth == _MAX_DEPTH:
+            self._pass_over(place.path, f"more than {_MAX_DEPTH} groups deep")
+            return []
+        return [_Place(path, address, layer, place.depth + 1) for path, address in self._children(group, place.path)]
+
+    def _children(self, group: Object, path: str) -> Iterator[tuple[str, int]]:
+        """The paths of the datasets and groups in a group, and the addresses of their headers."""
         before = f"{path}/" if path else ""
-        for name in self._names(group, len(before)):
+        for name, address in self._links(group, len(before)):
             child = before + name.decode(errors="surrogateescape")
-            # HDF5 would take it for a path, and follow it.
+            # A name that is a path leads somewhere else.
             if b"/" in name or name in (b"", b"."):
                 self._pass_over(child, "no link can have this name")
-                continue
-            # (Not h5o.get_info: HDF5 crashes where it adds up the sizes of damaged attributes.)
-            info = h5g.get_objinfo(group, name, follow_link=False)
-            if info.type not in (h5g.DATASET, h5g.GROUP, h5g.TYPE):
+            elif address is None:
                 self._pass_over(child, "a link to somewhere else")
-            elif _address(info) in self._seen:
-                if not self._has_links:
-                    self._pass_over(child, f"the same as /{self._seen[_address(info)]}")
-            elif info.type != h5g.TYPE:
-                self._seen[_address(info)] = child
-                yield child
+            elif address not in self._seen:
+                self._seen[address] = child
+                yield child, address
+            elif not self._has_links and not self._is_type(address):
+                self._pass_over(child, f"the same as /{self._seen[address]}")
 
-    def _names(self, group: Any, before: int) -> list[bytes]:
-        """The names in a group, whose path has `before` characters.
+    def _links(self, group: Object, before: int) -> list[Link]:
+        """The links of a group, whose path has `before` characters, by their names.
 
         Hostile ones may share their bytes, so that they are more than the file has.
         """
-        from h5py import h5
+        links: list[Link] = []
+        for link in group.links():
+            links.append(link)
+            self._budget -= before + len(link.name)
+            if self._budget < 0:
+                raise CorruptionError("its names take more than there is in the file")
+        return sorted(links, key=lambda link: link.name)
 
-        names: list[bytes] = []
-
-        def add(name: bytes) -> bool:
-            names.append(name)
-            self._budget -= before + len(name)
-            return self._budget < 0
-
-        # In native order HDF5 makes no list of its own first.
-        group.links.iterate(add, order=h5.ITER_NATIVE)
-        if self._budget < 0:
-            raise CorruptionError("its names take more than there is in the file")
-        return sorted(names)
+    def _is_type(self, address: int) -> bool:
+        """Whether something that has another name already is a named type: that is no variable, whatever its name."""
+        if address not in self._types:
+            try:
+                self._types[address] = Object(self._file, self._shared, address).kind == TYPE
+            except CheckpointError:  # It is told of where it has its first name.
+                self._types[address] = False
+        return self._types[address]
 
     def _pass_over(self, path: str, reason: str) -> None:
         self.warnings.append(f"/{path} is passed over: {reason}")
 
 
-def _address(info: Any) -> Any:
-    return info.fileno, info.objno
-
-
-def has_weights(group: Any) -> bool:
+def has_weights(group: Object) -> bool:
     """Whether a group is that of a layer, as Keras stores it."""
-    from h5py import h5a
-
-    return any(h5a.exists(group, name) for name in _WEIGHT_LISTS)
+    return any(name in group.attributes for name in _WEIGHT_LISTS)
 
 
-def text_of(item: Any, name: str) -> bytes | None:
+def text_of(item: Object, name: str) -> bytes | None:
     """An attribute that is one text of fixed length, or bytes; None if there is none, or it is something else.
 
-    One of variable length would be in the global heap, which is not read but by hand (heap).
+    One of variable length would be in the global heap, where nobody looks for it.
     """
-    import numpy as np
-    from h5py import h5s, h5t
-
-    attribute = _attribute(item, name, {h5t.STRING, h5t.OPAQUE}, h5s.SCALAR)
-    if attribute is None or is_of_heap(attribute):
+    attribute = _attribute(item, name)
+    if attribute is None or attribute.shape != () or attribute.datatype.kind not in (STRING, OPAQUE):
         return None
-    value = np.zeros((), attribute.dtype)
-    attribute.read(value, h5t.py_create(attribute.dtype))
-    text = value[()] if isinstance(value[()], bytes) else value.tobytes()
+    text = attribute.data[: attribute.datatype.size]
+    if attribute.datatype.kind == STRING:
+        text = unpadded(text, attribute.datatype.details[0])
     return text if len(text) <= _MAX_TEXT else None
 
 
-def sizes_of(item: Any, name: str) -> tuple[int, ...] | None:
+def sizes_of(item: Object, name: str) -> tuple[int, ...] | None:
     """An attribute that is a list of sizes; None if there is none, or it is something else."""
-    import numpy as np
-    from h5py import h5s, h5t
-
-    attribute = _attribute(item, name, {h5t.INTEGER}, h5s.SIMPLE)
-    if attribute is None or len(attribute.shape) != 1 or attribute.shape[0] > _MAX_RANK:
+    attribute = _attribute(item, name)
+    if attribute is None or attribute.datatype.kind != INTEGER:
         return None
-    sizes = np.zeros(attribute.shape, np.int64)
-    attribute.read(sizes)
-    return tuple(map(int, sizes)) if (sizes >= 0).all() else None
-
-
-def _attribute(item: Any, name: str, kinds: set[int], space: int) -> Any:
-    """An attribute, if it is of this kind: what is not looked for is not read, for nothing bounds its size."""
-    from h5py import h5a
-
-    if not h5a.exists(item, name.encode()):
+    shape, datatype = attribute.shape or (), attribute.datatype
+    if len(shape) != 1 or shape[0] > _MAX_RANK or len(attribute.data) < shape[0] * datatype.size:
         return None
-    attribute = h5a.open(item, name.encode())
-    is_meant = attribute.get_type().get_class() in kinds and attribute.get_space().get_simple_extent_type() == space
-    return attribute if is_meant else None
+    starts = range(0, shape[0] * datatype.size, datatype.size)
+    is_signed, order = bool(datatype.details[0] & 4), -1 if datatype.is_big else 1
+    sizes = tuple(
+        int.from_bytes(attribute.data[start : start + datatype.size][::order], "little", signed=is_signed)
+        for start in starts
+    )
+    return sizes if all(size >= 0 for size in sizes) else None
+
+
+def _attribute(item: Object, name: str) -> Attribute | None:
+    return item.attributes.get(name.encode())

@@ -1,11 +1,26 @@
 """dtypes as HDF5 has them, in either direction."""
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
+from ckpttool.formats.hdf5.structure.datatype import (
+    ARRAY,
+    BITFIELD,
+    COMPLEX,
+    COMPOUND,
+    ENUM,
+    FLOAT,
+    INTEGER,
+    OPAQUE,
+    REFERENCE,
+    TIME,
+    VLEN,
+    Datatype,
+    Member,
+)
 from ckpttool.model.dtypes import DTYPES, DType
 
-# HDF5's own types, by name in h5py.h5t.
+# HDF5's own types, by name.
 TYPES = {
     "float16": "IEEE_F16LE",
     "float32": "IEEE_F32LE",
@@ -26,7 +41,13 @@ TYPES = {
     **dict.fromkeys(("float8_e4m3fn", "float8_e4m3fnuz", "float8_e4m3b11fnuz"), "STD_U8LE"),
     **dict.fromkeys(("float8_e5m2fnuz", "float4_e2m1fn"), "STD_U8LE"),
 }
-# Floats made of a standard one: sign bit, exponent (first bit, bits), mantissa (first bit, bits), bytes, bias.
+# Floats: sign bit, exponent (first bit, bits), mantissa (first bit, bits), bytes, bias. HDF5's own, and those made of
+# them.
+_OWN_FLOATS = {
+    "IEEE_F16LE": ((15, 10, 5, 0, 10), 2, 15),
+    "IEEE_F32LE": ((31, 23, 8, 0, 23), 4, 127),
+    "IEEE_F64LE": ((63, 52, 11, 0, 52), 8, 1023),
+}
 FLOATS = {"bfloat16": ((15, 7, 8, 0, 7), 2, 127), "float8_e5m2": ((7, 2, 5, 0, 2), 1, 15)}
 # Integers of a byte, of which the low bits count.
 NARROW = {"int4": ("STD_I8LE", 4), "uint4": ("STD_U8LE", 4), "int2": ("STD_I8LE", 2), "uint2": ("STD_U8LE", 2)}
@@ -38,7 +59,7 @@ SELF_EXPLAINING |= {"bfloat16", "string"}
 
 @cache
 def stored_type(name: str) -> Any:
-    """The HDF5 type for a dtype."""
+    """The HDF5 type for a dtype, to be written."""
     import numpy as np
     from h5py import h5t
 
@@ -61,56 +82,96 @@ def stored_type(name: str) -> Any:
     return made
 
 
-# The plain ones first: several dtypes may be stored as one type, and only an attribute tells them apart.
-_ORDER = [*sorted(TYPES, key=lambda name: name not in SELF_EXPLAINING), *FLOATS, *NARROW, *sorted(NUMPY_TYPES)]
+# Reading
 
 
-def dtype_of(stored: Any, said: str = "") -> DType | None:
+def _float(fields: tuple[int, ...], size: int, bias: int) -> Datatype:
+    """A float whose mantissa has a leading one that is not stored (bit 5), and whose bits are all used."""
+    return Datatype(FLOAT, size, details=(fields[0] << 8 | 0x20, 0, 8 * size, *fields[1:], bias))
+
+
+def _integer(name: str, precision: int | None = None) -> Datatype:
+    """An integer by the name that HDF5 has for it, such as STD_I8LE."""
+    bits = int(name[5:-2])
+    return Datatype(INTEGER, bits // 8, details=(4 if name[4] == "I" else 0, 0, precision or bits))
+
+
+def _complex(part: Datatype) -> Datatype:
+    members = Member(b"r", 0, part), Member(b"i", part.size, part)
+    return Datatype(COMPOUND, 2 * part.size, members=members)
+
+
+def _numpy_type(name: str) -> Datatype:
+    """What h5py stores for a type that HDF5 lacks."""
+    if name == "bool":
+        return Datatype(ENUM, 1, details=((b"FALSE", b"\0"), (b"TRUE", b"\1")), base=_integer("STD_I8LE"))
+    return _complex(_float(*_OWN_FLOATS["IEEE_F32LE" if name == "complex64" else "IEEE_F64LE"]))
+
+
+def _meant(name: str) -> Datatype:
+    """The type that a dtype is stored as."""
+    if name in TYPES:
+        own = TYPES[name]
+        return _float(*_OWN_FLOATS[own]) if own in _OWN_FLOATS else _integer(own)
+    if name in NUMPY_TYPES:
+        return _numpy_type(name)
+    return _integer(*NARROW[name]) if name in NARROW else _float(*FLOATS[name])
+
+
+@cache
+def _names() -> dict[Datatype, list[str]]:
+    """The dtypes that are stored as each type; the plain ones first: only an attribute tells others apart."""
+    names: dict[Datatype, list[str]] = {}
+    plain_first = sorted(TYPES, key=lambda name: name not in SELF_EXPLAINING)
+    for name in [*plain_first, *FLOATS, *NARROW, *sorted(NUMPY_TYPES)]:
+        names.setdefault(_meant(name), []).append(name)
+    return names
+
+
+@lru_cache(maxsize=64)  # A file has few types, and each of them thousands of times.
+def dtype_of(stored: Datatype, said: str = "") -> DType | None:
     """The dtype of values of a type, by what the attribute `tensorflow_dtype` says where that can be true.
 
-    None: TensorFlow has none for it. Byte order makes no difference: HDF5 itself swaps.
+    None: TensorFlow has none for it. Byte order makes no difference: see `is_swapped`.
     """
-    for name in [said, *_ORDER]:
-        if name in _ORDER and _is_same(stored, stored_type(name)):
-            return DTYPES[name]
-    return None
+    names = _names().get(_little(stored), [])
+    return DTYPES[said if said in names else names[0]] if names else None
 
 
-def _is_same(a: Any, b: Any) -> bool:
-    """Whether two types are the same but for the byte order."""
-    from h5py import h5t
-
-    if a.get_class() != b.get_class() or a.get_size() != b.get_size():
-        return False
-    if a.get_class() == h5t.COMPOUND:  # Complex numbers.
-        return _members(a) == _members(b) and all(
-            _is_same(a.get_member_type(i), b.get_member_type(i)) for i in range(a.get_nmembers())
-        )
-    if a.get_class() in (h5t.INTEGER, h5t.FLOAT) and a.get_order() != b.get_order():
-        a = a.copy()
-        a.set_order(b.get_order())
-    return bool(a.equal(b))
+def _little(stored: Datatype) -> Datatype:
+    """The same type with its bytes in little-endian order; a complex number as the compound that it was before."""
+    if stored.kind == COMPLEX and stored.base:
+        return _complex(_little(stored.base))
+    if len({member.type.is_big for member in stored.members}) > 1:
+        return stored
+    return stored._replace(
+        is_big=False,
+        base=stored.base and _little(stored.base),
+        members=tuple(member._replace(type=_little(member.type)) for member in stored.members),
+    )
 
 
-def _members(compound: Any) -> list[tuple[bytes, int]]:
-    return [(compound.get_member_name(i), compound.get_member_offset(i)) for i in range(compound.get_nmembers())]
+def is_swapped(stored: Datatype) -> bool:
+    """Whether numbers of a type, or those that it is made of, have their bytes in big-endian order."""
+    parts = [member.type for member in stored.members] or [stored]
+    return any(part.is_big and part.size > 1 for part in parts)
 
 
-def said_of(stored: Any) -> str:
+_WORDS = {
+    INTEGER: "integer",
+    FLOAT: "float",
+    TIME: "time",
+    BITFIELD: "bitfield",
+    OPAQUE: "opaque",
+    COMPOUND: "compound",
+    REFERENCE: "reference",
+    ENUM: "enum",
+    VLEN: "variable-length sequence",
+    ARRAY: "array",
+    COMPLEX: "complex",
+}
+
+
+def said_of(stored: Datatype) -> str:
     """What a type is, in HDF5's words, for somebody who wonders why it is not read."""
-    from h5py import h5t
-
-    words = {
-        h5t.INTEGER: "integer",
-        h5t.FLOAT: "float",
-        h5t.TIME: "time",
-        h5t.BITFIELD: "bitfield",
-        h5t.OPAQUE: "opaque",
-        h5t.COMPOUND: "compound",
-        h5t.REFERENCE: "reference",
-        h5t.ENUM: "enum",
-        h5t.VLEN: "variable-length sequence",
-        h5t.ARRAY: "array",
-    }
-    word = words.get(stored.get_class(), f"class {stored.get_class()}")
-    return f"HDF5's type {word} of {stored.get_size():,} bytes"
+    return f"HDF5's type {_WORDS.get(stored.kind, f'class {stored.kind}')} of {stored.size:,} bytes"

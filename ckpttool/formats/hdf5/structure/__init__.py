@@ -1,0 +1,24 @@
+"""What an HDF5 file is made of, read from its bytes alone.
+
+    superblock ── root group ── links ── objects: groups and datasets
+                                          └─ header of messages: dataspace, datatype, layout, filters, fill value, …
+
+`file` gives the bytes at an address and sees to it that all that is read is no more than the file: so nothing in it
+can lead round in a circle, or to one place from a thousand others, for longer than a file of this size warrants. Every
+other module is one structure, or one message:
+
+    superblock           where the file begins, and how wide its numbers are
+    headers, sharing     the messages of an object, and those that several have in common
+    dataspace, datatype, layout, pipeline, fill, attributes, links        messages
+    groups               the links of a group, in each of the three ways in which they are kept
+    trees, trees2, local_heap, fractal_heap      what groups and attributes are kept in
+    chunk_index, fixed_array, extensible_array   where the chunks of a dataset are
+    objects              what an object is, put together
+
+(HDF5 File Format Specification Version 3.0; the sections that the modules name are its sections)
+"""
+
+from ckpttool.formats.hdf5.structure.file import File, opened
+from ckpttool.formats.hdf5.structure.objects import Dataset, Object, dataset_of
+
+__all__ = ["Dataset", "File", "Object", "dataset_of", "opened"]

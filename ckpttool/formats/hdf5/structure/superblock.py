@@ -1,0 +1,94 @@
+"""The superblock: where everything else is found from.
+
+It stands at the start of the file, or at 512, 1,024, 2,048, … bytes, behind a block of the user's; addresses are
+counted from there. Of versions 0 and 1 (here 0, with addresses of 8 bytes):
+
+    89 48 44 46 0d 0a 1a 0a                             signature
+    00 00 00 00 00                                      versions: superblock, free space, root group, –, shared messages
+    08 08 00                                            bytes of an address, of a length, –
+    04 00 10 00 00 00 00 00                             entries of leaves and nodes of groups' B-trees; flags
+                                                        (version 1: 2 bytes of entries of chunks' B-trees, 2 of nothing)
+    00 00 00 00 00 00 00 00   ff ff ff ff ff ff ff ff   base address; free space
+    00 08 00 00 00 00 00 00   ff ff ff ff ff ff ff ff   end of the file; driver
+    00 00 00 00 00 00 00 00   60 00 00 00 00 00 00 00   the root group's symbol table entry: name, header; …
+
+Of versions 2 and 3: signature, version, bytes of an address and of a length, flags (in version 3, bit 0 is set while
+somebody writes), base address, extension, end of the file, the root group's header, and a checksum.
+
+(II.A. Disk Format: Level 0A - Format Signature and Superblock)
+"""
+
+from ckpttool.errors import CorruptionError, NotSupportedError
+from ckpttool.formats.hdf5.structure.checksum import require_checksum
+from ckpttool.formats.hdf5.structure.file import Cursor, File, Read, Sizes
+
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_SHORTEST, _LONGEST = 24, 128
+_WIDTHS = (2, 4, 8)
+_BEING_WRITTEN = 1
+
+
+def read_superblock(read: Read, size: int) -> File:
+    """The file that a superblock describes.
+
+    Raises:
+        CorruptionError: there is none, or it is damaged, or the file was not written to its end.
+        NotSupportedError: it is of a version that is not known.
+    """
+    base = _place(read, size)
+    cursor = Cursor(read(base, _LONGEST), base)
+    if len(cursor.data) < _SHORTEST:
+        raise CorruptionError("no HDF5 file: it ends within its superblock", offset=size)
+    cursor.skip(len(_SIGNATURE))
+    version = cursor.number(1)
+    if version > 3:
+        raise NotSupportedError(f"a superblock of version {version}", offset=base)
+    return _old(cursor, version, read, size) if version < 2 else _new(cursor, version, read, size)
+
+
+def _place(read: Read, size: int) -> int:
+    place = 0
+    while place < size:
+        if read(place, len(_SIGNATURE)) == _SIGNATURE:
+            return place
+        place = place * 2 or 512
+    raise CorruptionError(f"no HDF5 file: in {size:,} bytes there is no signature of one", offset=0)
+
+
+def _old(cursor: Cursor, version: int, read: Read, size: int) -> File:
+    cursor.skip(4)
+    cursor.sizes = _sizes(cursor)
+    cursor.skip(9 if version == 0 else 13)
+    stated, _, end, _ = cursor.address(), cursor.address(), cursor.address(), cursor.address()
+    cursor.skip(cursor.sizes.length)  # The root group has no name.
+    return _file(cursor, stated, end, cursor.address(), None, read, size)
+
+
+def _new(cursor: Cursor, version: int, read: Read, size: int) -> File:
+    cursor.sizes = _sizes(cursor)
+    flags = cursor.number(1)
+    stated, extension, end, root = cursor.address(), cursor.address(), cursor.address(), cursor.address()
+    require_checksum(cursor.data[: cursor.position] + cursor.take(4), cursor.offset)
+    if version == 3 and flags & _BEING_WRITTEN:
+        raise CorruptionError("it is being written, or whoever wrote it did not come to the end", offset=cursor.offset)
+    return _file(cursor, stated, end, root, extension, read, size)
+
+
+def _sizes(cursor: Cursor) -> Sizes:
+    sizes = Sizes(cursor.number(1), cursor.number(1))
+    if sizes.address not in _WIDTHS or sizes.length not in _WIDTHS:
+        raise NotSupportedError(f"addresses of {sizes.address} bytes, lengths of {sizes.length}", offset=cursor.here)
+    return sizes
+
+
+def _file(
+    cursor: Cursor, stated: int | None, end: int | None, root: int | None, extension: int | None, read: Read, size: int
+) -> File:
+    base = cursor.offset
+    if root is None or end is None or stated is None:
+        raise CorruptionError("a superblock without addresses", offset=base)
+    # Where a block was put before the file later, or taken away, the addresses go with the superblock.
+    end += base - stated
+    if end > size:
+        raise CorruptionError(f"the file is truncated: it has {size:,} bytes of {end:,}", offset=size)
+    return File(read, size, cursor.sizes, base, root, extension)
