@@ -22,8 +22,8 @@ from ckpttool.formats.verifying import Verified, strict_findings, verify
 from ckpttool.formats.verifying import data as data_checks
 from ckpttool.proto import message_class
 from ckpttool.wire.crc32c import combine, crc32c
-from ckpttool.wire.scanning import scan
 from ckpttool.wire.sstable import FOOTER_SIZE, Footer, Table
+from ckpttool.wire.sstable.scanning import scan
 
 
 def verified(path: object) -> Verified:

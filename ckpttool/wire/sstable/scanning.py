@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ckpttool.errors import CorruptionError
 from ckpttool.wire.coding import decode_fixed32, decode_varint
-from ckpttool.wire.sstable import TRAILER_SIZE, BlockHandle, Read
+from ckpttool.wire.sstable.layout import TRAILER_SIZE, BlockHandle, Read
 
 # Three varints of five bytes at most.
 _ENTRY_HEAD = 15

@@ -1,0 +1,143 @@
+"""Blocks: pairs of keys and values, one after another, with restarts among them."""
+
+import struct
+from bisect import bisect_right
+from collections.abc import Iterator
+from itertools import pairwise, takewhile
+
+from ckpttool.errors import CorruptionError, Report
+from ckpttool.wire.coding import decode_fixed32, decode_varint, encode_fixed32, encode_varint
+
+
+class Block:
+    """The pairs of one block, in order.
+
+    Args:
+        contents: the block, decompressed, without its trailer.
+        offset: where it lies in the file, for messages.
+
+    Raises:
+        CorruptionError: the restart array is not sound. Iterating raises it for an entry that is not.
+    """
+
+    def __init__(self, contents: bytes, offset: int = 0) -> None:
+        self._contents, self._offset = contents, offset
+        count = decode_fixed32(contents, len(contents) - 4) if len(contents) >= 4 else 1
+        self._end = len(contents) - 4 * (count + 1)
+        if self._end < 0:
+            raise CorruptionError("bad block contents: more restarts than bytes", offset=offset)
+        self._restarts = struct.unpack_from(f"<{count}I", contents, self._end)
+        if not count:  # Legal, and empty whatever stands before.
+            self._end = 0
+        elif self._restarts[0] or any(a >= b for a, b in pairwise([*self._restarts, max(self._end, 1)])):
+            raise CorruptionError("bad block contents: restart offsets are not in order", offset=offset)
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+        return self._pairs(0)
+
+    def pairs(self, report: Report) -> Iterator[tuple[bytes, bytes]]:
+        """All pairs that can be read: after a bad entry, those from the next restart on."""
+        number = 0
+        while number < len(self._restarts) and self._end:
+            try:
+                yield from self._pairs(number)
+                return
+            except CorruptionError as error:
+                report(error)
+                number = bisect_right(self._restarts, (error.offset or 0) - self._offset, lo=number + 1)
+
+    def lookup(self, key: bytes) -> bytes | None:
+        """The value of `key`, or None: found by bisecting the restarts."""
+        number = bisect_right(self._restarts, key, key=self._restart_key) - 1 if self._end else -1
+        pairs = self._pairs(number) if number >= 0 else iter(())
+        return next((value for found, value in takewhile(lambda pair: pair[0] <= key, pairs) if found == key), None)
+
+    def _restart_key(self, position: int) -> bytes:
+        shared, unshared, _, start = self._entry_header(position)
+        if shared or start + unshared > self._end:
+            raise self._bad_entry(position, "a restart is not at an entry of its own")
+        return self._contents[start : start + unshared]
+
+    def _pairs(self, first: int) -> Iterator[tuple[bytes, bytes]]:
+        """The pairs from the restart of that number on."""
+        contents, end = self._contents, self._end
+        restarts = iter([*self._restarts[first:], end])
+        restart = position = next(restarts)
+        key = None
+        while position < end:
+            start = position
+            shared, unshared, length = contents[start], contents[start + 1], contents[start + 2]
+            if shared | unshared | length < 0x80:
+                position += 3
+            else:
+                shared, unshared, length, position = self._entry_header(start)
+            value = position + unshared
+            if start >= restart:
+                if start > restart or shared:
+                    raise self._bad_entry(start, "a restart is not at an entry of its own")
+                restart = next(restarts)
+            if value + length > end or shared > len(key or b""):
+                raise self._bad_entry(start, f"{shared} + {unshared} + {length} bytes are not there")
+            next_key = key[:shared] + contents[position:value] if key else contents[position:value]
+            if key is not None and next_key <= key:
+                raise self._bad_entry(start, f"key {next_key!r} after {key!r}")
+            key = next_key
+            position = value + length
+            yield key, contents[value:position]
+        if restart != end:
+            raise self._bad_entry(restart, "a restart is not at an entry of its own")
+
+    def _entry_header(self, start: int) -> tuple[int, int, int, int]:
+        """shared, non_shared, value_len, and where the key's rest starts."""
+        try:
+            shared, position = decode_varint(self._contents, start, 32)
+            unshared, position = decode_varint(self._contents, position, 32)
+            length, position = decode_varint(self._contents, position, 32)
+        except CorruptionError as error:
+            raise self._bad_entry(start, error.what) from None
+        return shared, unshared, length, position
+
+    def _bad_entry(self, position: int, why: str) -> CorruptionError:
+        return CorruptionError(f"bad entry in block: {why}", offset=self._offset + position)
+
+
+class BlockBuilder:
+    """Makes a block of pairs added in key order, with a restart at every `restart_interval`-th of them."""
+
+    def __init__(self, restart_interval: int) -> None:
+        self._restart_interval = restart_interval
+        self.reset()
+
+    def reset(self) -> None:
+        self._buffer = bytearray()
+        self._restarts = [0]
+        self._since_restart = 0
+        self.last_key = b""
+
+    def add(self, key: bytes, value: bytes) -> None:
+        shared = 0
+        if self._since_restart < self._restart_interval:
+            shared = shared_prefix(self.last_key, key)
+        else:
+            self._restarts.append(len(self._buffer))
+            self._since_restart = 0
+        self._buffer += encode_varint(shared) + encode_varint(len(key) - shared) + encode_varint(len(value))
+        self._buffer += key[shared:] + value
+        self._since_restart += 1
+        self.last_key = key
+
+    @property
+    def size(self) -> int:
+        """Bytes of the block as it would be finished now."""
+        return len(self._buffer) + 4 * len(self._restarts) + 4
+
+    def finish(self) -> bytes:
+        restarts = b"".join(map(encode_fixed32, [*self._restarts, len(self._restarts)]))
+        return bytes(self._buffer) + restarts
+
+
+def shared_prefix(a: bytes, b: bytes) -> int:
+    limit = min(len(a), len(b))
+    if a[:limit] == b[:limit]:
+        return limit
+    return next(i for i in range(limit) if a[i] != b[i])
