@@ -14,7 +14,8 @@ import pytest
 from conftest import ROOT
 from fuzz import children, trying
 from fuzz import run as driver
-from fuzz.targets import TARGETS, Files, Target
+from fuzz.registry import TARGETS
+from fuzz.targets import Files, Target
 
 from ckpttool.errors import CorruptionError
 

@@ -128,7 +128,7 @@ class _Bundle:
                 self._check(entry, dtype)
                 slice_keys.update(encode_slice_key(key, extents) for extents in entry.slices)
                 if entry.slices:
-                    self._check_slices(key, entry)
+                    self._check_slices(key, entry, dtype)
             except CheckpointError as error:  # Not `located`: a context for each of a million takes a second.
                 error.variable = name
                 self._report(error)
@@ -160,7 +160,7 @@ class _Bundle:
                 f" {prod(entry.shape) * dtype.itemsize:,} for {dtype.name}{list(entry.shape)}"
             )
 
-    def _check_slices(self, key: bytes, entry: BundleEntry) -> None:
+    def _check_slices(self, key: bytes, entry: BundleEntry, dtype: DType) -> None:
         """Raises unless each slice is there, is what its extents say, and lies beside the others."""
         keys = [encode_slice_key(key, extents) for extents in entry.slices]
         boxes = [box_of(extents, entry.shape) for extents in entry.slices]
@@ -176,6 +176,7 @@ class _Bundle:
                     f"the slice {list(start)} + {list(shape)} is stored as"
                     f" {dtype_of(piece.dtype).name}{list(piece.shape)}"
                 )
+            self._check(piece, dtype)  # Where damage is passed over, what is wrong with the slice has only been told.
 
     @cached_property
     def _num_shards(self) -> int:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fuzz import trying
-from fuzz.targets import TARGETS, Files
+from fuzz.registry import TARGETS
+from fuzz.targets import Files
 
 # How many inputs a child takes before another one is begun: what leaks, leaks no further.
 _BATCH = 20_000

@@ -29,7 +29,7 @@ if __package__ in (None, ""):
 
 import ckpttool
 from fuzz.children import Finding, Fuzzing
-from fuzz.targets import TARGETS
+from fuzz.registry import TARGETS
 from fuzz.trying import FindingError, limit, make_input, try_one
 
 _MEMORY = "/dev/shm"
