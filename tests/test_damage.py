@@ -511,6 +511,10 @@ BAD_SLICES: dict[str, tuple[Callable[[], Bundle], str]] = {
         "",
     ),
     "entry of a slice has another size": (with_slice_entry(lambda made, key: made.change(key, size=3)), "Invalid size"),
+    "entry of a slice is in no shard": (
+        with_slice_entry(lambda made, key: made.change(key, shard_id=7)),
+        "shard 7 of 1",
+    ),
     "extent is no message": (records(p=field(1, 1) + field(7, field(1, b"\x08"))), ""),
 }
 

@@ -10,7 +10,7 @@ import os
 import shutil
 import socket
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -440,6 +440,86 @@ def test_graphs(name: str, limited: Limited, tmp_path: Path) -> None:
     assert_clean(tmp_path)
 
 
+def _messages(size: int, *path: int) -> bytes:
+    """So many bytes of empty messages, in fields of these numbers one in another, the last of them repeated."""
+    *outer, last = path
+    made = field(last, b"") * (size // 2)
+    for number in reversed(outer):
+        made = field(number, made)
+    return made
+
+
+def _each(size: int, outer: Sequence[int], *path: int) -> bytes:
+    """So many bytes of messages, each with one other in it, and so on."""
+    made = b""
+    for number in reversed(path):
+        made = field(number, made)
+    made *= size // len(made)
+    for number in reversed(outer):
+        made = field(number, made)
+    return made
+
+
+_OP = field(1, field(1, b"x") + field(2, b"NoOp"))
+_IN_OP = (1, 5, 2)
+BOMBS: dict[str, Callable[[int], bytes]] = {
+    "ops": lambda size: _messages(size, 1),
+    "ops, each with an attribute": lambda size: _each(size, (), 1, 5),
+    "ops behind real ones": lambda size: _OP * 1000 + _messages(size, 1),
+    "attributes": lambda size: _OP + _messages(size, 1, 5),
+    "tensors in a list": lambda size: _OP + _messages(size, *_IN_OP, 1, 8),
+    "tensors in tensors": lambda size: _OP + _each(size, (*_IN_OP, 8), 15, 3),
+    "handles of a tensor": lambda size: _OP + _messages(size, *_IN_OP, 8, 14),
+    "functions": lambda size: _OP + _messages(size, 2, 1),
+    "functions of five maps": lambda size: (
+        _OP + field(2, field(1, b"".join(field(n, b"") for n in (5, 7, 8, 4, 6))) * (size // 12))
+    ),
+    "arguments of a function": lambda size: _OP + _messages(size, 2, 1, 1, 2),
+    "dimensions": lambda size: _OP + _messages(size, *_IN_OP, 7, 2),
+    "inputs": lambda size: _OP + _messages(size, 1, 3),
+    "numbers": lambda size: _OP + field(1, field(5, field(2, field(8, field(10, bytes(size)))))),
+}
+META_BOMBS: dict[str, Callable[[int], bytes]] = {
+    "collections": lambda size: field(2, _OP) + _messages(size, 4),
+    "signatures": lambda size: field(2, _OP) + _messages(size, 5),
+    "defaults of a signature": lambda size: field(2, _OP) + _messages(size, 5, 2, 4),
+    "ops that the producer knew": lambda size: field(1, _messages(size, 2, 1)) + field(2, _OP),
+    "objects": lambda size: field(2, _OP) + _messages(size, 7, 1),
+}
+
+
+@pytest.mark.parametrize("megabytes", [2, 4, 8])
+@pytest.mark.parametrize("name", [*BOMBS, *META_BOMBS])
+def test_bombs(name: str, megabytes: int, limited: Limited, tmp_path: Path) -> None:
+    """Millions of messages of two bytes, wherever a graph can have them, are refused or read, in 2 s and 200 MB."""
+    size = megabytes * 1_000_000
+    data = {**BOMBS, **META_BOMBS}[name](size)
+    meta_data = data if name in META_BOMBS else field(1, b"") + field(2, data)
+    files = {"a.meta": meta_data, "saved_model.pb": field(1, 1) + field(2, meta_data)}
+    files |= {} if name in META_BOMBS else {"a.pb": data}
+    for file, contents in files.items():
+        (tmp_path / file).write_bytes(contents)
+        for command in (["ls", tmp_path / file], ["io", tmp_path / file]):
+            check(limited.run(command)[0], ENDED)
+
+
+def test_ops_without_a_name(limited: Limited, tmp_path: Path) -> None:
+    """Of a graph of a million empty ops the first is named that has no name, and where it is."""
+    data = field(1, b"") + field(2, _OP + _messages(2_000_000, 1))
+    (tmp_path / "a.meta").write_bytes(data)
+    [ran] = limited.run(["ls", tmp_path / "a.meta"])
+    check(ran, {4})
+    assert f"op number 1 has no name · {tmp_path}/a.meta · byte {data.index(_OP) + len(_OP) + 2}\n" in ran.err
+
+
+def test_objects_bomb(limited: Limited, tmp_path: Path) -> None:
+    """An object graph of a million empty objects is an error, and the variables are listed all the same."""
+    arrays = {"_CHECKPOINTABLE_OBJECT_GRAPH": np.array(_messages(4_000_000, 1), object), "w": np.ones(2)}
+    prefix = bundle(arrays).write(tmp_path)
+    for command in (["vars", prefix], ["objects", prefix], ["verify", prefix]):
+        check(limited.run(command)[0], ENDED)
+
+
 def meta(change: Callable[[Any], object]) -> bytes:
     whole = message_class("MetaGraphDef").FromString((FIXTURES / "linear" / "model.meta").read_bytes())
     change(whole)
@@ -529,6 +609,8 @@ TEXTS: dict[str, bytes] = {
     "5 MB of comments": b"# x\n" * 1_250_000 + b"node { name: 'x' op: 'A' }",
     "5 MB of one word": b"node { name: '" + b"x" * 5_000_000 + b"' op: 'A' }",
     "unclosed": b"node {",
+    "300,000 empty ops": b"node {}" * 300_000,
+    "200,000 empty ops in words": b"node {\n}\n" * 200_000,
 }
 
 

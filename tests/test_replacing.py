@@ -19,8 +19,11 @@ import numpy as np
 import pytest
 from bundles import bundle
 from conftest import FIXTURES, ROOT
+from privileges import unprivileged
 from test_bundle_replacing import NEW, OLD, dies_at, fails_at
+from typer.testing import CliRunner
 
+from ckpttool.cli import app
 from ckpttool.errors import CorruptionError
 from ckpttool.formats.bundle import read_bundle
 from ckpttool.formats.checkpoint_state import STATE_FILE, add_to_checkpoint_state, read_checkpoint_state
@@ -348,19 +351,48 @@ def _limited(*arguments: object) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, preexec_fn=limit)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 @every_writer
 def test_directory_that_may_not_be_written(tmp_path: Path, writer: Writer) -> None:
     """A directory that may not be written is an error, and the old output stays."""
     directory = tmp_path / "x"
     directory.mkdir()
     writer.write(directory, "old")
-    before = writer.read(directory)
-    directory.chmod(0o500)
-    with pytest.raises(PermissionError):
-        writer.write(directory, "new")
-    directory.chmod(0o700)
-    assert writer.read(directory) == before
+    before, names = writer.read(directory), everything(directory)
+
+    directories = [directory, *(path for path in directory.rglob("*") if path.is_dir())]  # Shards are written into one.
+
+    def write() -> None:
+        for each in reversed(directories):
+            each.chmod(0o500)
+        with pytest.raises(PermissionError):
+            writer.write(directory, "new")
+        for each in directories:
+            each.chmod(0o700)
+
+    unprivileged(write)
+    assert (writer.read(directory), everything(directory)) == (before, names)
+
+
+def test_sources_that_may_not_be_read(tmp_path: Path) -> None:
+    """A file that may not be read is an error of one line, code 3; a directory, too."""
+    prefix = bundle(OLD).write(tmp_path)
+
+    def run() -> None:
+        for path in (Path(f"{prefix}.index"), Path(f"{prefix}.data-00000-of-00001"), tmp_path):
+            mode = path.stat().st_mode
+            path.chmod(0)
+            for command in (["vars", prefix], ["export", prefix, "--npz", f"{prefix}.npz"], ["verify", prefix]):
+                ran = CliRunner().invoke(app, command)
+                assert ran.exception is None or isinstance(ran.exception, SystemExit), (path, command, ran.exception)
+                assert ran.exit_code in (({0} if command[0] == "vars" else set()) | {1, 3, 4}), (
+                    path,
+                    command,
+                    ran.output,
+                )
+                assert ran.stderr.count("error: ") == (ran.exit_code in (3, 4)), ran.stderr
+            path.chmod(mode)
+
+    unprivileged(run)
 
 
 def test_closed_pipe() -> None:

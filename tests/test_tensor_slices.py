@@ -368,6 +368,7 @@ UNSOUND: dict[str, tuple[type[CheckpointError], str, list[Records]]] = {
     "negative start": (CorruptionError, "outside the shape", [metas(("a", 1, [4], [((-1, 4),)]))]),
     "whole dimension from 1": (CorruptionError, "outside the shape", [metas(("a", 1, [4], [((1, -1),)]))]),
     "extents of another rank": (CorruptionError, "rank", [metas(("a", 1, [4], [full(2)]))]),
+    "extents of another rank, of no elements": (CorruptionError, "rank", [metas(("a", 1, [0, 3], [full(3)]))]),
     "twice": (CorruptionError, "twice", [metas(("a", 1, [4], [((0, 2),)]), ("a", 1, [4], [((2, 2),)]))]),
     "overlap": (CorruptionError, "overlapping", [metas(("a", 1, [4], [((0, 3),), ((2, 2),)]))]),
     "gap": (CorruptionError, "sufficient", [metas(("a", 1, [4], [((0, 1),), ((2, 2),)]))]),

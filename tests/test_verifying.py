@@ -9,6 +9,8 @@ from random import Random
 import h5py
 import numpy as np
 import pytest
+import test_damage as damage
+import test_tensor_slices as tensor_slices
 from bundles import bundle, field, header, strings, table, table_of, with_trailer
 from conftest import CORPUS, FIXTURES, corpus_files, needs_corpus
 
@@ -46,6 +48,45 @@ def kinds(found: Verified) -> set[str]:
 
 def data_file(prefix: object, number: int = 0, count: int = 1) -> Path:
     return Path(shard_path(str(prefix), number, count))
+
+
+# What is listed past damage
+
+
+def assert_readable(found: Verified) -> None:
+    """What is whole can be read, and what is damaged answers with an error."""
+    for name, variable in found.checkpoint.items():
+        if name in found.damaged:
+            with pytest.raises(CheckpointError):
+                variable.numpy()
+        else:
+            assert variable.numpy().shape == variable.shape
+
+
+@pytest.mark.parametrize("name", [*damage.REFUSED, *damage.BAD_SLICES])
+def test_what_is_listed_past_damage(name: str, tmp_path: Path) -> None:
+    """Whatever is wrong with an entry or a slice, what is listed all the same is whole, or is said to be damaged."""
+    make = {**damage.REFUSED, **damage.BAD_SLICES}[name][0]
+    try:
+        found = verified(make().write(tmp_path))
+    except CheckpointError:
+        return  # Nothing can be listed.
+    assert found.findings
+    assert_readable(found)
+
+
+@pytest.mark.parametrize("name", tensor_slices.UNSOUND)
+def test_what_is_listed_past_damage_of_v1(name: str, tmp_path: Path) -> None:
+    """Of a V1 checkpoint whose only variable is unsound nothing is whole."""
+    files = tensor_slices.UNSOUND[name][2]
+    for number, records in enumerate(files):
+        (tmp_path / f"model-{number:05}-of-{len(files):05}").write_bytes(table_of(sorted(records.items())))
+    try:
+        found = verified(tmp_path / "model")
+    except CheckpointError:
+        return
+    assert found.findings
+    assert not found.whole
 
 
 # What is sound

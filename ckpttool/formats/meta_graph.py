@@ -13,8 +13,9 @@ A text file is known by the name of its first field.  (tensorflow/core/protobuf/
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ _SUFFIXES = (".meta", ".pb")
 _STARTS = (b"\x0a", b"\x08\x01", b"\0\0")
 _FIRST_FIELD = re.compile(rb"(?:\s|#[^\n]*\n)*([a-z_]+)\s*[:{<]")
 _TEXT_BYTES = bytes({*range(0x20, 0x7F), *range(0x80, 0x100), *b"\t\n\r\f"})
+# So many messages of no more bytes than that, whatever they are, say nothing: `dim { size: 1 }` takes 15.
+_MANY, _LEAST = 50_000, 12
 _OP = re.compile(rb"[A-Za-z_][\w>]*")
 
 
@@ -53,7 +56,11 @@ def read_meta_graph(path: str) -> MetaGraph:
         if text_root:
             return MetaGraph(_from_text(text_root, data), root=text_root, path=path, text=data)
         graph = MetaGraph(data, root=_root(data, path), path=path)
-        nodes = graph.message.graph_def.node
+        try:
+            nodes = graph.message.graph_def.node
+        except CorruptionError:
+            _refuse_nameless(graph.root, data)
+            raise
         if not graph.message.HasField("graph_def") or not all(node.op for node in nodes):
             raise FormatError(f"not a graph: a {graph.root} without one, or with ops of no type")
     return graph
@@ -100,6 +107,11 @@ def _from_text(root: str, data: bytes) -> bytes:
     from google.protobuf import text_format
 
     message: Any = proto.message_class(root)()
+    count = data.count(b"{") + data.count(b"<")
+    if count > _MANY and len(data) < _LEAST * count:
+        raise CorruptionError(
+            f"not the text of a {root}: {count:,} messages in {len(data):,} bytes are nearly all empty"
+        )
     try:
         text_format.Parse(data, message, descriptor_pool=proto.pool())
     except (text_format.ParseError, ValueError, RecursionError) as error:  # ValueError: a number, or no UTF-8.
@@ -134,6 +146,32 @@ def _root(data: bytes, path: str) -> str:
         raise FormatError("not a TensorFlow checkpoint or graph: some other protobuf message")
     # A SavedModel without a version, or a MetaGraphDef without meta_info_def: by whether a graph in it has nodes.
     return "MetaGraphDef" if _is_node(_first(_first(data, 2), 1)) else "SavedModel"
+
+
+# Where a root has its ops, and an op its name.
+_OPS = {"SavedModel": (2, 2, 1), "MetaGraphDef": (2, 1), "GraphDef": (1,)}
+_NAME = 1
+
+
+def _refuse_nameless(root: str, data: bytes) -> None:
+    """Of a graph that can't be parsed, raises that an op has no name, if that is so: TensorFlow takes none either.
+
+    That says more than that a graph of a million empty ops would fill the memory.
+    """
+    for number, (start, end) in enumerate(_spans(data, _OPS[root], 0, len(data))):
+        if not any(n == _NAME and kind == LENGTH and e > v for n, kind, _, v, e in fields(data[start:end])):
+            raise CorruptionError(f"op number {number:,} has no name", offset=start)
+
+
+def _spans(data: bytes, path: Sequence[int], start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Where the messages lie that are reached through fields of these numbers."""
+    if not path:
+        yield start, end
+        return
+    # Of a million fields that come before, nobody wants to know whether there is an op behind.
+    for number, kind, _, value, after in islice(fields(data[start:end]), 1_000_000):
+        if (number, kind) == (path[0], LENGTH):
+            yield from _spans(data, path[1:], start + value, start + after)
 
 
 def _first(data: bytes, number: int) -> bytes:

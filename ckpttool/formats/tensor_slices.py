@@ -164,7 +164,8 @@ class _TensorSlices(Source):
         """The slices of every variable cover it, and each other nowhere; else it is none."""
         for variable in list(self.variables.values()):
             pieces = self._pieces.get(variable.key, ())
-            fault = tiling_fault(variable.shape, [(piece.start, piece.shape) for piece in pieces])
+            # Without elements, it would be whole without any.
+            fault = tiling_fault(variable.shape, [(p.start, p.shape) for p in pieces]) if pieces else "it has no slices"
             if fault:
                 self._report(CorruptionError(fault, variable=variable.name))
                 del self.variables[variable.name]

@@ -149,7 +149,8 @@ class MetaGraph:
                 return graphs[self.number]
             if self.root == "GraphDef":
                 meta_graph = proto.message_class("MetaGraphDef")()
-                meta_graph.graph_def.CopyFrom(proto.parse("GraphDef", self.data))
+                meta_graph.graph_def.SetInParent()
+                proto.parse("GraphDef", self.data, meta_graph.graph_def)
                 return meta_graph
             return proto.parse("MetaGraphDef", self.data)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ckpttool.errors import CorruptionError
+from ckpttool.proto.proportion import allowance, is_out_of_proportion
 
 DESCRIPTORS = Path(__file__).with_name("descriptors.pb")
 
@@ -43,16 +44,23 @@ def message_class(name: str) -> Any:
     return GetMessageClass(pool().FindMessageTypeByName(f"tensorflow.{name}"))
 
 
-def parse(name: str, data: bytes) -> Any:
-    """`data` as the message `name`.
+def parse(name: str, data: bytes, into: Any = None) -> Any:
+    """`data` as the message `name`; `into`: one of these, empty, to be filled: a copy would take as much again.
 
     Raises:
-        CorruptionError: they are no such message.
+        CorruptionError: they are no such message, or one that would fill the memory.
         KeyError: there is no such message.
     """
     from google.protobuf.message import DecodeError
 
+    if is_out_of_proportion(message_class(name).DESCRIPTOR, data):
+        raise CorruptionError(
+            f"a {name} of {len(data):,} bytes that would take more than {allowance(len(data)) >> 20:,} MiB of memory:"
+            f" nearly all of it are empty messages"
+        )
     try:
-        return message_class(name).FromString(data)
+        message = message_class(name)() if into is None else into
+        message.MergeFromString(data)
     except DecodeError as error:
         raise CorruptionError(f"not a {name}: {error}") from error
+    return message

@@ -230,7 +230,7 @@ def try_bundle(directory: str, random: Random) -> None:
 
 
 @cache
-def _sound() -> Any:
+def sound() -> Any:
     """A checkpoint of many dtypes and odd names, without files."""
     import tempfile
 
@@ -259,7 +259,7 @@ def made_by(module: str, function: str, name: str, **options: Any) -> list[Files
 
     with tempfile.TemporaryDirectory() as directory:
         path = os.path.join(directory, name)
-        getattr(import_module(f"ckpttool.formats.{module}"), function)(_sound(), path, **options)
+        getattr(import_module(f"ckpttool.formats.{module}"), function)(sound(), path, **options)
         return [{name: Path(path).read_bytes()}]
 
 
@@ -859,7 +859,7 @@ _NAME_PARTS += [
     b"kernel",
 ]
 
-_FORMATS = [
+WRITERS = [
     ("hdf5", "write_hdf5", "m.h5"),
     ("npz", "write_npz", "m.npz"),
     ("npy", "write_npy", "arrays"),
@@ -880,7 +880,7 @@ def try_writers(directory: str, random: Random) -> None:
     inner = Path(directory) / "in"
     inner.mkdir()
     source = read_bundle(bundles.bundle(arrays).write(inner))
-    for module, function, name in made.sample(_FORMATS, 2):
+    for module, function, name in made.sample(WRITERS, 2):
         out = Path(directory) / f"out-{name}"
         out.mkdir()
         remarkable = attempt(

@@ -216,6 +216,7 @@ class _Index:
                     f"the slice {list(start)} + {list(shape)} is stored as"
                     f" {dtype_of(piece.dtype).name}{list(piece.shape)}"
                 )
+            self._check(piece)  # Where damage is passed over, what is wrong with the slice has only been told.
 
 
 def _header_by_files(prefix: str) -> BundleHeader:

@@ -1,0 +1,204 @@
+r"""How much memory a message will take, found from its bytes before it is parsed.
+
+A file of 8 MB may hold 4,000,000 messages, for two bytes are an empty one: `0a 00` repeated is a graph of ops without
+name or type. Parsed, each takes what all its fields would: 112 bytes for an op, 184 for a tensor, 256 for a map with
+its first entry. A graph that TensorFlow wrote takes four to eight times its size, one made to fill memory up to a
+hundred times. Whoever wants more than `allowance` of its size is refused, and nothing was allocated for it.
+
+A bound comes first, at a tenth of the parser's time: each message begins with a tag, which is one of 32 values of a
+byte, so that there are no more messages of a field than there are such bytes. Only where that could be too much, the
+fields are walked, and what they take is added up, until it is too much.
+"""
+
+import re
+from functools import cache
+from typing import Any, NamedTuple
+
+_MIB = 1 << 20
+# What protobuf's own parsers allow.
+_MAX_DEPTH = 100
+# Bytes that upb 5 to 7 takes, measured; not less for any message of ours, and at most half as much again.
+_HEAD, _SLOT, _TEXT, _LIST, _MAP, _ENTRY = 24, 24, 16, 64, 168, 96
+# Of a list of numbers, for each byte of the file: of those that take eight bytes in memory, and four.
+_WIDE, _NARROW = 20, 10
+_TAGS = bytes(range(2, 256, 8))
+_OTHERS = bytes(byte for byte in range(256) if byte not in _TAGS)
+
+
+def allowance(nbytes: int) -> int:
+    """How much a message of so many bytes may take; of a large one more, so that a real one needs no walk."""
+    return max(32 * nbytes + 24 * _MIB, 48 * nbytes - 104 * _MIB)
+
+
+def is_out_of_proportion(descriptor: Any, data: bytes) -> bool:
+    """Whether a message would take more memory than it may."""
+    most = allowance(len(data))
+    return _bound(_plan(descriptor), data, most) > most and _estimate(_plan(descriptor), data, most) > most
+
+
+class _Field(NamedTuple):
+    """What a field of some number takes.
+
+    Attributes:
+        each: each time it is there.
+        first: beyond that the first time in a message: a list or a map is made.
+        per_byte: for each of its bytes.
+        plan: that of the message that it is.
+    """
+
+    each: int
+    first: int = 0
+    per_byte: int = 0
+    plan: "_Plan | None" = None
+
+
+_Plan = dict[int, _Field]
+"""The fields of a message that take more than their bytes, by tag."""
+
+
+@cache
+def _plan(descriptor: Any) -> _Plan:
+    return _filled(descriptor, {})
+
+
+def _filled(descriptor: Any, known: dict[str, _Plan]) -> _Plan:
+    """A message's plan; those of messages that hold themselves too."""
+    if descriptor.full_name in known:
+        return known[descriptor.full_name]
+    plan = known[descriptor.full_name] = {}
+    for field in descriptor.fields:
+        found = _field(field, known)
+        if found:
+            plan[field.number << 3 | 2] = found
+    return plan
+
+
+def _field(field: Any, known: dict[str, _Plan]) -> _Field | None:
+    message = field.message_type
+    if message and message.GetOptions().map_entry:
+        value = message.fields_by_name["value"].message_type  # Made also where an entry does not have it.
+        return _Field(_ENTRY + (_size(value) if value else 0), _MAP, plan=_filled(message, known))
+    if message:
+        is_made = field.containing_type.GetOptions().map_entry
+        each = 0 if is_made else _size(message) + _SLOT * field.is_repeated
+        return _Field(each, _LIST * field.is_repeated, plan=_filled(message, known))
+    if not field.is_repeated or field.type == field.TYPE_BOOL:
+        return None
+    if field.type in (field.TYPE_STRING, field.TYPE_BYTES):
+        return _Field(_TEXT + _SLOT, _LIST)
+    wide = field.cpp_type in (field.CPPTYPE_INT64, field.CPPTYPE_UINT64)
+    return _Field(_SLOT, _LIST, per_byte=_WIDE if wide else _NARROW)
+
+
+def _size(message: Any) -> int:
+    """What one takes of whose fields none is there: room for each, but for one of those that exclude each other."""
+    alone = [_room(field) for field in message.fields if not field.containing_oneof]
+    return _HEAD + sum(alone) + sum(8 + max(map(_room, oneof.fields)) for oneof in message.oneofs)
+
+
+def _room(field: Any) -> int:
+    return 16 if field.type in (field.TYPE_STRING, field.TYPE_BYTES) and not field.is_repeated else 8
+
+
+def _bound(plan: _Plan, data: bytes, most: int) -> int:
+    """No less than what the messages of `data` take, whatever they are; but for lists of numbers, which are in
+    proportion.
+    """
+    weights = _weights(plan)
+    if len(data) * max(weights.values()) <= most:
+        return 0
+    tags = data.translate(None, _OTHERS)
+    return sum(tags.count(byte) * weight for byte, weight in weights.items())
+
+
+def _weights(plan: _Plan) -> dict[int, int]:
+    """The most that a message takes which begins with a byte."""
+    weights: dict[int, int] = {}
+    for tag, field in _all_fields(plan):
+        first = tag if tag < 0x80 else tag & 0x7F | 0x80
+        weights[first] = max(weights.get(first, 0), field.each + field.first)
+    return weights
+
+
+def _all_fields(plan: _Plan) -> list[tuple[int, _Field]]:
+    seen, waiting, found = {id(plan)}, [plan], list[tuple[int, _Field]]()
+    while waiting:
+        for tag, field in waiting.pop().items():
+            found.append((tag, field))
+            if field.plan is not None and id(field.plan) not in seen:
+                seen.add(id(field.plan))
+                waiting.append(field.plan)
+    return found
+
+
+def _estimate(plan: _Plan, data: bytes, most: int) -> int:  # noqa: C901, PLR0912 - written out for speed
+    """What the messages of `data` take, or something above `most`. Of what is no message: what it takes up to there."""
+    total, position, end, last = 0, 0, len(data), 0
+    outer: list[tuple[_Plan, int, int]] = []
+    while True:
+        while position >= end:
+            if not outer:
+                return total
+            plan, end, last = outer.pop()
+        start, tag = position, data[position]
+        position += 1
+        if tag >= 0x80:
+            tag, position = _varint(data, start)
+        kind = tag & 7
+        if kind == 2:
+            length = data[position] if position < end else 0
+            position += 1
+            if length >= 0x80:
+                length, position = _varint(data, position - 1)
+            field = plan.get(tag)
+            if position + length > end or total > most or len(outer) > _MAX_DEPTH:
+                return total
+            if field is None:
+                position += length
+                continue
+            total += field.each + field.per_byte * length
+            if tag != last:
+                total += field.first
+                last = tag
+            if field.plan is not None and length:
+                outer.append((plan, end, last))
+                plan, end, last = field.plan, position + length, 0
+            elif length:
+                position += length
+            elif data.startswith(same := data[start:position], position):  # Many of them are counted at once.
+                position = _after_all(same, data, position, end)
+                total += ((position - start) // len(same) - 1) * field.each
+        elif kind == 0:
+            while position < end and data[position] >= 0x80:
+                position += 1
+            position += 1
+            total += _WIDE  # A number of a list that is not packed, for all that is known.
+        elif kind in (1, 5):
+            position += 8 if kind == 1 else 4
+        else:
+            return total
+
+
+def _after_all(same: bytes, data: bytes, start: int, end: int) -> int:
+    """Where the bytes end that are these again and again."""
+    found = _run(same).match(data, start, end)
+    return found.end() if found else start
+
+
+@cache
+def _run(same: bytes) -> re.Pattern[bytes]:
+    return re.compile(b"(?:%b)*+" % re.escape(same), re.DOTALL)
+
+
+def _varint(data: bytes, position: int) -> tuple[int, int]:
+    """A varint and where it ends; after the data, or too long, one that no message has."""
+    value = 0
+    for shift in range(0, 70, 7):
+        if position >= len(data):
+            break
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+    return 1 << 64, position

@@ -1,0 +1,99 @@
+"""Messages that would fill the memory are known before they are parsed; real ones are not taken for such."""
+
+import os
+import resource
+from typing import Any
+
+import pytest
+from bundles import field
+from conftest import FIXTURES, corpus_files
+
+from ckpttool import proto
+from ckpttool.errors import CorruptionError
+from ckpttool.proto import proportion
+
+SIZE = 3_000_000
+
+
+def peak_of_parsing(name: str, data: bytes) -> int:
+    """By how much the memory of a process grows that parses it."""
+    read, write = os.pipe()
+    if not os.fork():
+        message = proto.message_class(name)()
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        message.MergeFromString(data)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        os.write(write, str(peak << 10).encode())
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as file:
+        answer = file.read()
+    os.wait()
+    return int(answer)
+
+
+def repeated(descriptor: Any, depth: int) -> list[bytes]:
+    """Small fields of a message, each with the next in it, down to some depth."""
+    made = []
+    for each in descriptor.fields:
+        if each.message_type:
+            made += [
+                field(each.number, inner) for inner in (b"", *(repeated(each.message_type, depth - 1) if depth else ()))
+            ]
+        elif each.is_repeated:
+            made.append(field(each.number, b"" if each.type in (each.TYPE_STRING, each.TYPE_BYTES) else bytes(8)))
+    return made
+
+
+NAMES = ["GraphDef", "FunctionDef", "NodeDef", "AttrValue", "AttrValue.ListValue", "TensorProto", "MetaGraphDef"]
+NAMES += ["SignatureDef", "OpDef", "SavedObjectGraph", "TrackableObjectGraph", "SavedModel", "CollectionDef"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_estimates_are_no_less_than_what_is_taken(name: str) -> None:
+    """Whatever small messages are repeated, parsing takes no more than is estimated, which is within the bound."""
+    descriptor = proto.message_class(name).DESCRIPTOR
+    plan = proportion._plan(descriptor)
+    for one in repeated(descriptor, 1):
+        data = one * (SIZE // len(one))
+        estimate = proportion._estimate(plan, data, 1 << 60)
+        assert peak_of_parsing(name, data) <= estimate + SIZE + (4 << 20), one
+        assert proportion._bound(plan, data, 0) + proportion._WIDE * len(data) >= estimate, one
+
+
+def test_a_run_is_counted_as_one_by_one() -> None:
+    """Equal empty messages in a row, which are counted at once, are as many as with others between them."""
+    plan = proportion._plan(proto.message_class("GraphDef").DESCRIPTOR)
+    apart = (field(1, b"") + field(1, field(1, b"x"))) * 500
+    together = field(1, b"") * 500 + field(1, field(1, b"x")) * 500
+    assert proportion._estimate(plan, apart, 1 << 60) == proportion._estimate(plan, together, 1 << 60)
+    assert proportion._estimate(plan, apart[:-1], 1 << 60) < proportion._estimate(plan, apart, 1 << 60)
+
+
+def test_real_graphs_take_a_fraction_of_it() -> None:
+    """Graphs that TensorFlow wrote take less than a third of what they may, however large they were."""
+    descriptor = proto.message_class("MetaGraphDef").DESCRIPTOR
+    plan = proportion._plan(descriptor)
+    for path in [*FIXTURES.rglob("*.meta"), *corpus_files("*.meta")]:
+        data = path.read_bytes()
+        if data.startswith(b"version https"):
+            continue
+        whole = data * (8_000_000 // len(data))
+        assert proportion._estimate(plan, whole, 1 << 60) < proportion.allowance(len(whole)) / 2, path
+        assert not proportion.is_out_of_proportion(descriptor, whole)
+
+
+def test_the_error_says_what_it_is() -> None:
+    """A message of a million empty ones is refused with its size and what it would take."""
+    with pytest.raises(CorruptionError, match=r"a GraphDef of 4,000,000 bytes .* more than 146 MiB .* empty"):
+        proto.parse("GraphDef", field(1, b"") * 2_000_000)
+
+
+@pytest.mark.parametrize("data", [b"\xff" * 20, b"\x0a\xff" * 9, field(1, b"")[:1], b"\x0b" * 9, b"\x0a\x7f"])
+def test_no_messages(data: bytes) -> None:
+    """What is no message is counted as far as it is one, and left to the parser."""
+    plan = proportion._plan(proto.message_class("GraphDef").DESCRIPTOR)
+    assert proportion._estimate(plan, data, 1 << 60) < 10_000
+    with pytest.raises(CorruptionError):
+        proto.parse("GraphDef", data)
