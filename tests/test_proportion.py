@@ -51,6 +51,7 @@ NAMES += ["SignatureDef", "OpDef", "SavedObjectGraph", "TrackableObjectGraph", "
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.slow
 def test_estimates_are_no_less_than_what_is_taken(name: str) -> None:
     """Whatever small messages are repeated, parsing takes no more than is estimated, which is within the bound."""
     descriptor = proto.message_class(name).DESCRIPTOR
@@ -71,6 +72,7 @@ def test_a_run_is_counted_as_one_by_one() -> None:
     assert proportion._estimate(plan, apart[:-1], 1 << 60) < proportion._estimate(plan, apart, 1 << 60)
 
 
+@pytest.mark.slow
 def test_real_graphs_take_a_fraction_of_it() -> None:
     """Graphs that TensorFlow wrote take less than a third of what they may, however large they were."""
     descriptor = proto.message_class("MetaGraphDef").DESCRIPTOR
@@ -97,3 +99,28 @@ def test_no_messages(data: bytes) -> None:
     assert proportion._estimate(plan, data, 1 << 60) < 10_000
     with pytest.raises(CorruptionError):
         proto.parse("GraphDef", data)
+
+
+def test_messages_of_numbers_and_names_alone():
+    """Of a message that can hold nothing in numbers, such as a SaverDef, there is nothing to be counted."""
+    message = proto.message_class("SaverDef")(filename_tensor_name="save/Const:0", max_to_keep=5)
+    assert proto.parse("SaverDef", message.SerializeToString()) == message
+
+
+@pytest.mark.parametrize("message", [b"", field(5, b""), field(5, field(2, b""))])
+def test_large_bombs(message: bytes) -> None:
+    """Of many megabytes, too, messages of a few bytes each are refused, and not parsed."""
+    op = field(1, message)
+    with pytest.raises(CorruptionError, match="empty messages"):
+        proto.parse("GraphDef", op * (20_000_000 // len(op)))
+
+
+def test_a_large_graph_is_not_walked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph of tens of megabytes, such as TensorFlow writes them, is parsed as it is."""
+    monkeypatch.setattr(proportion, "_estimate", None)
+    node = proto.message_class("NodeDef")(name="model/layer_0001/op_123", op="AddV2", input=["model/op_122", "op_0"])
+    node.attr["T"].type = 1
+    node.attr["_output_shapes"].list.shape.add().dim.add(size=1024)
+    data = field(1, node.SerializeToString()) * 200_000
+    assert len(data) > 16 << 20
+    assert len(proto.parse("GraphDef", data).node) == 200_000

@@ -23,6 +23,10 @@ _HEAD, _SLOT, _TEXT, _LIST, _MAP, _ENTRY = 24, 24, 16, 64, 168, 96
 _WIDE, _NARROW = 20, 10
 _TAGS = bytes(range(2, 256, 8))
 _OTHERS = bytes(byte for byte in range(256) if byte not in _TAGS)
+# So much is not walked for a bound that is far too high; so long is no message of which millions make a bomb.
+_LARGE, _SHORT = 16 * _MIB, 8
+# Of each byte what it can be: 0 a tag, 1 a tag or the length of a short message, 2 such a length, 3 neither.
+_KINDS = bytes(b"10"[byte >= _SHORT] if byte in _TAGS else b"23"[byte >= _SHORT] for byte in range(256))
 
 
 def allowance(nbytes: int) -> int:
@@ -103,10 +107,17 @@ def _room(field: Any) -> int:
 def _bound(plan: _Plan, data: bytes, most: int) -> int:
     """No less than what the messages of `data` take, whatever they are; but for lists of numbers, which are in
     proportion.
+
+    Of large data, those messages only that are short: none else can be so many, unless they lie in each other, and
+    then they take 85 times their bytes at most. To walk a real graph of 45 MB would take longer than to parse it.
     """
     weights = _weights(plan)
-    if len(data) * max(weights.values()) <= most:
+    heaviest = max(weights.values(), default=0)
+    if len(data) * heaviest <= most:
         return 0
+    if len(data) > _LARGE:
+        kinds = data.translate(_KINDS)
+        return heaviest * sum(map(kinds.count, (b"12", b"11", b"02", b"01")))
     tags = data.translate(None, _OTHERS)
     return sum(tags.count(byte) * weight for byte, weight in weights.items())
 
