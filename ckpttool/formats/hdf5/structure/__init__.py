@@ -18,7 +18,8 @@ other module is one structure, or one message:
 (HDF5 File Format Specification Version 3.0; the sections that the modules name are its sections)
 """
 
-from ckpttool.formats.hdf5.structure.file import File, opened
+from ckpttool.formats.hdf5.structure.file import File
 from ckpttool.formats.hdf5.structure.objects import Dataset, Object, dataset_of
+from ckpttool.formats.hdf5.structure.superblock import opened
 
 __all__ = ["Dataset", "File", "Object", "dataset_of", "opened"]

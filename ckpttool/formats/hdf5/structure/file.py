@@ -13,11 +13,9 @@ counted, and may be a few times the file, no more: which ends whatever would go 
 (IV. Disk Format; I.A. This Document: "undefined address")
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import NamedTuple
 
-from ckpttool import storage
 from ckpttool.errors import CorruptionError
 
 # How many times the file, and how many bytes beyond, may be read as structures.
@@ -172,19 +170,3 @@ class File:
         if cursor.take(5) != signature + b"\0":
             raise CorruptionError(f"no {signature.decode()} of version 0", offset=cursor.offset)
         return cursor
-
-
-@contextmanager
-def opened(path: str) -> Iterator[File]:
-    """Opens a file.
-
-    Raises:
-        NotFoundError: there is no such file.
-        CorruptionError: it is no HDF5 file.
-        NotSupportedError: it is one of a kind that is not known.
-    """
-    from ckpttool.formats.hdf5.structure.superblock import read_superblock
-
-    size = storage.file_size(path)
-    with storage.ranges(path) as read:
-        yield read_superblock(read, size)

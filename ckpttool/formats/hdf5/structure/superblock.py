@@ -18,6 +18,10 @@ somebody writes), base address, extension, end of the file, the root group's hea
 (II.A. Disk Format: Level 0A - Format Signature and Superblock)
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ckpttool import storage
 from ckpttool.errors import CorruptionError, NotSupportedError
 from ckpttool.formats.hdf5.structure.checksum import require_checksum
 from ckpttool.formats.hdf5.structure.file import Cursor, File, Read, Sizes
@@ -26,6 +30,20 @@ _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _SHORTEST, _LONGEST = 24, 128
 _WIDTHS = (2, 4, 8)
 _BEING_WRITTEN = 1
+
+
+@contextmanager
+def opened(path: str) -> Iterator[File]:
+    """Opens a file.
+
+    Raises:
+        NotFoundError: there is no such file.
+        CorruptionError: it is no HDF5 file.
+        NotSupportedError: it is one of a kind that is not known.
+    """
+    size = storage.file_size(path)
+    with storage.ranges(path) as read:
+        yield read_superblock(read, size)
 
 
 def read_superblock(read: Read, size: int) -> File:
