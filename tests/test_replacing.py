@@ -8,6 +8,7 @@ import os
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -393,6 +394,45 @@ def test_sources_that_may_not_be_read(tmp_path: Path) -> None:
             path.chmod(mode)
 
     unprivileged(run)
+
+
+@pytest.mark.parametrize("target", [name for name, w in WRITERS.items() if name != "state"])
+@pytest.mark.parametrize("kind", ["pipe", "socket"])
+def test_what_is_no_file_is_not_replaced(tmp_path: Path, target: str, kind: str, monkeypatch: Any) -> None:
+    """A pipe, a socket or a device that bears the output's name stays, with --force too: nobody waits for it."""
+    writer, path = WRITERS[target], tmp_path / WRITERS[target].name
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / ("shards" if writer.kept == "*" else path.name)
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        socket.socket(socket.AF_UNIX).bind(path.name)
+    mode = path.lstat().st_mode
+    with pytest.raises(FileExistsError):
+        writer.write(tmp_path, "new")
+    assert path.lstat().st_mode == mode
+    assert everything(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize("output", [".", "..", "./", "/", "//", "x/.."])
+@pytest.mark.parametrize("option", ["npy", "saved-model"])
+def test_directories_without_a_name(tmp_path: Path, output: str, option: str, monkeypatch: Any) -> None:
+    """A directory that is given as `.`, `..` or `/`, and holds something else, stays, with an error of one line."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes").touch()
+    (tmp_path / "mine" / "x").mkdir()
+    monkeypatch.chdir(tmp_path / "mine")
+    before = everything(tmp_path)
+    source = str(FIXTURES / "linear" / "model")
+    command = ["export", source, "--npy", output]
+    if option == "saved-model":
+        command = ["saved-model", source, "--inputs", "x=x:0", "--outputs", "y=activation_opt:0", "-o", output]
+    for more in ([], ["--force"]):
+        ran = CliRunner().invoke(app, [*command, *more])
+        assert ran.exception is None or isinstance(ran.exception, SystemExit), ran.exception
+        assert ran.exit_code in (2, 3), ran.output
+        assert ran.stderr.splitlines()[-1].startswith("error: ")
+        assert everything(tmp_path) == before
 
 
 def test_closed_pipe() -> None:
