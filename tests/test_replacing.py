@@ -8,7 +8,6 @@ import os
 import resource
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,9 +21,7 @@ from bundles import bundle
 from conftest import FIXTURES, ROOT
 from privileges import unprivileged
 from test_bundle_replacing import NEW, OLD, dies_at, fails_at
-from typer.testing import CliRunner
 
-from ckpttool.cli import app
 from ckpttool.errors import CorruptionError
 from ckpttool.formats.bundle import read_bundle
 from ckpttool.formats.checkpoint_state import STATE_FILE, add_to_checkpoint_state, read_checkpoint_state
@@ -372,67 +369,6 @@ def test_directory_that_may_not_be_written(tmp_path: Path, writer: Writer) -> No
 
     unprivileged(write)
     assert (writer.read(directory), everything(directory)) == (before, names)
-
-
-def test_sources_that_may_not_be_read(tmp_path: Path) -> None:
-    """A file that may not be read is an error of one line, code 3; a directory, too."""
-    prefix = bundle(OLD).write(tmp_path)
-
-    def run() -> None:
-        for path in (Path(f"{prefix}.index"), Path(f"{prefix}.data-00000-of-00001"), tmp_path):
-            mode = path.stat().st_mode
-            path.chmod(0)
-            for command in (["vars", prefix], ["export", prefix, "--npz", f"{prefix}.npz"], ["verify", prefix]):
-                ran = CliRunner().invoke(app, command)
-                assert ran.exception is None or isinstance(ran.exception, SystemExit), (path, command, ran.exception)
-                assert ran.exit_code in (({0} if command[0] == "vars" else set()) | {1, 3, 4}), (
-                    path,
-                    command,
-                    ran.output,
-                )
-                assert ran.stderr.count("error: ") == (ran.exit_code in (3, 4)), ran.stderr
-            path.chmod(mode)
-
-    unprivileged(run)
-
-
-@pytest.mark.parametrize("target", [name for name, w in WRITERS.items() if name != "state"])
-@pytest.mark.parametrize("kind", ["pipe", "socket"])
-def test_what_is_no_file_is_not_replaced(tmp_path: Path, target: str, kind: str, monkeypatch: Any) -> None:
-    """A pipe, a socket or a device that bears the output's name stays, with --force too: nobody waits for it."""
-    writer, path = WRITERS[target], tmp_path / WRITERS[target].name
-    monkeypatch.chdir(tmp_path)
-    path = tmp_path / ("shards" if writer.kept == "*" else path.name)
-    if kind == "pipe":
-        os.mkfifo(path)
-    else:
-        socket.socket(socket.AF_UNIX).bind(path.name)
-    mode = path.lstat().st_mode
-    with pytest.raises(FileExistsError):
-        writer.write(tmp_path, "new")
-    assert path.lstat().st_mode == mode
-    assert everything(tmp_path) == [path.name]
-
-
-@pytest.mark.parametrize("output", [".", "..", "./", "/", "//", "x/.."])
-@pytest.mark.parametrize("option", ["npy", "saved-model"])
-def test_directories_without_a_name(tmp_path: Path, output: str, option: str, monkeypatch: Any) -> None:
-    """A directory that is given as `.`, `..` or `/`, and holds something else, stays, with an error of one line."""
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "notes").touch()
-    (tmp_path / "mine" / "x").mkdir()
-    monkeypatch.chdir(tmp_path / "mine")
-    before = everything(tmp_path)
-    source = str(FIXTURES / "linear" / "model")
-    command = ["export", source, "--npy", output]
-    if option == "saved-model":
-        command = ["saved-model", source, "--inputs", "x=x:0", "--outputs", "y=activation_opt:0", "-o", output]
-    for more in ([], ["--force"]):
-        ran = CliRunner().invoke(app, [*command, *more])
-        assert ran.exception is None or isinstance(ran.exception, SystemExit), ran.exception
-        assert ran.exit_code in (2, 3), ran.output
-        assert ran.stderr.splitlines()[-1].startswith("error: ")
-        assert everything(tmp_path) == before
 
 
 def test_closed_pipe() -> None:

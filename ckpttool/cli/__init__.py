@@ -63,7 +63,10 @@ class _Commands(TyperGroup):
 
     def make_context(self, *args: Any, **extra: Any) -> Any:
         with _printable_usage_errors():
-            return super().make_context(*args, **extra)
+            try:
+                return super().make_context(*args, **extra)
+            except OSError as error:  # --help and --version print here.
+                _fail(error)
 
     def invoke(self, ctx: Any) -> Any:
         with _printable_usage_errors():
@@ -140,7 +143,7 @@ def _print_version(wanted: bool) -> None:
     if wanted:
         from ckpttool import __version__
 
-        print(f"ckpttool {__version__}")
+        print(f"ckpttool {__version__}", flush=True)
         raise typer.Exit
 
 
