@@ -105,7 +105,7 @@ def _bound(plan: _Plan, data: bytes, most: int) -> int:
     proportion.
     """
     weights = _weights(plan)
-    if len(data) * max(weights.values()) <= most:
+    if len(data) * max(weights.values(), default=0) <= most:
         return 0
     tags = data.translate(None, _OTHERS)
     return sum(tags.count(byte) * weight for byte, weight in weights.items())
