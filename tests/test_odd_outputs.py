@@ -1,6 +1,7 @@
 """Outputs and inputs that are no ordinary files: pipes, sockets, `/`, what may not be read, a full standard output."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -97,3 +98,12 @@ def test_full_output(tmp_path: Path) -> None:
             done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, cwd=ROOT)
         assert (done.returncode, done.stderr) == (3, "error: No space left on device\n"), name
     assert os.listdir(tmp_path) == ["x.npz"]
+
+
+def test_interrupt_while_starting(tmp_path: Path) -> None:
+    """An interrupt before there is a command ends the process as it ends any, without a word."""
+    (tmp_path / "typer.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    command = [sys.executable, "-m", "ckpttool", "vars", str(FIXTURES / "linear" / "model")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")

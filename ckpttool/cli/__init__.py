@@ -6,6 +6,7 @@ they share), `converting` those that write graphs, `options` what all share.
 """
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -65,7 +66,7 @@ class _Commands(TyperGroup):
         with _printable_usage_errors():
             try:
                 return super().make_context(*args, **extra)
-            except OSError as error:  # --help and --version print here.
+            except (OSError, KeyboardInterrupt) as error:  # --help and --version print here.
                 _fail(error)
 
     def invoke(self, ctx: Any) -> Any:
@@ -161,4 +162,11 @@ def main() -> None:
     """The entry point."""
     if sys.stdout is None or sys.stderr is None:  # Closed by the caller: nobody is there to be told.
         sys.exit(_EXIT_CODES[OSError])
-    app()
+    is_to_end = signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+    try:
+        if is_to_end:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        app()
+    finally:
+        if is_to_end:  # All is done but Python's own end, which no interrupt should fill with tracebacks.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
