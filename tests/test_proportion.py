@@ -86,6 +86,12 @@ def test_real_graphs_take_a_fraction_of_it() -> None:
         assert not proportion.is_out_of_proportion(descriptor, whole)
 
 
+def test_messages_of_nothing_but_values() -> None:
+    """A message without lists and messages, whatever it is, takes no more than it may."""
+    for name in ("SaverDef", "VersionDef"):
+        assert not proportion.is_out_of_proportion(proto.message_class(name).DESCRIPTOR, field(1, b"x") * 1_000_000)
+
+
 def test_the_error_says_what_it_is() -> None:
     """A message of a million empty ones is refused with its size and what it would take."""
     with pytest.raises(CorruptionError, match=r"a GraphDef of 4,000,000 bytes .* more than 146 MiB .* empty"):

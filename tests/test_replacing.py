@@ -21,9 +21,7 @@ from bundles import bundle
 from conftest import FIXTURES, ROOT
 from privileges import unprivileged
 from test_bundle_replacing import NEW, OLD, dies_at, fails_at
-from typer.testing import CliRunner
 
-from ckpttool.cli import app
 from ckpttool.errors import CorruptionError
 from ckpttool.formats.bundle import read_bundle
 from ckpttool.formats.checkpoint_state import STATE_FILE, add_to_checkpoint_state, read_checkpoint_state
@@ -371,28 +369,6 @@ def test_directory_that_may_not_be_written(tmp_path: Path, writer: Writer) -> No
 
     unprivileged(write)
     assert (writer.read(directory), everything(directory)) == (before, names)
-
-
-def test_sources_that_may_not_be_read(tmp_path: Path) -> None:
-    """A file that may not be read is an error of one line, code 3; a directory, too."""
-    prefix = bundle(OLD).write(tmp_path)
-
-    def run() -> None:
-        for path in (Path(f"{prefix}.index"), Path(f"{prefix}.data-00000-of-00001"), tmp_path):
-            mode = path.stat().st_mode
-            path.chmod(0)
-            for command in (["vars", prefix], ["export", prefix, "--npz", f"{prefix}.npz"], ["verify", prefix]):
-                ran = CliRunner().invoke(app, command)
-                assert ran.exception is None or isinstance(ran.exception, SystemExit), (path, command, ran.exception)
-                assert ran.exit_code in (({0} if command[0] == "vars" else set()) | {1, 3, 4}), (
-                    path,
-                    command,
-                    ran.output,
-                )
-                assert ran.stderr.count("error: ") == (ran.exit_code in (3, 4)), ran.stderr
-            path.chmod(mode)
-
-    unprivileged(run)
 
 
 def test_closed_pipe() -> None:

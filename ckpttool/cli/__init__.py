@@ -7,6 +7,7 @@ they share), `converting` those that write graphs, `options` what all share.
 
 import gc
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,7 +65,10 @@ class _Commands(TyperGroup):
 
     def make_context(self, *args: Any, **extra: Any) -> Any:
         with _printable_usage_errors():
-            return super().make_context(*args, **extra)
+            try:
+                return super().make_context(*args, **extra)
+            except (OSError, KeyboardInterrupt) as error:  # --help and --version print here.
+                _fail(error)
 
     def invoke(self, ctx: Any) -> Any:
         with _printable_usage_errors():
@@ -141,7 +145,7 @@ def _print_version(wanted: bool) -> None:
     if wanted:
         from ckpttool import __version__
 
-        print(f"ckpttool {__version__}")
+        print(f"ckpttool {__version__}", flush=True)
         raise typer.Exit
 
 
@@ -161,4 +165,11 @@ def main() -> None:
         sys.exit(_EXIT_CODES[OSError])
     # A listing makes a million objects and no garbage: to look for some after every 700 took an eighth of its time.
     gc.set_threshold(100_000)
-    app()
+    is_to_end = signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+    try:
+        if is_to_end:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        app()
+    finally:
+        if is_to_end:  # All is done but Python's own end, which no interrupt should fill with tracebacks.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -5,6 +5,7 @@ Nothing else in the project prints, and nothing else imports rich.
 """
 
 import io
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -137,5 +138,14 @@ def progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def say(message: str) -> None:
-    """A line on standard error, where Python escapes what can't be encoded."""
-    print(printable(message), file=sys.stderr)
+    """A line on standard error, where Python escapes what can't be encoded.
+
+    Where that can't be written, as to a full disk, the line is lost: what was done is done all the same.
+    """
+    try:
+        print(printable(message), file=sys.stderr)
+    except BrokenPipeError:
+        raise
+    except OSError:
+        # What is still buffered must not raise once more when Python exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())

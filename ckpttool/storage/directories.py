@@ -28,7 +28,7 @@ def write_directory(
     Raises:
         FileExistsError: there is something at `path`, or where it would be kept, that may not be replaced.
     """
-    path = Path(os.fspath(path))
+    path = _named(Path(os.fspath(path)))
     kept = path.with_name(f"{path.name}.replaced")
     _require_replaceable(path, force, inputs, is_ours)
     if os.path.lexists(path):
@@ -48,6 +48,14 @@ def write_directory(
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise
+
+
+def _named(path: Path) -> Path:
+    """The path with the directory's name at its end, which `.` and `..` do not tell."""
+    path = path if path.name not in ("", os.pardir) else path.resolve()
+    if not path.name:
+        raise FileExistsError(f"the output exists, and holds something else · {path} · give another output")
+    return path
 
 
 def _replace(beside: Path, path: Path, kept: Path) -> None:
