@@ -1,7 +1,7 @@
 """Measures ckpttool against its peers, each job as a whole process, as a user starts it.
 
     python tests/benchmarks/run.py [--only GROUP …] [--runs 7] [--size 2GiB] [--variables 100000] [--nodes 300000]
-                                   [--pieces 40MiB] [--netron DIR] [--scratch DIR] [--json FILE]
+                                   [--pieces 40MiB] [--without-tensorflow] [--netron DIR] [--scratch DIR] [--json FILE]
 
 `races.py` has the groups and their jobs. The jobs of a race take turns (A B C A B C …), after one turn that is not
 counted, so that a machine that becomes slower does so for all of them. Before each job the output of the last one is
@@ -131,6 +131,8 @@ def missing(arguments: argparse.Namespace) -> dict[str, str]:
     """What jobs need and is not here, with the reason."""
     version, problem = tensorflow_version()
     found = {} if version else {"tensorflow": problem}
+    if arguments.without_tensorflow:
+        found["tensorflow"] = "by --without-tensorflow"
     if not shutil.which("node") or not (arguments.netron / "tf.js").exists():
         found["netron"] = "it takes Node.js, and Netron's sources: pip install netron"
     return found
@@ -157,6 +159,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--variables", type=int, default=100_000, help="of a checkpoint of many")
     parser.add_argument("--nodes", type=int, default=300_000, help="ops of a large graph")
     parser.add_argument("--pieces", type=parse_size, default="40MiB", help="bytes that are stored in many pieces")
+    parser.add_argument("--without-tensorflow", action="store_true", help="leave its rows out: of 16 GiB they fail")
     parser.add_argument("--netron", metavar="DIR", type=Path, default=netron_sources(), help="Netron's JavaScript")
     parser.add_argument("--scratch", metavar="DIR", help="where to make inputs and outputs; they are removed")
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write every number here")
