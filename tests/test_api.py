@@ -44,6 +44,22 @@ def test_listing_imports_neither_numpy_nor_rich(fresh_python, command):
     assert loaded(fresh_python, script) <= {"typer", "google.protobuf"}
 
 
+def test_help_imports_no_command(fresh_python):
+    """The list of commands is printed without any of them, and a command without the others."""
+    script = (
+        "import sys; sys.argv[1:] = {}\nfrom ckpttool.cli import app\ntry: app()\nexcept SystemExit: pass\n"
+        "print(*sorted(name for name in sys.modules if name.startswith('ckpttool.cli.')), file=sys.stderr)"
+    )
+    assert fresh_python("-c", script.format(["--help"])).stderr.split() == []
+    loaded = fresh_python("-c", script.format(["vars", str(FIXTURES / "conv" / "model")])).stderr.split()
+    assert loaded == ["ckpttool.cli.inspecting", "ckpttool.cli.options"]
+
+
+def test_a_mistyped_command_is_told_of_a_near_one(run):
+    """Commands that are not imported are suggested."""
+    assert "vars" in run("vasr").stderr
+
+
 def test_every_public_name_exists():
     """What __all__ promises is there, and has a docstring."""
     for name in ckpttool.__all__:

@@ -687,7 +687,7 @@ def test_help_says_of_what_each_option_is(run, command):
 
     from ckpttool.cli import app
 
-    options = {parameter.name: parameter.help or "" for parameter in get_command(app).commands[command].params}
+    options = {parameter.name: parameter.help or "" for parameter in get_command(app).get_command(None, command).params}
     assert all(options.values())
     about = {"shards": "--tf", "max_shard_size": "--tf, --safetensors", "latest": "--tf", "meta": "--tf"}
     about |= {"h5_layout": "--h5", "compression": "--h5; deflate: --npz", "format": "--dry-run"}
