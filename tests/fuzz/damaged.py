@@ -109,6 +109,8 @@ def _look(verified: Any, directory: str, random: Random) -> None:
     checkpoint = verified.checkpoint
     attempt(lambda: statistics(checkpoint))
     attempt(lambda: not_finite(checkpoint, verified.whole))
+    if not checkpoint:
+        return
     name = random.choice(list(checkpoint))
     variable, printed = checkpoint[name], io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.suppress(ValueError, CheckpointError):

@@ -50,6 +50,8 @@ def read_bundle(
         index = _Index(prefix, _records(storage.read_file(path), report, only), report)
         if faults:
             index.drop_stray_slices()
+        if index.source.miscounted and report is not refuse:  # Opened, it is no more than a warning.
+            report(CorruptionError(f"{index.source.miscounted}; TensorFlow looks for those that the header counts"))
     shards = index.source.shard_paths
     warnings = _warnings(index.source.miscounted, shards if index.variables else ())
     return Checkpoint(index.variables, path=prefix, format=FORMAT, files=[path, *shards], warnings=warnings)
@@ -115,8 +117,6 @@ class _Index:
             self._header = _header_by_files(prefix)
         self.source = BundleSource(prefix, self._header, self._slices)
         self.variables = self._read_variables(chain(some, records))
-        if self.source.miscounted and report is not refuse:  # Opened, it is no more than a warning.
-            report(CorruptionError(f"{self.source.miscounted}; TensorFlow looks for those that the header counts"))
 
     def _read_header(self, prefix: str, key: bytes | None, value: bytes) -> BundleHeader:
         try:
