@@ -722,7 +722,7 @@ def test_tensorflow_reads_them(tmp_path: Path) -> None:
 
 
 def test_what_looks_like_a_slice_and_a_header_that_miscounts(tmp_path: Path) -> None:
-    """A variable with the name of a slice is dropped where entries may be lost, not where only shards are miscounted."""
+    """A variable that is named as a slice is dropped where entries may be lost, not where shards are miscounted."""
     made = bundle({"w": np.arange(8.0), "x": np.zeros(2)}, slices={"w": [((0, 4),), ((4, 4),)]}, num_shards=9)
     del made.records[b"w"]
     prefix = made.write(tmp_path)
