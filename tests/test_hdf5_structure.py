@@ -1,5 +1,6 @@
 """The structures of HDF5, each of them written by h5py in as many ways as it has, and read as h5py reads it."""
 
+import tracemalloc
 from collections import deque
 from contextlib import suppress
 from itertools import product
@@ -364,6 +365,18 @@ def test_chunks_decoded_once(path, monkeypatch):
     np.testing.assert_array_equal(
         np.concatenate([b.ravel() for _, b in read_hdf5(path)["x"].blocks(800)]), range(10_000)
     )
+
+
+def test_chunks_of_a_byte(path):
+    """Of very small chunks fewer are kept: each takes more memory than its values."""
+    with h5py.File(path, "w", libver="latest") as file:
+        file.create_dataset("x", data=np.zeros(100_000, "u1"), chunks=(1,))
+    tracemalloc.start()
+    try:
+        assert not read_hdf5(path)["x"].numpy().any()
+        assert tracemalloc.get_traced_memory()[1] < 24 << 20
+    finally:
+        tracemalloc.stop()
 
 
 # Datasets in one run, or none
@@ -770,6 +783,20 @@ def test_structures_over_each_other():
     file = File(lambda offset, nbytes: bytes(nbytes), 1000, Cursor(b"").sizes)
     with pytest.raises(CorruptionError, match="over each other"):
         [file.structure(0, 1000) for _ in range(10_000)]
+
+
+@pytest.mark.parametrize("left", range(5, 12))
+def test_a_header_at_the_very_end(path, left):
+    """A header of which the file has but the first bytes is damaged."""
+    with h5py.File(path, "w", libver="earliest"):
+        pass
+    data = bytearray(path.read_bytes())
+    data[64:72] = len(data).to_bytes(8, "little")
+    data += b"OHDR\x02".ljust(left, b"\0")
+    data[40:48] = len(data).to_bytes(8, "little")
+    path.write_bytes(data)
+    with pytest.raises(CorruptionError):
+        read_hdf5(path)
 
 
 def test_one_damaged_dataset_among_others(path):
