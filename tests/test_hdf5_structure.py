@@ -1,5 +1,6 @@
 """The structures of HDF5, each of them written by h5py in as many ways as it has, and read as h5py reads it."""
 
+import struct
 import tracemalloc
 from collections import deque
 from contextlib import suppress
@@ -23,6 +24,7 @@ from ckpttool.formats.hdf5.structure.dataspace import Dataspace, decode_dataspac
 from ckpttool.formats.hdf5.structure.datatype import FLOAT, INTEGER, STRING, Datatype, decode_datatype
 from ckpttool.formats.hdf5.structure.file import Cursor, File
 from ckpttool.formats.hdf5.structure.fill import decode_fill, decode_old_fill
+from ckpttool.formats.hdf5.structure.fractal_heap import FractalHeap
 from ckpttool.formats.hdf5.structure.layout import CHUNKED, COMPACT, CONTIGUOUS, FIXED_ARRAY, Layout, decode_layout
 from ckpttool.formats.hdf5.structure.links import Link, decode_link
 from ckpttool.formats.hdf5.structure.pipeline import Filter, decode_pipeline
@@ -783,6 +785,19 @@ def test_structures_over_each_other():
     file = File(lambda offset, nbytes: bytes(nbytes), 1000, Cursor(b"").sizes)
     with pytest.raises(CorruptionError, match="over each other"):
         [file.structure(0, 1000) for _ in range(10_000)]
+
+
+def test_objects_of_a_heap_over_each_other():
+    """Objects of a heap that are the same bytes again and again are counted too, and end as damage."""
+    size, root, nowhere = 1 << 16, 200, b"\xff" * 8
+    head = b"FRHP\0" + struct.pack("<HHBIQ8s80xHQQHHQH", 7, 0, 0, 1 << 16, 0, nowhere, 4, size, size, 32, 0, root, 0)
+    data = (head + lookup3(head).to_bytes(4, "little")).ljust(root, b"\0") + b"FHDB\0".ljust(size, b"\0")
+    file = File(lambda offset, nbytes: data[offset : offset + nbytes], len(data), Cursor(b"").sizes)
+    heap = FractalHeap(file, 0)
+    name = b"\0" + (100).to_bytes(4, "little") + (60_000).to_bytes(2, "little")
+    assert len(heap.object(name)) == 60_000
+    with pytest.raises(CorruptionError, match="over each other"):
+        [heap.object(name) for _ in range(100)]
 
 
 @pytest.mark.parametrize("left", range(5, 12))
