@@ -5,6 +5,7 @@ What means harm ends in an error of ours, reads no other file, and takes no more
 
 import os
 import struct
+import tracemalloc
 from pathlib import Path
 
 import h5py
@@ -485,6 +486,20 @@ def test_one_string_a_million_times(made, path):
     path.write_bytes(data)
     with pytest.raises(CorruptionError, match="more than there is in the file"):
         read_hdf5(path)["s"].strings()
+
+
+def test_parts_of_one_string(tmp_path):
+    """References to nearly all of a string are counted before there are as many copies of it."""
+    path = tmp_path / "heap"
+    path.write_bytes(heap_of(b"x" * (1 << 20)))
+    heap = GlobalHeap(str(path), 8, 8, 0)
+    tracemalloc.start()
+    try:
+        with pytest.raises(CorruptionError, match="more than there is in the file"):
+            heap.values(reference((1 << 20) - 1, 1) * 100)
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_no_hdf5(tmp_path):

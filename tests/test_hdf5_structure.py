@@ -1,5 +1,7 @@
 """The structures of HDF5, each of them written by h5py in as many ways as it has, and read as h5py reads it."""
 
+import struct
+import tracemalloc
 from collections import deque
 from contextlib import suppress
 from itertools import product
@@ -22,6 +24,7 @@ from ckpttool.formats.hdf5.structure.dataspace import Dataspace, decode_dataspac
 from ckpttool.formats.hdf5.structure.datatype import FLOAT, INTEGER, STRING, Datatype, decode_datatype
 from ckpttool.formats.hdf5.structure.file import Cursor, File
 from ckpttool.formats.hdf5.structure.fill import decode_fill, decode_old_fill
+from ckpttool.formats.hdf5.structure.fractal_heap import FractalHeap
 from ckpttool.formats.hdf5.structure.layout import CHUNKED, COMPACT, CONTIGUOUS, FIXED_ARRAY, Layout, decode_layout
 from ckpttool.formats.hdf5.structure.links import Link, decode_link
 from ckpttool.formats.hdf5.structure.pipeline import Filter, decode_pipeline
@@ -364,6 +367,18 @@ def test_chunks_decoded_once(path, monkeypatch):
     np.testing.assert_array_equal(
         np.concatenate([b.ravel() for _, b in read_hdf5(path)["x"].blocks(800)]), range(10_000)
     )
+
+
+def test_chunks_of_a_byte(path):
+    """Of very small chunks fewer are kept: each takes more memory than its values."""
+    with h5py.File(path, "w", libver="latest") as file:
+        file.create_dataset("x", data=np.zeros(100_000, "u1"), chunks=(1,))
+    tracemalloc.start()
+    try:
+        assert not read_hdf5(path)["x"].numpy().any()
+        assert tracemalloc.get_traced_memory()[1] < 24 << 20
+    finally:
+        tracemalloc.stop()
 
 
 # Datasets in one run, or none
@@ -770,6 +785,33 @@ def test_structures_over_each_other():
     file = File(lambda offset, nbytes: bytes(nbytes), 1000, Cursor(b"").sizes)
     with pytest.raises(CorruptionError, match="over each other"):
         [file.structure(0, 1000) for _ in range(10_000)]
+
+
+def test_objects_of_a_heap_over_each_other():
+    """Objects of a heap that are the same bytes again and again are counted too, and end as damage."""
+    size, root, nowhere = 1 << 16, 200, b"\xff" * 8
+    head = b"FRHP\0" + struct.pack("<HHBIQ8s80xHQQHHQH", 7, 0, 0, 1 << 16, 0, nowhere, 4, size, size, 32, 0, root, 0)
+    data = (head + lookup3(head).to_bytes(4, "little")).ljust(root, b"\0") + b"FHDB\0".ljust(size, b"\0")
+    file = File(lambda offset, nbytes: data[offset : offset + nbytes], len(data), Cursor(b"").sizes)
+    heap = FractalHeap(file, 0)
+    name = b"\0" + (100).to_bytes(4, "little") + (60_000).to_bytes(2, "little")
+    assert len(heap.object(name)) == 60_000
+    with pytest.raises(CorruptionError, match="over each other"):
+        [heap.object(name) for _ in range(100)]
+
+
+@pytest.mark.parametrize("left", range(5, 12))
+def test_a_header_at_the_very_end(path, left):
+    """A header of which the file has but the first bytes is damaged."""
+    with h5py.File(path, "w", libver="earliest"):
+        pass
+    data = bytearray(path.read_bytes())
+    data[64:72] = len(data).to_bytes(8, "little")
+    data += b"OHDR\x02".ljust(left, b"\0")
+    data[40:48] = len(data).to_bytes(8, "little")
+    path.write_bytes(data)
+    with pytest.raises(CorruptionError):
+        read_hdf5(path)
 
 
 def test_one_damaged_dataset_among_others(path):

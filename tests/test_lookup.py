@@ -10,6 +10,8 @@ from conftest import FIXTURES
 import ckpttool
 from ckpttool.errors import CorruptionError
 from ckpttool.formats.bundle import index_path, read_bundle
+from ckpttool.wire.sstable import TableBuilder
+from ckpttool.wire.sstable.blocks import BlockBuilder
 
 PREFIXES = [path.with_suffix("") for path in sorted(FIXTURES.rglob("*.index"))]
 
@@ -81,6 +83,18 @@ def test_slices_that_name_slices(tmp_path: Path) -> None:
     prefix = made.write(tmp_path)
     with time_limit(2), pytest.raises(CorruptionError, match="verlap"):
         read_bundle(prefix, only=["w"])
+
+
+def test_many_slices_far_from_a_restart(tmp_path: Path) -> None:
+    """A variable in thousands of slices is looked up in one pass, though they are all behind one restart."""
+    made = bundle({"w": np.arange(10_000.0)}, slices={"w": [((i, 1),) for i in range(10_000)]})
+    builder = TableBuilder(1 << 30)
+    builder._data = BlockBuilder(restart_interval=1 << 30)
+    for key, value in sorted(made.records.items()):
+        builder.add(key, value)
+    prefix = made.write(tmp_path, index=builder.finish())
+    with time_limit(5):
+        assert read_bundle(prefix, only=["w"])["w"].numpy().tolist() == list(range(10_000))
 
 
 def test_an_entry_that_is_no_message(tmp_path: Path) -> None:

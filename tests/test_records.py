@@ -193,6 +193,12 @@ def test_plain_entries(entry: BundleEntry, num_shards: int, byte: int, at: int) 
             assert head.dtype.itemsize is None or decoded.size == prod(head.shape) * head.dtype.itemsize
 
 
+@pytest.mark.parametrize(("shape", "size"), [((1 << 62,), b"\x28\0"), ((1 << 62,), b""), (((1 << 62) + 1,), b"\x28\4")])
+def test_no_plain_entry_is_larger_than_sizes(shape: tuple[int, ...], size: bytes) -> None:
+    """A shape of so many bytes that a size has no bits for them is not taken for that of a few."""
+    assert plain_entry(encode_bundle_entry(BundleEntry(1, shape)) + size, 1) is None
+
+
 @pytest.mark.parametrize("numbers", [{}, {"shard_id": 1}, {"offset": 5}, {"size": 15}, {"size": 0}])
 def test_plain_entries_of_tensorflow(numbers: dict[str, int]) -> None:
     """TensorFlow's own entries are plain, unless shard or size are wrong."""

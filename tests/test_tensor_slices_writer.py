@@ -298,3 +298,13 @@ def test_key_of_a_whole_variable(tmp_path):
     write_tensor_slices(bundle({"w": np.zeros((2, 2)), "s": np.float32(1)}).open(tmp_path), tmp_path / "out")
     keys = [key for key, _ in Table.from_bytes((tmp_path / "out").read_bytes())]
     assert keys == [b"", encode_slice_key(b"s", ()), encode_slice_key(b"w", ((0, -1), (0, -1)))]
+
+
+def test_damage_names_the_variable(tmp_path):
+    """Values that do not have their checksum, copied or recoded, are told of with the variable's name."""
+    for dtype in ("f4", "i8"):
+        made = bundle({"a": np.zeros(3, dtype), "w": np.ones(3, dtype)})
+        checkpoint = made.change("w", crc32c=1).open(tmp_path)
+        with pytest.raises(CorruptionError) as caught:
+            write_tensor_slices(checkpoint, tmp_path / "out")
+        assert caught.value.variable == "w"

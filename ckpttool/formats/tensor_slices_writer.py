@@ -14,7 +14,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpttool import storage
-from ckpttool.errors import ConversionError, NotSupportedError
+from ckpttool.errors import ConversionError, NotSupportedError, located
 from ckpttool.formats.plan import Planned, check_plan
 from ckpttool.formats.records.shapes import encode_extents, encode_shape, encode_slice_key
 from ckpttool.formats.tensor_slices import VALUE_FIELDS
@@ -105,7 +105,8 @@ def write_tensor_slices(
         table = TableBuilder(write=file.write)
         table.add(b"", message_field(1, b"".join(map(_tensor_meta, variables)) + _VERSIONS))
         for key in sorted(pieces):
-            _add_record(table, key, pieces[key])
+            with located(variable=pieces[key].variable.name):
+                _add_record(table, key, pieces[key])
             progress(pieces[key].nbytes)
         table.finish()
     return remarkable

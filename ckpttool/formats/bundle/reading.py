@@ -81,19 +81,19 @@ def _records(index: bytes, report: Report, only: Collection[str] | None) -> Iter
 def _looked_up(table: Table, keys: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
     """The records of keys that are there, each with those of its slices."""
     for key in keys:
-        for each in [key, *(_slice_keys(key, table.lookup(key) or b"") if key else ())]:
-            value = table.lookup(each)
-            if value is not None:
-                yield each, value
+        value = table.lookup(key)
+        if value is not None:
+            yield key, value
+            yield from table.found(_slice_keys(key, value) if key else [])
 
 
 def _slice_keys(key: bytes, value: bytes) -> list[bytes]:
-    """The keys of the slices that an entry names, each once; none if it is no entry, which is seen when it is read."""
+    """The keys of the slices that an entry names, in order; none if it is no entry, which is seen when it is read."""
     try:
         slices = decode_bundle_entry(value).slices
     except CheckpointError:
         return []
-    return [encode_slice_key(key, extents) for extents in dict.fromkeys(slices)]
+    return sorted(encode_slice_key(key, extents) for extents in set(slices))
 
 
 class _Index:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 _CACHE = 16 << 20
+# What an array takes beside its values.
+_OVERHEAD = 256
 # NumPy moves numbers faster than elements of any number of bytes.
 _WORDS = {1: "u1", 2: "u2", 4: "u4", 8: "u8", 16: "c16"}
 
@@ -176,7 +178,7 @@ class _Chunks:
         if place in self._decoded:
             return self._decoded[place]
         values = np.frombuffer(self._read(place, where), self._boxes.dtype).reshape(self._chunk)
-        if (len(self._decoded) + 1) * self._nbytes <= _CACHE or not self._decoded:
+        if (len(self._decoded) + 1) * (self._nbytes + _OVERHEAD) <= _CACHE or not self._decoded:
             self._decoded[place] = values
         return values
 

@@ -54,9 +54,13 @@ class GlobalHeap:
         Raises:
             CorruptionError: there is no such object, or all together are more than the file.
         """
-        values = list(self._values(references))
-        if sum(map(len, values)) > storage.file_size(self._path):
-            raise CorruptionError("its strings take more than there is in the file")
+        values, left = [], storage.file_size(self._path)
+        for value in self._values(references):
+            left -= len(value)
+            # At once: parts of a string are copies of it, and there may be a million references to one.
+            if left < 0:
+                raise CorruptionError("its strings take more than there is in the file")
+            values.append(value)
         return values
 
     def _values(self, references: bytes) -> Iterator[bytes]:

@@ -133,6 +133,8 @@ def _head(data: bytes) -> EntryHead | None:
     if dtype.itemsize is None:
         return EntryHead(dtype, shape)
     nbytes = prod(shape) * dtype.itemsize
+    if nbytes >> 63:  # No size is as large, and in a varint it would be another one.
+        return None
     return EntryHead(dtype, shape, nbytes, encode_varint(nbytes) if nbytes else b"")
 
 

@@ -2,7 +2,7 @@
 
 import struct
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise, takewhile
 
 from ckpttool.errors import CorruptionError, Report
@@ -47,10 +47,19 @@ class Block:
                 number = bisect_right(self._restarts, (error.offset or 0) - self._offset, lo=number + 1)
 
     def lookup(self, key: bytes) -> bytes | None:
-        """The value of `key`, or None: found by bisecting the restarts."""
-        number = bisect_right(self._restarts, key, key=self._restart_key) - 1 if self._end else -1
-        pairs = self._pairs(number) if number >= 0 else iter(())
-        return next((value for found, value in takewhile(lambda pair: pair[0] <= key, pairs) if found == key), None)
+        """The value of `key`, or None."""
+        return next((value for _, value in self.found([key])), None)
+
+    def found(self, keys: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
+        """The pairs of some keys, which are in order, as far as they are there.
+
+        The first is found by bisecting the restarts, the others on the way from there: restarts may be far apart.
+        """
+        if not self._end:
+            return iter(())
+        number = bisect_right(self._restarts, keys[0], key=self._restart_key) - 1
+        pairs, wanted = self._pairs(max(number, 0)), set(keys)
+        return (pair for pair in takewhile(lambda pair: pair[0] <= keys[-1], pairs) if pair[0] in wanted)
 
     def _restart_key(self, position: int) -> bytes:
         shared, unshared, _, start = self._entry_header(position)

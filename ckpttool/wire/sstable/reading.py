@@ -1,7 +1,9 @@
 """Reading a table: its index, then blocks as they are asked for."""
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import groupby
 
 from ckpttool.errors import CheckpointError, CorruptionError, Report, refuse
 from ckpttool.wire.coding import decode_fixed32, encode_fixed32
@@ -97,6 +99,12 @@ class Table:
         if number == len(self._last_keys):
             return None
         return self._data_block(number, report).lookup(key)
+
+    def found(self, keys: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
+        """The pairs of some keys, which are in order, as far as they are there: each block is read once."""
+        for number, own in groupby(keys, partial(bisect_left, self._last_keys)):
+            if number < len(self._last_keys):
+                yield from self._data_block(number).found(list(own))
 
     def _data_block(self, number: int, report: Report = refuse) -> Block:
         if number == self._cached[0]:

@@ -149,10 +149,14 @@ class File:
         Raises:
             CorruptionError: they are not in the file, or all that was read is more than it can hold.
         """
-        self._left -= nbytes + _LEAST
+        self.count(nbytes + _LEAST, address)
+        return peeked[:nbytes] if len(peeked) >= nbytes else self.read(address, nbytes)
+
+    def count(self, nbytes: int, address: int) -> None:
+        """Counts bytes of a structure; raises CorruptionError if all of them are more than the file can hold."""
+        self._left -= nbytes
         if self._left < 0:
             raise CorruptionError("its structures lie over each other", offset=self.base + address)
-        return peeked[:nbytes] if len(peeked) >= nbytes else self.read(address, nbytes)
 
     def cursor(self, address: int, nbytes: int) -> Cursor:
         """As `structure`, to be read number by number."""

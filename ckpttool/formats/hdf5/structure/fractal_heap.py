@@ -130,6 +130,7 @@ class FractalHeap:
         data = self._block(address, size)
         if position + length > len(data):
             raise CorruptionError("an object that ends outside its block", offset=self._offset)
+        self._file.count(length, address or 0)  # Of a damaged heap, a million objects may be the same bytes.
         return data[position : position + length]
 
     def _place(self, position: int) -> tuple[int, int, int, int]:

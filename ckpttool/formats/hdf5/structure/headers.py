@@ -32,6 +32,8 @@ _KEPT |= {PIPELINE, ATTRIBUTE, SHARED_TABLE, SYMBOL_TABLE, ATTRIBUTE_INFO}
 _MAX_MESSAGES = 1 << 16
 # Most headers have no more bytes.
 _USUAL = 512
+# Signature, version, flags, one byte of size, checksum.
+_LEAST_2 = 11
 _HEAD_1, _HEAD_2 = struct.Struct("<HHB3x"), struct.Struct("<BHB")
 
 
@@ -51,7 +53,7 @@ def read_messages(file: File, address: int) -> list[Message]:
         CorruptionError: there is no header, or it is damaged.
     """
     start = file.peek(address, _USUAL)
-    if start.startswith(b"OHDR\x02"):
+    if start.startswith(b"OHDR\x02") and len(start) >= _LEAST_2:
         chunks = _chunks_2(file, address, start)
     elif start.startswith(b"\x01") and len(start) >= 16:
         chunks = _chunks_1(file, address, start)
