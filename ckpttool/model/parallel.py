@@ -9,6 +9,11 @@ _THREADS = 2
 _TASK = 1 << 20
 """Bytes of a task, at least: with less, threads would spend their time on handing the lock to each other."""
 
+_MANY = 16
+"""So many items of one task are small, and most of the work is Python's own: two threads would wait for its lock, and
+take twice the time.
+"""
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -30,6 +35,11 @@ def in_order(
     with ThreadPoolExecutor(_THREADS) as pool:
         try:
             for task in _tasks(items, nbytes):
+                if len(task) > _MANY:
+                    while waiting:
+                        yield from waiting.popleft().result()
+                    yield from map(function, task)
+                    continue
                 waiting.append(pool.submit(lambda some: [function(item) for item in some], task))
                 if len(waiting) >= ahead:
                     yield from waiting.popleft().result()
