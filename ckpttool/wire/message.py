@@ -139,7 +139,7 @@ def edit(data: bytes, rules: Mapping[int, Rule]) -> bytes:
             continue
         pieces.append(data[copied:start])
         if new is not None:
-            pieces += (encode_varint(number << 3 | LENGTH), encode_varint(len(new)), new)
+            pieces.append(encode_varint(number << 3 | LENGTH) + encode_varint(len(new)) + new)
         copied = end
     return b"".join([*pieces, data[copied:]]) if pieces else data
 
