@@ -1,7 +1,7 @@
 """What commands share: options, and what they stand for."""
 
 from collections.abc import Collection, Iterable
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,7 +11,9 @@ from ckpttool.formats.locate import Located, locate
 from ckpttool.formats.opening import open_checkpoint, open_graph
 from ckpttool.model.checkpoint import Checkpoint, Variable
 from ckpttool.model.graph import MetaGraph
-from ckpttool.transforms.variables import Rule, select
+
+if TYPE_CHECKING:
+    from ckpttool.transforms.variables import Rule
 
 NOTHING_MATCHED = 1
 
@@ -142,10 +144,12 @@ def say_tags(graph: MetaGraph, tags: str | None) -> None:
 
 def chosen(checkpoint: Checkpoint, include: list[str] | None, exclude: list[str] | None) -> Checkpoint:
     """The variables that were asked for."""
+    from ckpttool.transforms.variables import select
+
     return select(checkpoint, include or (), exclude or ())
 
 
-def rules(texts: list[str] | None, file: str | None) -> list[Rule]:
+def rules(texts: list[str] | None, file: str | None) -> "list[Rule]":
     """The rules for names: those of the file, then those given.
 
     In the file, spaces around a rule are not part of it; lines that begin with # are comments.
@@ -169,7 +173,9 @@ def _lines(file: str) -> list[str]:
         raise FormatError(f"no text in UTF-8: {error.reason}", path=file, offset=error.start) from error
 
 
-def _rule(text: str, where: str, option: str) -> Rule:
+def _rule(text: str, where: str, option: str) -> "Rule":
+    from ckpttool.transforms.variables import Rule
+
     try:
         return Rule.parse(text)
     except ValueError as error:
