@@ -160,13 +160,14 @@ def test_sequences_of_bytes_are_strings(made, path):
     assert read_hdf5(path)["v"].strings() == [b"a\0b\0", b""]
 
 
-def test_a_block_before_the_file(made, path):
-    """Where a user's block of bytes stands before, values and strings are found behind it."""
-    with made(userblock_size=512) as file:
+@pytest.mark.parametrize("size", [512, 2048])
+def test_a_block_before_the_file(made, path, size):
+    """Where a user's block of bytes stands before, the file is known, and values and strings are found behind it."""
+    with made(userblock_size=size) as file:
         file["w"] = np.arange(4, dtype="<f4")
         file.create_dataset("s", data=STRINGS, dtype=h5py.string_dtype())
         file.create_dataset("c", data=STRINGS, dtype=h5py.string_dtype(), chunks=(2,))
-    found = read_hdf5(path)
+    found = ckpttool.open_checkpoint(path)
     assert found["w"].numpy().tolist() == [0, 1, 2, 3]
     assert found["s"].strings() == found["c"].strings() == STRINGS
 

@@ -17,7 +17,7 @@ from ckpttool.wire.message import LENGTH, VARINT, fields
 TRUNCATED = "it may be truncated: fetch it again"
 """What to do with a file that is not whole, as far as can be seen."""
 
-_HEAD = 512
+_HEAD = 2056
 # The chunked form is a file of records of that format. (github.com/google/riegeli)
 _RIEGELI = b"\x83\xaf\x70\xd1\x0d\x88\x4a\x3f"
 
@@ -64,6 +64,11 @@ def _starts(*magics: bytes) -> Callable[[bytes], bool]:
     return lambda head: head.startswith(magics)
 
 
+def _is_hdf5(head: bytes) -> bool:
+    """HDF5's signature, or a user's block of 512 bytes, or twice as many, … before it, as MATLAB has one."""
+    return any(head.startswith(b"\x89HDF\r\n\x1a\n", place) for place in (0, 512, 1024, 2048))
+
+
 def _is_record_file(head: bytes) -> bool:
     """A TFRecord: length, its masked checksum, data. (xla/tsl/lib/io/record_writer.cc)"""
     return len(head) >= 12 and mask(crc32c(head[:8])) == decode_fixed32(head, 8)
@@ -107,12 +112,12 @@ _HTML = "an HTML page, as a failed download leaves"
 _TORCH_PICKLE = "a Python pickle, as PyTorch once wrote its .pt and .ckpt files"
 _PICKLE_HINT = "torch.load opens it; a pickle runs code, so trust it first"
 _NPZ = ("a NumPy archive (.npz)", "numpy.load opens it")
-_FOREIGN = {"hdf5": _starts(b"\x89HDF\r\n\x1a\n"), "safetensors": _is_safetensors, "npy": _starts(b"\x93NUMPY")}
+_FOREIGN = {"hdf5": _is_hdf5, "safetensors": _is_safetensors, "npy": _starts(b"\x93NUMPY")}
 _TABLE: list[tuple[Callable[[bytes], bool], str, str]] = [
     (_starts(b"version https://git-lfs"), "a Git LFS pointer, not the file itself", "git lfs pull fetches it"),
     (_starts(b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P"), _TORCH_PICKLE, _PICKLE_HINT),
     (_starts(b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"), _TORCH_PICKLE, _PICKLE_HINT),
-    (_starts(b"\x89HDF\r\n\x1a\n"), "an HDF5 file, as Keras writes", "h5py and Keras open it"),
+    (_is_hdf5, "an HDF5 file, as Keras writes", "h5py and Keras open it"),
     (_is_safetensors, "a safetensors file", "the safetensors library opens it"),
     (_starts(b"\x93NUMPY"), "a NumPy array", "numpy.load opens it"),
     (_starts(b"GGUF"), "a GGUF model", "llama.cpp opens it"),
