@@ -5,12 +5,10 @@ kind of their column.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True)
-class Column:
+class Column(NamedTuple):
     """A column: its name and what its cells are.
 
     Kinds: text; number; real (one with a fraction); bytes (a number of them); shape (a tuple, None in it or for it: not
@@ -49,8 +47,7 @@ class Rows(Collection[Row]):
         return any(row == each for each in self)
 
 
-@dataclass
-class Report:
+class Report(NamedTuple):
     """A table.
 
     Attributes:
@@ -66,5 +63,5 @@ class Report:
     title: str
     columns: Sequence[Column]
     rows: Collection[Row]
-    totals: list[dict[str, Any]] = field(default_factory=list)
+    totals: Sequence[dict[str, Any]] = ()
     says_count: bool = False
