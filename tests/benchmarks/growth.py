@@ -45,6 +45,7 @@ CURVES = (
     Curve("strip-devices", "nodes", "graph", "ckpttool strip-devices {input}.meta -o {output}"),
     Curve("verify", "bytes", "bundle", "ckpttool verify {input}"),
     Curve("stats", "bytes", "bundle", "ckpttool stats {input}"),
+    Curve("cp", "bytes", "bundle", "cp {input}.data-00000-of-00001 {output}"),
     Curve("export --h5", "bytes", "bundle", "ckpttool export {input} --h5 {output}"),
     Curve("export --safetensors", "bytes", "bundle", "ckpttool export {input} --safetensors {output}.safetensors"),
     Curve("export --tf", "bytes", "bundle", "ckpttool export {input} --tf {output}"),
