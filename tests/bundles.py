@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 from hypothesis import settings
 
-from ckpttool.formats.bundle import index_path, read_bundle, shard_path
+from ckpttool.formats.bundle import index_path, shard_path
+from ckpttool.formats.bundle.reading import read_bundle
 from ckpttool.formats.records.shapes import encode_slice_key
 from ckpttool.model.boxes import Extents
 from ckpttool.model.checkpoint import Checkpoint

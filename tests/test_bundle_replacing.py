@@ -17,7 +17,7 @@ from bundles import bundle
 from privileges import unprivileged
 
 from ckpttool.errors import CheckpointError, CorruptionError
-from ckpttool.formats.bundle import read_bundle
+from ckpttool.formats.bundle.reading import read_bundle
 from ckpttool.formats.bundle_writer import write_bundle
 from ckpttool.formats.tensor_slices import read_tensor_slices
 from ckpttool.formats.tensor_slices_writer import write_tensor_slices

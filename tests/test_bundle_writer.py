@@ -12,7 +12,8 @@ from conftest import CORPUS, FIXTURES, corpus_files, needs_corpus
 
 import ckpttool
 from ckpttool.errors import ConversionError, CorruptionError
-from ckpttool.formats.bundle import read_bundle, shard_path
+from ckpttool.formats.bundle import shard_path
+from ckpttool.formats.bundle.reading import read_bundle
 from ckpttool.formats.bundle_writer import plan_bundle, write_bundle
 from ckpttool.formats.npz import read_npz
 from ckpttool.model.checkpoint import ByteRange, Checkpoint, Slice, Variable

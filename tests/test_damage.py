@@ -29,7 +29,8 @@ from bundles import (
 )
 
 from ckpttool.errors import CheckpointError, CorruptionError, FormatError, NotFoundError, NotSupportedError
-from ckpttool.formats.bundle import index_path, read_bundle, shard_path
+from ckpttool.formats.bundle import index_path, shard_path
+from ckpttool.formats.bundle.reading import read_bundle
 from ckpttool.formats.records.shapes import encode_slice_key
 from ckpttool.wire.coding import encode_fixed64, encode_varint
 from ckpttool.wire.sstable import MAGIC, BlockHandle, Footer

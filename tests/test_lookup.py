@@ -9,7 +9,8 @@ from conftest import FIXTURES
 
 import ckpttool
 from ckpttool.errors import CorruptionError
-from ckpttool.formats.bundle import index_path, read_bundle
+from ckpttool.formats.bundle import index_path
+from ckpttool.formats.bundle.reading import read_bundle
 from ckpttool.wire.sstable import TableBuilder
 from ckpttool.wire.sstable.blocks import BlockBuilder
 

@@ -23,7 +23,7 @@ from privileges import unprivileged
 from test_bundle_replacing import NEW, OLD, dies_at, fails_at
 
 from ckpttool.errors import CorruptionError
-from ckpttool.formats.bundle import read_bundle
+from ckpttool.formats.bundle.reading import read_bundle
 from ckpttool.formats.checkpoint_state import STATE_FILE, add_to_checkpoint_state, read_checkpoint_state
 from ckpttool.formats.hdf5 import write_hdf5
 from ckpttool.formats.meta_graph import read_meta_graph, write_meta_graph

@@ -9,7 +9,7 @@ from bundles import bundle
 from conftest import FIXTURES, corpus_files, corpus_id, needs_corpus
 
 from ckpttool.errors import ConversionError, CorruptionError
-from ckpttool.formats.bundle import read_bundle
+from ckpttool.formats.bundle.reading import read_bundle
 from ckpttool.formats.bundle_writer import write_bundle
 from ckpttool.formats.locate import is_table
 from ckpttool.formats.npz import read_npz

@@ -16,7 +16,8 @@ from conftest import CORPUS, FIXTURES, corpus_files, needs_corpus
 
 import ckpttool
 from ckpttool.errors import CheckpointError
-from ckpttool.formats.bundle import index_path, read_bundle, shard_path
+from ckpttool.formats.bundle import index_path, shard_path
+from ckpttool.formats.bundle.reading import read_bundle
 from ckpttool.formats.locate import is_table, locate
 from ckpttool.formats.opening import open_checkpoint
 from ckpttool.formats.records.shapes import encode_slice_key
@@ -522,7 +523,7 @@ def test_memory(fresh_python, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
         "import resource, sys\n"
-        "from ckpttool.formats.bundle import read_bundle\n"
+        "from ckpttool.formats.bundle.reading import read_bundle\n"
         "from ckpttool.formats.verifying import verify\n"
         "checkpoint = read_bundle(sys.argv[1])\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"

@@ -15,7 +15,6 @@ from ckpttool.formats import bundle
 from ckpttool.formats.checkpoint_state import STATE_FILE, candidates, read_checkpoint_state
 from ckpttool.formats.lookalikes import foreign_format, refuse_lookalike
 from ckpttool.formats.saved_model import VARIABLES, saved_model_file
-from ckpttool.wire import sstable
 
 _MEMBER = re.compile(r"(.+)\.(index|meta|data-[0-9]{5,9}-of-[0-9]{5,9})", re.DOTALL)
 _V1_SHARD = re.compile(r"(.+)-(?:[0-9]{5,9}|\?{5})-of-([0-9]{5,9})", re.DOTALL)
@@ -131,6 +130,8 @@ def _v1_shards(stem: str, count: str) -> tuple[str, ...]:
 
 def is_table(path: str) -> bool:
     """Whether a file ends as a table does: an index, or a V1 checkpoint."""
+    from ckpttool.wire import sstable  # Not for graphs.
+
     try:
         size = storage.file_size(path)
         sstable.Footer.decode(storage.read_range(path, max(0, size - sstable.FOOTER_SIZE), sstable.FOOTER_SIZE))

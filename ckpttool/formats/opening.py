@@ -5,7 +5,7 @@ from collections.abc import Collection
 from importlib import import_module
 
 from ckpttool.errors import CheckpointError, NotFoundError
-from ckpttool.formats.bundle import index_path, read_bundle
+from ckpttool.formats.bundle import index_path
 from ckpttool.formats.locate import Located, locate
 from ckpttool.formats.saved_model import read_saved_model
 from ckpttool.model.checkpoint import Checkpoint
@@ -64,6 +64,8 @@ def _open(found: Located, faults: list[CheckpointError] | None, only: Collection
             raise NotFoundError("no variables here", path=found.prefix, hint="it holds a graph: ls shows it")
         missing = index_path(found.prefix)
         raise NotFoundError("no variables here", path=found.prefix, hint=f"{missing} is missing; ls shows the graph")
+    from ckpttool.formats.bundle.reading import read_bundle
+
     return read_bundle(found.prefix, faults, only=only)
 
 

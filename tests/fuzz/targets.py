@@ -223,7 +223,7 @@ def _numbers(data: bytes) -> list[tuple[int, int, Any]]:
 
 
 def try_bundle(directory: str, random: Random) -> None:
-    read("bundle", "read_bundle", "m", directory, random)
+    read("bundle.reading", "read_bundle", "m", directory, random)
 
 
 # Formats that are made of a sound bundle
@@ -234,7 +234,7 @@ def sound() -> Any:
     """A checkpoint of many dtypes and odd names, without files."""
     import tempfile
 
-    from ckpttool.formats.bundle import read_bundle
+    from ckpttool.formats.bundle.reading import read_bundle
 
     arrays = {
         "a/b": np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -580,7 +580,7 @@ def _name(graph: Any, random: Random) -> str:
 
 
 def _stored(directory: str) -> Any:
-    from ckpttool.formats.bundle import read_bundle
+    from ckpttool.formats.bundle.reading import read_bundle
 
     prefix = os.path.join(directory, "m")
     return attempt(lambda: read_bundle(prefix)) if os.path.exists(f"{prefix}.index") else None
@@ -693,7 +693,7 @@ def change_text(random: Random, data: bytes, other: bytes) -> bytes:
 
 
 def objects_corpus() -> list[Files]:
-    from ckpttool.formats.bundle import read_bundle
+    from ckpttool.formats.bundle.reading import read_bundle
     from ckpttool.model.object_graph import OBJECT_GRAPH_KEY
 
     [data] = read_bundle(str(FIXTURES / "objects" / "model-1"))[OBJECT_GRAPH_KEY].strings()
@@ -708,7 +708,7 @@ def change_whole(random: Random, data: bytes, other: bytes) -> bytes:
 
 @cache
 def _object_names() -> tuple[str, ...]:
-    from ckpttool.formats.bundle import read_bundle
+    from ckpttool.formats.bundle.reading import read_bundle
 
     return tuple(read_bundle(str(FIXTURES / "objects" / "model-1")))
 
@@ -872,7 +872,7 @@ WRITERS = [
 def try_writers(directory: str, random: Random) -> None:
     from importlib import import_module
 
-    from ckpttool.formats.bundle import read_bundle
+    from ckpttool.formats.bundle.reading import read_bundle
     from ckpttool.formats.opening import open_checkpoint
 
     made = Random((Path(directory) / "seed").read_bytes())

@@ -1,8 +1,10 @@
-"""The names of a bundle's files."""
+"""What a bundle and its files are called."""
 
 import os
 import re
 from functools import lru_cache
+
+FORMAT = "TensorFlow checkpoint V2 (tensor bundle)"
 
 MAX_SHARDS = 100_000
 """More than anybody has written; so many names are not made from a number in a file."""

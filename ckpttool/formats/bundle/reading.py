@@ -7,7 +7,7 @@ from math import prod
 
 from ckpttool import storage
 from ckpttool.errors import CheckpointError, CorruptionError, FormatError, Report, located, refuse, reporter
-from ckpttool.formats.bundle.names import MAX_SHARDS, index_path, shard_counts
+from ckpttool.formats.bundle.names import FORMAT, MAX_SHARDS, index_path, shard_counts
 from ckpttool.formats.bundle.source import BundleSource, Partitioned
 from ckpttool.formats.lookalikes import TRUNCATED, refuse_lookalike
 from ckpttool.formats.records.entries import (
@@ -22,8 +22,6 @@ from ckpttool.model.boxes import tiling_fault
 from ckpttool.model.checkpoint import Checkpoint, Variable
 from ckpttool.model.dtypes import DTYPES, dtype_of, stored_dtype_of
 from ckpttool.wire.sstable import Table
-
-FORMAT = "TensorFlow checkpoint V2 (tensor bundle)"
 
 
 def read_bundle(

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from ckpttool import storage
 from ckpttool.errors import CheckpointError
 from ckpttool.formats import tensor_slices
-from ckpttool.formats.bundle import index_path, read_bundle
+from ckpttool.formats.bundle import index_path
+from ckpttool.formats.bundle.reading import read_bundle
 from ckpttool.formats.locate import checkpoints_in, is_table
 from ckpttool.formats.verifying.files import Absent, Stored, stored_pieces
 from ckpttool.model.checkpoint import ByteRange, Checkpoint
