@@ -1,7 +1,7 @@
 """Every writer, where files can't grow beyond some size: the process dies there, inside C code too, or gets an error.
 
-`test_replacing` dies at Python's calls. HDF5 writes by calls of its own, and its file is no HDF5 until it is closed:
-here the kernel ends the process, or the write, at any size that a file reaches.
+`test_replacing` dies at Python's calls, between writes: here the kernel ends the process, or the write, at any size
+that a file reaches.
 """
 
 import os

@@ -11,8 +11,7 @@ h5py has them, int4 an integer of 4-bit precision. Quantized numbers are integer
 infinities are their bits as uint8; the attribute `tensorflow_dtype` then says what they are. Strings have variable
 length; as HDF5 ends a string at a NUL, variables with one are stored as sequences of uint8.
 
-Datasets are allocated early and in one piece, so that their bytes can be copied straight to where they lie: HDF5
-itself touches none of them.
+Values lie in one piece each, at places that are known from the start, so that their bytes are copied straight there.
 
 What else a dataset does not say of its variable is in the attribute `ckpttool_note` (formats.plan).
 
@@ -32,8 +31,11 @@ a name in the file and can't be one is passed over with a warning that says why:
 the same, values in other files, shapes without values, compounds, references, enumerations and other types that
 TensorFlow has no dtype for.
 
-h5py writes; what reads is here, in Python, so that nothing in a file can do harm. `structure` is what a file is made
-of, `chunks`, `filters`, `heap` and `strings` give the values, `tree` finds the datasets, `reading` makes variables.
+All of it is here, in Python: to read, so that nothing in a file can do harm; to write, because the library takes longer
+to make a dataset than its values take. `structure` is what a file is made of, `chunks`, `filters`, `heap` and `strings`
+give the values, `tree` finds the datasets, `reading` makes variables. `encoding` is `structure` the other way round,
+`compressing` cuts values into chunks, `writing` makes datasets of variables, `keras` lists them as layers. (LZF alone
+is still compressed by h5py.)
 """
 
 from ckpttool.formats.hdf5.names import dataset_path

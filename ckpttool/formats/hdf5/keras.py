@@ -15,17 +15,16 @@ that away. What no layer has, optimizers' slots and global steps, is left out.
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
+from ckpttool.formats.hdf5.encoding.groups import Group
+from ckpttool.formats.hdf5.encoding.messages import ascii_type, attribute
 from ckpttool.formats.hdf5.names import dataset_path
 from ckpttool.formats.plan import Planned
 from ckpttool.model.checkpoint import Checkpoint, Variable
 from ckpttool.model.object_graph import OBJECT_GRAPH_KEY
 from ckpttool.model.slots import roles
-
-if TYPE_CHECKING:
-    import h5py
 
 # The weights of Keras' layers in the order in which layers make them; and the layers within layers.
 _WEIGHTS = [
@@ -69,12 +68,16 @@ def _full_names(checkpoint: Checkpoint) -> Mapping[str, str]:
     return {name: place.full_name for name, place in places.items() if place.full_name}
 
 
-def list_keras_weights(file: "h5py.File", plan: Sequence[Planned]) -> None:
-    """Makes the groups of the layers, the attributes by which Keras finds everything, and links to datasets."""
-    targets = [planned.target for planned in plan if not planned.problem]
+def link_keras_weights(root: Group, plan: Sequence[Planned]) -> dict[str, list[str]]:
+    """Makes the groups of the layers, with the attributes by which Keras finds everything.
+
+    Returns:
+        By datasets' paths the other paths that lead to them.
+    """
     layers: dict[str, list[str]] = {}
-    taken = set(targets)
-    for target in targets:
+    links: dict[str, list[str]] = {}
+    taken = {planned.target for planned in plan}
+    for target in (planned.target for planned in plan):
         _, _, weight = target.partition("/")
         for layer in _scopes(weight):
             path = f"{layer}/{weight}"
@@ -83,13 +86,15 @@ def list_keras_weights(file: "h5py.File", plan: Sequence[Planned]) -> None:
             layers.setdefault(layer, []).append(weight)
             if path != target:
                 taken.add(path)
-                file[path] = file[target]
-    _set_list(file, "layer_names", list(layers))
-    file.attrs["backend"] = b"tensorflow"
-    file.attrs["keras_version"] = _KERAS_VERSION
+                links.setdefault(target, []).append(path)
+    root.attributes += _list(b"layer_names", list(layers))
+    for name, value in (b"backend", b"tensorflow"), (b"keras_version", _KERAS_VERSION):
+        root.attributes.append(attribute(name, ascii_type(len(value)), (), value))
     for layer, weights in layers.items():
         depth = layer.count("/") + 1
-        _set_list(file[layer], "weight_names", sorted(weights, key=lambda weight: _order(weight, depth)))
+        listed = _list(b"weight_names", sorted(weights, key=lambda weight: _order(weight, depth)))
+        root.at(layer.encode().split(b"/")).attributes += listed
+    return links
 
 
 def _scopes(weight: str) -> list[str]:
@@ -113,15 +118,14 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
-def _set_list(group: "h5py.Group", name: str, texts: Sequence[str]) -> None:
+def _list(name: bytes, texts: Sequence[str]) -> Iterator[bytes]:
     """A list of texts as an attribute; one that is too long as several: name0, name1, …"""
-    import numpy as np
-
     data = [text.encode() for text in texts]
     width = max(map(len, data), default=1)
-    chunk = max(1, _MAX_ATTRIBUTE // max(width, 1))
-    if len(data) <= chunk:
-        group.attrs[name] = np.array(data, dtype=f"S{width}")
-        return
-    for number, start in enumerate(range(0, len(data), chunk)):
-        group.attrs[f"{name}{number}"] = np.array(data[start : start + chunk], dtype=f"S{width}")
+    most = max(1, _MAX_ATTRIBUTE // width)
+    for number, start in enumerate(range(0, max(1, len(data)), most)):
+        part = data[start : start + most]
+        values = b"".join(text.ljust(width, b"\0") for text in part)
+        yield attribute(
+            name if len(data) <= most else b"%s%d" % (name, number), ascii_type(width), (len(part),), values
+        )

@@ -1,7 +1,6 @@
 """dtypes as HDF5 has them, in either direction."""
 
 from functools import cache, lru_cache
-from typing import Any
 
 from ckpttool.formats.hdf5.structure.datatype import (
     ARRAY,
@@ -57,34 +56,6 @@ SELF_EXPLAINING = {*(name for name in TYPES if not name.startswith(("q", "float8
 SELF_EXPLAINING |= {"bfloat16", "string"}
 
 
-@cache
-def stored_type(name: str) -> Any:
-    """The HDF5 type for a dtype, to be written."""
-    import numpy as np
-    from h5py import h5t
-
-    if name in TYPES:
-        return getattr(h5t, TYPES[name])
-    if name in NUMPY_TYPES:
-        return h5t.py_create(np.dtype(name), logical=True)
-    if name in NARROW:
-        base, precision = NARROW[name]
-        narrow = getattr(h5t, base).copy()
-        narrow.set_precision(precision)
-        return narrow
-    bits, size, bias = FLOATS[name]
-    made = h5t.IEEE_F32LE.copy()
-    made.set_fields(*bits)
-    made.set_precision(8 * size)
-    made.set_offset(0)
-    made.set_size(size)
-    made.set_ebias(bias)
-    return made
-
-
-# Reading
-
-
 def _float(fields: tuple[int, ...], size: int, bias: int) -> Datatype:
     """A float whose mantissa has a leading one that is not stored (bit 5), and whose bits are all used."""
     return Datatype(FLOAT, size, details=(fields[0] << 8 | 0x20, 0, 8 * size, *fields[1:], bias))
@@ -108,8 +79,9 @@ def _numpy_type(name: str) -> Datatype:
     return _complex(_float(*_OWN_FLOATS["IEEE_F32LE" if name == "complex64" else "IEEE_F64LE"]))
 
 
-def _meant(name: str) -> Datatype:
-    """The type that a dtype is stored as."""
+@cache
+def datatype_of(name: str) -> Datatype:
+    """The type that the dtype of this name is stored as."""
     if name in TYPES:
         own = TYPES[name]
         return _float(*_OWN_FLOATS[own]) if own in _OWN_FLOATS else _integer(own)
@@ -124,7 +96,7 @@ def _names() -> dict[Datatype, list[str]]:
     names: dict[Datatype, list[str]] = {}
     plain_first = sorted(TYPES, key=lambda name: name not in SELF_EXPLAINING)
     for name in [*plain_first, *FLOATS, *NARROW, *sorted(NUMPY_TYPES)]:
-        names.setdefault(_meant(name), []).append(name)
+        names.setdefault(datatype_of(name), []).append(name)
     return names
 
 

@@ -1,30 +1,29 @@
 """Writing HDF5."""
 
-import errno
 import os
+import struct
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import NamedTuple
 
 from ckpttool import storage
 from ckpttool.errors import NotSupportedError
-from ckpttool.formats.hdf5.keras import keras_places, list_keras_weights
+from ckpttool.formats.hdf5.encoding import messages
+from ckpttool.formats.hdf5.encoding.groups import Group, write_groups
+from ckpttool.formats.hdf5.encoding.heap import Heap
+from ckpttool.formats.hdf5.encoding.output import SUPERBLOCK_SIZE, Output, aligned
+from ckpttool.formats.hdf5.keras import keras_places, link_keras_weights
 from ckpttool.formats.hdf5.names import NOTE, dataset_path
-from ckpttool.formats.hdf5.types import FLOATS, NARROW, NUMPY_TYPES, SELF_EXPLAINING, TYPES, stored_type
+from ckpttool.formats.hdf5.types import FLOATS, NARROW, NUMPY_TYPES, SELF_EXPLAINING, TYPES, datatype_of
 from ckpttool.formats.plan import Note, Planned, check_plan, notes_of
 from ckpttool.formats.values import content_of
 from ckpttool.model.checkpoint import Checkpoint, Variable
 from ckpttool.storage import Content
 
-if TYPE_CHECKING:
-    import h5py
-
 _MAX_RANK = 32  # H5S_MAX_RANK
 # An attribute holds 64 KB, its own header included.
-_MAX_NOTE = 60_000
-
+_MAX_TEXT = 60_000
 
 _LAYOUTS = ("names", "keras")
 
@@ -34,22 +33,24 @@ def plan_hdf5(checkpoint: Checkpoint, *, layout: str = "names") -> list[Planned]
     if layout not in _LAYOUTS:
         raise ValueError(f"{layout!r} is no layout; there are {', '.join(_LAYOUTS)}")
     if layout == "keras":
-        return [
-            place if place.problem else place._replace(problem=_problem(place.variable))
-            for place in keras_places(checkpoint)
-        ]
-    return [Planned(v, dataset_path(v.name), _problem(v), _FALLBACKS.get(v.dtype.name)) for v in checkpoint.values()]
+        places = keras_places(checkpoint)
+    else:
+        places = [Planned(v, dataset_path(v.name), fallback=_FALLBACKS.get(v.dtype.name)) for v in checkpoint.values()]
+    return [place if place.problem else place._replace(problem=_problem(place)) for place in places]
 
 
 _FALLBACKS = {"variant": "sequences of uint8, each a serialized VariantTensorDataProto"}
+_DTYPES = {*TYPES, *FLOATS, *NARROW, *NUMPY_TYPES, "string", "variant"}
 
 
-def _problem(variable: Variable) -> str | None:
-    dtype = variable.dtype
-    if dtype.name not in {*TYPES, *FLOATS, *NARROW, *NUMPY_TYPES, "string", "variant"}:
-        return f"HDF5 can't hold values of dtype {dtype.name}"
+def _problem(planned: Planned) -> str | None:
+    variable = planned.variable
+    if variable.dtype.name not in _DTYPES:
+        return f"HDF5 can't hold values of dtype {variable.dtype.name}"
     if len(variable.shape) > _MAX_RANK and variable.ranges is None:
         return f"HDF5 can't hold {len(variable.shape)} dimensions of values that must be decoded"
+    if len(planned.target) > _MAX_TEXT:
+        return f"a name of {len(variable.name):,} characters: HDF5's attributes hold {_MAX_TEXT:,}"
     return None
 
 
@@ -93,185 +94,141 @@ def write_hdf5(
     with storage.write_beside(Path(path), force=force, inputs=checkpoint.files) as beside:
         if compression is None:
             storage.require_space(beside, sum(planned.variable.nbytes for planned in plan if not planned.problem))
-        contents = _write_datasets(beside, checkpoint, plan, layout, compression, progress)
-        storage.write_contents(beside, contents, progress)
+        kept = [planned for planned in plan if not planned.problem]
+        values = _Values(kept, compression)
+        with Output(beside, values.end) as output:
+            root = Group()
+            root.attributes += _description(checkpoint)
+            links = link_keras_weights(root, kept) if layout == "keras" else {}
+            datasets = _Datasets(output, values, _write_strings(output, kept, progress), notes_of(checkpoint))
+            for planned in kept:
+                names = planned.target, *links.get(planned.target, ())
+                address = datasets.write(planned, len(names), compression, progress)
+                for name in names:
+                    root.link(name, address)
+            write_groups(output, root)
+        storage.write_contents(beside, values.contents(), progress)
     return remarkable
 
 
-def _write_datasets(
-    path: Path,
-    checkpoint: Checkpoint,
-    plan: Sequence[Planned],
-    layout: str,
-    compression: str | None,
-    progress: Callable[[int], None],
-) -> list[tuple[int, Content]]:
-    """Makes the file and its datasets, and gives the values that are still to be written into it."""
-    try:
-        writer = _Writer(path, notes_of(checkpoint), compression, progress)
-        with writer.file:
-            _describe(writer.file, checkpoint)
-            for planned in plan:
-                if not planned.problem:
-                    writer.add(planned)
-            if layout == "keras":
-                list_keras_weights(writer.file, plan)
-    except RuntimeError as error:  # How HDF5 tells of a full disk, when it closes the file.
-        raise OSError(errno.EIO, f"HDF5 could not write the file: {error}", str(path)) from error
-    return writer.contents
-
-
-def _describe(file: "h5py.File", checkpoint: Checkpoint) -> None:
-    """Says what the file was made from; nothing that would differ between two runs."""
+def _description(checkpoint: Checkpoint) -> list[bytes]:
+    """What the file was made from; nothing that would differ between two runs."""
     from ckpttool import __version__
 
     source = os.path.basename(os.path.normpath(checkpoint.path)).encode(errors="replace").decode()
-    _set_text(file, "source", source)
-    _set_text(file, "source_format", checkpoint.format)
-    _set_text(file, "created_by", f"ckpttool {__version__}")
+    said = {b"source": source, b"source_format": checkpoint.format, b"created_by": f"ckpttool {__version__}"}
+    return [messages.text(name, value) for name, value in said.items()]
 
 
-class _Writer:
-    """Makes datasets; writes what HDF5 must write itself, strings and compressed values, and collects the rest."""
+class _Values:
+    """The places of the values that are stored as they are, one dataset's behind another's.
+
+    Attributes:
+        end: where the last of them ends.
+    """
+
+    def __init__(self, plan: Iterable[Planned], compression: str | None) -> None:
+        self._places: dict[str, int] = {}
+        self._variables: list[Variable] = []
+        self.end = SUPERBLOCK_SIZE
+        for variable in (planned.variable for planned in plan):
+            if variable.dtype.itemsize and variable.size and not (compression and _is_compressible(variable)):
+                self._variables.append(variable)
+                place = self._places[variable.name] = aligned(self.end)
+                self.end = place + variable.nbytes
+
+    def place(self, variable: Variable) -> int | None:
+        """Where a variable's values are; None: not among these, or there are none."""
+        return self._places.get(variable.name)
+
+    def contents(self) -> Iterator[tuple[int, Content]]:
+        """What is still to be written, and where."""
+        return ((self._places[variable.name], content_of(variable)) for variable in self._variables)
+
+
+def _is_compressible(variable: Variable) -> bool:
+    """Whether it can be in chunks: HDF5 has none of scalars, of no values, nor of what becomes one-dimensional."""
+    return 0 < len(variable.shape) <= _MAX_RANK
+
+
+class _Strings(NamedTuple):
+    """The values of a variable of strings: references into the heap, and whether they can be HDF5's strings."""
+
+    references: bytes
+    are_texts: bool
+
+
+def _write_strings(output: Output, plan: Iterable[Planned], progress: Callable[[int], None]) -> dict[str, _Strings]:
+    """Writes all strings into the heap; the references by the variables' names."""
+    written = {}
+    with Heap(output) as heap:
+        for variable in (planned.variable for planned in plan if planned.variable.dtype.itemsize is None):
+            values = variable.strings()
+            are_texts = variable.dtype.name == "string" and not any(b"\0" in value for value in values)
+            written[variable.name] = _Strings(b"".join(map(heap.add, values)), are_texts)
+            progress(variable.nbytes)
+    return written
+
+
+class _Datasets:
+    """Writes the datasets' headers, and before one what it leads to and is not written yet."""
 
     def __init__(
-        self, path: Path, notes: Mapping[str, Note], compression: str | None, progress: Callable[[int], None]
+        self, output: Output, values: _Values, strings: Mapping[str, _Strings], notes: Mapping[str, Note]
     ) -> None:
-        import h5py
+        self._output, self._values, self._strings, self._notes = output, values, strings, notes
 
-        self._notes = notes
-        # The file has a lock of ours already, that of a file which is being written.
-        self.file = h5py.File(path, "w", locking=False)
-        self.contents: list[tuple[int, Content]] = []
-        self._compression, self._progress = compression, progress
-        # Many datasets are alike in these, and HDF5 takes longer to make them than the dataset.
-        self._layout, self._links = _early_layout(), _utf8_links()
-        self._space, self._type = lru_cache(1024)(_space), lru_cache(64)(stored_type)
-
-    def add(self, planned: Planned) -> None:
+    def write(self, planned: Planned, links: int, compression: str | None, progress: Callable[[int], None]) -> int:
+        """Writes the dataset that so many names lead to; its address."""
         variable = planned.variable
-        if variable.dtype.itemsize is None:
-            dataset = self._add_strings(planned)
+        place = self._values.place(variable)
+        if variable.name in self._strings:
+            described = self._text(variable, self._strings[variable.name])
+        elif place is None and variable.size and compression:
+            described = self._compressed(variable, compression, progress)
         else:
-            dataset = self._add_numbers(planned)
+            described = _numbers(variable, place)
+        return self._output.append(messages.header([*described, *self._attributes(planned)], links))
+
+    def _text(self, variable: Variable, strings: _Strings) -> Iterator[bytes]:
+        yield messages.dataspace(variable.shape)
+        yield messages.datatype(messages.TEXTS if strings.are_texts else messages.SEQUENCES)
+        yield messages.fill("late")
+        place = self._output.append(strings.references) if strings.references else None
+        yield messages.contiguous(place, len(strings.references))
+
+    def _compressed(self, variable: Variable, compression: str, progress: Callable[[int], None]) -> Iterator[bytes]:
+        from ckpttool.formats.hdf5.compressing import write_chunks  # What is not compressed need not import zlib.
+
+        chunks = write_chunks(self._output, variable, compression, progress)
+        yield messages.dataspace(variable.shape)
+        yield messages.datatype(datatype_of(variable.dtype.name))
+        yield messages.fill("by chunks")
+        yield messages.pipeline(chunks.filters)
+        yield messages.chunked(chunks.tree, chunks.shape, variable.dtype.itemsize or 0)
+
+    def _attributes(self, planned: Planned) -> Iterator[bytes]:
+        """What the dataset does not say of its variable by itself."""
+        variable = planned.variable
         if planned.target != f"{variable.name}:0":
-            _set_text(dataset, "name", variable.name)
+            yield messages.text(b"name", variable.name)
         if variable.dtype.name not in SELF_EXPLAINING:
-            _set_text(dataset, "tensorflow_dtype", variable.dtype.name)
+            yield messages.text(b"tensorflow_dtype", variable.dtype.name)
         note = self._notes[variable.name]
         text = note.encode()
-        if len(text) > _MAX_NOTE:
+        if len(text) > _MAX_TEXT:
             text = note._replace(slices=()).encode()
         if text:
-            _set_text(dataset, NOTE, text)
-
-    def _add_strings(self, planned: Planned) -> "h5py.Dataset":
-        import h5py
-        import numpy as np
-        from h5py import h5s
-
-        values, shape = planned.variable.strings(), planned.variable.shape
-        if planned.variable.dtype.name == "variant" or any(b"\0" in value for value in values):
-            dtype = h5py.vlen_dtype(np.uint8)
-            decoded: list[Any] = [np.frombuffer(value, np.uint8) for value in values]
-        else:
-            dtype = h5py.string_dtype()
-            decoded = list(values)
-        dataset = self.file.create_dataset(planned.target.encode(), shape, dtype)
-        elements = np.empty(len(decoded), dtype)
-        for i, value in enumerate(decoded):  # Arrays of one length would become a table.
-            elements[i] = value
-        if decoded:  # Not by h5py's assignment, which makes that table itself.
-            dataset.id.write(h5s.ALL, h5s.ALL, elements.reshape(shape))
-        self._progress(planned.variable.nbytes)
-        return dataset
-
-    def _add_numbers(self, planned: Planned) -> "h5py.Dataset":
-        import h5py
-        from h5py import h5d
-
-        variable = planned.variable
-        shape = variable.shape if len(variable.shape) <= _MAX_RANK else (variable.size,)
-        compressed = bool(self._compression) and 0 < len(variable.shape) <= _MAX_RANK and variable.size > 0
-        layout = self._compressed_layout(variable) if compressed else self._layout
-        stored = self._type(variable.dtype.name)
-        path, space = planned.target.encode(), self._space(shape)
-        dataset = h5d.create(self.file.id, path, stored, space, dcpl=layout, lcpl=self._links)
-        if compressed:
-            self._write_blocks(variable, dataset, stored)
-        elif variable.size:
-            self.contents.append((dataset.get_offset(), content_of(variable)))
-        high_level = h5py.Dataset(dataset)
-        if shape != variable.shape:
-            high_level.attrs["shape"] = variable.shape
-        return high_level
-
-    def _compressed_layout(self, variable: Variable) -> Any:
-        """The properties of a dataset with the chunks and the filter that h5py would choose."""
-        probe = self.file.create_dataset(
-            None,
-            variable.shape,
-            f"V{variable.dtype.itemsize}",
-            chunks=True,
-            compression=self._compression,
-            shuffle=True,
-        )
-        layout = probe.id.get_create_plist()
-        layout.set_obj_track_times(False)
-        return layout
-
-    def _write_blocks(self, variable: Variable, dataset: Any, stored: Any) -> None:
-        """Writes decoded blocks, telling HDF5 that they are of the type they are stored as: it converts nothing."""
-        import numpy as np
-        from h5py import h5s
-
-        for selection, block in variable.blocks():
-            memory = h5s.create_simple(block.shape) if block.shape else h5s.create(h5s.SCALAR)
-            target = dataset.get_space()
-            if block.shape:
-                target.select_hyperslab(tuple(s.start for s in selection), block.shape)
-            dataset.write(memory, target, np.ascontiguousarray(block).view(f"V{block.itemsize}"), stored)
-            self._progress(block.nbytes)
+            yield messages.text(NOTE.encode(), text)
 
 
-def _early_layout() -> Any:
-    """The properties of a dataset that lies in one piece, whose place is known before there is a value in it."""
-    from h5py import h5d, h5p
-
-    layout = h5p.create(h5p.DATASET_CREATE)
-    layout.set_layout(h5d.CONTIGUOUS)
-    layout.set_alloc_time(h5d.ALLOC_TIME_EARLY)
-    layout.set_fill_time(h5d.FILL_TIME_NEVER)
-    layout.set_obj_track_times(False)  # Two runs give the same bytes.
-    return layout
-
-
-def _utf8_links() -> Any:
-    """The properties of a link, with the groups on its way."""
-    from h5py import h5p, h5t
-
-    links = h5p.create(h5p.LINK_CREATE)
-    links.set_create_intermediate_group(True)
-    links.set_char_encoding(h5t.CSET_UTF8)
-    return links
-
-
-def _space(shape: tuple[int, ...]) -> Any:
-    from h5py import h5s
-
-    return h5s.create_simple(shape) if shape else h5s.create(h5s.SCALAR)
-
-
-def _set_text(item: Any, attribute: str, text: str) -> None:
-    """Sets an attribute to a text of fixed length: that stands beside the dataset, not in the global heap.
-
-    It is stored as bytes where HDF5 would not keep the text.
-    """
-    import h5py
-    import numpy as np
-
-    data = text.encode(errors="surrogateescape")
-    if b"\0" not in data and text.isprintable():
-        item.attrs.create(attribute, data, dtype=h5py.string_dtype("utf-8", len(data) or 1))
-    else:
-        item.attrs.create(attribute, np.void(data))
+def _numbers(variable: Variable, place: int | None) -> Iterator[bytes]:
+    """The messages of values that are stored as they are."""
+    shape = variable.shape if len(variable.shape) <= _MAX_RANK else (variable.size,)
+    yield messages.dataspace(shape)
+    yield messages.datatype(datatype_of(variable.dtype.name))
+    yield messages.fill("early")
+    yield messages.contiguous(place, variable.nbytes)
+    if shape != variable.shape:
+        sizes = struct.pack(f"<{len(variable.shape)}q", *variable.shape)
+        yield messages.attribute(b"shape", messages.INT64, (len(variable.shape),), sizes)

@@ -1,0 +1,171 @@
+"""Values in chunks that go through filters; `filters` undoes these.
+
+A chunk is a run of values as they follow one another: all of the last dimensions, a part of one before these, and one
+step of each before that. So values are cut as they come, in no more memory than a few chunks, and both cores compress.
+
+    (1000, 300, 300) of float32   chunks of (1, 150, 300): 180,000 bytes
+    (5_000_000,) of float32       chunks of (64_936,): 259,744 bytes
+"""
+
+import struct
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import product
+from math import prod
+from threading import Lock
+from typing import NamedTuple
+
+from ckpttool.formats.hdf5.encoding.output import Output
+from ckpttool.formats.hdf5.encoding.trees import write_tree
+from ckpttool.formats.hdf5.structure.trees import CHUNKS
+from ckpttool.formats.values import content_of
+from ckpttool.model.checkpoint import Variable
+
+# Large enough to compress well, and a few fit into the megabyte that the HDF5 library keeps of a dataset.
+_MOST_BYTES = 1 << 18
+# As the HDF5 library has it: a node of the tree of chunks has 64 children.
+_NODE = 64
+_THREADS, _WAITING = 2, 4
+# A filter that does not make a chunk smaller may be left out for it.
+_OPTIONAL = 1
+_SHUFFLE, _DEFLATE = 2, 1
+_LEVEL = 4  # h5py's
+
+Filter = tuple[int, int, Sequence[int], bytes]
+
+
+class Chunks(NamedTuple):
+    """What has been written: the shape of a chunk, the filters, the address of the tree that leads to them."""
+
+    shape: tuple[int, ...]
+    filters: tuple[Filter, ...]
+    tree: int
+
+
+def write_chunks(output: Output, variable: Variable, compression: str, progress: Callable[[int], None]) -> Chunks:
+    """Compresses and writes a variable's values; there are some, in one dimension or more.
+
+    Args:
+        output: where to.
+        variable: the variable.
+        compression: "gzip" or "lzf".
+        progress: is told the bytes of each chunk, as they were before.
+
+    Raises:
+        CorruptionError: values are missing or damaged.
+    """
+    shape, itemsize = variable.shape, variable.dtype.itemsize
+    assert itemsize
+    axis, steps = _cut(shape, itemsize)
+    chunk = (*(1,) * axis, steps, *shape[axis + 1 :])
+    nbytes = prod(chunk) * itemsize
+    compress, described = _deflating() if compression == "gzip" else _lzf(nbytes)
+
+    def filtered(data: bytes) -> tuple[int, int, bytes]:
+        shuffled = _shuffled(data.ljust(nbytes, b"\0"), itemsize)
+        smaller = compress(shuffled)
+        return (len(data), 0, smaller) if len(smaller) < nbytes else (len(data), 0b10, shuffled)
+
+    step = nbytes // steps
+    places = list(_places(shape, axis, steps))
+    pieces = _pieces(content_of(variable).chunks(), (min(steps, shape[axis] - place[axis]) * step for place in places))
+    key = struct.Struct(f"<II{len(shape) + 1}Q")
+    keys, children = [], []
+    for place, (size, mask, data) in zip(places, _in_parallel(filtered, pieces), strict=True):
+        keys.append(key.pack(len(data), mask, *place, 0))
+        children.append(output.append(data))
+        progress(size)
+    # Behind the last chunk, and before any that could follow.
+    keys.append(key.pack(0, 0, *places[-1], itemsize))
+    shuffle = _SHUFFLE, _OPTIONAL, (itemsize,), b"shuffle"
+    return Chunks(chunk, (shuffle, described), write_tree(output, CHUNKS, _NODE, keys, children))
+
+
+def _cut(shape: tuple[int, ...], itemsize: int) -> tuple[int, int]:
+    """The dimension that is cut, the first whose steps are small enough; and how many steps a chunk has."""
+    axis, step = len(shape) - 1, itemsize
+    while axis and step * shape[axis] <= _MOST_BYTES:
+        step *= shape[axis]
+        axis -= 1
+    pieces = -(-shape[axis] // max(1, _MOST_BYTES // step))
+    return axis, -(-shape[axis] // pieces)  # All about as large.
+
+
+def _places(shape: tuple[int, ...], axis: int, steps: int) -> Iterator[tuple[int, ...]]:
+    """Where chunks begin, in the order of the values."""
+    behind = (0,) * (len(shape) - axis - 1)
+    for before in product(*map(range, shape[:axis])):
+        for start in range(0, shape[axis], steps):
+            yield (*before, start, *behind)
+
+
+def _pieces(chunks: Iterable[memoryview], sizes: Iterable[int]) -> Iterator[bytes]:
+    """Bytes that come in some pieces, in others; to the last, so that they have been checked."""
+    left, rest = iter(chunks), memoryview(b"")
+    for size in sizes:
+        piece = bytearray()
+        while len(piece) < size:
+            rest = rest or next(left)
+            wanted = size - len(piece)
+            piece += rest[:wanted]
+            rest = rest[wanted:]
+        yield bytes(piece)
+    for _ in left:
+        pass
+
+
+def _in_parallel(
+    work: Callable[[bytes], tuple[int, int, bytes]], pieces: Iterable[bytes]
+) -> Iterator[tuple[int, int, bytes]]:
+    """What becomes of each piece, in order; some are worked at at once."""
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        waiting: deque[Future[tuple[int, int, bytes]]] = deque()
+        for piece in pieces:
+            waiting.append(pool.submit(work, piece))
+            if len(waiting) > _WAITING:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _shuffled(data: bytes, itemsize: int) -> bytes:
+    """The first bytes of all elements, then the second ones, …"""
+    import numpy as np
+
+    if itemsize == 1:
+        return data
+    rows = np.frombuffer(data, np.uint8).reshape(-1, itemsize)
+    columns = np.empty((itemsize, len(rows)), np.uint8)
+    for number, column in enumerate(columns):  # Many times faster than NumPy transposes.
+        column[:] = rows[:, number]
+    return columns.tobytes()
+
+
+_Compress = Callable[[bytes], bytes]
+
+
+def _deflating() -> tuple[_Compress, Filter]:
+    return partial(zlib.compress, level=_LEVEL), (_DEFLATE, _OPTIONAL, (_LEVEL,), b"deflate")
+
+
+def _lzf(nbytes: int) -> tuple[_Compress, Filter]:
+    """LZF for chunks of so many bytes, which h5py brings: chunks of a file in memory are compressed by it."""
+    import h5py
+
+    file = h5py.File("chunks", "w", driver="core", backing_store=False)
+    chunk = file.create_dataset("chunk", (nbytes,), "u1", chunks=(nbytes,), compression="lzf")
+    code, flags, values, name = chunk.id.get_create_plist().get_filter(0)
+    lock = Lock()
+
+    def compress(data: bytes) -> bytes:
+        import numpy as np
+
+        with lock:
+            chunk[:] = np.frombuffer(data, np.uint8)
+            return bytes(chunk.id.read_direct_chunk((0,))[1])
+
+    return compress, (code, flags, values, name)

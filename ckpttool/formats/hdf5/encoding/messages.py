@@ -1,0 +1,166 @@
+"""Object headers of version 1, and the messages that they are made of; for their bytes see `structure`."""
+
+import struct
+from collections.abc import Sequence
+from functools import lru_cache
+
+from ckpttool.formats.hdf5.encoding.output import NO_ADDRESS, padded
+from ckpttool.formats.hdf5.structure.datatype import COMPOUND, ENUM, FLOAT, INTEGER, Datatype
+from ckpttool.formats.hdf5.structure.headers import ATTRIBUTE, DATASPACE, DATATYPE, FILL, LAYOUT, PIPELINE, SYMBOL_TABLE
+
+# What a message has at most; its size, which has 16 bits, is a multiple of 8.
+MAX_MESSAGE = 65_528
+_CONSTANT = 1  # A flag: this message never changes.
+
+_HEADER, _MESSAGE = struct.Struct("<BxHII4x"), struct.Struct("<HHB3x")
+_TYPE = struct.Struct("<BBBBI")
+
+
+def header(messages: Sequence[bytes], links: int = 1) -> bytes:
+    """An object's header; `links` are the names that lead to it."""
+    data = b"".join(messages)
+    return _HEADER.pack(1, len(messages), links, len(data)) + data
+
+
+def _message(kind: int, data: bytes, flags: int = 0) -> bytes:
+    data = padded(data)
+    return _MESSAGE.pack(kind, len(data), flags) + data
+
+
+# Shapes and types
+
+
+@lru_cache(1024)
+def dataspace(shape: tuple[int, ...]) -> bytes:
+    return _message(DATASPACE, _space(shape))
+
+
+def _space(shape: tuple[int, ...]) -> bytes:
+    """Version 1; sizes stay as they are."""
+    return struct.pack(f"<BB6x{len(shape)}Q", 1, len(shape), *shape)
+
+
+@lru_cache(64)
+def datatype(stored: Datatype | bytes) -> bytes:
+    return _message(DATATYPE, _type_bytes(stored), _CONSTANT)
+
+
+def _type_bytes(stored: Datatype | bytes) -> bytes:
+    return stored if isinstance(stored, bytes) else encode_datatype(stored)
+
+
+def encode_datatype(stored: Datatype) -> bytes:
+    """A number, or what h5py makes of numbers: an enumeration or a compound, in version 1.
+
+    (IV.A.2.d. The Datatype Message)
+    """
+    details = stored.details
+    if stored.kind == INTEGER:
+        return _type(INTEGER, details[0] << 1 | stored.is_big, stored.size, struct.pack("<HH", *details[1:]))
+    if stored.kind == FLOAT:
+        return _type(FLOAT, details[0] | stored.is_big, stored.size, struct.pack("<HHBBBBI", *details[1:]))
+    if stored.kind == ENUM and stored.base:
+        names = b"".join(padded(name + b"\0") for name, _ in details)
+        values = b"".join(value for _, value in details)
+        return _type(ENUM, len(details), stored.size, encode_datatype(stored.base) + names + values)
+    if stored.kind == COMPOUND:
+        members = (
+            # No dimensions of its own.
+            padded(member.name + b"\0") + struct.pack("<I28x", member.offset) + encode_datatype(member.type)
+            for member in stored.members
+        )
+        return _type(COMPOUND, len(stored.members), stored.size, b"".join(members))
+    raise ValueError(f"types of class {stored.kind} are not written")
+
+
+def _type(kind: int, bits: int, size: int, rest: bytes = b"") -> bytes:
+    return _TYPE.pack(1 << 4 | kind, bits & 0xFF, bits >> 8 & 0xFF, bits >> 16, size) + rest
+
+
+_STRING, _OPAQUE, _VLEN = 3, 5, 9
+_NULL_PADDED, _UTF8 = 1, 1 << 4
+INT64 = _type(INTEGER, 8, 8, struct.pack("<HH", 0, 64))
+_UINT8 = _type(INTEGER, 0, 1, struct.pack("<HH", 0, 8))
+# Of variable length, 16 bytes that refer to the heap: text in UTF-8, with a NUL behind it in memory; bytes.
+TEXTS = _type(_VLEN, 1 | 1 << 8, 16, _UINT8)
+SEQUENCES = _type(_VLEN, 0, 16, _UINT8)
+
+
+def ascii_type(size: int) -> bytes:
+    return _type(_STRING, _NULL_PADDED, size)
+
+
+def utf8_type(size: int) -> bytes:
+    return _type(_STRING, _NULL_PADDED | _UTF8, size)
+
+
+def opaque_type(size: int) -> bytes:
+    """Bytes, with no tag."""
+    return _type(_OPAQUE, 0, size)
+
+
+# Where values are, and what they went through
+
+# Version 2; space is taken early, late or piece by piece; fill values are written with it, never, or if there is one
+# that somebody gave; zero is one that nobody gave.
+_FILLS = {"early": bytes([2, 1, 1, 1]), "late": bytes([2, 2, 0, 1]), "by chunks": bytes([2, 3, 2, 1])}
+
+
+@lru_cache(8)
+def fill(allocation: str) -> bytes:
+    """The fill value message of values that are all there."""
+    return _message(FILL, _FILLS[allocation] + bytes(4), _CONSTANT)
+
+
+def contiguous(address: int | None, nbytes: int) -> bytes:
+    """The layout of values in one piece; None: there are none."""
+    return _CONTIGUOUS.pack(LAYOUT, 24, 0, 3, 1, NO_ADDRESS if address is None else address, nbytes)
+
+
+_CONTIGUOUS = struct.Struct("<HHB3xBBQQ6x")
+
+
+def chunked(index: int, shape: Sequence[int], itemsize: int) -> bytes:
+    """The layout of values in chunks of a shape, which a B-tree leads to."""
+    return _message(LAYOUT, struct.pack(f"<BBBQ{len(shape) + 1}I", 3, 2, len(shape) + 1, index, *shape, itemsize))
+
+
+def pipeline(filters: Sequence[tuple[int, int, Sequence[int], bytes]]) -> bytes:
+    """The filters, version 1: of each number, flags, values and name."""
+    data = struct.pack("<BB6x", 1, len(filters))
+    for code, flags, values, name in filters:
+        called = padded(name + b"\0")
+        data += struct.pack("<HHHH", code, len(called), flags, len(values)) + called
+        data += padded(struct.pack(f"<{len(values)}I", *values))
+    return _message(PIPELINE, data, _CONSTANT)
+
+
+# Attributes
+
+
+def attribute(name: bytes, stored: bytes, shape: tuple[int, ...], data: bytes) -> bytes:
+    """An attribute of version 1.
+
+    (IV.A.2.m. The Attribute Message)
+    """
+    name, space = name + b"\0", _space(shape)
+    sizes = struct.pack("<BxHHH", 1, len(name), len(stored), len(space))
+    return _message(ATTRIBUTE, b"".join([sizes, padded(name), padded(stored), padded(space), data]))
+
+
+def text(name: bytes, value: str) -> bytes:
+    """An attribute with a text of fixed length, which stands beside the dataset, not in the heap.
+
+    It is stored as bytes where HDF5 would not keep the text.
+    """
+    data = value.encode(errors="surrogateescape")
+    if b"\0" not in data and value.isprintable():
+        return attribute(name, utf8_type(len(data) or 1), (), data or b"\0")
+    return attribute(name, opaque_type(len(data)), (), data)
+
+
+# Groups
+
+
+def symbol_table(tree: int, heap: int) -> bytes:
+    return _message(SYMBOL_TABLE, struct.pack("<QQ", tree, heap))

@@ -1,0 +1,75 @@
+"""The end of a file, where structures are written one behind another."""
+
+import os
+import struct
+from pathlib import Path
+from types import TracebackType
+
+ALIGNMENT = 8
+NO_ADDRESS = (1 << 64) - 1
+SUPERBLOCK_SIZE = 96
+_BUFFER = 1 << 20
+
+
+class Output:
+    """Appends structures to a file, each at a multiple of 8.
+
+    Args:
+        path: the file.
+        start: where the first one is; before, values will be.
+
+    Attributes:
+        end: the address that the next one will have.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], start: int) -> None:
+        self._file = Path(path).open("wb", _BUFFER)  # noqa: SIM115 - closed with the output
+        self.end = aligned(start)
+        self._file.seek(self.end)
+
+    def append(self, data: bytes) -> int:
+        """Writes a structure; its address."""
+        address = self.end
+        self.end = aligned(address + len(data))
+        self._file.write(data)
+        if self.end != address + len(data):
+            self._file.write(bytes(self.end - address - len(data)))
+        return address
+
+    def finish(self, superblock: bytes) -> None:
+        """Writes what the file begins with."""
+        self._file.seek(0)
+        self._file.write(superblock)
+
+    def __enter__(self) -> "Output":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+
+def aligned(offset: int) -> int:
+    """The next multiple of 8."""
+    return -(-offset // ALIGNMENT) * ALIGNMENT
+
+
+def padded(data: bytes) -> bytes:
+    """Bytes, and zeros up to a multiple of 8."""
+    return data + bytes(-len(data) % ALIGNMENT)
+
+
+# Versions of the superblock, of free space, of the root group, –, of shared messages; bytes of an address and of a
+# length, –; half of what a group's leaves and nodes have; flags; base, free space, end, driver; the link to the root.
+_SUPERBLOCK = struct.Struct("<8s8BHHIQQQQ40s")
+
+
+def superblock(root: bytes, end: int, leaf_half: int, node_half: int) -> bytes:
+    """The superblock of version 0; `root` is the root group's entry in a symbol table.
+
+    (II.A. Disk Format: Level 0A - Format Signature and Superblock)
+    """
+    versions = (0, 0, 0, 0, 0, 8, 8, 0)
+    places = (0, NO_ADDRESS, end, NO_ADDRESS)
+    return _SUPERBLOCK.pack(b"\x89HDF\r\n\x1a\n", *versions, leaf_half, node_half, 0, *places, root)
