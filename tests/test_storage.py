@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ckpttool import storage
 from ckpttool.errors import CorruptionError, FormatError, NotFoundError
 from ckpttool.model.checkpoint import ByteRange
-from ckpttool.storage import Content
+from ckpttool.storage import Content, reading
 from ckpttool.wire.crc32c import crc32c
 
 DATA = bytes(range(256)) * 40
@@ -405,3 +405,22 @@ def test_names_of_files(tmp_path: Path, name: str) -> None:
     with storage.write_beside(tmp_path / name) as beside:
         beside.write_bytes(b"new")
     assert names_in(tmp_path) == [name]
+
+
+def test_lengths_are_remembered(tmp_path):
+    """A file is asked for its size once for all that lies in it; one that has grown is asked again, one too short each
+    time.
+    """
+    path = tmp_path / "file"
+    path.write_bytes(bytes(10))
+    lengths, asked = storage.Lengths(), []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(reading, "file_size", lambda path: asked.append(path) or os.stat(path).st_size)
+        for end in (1, 10, 5, 0):
+            lengths.require(ByteRange(str(path), 0, end, None))
+        assert len(asked) == 1
+        with pytest.raises(CorruptionError, match="it has 10 bytes, the variable needs 0 to 11"):
+            lengths.require(ByteRange(str(path), 0, 11, None))
+        path.write_bytes(bytes(11))
+        lengths.require(ByteRange(str(path), 0, 11, None))
+        assert len(asked) == 3

@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
-from bundles import bundle, strings
+from bundles import bundle, examples, strings
 from conftest import FIXTURES
+from hypothesis import given
+from hypothesis import strategies as st
 
 import ckpttool
+from ckpttool.formats import plan
 from ckpttool.formats.plan import notes_of
 from ckpttool.model.object_graph import OBJECT_GRAPH_KEY
 from ckpttool.transforms.changes import Changes, change
@@ -146,6 +149,16 @@ def test_variables_stand_in_the_order_of_their_new_names(tmp_path):
     ckpttool.write_bundle(renamed, tmp_path / "out")
     expected = bundle({"b": np.float32(1), "c": np.float32(2), "z": np.float32(0)})
     assert (tmp_path / "out.data-00000-of-00001").read_bytes() == expected.shards[0]
+
+
+@examples
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 3), st.binary(min_size=1, max_size=2))))
+def test_places_are_those_of_the_sorted(keys):
+    """Pieces have places where sorting them by these gives another order than their names do, and only there."""
+    by_place = sorted(range(len(keys)), key=lambda i: (keys[i], i))
+    by_name = sorted(range(len(keys)), key=lambda i: (keys[i][0], keys[i][2], i))
+    expected = [None if by_place == by_name else by_place.index(i) for i in range(len(keys))]
+    assert list(plan._places(keys)) == expected
 
 
 def test_variables_that_stand_in_another_order_keep_it(tmp_path):

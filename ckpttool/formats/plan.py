@@ -9,7 +9,8 @@ variable a note of what that format does not keep (see `Note`); the format's mod
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import pairwise, repeat
 from typing import Any, NamedTuple
 
 from ckpttool.errors import ConversionError
@@ -136,26 +137,46 @@ def _extents(boxes: Any) -> Extents:
     return tuple((_count(start), -1 if length == -1 else _count(length)) for start, length in boxes)
 
 
+_Key = tuple[int, int, bytes]
+"""Where a piece is stored: the shard, its place there, the variable's name."""
+
+
 def notes_of(checkpoint: Checkpoint) -> dict[str, Note]:
-    """The shard, position and slices of every variable, as a Note of its own by its name.
+    """The shard, position and slices of every variable, as a Note by its name.
 
     Positions are numbers 0, 1, 2, … in the order in which the pieces were stored, given only where that is not the
     order of the names: what nobody chose needs no note.
     """
-    pieces = [(piece.shard, piece.position, v.name, piece) for v in checkpoint.values() for piece in v.slices]
-    # Of those at one place, writers take the names in order, whatever the order of the checkpoint.
-    by_place = sorted(range(len(pieces)), key=lambda i: (*pieces[i][:2], _bytes(pieces[i][2]), i))
-    by_name = sorted(range(len(pieces)), key=lambda i: (pieces[i][0], _bytes(pieces[i][2]), i))
-    places = {} if by_place == by_name else {index: place for place, index in enumerate(by_place)}
+    keys: list[_Key] = []
+    pieces: list[tuple[str, Extents | None]] = []
+    for name, variable in checkpoint.items():
+        encoded = _bytes(name)
+        for piece in variable.slices:
+            keys.append((piece.shard, piece.position, encoded))
+            pieces.append((name, piece.extents))
     notes: dict[str, Note] = {}
-    for index, (shard, _, name, piece) in enumerate(pieces):
-        place = places.get(index)
-        if piece.extents is None:
-            notes[name] = Note(shard=shard, position=place)
+    slices: dict[str, list[tuple[Extents, int, int]]] = {}
+    for (name, extents), (shard, _, _), place in zip(pieces, keys, _places(keys), strict=True):
+        if extents is None:
+            notes[name] = Note(shard=shard, position=place) if shard or place is not None else _PLAIN
         else:
-            before = notes.get(name, Note()).slices
-            notes[name] = Note(slices=(*before, (piece.extents, shard, place or 0)))
-    return notes
+            slices.setdefault(name, []).append((extents, shard, place or 0))
+    return notes | {name: Note(slices=tuple(boxes)) for name, boxes in slices.items()}
+
+
+def _places(keys: Sequence[_Key]) -> Iterable[int | None]:
+    """The places of pieces in the order in which they were stored; none, if that is the order of their names."""
+    if all(key <= next_key and key[::2] <= next_key[::2] for key, next_key in pairwise(keys)):
+        return repeat(None, len(keys))  # As nearly every checkpoint has them: nothing to sort.
+    # Of those at one place, writers take the names in order, whatever the order of the checkpoint.
+    by_place = sorted(range(len(keys)), key=lambda i: (keys[i], i))
+    by_name = sorted(range(len(keys)), key=lambda i: (keys[i][::2], i))
+    if by_place == by_name:
+        return repeat(None, len(keys))
+    places = [0] * len(keys)
+    for place, index in enumerate(by_place):
+        places[index] = place
+    return places
 
 
 def _bytes(name: str) -> bytes:

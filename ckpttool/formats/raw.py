@@ -37,6 +37,7 @@ class RawSource(Source):
 
     def __init__(self) -> None:
         self._runs: dict[bytes, Run] = {}
+        self._lengths = storage.Lengths()
 
     def add(self, name: str, dtype: DType, shape: tuple[int, ...], run: Run) -> Variable:
         """The variable of these bytes.
@@ -60,7 +61,7 @@ class RawSource(Source):
 
     def span(self, variable: Variable, piece: Slice) -> ByteRange | None:
         data = self._runs[variable.key].data
-        storage.require_range(data)
+        self._lengths.require(data)
         if variable.dtype.itemsize is None or sys.byteorder == "big":
             return None
         if piece.shape == variable.shape:

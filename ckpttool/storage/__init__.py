@@ -9,6 +9,7 @@ replacing, directories ── files and directories that appear whole or not at 
 
 from ckpttool.storage.directories import write_directory
 from ckpttool.storage.reading import (
+    Lengths,
     checksums,
     file_size,
     ranges,
@@ -24,6 +25,7 @@ from ckpttool.storage.writing import Content, require_space, write_contents
 
 __all__ = [
     "Content",
+    "Lengths",
     "checksums",
     "file_size",
     "ranges",

@@ -54,8 +54,23 @@ def read_range(path: str, offset: int, nbytes: int) -> bytes:
     return data
 
 
-def require_range(span: ByteRange) -> None:
-    """Raises CorruptionError unless the file is there and long enough: before anything is allocated."""
+class Lengths:
+    """Remembers of files how long they were: of a million ranges, each is to be found in its file.
+
+    A file that has become shorter since is noticed when it is read.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, int] = {}
+
+    def require(self, span: ByteRange) -> None:
+        """As `require_range`."""
+        if span.offset + span.nbytes > self._known.get(span.path, -1):
+            self._known[span.path] = require_range(span)
+
+
+def require_range(span: ByteRange) -> int:
+    """Raises CorruptionError unless the file is there and long enough: before anything is allocated. Gives its size."""
     try:
         size = file_size(span.path)
     except NotFoundError as error:
@@ -67,6 +82,7 @@ def require_range(span: ByteRange) -> None:
             f" {span.offset:,} to {span.offset + span.nbytes:,}",
             path=span.path,
         )
+    return size
 
 
 @contextmanager

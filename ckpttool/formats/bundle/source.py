@@ -41,6 +41,7 @@ class BundleSource(Source):
 
     def __init__(self, prefix: str, header: BundleHeader, slices: Mapping[bytes, bytes]) -> None:
         self._prefix, self._header, self._slices = prefix, header, slices
+        self._lengths = storage.Lengths()
 
     @cached_property
     def _num_shards(self) -> int:
@@ -94,7 +95,7 @@ class BundleSource(Source):
         return Slice(start, entry.shape, entry.shard, span, 2 * entry.offset + (entry.size > 0), extents)
 
     def span(self, variable: Variable, piece: Slice) -> ByteRange | None:
-        storage.require_range(piece.data)
+        self._lengths.require(piece.data)
         if variable.dtype.itemsize is None or (self._header.big_endian and variable.dtype.itemsize > 1):
             return None
         return piece.data

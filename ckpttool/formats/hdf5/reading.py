@@ -113,7 +113,7 @@ class _Reader:
     def __init__(self, path: str, file: File, root: Object) -> None:
         self._path, self._file = path, file
         self.is_ours = (text_of(root, "created_by") or b"").startswith(_CREATED_BY)
-        self._raw, self._decoded = RawSource(), _Datasets(path)
+        self._raw, self._decoded, self._lengths = RawSource(), _Datasets(path), storage.Lengths()
 
     def names(self, datasets: Sequence[_Described]) -> list[str]:
         """The names of the variables; see the top of this package."""
@@ -148,7 +148,7 @@ class _Reader:
         if offset is None:
             return self._decoded.add(path, dtype, shape, _Stored(dataset, note))
         data = ByteRange(self._path, offset, prod(shape) * (dtype.itemsize or 1), None)
-        storage.require_range(data)
+        self._lengths.require(data)
         return self._raw.add(path, dtype, shape, Run(data, note))
 
     def _shape(self, found: Object, dtype: DType, stored: tuple[int, ...]) -> tuple[int, ...]:
