@@ -32,71 +32,57 @@ BOOKKEEPING = "bookkeeping"
 # The last segment of a slot's name, by whose it is. "_1", "_2", … stand for the second slot and for further
 # optimizers of the same kind.
 _SUFFIXES = {
-    "Adam": r"Adam|AdamW|NAdam|Nadam|AdamAsync|LazyAdam",
-    "AdaMax": r"AdaMax|Adamax",
-    "Momentum": r"Momentum|MomentumW",
-    "RMSProp": r"RMSProp|RMSprop",
-    "Adagrad": r"Adagrad|AdagradDA|ProximalAdagrad",
-    "Adadelta": r"Adadelta",
-    "Ftrl": r"Ftrl",
-    "LARS": r"LARSOptimizer|LARS",
-    "LAMB": r"LAMB|LAMBOptimizer|lamb_m|lamb_v",
-    "Adam or LAMB": r"adam_m|adam_v",
-    "Adafactor": r"Adafactor|AdafactorOptimizer",
-    MOVING_AVERAGE: r"ExponentialMovingAverage|biased|local_step",
+    "Adam": ("Adam", "AdamW", "NAdam", "Nadam", "AdamAsync", "LazyAdam"),
+    "AdaMax": ("AdaMax", "Adamax"),
+    "Momentum": ("Momentum", "MomentumW"),
+    "RMSProp": ("RMSProp", "RMSprop"),
+    "Adagrad": ("Adagrad", "AdagradDA", "ProximalAdagrad"),
+    "Adadelta": ("Adadelta",),
+    "Ftrl": ("Ftrl",),
+    "LARS": ("LARSOptimizer", "LARS"),
+    "LAMB": ("LAMB", "LAMBOptimizer", "lamb_m", "lamb_v"),
+    "Adam or LAMB": ("adam_m", "adam_v"),
+    "Adafactor": ("Adafactor", "AdafactorOptimizer"),
+    MOVING_AVERAGE: ("ExponentialMovingAverage", "biased", "local_step"),
 }
-_SUFFIX = re.compile("|".join(f"({pattern})(?:_\\d+)?" for pattern in _SUFFIXES.values()))
-_OWNERS = list(_SUFFIXES)
-_ADAFACTOR = re.compile(r"(.*)_slot_(?:vr|vc|v|m)")
-_POWERS = re.compile(r"beta[12]_power(?:_\d+)?")
+_POWER, _FACTORED = "power", "factored"
+_KINDS = {suffix: owner for owner, suffixes in _SUFFIXES.items() for suffix in suffixes}
+_KINDS |= {"beta1_power": _POWER, "beta2_power": _POWER}
+_FACTORS = ("_slot_vr", "_slot_vc", "_slot_v", "_slot_m")
 
 # Keras: the optimizer's name somewhere in front, its slot's name behind it or at the end.
 _KERAS_NAMES = [
-    *(
-        "Adam",
-        "AdamW",
-        "Nadam",
-        "Adamax",
-        "Adafactor",
-        "SGD",
-        "RMSprop",
-        "Adagrad",
-        "Adadelta",
-        "Ftrl",
-        "Lion",
-        "LAMB",
-        "Muon",
-    )
+    *("Adam", "AdamW", "Nadam", "Adamax", "Adafactor", "SGD", "RMSprop", "Adagrad", "Adadelta", "Ftrl", "Lion"),
+    *("LAMB", "Muon"),
 ]
-_KERAS_SCOPE = re.compile(rf"(?:^|/)(?:{'|'.join(_KERAS_NAMES)})(?:_\d+)?(?:/|$)")
-_KERAS = re.compile(rf"(?:^|.*/)({'|'.join(_KERAS_NAMES)})(?:_\d+)?/(.+)")
+# Patterns are texts, which `re` compiles when one is first used: all of them take 2 ms, and most models need none.
+_KERAS = rf"(?:^|.*/)({'|'.join(_KERAS_NAMES)})(?:_\d+)?/(.+)"
 # Keras 3 writes its name small, in words (rm_sprop, adam_w), and the slot's behind the variable's:
 # adam/dense_kernel_momentum, adam/iteration.
 _KERAS_3_NAMES = {name.lower(): name for name in _KERAS_NAMES} | {"rm_sprop": "RMSprop", "adam_w": "AdamW"}
-_KERAS_3 = re.compile(rf"(?:.*/)?({'|'.join(_KERAS_3_NAMES)})(?:_\d+)?(?:/.*)?", re.IGNORECASE | re.DOTALL)
+_KERAS_3 = rf"(?si)(?:.*/)?({'|'.join(_KERAS_3_NAMES)})(?:_\d+)?(?:/.*)?"
 _KERAS_SLOTS = {
     *("m", "v", "vhat", "velocity", "momentum", "rms", "mg", "accumulator", "linear", "accum_grad", "accum_var"),
     *("average_gradient", "accumulated_grad", "accumulated_delta_var", "u", "r", "c"),
 }
 # What an optimizer of Keras 3 has once: both of the first two tell that there is one. Nadam's has no name of its own.
 _KERAS_3_ONCE = {"iteration", "learning_rate", "dynamic_scale", "step_counter"}
-_UNNAMED = re.compile(r"variable(?:_\d+)?")
 _KERAS_3_NAMES |= {"loss_scale_optimizer": "LossScale"}
-_KERAS_3_SLOT = re.compile(
-    r"(.+)_(?:momentum|velocity|velocity_hat|norm|accumulator|linear|average_gradient|accumulated_(?:grad|delta_var)|r|c|v)",
-    re.DOTALL,
+_KERAS_3_SLOT = (
+    r"(?s)(.+)_(?:momentum|velocity|velocity_hat|norm|accumulator|linear|average_gradient"
+    r"|accumulated_(?:grad|delta_var)|r|c|v)"
 )
 # Of weights alone: layers/dense/vars/0, _layer_checkpoint_dependencies/dense/vars/0, and the optimizer's.
-_KERAS_3_VARS = re.compile(r"(optimizer/)?(?:.*/)?vars/\d+", re.DOTALL)
+_KERAS_3_VARS = r"(?s)(optimizer/)?(?:.*/)?vars/\d+"
 
 _OBJECT_BASED = "/.ATTRIBUTES/"
 # What an object-based checkpoint stores and nobody trained, by the object's name or by the attribute.
-_COUNTERS = re.compile(r"(?P<save_counter>save_counter)|(?P<global_step>(?:.*/)?global_step)", re.DOTALL)
+_COUNTERS = r"(?s)(?P<save_counter>save_counter)|(?P<global_step>(?:.*/)?global_step)"
 _ATTRIBUTES = {
-    "iterator": re.compile(r"ITERATOR.*"),
-    "table": re.compile(r".*-(?:keys|values)", re.DOTALL),
-    "Python state": re.compile(r"py_state"),
-    "configuration": re.compile(r"OBJECT_CONFIG_JSON"),
+    "iterator": r"ITERATOR.*",
+    "table": r"(?s).*-(?:keys|values)",
+    "Python state": r"py_state",
+    "configuration": r"OBJECT_CONFIG_JSON",
 }
 
 
@@ -131,9 +117,9 @@ def _slot_of(owner: str) -> Role:
 def _bookkeeping(name: str) -> str:
     path, _, attribute = name.partition(_OBJECT_BASED)
     if attribute == "VARIABLE_VALUE":
-        counter = _COUNTERS.fullmatch(path)
+        counter = re.fullmatch(_COUNTERS, path)
         return str(counter.lastgroup).replace("_", " ") if counter else ""
-    return next((text for text, pattern in _ATTRIBUTES.items() if pattern.fullmatch(attribute)), "")
+    return next((text for text, pattern in _ATTRIBUTES.items() if re.fullmatch(pattern, attribute)), "")
 
 
 def averaged_variables(names: Collection[str]) -> dict[str, str]:
@@ -164,21 +150,21 @@ def _keras_3_owners(names: Collection[str]) -> dict[str, str]:
     heads = {name.rpartition("/")[0] for name in names if name.endswith("/iteration")}
     last_of = {head.rpartition("/")[2] for head in heads if f"{head}/learning_rate" in names}
     # The second of a kind that a program makes is adam_1.
-    owners = {kind: _KERAS_3_NAMES.get(re.sub(r"_\d+$", "", kind)) for kind in last_of}
+    owners = {kind: _KERAS_3_NAMES.get(_unnumbered(kind)) for kind in last_of}
     kinds = {kind: owner for kind, owner in owners.items() if owner}
     joined = {name.replace("/", "_") for name in names} if kinds else set()
     found = {}
     for name in names if kinds else ():
         head, _, last = name.rpartition("/")
         # Nadam's unnamed one is in its scope only if it was made in a training step.
-        is_unnamed, slot = _UNNAMED.fullmatch(last), _KERAS_3_SLOT.fullmatch(last)
+        is_unnamed, slot = _unnumbered(last) == "variable", re.fullmatch(_KERAS_3_SLOT, last)
         owner = kinds.get(head.rpartition("/")[2])
         if is_unnamed and not head and "Nadam" in kinds.values():
             owner = "Nadam"
         if owner and (last in _KERAS_3_ONCE or is_unnamed or (slot and slot[1] in joined)):
             found[name] = owner
     numbered = (name for name in names if "vars/" in name)
-    unnamed = {name: match[1] for name in numbered if (match := _KERAS_3_VARS.fullmatch(name))}
+    unnamed = {name: match[1] for name in numbered if (match := re.fullmatch(_KERAS_3_VARS, name))}
     if None in unnamed.values():
         found |= {name: "optimizer" for name, of_optimizer in unnamed.items() if of_optimizer}
     return found
@@ -213,7 +199,7 @@ def _optimizer_name(graph: ObjectGraph, optimizer: int, full_names: Collection[s
 
 
 def _keras_3_owner(name: str) -> str | None:
-    keras = _KERAS_3.fullmatch(name)
+    keras = re.fullmatch(_KERAS_3, name)
     return _KERAS_3_NAMES[keras[1].lower()] if keras else None
 
 
@@ -228,32 +214,32 @@ def _owner(name: str, names: Collection[str]) -> str | None:
         return kind
     if kind == _POWER:
         return "Adam"
-    adafactor = _ADAFACTOR.fullmatch(name) if kind == _FACTORED else None
-    if adafactor and _is_scoped(adafactor[1], names):
+    if kind == _FACTORED and _is_scoped(name.rpartition("_slot_")[0], names):
         return "Adafactor"
     return _keras_owner(name, names) if head and _is_of_keras(head) else None
-
-
-_POWER, _FACTORED = "power", "factored"
 
 
 # The last segments are few, and so are the scopes beside the variables in them.
 @lru_cache(4096)
 def _kind(last: str) -> str | None:
     """Whose slot a variable with this last segment can be."""
-    suffix = _SUFFIX.fullmatch(last)
-    if suffix and suffix.lastindex:
-        return _OWNERS[suffix.lastindex - 1]
-    return _POWER if _POWERS.fullmatch(last) else _FACTORED if _ADAFACTOR.fullmatch(last) else None
+    kind = _KINDS.get(last) or _KINDS.get(_unnumbered(last))
+    return kind or (_FACTORED if last.endswith(_FACTORS) else None)
 
 
 @lru_cache(4096)
 def _is_of_keras(scope: str) -> bool:
-    return bool(_KERAS_SCOPE.search(scope))
+    return any(_unnumbered(segment) in _KERAS_NAMES for segment in scope.split("/"))
+
+
+def _unnumbered(segment: str) -> str:
+    """`Adam` of `Adam_1`; other names as they are."""
+    name, _, number = segment.rpartition("_")
+    return name if number.isdecimal() else segment
 
 
 def _keras_owner(name: str, names: Collection[str]) -> str | None:
-    keras = _KERAS.fullmatch(name)
+    keras = re.fullmatch(_KERAS, name)
     if not keras:
         return None
     first, _, behind = keras[2].partition("/")
