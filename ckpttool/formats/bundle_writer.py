@@ -212,7 +212,7 @@ class _IndexBuilder:
     """Collects the entries, and makes the index of them."""
 
     def __init__(self, num_shards: int) -> None:
-        self._entries: dict[bytes, BundleEntry] = {}
+        self._entries: dict[bytes, bytes] = {}
         self._num_shards = num_shards
 
     def add(self, piece: _Piece, shard: int, offset: int, content: Content) -> None:
@@ -229,13 +229,13 @@ class _IndexBuilder:
     def _put(self, key: bytes, variable: Variable, entry: BundleEntry) -> None:
         if key in self._entries:
             raise ConversionError(f"the key {key!r} is there twice", variable=variable.name)
-        self._entries[key] = entry
+        self._entries[key] = encode_bundle_entry(entry)
 
     def finish(self) -> bytes:
         table = TableBuilder()
         table.add(b"", encode_bundle_header(self._num_shards))
         for key in sorted(self._entries):
-            table.add(key, encode_bundle_entry(self._entries[key]))
+            table.add(key, self._entries[key])
         return table.finish()
 
 

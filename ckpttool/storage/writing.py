@@ -33,6 +33,8 @@ class Content:
         span: the range of a file that they are, if they are one.
     """
 
+    __slots__ = ("_chunks", "crc32c", "nbytes", "span")
+
     def __init__(
         self,
         chunks: Callable[[], Iterable[Any]],

@@ -5,7 +5,7 @@ many    a checkpoint of very many variables listed; one of them looked up
 graph   a graph of very many ops looked through, and its devices taken out
 export  a large checkpoint to each format: how fast bytes move, and in how much memory
 change  it on the way: slots dropped, values cast; the mean of two
-pieces  the same bytes in one variable, in many tiny ones, in slices and in shards, to each format
+pieces  the same bytes in one variable, in many tiny ones, in slices and in shards, to each format, and as many files
 values  a large checkpoint looked through, and compared with another one, beside reading the file and no more
 verify  its checksums tested, beside reading the file and no more
 deploy  a small model frozen, and as a SavedModel
@@ -94,15 +94,22 @@ def _conversion(group: str, what: str, options: str, peers: tuple[Job, ...], sou
     )
 
 
-def _pieces(what: str, options: str) -> Race:
+def _pieces(what: str, options: str, files: int = 0) -> Race:
+    """The same bytes in more and more pieces; where these become so many files, beside making as many."""
     jobs = {"one": "one variable", "tiny": "10,000 variables", "slices": "1,000 slices", "shards": "1,000 shards"}
     return Race(
         "pieces",
         f"{{pieces}} to {what}, stored as",
         tuple(jobs),
-        ("one variable",),
-        tuple(Job(name, f"ckpttool export {{{kind}}} {options}") for kind, name in jobs.items()),
+        ("one variable", *([f"{files:,} files"] if files else [])),
+        (
+            *(Job(name, f"ckpttool export {{{kind}}} {options}") for kind, name in jobs.items()),
+            *([Job(f"{files:,} files", _FILES.format(files))] if files else []),
+        ),
     )
+
+
+_FILES = "python {{here}}/peers/write_files.py {{one}}.data-00000-of-00001 {} {{output}}"
 
 
 _START = (
@@ -249,8 +256,8 @@ _BYTES = (
     _pieces("HDF5", "--h5 {output}"),
     _pieces("safetensors", "--safetensors {output}.safetensors"),
     _pieces("npz", "--npz {output}.npz"),
-    _pieces("npy", "--npy {output}"),
-    _pieces("a bundle", "--tf {output}"),
+    _pieces("npy", "--npy {output}", files=10_000),
+    _pieces("a bundle", "--tf {output}", files=1000),
     _pieces("a V1 checkpoint", "--tf-v1 {output}"),
 )
 

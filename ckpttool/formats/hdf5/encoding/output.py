@@ -29,11 +29,11 @@ class Output:
 
     def append(self, data: bytes) -> int:
         """Writes a structure; its address."""
-        address = self.end
-        self.end = aligned(address + len(data))
+        address, missing = self.end, -len(data) % ALIGNMENT
+        self.end = address + len(data) + missing
         self._file.write(data)
-        if self.end != address + len(data):
-            self._file.write(bytes(self.end - address - len(data)))
+        if missing:
+            self._file.write(bytes(missing))
         return address
 
     def finish(self, superblock: bytes) -> None:
