@@ -71,9 +71,11 @@ def write_chunks(output: Output, variable: Variable, compression: str, progress:
     step = nbytes // steps
     places = list(_places(shape, axis, steps))
     pieces = _pieces(content_of(variable).chunks(), (min(steps, shape[axis] - place[axis]) * step for place in places))
+    # One chunk is not worth a thread.
+    made = _in_parallel(filtered, pieces) if len(places) > 1 else map(filtered, pieces)
     key = struct.Struct(f"<II{len(shape) + 1}Q")
     keys, children = [], []
-    for place, (size, mask, data) in zip(places, _in_parallel(filtered, pieces), strict=True):
+    for place, (size, mask, data) in zip(places, made, strict=True):
         keys.append(key.pack(len(data), mask, *place, 0))
         children.append(output.append(data))
         progress(size)
