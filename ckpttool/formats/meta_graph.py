@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,8 @@ def _to_text(graph: MetaGraph, text: bytes) -> bytes:
 def _root(data: bytes, path: str) -> str:
     """The message that bytes are, by their fields."""
     try:
-        kinds = Counter(field[:2] for field in fields(data))
+        # Of millions of fields that are made to take long, only these are handed out.
+        kinds = Counter(map(itemgetter(0, 1), fields(data, (1, 2))))
     except CheckpointError as error:
         what = "a text file, and not that of a graph" if _is_text(data) else "no file of a kind that is known"
         hint = TRUNCATED if path.endswith(_SUFFIXES) or data.startswith(_STARTS) else None
