@@ -9,6 +9,7 @@ from google.protobuf import text_format
 import ckpttool
 from ckpttool import proto
 from ckpttool.errors import CorruptionError, FormatError, NotFoundError, NotSupportedError
+from ckpttool.formats import meta_graph
 from ckpttool.reports import graphs as reports
 from ckpttool.wire.coding import encode_varint
 
@@ -248,3 +249,14 @@ def test_text_beside_a_meta_lists_the_same_ops():
     directory = CORPUS / "varunravi_deepspeech" / "checkpoint"
     text, meta = ckpttool.open_graph(directory / "graph.pbtxt"), ckpttool.open_graph(directory / "model.ckpt-0.meta")
     assert [(n.name, n.type, n.inputs) for n in text.nodes] == [(n.name, n.type, n.inputs) for n in meta.nodes]
+
+
+def test_damage_behind_what_tells_the_kind(tmp_path, monkeypatch):
+    """A graph that is damaged behind the fields that tell what it is, is damaged; and one of more is read whole."""
+    monkeypatch.setattr(meta_graph, "_TELLING", 2)
+    data = message("GraphDef").SerializeToString()
+    (tmp_path / "whole.pb").write_bytes(data)
+    assert len(ckpttool.open_graph(tmp_path / "whole.pb").graph_def.node) == len(message("GraphDef").node)
+    (tmp_path / "cut.pb").write_bytes(data[:-1])
+    with pytest.raises(CorruptionError, match="not a GraphDef: "):
+        ckpttool.open_graph(tmp_path / "cut.pb")

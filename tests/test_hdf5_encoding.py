@@ -239,12 +239,24 @@ def test_strings_share_a_heap(tmp_path, path):
 
 def test_names_that_no_attribute_holds(tmp_path, path):
     """A name that needs an attribute, and is longer than one can be, is left out with the reason."""
-    made = bundle({"w": np.ones(1, np.float32), "%" * 30_000: np.ones(1, np.float32)})
-    checkpoint = opened(made, tmp_path)
-    (planned,) = [planned for planned in plan_hdf5(checkpoint) if planned.problem]
-    assert planned.problem == "a name of 30,000 characters: HDF5's attributes hold 60,000"
+    names = ["w" * 70_000, "%" * 60_000, "%" * 60_001]
+    checkpoint = opened(bundle({name: np.ones(1, np.float32) for name in names}), tmp_path)
+    problems = {planned.variable.name: planned.problem for planned in plan_hdf5(checkpoint)}
+    reason = "its name takes 60,001 bytes, and HDF5's attributes hold no more than 60,000"
+    assert problems == {names[0]: None, names[1]: None, names[2]: reason}
     with written(checkpoint, path) as file:
-        assert list(file) == ["w:0"]
+        assert list(file) == ["%25" * 60_000 + ":0", names[0] + ":0"]
+        assert file["%25" * 60_000 + ":0"].attrs["name"] == names[1].encode()
+
+
+def test_names_that_no_list_of_keras_holds(tmp_path, path):
+    """For Keras each name is in a list: one that is too long is left out with the reason, and one that fits is read."""
+    names = ["a/" + "w" * 59_994, "a/" + "w" * 59_995]
+    checkpoint = opened(bundle({name: np.ones(1, np.float32) for name in names}), tmp_path)
+    problems = [planned.problem for planned in plan_hdf5(checkpoint, layout="keras")]
+    assert problems == [None, "its name takes 60,001 bytes, and HDF5's attributes hold no more than 60,000"]
+    with written(checkpoint, path, layout="keras") as file:
+        assert list(file["a"].attrs["weight_names"]) == [f"{names[0]}:0".encode()]
 
 
 # Chunks

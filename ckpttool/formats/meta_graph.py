@@ -40,6 +40,8 @@ _TEXT_BYTES = bytes({*range(0x20, 0x7F), *range(0x80, 0x100), *b"\t\n\r\f"})
 # So many messages of no more bytes than that, whatever they are, say nothing: `dim { size: 1 }` takes 15.
 _MANY, _LEAST = 50_000, 12
 _OP = re.compile(rb"[A-Za-z_][\w>]*")
+# Fields that are looked at to tell what a file is: there may be millions, made to take long.
+_TELLING = 1_000_000
 
 
 def read_meta_graph(path: str) -> MetaGraph:
@@ -133,8 +135,8 @@ def _to_text(graph: MetaGraph, text: bytes) -> bytes:
 def _root(data: bytes, path: str) -> str:
     """The message that bytes are, by their fields."""
     try:
-        # Of millions of fields that are made to take long, only these are handed out.
-        kinds = Counter(map(itemgetter(0, 1), fields(data, (1, 2))))
+        # The first million tell. (What is behind them is parsed, as all of it.)
+        kinds = Counter(map(itemgetter(0, 1), islice(fields(data), _TELLING)))
     except CheckpointError as error:
         what = "a text file, and not that of a graph" if _is_text(data) else "no file of a kind that is known"
         hint = TRUNCATED if path.endswith(_SUFFIXES) or data.startswith(_STARTS) else None
@@ -171,7 +173,7 @@ def _spans(data: bytes, path: Sequence[int], start: int, end: int) -> Iterator[t
         yield start, end
         return
     # Of a million fields that come before, nobody wants to know whether there is an op behind.
-    for number, kind, _, value, after in islice(fields(data[start:end]), 1_000_000):
+    for number, kind, _, value, after in islice(fields(data[start:end]), _TELLING):
         if (number, kind) == (path[0], LENGTH):
             yield from _spans(data, path[1:], start + value, start + after)
 

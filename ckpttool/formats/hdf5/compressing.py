@@ -10,7 +10,7 @@ step of each before that. So values are cut as they come, in no more memory than
 import struct
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import product
 from math import prod
@@ -19,6 +19,8 @@ from typing import NamedTuple
 
 from ckpttool.formats.hdf5.encoding.output import Output
 from ckpttool.formats.hdf5.encoding.trees import write_tree
+from ckpttool.formats.hdf5.filters import DEFLATE, SHUFFLE
+from ckpttool.formats.hdf5.structure.pipeline import Filter
 from ckpttool.formats.hdf5.structure.trees import CHUNKS
 from ckpttool.formats.values import content_of
 from ckpttool.model.checkpoint import Variable
@@ -28,12 +30,7 @@ _MOST_BYTES = 1 << 18
 # As the HDF5 library has it: a node of the tree of chunks has 64 children.
 _NODE = 64
 _THREADS, _WAITING = 2, 4
-# A filter that does not make a chunk smaller may be left out for it.
-_OPTIONAL = 1
-_SHUFFLE, _DEFLATE = 2, 1
 _LEVEL = 4  # h5py's
-
-Filter = tuple[int, int, Sequence[int], bytes]
 
 
 class Chunks(NamedTuple):
@@ -81,8 +78,8 @@ def write_chunks(output: Output, variable: Variable, compression: str, progress:
         progress(size)
     # Behind the last chunk, and before any that could follow.
     keys.append(key.pack(0, 0, *places[-1], itemsize))
-    shuffle = _SHUFFLE, _OPTIONAL, (itemsize,), b"shuffle"
-    return Chunks(chunk, (shuffle, described), write_tree(output, CHUNKS, _NODE, keys, children))
+    filters = Filter(SHUFFLE, b"shuffle", (itemsize,)), described
+    return Chunks(chunk, filters, write_tree(output, CHUNKS, _NODE, keys, children))
 
 
 def _cut(shape: tuple[int, ...], itemsize: int) -> tuple[int, int]:
@@ -151,7 +148,7 @@ _Compress = Callable[[bytes], bytes]
 
 
 def _deflating() -> tuple[_Compress, Filter]:
-    return partial(zlib.compress, level=_LEVEL), (_DEFLATE, _OPTIONAL, (_LEVEL,), b"deflate")
+    return partial(zlib.compress, level=_LEVEL), Filter(DEFLATE, b"deflate", (_LEVEL,))
 
 
 def _lzf(nbytes: int) -> tuple[_Compress, Filter]:
@@ -160,7 +157,7 @@ def _lzf(nbytes: int) -> tuple[_Compress, Filter]:
 
     file = h5py.File("chunks", "w", driver="core", backing_store=False)
     chunk = file.create_dataset("chunk", (nbytes,), "u1", chunks=(nbytes,), compression="lzf")
-    code, flags, values, name = chunk.id.get_create_plist().get_filter(0)
+    code, _, values, name = chunk.id.get_create_plist().get_filter(0)
     lock = Lock()
 
     def compress(data: bytes) -> bytes:
@@ -170,4 +167,4 @@ def _lzf(nbytes: int) -> tuple[_Compress, Filter]:
             chunk[:] = np.frombuffer(data, np.uint8)
             return bytes(chunk.id.read_direct_chunk((0,))[1])
 
-    return compress, (code, flags, values, name)
+    return compress, Filter(code, name, values)

@@ -24,9 +24,9 @@ from ckpttool.formats.hdf5.structure.pipeline import Filter
 if TYPE_CHECKING:
     import numpy as np
 
-_DEFLATE, _SHUFFLE, _FLETCHER32, _LZF = 1, 2, 3, 32_000
+DEFLATE, SHUFFLE, _FLETCHER32, _LZF = 1, 2, 3, 32_000
 # Of these the second version of the message has no names.
-_NAMES = {_DEFLATE: "deflate", _SHUFFLE: "shuffle", _FLETCHER32: "fletcher32", 4: "szip", 5: "nbit", 6: "scaleoffset"}
+_NAMES = {DEFLATE: "deflate", SHUFFLE: "shuffle", _FLETCHER32: "fletcher32", 4: "szip", 5: "nbit", 6: "scaleoffset"}
 # Elements of more bytes nobody has.
 _WIDEST = 16
 # Numbers that are summed up at once: their sums are exact in floats, which are faster.
@@ -157,8 +157,8 @@ def unpacked(data: bytes, values: Sequence[int], most: int) -> bytes:
 
 
 _UNDO: dict[int, Callable[[bytes, Sequence[int], int], bytes]] = {
-    _DEFLATE: _inflated,
-    _SHUFFLE: _unshuffled,
+    DEFLATE: _inflated,
+    SHUFFLE: _unshuffled,
     _FLETCHER32: _verified,
     _LZF: unpacked,
 }

@@ -4,6 +4,7 @@ import os
 import struct
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,21 +37,24 @@ def plan_hdf5(checkpoint: Checkpoint, *, layout: str = "names") -> list[Planned]
         places = keras_places(checkpoint)
     else:
         places = [Planned(v, dataset_path(v.name), fallback=_FALLBACKS.get(v.dtype.name)) for v in checkpoint.values()]
-    return [place if place.problem else place._replace(problem=_problem(place)) for place in places]
+    return [place if place.problem else place._replace(problem=_problem(place, layout)) for place in places]
 
 
 _FALLBACKS = {"variant": "sequences of uint8, each a serialized VariantTensorDataProto"}
 _DTYPES = {*TYPES, *FLOATS, *NARROW, *NUMPY_TYPES, "string", "variant"}
 
 
-def _problem(planned: Planned) -> str | None:
+def _problem(planned: Planned, layout: str) -> str | None:
     variable = planned.variable
     if variable.dtype.name not in _DTYPES:
         return f"HDF5 can't hold values of dtype {variable.dtype.name}"
     if len(variable.shape) > _MAX_RANK and variable.ranges is None:
         return f"HDF5 can't hold {len(variable.shape)} dimensions of values that must be decoded"
-    if len(planned.target) > _MAX_TEXT:
-        return f"a name of {len(variable.name):,} characters: HDF5's attributes hold {_MAX_TEXT:,}"
+    if planned.target != f"{variable.name}:0":  # Then an attribute has its name; or, for Keras, the weight's.
+        text = planned.target if layout == "keras" else variable.name
+        nbytes = len(text.encode(errors="surrogateescape"))
+        if nbytes > _MAX_TEXT:
+            return f"its name takes {nbytes:,} bytes, and HDF5's attributes hold no more than {_MAX_TEXT:,}"
     return None
 
 
@@ -91,19 +95,20 @@ def write_hdf5(
     remarkable = check_plan(plan, strict=strict)
     if sys.byteorder == "big":
         raise NotSupportedError("writing HDF5 on a big-endian machine")
+    kept = [planned for planned in plan if not planned.problem]
+    values = _Values(kept, compression)
+    root = Group()
+    root.attributes += _description(checkpoint)
+    links = link_keras_weights(root, kept) if layout == "keras" else {}
     with storage.write_beside(Path(path), force=force, inputs=checkpoint.files) as beside:
         if compression is None:
-            storage.require_space(beside, sum(planned.variable.nbytes for planned in plan if not planned.problem))
-        kept = [planned for planned in plan if not planned.problem]
-        values = _Values(kept, compression)
+            storage.require_space(beside, sum(planned.variable.nbytes for planned in kept))
         with Output(beside, values.end) as output:
-            root = Group()
-            root.attributes += _description(checkpoint)
-            links = link_keras_weights(root, kept) if layout == "keras" else {}
-            datasets = _Datasets(output, values, _write_strings(output, kept, progress), notes_of(checkpoint))
+            strings = _write_strings(output, kept, progress)
+            datasets = _Datasets(output, values, strings, notes_of(checkpoint), compression, progress)
             for planned in kept:
                 names = planned.target, *links.get(planned.target, ())
-                address = datasets.write(planned, len(names), compression, progress)
+                address = datasets.write(planned, links=len(names))
                 for name in names:
                     root.link(name, address)
             write_groups(output, root)
@@ -174,18 +179,25 @@ class _Datasets:
     """Writes the datasets' headers, and before one what it leads to and is not written yet."""
 
     def __init__(
-        self, output: Output, values: _Values, strings: Mapping[str, _Strings], notes: Mapping[str, Note]
+        self,
+        output: Output,
+        values: _Values,
+        strings: Mapping[str, _Strings],
+        notes: Mapping[str, Note],
+        compression: str | None,
+        progress: Callable[[int], None],
     ) -> None:
         self._output, self._values, self._strings, self._notes = output, values, strings, notes
+        self._compression, self._progress = compression, progress
 
-    def write(self, planned: Planned, links: int, compression: str | None, progress: Callable[[int], None]) -> int:
+    def write(self, planned: Planned, links: int) -> int:
         """Writes the dataset that so many names lead to; its address."""
         variable = planned.variable
         place = self._values.place(variable)
         if variable.name in self._strings:
             described = self._text(variable, self._strings[variable.name])
-        elif place is None and variable.size and compression:
-            described = self._compressed(variable, compression, progress)
+        elif place is None and variable.size and self._compression:
+            described = self._compressed(variable, self._compression)
         else:
             described = _numbers(variable, place)
         return self._output.append(messages.header([*described, *self._attributes(planned)], links))
@@ -197,12 +209,12 @@ class _Datasets:
         place = self._output.append(strings.references) if strings.references else None
         yield messages.contiguous(place, len(strings.references))
 
-    def _compressed(self, variable: Variable, compression: str, progress: Callable[[int], None]) -> Iterator[bytes]:
+    def _compressed(self, variable: Variable, compression: str) -> Iterator[bytes]:
         from ckpttool.formats.hdf5.compressing import write_chunks  # What is not compressed need not import zlib.
 
-        chunks = write_chunks(self._output, variable, compression, progress)
+        chunks = write_chunks(self._output, variable, compression, self._progress)
         yield messages.dataspace(variable.shape)
-        yield messages.datatype(datatype_of(variable.dtype.name))
+        yield messages.datatype(_encoded(variable.dtype.name))
         yield messages.fill("by chunks")
         yield messages.pipeline(chunks.filters)
         yield messages.chunked(chunks.tree, chunks.shape, variable.dtype.itemsize or 0)
@@ -222,11 +234,17 @@ class _Datasets:
             yield messages.text(NOTE.encode(), text)
 
 
+@cache
+def _encoded(dtype: str) -> bytes:
+    """The type of values of the dtype of this name, as HDF5 has it."""
+    return messages.encode_datatype(datatype_of(dtype))
+
+
 def _numbers(variable: Variable, place: int | None) -> Iterator[bytes]:
     """The messages of values that are stored as they are."""
     shape = variable.shape if len(variable.shape) <= _MAX_RANK else (variable.size,)
     yield messages.dataspace(shape)
-    yield messages.datatype(datatype_of(variable.dtype.name))
+    yield messages.datatype(_encoded(variable.dtype.name))
     yield messages.fill("early")
     yield messages.contiguous(place, variable.nbytes)
     if shape != variable.shape:

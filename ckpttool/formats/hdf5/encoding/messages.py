@@ -5,12 +5,22 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from ckpttool.formats.hdf5.encoding.output import NO_ADDRESS, padded
-from ckpttool.formats.hdf5.structure.datatype import COMPOUND, ENUM, FLOAT, INTEGER, Datatype
+from ckpttool.formats.hdf5.structure.datatype import (
+    COMPOUND,
+    ENUM,
+    FLOAT,
+    INTEGER,
+    NULL_PADDED,
+    OPAQUE,
+    STRING,
+    VLEN,
+    Datatype,
+)
 from ckpttool.formats.hdf5.structure.headers import ATTRIBUTE, DATASPACE, DATATYPE, FILL, LAYOUT, PIPELINE, SYMBOL_TABLE
+from ckpttool.formats.hdf5.structure.pipeline import Filter
 
-# What a message has at most; its size, which has 16 bits, is a multiple of 8.
-MAX_MESSAGE = 65_528
-_CONSTANT = 1  # A flag: this message never changes.
+# Flags: a message that never changes; a filter that can be left out.
+_CONSTANT, _OPTIONAL = 1, 1
 
 _HEADER, _MESSAGE = struct.Struct("<BxHII4x"), struct.Struct("<HHB3x")
 _TYPE = struct.Struct("<BBBBI")
@@ -41,12 +51,9 @@ def _space(shape: tuple[int, ...]) -> bytes:
 
 
 @lru_cache(64)
-def datatype(stored: Datatype | bytes) -> bytes:
-    return _message(DATATYPE, _type_bytes(stored), _CONSTANT)
-
-
-def _type_bytes(stored: Datatype | bytes) -> bytes:
-    return stored if isinstance(stored, bytes) else encode_datatype(stored)
+def datatype(encoded: bytes) -> bytes:
+    """The message of a type that has been encoded."""
+    return _message(DATATYPE, encoded, _CONSTANT)
 
 
 def encode_datatype(stored: Datatype) -> bytes:
@@ -77,26 +84,25 @@ def _type(kind: int, bits: int, size: int, rest: bytes = b"") -> bytes:
     return _TYPE.pack(1 << 4 | kind, bits & 0xFF, bits >> 8 & 0xFF, bits >> 16, size) + rest
 
 
-_STRING, _OPAQUE, _VLEN = 3, 5, 9
-_NULL_PADDED, _UTF8 = 1, 1 << 4
+_UTF8 = 1 << 4
 INT64 = _type(INTEGER, 8, 8, struct.pack("<HH", 0, 64))
 _UINT8 = _type(INTEGER, 0, 1, struct.pack("<HH", 0, 8))
 # Of variable length, 16 bytes that refer to the heap: text in UTF-8, with a NUL behind it in memory; bytes.
-TEXTS = _type(_VLEN, 1 | 1 << 8, 16, _UINT8)
-SEQUENCES = _type(_VLEN, 0, 16, _UINT8)
+TEXTS = _type(VLEN, 1 | 1 << 8, 16, _UINT8)
+SEQUENCES = _type(VLEN, 0, 16, _UINT8)
 
 
 def ascii_type(size: int) -> bytes:
-    return _type(_STRING, _NULL_PADDED, size)
+    return _type(STRING, NULL_PADDED, size)
 
 
 def utf8_type(size: int) -> bytes:
-    return _type(_STRING, _NULL_PADDED | _UTF8, size)
+    return _type(STRING, NULL_PADDED | _UTF8, size)
 
 
 def opaque_type(size: int) -> bytes:
     """Bytes, with no tag."""
-    return _type(_OPAQUE, 0, size)
+    return _type(OPAQUE, 0, size)
 
 
 # Where values are, and what they went through
@@ -125,12 +131,12 @@ def chunked(index: int, shape: Sequence[int], itemsize: int) -> bytes:
     return _message(LAYOUT, struct.pack(f"<BBBQ{len(shape) + 1}I", 3, 2, len(shape) + 1, index, *shape, itemsize))
 
 
-def pipeline(filters: Sequence[tuple[int, int, Sequence[int], bytes]]) -> bytes:
-    """The filters, version 1: of each number, flags, values and name."""
+def pipeline(filters: Sequence[Filter]) -> bytes:
+    """The filters, version 1; each may be left out for a chunk that it does not make smaller."""
     data = struct.pack("<BB6x", 1, len(filters))
-    for code, flags, values, name in filters:
+    for code, name, values in filters:
         called = padded(name + b"\0")
-        data += struct.pack("<HHHH", code, len(called), flags, len(values)) + called
+        data += struct.pack("<HHHH", code, len(called), _OPTIONAL, len(values)) + called
         data += padded(struct.pack(f"<{len(values)}I", *values))
     return _message(PIPELINE, data, _CONSTANT)
 
