@@ -20,6 +20,7 @@ from typing import NamedTuple
 from ckpttool.errors import CorruptionError
 from ckpttool.model.graph import MetaGraph
 from ckpttool.wire.coding import encode_varint
+from ckpttool.wire.dropping import drop
 from ckpttool.wire.message import DROP, LENGTH, Rule, edit, fields
 
 
@@ -47,9 +48,9 @@ def strip_devices(graph: MetaGraph, *, colocation: bool = False, all: bool = Fal
     Raises:
         CorruptionError: the bytes are no protobuf message.
     """
-    data = edit(graph.data, _rooted(graph, _node_rules({4: DROP})))
+    data = drop(graph.data, _rooted(graph, _node_rules({4: DROP})))
     if all:
-        data = edit(data, _rooted(graph, _Clearing().meta_graph))
+        data = edit(data, _rooted(graph, _Clearing(data).meta_graph))
     elif colocation:
         data = edit(data, _rooted(graph, _node_rules({5: _without_colocation})))
     return graph if data is graph.data else graph.replace(data=data)
@@ -64,7 +65,7 @@ def placed_ops(graph: MetaGraph) -> int:
 
 def device_mentions(graph: MetaGraph) -> list[Mention]:
     """Where else the graph names devices or hosts, beside NodeDef.device; colocation is one of them."""
-    clearing = _Clearing()
+    clearing = _Clearing(graph.data)
     edit(graph.data, _rooted(graph, clearing.meta_graph))
     return [Mention(where, text, times) for (where, text), times in clearing.mentions.items()]
 
@@ -149,12 +150,19 @@ _CONFIG_FIELDS |= {18: "pluggable_device_options"}
 
 
 class _Clearing:
-    """Rules that clear every mention of a device or host, and count what they cleared."""
+    """Rules that clear every mention of a device or host, and count what they cleared.
 
-    def __init__(self) -> None:
+    Args:
+        data: all that there is: if no node of it can mention anything, none is looked at.
+    """
+
+    def __init__(self, data: bytes) -> None:
         self.mentions: Counter[tuple[str, str]] = Counter()
         self._aliases: dict[bytes, bytes] = {}
-        graph: dict[int, Rule] = {1: self._node, 2: {1: {3: self._node, 5: self._attr_of(" of functions")}}}
+        function: dict[int, Rule] = {5: self._attr_of(" of functions")}
+        graph: dict[int, Rule] = {2: {1: function}}
+        if b"loc:@" in data or _has_hint(data):
+            graph[1] = function[3] = self._node
         self.meta_graph: dict[int, Rule] = {
             2: graph,
             4: self._collection,

@@ -49,7 +49,11 @@ def fields(data: bytes, only: Container[int] | None = None) -> Iterator[Field]:
             length = data[value] if value < end else 0x80
             value += 1
             if length >= 0x80:
-                length, value = decode_varint(data, value - 1)
+                high = data[value] if value < end else 0x80
+                if high < 0x80:
+                    length, value = length & 0x7F | high << 7, value + 1
+                else:
+                    length, value = decode_varint(data, value - 1)
             position = value + length
         elif wire_type == VARINT and value < end and data[value] < 0x80:
             position = value + 1
