@@ -13,7 +13,7 @@ import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from io import BufferedIOBase
@@ -71,6 +71,8 @@ def _escape(name: str) -> str:
         name = f"%{name}"
     if name.endswith(_SUFFIX):
         name = f"{name.removesuffix(_SUFFIX)}%2Enpy"
+    if name.isascii():
+        return name
     return "".join(f"%{ord(c) - 0xDC00:02X}" if 0xDC80 <= ord(c) <= 0xDCFF else c for c in name)
 
 
@@ -110,9 +112,9 @@ def write_npz(
             storage.require_space(beside, sum(array.content.nbytes for array in arrays))
         method = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
         with zipfile.ZipFile(beside, "w", method) as archive:
-            for array in arrays:
-                _write_member(archive, array, method)
-                progress(array.content.nbytes)
+            for array, content, chunks in storage.read_in_order((array, array.content) for array in arrays):
+                _write_member(archive, array, method, chunks)
+                progress(content.nbytes)
     return remarkable
 
 
@@ -125,7 +127,7 @@ def _require_distinct(arrays: Sequence[Array]) -> None:
         taken[array.planned.target] = name
 
 
-def _write_member(archive: zipfile.ZipFile, array: Array, method: int) -> None:
+def _write_member(archive: zipfile.ZipFile, array: Array, method: int, chunks: Iterable[memoryview]) -> None:
     member = zipfile.ZipInfo(f"{array.planned.target}{_SUFFIX}", _DATE)
     member.compress_type, member.create_system, member.external_attr = method, 3, 0o600 << 16
     variable, note = array.planned.variable, array.note
@@ -138,7 +140,7 @@ def _write_member(archive: zipfile.ZipFile, array: Array, method: int) -> None:
     # NumPy, too, makes every member ready for more than 4 GiB.
     with archive.open(member, "w", force_zip64=True) as stream:
         stream.write(array.header)
-        for chunk in array.content.chunks():
+        for chunk in chunks:
             stream.write(chunk)
 
 

@@ -9,7 +9,9 @@ first pass, for numbers that are varints.
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache, partial
+from itertools import chain
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +23,7 @@ from ckpttool.formats.tensor_slices import VALUE_FIELDS
 from ckpttool.formats.values import content_of_piece
 from ckpttool.model.boxes import Extents
 from ckpttool.model.checkpoint import BLOCK_SIZE, Checkpoint, Slice, Variable
+from ckpttool.storage import Content
 from ckpttool.wire.coding import encode_varint
 from ckpttool.wire.message import LENGTH, VARINT, message_field, varint_field
 from ckpttool.wire.sstable import TableBuilder
@@ -55,9 +58,14 @@ def _problem(variable: Variable) -> str | None:
         variable.name.encode()
     except UnicodeEncodeError:  # The name stands in a message as text; with one such name, no parser takes the file.
         return "no V1 checkpoint can hold a name that is not UTF-8"
-    if max(map(_reckoned, _pieces(variable)), default=0) > _MAX_RECORD:
+    if _may_be_large(variable) and max(map(_reckoned, _pieces(variable)), default=0) > _MAX_RECORD:
         return "Tensor slice is too large to serialize (2 GiB); --tf has no such limit"
     return None
+
+
+def _may_be_large(variable: Variable) -> bool:
+    """Whether the whole could be too much for a record; if not, no slice is looked at."""
+    return variable.dtype.itemsize is None or variable.size * _MAX_BYTES.get(variable.dtype.name, 10) > _MAX_RECORD >> 1
 
 
 def _reckoned(piece: "_Piece") -> int:
@@ -99,14 +107,15 @@ def write_tensor_slices(
     if sys.byteorder == "big":
         raise NotSupportedError("writing a checkpoint on a big-endian machine")
     variables = sorted((planned.variable for planned in plan if not planned.problem), key=_name)
-    pieces = _keyed(piece for variable in variables for piece in _pieces(variable))
+    cut = [list(_pieces(variable)) for variable in variables]
+    pieces = _keyed(chain.from_iterable(cut))
     path = os.fspath(path)
     with storage.write_beside(path, force=force, inputs=checkpoint.files) as beside, open(beside, "wb") as file:
         table = TableBuilder(write=file.write)
-        table.add(b"", message_field(1, b"".join(map(_tensor_meta, variables)) + _VERSIONS))
-        for key in sorted(pieces):
+        table.add(b"", message_field(1, b"".join(map(_tensor_meta, variables, cut)) + _VERSIONS))
+        for key, content, chunks in storage.read_in_order(_contents(pieces)):
             with located(variable=pieces[key].variable.name):
-                _add_record(table, key, pieces[key])
+                _add_record(table, key, pieces[key], content.nbytes, chunks)
             progress(pieces[key].nbytes)
         table.finish()
     return remarkable
@@ -143,11 +152,21 @@ def _name(variable: Variable) -> bytes:
     return variable.name.encode(errors="surrogateescape")
 
 
-def _tensor_meta(variable: Variable) -> bytes:
+def _tensor_meta(variable: Variable, pieces: Iterable[_Piece]) -> bytes:
     """A tensor of the SavedTensorSliceMeta: name 1, shape 2, type 3, slice 4 (repeated)."""
-    slices = b"".join(message_field(4, encode_extents(piece.extents)) for piece in _pieces(variable))
-    shape = message_field(2, encode_shape(variable.shape))
-    return message_field(1, _named(variable) + shape + varint_field(3, variable.dtype.number) + slices)
+    slices = b"".join(_slice_field(4, piece.extents) for piece in pieces)
+    return message_field(1, _named(variable) + _shape_and_type(variable.shape, variable.dtype.number) + slices)
+
+
+# A model has few shapes, and many variables of each.
+@lru_cache(4096)
+def _shape_and_type(shape: tuple[int, ...], dtype: int) -> bytes:
+    return message_field(2, encode_shape(shape)) + varint_field(3, dtype)
+
+
+@lru_cache(4096)
+def _slice_field(number: int, extents: Extents) -> bytes:
+    return message_field(number, encode_extents(extents))
 
 
 def _named(variable: Variable) -> bytes:
@@ -155,34 +174,34 @@ def _named(variable: Variable) -> bytes:
     return message_field(1, _name(variable)) if variable.name else b""
 
 
-def _add_record(table: TableBuilder, key: bytes, piece: _Piece) -> None:
+def _contents(pieces: Mapping[bytes, _Piece]) -> Iterator[tuple[bytes, Content]]:
+    """The values, as records have them, by the records' keys and in their order."""
+    for key in sorted(pieces):
+        with located(variable=pieces[key].variable.name):
+            content = _content(pieces[key])
+        yield key, content
+
+
+def _content(piece: _Piece) -> Content:
+    number, wire_type = VALUE_FIELDS[piece.variable.dtype.name]
+    if wire_type == LENGTH:
+        return Content.of_bytes(b"".join(message_field(number, v) for v in piece.variable.strings_of(piece.slice)))
+    if wire_type != VARINT:
+        return content_of_piece(piece.variable, piece.slice)
+    if piece.nbytes > BLOCK_SIZE:  # Read twice, and never held.
+        return Content(partial(_varint_blocks, piece), sum(map(len, _varint_blocks(piece))))
+    return Content.of_bytes(b"".join(_varint_blocks(piece)))
+
+
+def _add_record(table: TableBuilder, key: bytes, piece: _Piece, nbytes: int, chunks: Iterable[Any]) -> None:
     """Adds a SavedTensorSlices: data 2, of name 1, slice 2 and data 3, a TensorProto of one packed field."""
     number, wire_type = VALUE_FIELDS[piece.variable.dtype.name]
-    nbytes, chunks = _values(piece, number, wire_type)
     head = encode_varint(number << 3 | LENGTH) + encode_varint(nbytes) if nbytes and wire_type != LENGTH else b""
     # From the inside out: each message begins with the length of all that is in it.
     head = b"\x1a" + encode_varint(len(head) + nbytes) + head
-    head = _named(piece.variable) + message_field(2, encode_extents(piece.extents)) + head
+    head = _named(piece.variable) + _slice_field(2, piece.extents) + head
     head = b"\x12" + encode_varint(len(head) + nbytes) + head
-    table.add_chunks(key, len(head) + nbytes, _after(head, chunks))
-
-
-def _values(piece: _Piece, number: int, wire_type: int) -> tuple[int, Iterable[Any]]:
-    """Bytes that the values take, and these bytes."""
-    if wire_type == LENGTH:
-        strings = b"".join(message_field(number, value) for value in piece.variable.strings_of(piece.slice))
-        return len(strings), [strings]
-    if wire_type != VARINT:
-        return piece.nbytes, content_of_piece(piece.variable, piece.slice).chunks()
-    if piece.nbytes > BLOCK_SIZE:  # Read twice, and never held.
-        return sum(map(len, _varint_blocks(piece))), _varint_blocks(piece)
-    varints = list(_varint_blocks(piece))
-    return sum(map(len, varints)), varints
-
-
-def _after(head: bytes, chunks: Iterable[Any]) -> Iterator[Any]:
-    yield head
-    yield from chunks
+    table.add_chunks(key, len(head) + nbytes, chain([head], chunks))
 
 
 def _varint_blocks(piece: _Piece) -> Iterator[bytes]:

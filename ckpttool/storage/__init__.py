@@ -21,7 +21,7 @@ from ckpttool.storage.reading import (
 )
 from ckpttool.storage.replacing import write_beside, write_together
 from ckpttool.storage.temporaries import require_writable
-from ckpttool.storage.writing import Content, require_space, write_contents
+from ckpttool.storage.writing import Content, read_in_order, require_space, write_contents
 
 __all__ = [
     "Content",
@@ -31,6 +31,7 @@ __all__ = [
     "ranges",
     "read_chunks",
     "read_file",
+    "read_in_order",
     "read_pieces",
     "read_range",
     "require_range",

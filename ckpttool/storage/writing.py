@@ -8,7 +8,7 @@ from functools import partial
 from itertools import chain, islice, pairwise
 from pathlib import Path
 from threading import Event, Lock
-from typing import Any
+from typing import Any, TypeVar
 
 from ckpttool.model.checkpoint import ByteRange
 from ckpttool.storage.reading import BUFFER, read_chunks, read_range
@@ -122,48 +122,73 @@ def write_contents(
         os.close(target)
 
 
+T = TypeVar("T")
 _Placed = tuple[int, Content]
 
 
-def _runs(contents: Iterable[_Placed]) -> Iterator[list[_Placed]]:
+def read_in_order(contents: Iterable[tuple[T, Content]]) -> Iterator[tuple[T, Content, Iterable[memoryview]]]:
+    """Contents with their chunks, each of which is gone with the next one; for those who write one behind another.
+
+    Small ones that lie one after another in a file are read at once.
+
+    Args:
+        contents: each with whatever the reader knows it by.
+
+    Raises:
+        CorruptionError: what is read is not whole; of chunks, that is known after the last one.
+    """
+    for run in _runs(contents):
+        data = _read_together(run)
+        done = 0
+        for known, content in run:
+            yield known, content, content.chunks() if data is None else [data[done : done + content.nbytes]]
+            done += content.nbytes
+
+
+def _runs(contents: Iterable[tuple[T, Content]]) -> Iterator[list[tuple[T, Content]]]:
     """The contents; those that lie one after another in a file, as far as they fit into one buffer, together."""
-    run: list[_Placed] = []
+    run: list[tuple[T, Content]] = []
     nbytes, end = 0, None
-    for placed in contents:
-        span = placed[1].span
+    for known, content in contents:
+        span = content.span
         if run and not (span and (span.path, span.offset) == end and nbytes + span.nbytes <= BUFFER):
             yield run
             run, nbytes = [], 0
-        run.append(placed)
+        run.append((known, content))
         end = (span.path, span.offset + span.nbytes) if span else None
         nbytes += span.nbytes if span else 0
     if run:
         yield run
 
 
-def _write_run(target: int, run: Sequence[_Placed]) -> None:
-    # If something is wrong with several, they are taken one by one, and tell what it is.
-    if len(run) == 1 or not _write_together(target, run):
-        for offset, content in run:
-            _write(target, offset, content)
-
-
-def _write_together(target: int, run: Sequence[_Placed]) -> bool:
-    """Reads a run at once, checks and writes it; False: it is not whole, and some of it may have been written."""
+def _read_together(run: Sequence[tuple[Any, Content]]) -> memoryview | None:
+    """Reads a run at once, and checks it. None: it is one content, or not whole; one by one, they tell what it is."""
     span = run[0][1].span
-    assert span
+    if len(run) == 1 or span is None:
+        return None
     data = memoryview(read_range(span.path, span.offset, sum(content.nbytes for _, content in run)))
-    done = written = 0
-    for (offset, content), (following, _) in pairwise([*run, (-1, run[0][1])]):
+    done = 0
+    for _, content in run:
         end = done + content.nbytes
         crc = crc32c(data[done:end])
         if end > len(data) or content.crc32c not in (None, crc):
-            return False
+            return None
         content.crc32c, done = crc, end
+    return data
+
+
+def _write_run(target: int, run: Sequence[_Placed]) -> None:
+    data = _read_together(run)
+    if data is None:
+        for offset, content in run:
+            _write(target, offset, content)
+        return
+    done = written = 0
+    for (offset, content), (following, _) in pairwise([*run, (-1, run[0][1])]):
+        done += content.nbytes
         if following != offset + content.nbytes:  # What goes on in the target is written with it.
             _write_at(target, offset + content.nbytes - (done - written), data[written:done])
             written = done
-    return True
 
 
 def _write(target: int, offset: int, content: Content) -> None:
