@@ -165,7 +165,7 @@ def _user_members(flow: Flow, parts: Parts, likely: _Ranked) -> _Ranked:
             continue
         is_input = is_named(_INPUT_NAME, collection.name)
         for key in (flow.key(member) for member in collection.members if isinstance(member, str)):
-            if key and flow.is_model(key) and flow.type(key) not in VARIABLE_OPS:
+            if key and key not in flow.outside and flow.type(key) not in VARIABLE_OPS:
                 # Some collect every layer's output; the last are the likely ones.
                 rank = (0, int(key in parts.lossy), int(key not in likely))
                 rank = _FED if is_input or key in parts.sources else rank
@@ -178,14 +178,15 @@ def _inputs(flow: Flow, parts: Parts, outputs: list[str], fed: dict[str, str]) -
 
     First come those that the outputs need, then switches, then those only others need.
     """
-    for_first = walk(outputs[:1], flow.needs, lambda key: flow.roles.get(key) != "shape")
-    values = walk(outputs, flow.needs, lambda key: flow.roles.get(key) != "shape")
+    shapes = {name for name, role in flow.roles.items() if role == "shape"}
+    for_first = walk(outputs[:1], flow.needs, shapes)
+    values = walk(outputs, flow.needs, shapes)
     before = {role: [name for name in flow.nodes if flow.roles[name] == role] for role in ("update", "queue")}
     rest = {
-        "an output needs its shape": walk(outputs, flow.needs, lambda _: True),
+        "an output needs its shape": walk(outputs, flow.needs),
         "only the loss needs it": parts.for_loss,
-        "only training or initialization needs it": walk(before["update"], flow.inputs, lambda _: True),
-        "fills an input queue": walk(before["queue"], flow.inputs, lambda _: True),
+        "only training or initialization needs it": walk(before["update"], flow.inputs),
+        "fills an input queue": walk(before["queue"], flow.inputs),
     }
     found: list[tuple[int, str, bool, str]] = []
     for key in dict.fromkeys([*parts.sources, *fed]):

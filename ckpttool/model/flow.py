@@ -7,7 +7,7 @@ anybody.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence, Set
 from functools import lru_cache
 
 from ckpttool.model.graph import PLACEHOLDERS, VARIABLE_OPS, MetaGraph, Node, Tensor, split_tensor
@@ -56,13 +56,13 @@ _LOSS_MATH = {
 }
 
 
-def walk(starts: Iterable[str], edges: Mapping[str, Iterable[str]], keep: Callable[[str], bool]) -> set[str]:
-    """`starts` and all that the edges lead to from there, through what is to be kept."""
+def walk(starts: Iterable[str], edges: Mapping[str, Iterable[str]], without: Set[str] = frozenset()) -> set[str]:
+    """`starts` and all that the edges lead to from there, through nothing that is to be left out."""
     seen = set(starts)
     stack = list(seen)
     while stack:
         for near in edges.get(stack.pop(), ()):
-            if near not in seen and keep(near):
+            if near not in seen and near not in without:
                 seen.add(near)
                 stack.append(near)
     return seen
@@ -79,12 +79,23 @@ def is_named(pattern: re.Pattern[str], name: str) -> bool:
 
 
 class Flow:
-    """Which op feeds which, by name. Each output of an input pipeline stands by itself: "next:1"."""
+    """Which op feeds which, by name. Each output of an input pipeline stands by itself: "next:1".
+
+    Attributes:
+        graph: the graph.
+        nodes: its ops.
+        roles: what an op is there for: "" if it is, as far as can be told, part of the model.
+        outside: those that are no part of the model.
+        inputs: whose values an op takes.
+        needs: the same, and what is to run before it.
+        users: who takes an op's values.
+    """
 
     def __init__(self, graph: MetaGraph) -> None:
         self.graph = graph
         self.nodes = graph.by_name
         self._types = {name: node.type[:_LONG] for name, node in self.nodes.items()}
+        self._pipelines = {name for name, type_ in self._types.items() if _is_pipeline(type_)}
         saver = graph.message.saver_def
         savers = [name for name, type_ in self._types.items() if _role_by_type(type_) == "saver"]
         self.saver = {scope for scope in map(_scope, savers) if _SAVE_SCOPE.fullmatch(scope)}
@@ -94,34 +105,44 @@ class Flow:
             saver.restore_op_name,
         }
         self.roles = {name: self._role(node) for name, node in self.nodes.items()}
+        self.outside = {name for name, role in self.roles.items() if role}
         self.inputs: dict[str, list[str]] = {}
         self.needs: dict[str, list[str]] = {}
         self.users: dict[str, list[str]] = {}
-        for node in self.nodes.values():
-            self.inputs[node.name] = [
-                key for name in node.inputs if not name.startswith("^") and (key := self.key(name))
-            ]
-            self.needs[node.name] = [key for name in node.inputs if (key := self.key(name.removeprefix("^")))]
-            for key in dict.fromkeys(self.inputs[node.name]):
-                self.users.setdefault(key, []).append(node.name)
+        for name, node in self.nodes.items():
+            self._connect(name, node.inputs)
+
+    def _connect(self, name: str, tensors: Sequence[str]) -> None:
+        inputs = [key for tensor in tensors if tensor[:1] != "^" and (key := self.key(tensor))]
+        needs = inputs
+        if len(inputs) < len(tensors):
+            needs = [key for tensor in tensors if (key := self.key(tensor.removeprefix("^")))]
+        self.inputs[name], self.needs[name] = inputs, needs
+        for key in inputs if len(inputs) < 2 else dict.fromkeys(inputs):
+            if key in self.users:
+                self.users[key].append(name)
+            else:
+                self.users[key] = [name]
 
     def key(self, tensor: str) -> str:
         """The op's name, for an output of an input pipeline the tensor's; "" if there is none."""
-        op, index = (tensor, "0") if tensor in self.nodes else split_tensor(tensor)
-        return (f"{op}:{index}" if self.is_pipeline(op) else op) if op in self.nodes else ""
+        node, index = self.nodes.get(tensor), "0"
+        if node is None:
+            op, index = split_tensor(tensor)
+            node = self.nodes.get(op)
+            if node is None:
+                return ""
+        # The very same text everywhere: its hash is known, and no two need to be compared.
+        return f"{node.name}:{index}" if node.name in self._pipelines else node.name
 
     def type(self, key: str) -> str:
         found = self._types.get(key)
         return self._types.get(split_tensor(key)[0], "") if found is None else found
 
     def is_pipeline(self, key: str) -> bool:
-        return _is_pipeline(self.type(key))
-
-    def is_model(self, key: str) -> bool:
-        return not self.roles.get(key, "")
+        return (key if key in self.nodes else split_tensor(key)[0]) in self._pipelines
 
     def _role(self, node: Node) -> str:
-        """What the op is there for: "" if it is, as far as can be told, part of the model."""
         scope = _scope(node.name)
         if node.name in self.saver or (scope and scope in self.saver):
             return "saver"
@@ -149,6 +170,11 @@ def _is_pipeline(type_: str) -> bool:
 
 
 @lru_cache(4096)
+def _is_loss(type_: str) -> bool:
+    return _LOSS_TYPE.fullmatch(type_) is not None
+
+
+@lru_cache(4096)
 def _role_by_type(type_: str) -> str:
     match = _ROLE_TYPE.fullmatch(type_)
     return (match.lastgroup or "") if match else ""
@@ -166,16 +192,16 @@ class Parts:
     """The parts of a graph: sources, the body (up to the last layer), losses and what belongs to them."""
 
     def __init__(self, flow: Flow) -> None:
-        model = [name for name in flow.nodes if flow.is_model(name)]
+        model = [name for name in flow.nodes if name not in flow.outside]
         self.placeholders = dict.fromkeys(name for name in model if flow.type(name) in PLACEHOLDERS)
         self.sources = dict.fromkeys([*self.placeholders, *(key for key in flow.users if flow.is_pipeline(key))])
         held = [name for name in model if flow.type(name) in VARIABLE_OPS or flow.type(name) == "Const"]
-        self.reached = walk(self.sources or held, flow.users, flow.is_model)
+        self.reached = walk(self.sources or held, flow.users, flow.outside)
         meets = self._meetings(flow)
-        self.body = walk(meets, flow.inputs, flow.is_model)
-        self.weighted = walk(meets, flow.users, flow.is_model)
+        self.body = walk(meets, flow.inputs, flow.outside)
+        self.weighted = walk(meets, flow.users, flow.outside)
         self.losses = _losses(flow, self.reached)
-        self.for_loss = walk(self.losses, flow.inputs, flow.is_model)
+        self.for_loss = walk(self.losses, flow.inputs, flow.outside)
         self.lossy = self._lossy(flow)
         self.forward = self.reached - self.lossy
 
@@ -183,22 +209,25 @@ class Parts:
         """Where what is fed meets a weight."""
         variables = flow.graph.variables
         trained = {v.name for v in variables if v.trainable} or {v.name for v in variables}
-        weights = walk(trained, flow.users, lambda key: flow.type(key) in _READS and flow.is_model(key)) - self.reached
+        others = {name for name in flow.nodes if name in flow.outside or flow.type(name) not in _READS}
+        weights = walk(trained, flow.users, others) - self.reached
         return [name for name in self.reached if any(key in weights for key in flow.inputs.get(name, ()))]
 
     def _lossy(self, flow: Flow) -> set[str]:
         """What comes after a label, what shares a scope with where they join, and the arithmetic before a loss."""
         labels = {key for key in self.sources if self.body and key not in self.body and key in self.for_loss}
-        after = walk(labels, flow.users, flow.is_model)
+        after = walk(labels, flow.users, flow.outside)
         joins = [key for key in after if any(near not in after for near in flow.inputs.get(key, ()))]
-        joins += [name for name in self.losses if _LOSS_TYPE.fullmatch(flow.type(name))]
+        joins += [name for name in self.losses if _is_loss(flow.type(name))]
         scopes = {_scope(name) for name in joins} - {_scope(name) for name in self.body} - {""}
         lossy = after | self.losses | {n for n in self.reached if _scope(n) in scopes and n not in self.sources}
         # What the model uses besides is no arithmetic of the loss'.
-        others = {key: sum(flow.is_model(user) for user in users) for key, users in flow.users.items()}
+        others: dict[str, int] = {}
         stack = list(lossy)
         while stack:
             for near in dict.fromkeys(flow.inputs.get(stack.pop(), ())):
+                if near not in others:
+                    others[near] = sum(user not in flow.outside for user in flow.users[near])
                 others[near] -= 1
                 if near not in lossy and others[near] <= 0 and self._is_arithmetic(flow, near):
                     lossy.add(near)
@@ -213,14 +242,15 @@ def _losses(flow: Flow, reached: set[str]) -> set[str]:
     """What is a loss by the collection `losses`, because gradients start there, by its type, or by its name."""
     collection = flow.graph.collections.get("losses")
     found = {flow.key(member) for member in (collection.members if collection else []) if isinstance(member, str)}
-    derived = {name for name in map(_derived_op, flow.nodes) if name in flow.nodes and flow.is_model(name)}
-    before = walk((key for name in derived for key in flow.inputs[name]), flow.inputs, flow.is_model)
+    derived = {name for name in map(_derived_op, flow.nodes) if name in flow.nodes and name not in flow.outside}
+    before = walk((key for name in derived for key in flow.inputs[name]), flow.inputs, flow.outside)
     # A loop's last state has a gradient whether or not anything uses it.
     found |= {name for name in derived - before if flow.type(name) != "Exit"}
     for name in reached:
-        last = flow.type(name) == "Mean" and not flow.users.get(name) and flow.tensor(name).shape == ()
-        named = flow.type(name) in _LOSS_MATH and is_named(_LOSS_NAME, name)
-        found |= {name} if last or named or _LOSS_TYPE.fullmatch(flow.type(name)) else set()
+        type_ = flow.type(name)
+        last = type_ == "Mean" and not flow.users.get(name) and flow.tensor(name).shape == ()
+        if last or (type_ in _LOSS_MATH and is_named(_LOSS_NAME, name)) or _is_loss(type_):
+            found.add(name)
     return found & reached
 
 
