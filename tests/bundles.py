@@ -140,6 +140,11 @@ def field(number: int, value: int | bytes) -> bytes:
     return encode_varint(number << 3 | 2) + encode_varint(len(value)) + value
 
 
+def padded(value: int, size: int = 10) -> bytes:
+    """A varint of so many bytes, which is longer than need be."""
+    return b"".join(bytes([value >> 7 * i & 0x7F | 0x80]) for i in range(size - 1)) + b"\x00"
+
+
 def strings(*values: bytes) -> np.ndarray[Any, Any]:
     """A vector of strings."""
     array = np.empty(len(values), object)

@@ -13,8 +13,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-# Twice what the slowest takes here: some machines are half as fast, and a hang takes longer than that anywhere.
-SECONDS = 4.0
+SECONDS = 2.0
 MEMORY = 200 << 20
 
 
@@ -39,7 +38,7 @@ class Limited:
         )
 
     def run(self, *commands: Sequence[object]) -> list[Ran]:
-        """Runs the commands, one after another, in one process: within 4 s of processor time for each, and 200 MB."""
+        """Runs the commands, one after another, in one process: in all within 2 s of processor time and 200 MB."""
         assert self._process.stdin
         assert self._process.stdout
         print(

@@ -36,7 +36,7 @@ WRONG = 1
 
 @pytest.fixture(scope="module")
 def limited() -> Iterator[Limited]:
-    """The process in which commands have 4 s and 200 MB."""
+    """The process in which commands have 2 s and 200 MB."""
     process = Limited()
     yield process
     process.close()
@@ -491,7 +491,7 @@ META_BOMBS: dict[str, Callable[[int], bytes]] = {
 @pytest.mark.parametrize("megabytes", [2, 4, 8])
 @pytest.mark.parametrize("name", [*BOMBS, *META_BOMBS])
 def test_bombs(name: str, megabytes: int, limited: Limited, tmp_path: Path) -> None:
-    """Millions of messages of two bytes, wherever a graph can have them, are refused or read, in 4 s and 200 MB."""
+    """Millions of messages of two bytes, wherever a graph can have them, are refused or read, in 2 s and 200 MB."""
     size = megabytes * 1_000_000
     data = {**BOMBS, **META_BOMBS}[name](size)
     meta_data = data if name in META_BOMBS else field(1, b"") + field(2, data)

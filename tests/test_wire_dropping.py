@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 import pytest
-from bundles import examples, field
+from bundles import examples, field, padded
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,11 +14,6 @@ from ckpttool.wire.message import DROP, LENGTH, Rule, edit
 
 RULES: Mapping[int, Rule] = {1: {4: DROP}, 2: {1: {3: {4: DROP}, 4: DROP}}, 3: DROP, 17: {300: DROP}}
 OTHERS = (field(4, 7), field(1, 2**40), bytes.fromhex("0d01020304"), bytes.fromhex("2b08072c"), field(300, b"a"))
-
-
-def padded(value: int) -> bytes:
-    """A varint of five bytes, which is longer than need be."""
-    return b"".join(bytes([value >> 7 * i & 0x7F | 0x80]) for i in range(4)) + b"\x00"
 
 
 @st.composite
@@ -36,7 +31,7 @@ def messages(draw: st.DrawFn, depth: int = 3) -> bytes:
         if kind == 9:
             made.append(draw(st.sampled_from(OTHERS)))
         elif kind == 8:
-            made.append(padded(number << 3 | LENGTH) + padded(len(inner)) + inner)
+            made.append(padded(number << 3 | LENGTH, 5) + padded(len(inner)) + inner)
         else:
             made.append(header + encode_varint(len(inner)) + inner)
     return b"".join(made)

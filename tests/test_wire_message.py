@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from bundles import examples, field
+from bundles import examples, field, padded
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,11 +13,6 @@ from ckpttool.wire.coding import encode_varint
 from ckpttool.wire.message import DROP, FIXED32, FIXED64, GROUP, LENGTH, VARINT, Rule, edit, fields
 
 LONG = b"x" * 200  # Has a length of two bytes.
-
-
-def padded(value: int) -> bytes:
-    """A varint of ten bytes, which is longer than need be."""
-    return b"".join(bytes([value >> 7 * i & 0x7F | 0x80]) for i in range(9)) + b"\x00"
 
 
 GROUP_5 = bytes.fromhex("2b") + field(1, 7) + field(2, b"abc") + bytes.fromhex("2c")

@@ -163,7 +163,7 @@ def _refuse_nameless(root: str, data: bytes) -> None:
     That says more than that a graph of a million empty ops would fill the memory.
     """
     for number, (start, end) in enumerate(_spans(data, _OPS[root], 0, len(data))):
-        if not any(n == _NAME and kind == LENGTH and e > v for n, kind, _, v, e in fields(data[start:end])):
+        if not any(kind == LENGTH and e > v for _, kind, _, v, e in fields(data[start:end], {_NAME})):
             raise CorruptionError(f"op number {number:,} has no name", offset=start)
 
 

@@ -64,7 +64,7 @@ def _problem(variable: Variable) -> str | None:
 
 
 def _may_be_large(variable: Variable) -> bool:
-    """Whether the whole could be too much for a record; if not, no slice is looked at."""
+    """Whether the values could take half of a record; if not, no slice is too much, and none is looked at."""
     return variable.dtype.itemsize is None or variable.size * _MAX_BYTES.get(variable.dtype.name, 10) > _MAX_RECORD >> 1
 
 

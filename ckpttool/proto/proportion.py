@@ -10,7 +10,6 @@ byte, so that there are no more messages of a field than there are such bytes. O
 fields are walked, and what they take is added up, until it is too much.
 """
 
-import re
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -25,6 +24,8 @@ _TAGS = bytes(range(2, 256, 8))
 _OTHERS = bytes(byte for byte in range(256) if byte not in _TAGS)
 # So much is not walked for a bound that is far too high; so long is no message of which millions make a bomb.
 _LARGE, _SHORT = 16 * _MIB, 8
+# Of messages that are no longer, many may be the same.
+_REPEATED = 64
 # Of each byte what it can be: 0 a tag, 1 a tag or the length of a short message, 2 such a length, 3 neither.
 _KINDS = bytes(b"10"[byte >= _SHORT] if byte in _TAGS else b"23"[byte >= _SHORT] for byte in range(256))
 
@@ -145,12 +146,15 @@ def _all_fields(plan: _Plan) -> list[tuple[int, _Field]]:
 def _estimate(plan: _Plan, data: bytes, most: int) -> int:  # noqa: C901, PLR0912 - written out for speed
     """What the messages of `data` take, or something above `most`. Of what is no message: what it takes up to there."""
     total, position, end, last = 0, 0, len(data), 0
-    outer: list[tuple[_Plan, int, int]] = []
+    outer: list[tuple[_Plan, int, int, int, int]] = []
     while True:
         while position >= end:
             if not outer:
                 return total
-            plan, end, last = outer.pop()
+            plan, end, last, start, before = outer.pop()
+            if position - start <= _REPEATED:  # Many that are the same are counted at once.
+                times, position = _again(data[start:position], data, position, end)
+                total += times * (total - before)
         start, tag = position, data[position]
         position += 1
         if tag >= 0x80:
@@ -167,18 +171,19 @@ def _estimate(plan: _Plan, data: bytes, most: int) -> int:  # noqa: C901, PLR091
             if field is None:
                 position += length
                 continue
-            total += field.each + field.per_byte * length
             if tag != last:
                 total += field.first
                 last = tag
+            before = total
+            total += field.each + field.per_byte * length
             if field.plan is not None and length:
-                outer.append((plan, end, last))
+                outer.append((plan, end, last, start, before))
                 plan, end, last = field.plan, position + length, 0
             elif length:
                 position += length
-            elif data.startswith(same := data[start:position], position):  # Many of them are counted at once.
-                position = _after_all(same, data, position, end)
-                total += ((position - start) // len(same) - 1) * field.each
+            else:
+                times, position = _again(data[start:position], data, position, end)
+                total += times * field.each
         elif kind == 0:
             while position < end and data[position] >= 0x80:
                 position += 1
@@ -190,15 +195,17 @@ def _estimate(plan: _Plan, data: bytes, most: int) -> int:  # noqa: C901, PLR091
             return total
 
 
-def _after_all(same: bytes, data: bytes, start: int, end: int) -> int:
-    """Where the bytes end that are these again and again."""
-    found = _run(same).match(data, start, end)
-    return found.end() if found else start
-
-
-@cache
-def _run(same: bytes) -> re.Pattern[bytes]:
-    return re.compile(b"(?:%b)*+" % re.escape(same), re.DOTALL)
+def _again(same: bytes, data: bytes, position: int, end: int) -> tuple[int, int]:
+    """How many times the bytes are there once more, one behind another, and where that ends."""
+    start, size = position, len(same)
+    while data.startswith(same, position) and position + len(same) <= end:
+        position += len(same)
+        same += same
+    while len(same) > size:
+        same = same[: len(same) // 2]
+        if data.startswith(same, position) and position + len(same) <= end:
+            position += len(same)
+    return (position - start) // size, position
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:

@@ -45,7 +45,7 @@ def encode_varint(value: int) -> bytes:
     """The shortest form; a negative value in its 64-bit two's complement."""
     if 0 <= value < 0x80:
         return _ONE_BYTE[value]
-    if 0 < value < 0x4000:
+    if 0x80 <= value < 0x4000:
         return bytes((value & 0x7F | 0x80, value >> 7))
     value &= 0xFFFF_FFFF_FFFF_FFFF
     encoded = bytearray()
