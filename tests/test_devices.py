@@ -1,11 +1,13 @@
 """Taking placements out of a graph: what changes, and what must come back unchanged."""
 
 import pytest
-from conftest import FIXTURES
+from conftest import FIXTURES, corpus_files
 
 from ckpttool import proto
+from ckpttool.errors import CheckpointError
 from ckpttool.model.graph import MetaGraph
 from ckpttool.transforms.devices import device_mentions, strip_devices
+from ckpttool.wire import dropping
 
 
 def graph_of(build) -> MetaGraph:
@@ -180,3 +182,24 @@ def test_fixture_names_devices_everywhere():
     cleared = strip_devices(graph, all=True)
     assert set(cleared.devices) == {""}
     assert device_mentions(cleared) == []
+
+
+def graph_paths():
+    """The graphs of fixtures and corpus, but for the largest: they are as large as that anyway."""
+    found = [*sorted(FIXTURES.rglob("*.meta")), *corpus_files("*.meta"), *corpus_files("saved_model.pb")]
+    return [path for path in found if path.stat().st_size < 20_000_000]
+
+
+@pytest.mark.parametrize("path", graph_paths(), ids=lambda path: f"{path.parent.name}-{path.name}")
+def test_a_small_graph_as_a_large_one(path, monkeypatch):
+    """The same bytes come out, whether the fields are walked one by one or side by side."""
+    from ckpttool import open_graph
+
+    try:
+        graph = open_graph(path)
+    except CheckpointError as error:
+        pytest.skip(f"no graph, or one of several: {error}")
+    expected = strip_devices(graph).data
+    monkeypatch.setattr(dropping, "_LARGE", 0)
+    monkeypatch.setattr(dropping, "_FEW", 4)
+    assert strip_devices(graph).data == expected
