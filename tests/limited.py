@@ -38,7 +38,7 @@ class Limited:
         )
 
     def run(self, *commands: Sequence[object]) -> list[Ran]:
-        """Runs the commands, one after another, in one process: in all within 2 s of processor time and 200 MB."""
+        """Runs the commands, one after another, in one process: within 2 s of processor time for each, and 200 MB."""
         assert self._process.stdin
         assert self._process.stdout
         print(
