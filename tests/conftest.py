@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # Before typer and rich are imported: they look once.
@@ -13,6 +13,8 @@ os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0"}
 
 import pytest
 from typer.testing import CliRunner, Result
+
+from ckpttool.model import compiled
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Started in the background by a shell: processes that tests interrupt would not notice.
@@ -39,6 +41,17 @@ needs_corpus = pytest.mark.skipif(not CORPUS.is_dir(), reason="the corpus is not
 def tf() -> object:
     """TensorFlow, the judge."""
     return pytest.importorskip("tensorflow", reason="needs the extra `tensorflow`")
+
+
+@pytest.fixture(scope="module", params=["compiled", "NumPy"])
+def passes(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The passes over float32 values as they were compiled, and as NumPy makes them without."""
+    if request.param == "compiled" and compiled.float32 is None:
+        pytest.skip("ckpttool was installed where there is no compiler")
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "NumPy":
+            patch.setattr(compiled, "float32", None)
+        yield
 
 
 @pytest.fixture

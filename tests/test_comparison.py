@@ -21,6 +21,8 @@ from ckpttool.model.comparison import compare
 from ckpttool.model.difference import Difference, difference
 from ckpttool.model.names import NearNames
 
+pytestmark = pytest.mark.usefixtures("passes")
+
 RELATIVE = 1e-12
 
 

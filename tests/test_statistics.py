@@ -20,6 +20,8 @@ from ckpttool.formats.tensor_slices_writer import write_tensor_slices
 from ckpttool.model import statistics as module
 from ckpttool.model.statistics import HISTOGRAM_BINS, QUANTILES, Statistics, statistics_of
 
+pytestmark = pytest.mark.usefixtures("passes")
+
 RELATIVE = 1e-12
 ROUNDING = 1e-15
 QUANTILE = 1 / 128

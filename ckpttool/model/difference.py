@@ -2,13 +2,16 @@
 
 They are compared block by block. As long as the bytes are the same, nothing more is asked of them. Once a byte differs,
 all is read again, for the differences and for what the norms need: in float64, through buffers that all blocks share.
+Of float32 a compiled pass does all of that at once.
 """
 
 from collections.abc import Callable, Iterator
 from itertools import tee
 from math import inf, isfinite, nan, sqrt
+from operator import add
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ckpttool.model import compiled
 from ckpttool.model.boxes import subdivide
 from ckpttool.model.checkpoint import Variable
 
@@ -77,14 +80,14 @@ def difference(
         progress(one.nbytes + other.nbytes)
     else:
         return Difference(a.size)
-    sums = None
+    gaps, whole = None, Gap()
     for number, (one, other) in enumerate(_pairs(a, b)):
         x, y = _comparable(one, other)
-        sums = sums or _Sums(x.size, rtol, atol)  # The first block is the largest.
-        sums.add(x, y)
+        gaps = gaps or Gaps(x, rtol, atol)  # The first block is the largest.
+        whole = _merged(whole, gaps.between(x, y))
         if number >= same:
             progress(one.nbytes + other.nbytes)
-    return sums.difference() if sums else Difference(a.size)
+    return _of_gap(a.size, whole)
 
 
 def _pairs(a: Variable, b: Variable) -> "Iterator[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]":
@@ -121,68 +124,86 @@ def _comparable(
     return np.ascontiguousarray(one, wide).reshape(-1), np.ascontiguousarray(other, wide).reshape(-1)
 
 
-class _Sums:
-    """The sums over the blocks so far, and the buffers that blocks go through.
+class Gap(NamedTuple):
+    """How some numbers differ from others, which can be merged with that of more of them.
+
+    Attributes:
+        changed: see `Difference`, as the next two.
+        beyond: the same.
+        max_abs: the same.
+        squares: the sum of the squares of the differences.
+        dot: the dot product of both,
+        of_one: of the one with itself,
+        of_other: and of the other with itself.
+    """
+
+    changed: int = 0
+    beyond: int = 0
+    max_abs: float = 0.0
+    squares: float = 0.0
+    dot: float = 0.0
+    of_one: float = 0.0
+    of_other: float = 0.0
+
+
+def _merged(a: Gap, b: Gap) -> Gap:
+    sums = Gap(*map(add, a, b))
+    return sums._replace(max_abs=max(a.max_abs, b.max_abs))
+
+
+def _of_gap(elements: int, gap: Gap) -> Difference:
+    if not gap.changed:
+        return Difference(elements)
+    norms = sqrt(gap.of_one) * sqrt(gap.of_other)
+    cosine = max(-1.0, min(1.0, gap.dot / norms)) if 0 < norms < inf and isfinite(gap.dot) else nan
+    return Difference(elements, gap.changed, gap.beyond, gap.max_abs, sqrt(gap.squares), cosine)
+
+
+class Gaps:
+    """The gaps between pairs of blocks, and the buffers that blocks go through.
 
     Args:
-        largest: elements of the largest block.
+        largest: a block than which none is larger.
         rtol: see `difference`.
         atol: the same.
     """
 
-    def __init__(self, largest: int, rtol: float, atol: float) -> None:
+    def __init__(self, largest: "np.ndarray[Any, Any]", rtol: float, atol: float) -> None:
         import numpy as np
 
         self._rtol, self._atol = rtol, atol
-        self._elements = self._changed = self._beyond = 0
-        self._max_abs = self._squares = self._dot = self._of_one = self._of_other = 0.0
-        self._buffers = np.empty((2, 2 * largest), np.float64)  # Complex numbers take two.
-        self._is_same = np.empty(largest, np.bool_)
+        self._compiled = compiled.float32 if largest.dtype == np.float32 else None
+        buffered = 0 if self._compiled else largest.size
+        self._buffers = np.empty((2, 2 * buffered), np.float64)  # Complex numbers take two.
+        self._is_same = np.empty(buffered, np.bool_)
 
-    def add(self, one: "np.ndarray[Any, Any]", other: "np.ndarray[Any, Any]") -> None:
+    def between(self, one: "np.ndarray[Any, Any]", other: "np.ndarray[Any, Any]") -> Gap:
+        """The gap between two blocks, of one dimension and of the dtype of the largest."""
         import numpy as np
 
-        self._elements += one.size
+        if self._compiled:
+            aligned = (np.require(block, requirements=["C", "A"]) for block in (one, other))
+            return Gap(*self._compiled.compare(*aligned, self._rtol, self._atol))
         # A complex number is taken as the two that it is made of.
         x, y = self._buffers[:, : one.view(one.real.dtype).size]
         np.copyto(x, one.view(one.real.dtype))
         np.copyto(y, other.view(one.real.dtype))
         with np.errstate(all="ignore"):
-            self._dot += _dot(x, y)
-            self._of_one += _dot(x, x)
-            self._of_other += _dot(y, y)
+            norms = (_dot(x, y), _dot(x, x), _dot(y, y))
             same = np.equal(one, other, out=self._is_same[: one.size])
-            if not same.all():
-                apart = _distances(one, other, np.subtract(x, y, out=x))
-                if not isfinite(apart.max()):
-                    same |= np.isnan(one) & np.isnan(other)
-                    apart[np.isnan(apart)] = inf
-                    apart[same] = 0
-                self._add_unequal(apart, same, y, one.dtype)
-
-    def _add_unequal(
-        self,
-        apart: "np.ndarray[Any, Any]",
-        same: "np.ndarray[Any, Any]",
-        y: "np.ndarray[Any, Any]",
-        dtype: "np.dtype[Any]",
-    ) -> None:
-        """Adds distances, given which of them are nothing, and the parts of b's numbers, of that dtype."""
-        import numpy as np
-
-        self._changed += same.size - int(np.count_nonzero(same))
-        self._max_abs = max(self._max_abs, float(apart.max()))
-        self._squares += _dot(apart, apart)
-        if self._rtol or self._atol:
-            same |= np.isfinite(apart) & (apart <= self._atol + self._rtol * _magnitudes(y, dtype))
-        self._beyond += same.size - int(np.count_nonzero(same))
-
-    def difference(self) -> Difference:
-        if not self._changed:
-            return Difference(self._elements)
-        norms = sqrt(self._of_one) * sqrt(self._of_other)
-        cosine = max(-1.0, min(1.0, self._dot / norms)) if 0 < norms < inf and isfinite(self._dot) else nan
-        return Difference(self._elements, self._changed, self._beyond, self._max_abs, sqrt(self._squares), cosine)
+            if same.all():
+                return Gap(0, 0, 0.0, 0.0, *norms)
+            apart = _distances(one, other, np.subtract(x, y, out=x))
+            if not isfinite(apart.max()):
+                same |= np.isnan(one) & np.isnan(other)
+                apart[np.isnan(apart)] = inf
+                apart[same] = 0
+            changed = same.size - int(np.count_nonzero(same))
+            squares = _dot(apart, apart)
+            if self._rtol or self._atol:
+                same |= np.isfinite(apart) & (apart <= self._atol + self._rtol * _magnitudes(y, one.dtype))
+            beyond = same.size - int(np.count_nonzero(same))
+            return Gap(changed, beyond, float(apart.max()), squares, *norms)
 
 
 def _dot(x: "np.ndarray[Any, Any]", y: "np.ndarray[Any, Any]") -> float:

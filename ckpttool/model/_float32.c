@@ -1,0 +1,269 @@
+/* Passes over float32 values: all that statistics.py, or difference.py, asks of a block, at once and with both cores.
+
+   Neither module needs them: where this was not built, for want of a compiler, NumPy does the same in a pass for each
+   number, and holds Python's lock in some. It is the judge in the tests. Sums are kept in lanes, for a compiler may hold
+   these side by side in a register, but may not change the order of a sum by itself. */
+
+#define Py_LIMITED_API 0x030B0000 /* Python 3.11: the first whose stable interface has buffers. */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#define LANES 4
+#define CHUNK 2048 /* Values that stay in the nearest cache for all that is asked of them. */
+#define BINS 65536 /* By the sign, the exponent and the upper 7 bits of the fraction. */
+
+static uint32_t bits_of(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+static int is_finite(float value)
+{
+    return (bits_of(value) & 0x7f800000) != 0x7f800000;
+}
+
+static double sum(const double lanes[LANES])
+{
+    double total = 0;
+    for (int i = 0; i < LANES; i++)
+        total += lanes[i];
+    return total;
+}
+
+/* ---- Statistics: see tallies.py ---- */
+
+typedef struct {
+    Py_ssize_t nans, infinities, zeros, finite;
+    double minimum, maximum, mean, squares;
+} Tally;
+
+typedef struct {
+    double sum[LANES];
+    float minimum[LANES], maximum[LANES];
+} Spread;
+
+/* Up to LANES values, one for each lane. */
+static inline void spread(Spread *lanes, const float *values, int size)
+{
+    for (int i = 0; i < size; i++) {
+        lanes->sum[i] += values[i];
+        lanes->minimum[i] = values[i] < lanes->minimum[i] ? values[i] : lanes->minimum[i];
+        lanes->maximum[i] = values[i] > lanes->maximum[i] ? values[i] : lanes->maximum[i];
+    }
+}
+
+static inline void deviate(double squares[LANES], double mean, const float *values, int size)
+{
+    for (int i = 0; i < size; i++)
+        squares[i] += (values[i] - mean) * (values[i] - mean);
+}
+
+/* Merges a mean and a sum of squared deviations: Chan, Golub, LeVeque, as in statistics.py. */
+static void merge(Tally *tally, double mean, double squares, int size)
+{
+    double total = (double)tally->finite + size, apart = mean - tally->mean;
+    tally->mean += apart * (size / total);
+    tally->squares += squares + apart * (tally->finite / total) * apart * size;
+    tally->finite += size;
+}
+
+/* Adds up to CHUNK values, all finite. */
+static void tally_finite(Tally *tally, int64_t *counts, const float *values, int size)
+{
+    Spread lanes;
+    double squares[LANES] = {0};
+    int i;
+    memset(lanes.sum, 0, sizeof lanes.sum);
+    for (i = 0; i < LANES; i++) {
+        lanes.minimum[i] = INFINITY;
+        lanes.maximum[i] = -INFINITY;
+    }
+    for (i = 0; i + LANES <= size; i += LANES)
+        spread(&lanes, values + i, LANES);
+    spread(&lanes, values + i, size - i);
+    for (i = 0; i < LANES; i++) {
+        tally->minimum = fmin(tally->minimum, lanes.minimum[i]);
+        tally->maximum = fmax(tally->maximum, lanes.maximum[i]);
+    }
+    double mean = sum(lanes.sum) / size;
+    for (i = 0; i + LANES <= size; i += LANES)
+        deviate(squares, mean, values + i, LANES);
+    deviate(squares, mean, values + i, size - i);
+    merge(tally, mean, sum(squares), size);
+    for (i = 0; i < size; i++)
+        counts[bits_of(values[i]) >> 16]++;
+}
+
+/* Counts what is not finite, and keeps the others. */
+static int take_finite(Tally *tally, float *kept, const float *values, int size)
+{
+    int taken = 0;
+    for (int i = 0; i < size; i++) {
+        tally->nans += isnan(values[i]) != 0;
+        tally->infinities += isinf(values[i]) != 0;
+        kept[taken] = values[i];
+        taken += is_finite(values[i]);
+    }
+    return taken;
+}
+
+static void tally_chunk(Tally *tally, int64_t *counts, const float *values, int size)
+{
+    float kept[CHUNK];
+    int finite = 0, zeros = 0;
+    for (int i = 0; i < size; i++) {
+        finite += is_finite(values[i]);
+        zeros += values[i] == 0;
+    }
+    tally->zeros += zeros;
+    if (finite < size) {
+        take_finite(tally, kept, values, size);
+        values = kept;
+    }
+    if (finite)
+        tally_finite(tally, counts, values, finite);
+}
+
+/* ---- Differences: see difference.py ---- */
+
+typedef struct {
+    double dot[LANES], of_one[LANES], of_other[LANES], squares[LANES], largest[LANES];
+    Py_ssize_t changed, beyond;
+} Gap;
+
+/* Up to LANES pairs, one for each lane. */
+static inline void widen(Gap *gap, const float *one, const float *other, const double *distances, int size)
+{
+    for (int i = 0; i < size; i++) {
+        gap->dot[i] += (double)one[i] * other[i];
+        gap->of_one[i] += (double)one[i] * one[i];
+        gap->of_other[i] += (double)other[i] * other[i];
+        gap->squares[i] += distances[i] * distances[i];
+        gap->largest[i] = distances[i] > gap->largest[i] ? distances[i] : gap->largest[i];
+    }
+}
+
+/* An infinity is as far from itself as a NaN from a NaN, not at all; a NaN is far from all else. */
+static void mend(double *distances, const float *one, const float *other, int size)
+{
+    for (int i = 0; i < size; i++)
+        if (one[i] == other[i] || (isnan(one[i]) && isnan(other[i])))
+            distances[i] = 0;
+        else if (isnan(distances[i]))
+            distances[i] = INFINITY;
+}
+
+static void compare_chunk(Gap *gap, const float *one, const float *other, int size, double rtol, double atol)
+{
+    double distances[CHUNK];
+    int finite = 0, changed = 0, beyond = 0, i;
+    for (i = 0; i < size; i++) {
+        distances[i] = fabs((double)one[i] - other[i]);
+        finite += is_finite(one[i]) & is_finite(other[i]);
+    }
+    if (finite < size)
+        mend(distances, one, other, size);
+    for (i = 0; i < size; i++)
+        changed += distances[i] != 0;
+    if (rtol == 0 && atol == 0)
+        beyond = changed;
+    else
+        for (i = 0; i < size; i++) {
+            int within = (distances[i] <= atol + rtol * fabs((double)other[i])) & (distances[i] < INFINITY);
+            beyond += (distances[i] != 0) & !within;
+        }
+    gap->changed += changed;
+    gap->beyond += beyond;
+    for (i = 0; i + LANES <= size; i += LANES)
+        widen(gap, one + i, other + i, distances + i, LANES);
+    widen(gap, one + i, other + i, distances + i, size - i);
+}
+
+/* ---- For Python ---- */
+
+static int is_array(const Py_buffer *buffer, Py_ssize_t itemsize)
+{
+    if (buffer->len % itemsize == 0 && (uintptr_t)buffer->buf % itemsize == 0)
+        return 1;
+    PyErr_Format(PyExc_ValueError, "expected an aligned array of items of %zd bytes", itemsize);
+    return 0;
+}
+
+static int chunk(Py_ssize_t left)
+{
+    return left < CHUNK ? (int)left : CHUNK;
+}
+
+static PyObject *tally(PyObject *module, PyObject *args)
+{
+    Py_buffer values, counts;
+    PyObject *fields = NULL;
+    if (!PyArg_ParseTuple(args, "y*w*:tally", &values, &counts))
+        return NULL;
+    if (!is_array(&values, sizeof(float)) || !is_array(&counts, sizeof(int64_t))) {
+        /* An error is set. */
+    } else if (counts.len != BINS * sizeof(int64_t)) {
+        PyErr_Format(PyExc_ValueError, "expected %d counts", BINS);
+    } else {
+        const float *each = values.buf;
+        Py_ssize_t size = values.len / sizeof(float);
+        Tally whole = {.minimum = INFINITY, .maximum = -INFINITY};
+        Py_BEGIN_ALLOW_THREADS
+        for (Py_ssize_t at = 0; at < size; at += CHUNK)
+            tally_chunk(&whole, counts.buf, each + at, chunk(size - at));
+        Py_END_ALLOW_THREADS
+        fields = Py_BuildValue("nnnndddd", whole.nans, whole.infinities, whole.zeros, whole.finite, whole.minimum,
+                               whole.maximum, whole.mean, whole.squares);
+    }
+    PyBuffer_Release(&values);
+    PyBuffer_Release(&counts);
+    return fields;
+}
+
+static PyObject *compare(PyObject *module, PyObject *args)
+{
+    Py_buffer one, other;
+    double rtol, atol, max_abs = 0;
+    PyObject *fields = NULL;
+    if (!PyArg_ParseTuple(args, "y*y*dd:compare", &one, &other, &rtol, &atol))
+        return NULL;
+    if (!is_array(&one, sizeof(float)) || !is_array(&other, sizeof(float))) {
+        /* An error is set. */
+    } else if (one.len != other.len) {
+        PyErr_SetString(PyExc_ValueError, "expected as many values in both");
+    } else {
+        const float *x = one.buf, *y = other.buf;
+        Py_ssize_t size = one.len / sizeof(float);
+        Gap whole = {.changed = 0};
+        Py_BEGIN_ALLOW_THREADS
+        for (Py_ssize_t at = 0; at < size; at += CHUNK)
+            compare_chunk(&whole, x + at, y + at, chunk(size - at), rtol, atol);
+        Py_END_ALLOW_THREADS
+        for (int i = 0; i < LANES; i++)
+            max_abs = fmax(max_abs, whole.largest[i]);
+        fields = Py_BuildValue("nnddddd", whole.changed, whole.beyond, max_abs, sum(whole.squares), sum(whole.dot),
+                               sum(whole.of_one), sum(whole.of_other));
+    }
+    PyBuffer_Release(&one);
+    PyBuffer_Release(&other);
+    return fields;
+}
+
+static PyMethodDef functions[] = {
+    {"tally", tally, METH_VARARGS, NULL},
+    {"compare", compare, METH_VARARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_float32", NULL, 0, functions, NULL, NULL, NULL, NULL};
+
+PyMODINIT_FUNC PyInit__float32(void)
+{
+    return PyModuleDef_Init(&definition);
+}

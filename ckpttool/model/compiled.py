@@ -1,0 +1,11 @@
+"""The compiled passes over float32 values, or None: where there was no compiler when this was installed, NumPy serves.
+
+Most weights are float32, and NumPy holds Python's lock in what takes it longest, so that the second core waits.
+"""
+
+__all__ = ["float32"]
+
+try:
+    from ckpttool.model import _float32 as float32
+except ImportError:
+    float32 = None  # type: ignore[assignment]

@@ -1,0 +1,106 @@
+"""The compiled passes over float32 values: NumPy's, which serve where there are none, are the judge."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from ckpttool.model import compiled
+from ckpttool.model.difference import Gap, Gaps
+from ckpttool.model.tallies import Tallies, Tally
+
+pytestmark = pytest.mark.skipif(compiled.float32 is None, reason="ckpttool was installed where there is no compiler")
+
+RELATIVE = 1e-12
+
+SIZES = [0, 1, 3, 4, 5, 2047, 2048, 2049, 2051, 4096, 10_001]
+"""Around the numbers of lanes, and of values that a step takes."""
+
+ODD = {
+    "all finite": [],
+    "infinities and NaN": [np.inf, -np.inf, np.nan],
+    "NaN alone": [np.nan] * 5000,
+    "extremes": [3.4028235e38, -3.4028235e38, 1e-45, -1e-45, 0.0, -0.0],
+}
+"""What is among the values."""
+
+
+def values(size: int, odd: str, seed: int = 0) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    array = random.standard_normal(size, dtype=np.float32)
+    some = np.array(ODD[odd][:size], np.float32)
+    array[random.permutation(size)[: some.size]] = some
+    return array
+
+
+def by_numpy(monkeypatch: pytest.MonkeyPatch, found: Callable[[], object]) -> object:
+    with monkeypatch.context() as patch:
+        patch.setattr(compiled, "float32", None)
+        return found()
+
+
+def tallied(array: np.ndarray) -> tuple[Tally, list[list[float]]]:
+    tallies = Tallies(array)
+    return tallies.of(array), [part.tolist() for part in tallies.bins()]
+
+
+def assert_are(found: Tally | Gap, wanted: Tally | Gap, last: float = 0.0) -> None:
+    """Asserts that counts and extremes are the same, and sums but for rounding: the last digit of what is summed up."""
+    for field, one, other in zip(found._fields, found, wanted, strict=True):
+        near = field in ("mean", "squares", "dot", "of_one", "of_other")
+        assert one == (pytest.approx(other, rel=RELATIVE, abs=max(last, 1e-12), nan_ok=True) if near else other), field
+
+
+@pytest.mark.parametrize("size", SIZES[1:])
+@pytest.mark.parametrize("odd", ODD)
+def test_tally(size, odd, monkeypatch):
+    """Whatever the number of values and what is among them, they are tallied and counted as by NumPy."""
+    array = values(size, odd)
+    (found, bins), (wanted, same_bins) = tallied(array), by_numpy(monkeypatch, lambda: tallied(array))
+    assert_are(found, wanted, last=1e-15 * float(np.abs(array).max(where=np.isfinite(array), initial=0)))
+    assert bins == same_bins
+
+
+def test_tally_of_nothing():
+    """Of no values there is no range."""
+    assert Tally(*compiled.float32.tally(values(0, "all finite"), np.zeros(1 << 16, np.int64))) == Tally()
+
+
+@pytest.mark.parametrize("size", SIZES[1:])
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("tolerance", [(0, 0), (0.5, 0), (0, 1e-3), (0.1, 0.1), (np.inf, 0), (0, np.inf)])
+def test_compare(size, odd, tolerance, monkeypatch):
+    """Whatever the number of pairs, what is among them and the tolerance, they are compared as by NumPy."""
+    one, other = values(size, odd), values(size, odd, 1)
+    other[::3] = one[::3]
+    found, wanted = (
+        Gaps(one, *tolerance).between(one, other),
+        by_numpy(monkeypatch, lambda: Gaps(one, *tolerance).between(one, other)),
+    )
+    assert_are(found, wanted)
+
+
+def test_anywhere_in_memory(monkeypatch):
+    """Values that are neither aligned nor contiguous are taken as they are meant."""
+    array = values(3000, "infinities and NaN")
+    unaligned = np.frombuffer(b"." + array.tobytes(), np.uint8)[1:].view(np.float32)
+    apart = np.repeat(array, 2)[::2]
+    assert not unaligned.flags.aligned
+    assert tallied(unaligned) == tallied(apart) == tallied(array)
+    assert_are(Gaps(array, 0, 0).between(unaligned, apart), Gaps(array, 0, 0).between(array, array))
+
+
+def test_wrong_arrays():
+    """What is not aligned, or not of the size that is needed, is an error before anything is read or written."""
+    tally, compare = compiled.float32.tally, compiled.float32.compare
+    four, counts = np.zeros(4, np.float32), np.zeros(1 << 16, np.int64)
+    unaligned = np.zeros(17, np.uint8)[1:]
+    for arguments in [(unaligned, counts), (b"12345", counts), (four, counts[1:])]:
+        with pytest.raises(ValueError, match=r"^expected"):
+            tally(*arguments)
+    for arguments in [(four, four[1:]), (four, unaligned), (unaligned, four)]:
+        with pytest.raises(ValueError, match=r"^expected"):
+            compare(*arguments, 0, 0)
+    with pytest.raises(TypeError):
+        tally(four, bytes(8 << 16))
+    assert not counts.any()
