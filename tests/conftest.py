@@ -47,7 +47,7 @@ def tf() -> object:
 def passes(request: pytest.FixtureRequest) -> Iterator[None]:
     """The passes over float32 values as they were compiled, and as NumPy makes them without."""
     if request.param == "compiled" and compiled.float32 is None:
-        pytest.skip("ckpttool was installed where there is no compiler")
+        pytest.skip("they could not be compiled when ckpttool was installed")
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "NumPy":
             patch.setattr(compiled, "float32", None)

@@ -1,8 +1,9 @@
-/* Passes over float32 values: all that statistics.py, or difference.py, asks of a block, at once and with both cores.
+/* Passes over float32 values: all that tallies.py, or difference.py, asks of a block, at once and with both cores.
 
-   Neither module needs them: where this was not built, for want of a compiler, NumPy does the same in a pass for each
-   number, and holds Python's lock in some. It is the judge in the tests. Sums are kept in lanes, for a compiler may hold
-   these side by side in a register, but may not change the order of a sum by itself. */
+   Neither module needs them: where this could not be compiled, NumPy does the same in a pass for each number, and holds
+   Python's lock in some. It is the judge in the tests. Sums are kept in lanes, for a compiler may hold these side by
+   side in a register, but may not change the order of a sum by itself; and no longer than for a chunk, for what is added
+   to a large sum is rounded as that is. */
 
 #define Py_LIMITED_API 0x030B0000 /* Python 3.11: the first whose stable interface has buffers. */
 #define PY_SSIZE_T_CLEAN
@@ -64,7 +65,7 @@ static inline void deviate(double squares[LANES], double mean, const float *valu
         squares[i] += (values[i] - mean) * (values[i] - mean);
 }
 
-/* Merges a mean and a sum of squared deviations: Chan, Golub, LeVeque, as in statistics.py. */
+/* Merges a mean and a sum of squared deviations, as `merged` does in tallies.py. */
 static void merge(Tally *tally, double mean, double squares, int size)
 {
     double total = (double)tally->finite + size, apart = mean - tally->mean;
@@ -88,8 +89,8 @@ static void tally_finite(Tally *tally, int64_t *counts, const float *values, int
         spread(&lanes, values + i, LANES);
     spread(&lanes, values + i, size - i);
     for (i = 0; i < LANES; i++) {
-        tally->minimum = fmin(tally->minimum, lanes.minimum[i]);
-        tally->maximum = fmax(tally->maximum, lanes.maximum[i]);
+        tally->minimum = lanes.minimum[i] < tally->minimum ? lanes.minimum[i] : tally->minimum;
+        tally->maximum = lanes.maximum[i] > tally->maximum ? lanes.maximum[i] : tally->maximum;
     }
     double mean = sum(lanes.sum) / size;
     for (i = 0; i + LANES <= size; i += LANES)
@@ -101,7 +102,7 @@ static void tally_finite(Tally *tally, int64_t *counts, const float *values, int
 }
 
 /* Counts what is not finite, and keeps the others. */
-static int take_finite(Tally *tally, float *kept, const float *values, int size)
+static void keep_finite(Tally *tally, float *kept, const float *values, int size)
 {
     int taken = 0;
     for (int i = 0; i < size; i++) {
@@ -110,7 +111,6 @@ static int take_finite(Tally *tally, float *kept, const float *values, int size)
         kept[taken] = values[i];
         taken += is_finite(values[i]);
     }
-    return taken;
 }
 
 static void tally_chunk(Tally *tally, int64_t *counts, const float *values, int size)
@@ -123,7 +123,7 @@ static void tally_chunk(Tally *tally, int64_t *counts, const float *values, int 
     }
     tally->zeros += zeros;
     if (finite < size) {
-        take_finite(tally, kept, values, size);
+        keep_finite(tally, kept, values, size);
         values = kept;
     }
     if (finite)
@@ -133,19 +133,23 @@ static void tally_chunk(Tally *tally, int64_t *counts, const float *values, int 
 /* ---- Differences: see difference.py ---- */
 
 typedef struct {
-    double dot[LANES], of_one[LANES], of_other[LANES], squares[LANES], largest[LANES];
     Py_ssize_t changed, beyond;
+    double max_abs, squares, dot, of_one, of_other;
 } Gap;
 
+typedef struct {
+    double max_abs[LANES], squares[LANES], dot[LANES], of_one[LANES], of_other[LANES];
+} Sums;
+
 /* Up to LANES pairs, one for each lane. */
-static inline void widen(Gap *gap, const float *one, const float *other, const double *distances, int size)
+static inline void sum_up(Sums *lanes, const float *one, const float *other, const double *distances, int size)
 {
     for (int i = 0; i < size; i++) {
-        gap->dot[i] += (double)one[i] * other[i];
-        gap->of_one[i] += (double)one[i] * one[i];
-        gap->of_other[i] += (double)other[i] * other[i];
-        gap->squares[i] += distances[i] * distances[i];
-        gap->largest[i] = distances[i] > gap->largest[i] ? distances[i] : gap->largest[i];
+        lanes->max_abs[i] = distances[i] > lanes->max_abs[i] ? distances[i] : lanes->max_abs[i];
+        lanes->squares[i] += distances[i] * distances[i];
+        lanes->dot[i] += (double)one[i] * other[i];
+        lanes->of_one[i] += (double)one[i] * one[i];
+        lanes->of_other[i] += (double)other[i] * other[i];
     }
 }
 
@@ -162,6 +166,7 @@ static void mend(double *distances, const float *one, const float *other, int si
 static void compare_chunk(Gap *gap, const float *one, const float *other, int size, double rtol, double atol)
 {
     double distances[CHUNK];
+    Sums lanes;
     int finite = 0, changed = 0, beyond = 0, i;
     for (i = 0; i < size; i++) {
         distances[i] = fabs((double)one[i] - other[i]);
@@ -180,9 +185,16 @@ static void compare_chunk(Gap *gap, const float *one, const float *other, int si
         }
     gap->changed += changed;
     gap->beyond += beyond;
+    memset(&lanes, 0, sizeof lanes);
     for (i = 0; i + LANES <= size; i += LANES)
-        widen(gap, one + i, other + i, distances + i, LANES);
-    widen(gap, one + i, other + i, distances + i, size - i);
+        sum_up(&lanes, one + i, other + i, distances + i, LANES);
+    sum_up(&lanes, one + i, other + i, distances + i, size - i);
+    for (i = 0; i < LANES; i++)
+        gap->max_abs = lanes.max_abs[i] > gap->max_abs ? lanes.max_abs[i] : gap->max_abs;
+    gap->squares += sum(lanes.squares);
+    gap->dot += sum(lanes.dot);
+    gap->of_one += sum(lanes.of_one);
+    gap->of_other += sum(lanes.of_other);
 }
 
 /* ---- For Python ---- */
@@ -229,7 +241,7 @@ static PyObject *tally(PyObject *module, PyObject *args)
 static PyObject *compare(PyObject *module, PyObject *args)
 {
     Py_buffer one, other;
-    double rtol, atol, max_abs = 0;
+    double rtol, atol;
     PyObject *fields = NULL;
     if (!PyArg_ParseTuple(args, "y*y*dd:compare", &one, &other, &rtol, &atol))
         return NULL;
@@ -245,10 +257,8 @@ static PyObject *compare(PyObject *module, PyObject *args)
         for (Py_ssize_t at = 0; at < size; at += CHUNK)
             compare_chunk(&whole, x + at, y + at, chunk(size - at), rtol, atol);
         Py_END_ALLOW_THREADS
-        for (int i = 0; i < LANES; i++)
-            max_abs = fmax(max_abs, whole.largest[i]);
-        fields = Py_BuildValue("nnddddd", whole.changed, whole.beyond, max_abs, sum(whole.squares), sum(whole.dot),
-                               sum(whole.of_one), sum(whole.of_other));
+        fields = Py_BuildValue("nnddddd", whole.changed, whole.beyond, whole.max_abs, whole.squares, whole.dot,
+                               whole.of_one, whole.of_other);
     }
     PyBuffer_Release(&one);
     PyBuffer_Release(&other);

@@ -1,4 +1,7 @@
-"""Passes over arrays of float32, aligned and contiguous; a ValueError says of one that it is not."""
+"""Passes over arrays of float32: what is in a buffer is taken for that, and a ValueError says that it can't be.
+
+It is to be contiguous and aligned.
+"""
 
 from typing_extensions import Buffer
 

@@ -1,4 +1,4 @@
-"""The compiled passes over float32 values, or None: where there was no compiler when this was installed, NumPy serves.
+"""The compiled passes over float32 values; None where they could not be compiled when this was installed: NumPy serves.
 
 Most weights are float32, and NumPy holds Python's lock in what takes it longest, so that the second core waits.
 """

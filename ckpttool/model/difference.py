@@ -2,7 +2,7 @@
 
 They are compared block by block. As long as the bytes are the same, nothing more is asked of them. Once a byte differs,
 all is read again, for the differences and for what the norms need: in float64, through buffers that all blocks share.
-Of float32 a compiled pass does all of that at once.
+Of float32 a compiled pass does all of that at once, where there is one.
 """
 
 from collections.abc import Callable, Iterator
@@ -148,7 +148,7 @@ class Gap(NamedTuple):
 
 def _merged(a: Gap, b: Gap) -> Gap:
     sums = Gap(*map(add, a, b))
-    return sums._replace(max_abs=max(a.max_abs, b.max_abs))
+    return sums._replace(max_abs=max(a.max_abs, b.max_abs))  # The one field that is no sum.
 
 
 def _of_gap(elements: int, gap: Gap) -> Difference:

@@ -74,7 +74,7 @@ def statistics_of(variable: Variable, progress: Callable[[int], None] = lambda n
     for _, block in variable.blocks(_ELEMENTS * variable.dtype.itemsize):
         real = _real(block).reshape(-1)
         tallies = tallies or Tallies(real)  # The first block is the largest.
-        whole = merged(whole, tallies.of(real))
+        whole = merged(whole, tallies.take(real))
         progress(block.nbytes)
     counts = (variable.size, whole.nans, whole.infinities, whole.zeros)
     if not tallies or not whole.finite:

@@ -1,6 +1,7 @@
 """What there is to say of a block of numbers: how many are what, their range, mean and spread, and in which bins.
 
-NumPy takes a pass for each, through buffers that all blocks of a variable share. Of float32 a compiled pass does all.
+NumPy takes a pass for each, through buffers that all blocks of a variable share. Of float32 a compiled pass
+does all, where there is one.
 """
 
 from math import inf, isfinite
@@ -72,8 +73,8 @@ class Tallies:
         self._wide, self._is_zero = np.empty(buffered, np.float64), np.empty(buffered, np.bool_)
         self._places = np.empty(buffered, np.intp)
 
-    def of(self, block: "np.ndarray[Any, Any]") -> Tally:
-        """The tally of a block, of one dimension and of the dtype of the largest; its finite numbers are counted."""
+    def take(self, block: "np.ndarray[Any, Any]") -> Tally:
+        """The tally of a block, of one dimension and of the dtype of the largest; the bins count its numbers too."""
         import numpy as np
 
         if self._compiled:
