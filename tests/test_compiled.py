@@ -91,7 +91,7 @@ def test_compare(size, odd, tolerance, monkeypatch):
     assert_are(found, wanted)
 
 
-def test_anywhere_in_memory(monkeypatch):
+def test_anywhere_in_memory():
     """Values that are neither aligned nor contiguous are taken as they are meant."""
     array = values(3000, "infinities and NaN")
     unaligned = np.frombuffer(b"." + array.tobytes(), np.uint8)[1:].view(np.float32)

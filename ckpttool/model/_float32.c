@@ -199,11 +199,12 @@ static void compare_chunk(Gap *gap, const float *one, const float *other, int si
 
 /* ---- For Python ---- */
 
-static int is_array(const Py_buffer *buffer, Py_ssize_t itemsize)
+/* Whether it is an aligned array of so many items; else an error is set. */
+static int is_array(const Py_buffer *buffer, Py_ssize_t itemsize, Py_ssize_t size)
 {
-    if (buffer->len % itemsize == 0 && (uintptr_t)buffer->buf % itemsize == 0)
+    if (buffer->len == size * itemsize && (uintptr_t)buffer->buf % itemsize == 0)
         return 1;
-    PyErr_Format(PyExc_ValueError, "expected an aligned array of items of %zd bytes", itemsize);
+    PyErr_Format(PyExc_ValueError, "expected an aligned array of %zd items of %zd bytes", size, itemsize);
     return 0;
 }
 
@@ -218,13 +219,9 @@ static PyObject *tally(PyObject *module, PyObject *args)
     PyObject *fields = NULL;
     if (!PyArg_ParseTuple(args, "y*w*:tally", &values, &counts))
         return NULL;
-    if (!is_array(&values, sizeof(float)) || !is_array(&counts, sizeof(int64_t))) {
-        /* An error is set. */
-    } else if (counts.len != BINS * sizeof(int64_t)) {
-        PyErr_Format(PyExc_ValueError, "expected %d counts", BINS);
-    } else {
+    Py_ssize_t size = values.len / sizeof(float);
+    if (is_array(&values, sizeof(float), size) && is_array(&counts, sizeof(int64_t), BINS)) {
         const float *each = values.buf;
-        Py_ssize_t size = values.len / sizeof(float);
         Tally whole = {.minimum = INFINITY, .maximum = -INFINITY};
         Py_BEGIN_ALLOW_THREADS
         for (Py_ssize_t at = 0; at < size; at += CHUNK)
@@ -245,13 +242,9 @@ static PyObject *compare(PyObject *module, PyObject *args)
     PyObject *fields = NULL;
     if (!PyArg_ParseTuple(args, "y*y*dd:compare", &one, &other, &rtol, &atol))
         return NULL;
-    if (!is_array(&one, sizeof(float)) || !is_array(&other, sizeof(float))) {
-        /* An error is set. */
-    } else if (one.len != other.len) {
-        PyErr_SetString(PyExc_ValueError, "expected as many values in both");
-    } else {
+    Py_ssize_t size = one.len / sizeof(float);
+    if (is_array(&one, sizeof(float), size) && is_array(&other, sizeof(float), size)) {
         const float *x = one.buf, *y = other.buf;
-        Py_ssize_t size = one.len / sizeof(float);
         Gap whole = {.changed = 0};
         Py_BEGIN_ALLOW_THREADS
         for (Py_ssize_t at = 0; at < size; at += CHUNK)

@@ -173,9 +173,8 @@ class Gaps:
 
         self._rtol, self._atol = rtol, atol
         self._compiled = compiled.float32 if largest.dtype == np.float32 else None
-        buffered = 0 if self._compiled else largest.size
-        self._buffers = np.empty((2, 2 * buffered), np.float64)  # Complex numbers take two.
-        self._is_same = np.empty(buffered, np.bool_)
+        self._buffers = np.empty((2, 2 * largest.size), np.float64)  # Complex numbers take two.
+        self._is_same = np.empty(largest.size, np.bool_)
 
     def between(self, one: "np.ndarray[Any, Any]", other: "np.ndarray[Any, Any]") -> Gap:
         """The gap between two blocks, of one dimension and of the dtype of the largest."""

@@ -1,7 +1,7 @@
 """What there is to say of a block of numbers: how many are what, their range, mean and spread, and in which bins.
 
-NumPy takes a pass for each, through buffers that all blocks of a variable share. Of float32 a compiled pass
-does all, where there is one.
+NumPy takes a pass for each, through buffers that all blocks of a variable share. Of float32 a compiled pass does all,
+where there is one, and leaves the buffers as they are.
 """
 
 from math import inf, isfinite
@@ -69,9 +69,8 @@ class Tallies:
         self._shift = np.finfo(self._float).nmant - _FRACTION_BITS
         self._counts = np.zeros(1 << np.finfo(self._float).bits - self._shift, np.int64)
         self._compiled = compiled.float32 if largest.dtype == np.float32 else None
-        buffered = 0 if self._compiled else largest.size
-        self._wide, self._is_zero = np.empty(buffered, np.float64), np.empty(buffered, np.bool_)
-        self._places = np.empty(buffered, np.intp)
+        self._wide, self._is_zero = np.empty(largest.size, np.float64), np.empty(largest.size, np.bool_)
+        self._places = np.empty(largest.size, np.intp)
 
     def take(self, block: "np.ndarray[Any, Any]") -> Tally:
         """The tally of a block, of one dimension and of the dtype of the largest; the bins count its numbers too."""
