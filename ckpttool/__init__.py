@@ -32,9 +32,10 @@ if TYPE_CHECKING:
     from ckpttool.formats.safetensors import write_safetensors
     from ckpttool.formats.saved_model_writer import write_saved_model
     from ckpttool.formats.tensor_slices_writer import write_tensor_slices
+    from ckpttool.model.arguments import Tensor
     from ckpttool.model.checkpoint import Checkpoint, Slice, Variable
     from ckpttool.model.dtypes import DType
-    from ckpttool.model.graph import Collection, GraphVariable, MetaGraph, Node, Signature, Tensor
+    from ckpttool.model.graph import Collection, GraphVariable, MetaGraph, Node, Signature
     from ckpttool.runtime.imported import ImportedGraph
     from ckpttool.transforms.averaging import average
     from ckpttool.transforms.casting import Casts, Loss, cast
@@ -70,7 +71,7 @@ _HOMES = {
     "Servable": "transforms.serving",
     "Signature": "model.graph",
     "Slice": "model.checkpoint",
-    "Tensor": "model.graph",
+    "Tensor": "model.arguments",
     "Variable": "model.checkpoint",
     "average": "transforms.averaging",
     "cast": "transforms.casting",

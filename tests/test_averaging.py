@@ -1,6 +1,7 @@
 """The mean of checkpoints: NumPy's in float64, rounded once, whatever the blocks."""
 
 import itertools
+import math
 from fractions import Fraction
 
 import ml_dtypes
@@ -83,10 +84,10 @@ def test_weights(tmp_path, dtype, weights):
     arrays = randoms(dtype, 3)
     mean = ckpttool.average(several(tmp_path, *arrays), weights)["v"].numpy()
     wide = np.complex128 if dtype in COMPLEX else np.float64
-    total = sum(array.astype(wide) * weight for array, weight in zip(arrays, weights, strict=True)) / sum(weights)
+    total = sum(array.astype(wide) * weight for array, weight in zip(arrays, weights, strict=True)) / math.fsum(weights)
     assert mean.tobytes() == rounded(total, arrays[0].dtype).tobytes()
     error = np.abs(mean.astype(wide) - mean_in_float64(arrays, weights))
-    assert np.all(error <= float(ml_dtypes.finfo(DTYPES[dtype].numpy).eps) * (np.abs(total) + 1e-7))
+    assert np.all(error <= 2 * float(ml_dtypes.finfo(DTYPES[dtype].numpy).eps) * (np.abs(total) + 1e-7))
 
 
 def test_the_sum_is_not_rounded(tmp_path):

@@ -61,6 +61,18 @@ def test_what_is_no_file_is_not_replaced(tmp_path: Path, target: str, kind: str,
     assert everything(tmp_path) == [path.name]
 
 
+@pytest.mark.parametrize("target", [name for name, w in WRITERS.items() if w.kept != "*" and name != "state"])
+def test_a_link_to_what_is_no_file_is_not_replaced(tmp_path: Path, target: str) -> None:
+    """Such as /dev/stdout: whoever gives it means what is written to it, and would have it no more."""
+    writer = WRITERS[target]
+    path = tmp_path / writer.name
+    path.symlink_to("/dev/null")
+    with pytest.raises(FileExistsError, match="give another output"):
+        writer.write(tmp_path, "new")
+    assert path.is_symlink()
+    assert [file for file in tmp_path.iterdir() if file.name.endswith(".tmp")] == []
+
+
 @pytest.mark.parametrize("output", [".", "..", "./", "/", "//", "x/.."])
 @pytest.mark.parametrize("option", ["npy", "saved-model"])
 def test_directories_without_a_name(tmp_path: Path, output: str, option: str, monkeypatch: Any) -> None:

@@ -506,7 +506,7 @@ REFUSED = {
     "no output directory": ([LINEAR, *ENDS], 2, "give the output: -o"),
     "no such op": ([LINEAR, "--outputs", "activation"], 3, "near names: activation_opt"),
     "no such output": ([LINEAR, "--outputs", "activation_opt:1"], 3, "its last output is activation_opt:0"),
-    "no such output at all": ([LINEAR, "--outputs", f"x:{'9' * 5000}"], 3, "its last output is x:0"),
+    "no such output at all": ([LINEAR, "--outputs", f"x:{'9' * 5000}"], 3, "no op named x:999"),
     "no inputs": ([LINEAR, "--inputs", ",", "--outputs", "activation_opt"], 2, "--inputs names nothing"),
     "no such input": ([LINEAR, "--inputs", "y", "--outputs", "activation_opt"], 3, "no op named y"),
     "two of one name": ([LINEAR, "--outputs", "a=x", "--outputs", "a=W/read"], 2, "have both the name a"),

@@ -70,7 +70,7 @@ Force = Annotated[bool, typer.Option("--force", help="Replace the output if it e
 
 def located(path: str, quiet: bool, *, v1: bool = False, step: str | None = None) -> Located:
     """What the path leads to; what was assumed on the way is said."""
-    if step is not None and step != "latest" and not (step.isascii() and step.isdigit()):
+    if step is not None and step != "latest" and not (len(step) < 20 and step.isascii() and step.isdigit()):
         raise typer.BadParameter(f"{step!r} is neither a number nor latest", param_hint="--step")
     found = locate(path, v1=v1, step=step)
     for note in () if quiet else found.notes:

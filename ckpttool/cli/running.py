@@ -203,7 +203,8 @@ def _values(graph: MetaGraph, nodes: Mapping[str, Node], wanted: _Wanted, signat
     found = {}
     for name, tensor in choosing.feed_names(graph, nodes, wanted.feeds, signature).items():
         op, index = split_tensor(tensor)
-        known = dict(enumerate(graph.outputs(nodes[op]))).get(int(index))
+        outputs = graph.outputs(nodes[op])
+        known = outputs[int(index)] if int(index) < len(outputs) else None
         dtype = known.dtype if known is not None else None
         is_string = dtype is not None and dtype.name.startswith("string")
         value = parse_feed(wanted.feeds[name], is_string=is_string, stdin=wanted.read_stdin)

@@ -85,3 +85,8 @@ def subdivide(start: tuple[int, ...], shape: tuple[int, ...], limit: int) -> Ite
         first, end = start[axis], start[axis] + shape[axis]
         for row in range(first, end, rows):
             yield (*(slice(i, i + 1) for i in outer), slice(row, min(row + rows, end)), *inner)
+
+
+def is_size(text: str) -> bool:
+    """Whether a text is a number that a dimension's size can be: of no more than 19 digits."""
+    return len(text) < 20 and text.isascii() and text.isdecimal()

@@ -13,9 +13,10 @@ one on its way, a label joins after the last.
 import re
 from typing import NamedTuple
 
+from ckpttool.model.arguments import Shape
 from ckpttool.model.dtypes import DType
 from ckpttool.model.flow import MOST_TENSORS, OUTPUT_NAME, Flow, Parts, is_named, walk
-from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, Shape
+from ckpttool.model.graph import VARIABLE_OPS, MetaGraph
 
 
 class Endpoint(NamedTuple):

@@ -7,8 +7,8 @@ down (literals, JSON) are rounded to the float they are for, as anywhere; an arr
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from ckpttool.model.arguments import Shape
 from ckpttool.model.dtypes import REF_OFFSET, DType, dtype_of
-from ckpttool.model.graph import Shape
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence, Set
 from functools import lru_cache
 
-from ckpttool.model.graph import PLACEHOLDERS, VARIABLE_OPS, MetaGraph, Node, Tensor, split_tensor
+from ckpttool.model.arguments import Tensor
+from ckpttool.model.graph import PLACEHOLDERS, VARIABLE_OPS, MetaGraph, Node, split_tensor
 
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 MOST_TENSORS = 10
@@ -159,8 +160,7 @@ class Flow:
         """What is known of a tensor."""
         op, index = split_tensor(name) if split_tensor(name)[0] in self.nodes else (name, "0")
         known = self.graph.outputs(self.nodes[op])
-        number = int(index) if len(index) < _LONG else len(known)
-        return known[number] if number < len(known) else Tensor(None, None)
+        return known[int(index)] if int(index) < len(known) else Tensor(None, None)
 
 
 # Of a large graph's many ops, few have types and scopes of their own.

@@ -7,22 +7,15 @@ message is what is looked at.
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from itertools import islice
 from typing import Any, NamedTuple
 
 from ckpttool import proto
 from ckpttool.errors import CheckpointError, CorruptionError, NotFoundError, located
-from ckpttool.model.dtypes import REF_OFFSET, DType, dtype_of
-
-Shape = tuple[int | None, ...] | None
-"""A shape as far as it is known: None for an unknown dimension, or for an unknown rank."""
+from ckpttool.model.arguments import Dtypes, Outputs, Shape, Tensor
+from ckpttool.model.dtypes import DType, dtype_of
 
 VARIABLE_OPS = {"Variable", "VariableV2", "VarHandleOp", "TemporaryVariable", "AutoReloadVariable"}
 """Types of the ops that hold a variable."""
-
-# A number in a file is no reason to make a list as long.
-_MAX_OUTPUTS = 256
-
 
 PLACEHOLDERS = ("Placeholder", "PlaceholderV2", "PlaceholderWithDefault")
 """Types of the ops that are fed."""
@@ -32,13 +25,12 @@ _TYPE_ATTRS = dict.fromkeys((*PLACEHOLDERS, "Const", *VARIABLE_OPS - {"VarHandle
 _TYPE_ATTRS |= {"Cast": "DstT", "ArgMax": "output_type"}
 _TYPE_ATTRS |= dict.fromkeys(("Identity", "Softmax", "Sigmoid", "Tanh", "Relu", "Reshape", "Squeeze", "MatMul"), "T")
 _TYPE_ATTRS |= dict.fromkeys(("Add", "AddV2", "Sub", "Mul", "BiasAdd", "Conv2D", "Mean", "Sum", "Exit"), "T")
-
-
-class Tensor(NamedTuple):
-    """An output of an op: its dtype (None: not known) and as much as is known of its shape."""
-
-    dtype: DType | None
-    shape: Shape
+# Attributes that list the dtypes of all outputs.
+_LIST_ATTRS = dict.fromkeys(("PartitionedCall", "StatefulPartitionedCall", "If", "StatelessIf", "Case"), "Tout")
+_LIST_ATTRS |= dict.fromkeys(("StatelessCase", "PyFunc", "PyFuncStateless", "EagerPyFunc", "RemoteCall"), "Tout")
+_LIST_ATTRS |= dict.fromkeys(("While", "StatelessWhile", "IdentityN"), "T")
+_LIST_ATTRS |= dict.fromkeys(("IteratorGetNext", "IteratorGetNextSync"), "output_types")
+_LIST_ATTRS |= dict.fromkeys(("QueueDequeueV2", "QueueDequeueManyV2", "QueueDequeueUpToV2"), "component_types")
 
 
 class Node(NamedTuple):
@@ -242,34 +234,23 @@ class MetaGraph:
         stripped = {op.name: op for op in self.message.meta_info_def.stripped_op_list.op}
         return stripped | {f.signature.name: f.signature for f in self.graph_def.library.function}
 
-    def outputs(self, node: Node) -> list[Tensor]:
+    def outputs(self, node: Node) -> Outputs:
         """What is known of an op's outputs: dtypes by the OpDef that the file carries, shapes by its attributes."""
         attr = node.message.attr
         shapes = [shape_of(shape) for shape in attr["_output_shapes"].list.shape] if "_output_shapes" in attr else []
         op_def = self._op_defs.get(node.type)
         if op_def is not None:
-            listed = (dtype for arg in op_def.output_arg for dtype in arg_dtypes(arg, attr))
-            dtypes = list(islice(listed, _MAX_OUTPUTS))
-        else:
-            dtypes = _said_dtypes(node) or [None] * len(shapes)
-        if not shapes:
-            shapes = [_declared_shape(node)] * len(dtypes)
-        return [Tensor(dtype, shapes[i] if i < len(shapes) else None) for i, dtype in enumerate(dtypes)]
-
-
-def arg_dtypes(arg: Any, attr: Mapping[str, Any]) -> list[DType | None]:
-    """The dtypes that an OpDef.ArgDef stands for, one or a list, given a node's attributes."""
-    if arg.type_list_attr:
-        return [dtype_of(n) for n in attr[arg.type_list_attr].list.type] if arg.type_list_attr in attr else [None]
-    number = attr[arg.type_attr].type if arg.type_attr and arg.type_attr in attr else arg.type
-    dtype = dtype_of(number + (REF_OFFSET if arg.is_ref else 0)) if number else None
-    count = attr[arg.number_attr].i if arg.number_attr and arg.number_attr in attr else 1
-    return [dtype] * min(max(count, 0), _MAX_OUTPUTS)
+            return Outputs(Dtypes(op_def.output_arg, attr), shapes, _declared_shape(node))
+        return Outputs(_said_dtypes(node) or [None] * len(shapes), shapes, _declared_shape(node))
 
 
 def _said_dtypes(node: Node) -> list[DType | None]:
-    """The dtype of a common op's only output as its attribute says it: frozen graphs carry no OpDefs."""
-    said, attr = _TYPE_ATTRS.get(node.type, ""), node.message.attr
+    """The dtypes of a common op's outputs as its attribute says them: frozen graphs carry no OpDefs."""
+    attr = node.message.attr
+    if node.type in _LIST_ATTRS:
+        said = _LIST_ATTRS[node.type]
+        return [dtype_of(number) for number in attr[said].list.type] if said in attr else []
+    said = _TYPE_ATTRS.get(node.type, "")
     return [dtype_of(attr[said].type)] if said in attr and attr[said].type else []
 
 
@@ -291,9 +272,10 @@ def shape_of(message: Any) -> Shape:
 
 
 def split_tensor(name: str) -> tuple[str, str]:
-    """An op's name and the output's number: "x:1" → "x", "1"; "x" → "x", "0"."""
+    """An op's name and the output's number, of nine digits at most: "x:1" → "x", "1"; "x" → "x", "0"."""
     head, colon, index = name.rpartition(":")
-    return (head, index) if colon and index.isdecimal() else (name, "0")
+    is_number = colon and len(index) < 10 and index.isascii() and index.isdecimal()
+    return (head, index) if is_number else (name, "0")
 
 
 def _collection(name: str, message: Any) -> Collection:

@@ -14,8 +14,6 @@ _EMPTY_WITHOUT_RUNNERS = ("Dequeue", "ReaderRead", "BarrierTakeMany", "Unstage")
 _ITERATORS = ("IteratorGetNext", "IteratorGetNextSync", "IteratorGetNextAsOptional")
 # An iterator that makes itself, and needs no op to be run before.
 _OWN_DATA = "OneShotIterator"
-# Of an output's number; no op has so many.
-_MOST_DIGITS = 9
 
 
 def tensor_name(text: str) -> str:
@@ -35,7 +33,7 @@ def require_output(graph: MetaGraph, name: str) -> None:
     outputs = graph.outputs(node)
     described = graph.message.meta_info_def.stripped_op_list.op
     is_described = outputs or any(each.name == node.type for each in described)
-    if len(number) > _MOST_DIGITS or (is_described and int(number) >= len(outputs)):
+    if is_described and int(number) >= len(outputs):
         last = f"its last output is {op}:{len(outputs) - 1}" if outputs else f"a {node.type} has no outputs"
         raise NotFoundError(f"no tensor {name}: {last}", path=graph.path)
 

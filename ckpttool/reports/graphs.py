@@ -5,12 +5,17 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from ckpttool.model.graph import Collection, MetaGraph, Tensor
+from ckpttool.model.arguments import Outputs, Tensor
+from ckpttool.model.graph import Collection, MetaGraph
 from ckpttool.model.names import selector
 from ckpttool.reports.report import Column, Report
 
 if TYPE_CHECKING:
     from ckpttool.model.endpoints import Endpoint
+
+
+# Outputs that are listed of each op, and of all of them: how many there are, a file may say in two bytes.
+_FEW_OUTPUTS, _MANY_OUTPUTS = 256, 1 << 18
 
 
 def endpoints(found: "Sequence[Endpoint]") -> Report:
@@ -68,16 +73,22 @@ def op_types(graph: MetaGraph, names: Sequence[str] = (), types: Sequence[str] =
 def ops(graph: MetaGraph, names: Sequence[str] = (), types: Sequence[str] = ()) -> Report:
     """Every op: type, device, inputs, and outputs as far as they are known."""
     named, typed = selector(names), selector(types)
+    nodes = [node for node in graph.nodes if named(node.name) and typed(node.type)]
+    most = max(_FEW_OUTPUTS, _MANY_OUTPUTS // max(1, len(nodes)))
     rows = [
-        (node.name, node.type, node.device, list(node.inputs), [tensor_text(t) for t in graph.outputs(node)])
-        for node in graph.nodes
-        if named(node.name) and typed(node.type)
+        (node.name, node.type, node.device, list(node.inputs), _output_texts(graph.outputs(node), most))
+        for node in nodes
     ]
     columns = [
         *(Column("name"), Column("type"), Column("device", default="")),
         *(Column("inputs", "list", default=[]), Column("outputs", "list", default=[])),
     ]
     return Report("ops", "Ops", columns, rows)
+
+
+def _output_texts(outputs: Outputs, most: int) -> list[str]:
+    left_out = [f"… and {len(outputs) - most:,} more"] if len(outputs) > most else []
+    return [tensor_text(tensor) for tensor in outputs[:most]] + left_out
 
 
 def tensor_text(tensor: Tensor) -> str:

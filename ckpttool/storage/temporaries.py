@@ -9,7 +9,6 @@ import fcntl
 import os
 import re
 import shutil
-import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -52,12 +51,11 @@ def require_writable(path: Path, force: bool, inputs: Sequence[str]) -> None:
         raise NotFoundError("no such directory", path=str(path.parent))
     if is_input(path, inputs):
         raise FileExistsError(f"the output is the input · {path} · give another output")
-    if os.path.lexists(path):
-        if not stat.S_ISREG(mode := os.lstat(path).st_mode) and not stat.S_ISLNK(mode):
-            # Whoever gives /dev/null means what is written to it, and would have no more of it.
-            raise FileExistsError(f"the output is a device, a pipe or a socket · {path} · give another output")
-        if not force:
-            raise FileExistsError(f"the output exists · {path} · --force replaces it")
+    if path.exists() and not path.is_file():
+        # Whoever gives /dev/null, or a link such as /dev/stdout, means what is written to it, and would lose it.
+        raise FileExistsError(f"the output is a device, a pipe or a socket · {path} · give another output")
+    if os.path.lexists(path) and not force:
+        raise FileExistsError(f"the output exists · {path} · --force replaces it")
 
 
 def is_input(path: str | Path, inputs: Sequence[str]) -> bool:

@@ -5,6 +5,7 @@ Each number is the sum of the checkpoints' in float64, divided once and rounded 
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import fsum
 from typing import TYPE_CHECKING, Any
 
 from ckpttool.errors import ConversionError, NotSupportedError
@@ -118,4 +119,5 @@ class _Mean(Source):
             for array, weight in zip(arrays, self._weights, strict=True):
                 if weight:  # Nothing times a NaN would be one.
                     total += array if weight == 1 else array.astype(wide) * weight
-            return total / sum(self._weights)
+            # Not sum(), which rounds otherwise since Python 3.12.
+            return total / fsum(self._weights)

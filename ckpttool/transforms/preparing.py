@@ -12,11 +12,13 @@ What this TensorFlow has is asked of a Registry: nothing here imports it.
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
+from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
 from ckpttool import proto
+from ckpttool.model.arguments import Dtypes, Shape, Tensor
 from ckpttool.model.dtypes import REF_OFFSET, DType
-from ckpttool.model.graph import MetaGraph, Node, Shape, Tensor, arg_dtypes, split_tensor
+from ckpttool.model.graph import MetaGraph, Node, split_tensor
 from ckpttool.model.needs import called_functions
 
 _FLOAT = 1
@@ -163,8 +165,8 @@ def _data_inputs(node: Node) -> list[str]:
     return [text for text in node.inputs if not text.startswith("^")]
 
 
-def _input_dtypes(node: Node, op_def: Any) -> list[DType | None]:
-    return [dtype for arg in op_def.input_arg for dtype in arg_dtypes(arg, node.message.attr)]
+def _input_dtypes(node: Node, op_def: Any) -> Dtypes:
+    return Dtypes(op_def.input_arg, node.message.attr)
 
 
 def _mended_versions(graph_def: Any, registry: Registry) -> list[str]:
@@ -228,7 +230,7 @@ def _uses(graph: MetaGraph, registry: Registry, lacking: Mapping[str, str]) -> d
         if node.name in lacking or not any(split_tensor(text)[0] in lacking for text in inputs):
             continue
         op_def = registry.op_def(node.type)
-        dtypes = _input_dtypes(node, op_def) if op_def is not None else []
+        dtypes: Dtypes | list[DType | None] = _input_dtypes(node, op_def) if op_def is not None else []
         for place, text in enumerate(inputs):
             op, number = split_tensor(text)
             if op in lacking:
@@ -238,10 +240,10 @@ def _uses(graph: MetaGraph, registry: Registry, lacking: Mapping[str, str]) -> d
 
 def _outputs(graph: MetaGraph, node: Node, registry: Registry, used: Mapping[int, DType | None]) -> list[Tensor]:
     """An op's outputs: as the file says, else as the registry does, else as they are used."""
-    outputs = graph.outputs(node)
+    outputs = graph.outputs(node)[:_MOST_OUTPUTS]
     op_def = registry.op_def(node.type)
     if op_def is not None and not (outputs and all(output.dtype for output in outputs)):
-        dtypes = [dtype for arg in op_def.output_arg for dtype in arg_dtypes(arg, node.message.attr)]
+        dtypes = islice(Dtypes(op_def.output_arg, node.message.attr), _MOST_OUTPUTS)
         outputs = [Tensor(dtype, None) for dtype in dtypes]
     count = min(max(len(outputs), max(used, default=-1) + 1), _MOST_OUTPUTS)
     said = dict(enumerate(outputs))

@@ -15,9 +15,11 @@ from typing import Any, NamedTuple
 
 from ckpttool import proto
 from ckpttool.errors import ConversionError, NotFoundError, NotSupportedError
+from ckpttool.model.arguments import Shape
+from ckpttool.model.boxes import is_size
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import DType, dtype_of
-from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, Node, Shape, shape_of, split_tensor
+from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, Node, shape_of, split_tensor
 from ckpttool.model.needs import called_functions, needed_ops
 from ckpttool.transforms.graph_edits import edit_meta_graph
 from ckpttool.transforms.new_ops import free_name, string_constant, with_nodes
@@ -142,14 +144,14 @@ def _targets(nodes: Mapping[str, Node], ops: Collection[str]) -> dict[tuple[str,
             is_as_it_is &= nodes[op].type == "Identity"
             op, number = split_tensor(nodes[op].inputs[0])
         if variable in nodes and nodes[variable].type in VARIABLE_OPS:
-            found[op, int(number[:9])] = variable, is_as_it_is
+            found[op, int(number)] = variable, is_as_it_is
     return found
 
 
 def _shape(spec: str, variable: Node | None) -> Shape:
     if spec:
         sizes = spec.split(" ")[:-1]
-        return tuple(map(int, sizes)) if all(size.isdecimal() for size in sizes) else None
+        return tuple(map(int, sizes)) if all(map(is_size, sizes)) else None
     if variable is None or "shape" not in variable.message.attr:
         return None
     return shape_of(variable.message.attr["shape"].shape)

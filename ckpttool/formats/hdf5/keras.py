@@ -114,8 +114,9 @@ def _order(weight: str, depth: int) -> tuple[Any, ...]:
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
-    """By this, dense_2 comes before dense_10."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
+    """By this, dense_2 comes before dense_10: of numbers, the one with fewer digits."""
+    parts = re.split(r"0*([0-9]+)", name)
+    return [(len(part), part) if i % 2 else (-1, part) for i, part in enumerate(parts)]
 
 
 def _list(name: bytes, texts: Sequence[str]) -> Iterator[bytes]:

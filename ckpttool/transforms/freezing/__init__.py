@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 
 from ckpttool import proto
 from ckpttool.errors import NotFoundError, NotSupportedError, located
+from ckpttool.model.arguments import Shape
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import REF_OFFSET, dtype_of
-from ckpttool.model.graph import PLACEHOLDERS, MetaGraph, Shape
+from ckpttool.model.graph import PLACEHOLDERS, MetaGraph
 from ckpttool.model.needs import require_output
 from ckpttool.transforms.freezing.body import Body, Output
 from ckpttool.transforms.freezing.handles import FROZEN_OPS, Library, Trace

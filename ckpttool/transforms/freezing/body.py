@@ -60,7 +60,7 @@ class Body:
         """The output that an input's name means."""
         if self.function is None:
             op, number = split_tensor(text)
-            return Output(op, int(number[:7]))
+            return Output(op, int(number))
         op, *rest = text.split(":")
         if not rest:
             return Output(op, 0)

@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from ckpttool.errors import CheckpointError, ConversionError, CorruptionError
-from ckpttool.model.boxes import Selection, shape_of
+from ckpttool.model.boxes import Selection, is_size, shape_of
 from ckpttool.model.checkpoint import Checkpoint, Variable
 from ckpttool.model.graph import MetaGraph, split_tensor
 from ckpttool.model.graph import shape_of as declared_shape
@@ -223,7 +223,7 @@ def _box(spec: str, variable: Variable) -> Selection:
     box = []
     for size, extent in zip(sizes, extents.split(":"), strict=False):
         start, _, length = ("0", ",", size) if extent == "-" else extent.partition(",")
-        if not (start.isdecimal() and length.isdecimal()):
+        if not (is_size(start) and is_size(length)):
             break
         box.append(slice(int(start), int(start) + int(length)))
     fits = len(box) == len(variable.shape) and all(b.stop <= n for b, n in zip(box, variable.shape, strict=True))

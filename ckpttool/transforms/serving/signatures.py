@@ -13,8 +13,9 @@ from typing import Any
 
 from ckpttool import proto
 from ckpttool.errors import ConversionError, NotFoundError, NotSupportedError
+from ckpttool.model.arguments import Tensor
 from ckpttool.model.endpoints import Endpoint, endpoints
-from ckpttool.model.graph import MetaGraph, Tensor, split_tensor
+from ckpttool.model.graph import MetaGraph, split_tensor
 from ckpttool.model.needs import needed_ops, require_output, tensor_name, unfed
 
 DEFAULT = "serving_default"
