@@ -78,13 +78,19 @@ def test_lists_of_types_come_one_after_another():
     ("type_", "attr"),
     [("StatefulPartitionedCall", "Tout"), ("While", "T"), ("Case", "Tout"), ("IteratorGetNext", "output_types")],
 )
-def test_ops_that_list_their_types(type_, attr):
-    """A frozen graph carries no OpDefs: what calls functions says itself what it gives."""
+def test_a_frozen_graphs_ops_are_tensorflows(type_, attr):
+    """A frozen graph carries no OpDefs; most of its ops are those that TensorFlow has."""
     graph_def = proto.message_class("GraphDef")()
     node = graph_def.node.add(name="call", op=type_)
     node.attr[attr].list.type.extend([FLOAT, STRING])
+    graph_def.node.add(name="own", op="FarthestPointSample")
+    graph_def.node.add(name="gather", op="GatherV2").attr["Tparams"].type = INT64
     graph = MetaGraph(graph_def.SerializeToString(), root="GraphDef")
-    assert [tensor.dtype.name for tensor in graph.outputs(graph.node("call"))] == ["float32", "string"]
+    found = {n.name: [t.dtype.name if t.dtype else None for t in graph.outputs(n)] for n in graph.nodes}
+    assert found == {"call": ["float32", "string"], "own": [], "gather": ["int64"]}
+    with pytest.raises(NotFoundError, match="its last output is gather:0"):
+        require_output(graph, "gather:1")
+    require_output(graph, "own:1")  # Nobody knows.
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,17 @@ from conftest import CORPUS, FIXTURES, needs_corpus
 from ckpttool import proto
 from ckpttool.model.endpoints import FILLED_COLLECTIONS, Endpoint, endpoints, how_to_run
 from ckpttool.model.graph import MetaGraph
+from ckpttool.model.needs import unfed
 
 FLOAT, STRING, BOOL = 1, 7, 10
 
 
 def wrapped(graph_def: Any) -> MetaGraph:
     message = proto.message_class("MetaGraphDef")(graph_def=graph_def)
+    return MetaGraph(message.SerializeToString())
+
+
+def meta_graph(message: Any) -> MetaGraph:
     return MetaGraph(message.SerializeToString())
 
 
@@ -266,6 +271,88 @@ def test_what_fills_a_queue_is_said() -> None:
         "batch:0": "the input pipeline gives it; it may be fed directly",
         "raw:0": "fills an input queue",
     }
+
+
+def test_what_fills_a_table_is_no_end() -> None:
+    """A frozen graph of TensorFlow 2 fills its tables by calling a function with the file's name, which is no input."""
+    message = proto.message_class("MetaGraphDef")()
+    lines = (
+        *("words = Placeholder", "path = Placeholder", "table = HashTableV2", "init = StatefulPartitionedCall"),
+        "call = PartitionedCall",
+    )
+    message.ParseFromString(graph(*lines).data)
+    nodes = {node.name: node for node in message.graph_def.node}
+    for caller, inputs_of, function, types in (
+        ("init", ["table", "path"], "fill", ["InitializeTableFromTextFileV2"]),
+        ("call", ["words", "table"], "look", ["LookupTableFindV2"]),
+    ):
+        nodes[caller].input.extend(inputs_of)
+        nodes[caller].attr["f"].func.name = f"{function}_outer"
+        nodes[caller].attr["Tout"].list.type.append(FLOAT)
+        outer, inner = message.graph_def.library.function.add(), message.graph_def.library.function.add()
+        outer.signature.name, inner.signature.name = f"{function}_outer", function
+        outer.node_def.add(name="inner", op=function)
+        for type_ in types:
+            inner.node_def.add(name="op", op=type_)
+    given = MetaGraph(message.SerializeToString())
+    assert outputs(given) == {"call:0": "end of the forward path"}
+    assert inputs(given) == {"words:0": "an output needs it", "path:0": "only training or initialization needs it"}
+
+
+def test_what_only_goes_into_metrics_may_be_an_output() -> None:
+    """A graph of evaluation has no ends: the logits go into the update of a variable, and are known by their name."""
+    metric = ("total = VariableV2", "equal = Equal(predictions, dense)", "update = AssignAdd(total, equal)")
+    given = graph(*LAYER, "logits = Neg(dense)", "predictions = ArgMax(logits)", *metric)
+    assert list(outputs(given)) == ["predictions:0", "logits:0"]
+    assert inputs(given) == {"x:0": "an output needs it"}
+
+
+@pytest.mark.parametrize(("sizes", "needed"), [([-1, 4], True), ([3, 4], False)])
+def test_the_shape_of_a_sparse_placeholder_is_fed(sizes: list[int], needed: bool) -> None:
+    """Its default is none, if a dimension is not known: TensorFlow aborts with it."""
+    message = proto.message_class("MetaGraphDef")()
+    parts = ("sp/values = Placeholder", "sp/indices = Placeholder", "size = Const", "w = VariableV2")
+    lines = (
+        "sp/shape = PlaceholderWithDefault(size)",
+        "y = SparseTensorDenseMatMul(sp/indices, sp/values, sp/shape, w)",
+    )
+    message.ParseFromString(graph(*parts, *lines).data)
+    for node in message.graph_def.node:
+        if node.name == "size":
+            node.attr["value"].tensor.dtype = 9
+            node.attr["value"].tensor.tensor_content = b"".join(n.to_bytes(8, "little", signed=True) for n in sizes)
+    given = MetaGraph(message.SerializeToString())
+    [shape] = [endpoint for endpoint in endpoints(given) if endpoint.tensor == "sp/shape:0"]
+    assert shape.needed == needed
+    placeholders, _ = unfed(given.by_name, given.by_name)
+    assert ("sp/shape" in placeholders) == needed
+
+
+def test_parts_of_what_is_no_single_tensor() -> None:
+    """A sparse argument is three tensors, a ragged one several: each is to be fed or fetched by its own name."""
+    message = proto.message_class("MetaGraphDef")()
+    signature = message.signature_def["serving_default"]
+    sparse = signature.inputs["s"]
+    sparse.dtype = FLOAT
+    sparse.tensor_shape.dim.add(size=-1)
+    sparse.tensor_shape.dim.add(size=4)
+    for part in ("indices", "values", "dense_shape"):
+        setattr(sparse.coo_sparse, f"{part}_tensor_name", f"s/{part}:0")
+    for part in ("flat:0", "splits:0"):
+        signature.outputs["r"].composite_tensor.components.add(name=part, dtype=FLOAT)
+    found = {
+        (e.direction, e.key): (e.tensor, e.dtype and e.dtype.name, e.shape) for e in endpoints(meta_graph(message))
+    }
+    assert found == {
+        ("input", "s.indices"): ("s/indices:0", "int64", (None, 2)),
+        ("input", "s.values"): ("s/values:0", "float32", (None,)),
+        ("input", "s.dense_shape"): ("s/dense_shape:0", "int64", (2,)),
+        ("output", "r.0"): ("flat:0", "float32", ()),
+        ("output", "r.1"): ("splits:0", "float32", ()),
+    }
+    assert how_to_run(endpoints(meta_graph(message))) == [
+        "signature serving_default: feed s/indices:0, s/values:0, s/dense_shape:0 · fetch flat:0, splits:0"
+    ]
 
 
 def test_a_shape_is_no_value() -> None:

@@ -5,8 +5,10 @@ import sys
 
 import pytest
 from conftest import ROOT
+from op_defs import op_list
 
 from ckpttool import proto
+from ckpttool.model.graph import MetaGraph
 
 
 def _messages(descriptor):
@@ -82,3 +84,30 @@ def test_messages_live_beside_tensorflows(fresh_python):
     pytest.importorskip("tensorflow", reason="needs the extra `tensorflow`")
     script = "from ckpttool import proto; proto.message_class('NodeDef'); import tensorflow.core.framework.node_def_pb2"
     assert fresh_python("-c", script).returncode == 0
+
+
+@pytest.mark.tensorflow
+def test_the_known_ops_are_tensorflows(tf):
+    """What the package says of ops is what the registry says; a newer TensorFlow may have others beside them."""
+    theirs = {op.name: op for op in proto.message_class("OpList").FromString(op_list()).op}
+    ours = proto.known_ops()
+    assert len(ours) > 1000
+    assert {name: op for name, op in ours.items() if name in theirs and op != theirs[name]} == {}
+    assert len(ours.keys() & theirs.keys()) > 0.9 * len(ours)
+
+
+@pytest.mark.tensorflow
+def test_defaults_of_attributes_are_used(tf):
+    """A graph may leave out what is the default: TensorFlow and we give the op's outputs the same dtypes then."""
+    graph_def = tf.compat.v1.GraphDef()
+    graph_def.versions.producer = 2000
+    with tf.Graph().as_default() as graph:
+        tf.argmax(tf.zeros([2, 3]), name="best")
+        graph_def.CopyFrom(graph.as_graph_def())
+    del graph_def.node[-1].attr["output_type"]
+    read = MetaGraph(graph_def.SerializeToString(), root="GraphDef")
+    with tf.Graph().as_default() as graph:
+        tf.import_graph_def(graph_def, name="")
+    for node in read.nodes:
+        expected = [output.dtype.name for output in graph.get_operation_by_name(node.name).outputs]
+        assert [output.dtype.name for output in read.outputs(node)] == expected

@@ -289,6 +289,40 @@ def test_a_vocabulary_elsewhere_is_found_or_named(make, run, tf, tmp_path, words
 
 
 @tensorflow
+def test_a_table_that_no_collection_names_is_filled(make, run, tf, tmp_path, words):
+    """What fills a table that is needed is found by the table: in a frozen graph, for one, there are no collections."""
+    make(words.prefix, tmp_path / "listed")
+    expected = require_same(tf, f"{words.prefix}.meta", words.prefix, tmp_path / "listed")
+    message = tf.compat.v1.MetaGraphDef.FromString(words.prefix.with_suffix(".meta").read_bytes())
+    del message.collection_def["table_initializer"]
+    words.prefix.with_suffix(".meta").write_bytes(message.SerializeToString())
+    make(words.prefix, tmp_path / "served")
+    result = run("freeze", words.prefix, "--outputs", "GatherV2", "-o", tmp_path / "frozen.pb")
+    assert result.exit_code == 0, result.stderr
+    make(tmp_path / "frozen.pb", tmp_path / "of_frozen", "--outputs", "looked_up=GatherV2")
+    for found in of_all(tf, tmp_path / "served"):
+        assert {k: bits(v) for k, v in found.items()} == {k: bits(v) for k, v in expected.items()}
+    for found in of_all(tf, tmp_path / "of_frozen"):
+        assert np.array_equal(found["looked_up"] * np.float32(3), expected["looked_up"])
+
+
+def test_a_table_that_nothing_fills_is_refused(run, tmp_path):
+    """TensorFlow would load it, and fail at the first request."""
+    graph_def = proto.message_class("GraphDef")()
+    table = graph_def.node.add(name="table", op="HashTableV2")
+    table.attr["key_dtype"].type, table.attr["value_dtype"].type = 7, 9
+    words = graph_def.node.add(name="words", op="Placeholder")
+    words.attr["dtype"].type = 7
+    graph_def.node.add(name="missing", op="Const").attr["dtype"].type = 9
+    graph_def.node.add(name="found", op="LookupTableFindV2", input=["table", "words", "missing"])
+    graph_def.node.add(name="out", op="Identity", input=["found"]).attr["T"].type = 9
+    (tmp_path / "frozen.pb").write_bytes(graph_def.SerializeToString())
+    code, said = refusal(run, tmp_path / "frozen.pb", "--outputs", "out", "-o", tmp_path / "served")
+    assert (code, "an output needs the table table, which nothing fills" in said) == (5, True), said
+    assert not (tmp_path / "served").exists()
+
+
+@tensorflow
 def test_a_table_that_no_output_needs_may_lack_its_file(make, tf, tmp_path, words):
     """Its initializer is then left out of the main op, which is said, and the model loads."""
     (tmp_path / "vocab.txt").unlink()
@@ -510,6 +544,17 @@ REFUSED = {
     "no inputs": ([LINEAR, "--inputs", ",", "--outputs", "activation_opt"], 2, "--inputs names nothing"),
     "no such input": ([LINEAR, "--inputs", "y", "--outputs", "activation_opt"], 3, "no op named y"),
     "two of one name": ([LINEAR, "--outputs", "a=x", "--outputs", "a=W/read"], 2, "have both the name a"),
+    "one tensor twice": (
+        [LINEAR, "--inputs", "a=x,b=x:0", "--outputs", "activation_opt"],
+        5,
+        "no two inputs that are one tensor: a and b are x:0",
+    ),
+    "self": ([LINEAR, "--inputs", "self=x", "--outputs", "activation_opt"], 5, "a word of Python's own"),
+    "a loader's signature": (
+        [LINEAR, "--inputs", "x", "--outputs", "activation_opt", "--signature", "__saved_model_init_op"],
+        5,
+        "loaders keep signatures __saved_model_… to themselves",
+    ),
     "a reference": ([LINEAR, "--outputs", "W"], 5, "take what reads it: W/read:0"),
     "nothing inferred": ([FIXTURES / "sharded" / "model"], 2, "no output is to be seen"),
     "a placeholder": (

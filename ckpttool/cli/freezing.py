@@ -1,14 +1,18 @@
 """The command that freezes graphs."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ckpttool import render
 from ckpttool.cli import options
 from ckpttool.errors import NotFoundError
+from ckpttool.model.graph import HIDDEN_SIGNATURES
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ckpttool.model.arguments import Tensor
     from ckpttool.model.graph import MetaGraph
     from ckpttool.transforms.freezing import Frozen
 
@@ -87,13 +91,13 @@ def _endpoints(
         return outputs, []
     if collection:
         return _members(graph, collection), []
-    keys = [key for key in graph.signatures if not key.startswith("__saved_model_")]
+    keys = [key for key in graph.signatures if not key.startswith(HIDDEN_SIGNATURES)]
     key = signature or (_DEFAULT_SIGNATURE if _DEFAULT_SIGNATURE in keys else keys[0] if len(keys) == 1 else "")
     if key:
         if key not in graph.signatures:
             raise NotFoundError(f"no signature {key}", path=graph.path, hint=f"there are {', '.join(keys) or 'none'}")
         _note(quiet or bool(signature), f"the outputs are those of the signature {key}")
-        found = graph.message.signature_def[key]
+        found = graph.signatures[key]
         return _tensors(found.outputs), _tensors(found.inputs)
     options.refuse(keys, f"--signature takes one of {', '.join(keys)}")
     return _likely(graph, quiet), []
@@ -109,14 +113,9 @@ def _members(graph: "MetaGraph", collection: str) -> list[str]:
     return members
 
 
-def _tensors(infos: Any) -> list[str]:
-    """The tensors of a signature's arguments: of one that is sparse or composite, its parts."""
-    names = []
-    for key in sorted(infos):
-        info, sparse = infos[key], infos[key].coo_sparse
-        parts = [sparse.indices_tensor_name, sparse.values_tensor_name, sparse.dense_shape_tensor_name]
-        names += [info.name, *parts, *(part.name for part in info.composite_tensor.components)]
-    return [name for name in dict.fromkeys(names) if name]
+def _tensors(arguments: "Mapping[str, tuple[str, Tensor]]") -> list[str]:
+    """The tensors of a signature's arguments."""
+    return [name for name in dict.fromkeys(name for name, _ in arguments.values()) if name]
 
 
 def _likely(graph: "MetaGraph", quiet: bool) -> list[str]:

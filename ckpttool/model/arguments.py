@@ -4,7 +4,7 @@ A number in a file is no reason to make a list as long: what it stands for is co
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, islice
 from typing import Any, NamedTuple, overload
 
@@ -26,10 +26,19 @@ class Tensor(NamedTuple):
 
 
 class Dtypes:
-    """The dtypes that OpDef.ArgDefs stand for, given a node's attributes: of each one, or several, or none."""
+    """The dtypes that OpDef.ArgDefs stand for, given a node's attributes: of each one, or several, or none.
 
-    def __init__(self, arguments: Iterable[Any], attr: Mapping[str, Any]) -> None:
-        self._runs = [_run(argument, attr) for argument in islice(arguments, _MOST_ARGUMENTS)]
+    Args:
+        arguments: the ArgDefs.
+        attr: the attributes.
+        definitions: the OpDef's AttrDefs: a graph may leave out what is the default.
+    """
+
+    def __init__(self, arguments: Iterable[Any], attr: Mapping[str, Any], definitions: Iterable[Any]) -> None:
+        def value(name: str) -> Any:
+            return attr[name] if name in attr else _default(name, definitions)
+
+        self._runs = [_run(argument, value) for argument in islice(arguments, _MOST_ARGUMENTS)]
         self._ends = list(accumulate(count for count, _ in self._runs))
 
     def __len__(self) -> int:
@@ -47,14 +56,23 @@ class Dtypes:
         return (self[number] for number in range(len(self)))
 
 
-def _run(argument: Any, attr: Mapping[str, Any]) -> tuple[int, Sequence[int]]:
+def _default(name: str, definitions: Iterable[Any]) -> Any:
+    """The AttrValue that an attribute has if a node has none; None if there is no such default."""
+    found = (each.default_value for each in definitions if each.name == name and each.HasField("default_value"))
+    return next(found, None)
+
+
+def _run(argument: Any, value: Callable[[str], Any]) -> tuple[int, Sequence[int]]:
     """How many tensors an ArgDef stands for, and their dtypes (0: not known), or the one of them all."""
     if argument.type_list_attr:
-        listed = attr[argument.type_list_attr].list.type if argument.type_list_attr in attr else (0,)
-        return len(listed), listed
-    number = attr[argument.type_attr].type if argument.type_attr and argument.type_attr in attr else argument.type
-    count = attr[argument.number_attr].i if argument.number_attr and argument.number_attr in attr else 1
-    return max(count, 0), (number + REF_OFFSET if argument.is_ref and number else number,)
+        listed = value(argument.type_list_attr)
+        types: Sequence[int] = (0,) if listed is None else listed.list.type
+        return len(types), types
+    typed = value(argument.type_attr) if argument.type_attr else None
+    number = argument.type if typed is None else typed.type
+    counted = value(argument.number_attr) if argument.number_attr else None
+    count = 1 if counted is None else max(counted.i, 0)
+    return count, (number + REF_OFFSET if argument.is_ref and number else number,)
 
 
 class Outputs(Sequence[Tensor]):

@@ -16,7 +16,8 @@ from typing import NamedTuple
 from ckpttool.model.arguments import Shape
 from ckpttool.model.dtypes import DType
 from ckpttool.model.flow import MOST_TENSORS, OUTPUT_NAME, Flow, Parts, is_named, walk
-from ckpttool.model.graph import VARIABLE_OPS, MetaGraph
+from ckpttool.model.graph import HIDDEN_SIGNATURES, VARIABLE_OPS, MetaGraph
+from ckpttool.model.needs import must_be_fed
 
 
 class Endpoint(NamedTuple):
@@ -68,7 +69,7 @@ def endpoints(graph: MetaGraph) -> list[Endpoint]:
     declared = [
         Endpoint(direction, name, key, tensor, info.dtype, info.shape, False, True, f"signature {name}")
         for name, signature in graph.signatures.items()
-        if not name.startswith("__saved_model_")
+        if not name.startswith(HIDDEN_SIGNATURES)
         for direction, infos in (("input", signature.inputs), ("output", signature.outputs))
         for key, (tensor, info) in infos.items()
     ]
@@ -107,6 +108,8 @@ _Ranked = dict[str, tuple[tuple[int, ...], str]]  # An op's place (the less the 
 def _candidates(flow: Flow, parts: Parts) -> _Ranked:
     """The ends of the forward path, and what is only turned into a score or an answer behind."""
     ends = [key for key in flow.nodes if key in parts.forward and _is_end(flow, parts, key)]
+    if not ends:  # All of them go into metrics, and are no ends.
+        ends = [k for k in flow.nodes if k in parts.forward - parts.sources.keys() and is_named(OUTPUT_NAME, k)]
     # Of equals, the later: a graph is written front to back.
     distance = dict.fromkeys(reversed(ends), 0)
     queue = list(distance)
@@ -198,7 +201,7 @@ def _inputs(flow: Flow, parts: Parts, outputs: list[str], fed: dict[str, str]) -
         elif _is_switch(flow, key):
             rank, why = 1, f"{why}; dropout or mode switch"
         if rank < 2 or key in parts.placeholders:
-            has_default = flow.type(key) == "PlaceholderWithDefault"
+            has_default = flow.type(key) == "PlaceholderWithDefault" and not must_be_fed(flow.nodes, flow.nodes[key])
             needed = key in for_first and not has_default
             found.append((rank, flow.fetches(key)[0], needed, f"{why}; has a default" if has_default else why))
     return [(tensor, needed, why) for _, tensor, needed, why in sorted(found, key=lambda item: item[0])]

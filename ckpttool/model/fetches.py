@@ -12,10 +12,9 @@ from typing import Any, NamedTuple
 
 from ckpttool.errors import NotFoundError
 from ckpttool.model.endpoints import FILLED_COLLECTIONS, endpoints
-from ckpttool.model.graph import PLACEHOLDERS, VARIABLE_OPS, MetaGraph, Node, split_tensor
+from ckpttool.model.graph import HIDDEN_SIGNATURES, PLACEHOLDERS, VARIABLE_OPS, MetaGraph, Node, split_tensor
 
 _DEFAULT_SIGNATURE = "serving_default"
-_HIDDEN = "__saved_model_"
 # Comparing a name with so many takes a second.
 _MOST_COMPARED = 20_000
 
@@ -100,25 +99,13 @@ def signature_named(graph: MetaGraph, name: str | None) -> str:
 
 
 def _signature_keys(graph: MetaGraph) -> list[str]:
-    return [key for key in graph.signatures if not key.startswith(_HIDDEN)]
+    return [key for key in graph.signatures if not key.startswith(HIDDEN_SIGNATURES)]
 
 
 def arguments(graph: MetaGraph, signature: str, direction: str) -> dict[str, str]:
-    """The tensors of a signature's inputs or outputs, by their keys; the parts of a sparse one are KEY.indices, …"""
-    if not signature:
-        return {}
-    infos = getattr(graph.message.signature_def[signature], direction)
-    return {label: tensor for key in sorted(infos) for label, tensor in _tensors(key, infos[key]).items()}
-
-
-def _tensors(key: str, info: Any) -> dict[str, str]:
-    encoding = info.WhichOneof("encoding")
-    if encoding == "coo_sparse":
-        parts = ("indices", "values", "dense_shape")
-        return {f"{key}.{part}": getattr(info.coo_sparse, f"{part}_tensor_name") for part in parts}
-    if encoding == "composite_tensor":
-        return {f"{key}.{number}": part.name for number, part in enumerate(info.composite_tensor.components)}
-    return {key: info.name}
+    """The tensors of a signature's inputs or outputs, by their keys."""
+    found = getattr(graph.signatures[signature], direction) if signature else {}
+    return {key: tensor for key, (tensor, _) in found.items()}
 
 
 def of_signature(graph: MetaGraph, name: str) -> list[Fetch]:

@@ -12,6 +12,7 @@ from functools import lru_cache
 
 from ckpttool.model.arguments import Tensor
 from ckpttool.model.graph import PLACEHOLDERS, VARIABLE_OPS, MetaGraph, Node, split_tensor
+from ckpttool.model.tables import fillers
 
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 MOST_TENSORS = 10
@@ -106,6 +107,7 @@ class Flow:
             saver.restore_op_name,
         }
         self.roles = {name: self._role(node) for name, node in self.nodes.items()}
+        self.roles |= {op: "update" for ops in fillers(graph).values() for op in ops}
         self.outside = {name for name, role in self.roles.items() if role}
         self.inputs: dict[str, list[str]] = {}
         self.needs: dict[str, list[str]] = {}

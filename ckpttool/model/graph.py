@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from ckpttool import proto
 from ckpttool.errors import CheckpointError, CorruptionError, NotFoundError, located
 from ckpttool.model.arguments import Dtypes, Outputs, Shape, Tensor
-from ckpttool.model.dtypes import DType, dtype_of
+from ckpttool.model.dtypes import DTYPES, DType, dtype_of
 
 VARIABLE_OPS = {"Variable", "VariableV2", "VarHandleOp", "TemporaryVariable", "AutoReloadVariable"}
 """Types of the ops that hold a variable."""
@@ -20,17 +20,8 @@ VARIABLE_OPS = {"Variable", "VariableV2", "VarHandleOp", "TemporaryVariable", "A
 PLACEHOLDERS = ("Placeholder", "PlaceholderV2", "PlaceholderWithDefault")
 """Types of the ops that are fed."""
 
-# Attributes that say what dtype the only output is of. (Not of every op does T say it.)
-_TYPE_ATTRS = dict.fromkeys((*PLACEHOLDERS, "Const", *VARIABLE_OPS - {"VarHandleOp"}), "dtype")
-_TYPE_ATTRS |= {"Cast": "DstT", "ArgMax": "output_type"}
-_TYPE_ATTRS |= dict.fromkeys(("Identity", "Softmax", "Sigmoid", "Tanh", "Relu", "Reshape", "Squeeze", "MatMul"), "T")
-_TYPE_ATTRS |= dict.fromkeys(("Add", "AddV2", "Sub", "Mul", "BiasAdd", "Conv2D", "Mean", "Sum", "Exit"), "T")
-# Attributes that list the dtypes of all outputs.
-_LIST_ATTRS = dict.fromkeys(("PartitionedCall", "StatefulPartitionedCall", "If", "StatelessIf", "Case"), "Tout")
-_LIST_ATTRS |= dict.fromkeys(("StatelessCase", "PyFunc", "PyFuncStateless", "EagerPyFunc", "RemoteCall"), "Tout")
-_LIST_ATTRS |= dict.fromkeys(("While", "StatelessWhile", "IdentityN"), "T")
-_LIST_ATTRS |= dict.fromkeys(("IteratorGetNext", "IteratorGetNextSync"), "output_types")
-_LIST_ATTRS |= dict.fromkeys(("QueueDequeueV2", "QueueDequeueManyV2", "QueueDequeueUpToV2"), "component_types")
+HIDDEN_SIGNATURES = "__saved_model_"
+"""What the names of signatures begin with that are for loaders, not for users."""
 
 
 class Node(NamedTuple):
@@ -56,7 +47,11 @@ class Collection(NamedTuple):
 
 
 class Signature(NamedTuple):
-    """A SignatureDef: for each key of inputs and outputs, the tensor's name and what is known of it."""
+    """A SignatureDef: for each key of inputs and outputs, the tensor's name and what is known of it.
+
+    What is no single tensor has a key for each part: x.indices, x.values, x.dense_shape of a sparse x; x.0, x.1, … of
+    others, such as a ragged one.
+    """
 
     key: str
     method: str
@@ -234,24 +229,19 @@ class MetaGraph:
         stripped = {op.name: op for op in self.message.meta_info_def.stripped_op_list.op}
         return stripped | {f.signature.name: f.signature for f in self.graph_def.library.function}
 
+    def op_def(self, type_: str) -> Any:
+        """What describes an op: the OpDef that the file carries, else TensorFlow's; None: a type that nobody knows."""
+        found = self._op_defs.get(type_)
+        return proto.known_ops().get(type_) if found is None else found
+
     def outputs(self, node: Node) -> Outputs:
-        """What is known of an op's outputs: dtypes by the OpDef that the file carries, shapes by its attributes."""
+        """What is known of an op's outputs: dtypes by its OpDef, shapes by its attributes."""
         attr = node.message.attr
         shapes = [shape_of(shape) for shape in attr["_output_shapes"].list.shape] if "_output_shapes" in attr else []
-        op_def = self._op_defs.get(node.type)
-        if op_def is not None:
-            return Outputs(Dtypes(op_def.output_arg, attr), shapes, _declared_shape(node))
-        return Outputs(_said_dtypes(node) or [None] * len(shapes), shapes, _declared_shape(node))
-
-
-def _said_dtypes(node: Node) -> list[DType | None]:
-    """The dtypes of a common op's outputs as its attribute says them: frozen graphs carry no OpDefs."""
-    attr = node.message.attr
-    if node.type in _LIST_ATTRS:
-        said = _LIST_ATTRS[node.type]
-        return [dtype_of(number) for number in attr[said].list.type] if said in attr else []
-    said = _TYPE_ATTRS.get(node.type, "")
-    return [dtype_of(attr[said].type)] if said in attr and attr[said].type else []
+        op_def = self.op_def(node.type)
+        if op_def is None:
+            return Outputs([None] * len(shapes), shapes, None)
+        return Outputs(Dtypes(op_def.output_arg, attr, op_def.attr), shapes, _declared_shape(node))
 
 
 def _declared_shape(node: Node) -> Shape:
@@ -322,20 +312,26 @@ def _single_value(field: Any, value: Any) -> Any:
 
 
 def _signature(key: str, message: Any) -> Signature:
-    inputs = {name: _tensor_info(message.inputs[name]) for name in sorted(message.inputs)}
-    outputs = {name: _tensor_info(message.outputs[name]) for name in sorted(message.outputs)}
+    inputs, outputs = (
+        dict(found for name in sorted(infos) for found in _tensors(name, infos[name]))
+        for infos in (message.inputs, message.outputs)
+    )
     return Signature(key, message.method_name, inputs, outputs)
 
 
-def _tensor_info(info: Any) -> tuple[str, Tensor]:
-    """The tensor's name (for a sparse or composite one, those of its parts) and what is known of it."""
+def _tensors(key: str, info: Any) -> Iterator[tuple[str, tuple[str, Tensor]]]:
+    """The tensors of a TensorInfo, by what they are called, with what is known of them."""
     encoding = info.WhichOneof("encoding")
+    if encoding == "composite_tensor":
+        for number, part in enumerate(info.composite_tensor.components):
+            yield from _tensors(f"{key}.{number}", part)
+        return
+    dtype, shape = dtype_of(info.dtype) if info.dtype else None, shape_of(info.tensor_shape)
     if encoding == "coo_sparse":
-        sparse = info.coo_sparse
-        parts = [sparse.indices_tensor_name, sparse.values_tensor_name, sparse.dense_shape_tensor_name]
-        name = f"sparse({', '.join(parts)})"
-    elif encoding == "composite_tensor":
-        name = f"composite({', '.join(part.name for part in info.composite_tensor.components)})"
+        rank = None if shape is None else len(shape)
+        parts = {"indices": ("int64", (None, rank)), "values": ("", (None,)), "dense_shape": ("int64", (rank,))}
+        for part, (name, of_part) in parts.items():
+            tensor = Tensor(DTYPES[name] if name else dtype, of_part)
+            yield f"{key}.{part}", (getattr(info.coo_sparse, f"{part}_tensor_name"), tensor)
     else:
-        name = info.name
-    return name, Tensor(dtype_of(info.dtype) if info.dtype else None, shape_of(info.tensor_shape))
+        yield key, (info.name, Tensor(dtype, shape))

@@ -4,6 +4,7 @@ W ─▶ W/read ─▶ MatMul ─▶ Softmax        Softmax:0 needs Softmax, Mat
 x ────────────────┘                     fed x:0, it does not need x
 """
 
+import struct
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ _EMPTY_WITHOUT_RUNNERS = ("Dequeue", "ReaderRead", "BarrierTakeMany", "Unstage")
 _ITERATORS = ("IteratorGetNext", "IteratorGetNextSync", "IteratorGetNextAsOptional")
 # An iterator that makes itself, and needs no op to be run before.
 _OWN_DATA = "OneShotIterator"
+_INT64 = 9
 
 
 def tensor_name(text: str) -> str:
@@ -31,9 +33,7 @@ def require_output(graph: MetaGraph, name: str) -> None:
         return
     node = graph.node(op)
     outputs = graph.outputs(node)
-    described = graph.message.meta_info_def.stripped_op_list.op
-    is_described = outputs or any(each.name == node.type for each in described)
-    if is_described and int(number) >= len(outputs):
+    if graph.op_def(node.type) is not None and int(number) >= len(outputs):
         last = f"its last output is {op}:{len(outputs) - 1}" if outputs else f"a {node.type} has no outputs"
         raise NotFoundError(f"no tensor {name}: {last}", path=graph.path)
 
@@ -72,11 +72,49 @@ def called_functions(node: Any, names: Collection[str]) -> set[str]:
     return {name for name in found if name in names}
 
 
+def function_callers(library: Iterable[Any]) -> dict[str, set[str]]:
+    """Of each library function that others call, the names of these."""
+    functions = list(library)
+    names = {function.signature.name for function in functions}
+    callers: dict[str, set[str]] = {}
+    for function in functions:
+        for node in function.node_def:
+            for called in called_functions(node, names):
+                callers.setdefault(called, set()).add(function.signature.name)
+    return callers
+
+
 def unfed(nodes: Mapping[str, Node], ops: Iterable[str]) -> tuple[list[str], list[str]]:
     """Of ops that must run: the placeholders, which must be fed; and what waits for an input pipeline, for ever."""
     running = sorted(name for name in ops)
-    placeholders = [name for name in running if nodes[name].type in PLACEHOLDERS[:2]]
+    placeholders = [name for name in running if must_be_fed(nodes, nodes[name])]
     return placeholders, [name for name in running if _waits(nodes, nodes[name])]
+
+
+def must_be_fed(nodes: Mapping[str, Node], node: Node) -> bool:
+    """Whether an op is a placeholder that has no value of its own.
+
+    The shape of a sparse placeholder has one which is none, such as [-1, 4], and with it TensorFlow would abort.
+    (tensorflow/python/ops/array_ops.py: sparse_placeholder)
+    """
+    if node.type in PLACEHOLDERS[:2]:
+        return True
+    scope, _, last = node.name.rpartition("/")
+    if node.type != "PlaceholderWithDefault" or last != "shape" or not node.inputs:
+        return False
+    default = nodes.get(split_tensor(node.inputs[0])[0])
+    parts = [nodes.get(f"{scope}/{part}") for part in ("indices", "values")]
+    is_sparse = all(part is not None and part.type in PLACEHOLDERS for part in parts)
+    return is_sparse and default is not None and any(size < 0 for size in _int64s(default.message))
+
+
+def _int64s(constant: Any) -> list[int]:
+    """The values of a constant of int64."""
+    tensor = constant.attr["value"].tensor if "value" in constant.attr else None
+    if tensor is None or tensor.dtype != _INT64:
+        return []
+    content = tensor.tensor_content
+    return [*tensor.int64_val, *(n for (n,) in struct.iter_unpack("<q", content[: len(content) // 8 * 8]))]
 
 
 def _waits(nodes: Mapping[str, Node], node: Node) -> bool:

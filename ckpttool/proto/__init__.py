@@ -7,6 +7,8 @@ Python has. After a change of the files, make it anew (a test compares the two):
     python -m grpc_tools.protoc -I. --include_imports \
         --descriptor_set_out=ckpttool/proto/descriptors.pb ckpttool/proto/*.proto
 
+`ops.pb`, made by `tests/op_defs.py`, is what TensorFlow's registry says of ops' outputs: frozen graphs say nothing.
+
 Protobuf is imported on first use: listing a checkpoint's variables needs none of it.
 """
 
@@ -18,6 +20,7 @@ from ckpttool.errors import CorruptionError
 from ckpttool.proto.proportion import allowance, is_out_of_proportion
 
 DESCRIPTORS = Path(__file__).with_name("descriptors.pb")
+_OPS = Path(__file__).with_name("ops.pb")
 
 
 @cache
@@ -30,6 +33,12 @@ def pool() -> Any:
     for file in FileDescriptorSet.FromString(DESCRIPTORS.read_bytes()).file:
         loaded.Add(file)
     return loaded
+
+
+@cache
+def known_ops() -> dict[str, Any]:
+    """TensorFlow's own ops: OpDefs by name, of outputs, and the defaults of the attributes that these go by."""
+    return {op.name: op for op in message_class("OpList").FromString(_OPS.read_bytes()).op}
 
 
 @cache

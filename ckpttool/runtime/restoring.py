@@ -16,10 +16,10 @@ from ckpttool.model.dtypes import REF_OFFSET
 from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, Node, split_tensor
 from ckpttool.model.needs import needed_ops
 from ckpttool.model.running import read_variables, require_fed, written_variables
+from ckpttool.model.tables import fillers
 from ckpttool.transforms.restore_plan import Plan
 from ckpttool.transforms.restoring import Restored
 
-_TABLE_INITIALIZERS = re.compile(r"(?:InitializeTable\w*|LookupTableImport\w*)")
 _V1_SHARD = re.compile(r"-[0-9]{5,9}(-of-[0-9]{5,9})$")
 _MAIN_OPS = ("saved_model_main_op", "legacy_init_op", "serving_init_op")
 _INIT_SIGNATURE = "__saved_model_init_op"
@@ -96,7 +96,7 @@ class State:
         self._unset, self._missing = set(plan.unstored), dict(plan.missing)
         self._done: set[str] = set()
         self._lock = RLock()
-        self._table_initializers = _table_initializers(nodes)
+        self._fillers = fillers(graph)
         self.notes: list[str] = []
 
     def ran(self, ops: Iterable[str]) -> None:
@@ -154,9 +154,7 @@ class State:
 
     def _initialize(self, variables: set[str], ops: set[str]) -> None:
         initializers = [self._initializer(variable) for variable in sorted(variables)]
-        tables = {
-            name: op for op in sorted(ops) for name in self._table_initializers.get(op, ()) if name not in self._done
-        }
+        tables = {name: op for op in sorted(ops) for name in self._fillers.get(op, ()) if name not in self._done}
         self._unset -= variables  # Before: an initializer may read what it writes.
         for name in [*initializers, *tables]:
             if name not in self._done:
@@ -178,20 +176,6 @@ class State:
         if f"{variable}/Assign" in self._nodes:
             return f"{variable}/Assign"
         raise NotFoundError("it has no stored value and no initializer", variable=variable, path=self._graph.path)
-
-
-def _table_initializers(nodes: Mapping[str, Node]) -> dict[str, list[str]]:
-    """The ops that fill tables, by the table; those of savers, which restore them, not."""
-    found: dict[str, list[str]] = {}
-    for node in nodes.values():
-        if _TABLE_INITIALIZERS.fullmatch(node.type) and node.inputs and not _is_restored(nodes, node):
-            found.setdefault(split_tensor(node.inputs[0])[0], []).append(node.name)
-    return found
-
-
-def _is_restored(nodes: Mapping[str, Node], node: Node) -> bool:
-    sources = [nodes.get(split_tensor(text)[0]) for text in node.inputs[1:]]
-    return any(source is not None and source.type.startswith("Restore") for source in sources)
 
 
 def _listed(names: list[str]) -> str:

@@ -19,7 +19,7 @@ from ckpttool import proto
 from ckpttool.model.arguments import Dtypes, Shape, Tensor
 from ckpttool.model.dtypes import REF_OFFSET, DType
 from ckpttool.model.graph import MetaGraph, Node, split_tensor
-from ckpttool.model.needs import called_functions
+from ckpttool.model.needs import called_functions, function_callers
 
 _FLOAT = 1
 _PYTHON = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
@@ -113,13 +113,11 @@ def _lacking_functions(library: Any, names: Collection[str], registry: Registry)
     type.
     """
     found: dict[str, str] = {}
-    callers: dict[str, set[str]] = {}
     for function in library:
         for node in function.node_def:
-            for called in called_functions(node, names):
-                callers.setdefault(called, set()).add(function.signature.name)
             if node.op not in names and registry.op_def(node.op) is None:
                 found.setdefault(function.signature.name, node.op)
+    callers = function_callers(library) if found else {}
     stack = list(found)
     while stack:
         name = stack.pop()
@@ -166,7 +164,7 @@ def _data_inputs(node: Node) -> list[str]:
 
 
 def _input_dtypes(node: Node, op_def: Any) -> Dtypes:
-    return Dtypes(op_def.input_arg, node.message.attr)
+    return Dtypes(op_def.input_arg, node.message.attr, op_def.attr)
 
 
 def _mended_versions(graph_def: Any, registry: Registry) -> list[str]:
@@ -243,7 +241,7 @@ def _outputs(graph: MetaGraph, node: Node, registry: Registry, used: Mapping[int
     outputs = graph.outputs(node)[:_MOST_OUTPUTS]
     op_def = registry.op_def(node.type)
     if op_def is not None and not (outputs and all(output.dtype for output in outputs)):
-        dtypes = islice(Dtypes(op_def.output_arg, node.message.attr), _MOST_OUTPUTS)
+        dtypes = islice(Dtypes(op_def.output_arg, node.message.attr, op_def.attr), _MOST_OUTPUTS)
         outputs = [Tensor(dtype, None) for dtype in dtypes]
     count = min(max(len(outputs), max(used, default=-1) + 1), _MOST_OUTPUTS)
     said = dict(enumerate(outputs))

@@ -19,6 +19,7 @@ from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import REF_OFFSET, dtype_of
 from ckpttool.model.graph import PLACEHOLDERS, MetaGraph
 from ckpttool.model.needs import require_output
+from ckpttool.model.tables import fillers
 from ckpttool.transforms.freezing.body import Body, Output
 from ckpttool.transforms.freezing.handles import FROZEN_OPS, Library, Trace
 from ckpttool.transforms.freezing.pruning import needed, output_of
@@ -126,7 +127,7 @@ class _Freezing:
         fed = [output for output in fed if self._body.nodes[output.op].op not in PLACEHOLDERS]
         self._assets = _assets(graph, self._body)
         fed += [output for output in self._assets if self._body.nodes[output.op].op == "VarHandleOp"]
-        self._needed = needed(self._trace, self._outputs_of(outputs), fed)
+        self._needed = needed(self._trace, self._outputs_of(outputs), fed, fillers(graph))
         self._placeholders = self._name_placeholders()
         self._rewriter = Rewriter(self._library, self._values)
         self._names = Names(self._is_gone, self._renamed)

@@ -5,20 +5,18 @@ result is used, a read that comes after an update, an input pipeline, a table th
 """
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from ckpttool.errors import NotFoundError, NotSupportedError
 from ckpttool.model.graph import split_tensor
+from ckpttool.model.tables import TABLE
 from ckpttool.transforms.freezing.body import Body, Output
 from ckpttool.transforms.freezing.handles import Trace
-from ckpttool.transforms.restoring import RESTORE_OPS
 
 _PIPELINE = re.compile(
     r"\w*Dequeue\w*|Iterator\w*|\w*Iterator(?:V2)?|Unstage|\w*Reader\w*|BarrierTakeMany|MapUnstage\w*"
 )
-_TABLE = re.compile(r"(?:Mutable)?(?:Dense)?HashTable(?:OfTensors)?(?:V2)?|(?:Anonymous\w*Table)(?:V2)?")
-_FILLS_TABLE = re.compile(r"InitializeTable\w*|LookupTableImport(?:V2)?")
 _OUTPUTS_HINT = "choose other outputs, or feed a tensor before it: --inputs"
 
 
@@ -38,8 +36,16 @@ class Needed(NamedTuple):
     fillers: list[str]
 
 
-def needed(trace: Trace, outputs: Sequence[Output], fed: Collection[Output]) -> Needed:
+def needed(
+    trace: Trace, outputs: Sequence[Output], fed: Collection[Output], fillers: Mapping[str, list[str]]
+) -> Needed:
     """What the outputs need.
+
+    Args:
+        trace: the graph, and the variables in it.
+        outputs: what is asked for.
+        fed: what is fed.
+        fillers: the ops that fill each table.
 
     Raises:
         NotFoundError: an op takes what is not there.
@@ -49,15 +55,15 @@ def needed(trace: Trace, outputs: Sequence[Output], fed: Collection[Output]) -> 
     for output in outputs:
         walk.reach(output, None)
     walk.run()
-    fillers = list(dict.fromkeys(_fillers(trace, walk.ops)))
-    for op in fillers:
+    filling = list(dict.fromkeys(_fillers_of(trace, walk.ops, fillers)))
+    for op in filling:
         walk.reach(Output(op, 0), None)
     walk.run()
     # What is fed has the value that it is fed.
     fed_ops = {output.op for output in walk.fed}
     dropped = [op for op in walk.dropped if not trace.changed(op) <= fed_ops]
     require_unread(trace, walk.ops, dropped)
-    return Needed(walk.ops, list(walk.fed), dropped, fillers)
+    return Needed(walk.ops, list(walk.fed), dropped, filling)
 
 
 class _Walk:
@@ -114,7 +120,7 @@ def _update_error(trace: Trace, name: str, user: str | None, where: str = "") ->
     node = trace.body.nodes[name]
     variables = ", ".join(sorted({held.source for held in trace.inputs(name).values()}))
     needs = f"{user} takes what {name} gives" if user else f"the output {name} is asked for"
-    what = f"{where}{needs} ({node.op}): it takes the variable {variables} itself and would change it"
+    what = f"{where}{needs} ({node.op}): it takes the variable {variables} itself and may change it"
     return NotSupportedError(what, hint=_OUTPUTS_HINT)
 
 
@@ -159,34 +165,14 @@ def _after(body: Body, start: str, kept: Collection[str]) -> Iterator[str]:
                 yield user
 
 
-def _fillers(trace: Trace, kept: Collection[str]) -> Iterator[str]:
+def _fillers_of(trace: Trace, kept: Collection[str], fillers: Mapping[str, list[str]]) -> Iterator[str]:
     """The ops that fill the tables among the ops to keep."""
     for name in [name for name in trace.body.nodes if name in kept]:
-        if _TABLE.fullmatch(trace.body.nodes[name].op):
-            found = [user for user in trace.body.users(name) if _fills(trace, user, name)]
-            if not found:
+        if TABLE.fullmatch(trace.body.nodes[name].op):
+            if name not in fillers:
                 what = f"the outputs need the table {name}, which is not filled by the graph but by the checkpoint"
                 raise NotSupportedError(what, hint="feed what is looked up in it: --inputs")
-            yield from found
-
-
-def _fills(trace: Trace, user: str, table: str) -> bool:
-    body, node = trace.body, trace.body.nodes[user]
-    if not body.takes(user, table):
-        return False
-    if _FILLS_TABLE.fullmatch(node.op):
-        return not any(_type(body, output.op) in RESTORE_OPS for output in body.operands[user])
-    call = trace.library.call(node)
-    return call is not None and any(_function_fills(trace, f) for f in trace.library.called(node, call))
-
-
-def _function_fills(trace: Trace, function: str) -> bool:
-    types = [node.op for node in trace.library.functions[function].node_def]
-    return any(map(_FILLS_TABLE.fullmatch, types)) and not any(type_ in RESTORE_OPS for type_ in types)
-
-
-def _type(body: Body, op: str) -> str:
-    return str(body.nodes[op].op) if op in body.nodes else ""
+            yield from fillers[name]
 
 
 def output_of(body: Body, name: str) -> Output:

@@ -8,9 +8,9 @@ What else is in it stays as it was, byte for byte, but for the devices that its 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from ckpttool.errors import NotSupportedError
+from ckpttool.errors import ConversionError, NotSupportedError
 from ckpttool.model.checkpoint import Checkpoint
-from ckpttool.model.graph import MetaGraph
+from ckpttool.model.graph import HIDDEN_SIGNATURES, MetaGraph
 from ckpttool.transforms.devices import strip_devices
 from ckpttool.transforms.new_ops import with_entry, with_field
 from ckpttool.transforms.restoring import restorable, restoring_from_bundle
@@ -84,6 +84,9 @@ def servable(
     }
     run = initializers(graph, outputs.values(), set(inputs.values()), missing)
     marks = marks or Marks()
+    if marks.signature.startswith(HIDDEN_SIGNATURES):
+        what = f"loaders keep signatures {HIDDEN_SIGNATURES}… to themselves"
+        raise ConversionError(what, path=graph.path, hint="--signature takes another name")
     value = signature_def(graph, inputs, outputs, marks.method)
     graph = restoring_from_bundle(with_saver(graph))
     variables = restorable(graph, checkpoint)

@@ -12,6 +12,7 @@ from ckpttool import proto
 from ckpttool.errors import NotSupportedError
 from ckpttool.model.graph import MetaGraph, Node, split_tensor
 from ckpttool.model.needs import needed_ops, unfed
+from ckpttool.model.tables import STATIC_TABLES, TABLE, fillers
 from ckpttool.transforms.new_ops import free_name, new_op, with_entry, with_nodes
 from ckpttool.wire.message import edit
 
@@ -49,6 +50,8 @@ def initializers(
     ops: list[str] = []
     left_out: dict[str, str] = {}
     queue = _all(graph, nodes)
+    tables = _unfilled(graph, needed, needed_ops(nodes, queue))
+    queue += tables
     for op in queue:
         why = _hindrance(op, nodes, missing)
         if not why:
@@ -58,7 +61,8 @@ def initializers(
             queue += [name.removeprefix("^") for name in nodes[op].inputs if name.removeprefix("^") not in queue]
             continue
         state = split_tensor(nodes[op].inputs[0])[0] if nodes[op].inputs else op
-        if state in needed:
+        if state in needed or op in tables:
+            state = tables.get(op, state)
             raise NotSupportedError(f"{op} initializes {state}, which an output needs, and {why}", path=graph.path)
         left_out[op] = why
     return Initializers(ops, left_out)
@@ -75,6 +79,22 @@ def _all(graph: MetaGraph, nodes: Mapping[str, Node]) -> list[str]:
             found.append(f"{split_tensor(member)[0]}/Assign")
     run_by_main = needed_ops(nodes, main)
     return [op for op in dict.fromkeys([*main, *found]) if op in nodes and (op in main or op not in run_by_main)]
+
+
+def _unfilled(graph: MetaGraph, needed: Collection[str], run: Collection[str]) -> dict[str, str]:
+    """The ops, beside those that run, that fill tables which are needed, each with its table.
+
+    Raises:
+        NotSupportedError: nothing fills such a table.
+    """
+    found: dict[str, str] = {}
+    filling, nodes = fillers(graph), graph.by_name
+    for table in (op for op in nodes if op in needed and TABLE.fullmatch(nodes[op].type)):
+        if table not in filling and nodes[table].type in STATIC_TABLES:
+            raise NotSupportedError(f"an output needs the table {table}, which nothing fills", path=graph.path)
+        if not any(op in run for op in filling.get(table, ())):
+            found |= dict.fromkeys(filling.get(table, ()), table)
+    return found
 
 
 def _main_op(graph: MetaGraph) -> list[str]:

@@ -86,9 +86,14 @@ def require_served(graph: MetaGraph, inputs: Mapping[str, str], outputs: Mapping
     """Raises NotFoundError unless the graph has the tensors, NotSupportedError unless the inputs give the outputs, and
     ConversionError if an input can't have its name.
     """
-    for key in (key for key in inputs if iskeyword(key)):
+    for key in (key for key in inputs if iskeyword(key) or key == "self"):
         what = f"tf.saved_model.load takes no input of the name {key}, a word of Python's own"
         raise ConversionError(what, path=graph.path, hint=f"give another: --inputs NAME={inputs[key]}")
+    keys: dict[str, str] = {}
+    for key, tensor in inputs.items():
+        if keys.setdefault(tensor, key) != key:
+            what = f"tf.saved_model.load takes no two inputs that are one tensor: {keys[tensor]} and {key} are {tensor}"
+            raise ConversionError(what, path=graph.path)
     for name in (*inputs.values(), *outputs.values()):
         known_tensor(graph, name)
     nodes = graph.by_name

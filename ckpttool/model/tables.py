@@ -1,0 +1,66 @@
+"""Lookup tables: what fills them. Their contents are no variables: an op that runs once puts them in.
+
+HashTableV2 ──▶ LookupTableFindV2            the table, as it is used
+     └────────▶ InitializeTableFromTextFileV2    and as it is filled
+"""
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from ckpttool.model.graph import MetaGraph, Node, split_tensor
+from ckpttool.model.needs import called_functions, function_callers
+
+TABLE = re.compile(r"(?:Mutable)?(?:Dense)?HashTable(?:OfTensors)?(?:V2)?|(?:Anonymous\w*Table)(?:V2)?")
+"""Types of the ops that are tables."""
+
+STATIC_TABLES = {"HashTable", "HashTableV2", "AnonymousHashTable"}
+"""Types of those that can't be used before they are filled; others are empty at first."""
+
+_FILLS = ("InitializeTable", "LookupTableImport")
+_RESTORES = "Restore"
+
+
+def fillers(graph: MetaGraph) -> dict[str, list[str]]:
+    """The ops that fill each table, by the table's op: also by a function. What a saver restores is not among them."""
+    nodes, functions = graph.by_name, _filling(graph.graph_def.library.function)
+    found: dict[str, list[str]] = {}
+    for node in nodes.values():
+        for table in _filled(node, nodes, functions):
+            found.setdefault(table, []).append(node.name)
+    return found
+
+
+def _filled(node: Node, nodes: Mapping[str, Node], functions: Collection[str]) -> list[str]:
+    """The tables that an op fills."""
+    if node.type.startswith(_FILLS):
+        table, *sources = [split_tensor(text)[0] for text in node.inputs if not text.startswith("^")] or [""]
+        is_restored = any(op in nodes and nodes[op].type.startswith(_RESTORES) for op in sources)
+        return [table] if table and not is_restored else []
+    if not functions or not called_functions(node.message, functions):
+        return []
+    taken = [split_tensor(text)[0] for text in node.inputs if not text.startswith("^")]
+    return [op for op in dict.fromkeys(taken) if op in nodes and TABLE.fullmatch(nodes[op].type)]
+
+
+def _filling(library: Any) -> set[str]:
+    """The functions that fill tables, or call one that does; those of savers are not among them."""
+
+    def having(types: str | tuple[str, ...]) -> list[str]:
+        return [f.signature.name for f in library if any(node.op.startswith(types) for node in f.node_def)]
+
+    filling = having(_FILLS)
+    if not filling:
+        return set()
+    callers = function_callers(library)
+    return set(_with_callers(filling, callers)) - set(_with_callers(having(_RESTORES), callers))
+
+
+def _with_callers(names: Collection[str], callers: Mapping[str, Collection[str]]) -> Iterator[str]:
+    seen, stack = set(names), list(names)
+    while stack:
+        name = stack.pop()
+        yield name
+        new = set(callers.get(name, ())) - seen
+        seen |= new
+        stack += new
