@@ -483,7 +483,6 @@ def with_slice_entry(change: Callable[[Bundle, bytes], object]) -> Callable[[], 
 TOP, BOTTOM = ((0, 2), (0, 3)), ((2, 2), (0, 3))
 
 BAD_SLICES: dict[str, tuple[Callable[[], Bundle], str]] = {
-    "gap": (with_pieces(TOP), "does not have sufficient slices: 6 of 12"),
     "overlap": (with_pieces(TOP, ((1, 3), (0, 3))), "overlapping slices"),
     "duplicate": (with_pieces(TOP, BOTTOM, BOTTOM), "overlapping slices"),
     "gap and overlap": (with_pieces(TOP, TOP), "overlapping slices"),

@@ -40,7 +40,7 @@ def statistics(array: np.ndarray, folder: Path, **options) -> Statistics:
 def real(array: np.ndarray) -> np.ndarray:
     """What is reckoned with: of complex numbers the magnitudes; all others as they are, in types that NumPy has."""
     if array.dtype.kind == "c":
-        return np.abs(array).ravel()
+        return np.abs(array.astype(np.complex128)).ravel()
     if array.dtype.isbuiltin != 1:
         return array.astype(np.float64).ravel()
     return array.astype(np.uint8).ravel() if array.dtype == bool else array.ravel()
@@ -63,7 +63,8 @@ def assert_are_of(found: Statistics, array: np.ndarray) -> None:
         # What is near zero beside the values may be nothing but their last digits.
         last = float(np.abs(wide).max()) * ROUNDING
         assert found.mean == pytest.approx(float((wide / wide.size).sum()), rel=RELATIVE, abs=last)
-        assert found.deviation == pytest.approx(float(wide.std()), rel=RELATIVE, abs=last)
+        largest = float(np.abs(wide).max()) or 1.0  # By which squares can be held.
+        assert found.deviation == pytest.approx(float((wide / largest).std()) * largest, rel=RELATIVE, abs=last)
     tiny = np.finfo(finite.dtype if finite.dtype == np.float64 else np.float32).tiny
     for place, quantile in enumerate(found.quantiles):
         exact = float(np.quantile(finite, QUANTILES[place], method="inverted_cdf"))
@@ -208,12 +209,23 @@ def test_command(run, tmp_path):
     assert (b["min"], b["std"], b["histogram"]) == (None, None, [])
 
 
-def test_infinite_deviation(run, tmp_path):
-    """A spread that float64 can't hold is the string inf in JSON, and no number is left out for it."""
-    prefix = bundle({"w": np.array([1e300, -1e300])}).write(tmp_path)
-    [row] = json.loads(run("stats", prefix, "--json").stdout)["statistics"]
-    assert (row["mean"], row["std"], row["max"]) == (0.0, "inf", 1e300)
-    assert "inf" in run("stats", prefix, "--format", "table").stdout
+def test_deviations_whose_squares_float64_cant_hold(run, tmp_path):
+    """They are as those of other numbers: of the largest, and of the smallest."""
+    arrays = {"large": np.array([1e300, -1e300]), "small": np.array([1e-200, -1e-200, 0])}
+    rows = json.loads(run("stats", bundle(arrays).write(tmp_path), "--json").stdout)["statistics"]
+    assert [(row["mean"], row["std"]) for row in rows] == [
+        (0.0, pytest.approx(1e300)),
+        (pytest.approx(0, abs=1e-215), pytest.approx(1e-200 * math.sqrt(2 / 3))),
+    ]
+
+
+def test_magnitudes_that_their_own_type_cant_hold(tmp_path):
+    """A complex number of finite parts is finite: of complex64 in float64, of complex128 as the largest number."""
+    found = statistics(np.array([3e38 + 3e38j, 1 + 1j], np.complex64), tmp_path)
+    assert (found.infinities, found.maximum) == (0, pytest.approx(3e38 * math.sqrt(2)))
+    (tmp_path / "wide").mkdir()
+    found = statistics(np.array([1.5e308 + 1.5e308j, complex(np.inf, 0)]), tmp_path / "wide")
+    assert (found.infinities, found.maximum) == (1, np.finfo(np.float64).max)
 
 
 def test_mean_of_the_largest(tmp_path):
@@ -221,7 +233,7 @@ def test_mean_of_the_largest(tmp_path):
     largest = np.finfo(np.float64).max
     found = statistics(np.array([largest, largest, largest / 2]), tmp_path)
     assert found.mean == pytest.approx(largest / 6 * 5, rel=RELATIVE)
-    assert found.deviation == math.inf
+    assert found.deviation == pytest.approx(largest / math.sqrt(18), rel=RELATIVE)
 
 
 def test_nothing_chosen(run, tmp_path):

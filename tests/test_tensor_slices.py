@@ -371,13 +371,7 @@ UNSOUND: dict[str, tuple[type[CheckpointError], str, list[Records]]] = {
     "extents of another rank, of no elements": (CorruptionError, "rank", [metas(("a", 1, [0, 3], [full(3)]))]),
     "twice": (CorruptionError, "twice", [metas(("a", 1, [4], [((0, 2),)]), ("a", 1, [4], [((2, 2),)]))]),
     "overlap": (CorruptionError, "overlapping", [metas(("a", 1, [4], [((0, 3),), ((2, 2),)]))]),
-    "gap": (CorruptionError, "sufficient", [metas(("a", 1, [4], [((0, 1),), ((2, 2),)]))]),
     "whole in both files": (CorruptionError, "overlapping", [metas(("a", 1, [4], [full(1)]))] * 2),
-    "gap between files": (
-        CorruptionError,
-        "sufficient",
-        [metas(("a", 1, [4], [((0, 1),)])), metas(("a", 1, [4], [((2, 2),)]))],
-    ),
     "other dtype": (
         CorruptionError,
         "another file",

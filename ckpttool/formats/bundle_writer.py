@@ -216,7 +216,10 @@ class _IndexBuilder:
         self._num_shards = num_shards
 
     def add(self, piece: _Piece, shard: int, offset: int, content: Content) -> None:
-        """The entry of a piece that has been written; and, with the first one, that of a partitioned variable."""
+        """The entry of a piece that has been written; and, with the first one, that of a partitioned variable.
+
+        TensorFlow, merging shards, gives that the number of the shard it found first.
+        """
         assert content.crc32c is not None
         dtype = piece.variable.dtype.number
         entry = BundleEntry(dtype, piece.shape, shard, offset, content.nbytes, mask(content.crc32c))
@@ -224,7 +227,7 @@ class _IndexBuilder:
         name = _name(piece)
         if piece.slice.extents is not None and name not in self._entries:
             extents = tuple(part.extents for part in piece.variable.slices if part.extents is not None)
-            self._put(name, piece.variable, BundleEntry(dtype, piece.variable.shape, slices=extents))
+            self._put(name, piece.variable, BundleEntry(dtype, piece.variable.shape, shard, slices=extents))
 
     def _put(self, key: bytes, variable: Variable, entry: BundleEntry) -> None:
         if key in self._entries:

@@ -37,7 +37,7 @@ from ckpttool.errors import (
 from ckpttool.formats.records.shapes import box_of, encode_slice_key
 from ckpttool.formats.records.slices import SavedSliceMeta, decode_saved_slice, decode_slices_meta
 from ckpttool.model.boxes import Extents, Selection, tiling_fault, within
-from ckpttool.model.checkpoint import ByteRange, Checkpoint, Slice, Source, Variable
+from ckpttool.model.checkpoint import ByteRange, Checkpoint, Slice, Source, Variable, lacking_slices
 from ckpttool.model.dtypes import DType, dtype_of
 from ckpttool.wire.coding import decode_varint
 from ckpttool.wire.message import FIXED32, FIXED64, LENGTH, VARINT, fields
@@ -99,7 +99,8 @@ def read_tensor_slices(paths: Sequence[str], *, path: str, faults: list[Checkpoi
         for file in paths:
             source.add(file)
         source.check()
-    return Checkpoint(source.variables, path=path, format=FORMAT, files=paths)
+    warnings = lacking_slices(source.variables.values())
+    return Checkpoint(source.variables, path=path, format=FORMAT, files=paths, warnings=warnings)
 
 
 class _Piece(NamedTuple):
@@ -165,7 +166,8 @@ class _TensorSlices(Source):
         for variable in list(self.variables.values()):
             pieces = self._pieces.get(variable.key, ())
             # Without elements, it would be whole without any.
-            fault = tiling_fault(variable.shape, [(p.start, p.shape) for p in pieces]) if pieces else "it has no slices"
+            boxes = [(piece.start, piece.shape) for piece in pieces]
+            fault = tiling_fault(variable.shape, boxes, partly=True) if boxes else "it has no slices"
             if fault:
                 self._report(CorruptionError(fault, variable=variable.name))
                 del self.variables[variable.name]

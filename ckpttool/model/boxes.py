@@ -4,7 +4,7 @@ A box is contiguous if its elements stand one after another in the array's row-m
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from math import prod
 
@@ -39,8 +39,17 @@ def within(box: Selection, outer: Selection) -> Selection:
     return tuple(slice(b.start - o.start, b.stop - o.start) for b, o in zip(box, outer, strict=True))
 
 
-def tiling_fault(shape: tuple[int, ...], boxes: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]) -> str | None:
+def covered(boxes: Iterable[tuple[tuple[int, ...], tuple[int, ...]]]) -> int:
+    """How many elements boxes (start, shape) have."""
+    return sum(prod(extent) for _, extent in boxes)
+
+
+def tiling_fault(
+    shape: tuple[int, ...], boxes: Sequence[tuple[tuple[int, ...], tuple[int, ...]]], *, partly: bool = False
+) -> str | None:
     """What keeps boxes (start, shape) from covering an array of `shape` once and only once; None if nothing.
+
+    With `partly`, boxes of fewer elements than the array has are no fault: part of it is there.
 
     Every box adds +1 or -1 at each of its corners, by the number of far sides that meet there. Two sets of boxes
     cover the same elements the same number of times exactly if these sums agree at every point: one pass,
@@ -54,11 +63,11 @@ def tiling_fault(shape: tuple[int, ...], boxes: Sequence[tuple[tuple[int, ...], 
             s < 0 or n < 0 or s + n > d for s, n, d in zip(start, extent, shape, strict=True)
         ):
             return f"slice {list(start)} + {list(extent)} is outside the shape {list(shape)}"
-    covered, wanted = sum(prod(extent) for _, extent in boxes), prod(shape)
-    if covered < wanted:
-        return f"does not have sufficient slices: {covered:,} of {wanted:,} elements"
-    if covered > wanted:
-        return f"overlapping slices: {covered:,} elements for {wanted:,}"
+    there, wanted = covered(boxes), prod(shape)
+    if there < wanted:
+        return None if partly else f"does not have sufficient slices: {there:,} of {wanted:,} elements"
+    if there > wanted:
+        return f"overlapping slices: {there:,} elements for {wanted:,}"
     if not wanted:
         return None
     cut = [d for d in range(len(shape)) if any(extent[d] != shape[d] for _, extent in boxes)]

@@ -15,7 +15,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ckpttool.errors import NotFoundError, NotSupportedError, located
-from ckpttool.model.boxes import Extents, Selection, intersection, selection, shape_of, subdivide, within
+from ckpttool.model.boxes import Extents, Selection, covered, intersection, selection, shape_of, subdivide, within
 from ckpttool.model.dtypes import DType
 from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, ObjectGraph
 
@@ -127,6 +127,28 @@ class Variable:
         return slices if self._placed else [piece._replace(position=0) for piece in slices]
 
     @property
+    def lacking(self) -> str:
+        """What is said of a variable of which only a part is stored, as a saver of some of its slices does; else "".
+
+        Such a variable has slices, and no values as a whole.
+        """
+        return self._lacking(self.slices)
+
+    def _lacking(self, pieces: Sequence[Slice]) -> str:
+        if len(pieces) == 1 and pieces[0].extents is None:
+            return ""
+        there = covered((piece.start, piece.shape) for piece in pieces)
+        return f"does not have sufficient slices: {there:,} of {self.size:,} elements" if there < self.size else ""
+
+    def _whole_slices(self) -> Sequence[Slice]:
+        """The pieces, which are the whole of it."""
+        pieces = self.slices
+        if lacking := self._lacking(pieces):
+            hint = "only the slices that are there can be written, into a bundle; --exclude leaves it out"
+            raise NotSupportedError(lacking, variable=self.name, hint=hint)
+        return pieces
+
+    @property
     def shards(self) -> Sequence[int]:
         """The number of the file that each of the slices is in."""
         return self._source.shards(self)
@@ -143,7 +165,7 @@ class Variable:
         """
         if self.dtype.itemsize is None:
             return None
-        pieces = self.slices
+        pieces = self._whole_slices()
         if len(pieces) > 1:
             pieces = sorted(pieces, key=lambda piece: piece.start)
             cut = {d for piece in pieces for d in range(len(piece.shape)) if piece.shape[d] != self.shape[d]}
@@ -186,7 +208,7 @@ class Variable:
     def read(self, boxes: Iterable[Selection]) -> "Iterator[np.ndarray[Any, Any]]":
         """The values in boxes that, as those of `blocks`, follow one another and together cover the array."""
         self._require_numpy()
-        pieces = self.slices
+        pieces = self._whole_slices()
         with located(variable=self.name):
             if len(pieces) == 1:
                 yield from self._source.arrays(self, pieces[0], boxes)
@@ -224,7 +246,7 @@ class Variable:
         Raises:
             CorruptionError: bytes are missing or do not have their checksum.
         """
-        pieces = self.slices
+        pieces = self._whole_slices()
         if len(pieces) == 1:
             with located(variable=self.name):
                 return self._source.strings(self, pieces[0])
@@ -254,7 +276,7 @@ class Variable:
 
         self._require_numpy()
         with located(variable=self.name):
-            pieces = self.slices
+            pieces = self._whole_slices()
             # All of them are read before the whole is allocated: a shape alone proves nothing.
             parts = [self._whole(piece) for piece in pieces]
         if len(parts) == 1:
@@ -275,6 +297,13 @@ class Variable:
             return strings.reshape(piece.shape)
         arrays = list(self._source.arrays(self, piece, [piece.box] if prod(piece.shape) else []))
         return arrays[0] if arrays else np.zeros(piece.shape, self.dtype.numpy)
+
+
+def lacking_slices(partitioned: Iterable[Variable]) -> list[str]:
+    """A warning, if there are variables of which only a part is stored."""
+    found = [(variable.name, lacking) for variable in partitioned if (lacking := variable.lacking)]
+    others = f" (and {len(found) - 1:,} more such variables)" if len(found) > 1 else ""
+    return [f"variable {name} {lacking}{others}" for name, lacking in found[:1]]
 
 
 class Checkpoint(Mapping[str, Variable]):

@@ -7,7 +7,8 @@ block by block.
 """
 
 from collections.abc import Callable
-from math import nan, sqrt
+from math import inf, isinf, nan, sqrt
+from sys import float_info
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpttool.model.checkpoint import Variable
@@ -26,6 +27,10 @@ _ELEMENTS = 1 << 18
 """Of a block: enough that its own cost vanishes, few enough for the processor's caches."""
 
 
+# Smaller sums of squares have lost digits.
+_TINY_SQUARES = 2.0**-900
+
+
 class Statistics(NamedTuple):
     """Of a variable's values. Complex numbers are taken by their magnitudes; of strings only `elements` is known.
 
@@ -37,7 +42,7 @@ class Statistics(NamedTuple):
         minimum: the smallest of the finite ones; NaN if there is none, as all that follows.
         maximum: the largest of them.
         mean: their mean, in float64.
-        deviation: their standard deviation (that of the population); infinite where float64 can't hold its square.
+        deviation: their standard deviation (that of the population).
         quantiles: for each of QUANTILES the smallest value that so many are not above; to 1/128 of its size, or of
             the smallest normal number.
         histogram: numbers of finite values in HISTOGRAM_BINS bins; empty where all are the same.
@@ -79,9 +84,24 @@ def statistics_of(variable: Variable, progress: Callable[[int], None] = lambda n
     counts = (variable.size, whole.nans, whole.infinities, whole.zeros)
     if not tallies or not whole.finite:
         return Statistics(*counts)
-    spread = (whole.minimum, whole.maximum, whole.mean, sqrt(whole.squares / whole.finite))
+    spread = (whole.minimum, whole.maximum, whole.mean, _deviation(variable, whole))
     values, numbers = tallies.bins()
     return Statistics(*counts, *spread, _quantiles(whole, values, numbers), _histogram(whole, values, numbers))
+
+
+def _deviation(variable: Variable, whole: Tally) -> float:
+    import numpy as np
+
+    if _TINY_SQUARES < whole.squares < inf or whole.minimum == whole.maximum:
+        return sqrt(whole.squares / whole.finite)
+    # Float64 can't hold the squares; those of the numbers times a power of 2 it can.
+    scale = 2.0**-600 if isinf(whole.squares) else 2.0**600
+    tallies, scaled = None, Tally()
+    for _, block in variable.blocks():
+        numbers = _real(block).reshape(-1) * np.float64(scale)
+        tallies = tallies or Tallies(numbers)
+        scaled = merged(scaled, tallies.take(numbers))
+    return min(sqrt(scaled.squares / scaled.finite) / scale, float_info.max)
 
 
 def _real(block: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
@@ -91,7 +111,10 @@ def _real(block: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
     import numpy as np
 
     if block.dtype.kind == "c":
-        magnitudes: np.ndarray[Any, Any] = np.abs(block)
+        with np.errstate(over="ignore"):
+            magnitudes: np.ndarray[Any, Any] = np.abs(block.astype(np.complex128, copy=False))
+        if np.isinf(magnitudes).any():  # That of a finite number is finite.
+            magnitudes[np.isinf(magnitudes) & np.isfinite(block)] = np.finfo(np.float64).max
         return magnitudes
     if block.dtype.kind == "b":
         return block.view(np.uint8)

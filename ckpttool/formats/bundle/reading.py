@@ -19,7 +19,7 @@ from ckpttool.formats.records.entries import (
 )
 from ckpttool.formats.records.shapes import box_of, encode_slice_key, sliced_name
 from ckpttool.model.boxes import tiling_fault
-from ckpttool.model.checkpoint import Checkpoint, Variable
+from ckpttool.model.checkpoint import Checkpoint, Variable, lacking_slices
 from ckpttool.model.dtypes import DTYPES, dtype_of, stored_dtype_of
 from ckpttool.wire.sstable import Table
 
@@ -52,6 +52,7 @@ def read_bundle(
             report(CorruptionError(f"{index.source.miscounted}; TensorFlow looks for those that the header counts"))
     shards = index.source.shard_paths
     warnings = _warnings(index.source.miscounted, shards if index.variables else ())
+    warnings += lacking_slices(index.partitioned)
     return Checkpoint(index.variables, path=prefix, format=FORMAT, files=[path, *shards], warnings=warnings)
 
 
@@ -114,6 +115,7 @@ class _Index:
             report(CorruptionError(f"the header counts {self._header.num_shards:,} shards"))
             self._header = _header_by_files(prefix)
         self.source = BundleSource(prefix, self._header, self._slices)
+        self.partitioned: list[Variable] = []
         self.variables = self._read_variables(chain(some, records))
 
     def _read_header(self, prefix: str, key: bytes | None, value: bytes) -> BundleHeader:
@@ -161,6 +163,8 @@ class _Index:
                 continue
             known_by = Partitioned(key, entry) if entry.slices else stored[key]
             variables[name] = Variable(name, stored_dtype_of(entry.dtype), entry.shape, self.source, known_by)
+            if entry.slices:
+                self.partitioned.append(variables[name])
         for key in slice_keys:
             variables.pop(_decoded(key), None)
 
@@ -202,7 +206,7 @@ class _Index:
         """Raises unless each slice is there, is what its extents say, and lies beside the others."""
         keys = [encode_slice_key(key, extents) for extents in entry.slices]
         boxes = [box_of(extents, entry.shape) for extents in entry.slices]
-        fault = tiling_fault(entry.shape, boxes)
+        fault = tiling_fault(entry.shape, boxes, partly=True)
         if fault:
             raise CorruptionError(fault)
         for slice_key, (start, shape) in zip(keys, boxes, strict=True):

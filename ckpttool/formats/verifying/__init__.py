@@ -59,10 +59,11 @@ def verify(
     absent = absent_data(stored)
     there = [each for each in stored if each.variable.name not in absent.variables]
     damaged = list(damaged_data(there, progress))
-    reasons = {**{finding.variable: finding.what for finding in reversed(damaged)}, **absent.variables}
+    lacking = [Finding("index", what, checkpoint.files[0], v.name) for v in checkpoint.values() if (what := v.lacking)]
+    reasons = {**{finding.variable: finding.what for finding in reversed([*lacking, *damaged])}, **absent.variables}
     return Verified(
         checkpoint,
-        [*(finding_of(error, "index") for error in faults), *absent.findings, *damaged],
+        [*(finding_of(error, "index") for error in faults), *lacking, *absent.findings, *damaged],
         causes(checkpoint, faults, stored, absent, damaged),
         {name: reasons[name] for name in checkpoint if name in reasons},
     )
