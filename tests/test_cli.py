@@ -342,16 +342,17 @@ def test_closed_pipe():
     assert (done.returncode, done.stderr) == (141, "")
 
 
-def test_interrupt(tmp_path):
-    """An interrupt exits with 130 and leaves nothing half-written."""
+@pytest.mark.parametrize(("number", "code", "word"), [("SIGINT", 130, "interrupted"), ("SIGTERM", 143, "terminated")])
+def test_interrupt(tmp_path, number, code, word):
+    """An interrupt exits with 130, being told to end with 143, and nothing half-written is left."""
     script = (
         "import os, signal, sys; import ckpttool.storage as s\n"
-        "s.write_contents = lambda *a, **k: os.kill(os.getpid(), signal.SIGINT)\n"
+        f"s.write_contents = lambda *a, **k: os.kill(os.getpid(), signal.{number})\n"
         f"sys.argv[1:] = ['export', {str(CONV)!r}, '--h5', {str(tmp_path / 'out.h5')!r}]\n"
         "from ckpttool.cli import main; main()"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert done.returncode == 130
+    assert (done.returncode, done.stderr.splitlines()[-1:]) == (code, [word])
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
 

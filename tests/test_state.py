@@ -157,3 +157,19 @@ def test_v1_shards(name):
     found = locate(directory / name)
     assert len(ckpttool.open_checkpoint(found)) == 2
     assert found.graph.endswith("export.meta")
+
+
+def test_relocated_paths_that_become_one(directory, run):
+    """One checkpoint listed by two dead paths is listed once: a manager that finds it twice would delete it."""
+    lines = ['model_checkpoint_path: "/old/model-100"']
+    for path, time in (("/old/model-10", 1.5), ("C:\\\\\\\\old\\\\\\\\model-10", 2.5), ("/old/model-100", 3.5)):
+        lines += [f'all_model_checkpoint_paths: "{path}"', f"all_model_checkpoint_timestamps: {time}"]
+    (directory / "checkpoint").write_text("\n".join(lines) + "\n")
+    assert run("state", directory, "--relocate").exit_code == 0
+    entries = [entry for entry in state_entries(str(directory)) if entry.written]
+    assert [(entry.written, entry.is_latest) for entry in entries] == [("model-10", False), ("model-100", True)]
+    text = (directory / "checkpoint").read_text()
+    assert [line for line in text.splitlines() if "timestamps" in line] == [
+        "all_model_checkpoint_timestamps: 2.5",
+        "all_model_checkpoint_timestamps: 3.5",
+    ]

@@ -28,6 +28,11 @@ from ckpttool.errors import (
     NotSupportedError,
 )
 
+
+class _Terminated(KeyboardInterrupt):
+    """The process was told to end (SIGTERM): as with an interrupt, what is half written goes first."""
+
+
 _EXIT_CODES: dict[type[BaseException], int] = {
     NotFoundError: 3,
     FormatError: 3,
@@ -36,13 +41,14 @@ _EXIT_CODES: dict[type[BaseException], int] = {
     ConversionError: 5,
     FileExistsError: 2,
     BrokenPipeError: 141,
+    _Terminated: 143,
     KeyboardInterrupt: 130,
     OSError: 3,
 }
 _EPILOG = (
     "Exit codes: 0 done (the same, nothing wrong) · 1 the answer is no (different, something wrong, nothing matched) · "
     "2 wrong usage, or the output exists · 3 not found, or not such a file · 4 damaged · "
-    "5 not supported, or the output can't hold it · 130 interrupted · 141 closed pipe"
+    "5 not supported, or the output can't hold it · 130 interrupted · 141 closed pipe · 143 terminated"
 )
 
 
@@ -138,7 +144,7 @@ def _fail(error: BaseException) -> NoReturn:
         # What is still buffered must not raise once more when Python exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     elif isinstance(error, KeyboardInterrupt):
-        render.say("interrupted")
+        render.say("terminated" if isinstance(error, _Terminated) else "interrupted")
     else:
         render.say(f"error: {_message(error)}")
     raise typer.Exit(code)
@@ -186,11 +192,16 @@ def main() -> None:
         sys.exit(_EXIT_CODES[OSError])
     # A listing makes a million objects and no garbage: to look for some after every 700 took an eighth of its time.
     gc.set_threshold(100_000)
-    is_to_end = signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: _terminate}
+    handlers = {number: handler for number, handler in handlers.items() if signal.getsignal(number) is signal.SIG_DFL}
     try:
-        if is_to_end:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         app()
     finally:
-        if is_to_end:  # All is done but Python's own end, which no interrupt should fill with tracebacks.
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        for number in handlers:  # All is done but Python's own end, which no interrupt should fill with tracebacks.
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _terminate(number: int, frame: object) -> NoReturn:
+    raise _Terminated

@@ -100,7 +100,7 @@ def write_contents(
     def work() -> None:
         try:
             while run := taken():
-                _write_run(target, run)
+                _write_run(target, run, failed)
                 progress(sum(content.nbytes for _, content in run))
         except BaseException:
             failed.set()
@@ -116,8 +116,12 @@ def write_contents(
         from concurrent.futures import ThreadPoolExecutor  # Takes as long to import as many small files to write.
 
         with ThreadPoolExecutor(_THREADS) as pool:
-            for done in [pool.submit(work) for _ in range(_THREADS)]:
-                done.result()
+            try:
+                for done in [pool.submit(work) for _ in range(_THREADS)]:
+                    done.result()
+            except BaseException:  # An interrupt comes to this thread alone, and is not to wait for the others.
+                failed.set()
+                raise
     finally:
         os.close(target)
 
@@ -177,11 +181,11 @@ def _read_together(run: Sequence[tuple[Any, Content]]) -> memoryview | None:
     return data
 
 
-def _write_run(target: int, run: Sequence[_Placed]) -> None:
+def _write_run(target: int, run: Sequence[_Placed], failed: Event) -> None:
     data = _read_together(run)
     if data is None:
         for offset, content in run:
-            _write(target, offset, content)
+            _write(target, offset, content, failed)
         return
     done = written = 0
     for (offset, content), (following, _) in pairwise([*run, (-1, run[0][1])]):
@@ -191,8 +195,10 @@ def _write_run(target: int, run: Sequence[_Placed]) -> None:
             written = done
 
 
-def _write(target: int, offset: int, content: Content) -> None:
+def _write(target: int, offset: int, content: Content, failed: Event) -> None:
     for chunk in content.chunks():
+        if failed.is_set():  # Nothing of it will be kept.
+            return
         _write_at(target, offset, chunk)
         offset += len(chunk)
 

@@ -3,6 +3,9 @@
 NOTE = "ckpttool_note"
 """The attribute with a Note."""
 
+MAX_DEPTH = 200
+"""Groups that are entered, one in another: scopes are nested in tens, not in hundreds."""
+
 
 def dataset_path(name: str) -> str:
     """The path of the dataset for a variable; see the top of this module."""

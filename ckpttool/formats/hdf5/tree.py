@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ckpttool.errors import CheckpointError, CorruptionError, Report, refuse
+from ckpttool.formats.hdf5.names import MAX_DEPTH
 from ckpttool.formats.hdf5.strings import unpadded
 from ckpttool.formats.hdf5.structure import File, Object
 from ckpttool.formats.hdf5.structure.attributes import Attribute
@@ -16,8 +17,6 @@ from ckpttool.formats.hdf5.structure.links import Link
 from ckpttool.formats.hdf5.structure.objects import DATASET, GROUP, TYPE
 from ckpttool.formats.hdf5.structure.sharing import SharedMessages
 
-# Scopes are nested in tens, not in hundreds.
-_MAX_DEPTH = 200
 # Characters of all paths together: a group's name is stored once, and is in the path of everything below it.
 _MAX_PATHS = 64 << 20
 _MAX_TEXT = 1 << 20
@@ -95,8 +94,8 @@ class Tree:
     def _entered(self, group: Object, place: _Place) -> list[_Place]:
         """What is in a group."""
         layer = place.path if has_weights(group) else place.layer
-        if place.depth == _MAX_DEPTH:
-            self._pass_over(place.path, f"more than {_MAX_DEPTH} groups deep")
+        if place.depth == MAX_DEPTH:
+            self._pass_over(place.path, f"more than {MAX_DEPTH} groups deep")
             return []
         return [_Place(path, address, layer, place.depth + 1) for path, address in self._children(group, place.path)]
 

@@ -15,7 +15,7 @@ from ckpttool.formats.hdf5.encoding.groups import Group, write_groups
 from ckpttool.formats.hdf5.encoding.heap import Heap
 from ckpttool.formats.hdf5.encoding.output import SUPERBLOCK_SIZE, Output, aligned
 from ckpttool.formats.hdf5.keras import keras_places, link_keras_weights
-from ckpttool.formats.hdf5.names import NOTE, dataset_path
+from ckpttool.formats.hdf5.names import MAX_DEPTH, NOTE, dataset_path
 from ckpttool.formats.hdf5.types import FLOATS, NARROW, NUMPY_TYPES, SELF_EXPLAINING, TYPES, datatype_of
 from ckpttool.formats.plan import Note, Planned, check_plan, notes_of
 from ckpttool.formats.values import content_of
@@ -50,6 +50,11 @@ def _problem(planned: Planned, layout: str) -> str | None:
         return f"HDF5 can't hold values of dtype {variable.dtype.name}"
     if len(variable.shape) > _MAX_RANK and variable.ranges is None:
         return f"HDF5 can't hold {len(variable.shape)} dimensions of values that must be decoded"
+    depth = planned.target.count("/")
+    if layout == "keras":  # The innermost of its scopes, as a layer, has all of the name below.
+        depth = 2 * depth - 2
+    if depth >= MAX_DEPTH:
+        return f"it would be {depth:,} groups deep, and readers go no deeper than {MAX_DEPTH - 1}"
     if planned.target != f"{variable.name}:0":  # Then an attribute has its name; or, for Keras, the weight's.
         text = planned.target if layout == "keras" else variable.name
         nbytes = len(text.encode(errors="surrogateescape"))
