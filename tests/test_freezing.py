@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bundles import time_limit
 from conftest import FIXTURES, corpus_files, corpus_id, needs_corpus
 
 import ckpttool
@@ -565,3 +566,27 @@ def freeze_feeding(graph: MetaGraph, checkpoint: Checkpoint, outputs: Sequence[s
     except NotSupportedError as error:
         inputs = str(error.hint).rpartition("--inputs ")[2].split(",")
     return freeze(graph, checkpoint, outputs, inputs=inputs)
+
+
+def test_functions_called_in_many_ways_are_refused():
+    """Each way of leaving variables out is another function, frozen: a few of them, made to, would be thousands."""
+    depth = 14
+    graph_def = proto.message_class("GraphDef")()
+    handle = graph_def.node.add(name="handle", op="VarHandleOp")
+    handle.attr["dtype"].type = 1
+    graph_def.node.add(name="call", op="K0", input=["handle"] * depth)
+    for level in range(depth):
+        function = graph_def.library.function.add()
+        function.signature.name = f"K{level}"
+        function.signature.output_arg.add(name="o", type=1)
+        for number in range(depth):
+            function.signature.input_arg.add(name=f"a{number}", type=20)
+        constant = function.node_def.add(name="z", op="Const")
+        constant.attr["dtype"].type = 1
+        for way in range(2 if level + 1 < depth else 0):
+            inputs = [f"a{n}" if not way or n != level else "z:output:0" for n in range(depth)]
+            function.node_def.add(name=f"c{way}", op=f"K{level + 1}", input=inputs)
+        function.ret["o"] = "c0:o:0" if level + 1 < depth else "z:output:0"
+    graph = MetaGraph(graph_def.SerializeToString(), root="GraphDef")
+    with time_limit(5), pytest.raises(NotSupportedError, match="is called in more than 32 ways"):
+        freeze(graph, None, ["call"])

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from bundles import time_limit
 from conftest import CORPUS, FIXTURES, corpus_files, needs_corpus
 
 import ckpttool
@@ -539,3 +540,14 @@ def test_a_checkpoint_that_fails_leaves_the_old_pair(run, tmp_path, monkeypatch)
     result = run("export", source, "--tf", out, "--meta", "--force", "--rename", "W=>V")
     assert result.exit_code == 3
     assert files(tmp_path) == before
+
+
+def test_names_of_ops_may_be_long(run, tmp_path):
+    """A name of 200,000 segments takes no more than its length: nothing is copied for each of its scopes."""
+    message = proto.message_class("MetaGraphDef")()
+    message.ParseFromString((FIXTURES / "linear" / "model.meta").read_bytes())
+    message.graph_def.node.add(name="a/" * 200_000 + "x", op="NoOp")
+    graph = MetaGraph(message.SerializeToString())
+    with time_limit(5):
+        renamed = rename_and_drop(graph, {"W": "V", "b": "b"}, [], {})
+    assert "V" in renamed.graph.by_name

@@ -8,6 +8,7 @@ from conftest import FIXTURES
 import ckpttool
 from ckpttool import proto
 from ckpttool.model.graph import MetaGraph
+from ckpttool.model.needs import recursive_functions
 from ckpttool.transforms.preparing import drop_output_shapes, lacking_ops, prepare
 from ckpttool.transforms.restore_plan import plan_restore
 from ckpttool.transforms.restoring import restored
@@ -190,3 +191,30 @@ def test_a_saver_reads_what_its_lists_say():
         ("W", "", "float32", "W"),
         ("b", "", "float32", "b"),
     ]
+
+
+def test_functions_that_call_themselves_are_left_out():
+    """TensorFlow would call them without end while it imports the graph; one beside them is not concerned."""
+    message = proto.message_class("MetaGraphDef")()
+    for name, calls in (("A", "B"), ("B", "A"), ("C", "A"), ("D", "E"), ("E", "Identity")):
+        function = message.graph_def.library.function.add()
+        function.signature.name = name
+        function.node_def.add(name="call", op=calls)
+    for name in "ABCDE":
+        message.graph_def.node.add(name=name.lower(), op=name)
+    assert recursive_functions(message.graph_def.library.function) == {"A", "B", "C"}
+    lacking = lacking_ops(MetaGraph(message.SerializeToString()), Everything())
+    assert sorted(lacking) == ["a", "b", "c"]
+    assert "its function A calls itself" in lacking["a"]
+
+
+class Everything:
+    """A registry of every op."""
+
+    version = 0
+
+    def op_def(self, type_):
+        return proto.message_class("OpDef")(name=type_)
+
+    def no_kernel(self, node):
+        return None

@@ -153,6 +153,8 @@ def export(
         with_object_graph=target == "tf",
     )
     found = options.located(path, quiet, v1=v1, step=step)
+    own = found.graph is not None and os.path.exists(output) and os.path.samefile(found.graph, output)
+    options.refuse(own, f"{output} is the graph of the checkpoint")
     salvaged = salvaged_from(found, selector(changes.include, changes.exclude)) if salvage else None
     checkpoint = salvaged.checkpoint if salvaged else options.to_convert(path, found, quiet, strict=strict)
     changed = change(checkpoint, changes)

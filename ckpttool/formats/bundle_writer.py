@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from ckpttool import storage
 from ckpttool.errors import ConversionError, NotSupportedError
-from ckpttool.formats.bundle import index_path, shard_path
+from ckpttool.formats.bundle import bundle_files, index_path, shard_path
 from ckpttool.formats.plan import Planned, check_plan
 from ckpttool.formats.records.entries import BundleEntry, encode_bundle_entry, encode_bundle_header
 from ckpttool.formats.records.shapes import encode_slice_key
@@ -128,8 +128,8 @@ def write_bundle(
     pieces = [piece for planned in plan if not planned.problem for piece in _pieces(planned.variable)]
     shards = _shards(pieces, num_shards, max_shard_size)
     paths = [shard_path(prefix, number, len(shards)) for number in range(len(shards))] + [index_path(prefix)]
-    replaced = {path: _kept(prefix) + path[len(prefix) :] for path in _files(prefix)} if force else {}
-    kept = _files(_kept(prefix)) if force else []
+    replaced = {path: _kept(prefix) + path[len(prefix) :] for path in bundle_files(prefix)} if force else {}
+    kept = bundle_files(_kept(prefix)) if force else []
     with storage.write_together(paths, force=force, inputs=checkpoint.files, replaced=replaced, kept=kept) as besides:
         storage.require_space(besides[-1], sum(piece.nbytes for piece in pieces))
         builder = _IndexBuilder(len(shards))
@@ -263,12 +263,3 @@ def _write_shard(
 def _kept(prefix: str) -> str:
     """The prefix that a bundle has while it is being replaced."""
     return f"{prefix}.replaced"
-
-
-def _files(prefix: str) -> list[str]:
-    """The files of a bundle that are there; the index, if it is, last."""
-    directory, stem = os.path.split(prefix)
-    data = re.compile(re.escape(stem) + r"(\.data-[0-9]{5,9}-of-[0-9]{5,9})")
-    names = sorted(os.listdir(directory or ".")) if os.path.isdir(directory or ".") else []
-    found = [f"{prefix}{match[1]}" for match in map(data.fullmatch, names) if match]
-    return [*found, index_path(prefix)] if os.path.lexists(index_path(prefix)) else found

@@ -22,6 +22,7 @@ from typing import Any
 
 from ckpttool import proto, storage
 from ckpttool.errors import CheckpointError, CorruptionError, FormatError, located
+from ckpttool.formats.bundle import bundle_files
 from ckpttool.formats.lookalikes import TRUNCATED, refuse_lookalike
 from ckpttool.model.graph import MetaGraph
 from ckpttool.wire.message import LENGTH, VARINT, fields
@@ -94,6 +95,8 @@ def meta_graph_beside(
     If the block ends with an error, there is no graph at `path` but the one that was there.
     """
     inputs = [graph.path] if graph.path and not in_place else []
+    # Those of its checkpoint are nothing that --force is to replace with a graph.
+    inputs += bundle_files(graph.path.removesuffix(".meta")) if graph.path.endswith(".meta") else []
     path = os.path.realpath(path) if in_place else path
     with storage.write_beside(path, force=force or in_place, inputs=inputs) as beside:
         beside.write_bytes(graph.data if graph.text is None else _to_text(graph, graph.text))

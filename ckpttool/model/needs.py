@@ -5,6 +5,7 @@ x ────────────────┘                     fed x:
 """
 
 import struct
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
@@ -82,6 +83,23 @@ def function_callers(library: Iterable[Any]) -> dict[str, set[str]]:
             for called in called_functions(node, names):
                 callers.setdefault(called, set()).add(function.signature.name)
     return callers
+
+
+def recursive_functions(library: Iterable[Any]) -> set[str]:
+    """The library functions that call themselves, by others or not, or call one that does."""
+    functions = list(library)
+    callers = function_callers(functions)
+    calls = Counter(caller for some in callers.values() for caller in some)
+    left = {function.signature.name for function in functions}
+    stack = [name for name in left if not calls[name]]
+    while stack:  # One whose calls all end ends itself.
+        name = stack.pop()
+        left.remove(name)
+        for caller in callers.get(name, ()):
+            calls[caller] -= 1
+            if not calls[caller]:
+                stack.append(caller)
+    return left
 
 
 def unfed(nodes: Mapping[str, Node], ops: Iterable[str]) -> tuple[list[str], list[str]]:

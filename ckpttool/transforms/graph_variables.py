@@ -256,12 +256,13 @@ def _owners(nodes: Iterable[Any], variables: Collection[str]) -> dict[str, str]:
     another variable.
     """
     owners = {}
+    lengths = set(map(len, variables))
     for node in nodes:
-        name = node.name
-        while name and name not in variables:
-            name = name.rpartition("/")[0]
-        if name:
-            owners[node.name] = name
+        name, end = node.name, len(node.name)
+        while end > 0 and not (end in lengths and name[:end] in variables):
+            end = name.rfind("/", 0, end)
+        if end > 0:
+            owners[name] = name[:end]
     return owners
 
 

@@ -19,7 +19,7 @@ from ckpttool import proto
 from ckpttool.model.arguments import Dtypes, Shape, Tensor
 from ckpttool.model.dtypes import REF_OFFSET, DType
 from ckpttool.model.graph import MetaGraph, Node, split_tensor
-from ckpttool.model.needs import called_functions, function_callers
+from ckpttool.model.needs import called_functions, function_callers, recursive_functions
 
 _FLOAT = 1
 _PYTHON = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
@@ -109,14 +109,14 @@ def lacking_ops(graph: MetaGraph, registry: Registry) -> dict[str, str]:
 
 
 def _lacking_functions(library: Any, names: Collection[str], registry: Registry) -> dict[str, str]:
-    """The library functions in which there is an op that this TensorFlow lacks, or that call one of these; with its
-    type.
-    """
-    found: dict[str, str] = {}
+    """The library functions that this TensorFlow can't import, and those that call one of these, with the reasons."""
+    # TensorFlow would call them without end while it imports the graph.
+    found = dict.fromkeys(recursive_functions(library), "calls itself, or one that does")
     for function in library:
         for node in function.node_def:
             if node.op not in names and registry.op_def(node.op) is None:
-                found.setdefault(function.signature.name, node.op)
+                reason = f"needs an op of type {node.op}, which this TensorFlow lacks"
+                found.setdefault(function.signature.name, reason)
     callers = function_callers(library) if found else {}
     stack = list(found)
     while stack:
@@ -133,7 +133,7 @@ def _why_lacking(node: Any, registry: Registry, known: Collection[str], function
     if node.op in _PYTHON:
         return f"{node.op} runs Python code of the program that made the graph"
     for name in called_functions(node, functions) if functions else ():
-        return f"its function {name} needs an op of type {functions[name]}, which this TensorFlow lacks"
+        return f"its function {name} {functions[name]}"
     return None if node.op in known else registry.no_kernel(node)
 
 

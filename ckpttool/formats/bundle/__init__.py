@@ -13,7 +13,7 @@ stored as an entry of its own under a key made of name and extents.
 (tensorflow/core/util/tensor_bundle/tensor_bundle.cc, core/protobuf/tensor_bundle.proto)
 """
 
-from ckpttool.formats.bundle.names import FORMAT, MAX_SHARDS, index_path, shard_path
+from ckpttool.formats.bundle.names import FORMAT, MAX_SHARDS, bundle_files, index_path, shard_path
 
 # The reader is not here: who only looks for a checkpoint, or for a graph beside one, need not import it.
-__all__ = ["FORMAT", "MAX_SHARDS", "index_path", "shard_path"]
+__all__ = ["FORMAT", "MAX_SHARDS", "bundle_files", "index_path", "shard_path"]

@@ -25,3 +25,12 @@ def shard_counts(prefix: str) -> set[int]:
     name = re.compile(re.escape(os.path.basename(prefix)) + r"\.data-[0-9]{5,9}-of-([0-9]{5,9})")
     matches = map(name.fullmatch, os.listdir(os.path.dirname(prefix) or "."))
     return {int(match[1]) for match in matches if match}
+
+
+def bundle_files(prefix: str) -> list[str]:
+    """The files of a bundle that are there; the index, if it is, last."""
+    directory, stem = os.path.split(prefix)
+    data = re.compile(re.escape(stem) + r"(\.data-[0-9]{5,9}-of-[0-9]{5,9})")
+    names = sorted(os.listdir(directory or ".")) if os.path.isdir(directory or ".") else []
+    found = [f"{prefix}{match[1]}" for match in map(data.fullmatch, names) if match]
+    return [*found, index_path(prefix)] if os.path.lexists(index_path(prefix)) else found

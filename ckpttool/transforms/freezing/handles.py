@@ -9,6 +9,7 @@ branches and calls of functions, until an op reads it. Frozen, all of these tens
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -32,6 +33,8 @@ _TAKES_REFERENCES = re.compile(
     r"|StridedSliceAssign|DestroyTemporaryVariable|SdcaShrinkL1|NegTrain|RefSelect|DebugGradientRefIdentity"
 )
 _DEEPEST = 64
+# In which a function is called: with variables as these arguments or as those. Each is another function, frozen.
+_MOST_WAYS = 32
 
 
 class Held(NamedTuple):
@@ -74,6 +77,7 @@ class Library:
             for name, op in op_defs.items()
         }
         self._traces: dict[tuple[str, Kinds], Trace | None] = {}
+        self._ways: Counter[str] = Counter()
         self._bodies: dict[str, Body] = {}
 
     def body(self, name: str) -> Body:
@@ -94,6 +98,9 @@ class Library:
             raise NotSupportedError(f"the function {name} is called with {len(kinds)} arguments")
         if (name, kinds) not in self._traces:
             self._traces[name, kinds] = None
+            self._ways[name] += 1
+            if self._ways[name] > _MOST_WAYS:
+                raise NotSupportedError(f"the function {name} is called in more than {_MOST_WAYS} ways")
             if sum(trace is None for trace in self._traces.values()) > _DEEPEST:
                 raise NotSupportedError(f"functions call one another more than {_DEEPEST} deep")
             given = {a: Held(kind, a, False) for a, kind in zip(body.arguments, kinds, strict=True) if kind}
