@@ -369,3 +369,9 @@ def test_every_order_has_an_option(run):
     for order in SORTS:
         assert run("vars", CONV, "--sort", order).exit_code == 0
     assert "|".join(SORTS) in run("vars", "-h").stdout
+
+
+def test_no_tolerance_is_nan(run):
+    for command in (["diff", "--atol", "nan"], ["diff", "--rtol", "nan"], ["run", "--tolerance", "nan"]):
+        result = run(*command, CONV, CONV)
+        assert (result.exit_code, "a tolerance is a number" in result.stderr) == (2, True)

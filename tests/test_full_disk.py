@@ -115,3 +115,18 @@ def test_bundles(tmp_path: Path, step: int, dies: bool) -> None:
         assert not [name for name in names(directory, hidden=True) if name.startswith(".")]
         stopped += code != _DONE
     assert stopped > 1
+
+
+@pytest.mark.parametrize("target", list(WRITERS))
+def test_what_could_not_be_written_is_named(tmp_path: Path, target: str) -> None:
+    """The error of a full disk says which file it was that had no room."""
+
+    def write() -> None:
+        try:
+            WRITERS[target].write(tmp_path / "new", "new")
+        except OSError as error:
+            if error.filename:
+                raise
+
+    (tmp_path / "new").mkdir()
+    assert ends(20, write, dies=False) == _ANSWERED

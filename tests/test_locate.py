@@ -121,3 +121,13 @@ def test_pipes_are_not_opened(tmp_path):
     os.mkfifo(tmp_path / "model.ckpt")
     with pytest.raises(FormatError, match="not a regular file"):
         locate(tmp_path / "model.ckpt")
+
+
+def test_a_prefix_that_ends_with_a_slash(tmp_path, monkeypatch, run):
+    """Such as `save_weights("dir/")` writes: its files have no name but the suffix, and are found from inside too."""
+    for file in (FIXTURES / "linear").glob("model.*"):
+        shutil.copy(file, tmp_path / file.name.removeprefix("model"))
+    monkeypatch.chdir(tmp_path)
+    for path in (".index", ".data-00000-of-00001", "./.index", tmp_path / ".index"):
+        assert run("vars", path).stdout.count("float32") == 2
+    assert run("ls", ".meta", "--op-types").exit_code == 0

@@ -218,3 +218,15 @@ class Everything:
 
     def no_kernel(self, node):
         return None
+
+
+def test_variables_of_one_shared_name_are_one():
+    """What is restored of the one is there for the other: TensorFlow keeps one value for both."""
+    message = proto.message_class("MetaGraphDef")()
+    message.ParseFromString((FIXTURES / "linear" / "model.meta").read_bytes())
+    for name, shared, container in (("again", b"W", b""), ("other", b"", b""), ("elsewhere", b"W", b"c")):
+        node = message.graph_def.node.add(name=name, op="VariableV2")
+        node.attr["shared_name"].s, node.attr["container"].s = shared, container
+    graph = MetaGraph(message.SerializeToString(), path=str(FIXTURES / "linear" / "model.meta"))
+    plan = plan_restore(graph, graph.by_name, ckpttool.open_checkpoint(FIXTURES / "linear" / "model"))
+    assert plan.unstored == {"other", "elsewhere"}

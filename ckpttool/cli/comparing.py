@@ -1,6 +1,7 @@
 """The command that compares."""
 
 import os
+from math import isnan
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
@@ -84,6 +85,7 @@ def diff(
         found = _of_graphs(one, other)
     else:
         options.refuse(structure and (rtol or atol), "--structure compares no values")
+        options.refuse(isnan(rtol) or isnan(atol), "a tolerance is a number")
         found = _of_variables(one, other, (rtol, atol), structure, (include, exclude))
     facts = {"a": one.found.prefix, "b": other.found.prefix, "different": found.is_different}
     shown = found.reports if wanted == "json" else [report for report in found.reports if report.rows]

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Mapping
 from functools import cache
+from math import isnan
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -122,6 +123,7 @@ def run(
     wanted_format = options.format_of(format, as_json)
     options.refuse(repeat > 1 and not time, "--repeat is about --time")
     options.refuse(tolerance and len(paths) == 1, "--tolerance is about several models")
+    options.refuse(isnan(tolerance), "a tolerance is a number")
     options.refuse(out and len(paths) > 1, "--out is about one model")
     options.refuse(out and not out.endswith((".npz", ".npy", ".json")), "--out is a .npz, .npy or .json file")
     options.refuse(force and not out, "--force is about --out")

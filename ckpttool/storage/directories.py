@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ckpttool.errors import NotFoundError
-from ckpttool.storage.temporaries import clear_dead, locked, new_token, sync, temporary
+from ckpttool.storage.temporaries import clear_dead, locked, name_file, new_token, sync, temporary
 
 
 @contextmanager
@@ -45,8 +45,9 @@ def write_directory(
                 os.rename(beside, path)
                 if force and _is_replaceable(kept, inputs, is_ours):  # All that a dead run had left of the old one.
                     _remove(kept, path)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(beside, ignore_errors=True)
+        name_file(error, path)
         raise
 
 

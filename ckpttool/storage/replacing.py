@@ -13,6 +13,7 @@ from ckpttool.storage.temporaries import (
     is_input,
     locked,
     make_beside,
+    name_file,
     new_token,
     publish,
     sync,
@@ -49,8 +50,9 @@ def write_beside(path: str | Path, *, force: bool = False, inputs: Sequence[str]
                 sync(path.parent, os.O_RDONLY)
             else:
                 publish(beside, path, force)
-    except BaseException:
+    except BaseException as error:
         beside.unlink(missing_ok=True)
+        name_file(error, path)
         raise
 
 
@@ -96,8 +98,9 @@ def write_together(
                 _replace_all(besides, paths, replaced, kept)
             else:
                 _publish_all(besides, paths)
-    except BaseException:
+    except BaseException as error:
         unlink_all(besides)
+        name_file(error, paths[-1])
         raise
 
 

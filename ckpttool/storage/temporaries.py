@@ -17,6 +17,7 @@ from ckpttool.errors import NotFoundError
 
 # Of the 255 that a name may have, those that leave room for what makes it a temporary one.
 _NAME_BYTES = 200
+_NO_MORE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 # A link or a pipe of such a name is none of ours, and nobody waits for it.
 _OPEN = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
@@ -121,6 +122,12 @@ def unlink_all(paths: Iterable[str | Path]) -> None:
     """Removes what is there of these files."""
     for path in paths:
         Path(path).unlink(missing_ok=True)
+
+
+def name_file(error: BaseException, path: str | Path) -> None:
+    """Says in the error of a full disk, which knows no file, what was being written."""
+    if isinstance(error, OSError) and error.errno in _NO_MORE and not error.filename:
+        error.filename = os.fspath(path)
 
 
 def publish(beside: Path, path: Path, force: bool) -> None:

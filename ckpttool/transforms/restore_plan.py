@@ -57,7 +57,7 @@ def plan_restore(
     v1_only = any(read.is_v1 for read in reads) and checkpoint is not None and "V1" not in checkpoint.format
     variables = {variable.name: variable for variable in graph.variables if variable.type}
     if reads and usable and checkpoint is not None and not held and not v1_only:
-        return Plan(True, reads, {}, _unstored(variables, reads))
+        return Plan(True, reads, {}, _unstored(nodes, variables, reads))
     notes = [] if checkpoint is None or not reads else _why_not_saver(held, usable=usable, v1_only=v1_only)
     return _one_by_one(graph, nodes, checkpoint, reads, variables)._replace(notes=notes)
 
@@ -107,10 +107,22 @@ def _why_not_saver(held: Sequence[str], *, usable: bool, v1_only: bool) -> list[
     return [] if usable else ["restored variable by variable: the graph's saver needs ops that can't run here"]
 
 
-def _unstored(variables: Mapping[str, GraphVariable], reads: Sequence[Restored]) -> frozenset[str]:
+def _unstored(
+    nodes: Mapping[str, Node], variables: Mapping[str, GraphVariable], reads: Sequence[Restored]
+) -> frozenset[str]:
     """The variables that the saver leaves out. If it calls a function, nobody can see which; it has all of them."""
     restored = {read.variable for read in reads}
-    return frozenset() if "" in restored else frozenset(variables.keys() - restored)
+    if "" in restored:
+        return frozenset()
+    states = {_state(nodes, name) for name in restored}
+    return frozenset(name for name in variables if _state(nodes, name) not in states)
+
+
+def _state(nodes: Mapping[str, Node], variable: str) -> tuple[bytes, bytes]:
+    """What a variable's values are known by in a session: two ops of one shared name are one variable."""
+    attr = nodes[variable].message.attr if variable in nodes else {}
+    container, shared = (attr[name].s if name in attr else b"" for name in ("container", "shared_name"))
+    return container, shared or variable.encode(errors="surrogateescape")
 
 
 def _guess(graph: MetaGraph, variable: GraphVariable) -> Restored:
