@@ -4,7 +4,7 @@ A number in a file is no reason to make a list as long: what it stands for is co
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, islice
 from typing import Any, NamedTuple, overload
 
@@ -13,7 +13,7 @@ from ckpttool.model.dtypes import REF_OFFSET, DType, dtype_of
 Shape = tuple[int | None, ...] | None
 """A shape as far as it is known: None for an unknown dimension, or for an unknown rank."""
 
-# No op has as many arguments, each of which may be a list of tensors.
+# No op has as many, each of which may be a list of tensors.
 _MOST_ARGUMENTS = 256
 _MOST_TENSORS = 1 << 31
 
@@ -25,27 +25,39 @@ class Tensor(NamedTuple):
     shape: Shape
 
 
+class Argument(NamedTuple):
+    """What an OpDef.ArgDef says: a dtype (0: none), or the attributes that do, and the default of each."""
+
+    dtype: int
+    is_ref: bool
+    type_attr: str
+    number_attr: str
+    list_attr: str
+    defaults: Mapping[str, Any]
+
+
+def arguments_of(arguments: Iterable[Any], definitions: Iterable[Any]) -> list[Argument]:
+    """The arguments on one side of an OpDef, by its ArgDefs and AttrDefs: a graph may leave out what is the default."""
+    defaults = {each.name: each.default_value for each in definitions if each.HasField("default_value")}
+    return [
+        Argument(arg.type, arg.is_ref, arg.type_attr, arg.number_attr, arg.type_list_attr, defaults)
+        for arg in islice(arguments, _MOST_ARGUMENTS)
+    ]
+
+
 class Dtypes:
-    """The dtypes that OpDef.ArgDefs stand for, given a node's attributes: of each one, or several, or none.
+    """The dtypes that arguments stand for, given a node's attributes: of each one, or several, or none."""
 
-    Args:
-        arguments: the ArgDefs.
-        attr: the attributes.
-        definitions: the OpDef's AttrDefs: a graph may leave out what is the default.
-    """
-
-    def __init__(self, arguments: Iterable[Any], attr: Mapping[str, Any], definitions: Iterable[Any]) -> None:
-        def value(name: str) -> Any:
-            return attr[name] if name in attr else _default(name, definitions)
-
-        self._runs = [_run(argument, value) for argument in islice(arguments, _MOST_ARGUMENTS)]
+    def __init__(self, arguments: Iterable[Argument], attr: Mapping[str, Any]) -> None:
+        self._runs = [_run(argument, attr) for argument in arguments]
         self._ends = list(accumulate(count for count, _ in self._runs))
+        self._size = min(self._ends[-1], _MOST_TENSORS) if self._ends else 0
 
     def __len__(self) -> int:
-        return min(self._ends[-1], _MOST_TENSORS) if self._ends else 0
+        return self._size
 
     def __getitem__(self, number: int) -> DType | None:
-        if not 0 <= number < len(self):
+        if not 0 <= number < self._size:
             raise IndexError(number)
         run = bisect_right(self._ends, number)
         count, numbers = self._runs[run]
@@ -53,26 +65,24 @@ class Dtypes:
         return dtype_of(stored) if stored else None
 
     def __iter__(self) -> Iterator[DType | None]:
-        return (self[number] for number in range(len(self)))
+        return (self[number] for number in range(self._size))
 
 
-def _default(name: str, definitions: Iterable[Any]) -> Any:
-    """The AttrValue that an attribute has if a node has none; None if there is no such default."""
-    found = (each.default_value for each in definitions if each.name == name and each.HasField("default_value"))
-    return next(found, None)
-
-
-def _run(argument: Any, value: Callable[[str], Any]) -> tuple[int, Sequence[int]]:
-    """How many tensors an ArgDef stands for, and their dtypes (0: not known), or the one of them all."""
-    if argument.type_list_attr:
-        listed = value(argument.type_list_attr)
+def _run(argument: Argument, attr: Mapping[str, Any]) -> tuple[int, Sequence[int]]:
+    """How many tensors an argument stands for, and their dtypes (0: not known), or the one of them all."""
+    dtype, is_ref, type_attr, number_attr, list_attr, defaults = argument
+    if list_attr:
+        listed = attr[list_attr] if list_attr in attr else defaults.get(list_attr)
         types: Sequence[int] = (0,) if listed is None else listed.list.type
         return len(types), types
-    typed = value(argument.type_attr) if argument.type_attr else None
-    number = argument.type if typed is None else typed.type
-    counted = value(argument.number_attr) if argument.number_attr else None
-    count = 1 if counted is None else max(counted.i, 0)
-    return count, (number + REF_OFFSET if argument.is_ref and number else number,)
+    if type_attr:
+        typed = attr[type_attr] if type_attr in attr else defaults.get(type_attr)
+        dtype = dtype if typed is None else typed.type
+    count = 1
+    if number_attr:
+        counted = attr[number_attr] if number_attr in attr else defaults.get(number_attr)
+        count = 1 if counted is None else max(counted.i, 0)
+    return count, (dtype + REF_OFFSET if is_ref and dtype else dtype,)
 
 
 class Outputs(Sequence[Tensor]):
@@ -100,6 +110,9 @@ class Outputs(Sequence[Tensor]):
         if isinstance(number, slice):
             return [self._tensor(place) for place in range(len(self))[number]]
         return self._tensor(range(len(self))[number])
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return map(self._tensor, range(len(self)))
 
     def _tensor(self, number: int) -> Tensor:
         if not self._shapes:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ckpttool import proto
 from ckpttool.errors import CheckpointError, CorruptionError, NotFoundError, located
-from ckpttool.model.arguments import Dtypes, Outputs, Shape, Tensor
+from ckpttool.model.arguments import Argument, Dtypes, Outputs, Shape, Tensor, arguments_of
 from ckpttool.model.dtypes import DTYPES, DType, dtype_of
 
 VARIABLE_OPS = {"Variable", "VariableV2", "VarHandleOp", "TemporaryVariable", "AutoReloadVariable"}
@@ -229,6 +229,11 @@ class MetaGraph:
         stripped = {op.name: op for op in self.message.meta_info_def.stripped_op_list.op}
         return stripped | {f.signature.name: f.signature for f in self.graph_def.library.function}
 
+    @cached_property
+    def _results(self) -> dict[str, list[Argument] | None]:
+        """By type the outputs of ops that were asked for; None where nobody knows them."""
+        return {}
+
     def op_def(self, type_: str) -> Any:
         """What describes an op: the OpDef that the file carries, else TensorFlow's; None: a type that nobody knows."""
         found = self._op_defs.get(type_)
@@ -238,10 +243,13 @@ class MetaGraph:
         """What is known of an op's outputs: dtypes by its OpDef, shapes by its attributes."""
         attr = node.message.attr
         shapes = [shape_of(shape) for shape in attr["_output_shapes"].list.shape] if "_output_shapes" in attr else []
-        op_def = self.op_def(node.type)
-        if op_def is None:
+        if node.type not in self._results:
+            op_def = self.op_def(node.type)
+            self._results[node.type] = None if op_def is None else arguments_of(op_def.output_arg, op_def.attr)
+        results = self._results[node.type]
+        if results is None:
             return Outputs([None] * len(shapes), shapes, None)
-        return Outputs(Dtypes(op_def.output_arg, attr, op_def.attr), shapes, _declared_shape(node))
+        return Outputs(Dtypes(results, attr), shapes, None if shapes else _declared_shape(node))
 
 
 def _declared_shape(node: Node) -> Shape:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -73,11 +74,12 @@ def op_types(graph: MetaGraph, names: Sequence[str] = (), types: Sequence[str] =
 def ops(graph: MetaGraph, names: Sequence[str] = (), types: Sequence[str] = ()) -> Report:
     """Every op: type, device, inputs, and outputs as far as they are known."""
     named, typed = selector(names), selector(types)
-    nodes = [node for node in graph.nodes if named(node.name) and typed(node.type)]
-    most = max(_FEW_OUTPUTS, _MANY_OUTPUTS // max(1, len(nodes)))
+    count = sum(named(node.name) and typed(node.op) for node in graph.graph_def.node)
+    most = max(_FEW_OUTPUTS, _MANY_OUTPUTS // max(1, count))
     rows = [
         (node.name, node.type, node.device, list(node.inputs), _output_texts(graph.outputs(node), most))
-        for node in nodes
+        for node in graph.nodes
+        if named(node.name) and typed(node.type)
     ]
     columns = [
         *(Column("name"), Column("type"), Column("device", default="")),
@@ -87,10 +89,13 @@ def ops(graph: MetaGraph, names: Sequence[str] = (), types: Sequence[str] = ()) 
 
 
 def _output_texts(outputs: Outputs, most: int) -> list[str]:
-    left_out = [f"… and {len(outputs) - most:,} more"] if len(outputs) > most else []
-    return [tensor_text(tensor) for tensor in outputs[:most]] + left_out
+    if len(outputs) <= most:
+        return list(map(tensor_text, outputs))
+    return [*map(tensor_text, outputs[:most]), f"… and {len(outputs) - most:,} more"]
 
 
+# A graph has few kinds of tensors, and many of each.
+@lru_cache(4096)
 def tensor_text(tensor: Tensor) -> str:
     """A tensor's dtype and shape: `float32[?,10]`; `float32` alone if even the rank is unknown."""
     dtype = tensor.dtype.name if tensor.dtype else "?"

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
 from ckpttool import proto
-from ckpttool.model.arguments import Dtypes, Shape, Tensor
+from ckpttool.model.arguments import Dtypes, Shape, Tensor, arguments_of
 from ckpttool.model.dtypes import REF_OFFSET, DType
 from ckpttool.model.graph import MetaGraph, Node, split_tensor
 from ckpttool.model.needs import called_functions, function_callers, recursive_functions
@@ -164,7 +164,7 @@ def _data_inputs(node: Node) -> list[str]:
 
 
 def _input_dtypes(node: Node, op_def: Any) -> Dtypes:
-    return Dtypes(op_def.input_arg, node.message.attr, op_def.attr)
+    return Dtypes(arguments_of(op_def.input_arg, op_def.attr), node.message.attr)
 
 
 def _mended_versions(graph_def: Any, registry: Registry) -> list[str]:
@@ -241,7 +241,7 @@ def _outputs(graph: MetaGraph, node: Node, registry: Registry, used: Mapping[int
     outputs = graph.outputs(node)[:_MOST_OUTPUTS]
     op_def = registry.op_def(node.type)
     if op_def is not None and not (outputs and all(output.dtype for output in outputs)):
-        dtypes = islice(Dtypes(op_def.output_arg, node.message.attr, op_def.attr), _MOST_OUTPUTS)
+        dtypes = islice(Dtypes(arguments_of(op_def.output_arg, op_def.attr), node.message.attr), _MOST_OUTPUTS)
         outputs = [Tensor(dtype, None) for dtype in dtypes]
     count = min(max(len(outputs), max(used, default=-1) + 1), _MOST_OUTPUTS)
     said = dict(enumerate(outputs))
