@@ -99,7 +99,7 @@ def read_tensor_slices(paths: Sequence[str], *, path: str, faults: list[Checkpoi
         for file in paths:
             source.add(file)
         source.check()
-    warnings = lacking_slices(source.variables.values())
+    warnings = lacking_slices(source.partitioned)
     return Checkpoint(source.variables, path=path, format=FORMAT, files=paths, warnings=warnings)
 
 
@@ -121,6 +121,7 @@ class _TensorSlices(Source):
     def __init__(self, path: str, faults: list[CheckpointError] | None) -> None:
         self._report, self._faults = reporter(path, faults), faults
         self.variables: dict[str, Variable] = {}
+        self.partitioned: list[Variable] = []
         self._files: list[tuple[str, Table]] = []
         self._pieces: dict[bytes, list[_Piece]] = {}
 
@@ -171,6 +172,8 @@ class _TensorSlices(Source):
             if fault:
                 self._report(CorruptionError(fault, variable=variable.name))
                 del self.variables[variable.name]
+            elif boxes[0][1] != variable.shape:
+                self.partitioned.append(variable)
 
     def slices(self, variable: Variable) -> Sequence[Slice]:
         return [self._slice(variable, piece) for piece in self._pieces[variable.key]]

@@ -195,7 +195,7 @@ class Variable:
 
         Raises:
             CorruptionError: bytes are missing or do not have their checksum.
-            NotSupportedError: values of this dtype can't be decoded.
+            NotSupportedError: values of this dtype can't be decoded, or only a part of them is stored (see `lacking`).
         """
         self._require_numpy()
         if self.dtype.itemsize is None:
@@ -270,7 +270,7 @@ class Variable:
 
         Raises:
             CorruptionError: bytes are missing or do not have their checksum.
-            NotSupportedError: values of this dtype can't be decoded.
+            NotSupportedError: values of this dtype can't be decoded, or only a part of them is stored (see `lacking`).
         """
         import numpy as np
 

@@ -109,7 +109,8 @@ def _candidates(flow: Flow, parts: Parts) -> _Ranked:
     """The ends of the forward path, and what is only turned into a score or an answer behind."""
     ends = [key for key in flow.nodes if key in parts.forward and _is_end(flow, parts, key)]
     if not ends:  # All of them go into metrics, and are no ends.
-        ends = [k for k in flow.nodes if k in parts.forward - parts.sources.keys() and is_named(OUTPUT_NAME, k)]
+        reached = [key for key in flow.nodes if key in parts.forward and key not in parts.sources]
+        ends = [key for key in reached if is_named(OUTPUT_NAME, key)]
     # Of equals, the later: a graph is written front to back.
     distance = dict.fromkeys(reversed(ends), 0)
     queue = list(distance)
