@@ -3,8 +3,8 @@
 NOTE = "ckpttool_note"
 """The attribute with a Note."""
 
-MAX_DEPTH = 200
-"""Groups that are entered, one in another: scopes are nested in tens, not in hundreds."""
+MAX_DEPTH = 4000
+"""Groups that are entered, one in another: scopes are nested in tens, not in thousands."""
 
 
 def dataset_path(name: str) -> str:

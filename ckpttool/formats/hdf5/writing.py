@@ -26,6 +26,8 @@ _MAX_RANK = 32  # H5S_MAX_RANK
 # An attribute holds 64 KB, its own header included.
 _MAX_TEXT = 60_000
 
+_MAX_SCOPES = 100
+
 _LAYOUTS = ("names", "keras")
 
 
@@ -51,10 +53,10 @@ def _problem(planned: Planned, layout: str) -> str | None:
     if len(variable.shape) > _MAX_RANK and variable.ranges is None:
         return f"HDF5 can't hold {len(variable.shape)} dimensions of values that must be decoded"
     depth = planned.target.count("/")
-    if layout == "keras":  # The innermost of its scopes, as a layer, has all of the name below.
-        depth = 2 * depth - 2
+    if layout == "keras" and depth > _MAX_SCOPES:  # Each is a layer that has all of the name below.
+        return f"it is within {depth:,} scopes: no layer of Keras is within more than {_MAX_SCOPES}"
     if depth >= MAX_DEPTH:
-        return f"it would be {depth:,} groups deep, and readers go no deeper than {MAX_DEPTH - 1}"
+        return f"it would be {depth:,} groups deep, and readers go no deeper than {MAX_DEPTH - 1:,}"
     if planned.target != f"{variable.name}:0":  # Then an attribute has its name; or, for Keras, the weight's.
         text = planned.target if layout == "keras" else variable.name
         nbytes = len(text.encode(errors="surrogateescape"))
