@@ -131,3 +131,6 @@ def test_a_prefix_that_ends_with_a_slash(tmp_path, monkeypatch, run):
     for path in (".index", ".data-00000-of-00001", "./.index", tmp_path / ".index"):
         assert run("vars", path).stdout.count("float32") == 2
     assert run("ls", ".meta", "--op-types").exit_code == 0
+    shutil.copy(".index", "x.index")
+    for path, prefix in (("./x.index", "./x"), (".index", "./"), ("x.index", "x")):
+        assert locate(path).prefix == prefix

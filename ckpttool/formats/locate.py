@@ -68,7 +68,7 @@ def locate(path: str | os.PathLike[str], *, v1: bool = False, step: str | None =
     path = os.fspath(path)
     if os.path.isdir(path):
         return _in_directory(path, v1, step)
-    if _MEMBER.fullmatch(f".{path}") and path.startswith("."):  # Of a prefix that ends with a slash: `dir/.index`.
+    if _MEMBER.fullmatch(os.curdir + path) and not _MEMBER.fullmatch(path):  # The suffix alone, as of `dir/.index`.
         path = os.path.join(os.curdir, path)
     if step is not None:
         raise NotFoundError("--step chooses among a directory's checkpoints", path=path)

@@ -39,9 +39,10 @@ def within(box: Selection, outer: Selection) -> Selection:
     return tuple(slice(b.start - o.start, b.stop - o.start) for b, o in zip(box, outer, strict=True))
 
 
-def covered(boxes: Iterable[tuple[tuple[int, ...], tuple[int, ...]]]) -> int:
-    """How many elements boxes (start, shape) have."""
-    return sum(prod(extent) for _, extent in boxes)
+def lacking(shape: tuple[int, ...], extents: Iterable[tuple[int, ...]]) -> str:
+    """What is said where boxes of these extents have fewer elements than an array of `shape`; else ""."""
+    there, wanted = sum(map(prod, extents)), prod(shape)
+    return f"does not have sufficient slices: {there:,} of {wanted:,} elements" if there < wanted else ""
 
 
 def tiling_fault(
@@ -63,9 +64,9 @@ def tiling_fault(
             s < 0 or n < 0 or s + n > d for s, n, d in zip(start, extent, shape, strict=True)
         ):
             return f"slice {list(start)} + {list(extent)} is outside the shape {list(shape)}"
-    there, wanted = covered(boxes), prod(shape)
-    if there < wanted:
-        return None if partly else f"does not have sufficient slices: {there:,} of {wanted:,} elements"
+    if too_few := lacking(shape, (extent for _, extent in boxes)):
+        return None if partly else too_few
+    there, wanted = sum(prod(extent) for _, extent in boxes), prod(shape)
     if there > wanted:
         return f"overlapping slices: {there:,} elements for {wanted:,}"
     if not wanted:

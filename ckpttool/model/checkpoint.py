@@ -15,7 +15,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ckpttool.errors import NotFoundError, NotSupportedError, located
-from ckpttool.model.boxes import Extents, Selection, covered, intersection, selection, shape_of, subdivide, within
+from ckpttool.model.boxes import Extents, Selection, intersection, lacking, selection, shape_of, subdivide, within
 from ckpttool.model.dtypes import DType
 from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, ObjectGraph
 
@@ -137,8 +137,7 @@ class Variable:
     def _lacking(self, pieces: Sequence[Slice]) -> str:
         if len(pieces) == 1 and pieces[0].extents is None:
             return ""
-        there = covered((piece.start, piece.shape) for piece in pieces)
-        return f"does not have sufficient slices: {there:,} of {self.size:,} elements" if there < self.size else ""
+        return lacking(self.shape, (piece.shape for piece in pieces))
 
     def _whole_slices(self) -> Sequence[Slice]:
         """The pieces, which are the whole of it."""

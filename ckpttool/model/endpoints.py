@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 from ckpttool.model.arguments import Shape
 from ckpttool.model.dtypes import DType
-from ckpttool.model.flow import MOST_TENSORS, OUTPUT_NAME, Flow, Parts, is_named, walk
+from ckpttool.model.flow import MOST_TENSORS, OUTPUT_NAME, Flow, Parts, is_named
 from ckpttool.model.graph import HIDDEN_SIGNATURES, VARIABLE_OPS, MetaGraph
-from ckpttool.model.needs import must_be_fed
+from ckpttool.model.needs import must_be_fed, walk
 
 
 class Endpoint(NamedTuple):

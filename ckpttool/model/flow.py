@@ -7,11 +7,12 @@ anybody.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Sequence
 from functools import lru_cache
 
 from ckpttool.model.arguments import Tensor
 from ckpttool.model.graph import PLACEHOLDERS, VARIABLE_OPS, MetaGraph, Node, split_tensor
+from ckpttool.model.needs import walk
 from ckpttool.model.tables import fillers
 
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
@@ -56,18 +57,6 @@ _LOSS_MATH = {
     *("Add", "AddV2", "AddN", "Sub", "Mul", "Div", "RealDiv", "DivNoNan", "Select", "SelectV2", "Maximum", "Minimum"),
     *("Greater", "GreaterEqual", "Less", "LessEqual", "Cast"),
 }
-
-
-def walk(starts: Iterable[str], edges: Mapping[str, Iterable[str]], without: Set[str] = frozenset()) -> set[str]:
-    """`starts` and all that the edges lead to from there, through nothing that is to be left out."""
-    seen = set(starts)
-    stack = list(seen)
-    while stack:
-        for near in edges.get(stack.pop(), ()):
-            if near not in seen and near not in without:
-                seen.add(near)
-                stack.append(near)
-    return seen
 
 
 def _scope(name: str) -> str:

@@ -6,7 +6,7 @@ x ────────────────┘                     fed x:
 
 import struct
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Set
 from typing import Any
 
 from ckpttool.errors import NotFoundError
@@ -37,6 +37,18 @@ def require_output(graph: MetaGraph, name: str) -> None:
     if graph.op_def(node.type) is not None and int(number) >= len(outputs):
         last = f"its last output is {op}:{len(outputs) - 1}" if outputs else f"a {node.type} has no outputs"
         raise NotFoundError(f"no tensor {name}: {last}", path=graph.path)
+
+
+def walk(starts: Iterable[str], edges: Mapping[str, Iterable[str]], without: Set[str] = frozenset()) -> set[str]:
+    """`starts` and all that the edges lead to from there, through nothing that is to be left out."""
+    seen = set(starts)
+    stack = list(seen)
+    while stack:
+        for near in edges.get(stack.pop(), ()):
+            if near not in seen and near not in without:
+                seen.add(near)
+                stack.append(near)
+    return seen
 
 
 def needed_ops(nodes: Mapping[str, Node], wanted: Iterable[str], fed: Collection[str] = ()) -> set[str]:

@@ -61,7 +61,7 @@ class Statistics(NamedTuple):
 
 
 def statistics_of(variable: Variable, progress: Callable[[int], None] = lambda nbytes: None) -> Statistics:
-    """The statistics of a variable's values, read once, in blocks.
+    """The statistics of a variable's values, read in blocks: once, or twice where float64 can't hold their squares.
 
     Args:
         variable: whose values.
@@ -90,15 +90,13 @@ def statistics_of(variable: Variable, progress: Callable[[int], None] = lambda n
 
 
 def _deviation(variable: Variable, whole: Tally) -> float:
-    import numpy as np
-
     if _TINY_SQUARES < whole.squares < inf or whole.minimum == whole.maximum:
         return sqrt(whole.squares / whole.finite)
     # Float64 can't hold the squares; those of the numbers times a power of 2 it can.
     scale = 2.0**-600 if isinf(whole.squares) else 2.0**600
     tallies, scaled = None, Tally()
     for _, block in variable.blocks():
-        numbers = _real(block).reshape(-1) * np.float64(scale)
+        numbers = _real(block).reshape(-1) * scale  # Of no other type than float64.
         tallies = tallies or Tallies(numbers)
         scaled = merged(scaled, tallies.take(numbers))
     return min(sqrt(scaled.squares / scaled.finite) / scale, float_info.max)

@@ -1,15 +1,15 @@
 """Lookup tables: what fills them. Their contents are no variables: an op that runs once puts them in.
 
-HashTableV2 ──▶ LookupTableFindV2            the table, as it is used
-     └────────▶ InitializeTableFromTextFileV2    and as it is filled
+HashTableV2 ──▶ LookupTableFindV2                 the table, as it is used
+     └────────▶ InitializeTableFromTextFileV2     and as it is filled
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from ckpttool.model.graph import MetaGraph, Node, split_tensor
-from ckpttool.model.needs import called_functions, function_callers
+from ckpttool.model.needs import called_functions, function_callers, walk
 
 TABLE = re.compile(r"(?:Mutable)?(?:Dense)?HashTable(?:OfTensors)?(?:V2)?|(?:Anonymous\w*Table)(?:V2)?")
 """Types of the ops that are tables."""
@@ -53,14 +53,4 @@ def _filling(library: Any) -> set[str]:
     if not filling:
         return set()
     callers = function_callers(library)
-    return set(_with_callers(filling, callers)) - set(_with_callers(having(_RESTORES), callers))
-
-
-def _with_callers(names: Collection[str], callers: Mapping[str, Collection[str]]) -> Iterator[str]:
-    seen, stack = set(names), list(names)
-    while stack:
-        name = stack.pop()
-        yield name
-        new = set(callers.get(name, ())) - seen
-        seen |= new
-        stack += new
+    return walk(filling, callers) - walk(having(_RESTORES), callers)

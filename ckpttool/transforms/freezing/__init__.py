@@ -253,10 +253,7 @@ class _Freezing:
         return number - REF_OFFSET if dtype_of(number).is_ref else number, tensor.shape if tensor else None
 
     def _said(self, node: Any, output: Output) -> int:
-        """The dtype as a list of the op's, or an op that takes it, says it."""
-        for name in ("component_types", "output_types", "Tout", "dtypes"):
-            if name in node.attr and output.number < len(node.attr[name].list.type):
-                return int(node.attr[name].list.type[output.number])
+        """The dtype as an op that takes it says it."""
         for user in self._body.users(node.name):
             attr = self._body.nodes[user].attr
             if self._body.operands[user][:1] == [output] and "T" in attr and attr["T"].type:
