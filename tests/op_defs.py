@@ -1,6 +1,7 @@
 """Writes what TensorFlow's registry says of each op's outputs, for `ckpttool/proto/ops.pb`: an OpList.
 
-Of an op its name, its outputs, and the defaults of the attributes that these go by.
+Of an op its name, its outputs, and the defaults of the attributes that these go by; and which inputs are references,
+if any is.
 
 python tests/op_defs.py > ckpttool/proto/ops.pb
 """
@@ -25,6 +26,9 @@ def op_list() -> bytes:
         for argument in op.output_arg:
             said = {field.name: value for field, value in argument.ListFields() if field.name in _SAID}
             made.output_arg.add(**said)
+        if any(argument.is_ref for argument in op.input_arg):
+            for argument in op.input_arg:
+                made.input_arg.add(is_ref=argument.is_ref)
         used = {text for argument in made.output_arg for text in (argument.type_attr, argument.number_attr)}
         used |= {argument.type_list_attr for argument in made.output_arg}
         for attr in op.attr:

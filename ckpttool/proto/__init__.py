@@ -7,7 +7,8 @@ Python has. After a change of the files, make it anew (a test compares the two):
     python -m grpc_tools.protoc -I. --include_imports \
         --descriptor_set_out=ckpttool/proto/descriptors.pb ckpttool/proto/*.proto
 
-`ops.pb`, made by `tests/op_defs.py`, is what TensorFlow's registry says of ops' outputs: frozen graphs say nothing.
+`ops.pb`, made by `tests/op_defs.py`, is what TensorFlow's registry says of ops' outputs, and which inputs are
+references: frozen graphs say nothing of them.
 
 Protobuf is imported on first use: listing a checkpoint's variables needs none of it.
 """
@@ -37,7 +38,7 @@ def pool() -> Any:
 
 @cache
 def known_ops() -> dict[str, Any]:
-    """TensorFlow's own ops: OpDefs by name, of outputs, and the defaults of the attributes that these go by."""
+    """TensorFlow's own ops: OpDefs by name, as far as `tests/op_defs.py` keeps them."""
     return {op.name: op for op in message_class("OpList").FromString(_OPS.read_bytes()).op}
 
 

@@ -114,11 +114,10 @@ class _Freezing:
         keep_devices: bool,
     ) -> None:
         graph_def = graph.graph_def
-        op_defs = {op.name: op for op in graph.message.meta_info_def.stripped_op_list.op}
         self._graph, self._checkpoint, self._keep_devices = graph, checkpoint, keep_devices
         self._nodes = list(graph_def.node)
-        self._library = Library(graph_def.library.function, op_defs)
-        self._body = Body(self._nodes, self._library.functions)
+        self._library = Library(graph_def.library.function, graph.op_def)
+        self._body = Body(self._nodes, graph.op_def)
         self._trace = Trace(self._body, self._library)
         self._stored = StoredVariables(graph, self._body, self._library, checkpoint)
         self._found: dict[str, Stored] = {}

@@ -4,17 +4,12 @@ In a graph an input is named `op:1`; in a function `op:output_name:0`, or by the
 Output, counted from 0: of an argument, its only one.  (tensorflow/core/framework/{node_def,function}.proto)
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
+from itertools import takewhile
 from typing import Any, NamedTuple
 
+from ckpttool.model.arguments import Dtypes, arguments_of
 from ckpttool.model.graph import split_tensor
-
-# Where an op's named output stands, if not at the front: only of ops that can hand a variable on.
-_LATER = {
-    **dict.fromkeys((("Switch", "output_true"), ("RefSwitch", "output_true")), 1),
-    **dict.fromkeys((("Merge", "value_index"), ("RefMerge", "value_index")), 1),
-}
-_FAR = 1 << 20
 
 
 class Output(NamedTuple):
@@ -27,6 +22,11 @@ class Output(NamedTuple):
 class Body:
     """The ops of a graph or of a function.
 
+    Args:
+        nodes: the NodeDefs.
+        op_def: gives the OpDef of a type of ops, None if nobody knows it.
+        function: the FunctionDef; None for a graph.
+
     Attributes:
         nodes: the NodeDefs, by name.
         function: the FunctionDef; None for a graph.
@@ -35,9 +35,9 @@ class Body:
         controls: of each op, the ops that it waits for.
     """
 
-    def __init__(self, nodes: Iterable[Any], functions: Mapping[str, Any], function: Any = None) -> None:
+    def __init__(self, nodes: Iterable[Any], op_def: Callable[[str], Any], function: Any = None) -> None:
         self.nodes = {node.name: node for node in nodes}
-        self.function, self._functions = function, functions
+        self.function, self._op_def = function, op_def
         self.arguments = [argument.name for argument in function.signature.input_arg] if function is not None else []
         self.operands: dict[str, list[Output]] = {}
         self.controls: dict[str, list[str]] = {}
@@ -68,9 +68,8 @@ class Body:
         return Output(op, self._first(op, rest[0]) + int(number[:7]))
 
     def _first(self, op: str, output_name: str) -> int:
-        type_ = self.nodes[op].op if op in self.nodes else ""
-        called = self._functions.get(type_)
-        if called is not None:
-            names = [output.name for output in called.signature.output_arg]
-            return names.index(output_name) if output_name in names else _FAR
-        return _LATER.get((type_, output_name), 0)
+        """The number of an op's first output of a name; of a name that it has not, the number of its outputs."""
+        if op not in self.nodes or (op_def := self._op_def(self.nodes[op].op)) is None:
+            return 0
+        before = list(takewhile(lambda argument: argument.name != output_name, op_def.output_arg))
+        return len(Dtypes(arguments_of(before, op_def.attr), self.nodes[op].attr)) if before else 0

@@ -8,9 +8,8 @@ branches and calls of functions, until an op reads it. Frozen, all of these tens
 (tensorflow/core/ops/{state,resource_variable,control_flow,functional}_ops.cc)
 """
 
-import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ckpttool.errors import NotSupportedError
@@ -27,11 +26,6 @@ READS |= {"IsVariableInitialized"}
 # Types of the ops that hand on what leads to a variable: by which outputs; and the plain ones of those for references.
 _PASSES = {"Identity": (0,), "Enter": (0,), "Exit": (0,), "NextIteration": (0,), "Merge": (0,), "Switch": (0, 1)}
 PLAIN_PASSES = {f"Ref{type_}": type_ for type_ in _PASSES}
-# Types of the ops that take a reference, and not the value it leads to. (All of 2.21's ops with such an argument.)
-_TAKES_REFERENCES = re.compile(
-    r"(?:Sparse)?Apply\w+|Assign(?:Add|Sub)?|Scatter(?:Nd)?(?:Add|Sub|Mul|Div|Min|Max|Update)|CountUpTo"
-    r"|StridedSliceAssign|DestroyTemporaryVariable|SdcaShrinkL1|NegTrain|RefSelect|DebugGradientRefIdentity"
-)
 _DEEPEST = 64
 # In which a function is called: with variables as these arguments or as those. Each is another function, frozen.
 _MOST_WAYS = 32
@@ -70,12 +64,9 @@ Kinds = tuple[int, ...]
 class Library:
     """A graph's functions, by name, and the variables in each, which depend on how it is called."""
 
-    def __init__(self, functions: Iterable[Any], op_defs: Mapping[str, Any]) -> None:
+    def __init__(self, functions: Iterable[Any], op_def: Callable[[str], Any]) -> None:
         self.functions = {function.signature.name: function for function in functions}
-        self._references = {
-            name: {number for number, argument in enumerate(op.input_arg) if argument.is_ref}
-            for name, op in op_defs.items()
-        }
+        self.op_def = op_def
         self._traces: dict[tuple[str, Kinds], Trace | None] = {}
         self._ways: Counter[str] = Counter()
         self._bodies: dict[str, Body] = {}
@@ -84,7 +75,7 @@ class Library:
         """The ops of a function."""
         if name not in self._bodies:
             function = self.functions[name]
-            self._bodies[name] = Body(function.node_def, self.functions, function)
+            self._bodies[name] = Body(function.node_def, self.op_def, function)
         return self._bodies[name]
 
     def trace(self, name: str, kinds: Kinds) -> "Trace":
@@ -124,8 +115,8 @@ class Library:
 
     def takes_reference(self, node: Any, number: int) -> bool:
         """Whether an op takes a reference as its input, and not the value that it leads to."""
-        known = self._references.get(node.op)
-        return number in known if known is not None else _TAKES_REFERENCES.fullmatch(node.op) is not None
+        op_def = self.op_def(node.op)
+        return op_def is not None and any(argument.is_ref for argument in op_def.input_arg[number : number + 1])
 
 
 class Trace:
