@@ -46,11 +46,15 @@ def test_by_default_the_signature_is_fetched():
         fetches.default_choice(*graph_of(*PLAIN, signatures=[one, ("again", {}, {"out": "z:0"})]))
 
 
-def test_else_the_first_user_collection_and_else_what_is_inferred():
-    """A user's collection of outputs comes before inference; one of inputs or of TensorFlow's own does not count."""
+def test_else_the_one_collection_of_the_user_and_else_what_is_inferred():
+    """A user's collection of outputs comes before inference; one of inputs or of TensorFlow's own does not count. Of
+    two, neither is chosen by its name.
+    """
     graph = graph_of(*PLAIN, collections=[("a_inputs", ["x:0"]), ("answers", ["y:0"]), ("losses", ["z:0"])])
     choice = fetches.default_choice(*graph)
-    assert (choice.fetches, choice.why) == ([("y:0", "y:0")], "the collection answers")
+    assert (choice.fetches, choice.why) == ([("y:0", "y:0")], "the members of the collection answers")
+    two = graph_of(*PLAIN, ("w", "Relu", ["z"]), collections=[("a", ["y:0"]), ("b", ["z:0"])])
+    assert fetches.default_choice(*two).why.startswith("the likeliest output (in the collection ")
     choice = fetches.default_choice(*graph_of(*PLAIN, collections=[("losses", ["y:0"])]))
     assert choice.fetches[0].tensor == "z:0"
     assert choice.why.startswith("the likeliest output (")
@@ -80,13 +84,6 @@ def test_parts_of_sparse_arguments_have_names():
     message.signature_def["s"].inputs["b"].composite_tensor.components.add(name="p:0")
     found = fetches.arguments(MetaGraph(message.SerializeToString()), "s", "inputs")
     assert found == {"a.indices": "i:0", "a.values": "v:0", "a.dense_shape": "d:0", "b.0": "p:0"}
-
-
-def test_near_names_are_offered_in_a_large_graph_too():
-    """Among many names the like ones are found by their last part, and in no time."""
-    names = [f"layer_{number}/out" for number in range(100_000)]
-    assert fetches.near_names("layer_77/ou", names) == "near names: layer_0/out, layer_1/out, layer_2/out"
-    assert fetches.near_names("zzz", names) is None
 
 
 def test_what_is_not_fed_is_named_with_its_key():

@@ -528,10 +528,10 @@ def run_command(run: Any) -> Any:
 
 
 CHOICES = {
-    "the user's collection": ([], "the members of the collection mine: y:0"),
+    "the user's collection": ([], "freezing for y:0: the members of the collection mine"),
     "a collection": (["--collection", "mine"], "fetch y:0"),
-    "no such collection": (["--collection", "yours"], "no collection yours · "),
-    "no such signature": (["--signature", "yours"], "no signature yours · "),
+    "no such collection": (["--collection", "yours"], "the graph has no collection named yours · "),
+    "no such signature": (["--signature", "yours"], "the graph has no signature named yours · "),
     "two ways": (["--collection", "mine", "--outputs", "y"], "give outputs in one way"),
     "no outputs": (["--outputs", ""], "--outputs names nothing"),
     "no such output": (["--outputs", "y:1"], "no tensor y:1: its last output is y:0 · "),
@@ -552,8 +552,8 @@ def test_a_signature_by_the_command(run_command: Any, saved_model: Path, tmp_pat
     """Of several signatures one must be chosen; how tables are filled, and with which asset, is said."""
     out = tmp_path / "out.pb"
     result = run_command("freeze", saved_model, "-o", out)
-    assert result.exit_code == 2
-    assert "--signature takes one of" in result.stderr.replace("\n", " ")
+    assert result.exit_code == 3
+    assert "there are several signatures" in result.stderr
     result = run_command("freeze", saved_model, "--signature", "looked_up_in_a_file", "-o", out)
     assert result.exit_code == 0
     assert "the path of vocabulary.txt" in result.stderr

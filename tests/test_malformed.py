@@ -543,6 +543,12 @@ def signature(**tensors: str) -> Callable[[], bytes]:
 METAS: dict[str, Callable[[], bytes]] = {
     "variables that are no messages": in_collection("variables", b"\xff", b"", b"\x0a\x7f"),
     "a VariableDef of another variable": in_collection("variables", field(1, b"gone:0") + field(2, b"gone/Assign")),
+    "slices without offsets, names, or as many numbers": in_collection(
+        "variables",
+        field(1, b"W:0") + field(4, field(1, b"W") + field(2, 1) + field(4, 1)),
+        field(1, b"b:0") + field(4, field(2, 1) + field(3, 0) + field(4, 1)),
+        field(1, b"W:0") + field(4, field(1, b"W") + field(2, 1) + field(3, 0) + field(3, 0) + field(4, 1)),
+    ),
     "a context that is its own": in_collection("while_context", field(1, b"while/") + field(9, b"x")),
     "5,000 savers": in_collection("savers", *[field(1, b"save/Const:0")] * 5_000),
     "a node list and a bytes list of one name": lambda: (

@@ -1,11 +1,11 @@
 """Which names a glob pattern chooses."""
 
 import pytest
-from bundles import examples
+from bundles import examples, time_limit
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ckpttool.model.names import selector
+from ckpttool.model.names import near_hint, selector
 
 GLOBS: list[tuple[str, list[str], list[str]]] = [
     ("dense/kernel", ["dense/kernel"], ["dense", "dense/kernel/Adam", "x/dense/kernel", "dense/kerne", "Dense/kernel"]),
@@ -99,3 +99,12 @@ def test_names_are_patterns_of_themselves(name: str, other: str) -> None:
     choose = selector([name])
     assert choose(name)
     assert choose(other) == (name == other)
+
+
+def test_near_names_are_offered_among_many_too():
+    """Among many names the like ones are found by their last part, and in no time."""
+    names = [f"layer_{number}/out" for number in range(100_000)]
+    with time_limit(2):
+        assert near_hint("layer_77/ou", names) == "near names: layer_0/out, layer_1/out, layer_2/out"
+        assert near_hint("zzz", names) is None
+    assert near_hint("layer_77/ou", names[77:79]) == "near names: layer_77/out, layer_78/out"

@@ -3,12 +3,13 @@
 from types import SimpleNamespace
 
 import pytest
+from bundles import time_limit
 from conftest import FIXTURES
 
 import ckpttool
 from ckpttool import proto
 from ckpttool.model.graph import MetaGraph
-from ckpttool.model.needs import recursive_functions
+from ckpttool.model.needs import main_ops, recursive_functions
 from ckpttool.transforms.preparing import drop_output_shapes, lacking_ops, prepare
 from ckpttool.transforms.restore_plan import plan_restore
 from ckpttool.transforms.restoring import restored
@@ -230,3 +231,30 @@ def test_variables_of_one_shared_name_are_one():
     graph = MetaGraph(message.SerializeToString(), path=str(FIXTURES / "linear" / "model.meta"))
     plan = plan_restore(graph, graph.by_name, ckpttool.open_checkpoint(FIXTURES / "linear" / "model"))
     assert plan.unstored == {"other", "elsewhere"}
+
+
+def test_many_variables_are_planned_in_no_time():
+    """What a collection says of each variable is looked up, and nobody searches it once more for each of them."""
+    count = 8_000
+    message = proto.message_class("MetaGraphDef")()
+    for number in range(count):
+        message.graph_def.node.add(name=f"v{number}", op="VarHandleOp")
+        variable = proto.message_class("VariableDef")(variable_name=f"v{number}:0")
+        for name in ("variables", "local_variables" if number % 2 else "trainable_variables"):
+            message.collection_def[name].bytes_list.value.append(variable.SerializeToString())
+    graph = MetaGraph(message.SerializeToString())
+    with time_limit(5):
+        plan = plan_restore(graph, graph.by_name, ckpttool.open_checkpoint(FIXTURES / "linear" / "model"))
+    assert (len(plan.missing), len(plan.unstored)) == (count // 2, count // 2)
+
+
+def test_the_signature_says_what_initializes():
+    """Of an op by its signature and others in collections, the signature's is the one, as in TensorFlow's loader."""
+    message = proto.message_class("MetaGraphDef")()
+    message.collection_def["saved_model_main_op"].node_list.value.append("by_collection")
+    assert main_ops(MetaGraph(message.SerializeToString())) == ["by_collection"]
+    message.collection_def["saved_model_main_op"].node_list.value[:] = []
+    message.collection_def["legacy_init_op"].node_list.value.append("legacy")
+    assert main_ops(MetaGraph(message.SerializeToString())) == ["legacy"]
+    message.signature_def["__saved_model_init_op"].outputs["__saved_model_init_op"].name = "init:0"
+    assert main_ops(MetaGraph(message.SerializeToString())) == ["init"]

@@ -65,7 +65,7 @@ def test_values_are_printed_and_choices_are_said(run):
     result = run("run", LINEAR, "--feed", "x=[50, 0.1]")
     assert result.exit_code == 0
     assert result.stdout.splitlines()[1].split("\t")[-2:] == ["[2]", "[124.0, -0.75]"]
-    assert "note: fetching activation_opt:0: the collection activation" in result.stderr
+    assert "note: fetching activation_opt:0: the members of the collection activation" in result.stderr
 
 
 REFUSED = {

@@ -6,17 +6,15 @@ import typer
 
 from ckpttool import render
 from ckpttool.cli import options
-from ckpttool.errors import NotFoundError
-from ckpttool.model.graph import HIDDEN_SIGNATURES
+from ckpttool.model import fetches
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable
 
-    from ckpttool.model.arguments import Tensor
+    from ckpttool.model.fetches import Fetch
     from ckpttool.model.graph import MetaGraph
     from ckpttool.transforms.freezing import Frozen
 
-_DEFAULT_SIGNATURE = "serving_default"
 _LISTED = 5
 
 
@@ -90,58 +88,26 @@ def _endpoints(
     if outputs:
         return outputs, []
     if collection:
-        return _members(graph, collection), []
-    keys = [key for key in graph.signatures if not key.startswith(HIDDEN_SIGNATURES)]
-    key = signature or (_DEFAULT_SIGNATURE if _DEFAULT_SIGNATURE in keys else keys[0] if len(keys) == 1 else "")
-    if key:
-        if key not in graph.signatures:
-            raise NotFoundError(f"no signature {key}", path=graph.path, hint=f"there are {', '.join(keys) or 'none'}")
-        _note(quiet or bool(signature), f"the outputs are those of the signature {key}")
-        found = graph.signatures[key]
-        return _tensors(found.outputs), _tensors(found.inputs)
-    options.refuse(keys, f"--signature takes one of {', '.join(keys)}")
-    return _likely(graph, quiet), []
+        return _tensors(fetches.of_collection(graph, graph.by_name, collection)), []
+    if signature:
+        key = fetches.signature_named(graph, signature)
+        choice = fetches.Choice(fetches.of_signature(graph, key), "", key)
+    else:
+        choice = fetches.default_choice(graph, graph.by_name)
+    chosen = _tensors(choice.fetches)
+    if choice.why and not quiet:
+        render.say(f"note: freezing for {_listed(chosen)}: {choice.why}")
+    fed = fetches.arguments(graph, choice.signature, "inputs").values()
+    return chosen, [tensor for tensor in dict.fromkeys(fed) if tensor]
 
 
-def _members(graph: "MetaGraph", collection: str) -> list[str]:
-    if collection not in graph.collections:
-        there = ", ".join(graph.collections) or "none"
-        raise NotFoundError(f"no collection {collection}", path=graph.path, hint=f"there are {there}")
-    members = [member for member in graph.collections[collection].members if isinstance(member, str)]
-    if not members:
-        raise NotFoundError(f"the collection {collection} names no op", path=graph.path)
-    return members
-
-
-def _tensors(arguments: "Mapping[str, tuple[str, Tensor]]") -> list[str]:
-    """The tensors of a signature's arguments."""
-    return [name for name in dict.fromkeys(name for name, _ in arguments.values()) if name]
-
-
-def _likely(graph: "MetaGraph", quiet: bool) -> list[str]:
-    from ckpttool.model.endpoints import FILLED_COLLECTIONS, endpoints
-
-    own = [c for c in graph.collections.values() if c.kind == "node_list" and c.name not in FILLED_COLLECTIONS]
-    if len(own) == 1 and own[0].members:
-        _note(quiet, f"the outputs are the members of the collection {own[0].name}: {_listed(own[0].members)}")
-        return list(own[0].members)
-    found = [endpoint for endpoint in endpoints(graph) if endpoint.direction == "output"]
-    if not found:
-        raise NotFoundError("no output can be told", path=graph.path, hint="--outputs names them")
-    others = _listed([endpoint.tensor for endpoint in found[1:]])
-    more = f"; --outputs takes others: {others}" if others else ""
-    _note(quiet, f"the likeliest output is {found[0].tensor} ({found[0].reason}){more}")
-    return [found[0].tensor]
+def _tensors(found: "Iterable[Fetch]") -> list[str]:
+    return [tensor for tensor in dict.fromkeys(each.tensor for each in found) if tensor]
 
 
 def _listed(names: list[str]) -> str:
     more = f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else ""
     return ", ".join(names[:_LISTED]) + more
-
-
-def _note(quiet: bool, text: str) -> None:
-    if not quiet:
-        render.say(f"note: {text}")
 
 
 def _say(graph: "MetaGraph", frozen: "Frozen", outputs: list[str], output: str) -> None:

@@ -9,6 +9,7 @@ from ckpttool import render
 from ckpttool.errors import ConversionError, FormatError, NotSupportedError
 from ckpttool.formats.locate import Located, locate
 from ckpttool.formats.opening import open_checkpoint, open_graph
+from ckpttool.formats.saved_model import tags_text
 from ckpttool.model.checkpoint import Checkpoint, Variable
 from ckpttool.model.graph import MetaGraph
 
@@ -138,7 +139,7 @@ def graph_of(path: str, quiet: bool, *, step: str | None = None, tags: str | Non
 def say_tags(graph: MetaGraph, tags: str | None) -> None:
     """Says which of a SavedModel's graphs was taken, if there was a choice and none was made."""
     if tags is None and len(graph.tag_sets) > 1:
-        taken = ",".join(graph.tag_sets[graph.number])
+        taken = tags_text(graph.tag_sets[graph.number])
         render.say(f"note: there are graphs of tags {graph.facts['tag sets']}; taking {taken}; --tags takes another")
 
 

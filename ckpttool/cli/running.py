@@ -167,7 +167,7 @@ def _job(path: str, wanted: _Wanted, *, step: str | None, tags: str | None, quie
         if path != graph.path:
             render.say(f"note: the graph is {graph.path}")
         options.say_tags(graph, tags)
-    nodes = {node.name: node for node in graph.nodes}
+    nodes = graph.by_name
     choice = _choice(graph, nodes, wanted)
     if not quiet and choice.why:
         render.say(f"note: fetching {', '.join(each.label for each in choice.fetches)}: {choice.why}")

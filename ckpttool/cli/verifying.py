@@ -59,7 +59,8 @@ def verify(
         findings += strict_findings(checkpoint)
     shown = [reports.findings(findings)] if findings or wanted == "json" else []
     if nan:
-        shown.append(reports.not_finite(checkpoint, verified.whole))
+        with render.progress("Looking for NaN", sum(checkpoint[name].nbytes for name in verified.whole)) as progress:
+            shown.append(reports.not_finite(checkpoint, verified.whole, progress))
     facts: dict[str, Any] = {"path": checkpoint.path, "format": checkpoint.format}
     facts |= {"variables": len(checkpoint), "whole": len(verified.whole), "checksums": has_checksums(checkpoint)}
     facts |= {"causes": list(verified.causes)}

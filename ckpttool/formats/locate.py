@@ -61,11 +61,14 @@ def locate(path: str | os.PathLike[str], *, v1: bool = False, step: str | None =
             `model.ckpt-100`), or "latest"; None: the one that the state file says is the latest.
 
     Raises:
+        ValueError: `step` is no step.
         NotFoundError: nothing is there.
         FormatError: something else is there.
         NotSupportedError: it is a kind that can't be read.
     """
     path = os.fspath(path)
+    if step not in (None, "latest") and not (isinstance(step, str) and step.isdecimal()):
+        raise ValueError(f"step is {step!r}, and is a number in digits, or latest")
     if os.path.isdir(path):
         return _in_directory(path, v1, step)
     if _MEMBER.fullmatch(os.curdir + path) and not _MEMBER.fullmatch(path):  # The suffix alone, as of `dir/.index`.

@@ -15,7 +15,7 @@ from ckpttool import storage
 from ckpttool.errors import CheckpointError, CorruptionError, NotSupportedError
 from ckpttool.formats.plan import Note
 from ckpttool.formats.records.shapes import box_of
-from ckpttool.formats.records.strings import decode_strings, decode_variants
+from ckpttool.formats.records.strings import DECODERS
 from ckpttool.model.boxes import Selection, shape_of, tiling_fault
 from ckpttool.model.checkpoint import ByteRange, Slice, Source, Variable
 from ckpttool.model.dtypes import DType
@@ -106,7 +106,7 @@ class RawSource(Source):
     def strings(self, variable: Variable, piece: Slice) -> list[bytes]:
         """Strings that are stored as a bundle stores them."""
         data = self._runs[variable.key].data
-        decode = {"string": decode_strings, "variant": decode_variants}.get(variable.dtype.name)
+        decode = DECODERS.get(variable.dtype.name)
         if decode is None:
             raise NotSupportedError(f"values of dtype {variable.dtype.name} can't be decoded")
         storage.require_range(data)

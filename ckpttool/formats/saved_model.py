@@ -9,6 +9,7 @@
 """
 
 import os
+from collections.abc import Sequence
 
 from ckpttool import proto, storage
 from ckpttool.errors import CheckpointError, NotFoundError
@@ -63,9 +64,14 @@ def _choose(graph: MetaGraph, tags: str | None) -> int:
     if wanted in sets:
         return sets.index(wanted)
     if tags is not None:
-        there = " · ".join(",".join(found) or "(none)" for found in graph.tag_sets)
+        there = " · ".join(map(tags_text, graph.tag_sets))
         raise NotFoundError(f"no graph has the tags {tags}", path=graph.path, hint=f"there are {there}")
     return 0
+
+
+def tags_text(tags: Sequence[str]) -> str:
+    """A graph's tags, as people write them."""
+    return ",".join(tags) or "(none)"
 
 
 def _facts(graph: MetaGraph) -> dict[str, str]:
@@ -73,7 +79,7 @@ def _facts(graph: MetaGraph) -> dict[str, str]:
     directory = os.path.dirname(graph.path)
     facts = {}
     if len(graph.tag_sets) > 1:
-        facts["tag sets"] = " · ".join(",".join(tags) or "(none)" for tags in graph.tag_sets)
+        facts["tag sets"] = " · ".join(map(tags_text, graph.tag_sets))
     assets = os.path.join(directory, ASSETS)
     if os.path.isdir(assets):
         facts["assets"] = ", ".join(sorted(os.listdir(assets)))

@@ -124,6 +124,7 @@ class _TensorSlices(Source):
         self.partitioned: list[Variable] = []
         self._files: list[tuple[str, Table]] = []
         self._pieces: dict[bytes, list[_Piece]] = {}
+        self._by_box: dict[bytes, dict[tuple[tuple[int, ...], tuple[int, ...]], _Piece]] = {}
 
     def add(self, path: str) -> None:
         """Takes in what a file says that it has."""
@@ -227,8 +228,10 @@ class _TensorSlices(Source):
 
     def _tensor(self, variable: Variable, of: Slice) -> Any:
         """The TensorProto of a slice, as a memoryview."""
-        # Two slices of one box are without elements, and equal.
-        piece = next(p for p in self._pieces[variable.key] if (p.start, p.shape) == (of.start, of.shape))
+        if variable.key not in self._by_box:
+            # Two slices of one box are without elements, and equal.
+            self._by_box[variable.key] = {(piece.start, piece.shape): piece for piece in self._pieces[variable.key]}
+        piece = self._by_box[variable.key][of.start, of.shape]
         name, stored, tensor = decode_saved_slice(self._record(variable, piece))
         if (name, _whole_if_empty(stored, variable.shape)) != (variable.key, piece.extents):
             raise CorruptionError(f"the record of {piece} is that of {list(stored)} of {_text(name)!r}")

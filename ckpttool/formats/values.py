@@ -5,11 +5,9 @@ from math import prod
 from typing import Any
 
 from ckpttool.errors import NotSupportedError
-from ckpttool.formats.records.strings import encode_strings, encode_variants
+from ckpttool.formats.records.strings import ENCODERS
 from ckpttool.model.checkpoint import Slice, Variable
 from ckpttool.storage import Content
-
-_ENCODERS = {"string": encode_strings, "variant": encode_variants}
 
 
 def content_of(variable: Variable) -> Content:
@@ -38,9 +36,9 @@ def content_of_piece(variable: Variable, piece: Slice) -> Content:
 
 
 def _encoded(variable: Variable, values: list[bytes]) -> Content:
-    if variable.dtype.name not in _ENCODERS:
+    if variable.dtype.name not in ENCODERS:
         raise NotSupportedError(f"values of dtype {variable.dtype.name} can't be decoded", variable=variable.name)
-    return Content.of_bytes(*_ENCODERS[variable.dtype.name](values))
+    return Content.of_bytes(*ENCODERS[variable.dtype.name](values))
 
 
 def _buffers(arrays: Any) -> Iterator[Any]:

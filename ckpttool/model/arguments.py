@@ -18,6 +18,18 @@ _MOST_ARGUMENTS = 256
 _MOST_TENSORS = 1 << 31
 
 
+def agrees(declared: Shape, shape: Sequence[int]) -> bool:
+    """Whether a shape is what is known of it."""
+    return declared is None or (
+        len(declared) == len(shape) and all(size in (None, n) for size, n in zip(declared, shape, strict=True))
+    )
+
+
+def shape_text(shape: Shape) -> str:
+    """A shape as messages have it: [?,10]; nothing if not even the rank is known."""
+    return "" if shape is None else f"[{','.join('?' if size is None else str(size) for size in shape)}]"
+
+
 class Tensor(NamedTuple):
     """An output of an op: its dtype (None: not known) and as much as is known of its shape."""
 

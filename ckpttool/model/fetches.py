@@ -7,16 +7,15 @@ A collection's members and a signature's arguments have names of their own; resu
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from ckpttool.errors import NotFoundError
 from ckpttool.model.endpoints import FILLED_COLLECTIONS, endpoints
 from ckpttool.model.graph import HIDDEN_SIGNATURES, PLACEHOLDERS, VARIABLE_OPS, MetaGraph, Node, split_tensor
+from ckpttool.model.names import near_hint
 
 _DEFAULT_SIGNATURE = "serving_default"
-# Comparing a name with so many takes a second.
-_MOST_COMPARED = 20_000
+_LISTED = 5
 
 
 class Fetch(NamedTuple):
@@ -34,15 +33,6 @@ class Choice(NamedTuple):
     signature: str = ""
 
 
-def near_names(name: str, names: Iterable[str]) -> str | None:
-    """A hint with the names that are most like one that is not there."""
-    names = list(names)
-    last = split_tensor(name)[0].rpartition("/")[2].casefold()
-    found = get_close_matches(name, names, 3) if len(names) <= _MOST_COMPARED else []
-    found += [other for other in names if last and last in other.casefold() and other not in found][: 3 - len(found)]
-    return f"near names: {', '.join(found)}" if found else None
-
-
 def full_name(nodes: Mapping[str, Node], name: str, path: str | None = None) -> str:
     """A tensor's full name: "x" → "x:0".
 
@@ -51,7 +41,7 @@ def full_name(nodes: Mapping[str, Node], name: str, path: str | None = None) -> 
     """
     op, index = (name, "0") if name in nodes else split_tensor(name)
     if op not in nodes:
-        raise NotFoundError(f"the graph has no op named {op}", path=path, hint=near_names(op, nodes))
+        raise NotFoundError(f"the graph has no op named {op}", path=path, hint=near_hint(op, nodes))
     return f"{op}:{int(index)}"
 
 
@@ -67,7 +57,7 @@ def of_collection(graph: MetaGraph, nodes: Mapping[str, Node], name: str) -> lis
         NotFoundError: there is no such collection, or nothing in it can be fetched.
     """
     if name not in graph.collections:
-        hint = near_names(name, graph.collections) or f"there are {', '.join(graph.collections) or 'none'}"
+        hint = near_hint(name, graph.collections) or f"there are {', '.join(graph.collections) or 'none'}"
         raise NotFoundError(f"the graph has no collection named {name}", path=graph.path, hint=hint)
     found = [text for member in graph.collections[name].members if (text := member_name(member))]
     fetches = [Fetch(text, full_name(nodes, text)) for text in found if text in nodes or split_tensor(text)[0] in nodes]
@@ -93,7 +83,7 @@ def signature_named(graph: MetaGraph, name: str | None) -> str:
     if name is None:
         return _DEFAULT_SIGNATURE if _DEFAULT_SIGNATURE in keys else keys[0] if len(keys) == 1 else ""
     if name not in graph.signatures:
-        hint = near_names(name, keys) or f"there are {', '.join(keys) or 'none'}"
+        hint = near_hint(name, keys) or f"there are {', '.join(keys) or 'none'}"
         raise NotFoundError(f"the graph has no signature named {name}", path=graph.path, hint=hint)
     return name
 
@@ -114,7 +104,8 @@ def of_signature(graph: MetaGraph, name: str) -> list[Fetch]:
 
 
 def default_choice(graph: MetaGraph, nodes: Mapping[str, Node]) -> Choice:
-    """What is fetched if nobody says: the signature's outputs, else the first user collection, else what is inferred.
+    """What is fetched if nobody says: the outputs of the signature, of the one collection that is the user's, or the
+    likeliest.
 
     Raises:
         NotFoundError: there are several signatures, or nothing that looks like an output.
@@ -125,11 +116,14 @@ def default_choice(graph: MetaGraph, nodes: Mapping[str, Node]) -> Choice:
     keys = _signature_keys(graph)
     if keys:
         raise NotFoundError("there are several signatures", path=graph.path, hint=f"choose one of {', '.join(keys)}")
-    for name in sorted(graph.collections.keys() - FILLED_COLLECTIONS):
+    own: dict[str, list[str]] = {}
+    for name in graph.collections.keys() - FILLED_COLLECTIONS:
         members = [text for text in graph.collections[name].members if isinstance(text, str)]
-        outputs = [text for text in members if _is_output(nodes, text)]
-        if outputs:
-            return Choice(by_name(graph, nodes, outputs), f"the collection {name}")
+        if outputs := [text for text in members if _is_output(nodes, text)]:
+            own[name] = outputs
+    if len(own) == 1:
+        [(name, outputs)] = own.items()
+        return Choice(by_name(graph, nodes, outputs), f"the members of the collection {name}")
     return _inferred(graph)
 
 
@@ -141,10 +135,14 @@ def _is_output(nodes: Mapping[str, Node], text: str) -> bool:
 def _inferred(graph: MetaGraph) -> Choice:
     found = [endpoint for endpoint in endpoints(graph) if endpoint.direction == "output"]
     if not found:
-        raise NotFoundError("no outputs are to be seen in this graph", path=graph.path, hint="name what to fetch")
+        raise NotFoundError(
+            "no outputs are to be seen in this graph", path=graph.path, hint="name them: ls --ops lists the ops"
+        )
     best = [endpoint for endpoint in found if endpoint.needed] or found[:1]
-    reason = f"the likeliest output ({best[0].reason})"
-    return Choice([Fetch(each.tensor, each.tensor) for each in best], reason)
+    others = [each.tensor for each in found if each not in best]
+    more = f"; others are {', '.join(others[:_LISTED])}" if others else ""
+    more += f" and {len(others) - _LISTED:,} more" if len(others) > _LISTED else ""
+    return Choice([Fetch(each.tensor, each.tensor) for each in best], f"the likeliest output ({best[0].reason}){more}")
 
 
 def feed_names(
@@ -169,7 +167,7 @@ def feed_names(
         is_op = name in nodes or split_tensor(name)[0] in nodes
         tensor = keys.get(name) or (others.get(name) if not is_op else None)
         if tensor is None and not is_op and keys:
-            hint = near_names(name, [*keys, *nodes]) or f"the inputs of {signature} are {', '.join(keys)}"
+            hint = near_hint(name, [*keys, *nodes]) or f"the inputs of {signature} are {', '.join(keys)}"
             raise NotFoundError(f"no input is named {name}", path=graph.path, hint=hint)
         tensor = tensor or full_name(nodes, name, graph.path)
         if tensor in found.values():

@@ -7,7 +7,7 @@ down (literals, JSON) are rounded to the float they are for, as anywhere; an arr
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from ckpttool.model.arguments import Shape
+from ckpttool.model.arguments import Shape, agrees, shape_text
 from ckpttool.model.dtypes import REF_OFFSET, DType, dtype_of
 
 if TYPE_CHECKING:
@@ -41,11 +41,6 @@ def fit(
         raise ValueError(f"{expected}, which can't be fed")
     array = _strings(value, expected) if wanted.name == "string" else _numbers(value, wanted, expected)
     return _shaped(array, shape, expected, wanted.name, batch_dim=batch_dim, broadcast=broadcast)
-
-
-def shape_text(shape: Shape) -> str:
-    """A shape as messages have it: [?,10]; nothing if not even the rank is known."""
-    return "" if shape is None else f"[{','.join('?' if size is None else str(size) for size in shape)}]"
 
 
 def _strings(value: Any, expected: str) -> "Array":
@@ -137,19 +132,15 @@ def _said(value: Any, array: "Array") -> str:
 def _shaped(array: "Array", shape: Shape, expected: str, dtype: str, *, batch_dim: bool, broadcast: bool) -> "Array":
     import numpy as np
 
-    if shape is None or _agrees(array.shape, shape):
+    if shape is None or agrees(shape, array.shape):
         return array
-    if batch_dim and _agrees((1, *array.shape), shape):
+    if batch_dim and agrees(shape, (1, *array.shape)):
         return array[np.newaxis]
     if broadcast and array.ndim == 0:
         return np.full([1 if size is None else size for size in shape], array[()], array.dtype)
     hint = ""
     if array.ndim == 0:
         hint = " · give a list, such as [50]; or fill the shape with a scalar (--broadcast)"
-    elif _agrees((1, *array.shape), shape):
+    elif agrees(shape, (1, *array.shape)):
         hint = " · give a batch, or let one be made of it (--batch-dim)"
     raise ValueError(f"{expected}, and what came is {dtype}{shape_text(array.shape)}{hint}")
-
-
-def _agrees(found: tuple[int, ...], shape: tuple[int | None, ...]) -> bool:
-    return len(found) == len(shape) and all(want in (None, got) for got, want in zip(found, shape, strict=True))

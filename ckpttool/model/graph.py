@@ -13,6 +13,7 @@ from ckpttool import proto
 from ckpttool.errors import CheckpointError, CorruptionError, NotFoundError, located
 from ckpttool.model.arguments import Argument, Dtypes, Outputs, Shape, Tensor, arguments_of
 from ckpttool.model.dtypes import DTYPES, DType, dtype_of
+from ckpttool.model.names import near_hint
 
 VARIABLE_OPS = {"Variable", "VariableV2", "VarHandleOp", "TemporaryVariable", "AutoReloadVariable"}
 """Types of the ops that hold a variable."""
@@ -32,6 +33,9 @@ class Node(NamedTuple):
     device: str
     inputs: tuple[str, ...]
     message: Any
+
+    def __repr__(self) -> str:  # Without the message, which may hold megabytes of values.
+        return f"Node({self.name!r}, {self.type!r}, inputs={list(self.inputs)}, device={self.device!r})"
 
 
 class Collection(NamedTuple):
@@ -174,7 +178,7 @@ class MetaGraph:
             NotFoundError: there is none.
         """
         if name not in self.by_name:
-            raise NotFoundError(f"the graph has no op named {name}", path=self.path)
+            raise NotFoundError(f"the graph has no op named {name}", path=self.path, hint=near_hint(name, self.by_name))
         return self.by_name[name]
 
     @cached_property
@@ -195,13 +199,20 @@ class MetaGraph:
         return {key: _signature(key, found[key]) for key in sorted(found)}
 
     @cached_property
-    def variables(self) -> list[GraphVariable]:
-        """The variables that the graph declares: by the collections' VariableDefs, and by ops of their own."""
-        homes: dict[str, list[str]] = {}
+    def variable_defs(self) -> dict[str, list[tuple[str, dict[str, Any]]]]:
+        """By the ops of variables, what the collections' VariableDefs say of them, each with the collection's name."""
+        found: dict[str, list[tuple[str, dict[str, Any]]]] = {}
         for collection in self.collections.values():
             for member in collection.members:
                 if isinstance(member, dict) and member.get("@type") == "VariableDef":
-                    homes.setdefault(split_tensor(member.get("variable_name", ""))[0], []).append(collection.name)
+                    op = split_tensor(member.get("variable_name", ""))[0]
+                    found.setdefault(op, []).append((collection.name, member))
+        return found
+
+    @cached_property
+    def variables(self) -> list[GraphVariable]:
+        """The variables that the graph declares: by the collections' VariableDefs, and by ops of their own."""
+        homes = {op: [name for name, _ in found] for op, found in self.variable_defs.items()}
         declared = [node.name for node in self.graph_def.node if node.op in VARIABLE_OPS]
         return [self._variable(name, homes.get(name, [])) for name in dict.fromkeys([*declared, *homes]) if name]
 

@@ -11,6 +11,7 @@ In a pattern without `/`, `*` matches anything: `*Adam*` finds `dense/kernel/Ada
 import re
 from collections.abc import Callable, Collection, Sequence
 from difflib import get_close_matches
+from itertools import islice
 
 
 def selector(include: Sequence[str] = (), exclude: Sequence[str] = ()) -> Callable[[str], bool]:
@@ -85,3 +86,13 @@ class NearNames:
 
 _LONGEST = 256
 """The time that a comparison takes grows with the square of names' lengths."""
+
+
+def near_hint(name: str, others: Collection[str]) -> str | None:
+    """A hint with the names that are most like one that is not there, and such as have its last segment in theirs."""
+    near = NearNames().of(name, others, 3)
+    last = name.rpartition("/")[2].partition(":")[0].casefold()
+    near += islice(
+        (other for other in others if last and last in other.casefold() and other not in near), 3 - len(near)
+    )
+    return f"near names: {', '.join(near)}" if near else None

@@ -18,6 +18,12 @@ _ITERATORS = ("IteratorGetNext", "IteratorGetNextSync", "IteratorGetNextAsOption
 _OWN_DATA = "OneShotIterator"
 _INT64 = 9
 
+MAIN_OP = "saved_model_main_op"
+"""The collection of the op that initializes a SavedModel's graph, once its variables are there."""
+INIT_SIGNATURE = "__saved_model_init_op"
+"""The signature whose output that op is since TensorFlow 2."""
+_MAIN_OPS = (MAIN_OP, "legacy_init_op", "serving_init_op")
+
 
 def tensor_name(text: str) -> str:
     """A tensor's full name: "x" → "x:0"."""
@@ -112,6 +118,22 @@ def recursive_functions(library: Iterable[Any]) -> set[str]:
             if not calls[caller]:
                 stack.append(caller)
     return left
+
+
+def main_ops(graph: MetaGraph) -> list[str]:
+    """The ops that initialize a graph, as its writer marked them: the first of these marks counts.
+
+    (tensorflow/python/saved_model/loader_impl.py get_init_op)
+    """
+    if INIT_SIGNATURE in graph.signatures:
+        return [split_tensor(tensor)[0] for tensor, _ in graph.signatures[INIT_SIGNATURE].outputs.values()]
+    return next((found for name in _MAIN_OPS if (found := listed_ops(graph, name))), [])
+
+
+def listed_ops(graph: MetaGraph, collection: str) -> list[str]:
+    """The ops that are members of a collection, or whose outputs are."""
+    members = graph.collections[collection].members if collection in graph.collections else ()
+    return [split_tensor(member)[0] for member in members if isinstance(member, str)]
 
 
 def unfed(nodes: Mapping[str, Node], ops: Iterable[str]) -> tuple[list[str], list[str]]:

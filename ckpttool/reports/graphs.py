@@ -6,7 +6,7 @@ from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from ckpttool.model.arguments import Outputs, Tensor
+from ckpttool.model.arguments import Outputs, Tensor, shape_text
 from ckpttool.model.graph import Collection, MetaGraph
 from ckpttool.model.names import selector
 from ckpttool.reports.report import Column, Report
@@ -98,10 +98,7 @@ def _output_texts(outputs: Outputs, most: int) -> list[str]:
 @lru_cache(4096)
 def tensor_text(tensor: Tensor) -> str:
     """A tensor's dtype and shape: `float32[?,10]`; `float32` alone if even the rank is unknown."""
-    dtype = tensor.dtype.name if tensor.dtype else "?"
-    if tensor.shape is None:
-        return dtype
-    return f"{dtype}[{','.join('?' if size is None else str(size) for size in tensor.shape)}]"
+    return f"{tensor.dtype.name if tensor.dtype else '?'}{shape_text(tensor.shape)}"
 
 
 def collections(graph: MetaGraph, names: Sequence[str] = ()) -> Report:

@@ -15,7 +15,7 @@ from ckpttool.model.dtypes import dtype_of
 from ckpttool.model.endpoints import Endpoint, endpoints
 from ckpttool.model.fitting import fit
 from ckpttool.model.graph import MetaGraph, Signature, split_tensor
-from ckpttool.model.needs import needed_ops
+from ckpttool.model.needs import main_ops, needed_ops
 from ckpttool.model.running import waiting
 from ckpttool.runtime import restoring
 from ckpttool.runtime.importing import Translated, imported
@@ -67,7 +67,7 @@ class ImportedGraph:
         located = path if isinstance(path, Located) else locate(path)
         self.graph: MetaGraph = open_graph(located, tags=tags)
         self.path = self.graph.path
-        self._nodes = {node.name: node for node in self.graph.nodes}
+        self._nodes = self.graph.by_name
         checkpoint = open_checkpoint(located) if located.has_variables and not located.foreign else None
         self._tf: Any = import_tensorflow()
         for library in op_libraries:
@@ -105,7 +105,7 @@ class ImportedGraph:
 
     def _run_main_ops(self) -> None:
         assets = restoring.asset_feeds(self.graph)
-        for name in restoring.main_ops(self.graph):
+        for name in main_ops(self.graph):
             ops = needed_ops(self._nodes, [name], assets)
             stopped = next((op for op in sorted(ops) if op in self.lacking), None)
             if stopped is not None:

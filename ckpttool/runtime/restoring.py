@@ -21,8 +21,6 @@ from ckpttool.transforms.restore_plan import Plan
 from ckpttool.transforms.restoring import Restored
 
 _V1_SHARD = re.compile(r"-[0-9]{5,9}(-of-[0-9]{5,9})$")
-_MAIN_OPS = ("saved_model_main_op", "legacy_init_op", "serving_init_op")
-_INIT_SIGNATURE = "__saved_model_init_op"
 
 
 def prefix_of(located: Located) -> str:
@@ -51,15 +49,6 @@ def _assigned(tensorflow: Any, graph: Any, variable: str, value: Any) -> Any:
     if target.dtype == tensorflow.resource:
         return tensorflow.raw_ops.AssignVariableOp(resource=target, value=value)
     return tensorflow.raw_ops.Assign(ref=target, value=value, validate_shape=False).op
-
-
-def main_ops(graph: MetaGraph) -> list[str]:
-    """The ops that a SavedModel wants to be run when its variables are there."""
-    for name in _MAIN_OPS:
-        if name in graph.collections:
-            return [split_tensor(member)[0] for member in graph.collections[name].members if isinstance(member, str)]
-    signature = graph.signatures.get(_INIT_SIGNATURE)
-    return [split_tensor(tensor)[0] for tensor, _ in signature.outputs.values()] if signature else []
 
 
 def asset_feeds(graph: MetaGraph) -> dict[str, str]:
@@ -169,10 +158,8 @@ class State:
 
     def _initializer(self, variable: str) -> str:
         """The op that gives a variable its first value."""
-        for collection in self._graph.collections.values():
-            for member in collection.members:
-                if isinstance(member, dict) and split_tensor(member.get("variable_name", ""))[0] == variable:
-                    return split_tensor(member.get("initializer_name", f"{variable}/Assign"))[0]
+        for _, declared in self._graph.variable_defs.get(variable, ()):
+            return split_tensor(declared.get("initializer_name", f"{variable}/Assign"))[0]
         if f"{variable}/Assign" in self._nodes:
             return f"{variable}/Assign"
         raise NotFoundError("it has no stored value and no initializer", variable=variable, path=self._graph.path)

@@ -43,15 +43,8 @@ def read_file(path: str) -> bytes:
 
 def read_range(path: str, offset: int, nbytes: int) -> bytes:
     """`nbytes` of a file, fewer at its end."""
-    data = b""
-    with _opened(path) as descriptor:
-        while len(data) < nbytes:
-            # One call gives no more than 2 GiB.
-            chunk = os.pread(descriptor, nbytes - len(data), offset + len(data))
-            if not chunk:
-                break
-            data = data + chunk if data else chunk
-    return data
+    with ranges(path) as read:
+        return read(offset, nbytes)
 
 
 class Lengths:

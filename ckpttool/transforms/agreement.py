@@ -2,6 +2,7 @@
 graph of a TensorFlow 2 checkpoint.
 """
 
+from ckpttool.model.arguments import agrees, shape_text
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.findings import Finding
 from ckpttool.model.graph import MetaGraph
@@ -52,11 +53,6 @@ def _disagreement(wanted: Restored, checkpoint: Checkpoint, near: NearNames) -> 
     stored = checkpoint[wanted.key]
     if wanted.dtype is not None and wanted.dtype != stored.dtype:
         return f"the graph restores {wanted.dtype.name}, the checkpoint has {stored.dtype.name}"
-    if wanted.shape is not None and not _agree(wanted.shape, stored.shape):
-        text = ",".join("?" if size is None else str(size) for size in wanted.shape)
-        return f"the graph restores [{text}], the checkpoint has {list(stored.shape)}"
+    if not agrees(wanted.shape, stored.shape):
+        return f"the graph restores {shape_text(wanted.shape)}, the checkpoint has {list(stored.shape)}"
     return ""
-
-
-def _agree(declared: tuple[int | None, ...], stored: tuple[int, ...]) -> bool:
-    return len(declared) == len(stored) and all(a in (None, b) for a, b in zip(declared, stored, strict=True))

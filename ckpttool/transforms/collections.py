@@ -5,10 +5,10 @@ A collection is an entry of the map collection_def (4): its name (1) and a Colle
 """
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 
 from ckpttool.errors import NotFoundError, NotSupportedError
 from ckpttool.model.graph import MetaGraph, split_tensor
+from ckpttool.model.names import near_hint
 from ckpttool.model.needs import require_output
 from ckpttool.transforms.graph_edits import edit_meta_graph, key_of, last_field
 from ckpttool.wire.message import LENGTH, edit, fields, message_field
@@ -29,9 +29,13 @@ def edit_collections(
         remove: (collection, member) pairs; None for the member: the whole collection.
 
     Raises:
+        TypeError: what is to be added or removed is no list of pairs.
         NotFoundError: there is no such op, tensor, collection or member.
         NotSupportedError: the file has no collections, or this one holds something else than names.
     """
+    for pair in (*add, *remove):
+        if isinstance(pair, str) or len(pair) != 2:
+            raise TypeError(f"a pair of a collection and its member is needed, not {pair!r}")
     if graph.root == "GraphDef":
         raise NotSupportedError("a GraphDef has no collections; a .meta file and a SavedModel have", path=graph.path)
     for name, member in remove:
@@ -72,8 +76,7 @@ def _require_names(graph: MetaGraph, name: str) -> None:
 
 def _near(name: str, there: Sequence[str]) -> str:
     """The names to choose from: near ones, else the first."""
-    near = get_close_matches(name, there, 3)
-    return f"near names: {', '.join(near)}" if near else f"there are {', '.join(there[:9]) or 'none'}"
+    return near_hint(name, there) or f"there are {', '.join(there[:9]) or 'none'}"
 
 
 def _require_tensor(graph: MetaGraph, member: str) -> None:
@@ -81,13 +84,7 @@ def _require_tensor(graph: MetaGraph, member: str) -> None:
 
     (tensorflow/python/framework/ops.py, Graph.as_graph_element)
     """
-    op, _ = split_tensor(member)
-    try:
-        graph.node(op)
-    except NotFoundError as error:
-        near = get_close_matches(op, (node.name for node in graph.nodes), 3)
-        error.hint = f"near names: {', '.join(near)}" if near else None
-        raise
+    graph.node(split_tensor(member)[0])
     require_output(graph, member)
 
 

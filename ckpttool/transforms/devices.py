@@ -19,9 +19,10 @@ from typing import NamedTuple
 
 from ckpttool.errors import CorruptionError
 from ckpttool.model.graph import MetaGraph
+from ckpttool.transforms.graph_edits import last_field, without_ties
 from ckpttool.wire.coding import encode_varint
 from ckpttool.wire.dropping import drop
-from ckpttool.wire.message import DROP, LENGTH, Rule, edit, fields
+from ckpttool.wire.message import DROP, Rule, edit
 
 
 class Mention(NamedTuple):
@@ -85,18 +86,7 @@ def _rooted(graph: MetaGraph, rules: Mapping[int, Rule]) -> Mapping[int, Rule]:
 
 
 def _without_colocation(entry: bytes) -> bytes | None:
-    """An entry of NodeDef.attr (key 1, value 2), less the `loc:@` members of a `_class` list (1 list, 2 s)."""
-    if b"loc:@" not in entry or _field(entry, 1) != b"_class":
-        return entry
-    left = edit(entry, {2: {1: {2: lambda member: None if member.startswith(b"loc:@") else member}}})
-    has_members = any(number == 2 for number, *_ in fields(_field(_field(left, 2), 1)))
-    return left if has_members else None
-
-
-def _field(data: bytes, number: int) -> bytes:
-    """The value of a length-delimited field; the last one counts."""
-    values = [data[start:end] for n, wire_type, _, start, end in fields(data) if (n, wire_type) == (number, LENGTH)]
-    return values[-1] if values else b""
+    return without_ties(entry, lambda _: True)
 
 
 _COLOCATION = "attribute _class (colocation)"
@@ -200,7 +190,7 @@ class _Clearing:
         attributes = node[first.start() :] if first else b""
         if not (_has_hint if len(attributes) > _LARGE else _has_hint_cached)(attributes):
             return node
-        op = _field(node, 2).decode(errors="backslashreplace")
+        op = last_field(node, 2).decode(errors="backslashreplace")
         return edit(node, {5: self._attr_of(f" of {op} ops")})
 
     def _colocated(self, entry: bytes) -> bytes | None:
@@ -213,7 +203,7 @@ class _Clearing:
         """The rule for an entry (key 1, value 2) of a map of attributes."""
 
         def rule(entry: bytes) -> bytes | None:
-            key = _field(entry, 1)
+            key = last_field(entry, 1)
             where = f"attribute {key.decode(errors='backslashreplace')}{owner}"
             if key in _PLACEMENT_ATTRS:
                 return self._unplaced(where, key, entry)
@@ -227,7 +217,7 @@ class _Clearing:
         return rule
 
     def _unplaced(self, where: str, key: bytes, entry: bytes) -> bytes | None:
-        value, unplaced = _field(entry, 2), _PLACEMENT_ATTRS[key]
+        value, unplaced = last_field(entry, 2), _PLACEMENT_ATTRS[key]
         # An op of somebody's own may use the name for something else: a value of another kind is not ours.
         if value == unplaced or (unplaced and value[:1] != unplaced[:1]):
             return entry
@@ -267,7 +257,7 @@ class _Clearing:
 
     def _collection(self, entry: bytes) -> bytes:
         """An entry of collection_def: bytes_list 2 and any_list 5, each with values 1."""
-        where = f"collection {_field(entry, 1).decode(errors='backslashreplace')}"
+        where = f"collection {last_field(entry, 1).decode(errors='backslashreplace')}"
         return edit(entry, {2: {2: {1: self._member(where)}, 5: {1: {2: self._member(where)}}}})
 
     def _member(self, where: str) -> Callable[[bytes], bytes]:

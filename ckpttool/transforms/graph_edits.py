@@ -38,6 +38,16 @@ def key_of(entry: bytes) -> str:
     return last_field(entry, 1).decode(errors="surrogateescape")
 
 
+def without_ties(entry: bytes, gone: Callable[[bytes], bool]) -> bytes | None:
+    """An entry of NodeDef.attr; that of `_class` (1 list, 2 s) less the members `loc:@OP` that tie it to a gone op,
+    and None if there were no others.
+    """
+    if b"loc:@" not in entry or last_field(entry, 1) != b"_class":
+        return entry
+    left = edit(entry, {2: {1: {2: lambda text: None if text.startswith(b"loc:@") and gone(text[5:]) else text}}})
+    return left if left == entry or last_field(last_field(left, 2), 1) else None
+
+
 def text_rule(change: Text) -> Callable[[bytes], bytes]:
     """The rule that changes a text."""
 

@@ -48,18 +48,6 @@ def _needs(node: Any, op: str, gone: Collection[str]) -> bool:
     return node.op == "NoOp" and all(text.removeprefix("^") in gone for text in node.input)
 
 
-def without_colocation(data: bytes, gone: Gone) -> bytes:
-    """A NodeDef that is tied to no op that is gone: less such members of its attribute `_class`."""
-
-    def attr(entry: bytes) -> bytes | None:
-        if last_field(entry, 1) != b"_class":
-            return entry
-        left = edit(entry, {2: {1: {2: lambda text: None if text.startswith(b"loc:@") and gone(text[5:]) else text}}})
-        return left if left == entry or last_field(last_field(left, 2), 1) else None
-
-    return edit(data, {5: attr})
-
-
 class _Message(NamedTuple):
     """A message of a collection: the fields that it can't do without, those that are lists, and what else."""
 

@@ -24,8 +24,9 @@ from ckpttool.transforms.graph_edits import (
     saver_rules,
     signature_rule,
     text_rule,
+    without_ties,
 )
-from ckpttool.transforms.graph_removal import message_without, needing, without_colocation
+from ckpttool.transforms.graph_removal import message_without, needing
 from ckpttool.transforms.saver_lists import FORMS, SaverLists
 from ckpttool.wire.message import Rule, edit
 
@@ -153,7 +154,7 @@ class _Edits:
             return None
         data = self.savers.edit_node(data, node, self.removed)
         if self.removed:
-            data = without_colocation(data, self._is_removed)
+            data = edit(data, {5: lambda entry: without_ties(entry, self._is_removed)})
         name, is_variable = text_rule(self._name), node.op in VARIABLE_OPS
 
         def operand(value: bytes) -> bytes | None:
@@ -212,13 +213,9 @@ def _require_no_savers_in_functions(graph: MetaGraph) -> None:
 def _full_names(graph: MetaGraph) -> dict[str, str]:
     """Variables' ops, each with the name that a saver gives its variable by itself: of a part, the whole's."""
     found = {variable.name: variable.name for variable in graph.variables}
-    for collection in graph.collections.values():
-        for member in collection.members:
-            if isinstance(member, dict) and member.get("@type") == "VariableDef":
-                full = member.get("save_slice_info_def", {}).get("full_name")
-                found[split_tensor(member.get("variable_name", ""))[0]] = full or found.get(
-                    split_tensor(member.get("variable_name", ""))[0], ""
-                )
+    for op, declared in graph.variable_defs.items():
+        for _, each in declared:
+            found[op] = each.get("save_slice_info_def", {}).get("full_name") or found.get(op, "")
     return {op: full for op, full in found.items() if op and full}
 
 

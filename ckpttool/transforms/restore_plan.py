@@ -10,15 +10,15 @@ In TensorFlow 2 the restore op calls a library function, and only the names can 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ckpttool.errors import CheckpointError, NotSupportedError
+from ckpttool.model.arguments import shape_text
 from ckpttool.model.checkpoint import Checkpoint, Variable
 from ckpttool.model.dtypes import REF_OFFSET, dtype_of
-from ckpttool.model.fetches import near_names
-from ckpttool.model.fitting import shape_text
 from ckpttool.model.graph import VARIABLE_OPS, GraphVariable, MetaGraph, Node, shape_of, split_tensor
-from ckpttool.transforms.restoring import Restored, restored
+from ckpttool.model.names import NearNames
+from ckpttool.transforms.restoring import Restored, restored, saved_as
 
 _LOCAL = "local_variables"
 
@@ -53,7 +53,8 @@ def plan_restore(
         usable: the saver's ops can run here.
     """
     reads = _restored(graph)
-    held = [fault for read in reads if (fault := _fault(nodes, read, checkpoint))]
+    near = NearNames()
+    held = [fault for read in reads if (fault := _fault(nodes, read, checkpoint, near))]
     v1_only = any(read.is_v1 for read in reads) and checkpoint is not None and "V1" not in checkpoint.format
     variables = {variable.name: variable for variable in graph.variables if variable.type}
     if reads and usable and checkpoint is not None and not held and not v1_only:
@@ -78,24 +79,25 @@ def _one_by_one(
     variables: Mapping[str, GraphVariable],
 ) -> Plan:
     by_variable = {read.variable: read for read in reads if read.variable}
+    local, near = _local(graph), NearNames()
     chosen, missing, unstored = [], {}, set()
     for name, variable in variables.items():
         read = (by_variable.get(name) or _guess(graph, variable))._replace(variable=name)
-        fault = _fault(nodes, read, checkpoint)
+        fault = _fault(nodes, read, checkpoint, near)
         if checkpoint is not None and not fault:
             chosen.append(read if read.dtype else read._replace(dtype=checkpoint[read.key].dtype))
-        elif (by_variable and name not in by_variable) or _LOCAL in _homes(graph, variable):
+        elif (by_variable and name not in by_variable) or name in local:
             unstored.add(name)
         else:
             missing[name] = fault
     return Plan(False, chosen, missing, frozenset(unstored))
 
 
-def _homes(graph: MetaGraph, variable: GraphVariable) -> list[str]:
-    """The collections that the variable is in; before TensorFlow 0.12 some list only names."""
-    local = graph.collections.get(_LOCAL)
-    by_name = {split_tensor(member)[0] for member in (local.members if local else ()) if isinstance(member, str)}
-    return [*variable.collections, *([_LOCAL] if variable.name in by_name else [])]
+def _local(graph: MetaGraph) -> set[str]:
+    """The variables that are local, and not stored; before TensorFlow 0.12 some collections list only names."""
+    members = graph.collections[_LOCAL].members if _LOCAL in graph.collections else ()
+    by_name = {split_tensor(member)[0] for member in members if isinstance(member, str)}
+    return by_name | {variable.name for variable in graph.variables if _LOCAL in variable.collections}
 
 
 def _why_not_saver(held: Sequence[str], *, usable: bool, v1_only: bool) -> list[str]:
@@ -128,30 +130,22 @@ def _state(nodes: Mapping[str, Node], variable: str) -> tuple[bytes, bytes]:
 def _guess(graph: MetaGraph, variable: GraphVariable) -> Restored:
     """The stored value of a variable by its own name; of a piece of a partitioned one, the slice of the whole."""
     dtype = variable.dtype
-    for name in variable.collections:
-        for member in graph.collections[name].members:
-            if isinstance(member, dict) and split_tensor(member.get("variable_name", ""))[0] == variable.name:
-                info = member.get("save_slice_info_def", {})
-                if info.get("full_name"):
-                    return Restored("", info["full_name"], _spec(info), dtype)
+    for _, declared in graph.variable_defs.get(variable.name, ()):
+        key, spec = saved_as(variable.name, declared)
+        if spec:
+            return Restored("", key, spec, dtype)
     return Restored("", variable.name, "", dtype)
 
 
-def _spec(info: Mapping[str, Any]) -> str:
-    full, shape = info.get("full_shape", []), info.get("var_shape", [])
-    offset = info.get("var_offset", [0] * len(full))
-    return f"{' '.join(map(str, full))} {':'.join(f'{o},{n}' for o, n in zip(offset, shape, strict=False))}"
-
-
-def _fault(nodes: Mapping[str, Node], read: Restored, checkpoint: Checkpoint | None) -> str:
+def _fault(nodes: Mapping[str, Node], read: Restored, checkpoint: Checkpoint | None, near: NearNames) -> str:
     """Why the checkpoint can't give a value; "" if it can."""
     name = f"variable {read.key}"
     if checkpoint is None:
         return f"{name} has no value: there is no checkpoint"
     stored = checkpoint.get(read.key)
     if stored is None:
-        near = near_names(read.key, checkpoint)
-        return f"{name} is not in the checkpoint{f' ({near})' if near else ''}"
+        alike = ", ".join(near.of(read.key, checkpoint, 3))
+        return f"{name} is not in the checkpoint{f' (near names: {alike})' if alike else ''}"
     if checkpoint.warnings and not _is_there(stored):
         return f"{name} has no value: {checkpoint.warnings[0]}"
     wanted = dtype_of(read.dtype.number - REF_OFFSET) if read.dtype and read.dtype.is_ref else read.dtype

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from ckpttool import proto
 from ckpttool.errors import ConversionError, NotFoundError, NotSupportedError
-from ckpttool.model.arguments import Shape
+from ckpttool.model.arguments import Shape, agrees
 from ckpttool.model.boxes import is_size
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import DType, dtype_of
@@ -55,6 +55,17 @@ class Restored(NamedTuple):
     variable: str = ""
     shape: Shape = None
     is_v1: bool = False
+
+
+def saved_as(op: str, declared: Mapping[str, Any]) -> tuple[str, str]:
+    """Under which name a saver stores a variable by itself, and which slice of that it is, by its VariableDef."""
+    info = declared.get("save_slice_info_def", {})
+    if not info.get("full_name"):
+        return op, ""
+    full, shape = info.get("full_shape", []), info.get("var_shape", [])
+    offset = info.get("var_offset", [0] * len(full))
+    extents = ":".join(f"{start},{size}" for start, size in zip(offset, shape, strict=False))
+    return info["full_name"], " ".join([*map(str, full), extents])
 
 
 def restored(graph: MetaGraph) -> list[Restored]:
@@ -182,15 +193,9 @@ def _require_fitting(wanted: Sequence[Restored], checkpoint: Checkpoint) -> None
         if each.dtype is not None and each.dtype.number != variable.dtype.number:
             what = f"the graph restores it as {each.dtype.name}, the checkpoint has {variable.dtype.name}"
             raise ConversionError(what, path=checkpoint.path, variable=each.key)
-        if not _fits(each.shape, variable.shape):
+        if not agrees(each.shape, variable.shape):
             what = f"the graph has it in the shape {list(each.shape or ())}, the checkpoint in {list(variable.shape)}"
             raise ConversionError(what, path=checkpoint.path, variable=each.key)
-
-
-def _fits(declared: Shape, stored: tuple[int, ...]) -> bool:
-    if declared is None:
-        return True
-    return len(declared) == len(stored) and all(d in (None, s) for d, s in zip(declared, stored, strict=True))
 
 
 def restoring_from_bundle(graph: MetaGraph) -> MetaGraph:

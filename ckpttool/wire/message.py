@@ -87,7 +87,12 @@ def varint_field(number: int, value: int) -> bytes:
 
 def message_field(number: int, data: bytes) -> bytes:
     """A field with bytes, a string or a message, which is there even if it is empty."""
-    return encode_varint(number << 3 | LENGTH) + encode_varint(len(data)) + data
+    return length_prefix(number, len(data)) + data
+
+
+def length_prefix(number: int, nbytes: int) -> bytes:
+    """What stands before the bytes of such a field."""
+    return encode_varint(number << 3 | LENGTH) + encode_varint(nbytes)
 
 
 def _skip(data: bytes, tag: int, position: int, depth: int = 0) -> int:
@@ -143,7 +148,7 @@ def edit(data: bytes, rules: Mapping[int, Rule]) -> bytes:
             continue
         pieces.append(data[copied:start])
         if new is not None:
-            pieces.append(encode_varint(number << 3 | LENGTH) + encode_varint(len(new)) + new)
+            pieces.append(message_field(number, new))
         copied = end
     return b"".join([*pieces, data[copied:]]) if pieces else data
 

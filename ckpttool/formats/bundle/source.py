@@ -13,7 +13,7 @@ from ckpttool.errors import NotSupportedError, located
 from ckpttool.formats.bundle.names import shard_counts, shard_path
 from ckpttool.formats.records.entries import BundleEntry, BundleHeader, decode_bundle_entry
 from ckpttool.formats.records.shapes import box_of, encode_slice_key
-from ckpttool.formats.records.strings import decode_strings, decode_variants
+from ckpttool.formats.records.strings import DECODERS
 from ckpttool.model.boxes import Extents, Selection, shape_of
 from ckpttool.model.checkpoint import ByteRange, Slice, Source, Variable
 from ckpttool.model.dtypes import DType
@@ -124,14 +124,11 @@ class BundleSource(Source):
             pass
 
     def strings(self, variable: Variable, piece: Slice) -> list[bytes]:
-        if variable.dtype.name not in _DECODERS:
+        if variable.dtype.name not in DECODERS:
             raise NotSupportedError(f"values of dtype {variable.dtype.name} can't be decoded")
         span = piece.data
         storage.require_range(span)
         data = storage.read_range(span.path, span.offset, span.nbytes)
         with located(span.path):
-            decode = _DECODERS[variable.dtype.name]
+            decode = DECODERS[variable.dtype.name]
             return decode(data, prod(piece.shape), span.crc32c or 0, self._header.big_endian)
-
-
-_DECODERS = {"string": decode_strings, "variant": decode_variants}

@@ -9,7 +9,6 @@ step of each before that. So values are cut as they come, in no more memory than
 
 import struct
 import zlib
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import product
@@ -24,12 +23,14 @@ from ckpttool.formats.hdf5.structure.pipeline import Filter
 from ckpttool.formats.hdf5.structure.trees import CHUNKS
 from ckpttool.formats.values import content_of
 from ckpttool.model.checkpoint import Variable
+from ckpttool.model.parallel import in_order
 
 # Large enough to compress well, and a few fit into the megabyte that the HDF5 library keeps of a dataset.
 _MOST_BYTES = 1 << 18
 # As the HDF5 library has it: a node of the tree of chunks has 64 children.
 _NODE = 64
-_THREADS, _WAITING = 2, 4
+# Chunks that are made ahead.
+_AHEAD = 5
 _LEVEL = 4  # h5py's
 
 
@@ -69,7 +70,7 @@ def write_chunks(output: Output, variable: Variable, compression: str, progress:
     places = list(_places(shape, axis, steps))
     pieces = _pieces(content_of(variable).chunks(), (min(steps, shape[axis] - place[axis]) * step for place in places))
     # One chunk is not worth a thread.
-    made = _in_parallel(filtered, pieces) if len(places) > 1 else map(filtered, pieces)
+    made = in_order(filtered, pieces, ahead=_AHEAD) if len(places) > 1 else map(filtered, pieces)
     key = struct.Struct(f"<II{len(shape) + 1}Q")
     keys, children = [], []
     for place, (size, mask, data) in zip(places, made, strict=True):
@@ -113,22 +114,6 @@ def _pieces(chunks: Iterable[memoryview], sizes: Iterable[int]) -> Iterator[byte
         yield bytes(piece)
     for _ in left:
         pass
-
-
-def _in_parallel(
-    work: Callable[[bytes], tuple[int, int, bytes]], pieces: Iterable[bytes]
-) -> Iterator[tuple[int, int, bytes]]:
-    """What becomes of each piece, in order; some are worked at at once."""
-    from concurrent.futures import Future, ThreadPoolExecutor
-
-    with ThreadPoolExecutor(_THREADS) as pool:
-        waiting: deque[Future[tuple[int, int, bytes]]] = deque()
-        for piece in pieces:
-            waiting.append(pool.submit(work, piece))
-            if len(waiting) > _WAITING:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
 
 
 def _shuffled(data: bytes, itemsize: int) -> bytes:

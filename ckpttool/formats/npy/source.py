@@ -11,7 +11,7 @@ from ckpttool.formats.npy.arrays import meaning
 from ckpttool.formats.npy.header import Header
 from ckpttool.formats.plan import Note
 from ckpttool.formats.raw import noted_slices, slice_of_strings
-from ckpttool.formats.records.strings import decode_strings, decode_variants
+from ckpttool.formats.records.strings import DECODERS
 from ckpttool.model.boxes import Selection, shape_of
 from ckpttool.model.checkpoint import ByteRange, Slice, Source, Variable
 
@@ -91,7 +91,7 @@ class ArraySource(Source):
                 _finish(stream)
             if stored.header.dtype.kind in "SU":
                 return slice_of_strings(_fixed_width(data, stored.header), variable, piece)
-            decode = {"string": decode_strings, "variant": decode_variants}[variable.dtype.name]
+            decode = DECODERS[variable.dtype.name]
             return slice_of_strings(decode(data, prod(variable.shape), None, False), variable, piece)
 
 

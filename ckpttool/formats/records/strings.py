@@ -84,3 +84,8 @@ def encode_variants(values: Sequence[bytes]) -> tuple[bytes, int]:
         running = crc32c(stored, running)
         data += encode_varint(len(value)) + value + stored
     return bytes(data), running
+
+
+DECODERS = {"string": decode_strings, "variant": decode_variants}
+ENCODERS = {"string": encode_strings, "variant": encode_variants}
+"""By the dtypes' names."""

@@ -25,7 +25,7 @@ from ckpttool.transforms.freezing.handles import FROZEN_OPS, Library, Trace
 from ckpttool.transforms.freezing.pruning import needed, output_of
 from ckpttool.transforms.freezing.rewriting import Names, Pieces, Rewriter
 from ckpttool.transforms.freezing.stored import Stored, StoredVariables
-from ckpttool.wire.message import DROP, LENGTH, edit, fields, message_field
+from ckpttool.wire.message import DROP, LENGTH, edit, fields, length_prefix, message_field
 
 MAX_SIZE = (1 << 31) - 1
 """Bytes that a protobuf message can have."""
@@ -149,7 +149,7 @@ class _Freezing:
             if (number, wire_type) == (1, LENGTH):
                 for made in self._made(self._nodes[next(numbers)], data[value:end]):
                     ops += 1
-                    pieces += [_header(sum(map(len, made))), *made]
+                    pieces += [length_prefix(1, sum(map(len, made))), *made]
             elif (number, wire_type) == (2, LENGTH):
                 library += data[value:end]
             elif number != _DEBUG_INFO:
@@ -298,12 +298,6 @@ def _graph_def(graph: MetaGraph) -> bytes:
 
 def _all(data: bytes, number: int) -> Iterator[bytes]:
     return (data[value:end] for n, wire_type, _, value, end in fields(data) if (n, wire_type) == (number, LENGTH))
-
-
-def _header(length: int) -> bytes:
-    from ckpttool.wire.coding import encode_varint
-
-    return b"\x0a" + encode_varint(length)
 
 
 def _require_size(nbytes: int) -> None:

@@ -12,8 +12,7 @@ from typing import Any
 from ckpttool import proto
 from ckpttool.errors import NotSupportedError
 from ckpttool.transforms.freezing.stored import Stored
-from ckpttool.wire.coding import encode_varint
-from ckpttool.wire.message import LENGTH, message_field, varint_field
+from ckpttool.wire.message import length_prefix, message_field, varint_field
 
 
 def constant(name: str, waits_for: Sequence[str], device: str, stored: Stored) -> list[bytes]:
@@ -39,7 +38,7 @@ def constant(name: str, waits_for: Sequence[str], device: str, stored: Stored) -
     elif dtype.stored:
         content = stored.content()
         size = sum(map(len, content))
-        header = _header(4, size) if size else b""
+        header = length_prefix(4, size) if size else b""
     else:
         raise NotSupportedError(f"no constant can hold values of {dtype.name}", variable=stored.variable.name)
     shape = b"".join(message_field(2, varint_field(1, size)) for size in stored.shape)
@@ -50,7 +49,7 @@ def constant(name: str, waits_for: Sequence[str], device: str, stored: Stored) -
         (2, message_field(1, b"value")),
         (5, bytes(node.SerializeToString(deterministic=True))),
     ):
-        front = before + _header(number, len(front) + size) + front
+        front = before + length_prefix(number, len(front) + size) + front
     return [front, *content]
 
 
@@ -80,7 +79,3 @@ def _scalar(name: str, dtype: int) -> Any:
     tensor.dtype = dtype
     tensor.tensor_shape.SetInParent()
     return node
-
-
-def _header(number: int, length: int) -> bytes:
-    return encode_varint(number << 3 | LENGTH) + encode_varint(length)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from ckpttool.errors import NotFoundError, NotSupportedError
 from ckpttool.model.graph import split_tensor
+from ckpttool.model.names import near_hint
 from ckpttool.model.tables import TABLE
 from ckpttool.transforms.freezing.body import Body, Output
 from ckpttool.transforms.freezing.handles import Trace
@@ -184,8 +185,5 @@ def output_of(body: Body, name: str) -> Output:
     output = Output(name, 0) if name in body.nodes else body.output(name)
     if output.op in body.nodes:
         return output
-    from difflib import get_close_matches
-
-    near = get_close_matches(split_tensor(name)[0], body.nodes, 3) if len(body.nodes) < 10_000 else []
-    hint = f"near names: {', '.join(near)}" if near else "ls --ops lists them"
+    hint = near_hint(split_tensor(name)[0], body.nodes) or "ls --ops lists them"
     raise NotFoundError(f"the graph has no op named {output.op}", hint=hint)

@@ -16,7 +16,7 @@ from ckpttool.transforms.freezing.handles import FROZEN_OPS, PLAIN_PASSES, READS
 from ckpttool.transforms.freezing.pruning import require_droppable
 from ckpttool.transforms.freezing.reads import BECOMES, gather_axis
 from ckpttool.transforms.freezing.stored import Stored
-from ckpttool.transforms.graph_edits import last_field
+from ckpttool.transforms.graph_edits import without_ties
 from ckpttool.wire.message import DROP, Rule, edit
 
 Pieces = list[bytes]
@@ -46,8 +46,8 @@ class Names:
         if any(self._input(text) != text for text in node.input):
             rules[3] = self._operand
         # Most ops are done with here.
-        if "_class" in node.attr and any(self._is_gone_tie(text) for text in node.attr["_class"].list.s):
-            rules[5] = self._without_ties
+        if "_class" in node.attr:
+            rules[5] = lambda entry: without_ties(entry, self._is_gone_op)
         return edit(data, rules) if rules else data
 
     def _input(self, text: str) -> str | None:
@@ -59,15 +59,8 @@ class Names:
         new = self._input(value.decode(errors="surrogateescape"))
         return None if new is None else new.encode(errors="surrogateescape")
 
-    def _is_gone_tie(self, value: bytes) -> bool:
-        return value.startswith(b"loc:@") and self.is_gone(value[5:].decode(errors="surrogateescape"))
-
-    def _without_ties(self, entry: bytes) -> bytes | None:
-        """An entry of NodeDef.attr; `_class` is none any more if nothing is left in it."""
-        if last_field(entry, 1) != b"_class":
-            return entry
-        left = edit(entry, {2: {1: {2: lambda value: None if self._is_gone_tie(value) else value}}})
-        return left if last_field(last_field(last_field(left, 2), 1), 2) else None
+    def _is_gone_op(self, value: bytes) -> bool:
+        return self.is_gone(value.decode(errors="surrogateescape"))
 
 
 class Rewriter:

@@ -10,13 +10,17 @@ of its op, or its shared name, or the one that the checkpoint's object graph giv
 (tensorflow/core/ops/io_ops.cc; core/framework/tensor_slice.cc for slices; python/saved_model/save.py)
 """
 
+import sys
 from collections.abc import Iterable, Iterator
 from functools import cached_property
+from math import prod
 from typing import Any, NamedTuple
 
 from ckpttool.errors import CheckpointError, ConversionError, CorruptionError
+from ckpttool.model.arguments import agrees
 from ckpttool.model.boxes import Selection, is_size, shape_of
 from ckpttool.model.checkpoint import Checkpoint, Variable
+from ckpttool.model.dtypes import dtype_of
 from ckpttool.model.graph import MetaGraph, split_tensor
 from ckpttool.model.graph import shape_of as declared_shape
 from ckpttool.model.needs import needed_ops
@@ -47,7 +51,7 @@ class Stored(NamedTuple):
     def nbytes(self) -> int:
         if self.box is None or self.variable.dtype.itemsize is None:
             return self.variable.nbytes
-        return _size(self.shape) * self.variable.dtype.itemsize
+        return prod(self.shape) * self.variable.dtype.itemsize
 
     def content(self) -> list[bytes]:
         """The values in row-major order, little-endian, in pieces; they are read, and their checksums are tested."""
@@ -197,20 +201,16 @@ def _texts(body: Body, op: str, number: int) -> list[str]:
 def _fitted(node: Any, restored: Restored, variable: Variable) -> Stored:
     """A stored variable as the graph's one: of its dtype, its shape, and the slice that is its own."""
     if variable.dtype.number != node.attr["dtype"].type:
-        from ckpttool.model.dtypes import dtype_of
-
         declared = dtype_of(node.attr["dtype"].type).name
         what = f"the graph's variable {node.name} is of {declared}, the checkpoint's of {variable.dtype.name}"
         raise ConversionError(what, variable=variable.name)
     box = _box(restored.slice_spec, variable) if restored.slice_spec else None
     shape = variable.shape if box is None else shape_of(box)
     wanted = declared_shape(node.attr["shape"].shape) if "shape" in node.attr else None
-    if wanted is None or (
-        len(wanted) == len(shape) and all(w in (None, n) for w, n in zip(wanted, shape, strict=True))
-    ):
+    if wanted is None or agrees(wanted, shape):
         return Stored(variable, box, shape)
     known = tuple(n for n in wanted if n is not None)
-    if restored.is_reshaped and len(known) == len(wanted) and _size(known) == _size(shape):
+    if restored.is_reshaped and len(known) == len(wanted) and prod(known) == prod(shape):
         return Stored(variable, box, known)
     listed = ["?" if n is None else n for n in wanted]
     what = f"the graph's variable {node.name} is of shape {listed}, the checkpoint's of {list(shape)}"
@@ -234,16 +234,8 @@ def _box(spec: str, variable: Variable) -> Selection:
     return tuple(box)
 
 
-def _size(shape: tuple[int, ...]) -> int:
-    from math import prod
-
-    return prod(shape)
-
-
 def _little_endian(array: Any) -> bytes:
     """An array's bytes, row-major."""
-    import sys
-
     if sys.byteorder == "big":
         array = array.byteswap()
     return bytes(array.tobytes())

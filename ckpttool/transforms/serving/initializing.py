@@ -11,17 +11,13 @@ from typing import NamedTuple
 from ckpttool import proto
 from ckpttool.errors import NotSupportedError
 from ckpttool.model.graph import MetaGraph, Node, split_tensor
-from ckpttool.model.needs import needed_ops, unfed
+from ckpttool.model.needs import INIT_SIGNATURE, MAIN_OP, listed_ops, main_ops, needed_ops, unfed
 from ckpttool.model.tables import STATIC_TABLES, TABLE, fillers
 from ckpttool.transforms.new_ops import free_name, new_op, with_entry, with_nodes
 from ckpttool.wire.message import edit
 
-_MAIN_OP = "saved_model_main_op"
-_INIT_SIGNATURE = "__saved_model_init_op"
 # What tf.saved_model.load takes for variables.
 _VARIABLES = ("local_variables", "variables")
-# Where an op stands that its graph is initialized with: the first one counts.
-_MAIN_OPS = (_MAIN_OP, "legacy_init_op", "serving_init_op")
 
 
 class Initializers(NamedTuple):
@@ -69,8 +65,8 @@ def initializers(
 
 
 def _all(graph: MetaGraph, nodes: Mapping[str, Node]) -> list[str]:
-    main = _main_op(graph)
-    found = _members(graph, "table_initializer")
+    main = main_ops(graph)
+    found = listed_ops(graph, "table_initializer")
     local = graph.collections.get("local_variables")
     for member in local.members if local else ():
         if isinstance(member, dict):
@@ -95,18 +91,6 @@ def _unfilled(graph: MetaGraph, needed: Collection[str], run: Collection[str]) -
         if not any(op in run for op in filling.get(table, ())):
             found |= dict.fromkeys(filling.get(table, ()), table)
     return found
-
-
-def _main_op(graph: MetaGraph) -> list[str]:
-    signature = graph.message.signature_def
-    if _INIT_SIGNATURE in signature:
-        return [split_tensor(info.name)[0] for info in signature[_INIT_SIGNATURE].outputs.values()]
-    return next((found for name in _MAIN_OPS if (found := _members(graph, name))), [])
-
-
-def _members(graph: MetaGraph, name: str) -> list[str]:
-    collection = graph.collections.get(name)
-    return [split_tensor(m)[0] for m in collection.members if isinstance(m, str)] if collection else []
 
 
 def _hindrance(op: str, nodes: Mapping[str, Node], missing: Mapping[str, str]) -> str:
@@ -135,7 +119,7 @@ def with_declared_variables(data: bytes, graph: MetaGraph) -> bytes:
             declared = proto.message_class("CollectionDef")()
             declared.bytes_list.value.extend(
                 _declaration(op, f"{op}/Assign" if f"{op}/Assign" in nodes else assigned[op], nodes)
-                for op in _members(graph, name)
+                for op in listed_ops(graph, name)
                 if op in assigned
             )
             data = with_entry(data, 4, name, declared.SerializeToString(deterministic=True))
@@ -153,7 +137,7 @@ def with_main_op(data: bytes, graph: MetaGraph, run: Initializers) -> bytes:
 
     Where ops are left out, there is a main op even if it runs none: tf.saved_model.load would run all of them else.
     """
-    as_it_is = run.ops == _members(graph, _MAIN_OP) and _INIT_SIGNATURE not in graph.message.signature_def
+    as_it_is = run.ops == listed_ops(graph, MAIN_OP) and INIT_SIGNATURE not in graph.message.signature_def
     if as_it_is or not (run.ops or run.left_out):
         return data
     name = free_name("main_op", graph.by_name)
@@ -161,5 +145,5 @@ def with_main_op(data: bytes, graph: MetaGraph, run: Initializers) -> bytes:
     main = proto.message_class("CollectionDef")()
     main.node_list.value.append(name)
     data = edit(data, {2: lambda graph_def: with_nodes(graph_def, [group])})
-    data = with_entry(with_entry(data, 5, _INIT_SIGNATURE, None), 4, "legacy_init_op", None)
-    return with_entry(data, 4, _MAIN_OP, main.SerializeToString(deterministic=True))
+    data = with_entry(with_entry(data, 5, INIT_SIGNATURE, None), 4, "legacy_init_op", None)
+    return with_entry(data, 4, MAIN_OP, main.SerializeToString(deterministic=True))

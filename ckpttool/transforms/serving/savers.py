@@ -9,7 +9,7 @@ A variable is saved under its op's name; a slice of a partitioned one under the 
 (tensorflow/python/training/saver.py; core/protobuf/saver.proto; core/framework/variable.proto)
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ckpttool import proto
@@ -18,6 +18,7 @@ from ckpttool.model.dtypes import DTYPES
 from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, Node, split_tensor
 from ckpttool.transforms.graph_edits import edit_meta_graph
 from ckpttool.transforms.new_ops import free_name, new_op, string_constant, with_field, with_nodes
+from ckpttool.transforms.restoring import saved_as
 from ckpttool.wire.message import edit
 
 _STRING = DTYPES["string"].number
@@ -76,7 +77,7 @@ def _saved(graph: MetaGraph) -> list[_Saved]:
     collection = graph.collections.get("variables")
     members = [m for m in collection.members if isinstance(m, dict)] if collection else []
     saved = [
-        _Saved(nodes[op], *_stored_as(op, member.get("save_slice_info_def")))
+        _Saved(nodes[op], *saved_as(op, member))
         for member in members
         if (op := split_tensor(member.get("variable_name", ""))[0]) in nodes and nodes[op].type in VARIABLE_OPS
     ]
@@ -84,14 +85,6 @@ def _saved(graph: MetaGraph) -> list[_Saved]:
         hint = "a .meta file says which they are, and how they are restored"
         raise NotSupportedError("the graph has variables, and no saver", path=graph.path, hint=hint)
     return saved
-
-
-def _stored_as(op: str, info: Mapping[str, Any] | None) -> tuple[str, str]:
-    """The name of what is saved, and the slice of it: `full shape start,length:start,length`."""
-    if not info:
-        return op, ""
-    extents = ":".join(f"{start},{size}" for start, size in zip(info["var_offset"], info["var_shape"], strict=True))
-    return info["full_name"], " ".join([*map(str, info["full_shape"]), extents])
 
 
 def _ops(scope: str, saved: Sequence[_Saved]) -> list[Any]:

@@ -7,12 +7,11 @@
 """
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from keyword import iskeyword
 from typing import Any
 
 from ckpttool import proto
-from ckpttool.errors import ConversionError, NotFoundError, NotSupportedError
+from ckpttool.errors import ConversionError, NotSupportedError
 from ckpttool.model.arguments import Tensor
 from ckpttool.model.endpoints import Endpoint, endpoints
 from ckpttool.model.graph import MetaGraph, split_tensor
@@ -118,12 +117,7 @@ def known_tensor(graph: MetaGraph, name: str) -> Tensor:
         NotSupportedError: its dtype is not known, or no tensor of it can be sent.
     """
     op, number = split_tensor(name)
-    try:
-        node = graph.node(op)
-    except NotFoundError as error:
-        near = get_close_matches(op, graph.by_name, 3)
-        error.hint = f"near names: {', '.join(near)}" if near else None
-        raise
+    node = graph.node(op)
     require_output(graph, name)
     tensors = graph.outputs(node)
     tensor = tensors[int(number)] if tensors else Tensor(None, None)
@@ -150,6 +144,8 @@ def signature_def(graph: MetaGraph, inputs: Mapping[str, str], outputs: Mapping[
         ConversionError: the method wants others.
         NotFoundError, NotSupportedError: see `known_tensor`.
     """
+    if method not in METHODS:
+        raise ValueError(f"method is {method!r}, and is one of {', '.join(METHODS)}")
     message = proto.message_class("SignatureDef")(method_name=METHODS[method])
     for infos, tensors in ((message.inputs, inputs), (message.outputs, outputs)):
         for key, name in tensors.items():
