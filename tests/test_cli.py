@@ -12,6 +12,8 @@ import pytest
 from bundles import bundle, time_limit
 from conftest import FIXTURES
 
+from ckpttool.cli import _COMMANDS
+
 LINEAR, CONV = FIXTURES / "linear" / "model", FIXTURES / "conv" / "model"
 
 
@@ -322,14 +324,20 @@ def test_wrong_usage(run, arguments):
     assert run(*arguments).exit_code == 2
 
 
-@pytest.mark.parametrize(
-    "command", [[], ["vars"], ["ls"], ["io"], ["objects"], ["state"], ["strip-devices"], ["export"]]
-)
+@pytest.mark.parametrize("command", [[], *([name] for name in _COMMANDS)], ids=" ".join)
 def test_help(run, command):
     """Every command has a help text, with -h too."""
     result = run(*command, "-h")
     assert result.exit_code == 0
     assert "Usage:" in result.stdout
+
+
+def test_no_arguments_are_a_question_for_help(run):
+    """Without arguments there is the help, as with -h: lines of text, and no error."""
+    result = run()
+    assert (result.exit_code, result.stdout) == (0, run("-h").stdout)
+    assert "\n  vars " in result.stdout
+    assert not result.stderr
 
 
 def test_closed_pipe():

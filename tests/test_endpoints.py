@@ -189,6 +189,25 @@ def test_a_loss_is_known_by_its_type() -> None:
     assert outputs(given) == {"dense:0": "input of the loss"}
 
 
+def test_a_loss_is_known_by_its_scope() -> None:
+    """tf.keras' loss that nobody trained with: a scalar at the end, in a scope named so. Its target is a label."""
+    given = graph(
+        *(
+            *LAYER,
+            "dense_target = Placeholder",
+            "loss/dense_loss/SquaredDifference = SquaredDifference(dense, dense_target)",
+        ),
+        *("loss/dense_loss/Mean = Mean(loss/dense_loss/SquaredDifference)", "loss/x = Const"),
+        "loss/mul = Mul(loss/x, loss/dense_loss/Mean)",
+        trainable=["w"],
+    ).message
+    [mul] = [node for node in given.graph_def.node if node.name == "loss/mul"]
+    mul.attr["T"].type = FLOAT
+    mul.attr["_output_shapes"].list.shape.add()
+    assert outputs(meta_graph(given)) == {"dense:0": "input of the loss"}
+    assert inputs(meta_graph(given)) == {"x:0": "an output needs it", "dense_target:0": "only the loss needs it"}
+
+
 def test_a_norm_of_the_weights_is_no_layer() -> None:
     """Labels stay labels when the loss adds a norm of the weights."""
     norm = ("norm = L2Loss(w/read)", "total = AddN(mean, norm)", "gradients/total_grad/Id = Identity(total)")

@@ -173,3 +173,12 @@ def test_relocated_paths_that_become_one(directory, run):
         "all_model_checkpoint_timestamps: 2.5",
         "all_model_checkpoint_timestamps: 3.5",
     ]
+
+
+def test_the_state_file_in_the_working_directory(directory, run, monkeypatch):
+    """`checkpoint` is the state file that is here; of a directory that is called so, the one within."""
+    monkeypatch.chdir(directory)
+    assert run("state", "checkpoint").stdout == run("state", ".").stdout
+    monkeypatch.chdir(directory.parent)
+    directory.rename(directory.parent / "checkpoint")
+    assert "model-100" in run("state", "checkpoint").stdout

@@ -1,9 +1,8 @@
 """The command line: each command parses its arguments, calls one reader, one transform, one writer or report, and
 chooses an exit code.
 
-`inspecting` has the commands that look, `exporting` and `averaging` those that write checkpoints (`targets` has what
-they share), `converting` those that write graphs, `options` what all share. Only the one that is asked for is imported:
-that is a third of the time that a small listing takes.
+The table of commands says which module has which; `targets` has what those that write checkpoints share, `options`
+what all do. Only the one that is asked for is imported: that is a third of the time that a small listing takes.
 """
 
 import gc
@@ -106,10 +105,10 @@ class _Commands(TyperGroup):
         with formatter.section("Commands"):
             formatter.write_dl([(name, command.help) for name, command in _COMMANDS.items()])
 
-    def make_context(self, *args: Any, **extra: Any) -> Any:
+    def make_context(self, info_name: str | None, args: list[str], *others: Any, **extra: Any) -> Any:
         with _printable_usage_errors():
             try:
-                return super().make_context(*args, **extra)
+                return super().make_context(info_name, args or ["--help"], *others, **extra)
             except (OSError, KeyboardInterrupt) as error:  # --help and --version print here.
                 _fail(error)
 
@@ -160,7 +159,6 @@ app = typer.Typer(
     cls=_Commands,
     help="Look into TensorFlow checkpoints and graphs, and convert them, without TensorFlow.",
     epilog=_EPILOG,
-    no_args_is_help=True,
     # Plain help: rich's would take as long to import as a listing takes altogether.
     rich_markup_mode=None,
     pretty_exceptions_enable=False,

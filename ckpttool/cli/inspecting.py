@@ -189,7 +189,8 @@ def state(
     wanted = options.format_of(format, as_json)
     options.refuse((output or force) and not relocate, "--output and --force are about --relocate")
     options.refuse(wanted and relocate, "--relocate prints nothing to format")
-    directory = os.path.dirname(directory) if os.path.basename(directory) == STATE_FILE else directory
+    if os.path.basename(directory) == STATE_FILE and not os.path.isdir(directory):
+        directory = os.path.dirname(directory) or "."
     if relocate:
         state_file = os.path.join(directory, STATE_FILE)
         changed = relocate_checkpoint_state(state_file, has_checkpoint, output=output or None, force=force)

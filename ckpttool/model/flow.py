@@ -166,6 +166,11 @@ def _is_loss(type_: str) -> bool:
 
 
 @lru_cache(4096)
+def _is_loss_scope(scope: str) -> bool:
+    return any(is_named(_LOSS_NAME, part) for part in scope.split("/"))
+
+
+@lru_cache(4096)
 def _role_by_type(type_: str) -> str:
     match = _ROLE_TYPE.fullmatch(type_)
     return (match.lastgroup or "") if match else ""
@@ -230,7 +235,7 @@ class Parts:
 
 
 def _losses(flow: Flow, reached: set[str]) -> set[str]:
-    """What is a loss by the collection `losses`, because gradients start there, by its type, or by its name."""
+    """What is a loss by the collection `losses`, because gradients start there, by its type, its name, or its scope."""
     collection = flow.graph.collections.get("losses")
     found = {flow.key(member) for member in (collection.members if collection else []) if isinstance(member, str)}
     derived = {name for name in map(_derived_op, flow.nodes) if name in flow.nodes and name not in flow.outside}
@@ -239,8 +244,9 @@ def _losses(flow: Flow, reached: set[str]) -> set[str]:
     found |= {name for name in derived - before if flow.type(name) != "Exit"}
     for name in reached:
         type_ = flow.type(name)
-        last = type_ == "Mean" and not flow.users.get(name) and flow.tensor(name).shape == ()
-        if last or (type_ in _LOSS_MATH and is_named(_LOSS_NAME, name)) or _is_loss(type_):
+        is_end = type_ in _LOSS_MATH and not flow.users.get(name) and flow.tensor(name).shape == ()
+        is_last = is_end and (type_ == "Mean" or _is_loss_scope(_scope(name)))
+        if is_last or (type_ in _LOSS_MATH and is_named(_LOSS_NAME, name)) or _is_loss(type_):
             found.add(name)
     return found & reached
 
