@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ckpttool.model.checkpoint import Checkpoint, Slice, Variable
     from ckpttool.model.dtypes import DType
     from ckpttool.model.graph import Collection, GraphVariable, MetaGraph, Node, Signature
+    from ckpttool.model.in_memory import from_arrays
     from ckpttool.runtime.imported import ImportedGraph
     from ckpttool.transforms.averaging import average
     from ckpttool.transforms.casting import Casts, Loss, cast
@@ -79,6 +80,7 @@ _HOMES = {
     "drop_slots": "transforms.variables",
     "edit_collections": "transforms.collections",
     "freeze": "transforms.freezing",
+    "from_arrays": "model.in_memory",
     "locate": "formats.locate",
     "open_checkpoint": "formats.opening",
     "open_graph": "formats.opening",
@@ -129,6 +131,7 @@ __all__ = [
     "drop_slots",
     "edit_collections",
     "freeze",
+    "from_arrays",
     "locate",
     "open_checkpoint",
     "open_graph",
@@ -152,3 +155,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

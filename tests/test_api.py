@@ -4,6 +4,8 @@ import json
 import re
 from types import FunctionType
 
+import ml_dtypes
+import numpy as np
 import pytest
 from conftest import FIXTURES, ROOT
 
@@ -118,3 +120,90 @@ def test_select_chooses_by_glob():
     assert slots
     assert all("Adam" in name for name in slots)
     assert not set(ckpttool.select(checkpoint, exclude=["*Adam*"])) & set(slots)
+
+
+def conv():
+    return ckpttool.open_checkpoint(FIXTURES / "conv" / "model")
+
+
+MISTAKES = {
+    "compression": (ValueError, lambda out: ckpttool.write_hdf5(conv(), out, compression="zip")),
+    "no shard size": (ValueError, lambda out: ckpttool.write_safetensors(conv(), out, max_shard_size=0)),
+    "no shards": (ValueError, lambda out: ckpttool.write_bundle(conv(), out, num_shards=0)),
+    "only, a text": (TypeError, lambda out: ckpttool.open_checkpoint(FIXTURES / "conv" / "model", only="conv/kernel")),
+    "a step that is none": (ValueError, lambda out: ckpttool.locate(FIXTURES / "conv", step="abc")),
+    "a step, a number": (ValueError, lambda out: ckpttool.locate(FIXTURES / "conv", step=5)),
+    "members that are no pairs": (
+        TypeError,
+        lambda out: ckpttool.edit_collections(ckpttool.open_graph(FIXTURES / "linear" / "model"), add=["a=b"]),
+    ),
+    "tags, a text": (TypeError, lambda out: served(ckpttool.Marks(tags="serve"))),
+    "a method that is none": (ValueError, lambda out: served(ckpttool.Marks(method="nope"))),
+    "arrays of no dtype": (TypeError, lambda out: ckpttool.from_arrays({"a": np.zeros(2, "datetime64[s]")})),
+    "arrays of objects": (TypeError, lambda out: ckpttool.from_arrays({"a": [None]})),
+    "arrays without names": (TypeError, lambda out: ckpttool.from_arrays({1: [1.0]})),
+}
+
+
+def served(marks):
+    prefix = FIXTURES / "linear" / "model"
+    graph, checkpoint = ckpttool.open_graph(prefix), ckpttool.open_checkpoint(prefix)
+    return ckpttool.servable(graph, checkpoint, {"x": "x:0"}, {"y": "activation_opt:0"}, marks)
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_wrong_arguments_are_refused(name, tmp_path):
+    """What an argument can't be is a ValueError or TypeError that says what it can, and nothing is written."""
+    kind, call = MISTAKES[name]
+    with pytest.raises(kind) as caught:
+        call(tmp_path / "out")
+    assert type(caught.value) is kind
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_variable_is_an_array_to_numpy():
+    """NumPy takes a variable for its values; it is indexed as an array, and not gone through value by value."""
+    kernel = conv()["conv/kernel"]
+    np.testing.assert_array_equal(kernel, kernel.numpy())
+    assert np.asarray(kernel, np.float64).dtype == np.float64
+    assert np.sum(kernel) == kernel.numpy().sum()
+    np.testing.assert_array_equal(kernel[0, ..., 1], kernel.numpy()[0, ..., 1])
+    assert kernel.ndim == 4
+    assert str(kernel.dtype) == "float32"
+    with pytest.raises(TypeError, match="not iterable"):
+        iter(kernel)
+
+
+def test_arrays_become_a_checkpoint(tmp_path):
+    """Arrays of numbers, in any byte order and layout, of text and bytes are written as TensorFlow reads them."""
+    arrays = {
+        "f": np.arange(6, dtype=">f4").reshape(2, 3).T,
+        "half": np.ones(2, ml_dtypes.bfloat16),
+        "n": 7,
+        "s": ["ä", "b"],
+        "b": np.array([b"\0x", b""], object),
+        "none": np.zeros((0, 3)),
+    }
+    ckpttool.write_bundle(ckpttool.from_arrays(arrays), tmp_path / "m", strict=True)
+    found = ckpttool.open_checkpoint(tmp_path / "m")
+    kinds = {name: (variable.dtype.name, variable.shape) for name, variable in found.items()}
+    assert kinds == {
+        "b": ("string", (2,)),
+        "f": ("float32", (3, 2)),
+        "half": ("bfloat16", (2,)),
+        "n": ("int64", ()),
+        "none": ("float64", (0, 3)),
+        "s": ("string", (2,)),
+    }
+    np.testing.assert_array_equal(found["f"].numpy(), arrays["f"])
+    assert found["s"].strings() == ["ä".encode(), b"b"]
+    assert found["b"].strings() == [b"\0x", b""]
+    assert found["n"].numpy() == 7
+
+
+def test_names_are_listed_and_shown_short():
+    """The public names are listed; an op is shown without its values, which may be megabytes."""
+    assert set(ckpttool.__all__) <= set(dir(ckpttool))
+    graph = ckpttool.open_graph(FIXTURES / "linear" / "model")
+    assert repr(graph.node("x")) == "Node('x', 'Placeholder', inputs=[], device='')"
+    assert conv().get(None) is None

@@ -25,7 +25,7 @@ from typing import NamedTuple
 from ckpttool import storage
 from ckpttool.errors import ConversionError, NotSupportedError
 from ckpttool.formats.bundle import bundle_files, index_path, shard_path
-from ckpttool.formats.plan import Planned, check_plan
+from ckpttool.formats.plan import Planned, check_plan, require_positive
 from ckpttool.formats.records.entries import BundleEntry, encode_bundle_entry, encode_bundle_header
 from ckpttool.formats.records.shapes import encode_slice_key
 from ckpttool.formats.values import content_of, content_of_piece
@@ -142,9 +142,7 @@ def write_bundle(
 def _check_arguments(prefix: str, num_shards: int | None, max_shard_size: int | None) -> None:
     if num_shards is not None and max_shard_size is not None:
         raise ValueError("num_shards and max_shard_size are two answers to one question")
-    for name, number in (("num_shards", num_shards), ("max_shard_size", max_shard_size)):
-        if number is not None and number < 1:
-            raise ValueError(f"{name} is {number}, and there is no less than 1")
+    require_positive(num_shards=num_shards, max_shard_size=max_shard_size)
     if not os.path.basename(prefix):
         raise IsADirectoryError(errno.EISDIR, "the output is a directory: a prefix of names in it is needed", prefix)
 

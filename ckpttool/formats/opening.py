@@ -34,11 +34,14 @@ def open_checkpoint(
             index is neither read nor checked: the checkpoint has no other variables. Other formats are opened whole.
 
     Raises:
+        TypeError: `only` is one name, and no list of names.
         NotFoundError: nothing is there, or only a graph.
         FormatError: something else is there.
         CorruptionError: the index is damaged.
         NotSupportedError: it is of a kind that can't be read.
     """
+    if isinstance(only, str):
+        raise TypeError(f"only is a list of names: [{only!r}], not {only!r}")
     found = path if isinstance(path, Located) else locate(path)
     checkpoint = _open(found, faults, only)
     if faults and not checkpoint:

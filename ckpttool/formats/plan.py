@@ -42,6 +42,13 @@ class Planned(NamedTuple):
         return f"left out: {self.problem}" if self.problem else self.fallback and f"stored as {self.fallback}"
 
 
+def require_positive(**numbers: int | None) -> None:
+    """Raises ValueError if a number, by its name, is given and is less than 1."""
+    for name, number in numbers.items():
+        if number is not None and number < 1:
+            raise ValueError(f"{name} is {number}, and there is no less than 1")
+
+
 def check_plan(plan: Iterable[Planned], *, strict: bool) -> list[Planned]:
     """The members that have a remark.
 

@@ -8,7 +8,6 @@ as they are; `blocks`, arrays of bounded size; `numpy`, the whole array.
 """
 
 from collections.abc import ItemsView, Iterable, Iterator, Mapping, Sequence, ValuesView
-from difflib import get_close_matches
 from functools import cached_property
 from itertools import tee
 from math import prod
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from ckpttool.errors import NotFoundError, NotSupportedError, located
 from ckpttool.model.boxes import Extents, Selection, intersection, lacking, selection, shape_of, subdivide, within
 from ckpttool.model.dtypes import DType
+from ckpttool.model.names import near_hint
 from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, ObjectGraph
 
 if TYPE_CHECKING:
@@ -107,6 +107,21 @@ class Variable:
 
     def __repr__(self) -> str:
         return f"Variable({self.name!r}, {self.dtype.name}, {list(self.shape)})"
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> "np.ndarray[Any, Any]":
+        """The values, where NumPy wants an array."""
+        return self.numpy() if dtype is None else self.numpy().astype(dtype, copy=False)
+
+    def __getitem__(self, index: Any) -> Any:
+        """A part of the values, by an index as NumPy takes it; all of them are read, for only all have a checksum."""
+        return self.numpy()[index]
+
+    __iter__ = None  # Not value by value, each of which would be read with all others.
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return len(self.shape)
 
     @property
     def size(self) -> int:
@@ -349,12 +364,8 @@ class Checkpoint(Mapping[str, Variable]):
         try:
             return self._variables[name]
         except KeyError:
-            near = get_close_matches(name, self._variables, 3) if len(self) < 10_000 else []
-            raise NotFoundError(
-                f"Key {name} not found in checkpoint",
-                path=self.path,
-                hint=f"near names: {', '.join(near)}" if near else None,
-            ) from None
+            hint = near_hint(name, self._variables) if isinstance(name, str) else None
+            raise NotFoundError(f"Key {name} not found in checkpoint", path=self.path, hint=hint) from None
 
     def values(self) -> ValuesView[Variable]:
         return self._variables.values()

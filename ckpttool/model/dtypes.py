@@ -32,6 +32,9 @@ class DType(NamedTuple):
     stored: str = ""
     is_ref: bool = False
 
+    def __str__(self) -> str:
+        return self.name
+
     @property
     def numpy(self) -> "np.dtype[Any]":
         """The NumPy dtype of the elements, in this machine's byte order; `object` (of bytes) for strings."""

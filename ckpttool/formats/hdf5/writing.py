@@ -29,6 +29,7 @@ _MAX_TEXT = 60_000
 _MAX_SCOPES = 100
 
 _LAYOUTS = ("names", "keras")
+_COMPRESSIONS = ("gzip", "lzf")
 
 
 def plan_hdf5(checkpoint: Checkpoint, *, layout: str = "names") -> list[Planned]:
@@ -94,10 +95,13 @@ def write_hdf5(
         The variables that were left out or stored as something else, each with the reason.
 
     Raises:
+        ValueError: there is no such layout or compression.
         FileExistsError: there is a file at `path`, and `force` was not given; or the checkpoint is read from it.
         ConversionError: `strict`, and a variable can't be held.
         CorruptionError: values are missing or damaged; no file is written.
     """
+    if compression not in (None, *_COMPRESSIONS):
+        raise ValueError(f"compression is {compression!r}, and is one of {', '.join(_COMPRESSIONS)}, or None")
     plan = plan_hdf5(checkpoint, layout=layout)
     remarkable = check_plan(plan, strict=strict)
     if sys.byteorder == "big":

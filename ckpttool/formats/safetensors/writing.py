@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ckpttool import storage
 from ckpttool.errors import ConversionError, NotSupportedError
-from ckpttool.formats.plan import Planned, check_plan, notes_of
+from ckpttool.formats.plan import Planned, check_plan, notes_of, require_positive
 from ckpttool.formats.safetensors.words import FALLBACKS, MAX_HEADER, METADATA, NOTES, PLACES, WORDS, escape
 from ckpttool.formats.values import content_of
 from ckpttool.model.checkpoint import Checkpoint, Variable
@@ -69,12 +69,14 @@ def write_safetensors(
         The variables that were left out or stored as something else, each with the reason.
 
     Raises:
+        ValueError: `max_shard_size` is not positive.
         FileExistsError: there is such a file, or another of a model in the directory, and `force` was not given; or the
             checkpoint is read from it.
         ConversionError: `strict`, and a variable can't be held as it is; two would have the same name; the header would
             be larger than readers take.
         CorruptionError: values are missing or damaged; nothing is written.
     """
+    require_positive(max_shard_size=max_shard_size)
     plan = plan_safetensors(checkpoint)
     remarkable = check_plan(plan, strict=strict)
     if sys.byteorder == "big":

@@ -72,6 +72,8 @@ def servable(
             them are not there.
 
     Raises:
+        ValueError: there is no such method.
+        TypeError: the marks' tags are no list, but a text.
         NotFoundError: there is no such tensor; or the checkpoint lacks a variable that the graph restores.
         NotSupportedError: an output needs what is no input; or the graph can't be restored from a bundle.
         ConversionError: the method wants other keys; or a variable is of another dtype or shape in the graph.
@@ -84,6 +86,8 @@ def servable(
     }
     run = initializers(graph, outputs.values(), set(inputs.values()), missing)
     marks = marks or Marks()
+    if isinstance(marks.tags, str):
+        raise TypeError(f"tags is a list of texts: [{marks.tags!r}], not {marks.tags!r}")
     if marks.signature.startswith(HIDDEN_SIGNATURES):
         what = f"loaders keep signatures {HIDDEN_SIGNATURES}… to themselves"
         raise ConversionError(what, path=graph.path, hint="--signature takes another name")

@@ -1,0 +1,70 @@
+"""Arrays in memory as a checkpoint, to be written as any other."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from ckpttool.model.boxes import Selection
+from ckpttool.model.checkpoint import ByteRange, Checkpoint, Slice, Source, Variable
+from ckpttool.model.dtypes import DTYPES, DType
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def from_arrays(arrays: "Mapping[str, Any]") -> Checkpoint:
+    """A checkpoint of arrays; they are not copied.
+
+        >>> ckpttool.write_bundle(ckpttool.from_arrays({"dense/bias": np.zeros(10, np.float32)}), "model.ckpt")
+
+    Args:
+        arrays: by the variables' names, NumPy arrays or what NumPy makes arrays of: of numbers, of any dtype that
+            TensorFlow has (those of ml_dtypes too), or of text or bytes, which become strings, text as UTF-8.
+
+    Raises:
+        TypeError: a name is no text; or TensorFlow has no such dtype.
+    """
+    import numpy as np
+
+    for name in arrays:
+        if not isinstance(name, str):
+            raise TypeError(f"the name of a variable is a text, not {name!r}")
+    held = {name: np.asarray(values) for name, values in arrays.items()}
+    # Byte order is nothing that a variable has.
+    held = {name: array.astype(array.dtype.newbyteorder("="), copy=False) for name, array in held.items()}
+    source = _InMemory(held)
+    variables = {
+        name: Variable(name, _dtype_of(name, array), array.shape, source, name) for name, array in held.items()
+    }
+    return Checkpoint(variables, path="arrays", format="arrays in memory")
+
+
+class _InMemory(Source):
+    """The source of variables that are arrays."""
+
+    def __init__(self, arrays: "Mapping[str, np.ndarray[Any, Any]]") -> None:
+        self._arrays = arrays
+
+    def slices(self, variable: Variable) -> Sequence[Slice]:
+        data = ByteRange("", 0, prod(variable.shape) * (variable.dtype.itemsize or 0), None)
+        return [Slice((0,) * len(variable.shape), variable.shape, 0, data)]
+
+    def span(self, variable: Variable, piece: Slice) -> ByteRange | None:
+        return None
+
+    def arrays(self, variable: Variable, piece: Slice, boxes: Iterable[Selection]) -> "Iterator[np.ndarray[Any, Any]]":
+        for box in boxes:
+            whole: Any = (*box, ...)  # With the ellipsis, a scalar stays an array.
+            yield self._arrays[variable.key][whole]
+
+    def strings(self, variable: Variable, piece: Slice) -> list[bytes]:
+        return [value.encode() if isinstance(value, str) else bytes(value) for value in self._arrays[variable.key].flat]
+
+
+def _dtype_of(name: str, array: "np.ndarray[Any, Any]") -> DType:
+    if array.dtype.kind in "US" or (array.dtype.kind == "O" and all(isinstance(v, str | bytes) for v in array.flat)):
+        return DTYPES["string"]
+    dtype = DTYPES.get(array.dtype.name)
+    if dtype is None or dtype.itemsize is None:
+        raise TypeError(f"variable {name!r}: TensorFlow has no dtype {array.dtype.name}")
+    return dtype
