@@ -1,6 +1,7 @@
 """TensorFlow 2 restores what was renamed, cast, chosen or relieved of its slots: the object graph agrees."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from conftest import FIXTURES
 
 import ckpttool
 from ckpttool import proto
+from ckpttool.errors import NotFoundError
 from ckpttool.model.object_graph import OBJECT_GRAPH_KEY
 
 OBJECTS = FIXTURES / "objects" / "model-1"
@@ -264,3 +266,50 @@ def test_a_lost_object_graph_is_told(tf, tmp_path, plain, run):
     assert "warning: without the object graph, tf.train.Checkpoint will not restore this" in result.stderr
     with pytest.raises(Exception, match=r".+"):
         tf.train.Checkpoint(model=model_class()).read(str(tmp_path / "out")).assert_consumed()
+
+
+# Names of objects
+
+
+def test_variables_are_chosen_by_their_objects(run):
+    """Patterns are about keys, objects' paths and full names; what one of them excludes is out."""
+    shown = [row.split("\t") for row in run("vars", OBJECTS, "-f", "tsv").stdout.splitlines()[1:]]
+    for key, path, full_name, *_ in shown:
+        for name in filter(None, (key, path, full_name)):
+            chosen = run("vars", OBJECTS, "-f", "tsv", "-i", name).stdout.splitlines()[1:]
+            assert key in {row.split("\t")[0] for row in chosen}
+            left = run("vars", OBJECTS, "-f", "tsv", "-x", name).stdout.splitlines()[1:]
+            assert key not in {row.split("\t")[0] for row in left}
+
+
+def test_a_variable_is_found_by_its_object(run):
+    """cat takes an object's path or a full name that only one variable has; in Python, the error says the key."""
+    checkpoint = ckpttool.open_checkpoint(OBJECTS)
+    key = next(key for key, place in checkpoint.places.items() if key.endswith(VALUE) and place.path != key)
+    path = checkpoint.places[key].path
+    found = run("cat", OBJECTS, path)
+    assert found.stdout == run("cat", OBJECTS, key).stdout
+    assert f"note: it is stored as {key}" in found.stderr
+    with pytest.raises(NotFoundError, match=f"it is stored as {re.escape(key)}"):
+        checkpoint[path]
+    assert checkpoint.get(path) is None
+
+
+@pytest.mark.parametrize("kind", ["object", "full"])
+def test_variables_are_named_by_their_objects(run, tmp_path, kind):
+    """--names gives objects' paths or full names, values as they are, in Python too; rules are about these."""
+    checkpoint = ckpttool.open_checkpoint(OBJECTS)
+    wanted = {key: place for key, place in checkpoint.places.items() if key.endswith(VALUE)}
+    names = {key: (kind == "full" and place.full_name) or place.path for key, place in wanted.items()}
+    result = run("export", OBJECTS, "--names", kind, "--rename", "^=>new/", "--npz", tmp_path / "out.npz")
+    assert result.exit_code == 0, result.stderr
+    found = ckpttool.open_checkpoint(tmp_path / "out.npz")
+    for key, name in names.items():
+        assert found[f"new/{name}"].numpy().tobytes() == checkpoint[key].numpy().tobytes()
+    assert set(ckpttool.rename(checkpoint, ["^=>new/"], names=kind)) == set(found)
+    assert (
+        "no object graph to name variables by"
+        in run("export", FIXTURES / "conv" / "model", "--names", kind, "--npz", tmp_path / "conv.npz").stderr
+    )
+    with pytest.raises(ValueError, match="names are one of key, object, full"):
+        ckpttool.rename(checkpoint, names="fool")

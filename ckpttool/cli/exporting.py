@@ -15,6 +15,7 @@ from ckpttool.formats.opening import open_graph
 from ckpttool.formats.outputs import require_writable
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.object_graph import OBJECT_GRAPH_KEY
+from ckpttool.transforms.variables import NAMES
 
 if TYPE_CHECKING:
     from ckpttool.formats.locate import Located
@@ -58,6 +59,15 @@ def export(
         str | None,
         typer.Option("--rename-file", metavar="FILE", help="Such rules, a line each, or a # comment; before --rename."),
     ] = None,
+    names: Annotated[
+        str,
+        typer.Option(
+            "--names",
+            metavar="|".join(NAMES),
+            help="Of TensorFlow 2, name variables by their keys, by their objects' paths, or by their full names, as"
+            " vars shows them; before --rename.",
+        ),
+    ] = "key",
     strip_prefix: Annotated[
         str, typer.Option("--strip-prefix", metavar="TEXT", help="Take this from the front of names, after all rules.")
     ] = "",
@@ -143,6 +153,7 @@ def export(
     arguments = targets.writer_arguments(target, output, shards, max_shard_size, compression, h5_layout)
     options.refuse(meta and target != "tf", "--meta is about --tf")
     options.refuse(latest and target != "tf", "--latest is about --tf")
+    options.refuse(names not in NAMES, f"--names is one of {', '.join(NAMES)}")
     options.refuse(meta and (cast or dtype_map), "--meta: the graph's ops have dtypes of their own, so no --cast")
     options.refuse(meta and salvage, "--meta: a graph restores all of its variables, and --salvage may leave some out")
     changes = Changes(
@@ -151,6 +162,7 @@ def export(
         options.rules(rename, rename_file),
         strip_prefix,
         with_object_graph=target == "tf",
+        named_by=names,
     )
     found = options.located(path, quiet, v1=v1, step=step)
     own = found.graph is not None and os.path.exists(output) and os.path.samefile(found.graph, output)

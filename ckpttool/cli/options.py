@@ -40,8 +40,8 @@ Include = Annotated[
         "--include",
         "-i",
         metavar="GLOB",
-        help="Only variables whose names match; may be given more than once. * stays within a segment, ** crosses"
-        " them; in a pattern without / a * matches anything.",
+        help="Only variables whose names match (of TensorFlow 2, also objects' paths and full names); may be given more"
+        " than once. * stays within a segment, ** crosses them; in a pattern without / a * matches anything.",
     ),
 ]
 Exclude = Annotated[
@@ -91,7 +91,11 @@ def variable_of(
     found = located(path, quiet, v1=v1, step=step)
     checkpoint = opened(path, found, quiet, only=[name])
     if name not in checkpoint:
-        checkpoint = open_checkpoint(found)  # Knows the near names.
+        checkpoint = open_checkpoint(found)  # Knows objects, and near names.
+        if len(keys := checkpoint.keys_of(name)) == 1 and name not in checkpoint:
+            [name] = keys
+            if not quiet:
+                render.say(f"note: it is stored as {render.printable(name)}")
     return checkpoint, checkpoint[name]
 
 

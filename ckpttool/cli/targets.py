@@ -12,6 +12,7 @@ import typer
 from ckpttool import render
 from ckpttool.cli import options
 from ckpttool.errors import CheckpointError
+from ckpttool.formats.plan import Planned
 from ckpttool.model.checkpoint import Checkpoint
 
 
@@ -161,12 +162,27 @@ def write(
     total = sum(variable.nbytes for variable in checkpoint.values())
     with render.progress("Writing", total) as progress:
         remarkable = writer(checkpoint, output, strict=strict, force=force, progress=progress, **arguments)
-    options.warn(f"{planned.variable.name}: {planned.remark}" for planned in remarkable)
+    _warn_of(remarkable)
     if not quiet:
         left_out = [planned.variable for planned in remarkable if planned.problem]
         total -= sum(variable.nbytes for variable in left_out)
         count = render.counted(len(checkpoint) - len(left_out), "variable")
         render.say(f"wrote {count}, {render.human_bytes(total)} · {output}")
+
+
+_MOST_NAMED = 3
+
+
+def _warn_of(remarkable: Sequence[Planned]) -> None:
+    """Says what is not as it was; what there is to say of many variables, once."""
+    names: dict[str, list[str]] = {}
+    for planned in remarkable:
+        names.setdefault(planned.remark or "", []).append(planned.variable.name)
+    for remark, of in names.items():
+        if len(of) > _MOST_NAMED:
+            options.warn([f"{of[0]} and {len(of) - 1:,} more variables: {remark}"])
+        else:
+            options.warn(f"{name}: {remark}" for name in of)
 
 
 def add_to_state(output: str, latest: bool, quiet: bool) -> None:

@@ -77,7 +77,7 @@ def cat(
         planned = write_npy_file(part, npy, force=force, inputs=checkpoint.files)
         options.warn([f"{name}: {planned.remark}"] if planned.remark else [])
     elif as_json:
-        facts: dict[str, Any] = {"path": checkpoint.path, "name": name, "dtype": variable.dtype.name}
+        facts: dict[str, Any] = {"path": checkpoint.path, "name": variable.name, "dtype": variable.dtype.name}
         facts |= {"shape": variable.shape, "slice": taken, "values": part.numpy()}
         render.render([], format="json", schema="ckpttool.cat/1", facts=facts)
     elif full or taken is not None:

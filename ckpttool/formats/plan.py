@@ -29,17 +29,21 @@ class Planned(NamedTuple):
         target: its name in the target.
         problem: why it can't be there; None if it can.
         fallback: as what it is stored, if the target has no type for it.
+        doubt: what can't be told, and may be wrong.
     """
 
     variable: Variable
     target: str
     problem: str | None = None
     fallback: str | None = None
+    doubt: str | None = None
 
     @property
     def remark(self) -> str | None:
         """What the user should know of it."""
-        return f"left out: {self.problem}" if self.problem else self.fallback and f"stored as {self.fallback}"
+        if self.problem:
+            return f"left out: {self.problem}"
+        return " · ".join(filter(None, [self.fallback and f"stored as {self.fallback}", self.doubt])) or None
 
 
 def require_positive(**numbers: int | None) -> None:

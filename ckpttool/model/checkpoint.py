@@ -13,11 +13,11 @@ from itertools import tee
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from ckpttool.errors import NotFoundError, NotSupportedError, located
+from ckpttool.errors import CheckpointError, NotFoundError, NotSupportedError, located
 from ckpttool.model.boxes import Extents, Selection, intersection, lacking, selection, shape_of, subdivide, within
 from ckpttool.model.dtypes import DType
 from ckpttool.model.names import near_hint
-from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, ObjectGraph
+from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, ObjectGraph, Place
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,6 +60,15 @@ class Slice(NamedTuple):
         return selection(self.start, self.shape)
 
 
+class Layer(NamedTuple):
+    """The layer of Keras that a weight is of, where the source tells: its name, and the weight's rank, which is its
+    place among the weights of its model: that of the layer, and its own in that.
+    """
+
+    name: str
+    rank: tuple[int, int]
+
+
 class Source(Protocol):
     """Where the values of variables come from: a module of `formats` that reads them, or a transform."""
 
@@ -95,15 +104,24 @@ class Variable:
         dtype: its DType.
         shape: its full shape, also when it is stored in slices.
         key: what its source knows it by.
+        layer: the layer of Keras that it is a weight of; None if the source does not tell.
     """
 
-    __slots__ = ("_placed", "_source", "dtype", "key", "name", "shape")
+    __slots__ = ("_placed", "_source", "dtype", "key", "layer", "name", "shape")
 
     def __init__(
-        self, name: str, dtype: DType, shape: tuple[int, ...], source: Source, key: Any = b"", *, placed: bool = True
+        self,
+        name: str,
+        dtype: DType,
+        shape: tuple[int, ...],
+        source: Source,
+        key: Any = b"",
+        *,
+        placed: bool = True,
+        layer: Layer | None = None,
     ) -> None:
         self.name, self.dtype, self.shape, self._source, self.key = name, dtype, shape, source, key
-        self._placed = placed
+        self._placed, self.layer = placed, layer
 
     def __repr__(self) -> str:
         return f"Variable({self.name!r}, {self.dtype.name}, {list(self.shape)})"
@@ -169,7 +187,8 @@ class Variable:
 
     def renamed(self, name: str, *, placed: bool = True) -> "Variable":
         """The same variable under another name; not `placed`, it may be stored anywhere among the others."""
-        return Variable(name, self.dtype, self.shape, self._source, self.key, placed=placed and self._placed)
+        placed = placed and self._placed
+        return Variable(name, self.dtype, self.shape, self._source, self.key, placed=placed, layer=self.layer)
 
     @property
     def ranges(self) -> Sequence[ByteRange] | None:
@@ -360,11 +379,28 @@ class Checkpoint(Mapping[str, Variable]):
         with located(self.path, variable.name):
             return ObjectGraph(variable.strings()[0])
 
+    @cached_property
+    def places(self) -> Mapping[str, Place]:
+        """Of the keys of TensorFlow 2 the objects that they come from; nothing, where no object graph can be read."""
+        try:
+            graph = self.object_graph
+        except CheckpointError:
+            graph = None
+        return {} if graph is None else graph.places(self)
+
+    def keys_of(self, name: str) -> list[str]:
+        """The keys under which TensorFlow 2 stored a variable: by its object's path, else by its TensorFlow 1 name."""
+        by_path = [key for key, place in self.places.items() if place.path == name]
+        return by_path or [key for key, place in self.places.items() if place.full_name == name]
+
     def __getitem__(self, name: str) -> Variable:
         try:
             return self._variables[name]
         except KeyError:
-            hint = near_hint(name, self._variables) if isinstance(name, str) else None
+            keys = self.keys_of(name)
+            hint = f"it is stored as {', '.join(keys)}" if keys else None
+            if hint is None and isinstance(name, str):
+                hint = near_hint(name, self._variables)
             raise NotFoundError(f"Key {name} not found in checkpoint", path=self.path, hint=hint) from None
 
     def values(self) -> ValuesView[Variable]:

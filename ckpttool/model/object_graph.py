@@ -27,6 +27,8 @@ from ckpttool import proto
 from ckpttool.errors import CorruptionError
 
 OBJECT_GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
+VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
+"""What the key of a variable's value ends in, behind the path of its object."""
 _ATTRIBUTES = "/.ATTRIBUTES/"
 _SLOT = "/.OPTIMIZER_SLOT/"
 
@@ -194,6 +196,23 @@ class ObjectGraph:
             if node in self.readable_paths
             for key, attribute in keys.items()
         }
+
+    def as_made(self) -> list[int]:
+        """The objects but for optimizers', in the order of their parents' lists, to which they were added when they
+        were made: depth first, and of an object what is stored of its children before what they have below.
+        """
+        found: dict[int, None] = {}
+        entered: set[int] = set()
+        stack = [0] if len(self) else []
+        while stack:
+            node = stack.pop()
+            if node in entered or node in self.optimizers:
+                continue
+            entered.add(node)
+            children = [child for _, child in self.children(node)]
+            found |= dict.fromkeys([node, *(child for child in children if self.attributes(child))])
+            stack += reversed(children)
+        return list(found)
 
     def walk(self) -> Iterator[Step]:
         """The graph as a tree, depth first; an object that was shown before is named again and not entered."""

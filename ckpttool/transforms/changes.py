@@ -2,7 +2,8 @@
 
     choose ─ moving averages ─ slots ─ dtypes ─ names
 
-Patterns and rules are about the names that the checkpoint has; only `strip_prefix` sees what the rules have made.
+Patterns are about the names that the checkpoint has, and rules too, or about those of `named_by`; only `strip_prefix`
+sees what the rules have made.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ class Changes(NamedTuple):
         rules: by which variables are renamed.
         strip_prefix: what is taken from the front of names, after that.
         with_object_graph: what is chosen comes with the object graph (see `variables.select`).
+        named_by: what variables of TensorFlow 2 are named by (see `variables.object_names`).
     """
 
     include: Sequence[str] = ()
@@ -34,6 +36,7 @@ class Changes(NamedTuple):
     rules: Sequence[variables.Rule] = ()
     strip_prefix: str = ""
     with_object_graph: bool = False
+    named_by: str = "key"
 
 
 class Changed(NamedTuple):
@@ -75,9 +78,11 @@ def change(checkpoint: Checkpoint, changes: Changes) -> Changed:
         owners = variables.slots(checkpoint)
         dropped |= {old: f"{owners[new]} slot" for old, new in names.items() if new in owners}
     names = {old: new for old, new in names.items() if old not in dropped}
-    final = variables.new_names(names.values(), changes.rules, changes.strip_prefix)
-    idle = _idle(checkpoint, names, changes) if names else []
-    names = {old: final[new] for old, new in names.items()}
+    objects = variables.object_names(checkpoint, changes.named_by)
+    named = {old: objects.get(new, new) for old, new in names.items()}
+    idle = _idle(checkpoint, named, changes) if named else []
+    final = variables.new_names(named.values(), changes.rules, changes.strip_prefix)
+    names = {old: final[new] for old, new in named.items()}
     casts = Casts()
     made = variables.renamed(chosen, names)
     made = cast(made, changes.dtypes, casts) if changes.dtypes else made
@@ -87,6 +92,8 @@ def change(checkpoint: Checkpoint, changes: Changes) -> Changed:
 def _idle(checkpoint: Checkpoint, names: Mapping[str, str], changes: Changes) -> list[str]:
     """What is asked for and changes nothing of what is left."""
     found = variables.idle(names.values(), changes.rules, changes.strip_prefix)
+    if changes.named_by != "key" and not variables.object_names(checkpoint, changes.named_by):
+        found.append("there is no object graph to name variables by")
     if changes.drop_slots and not variables.slots(checkpoint):
         found.append("there are no optimizers' slots to drop")
     if changes.dtypes and not any(checkpoint[name].dtype.name in changes.dtypes for name in names):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ckpttool.errors import ConversionError, NotFoundError
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.names import selector
-from ckpttool.model.object_graph import OBJECT_GRAPH_KEY
+from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, VALUE
 from ckpttool.model.slots import MOVING_AVERAGE, averaged_variables, slot_owners
 from ckpttool.transforms.object_graph import mended_object_graph
 
@@ -21,7 +21,8 @@ def select(
 ) -> Checkpoint:
     """The variables whose names match one of `include` (all if there is none) and none of `exclude`.
 
-    The patterns are those of `ckpttool.model.names`.
+    The patterns are those of `ckpttool.model.names`. In a checkpoint of TensorFlow 2, they are also about the paths of
+    the variables' objects, and the names that TensorFlow 1 would have given (see `Checkpoint.places`).
 
     Args:
         checkpoint: whose variables.
@@ -33,8 +34,12 @@ def select(
     include, exclude = _listed(include), _listed(exclude)
     if not include and not exclude:
         return checkpoint
-    chosen = selector(include, exclude)
-    dropped = {name for name in checkpoint if not chosen(name)}
+    is_included, is_left = selector(include), selector((), exclude)
+    dropped = set()
+    for name in checkpoint:
+        known_by = [name, *filter(None, checkpoint.places.get(name, ()))]
+        if not any(map(is_included, known_by)) or not all(map(is_left, known_by)):
+            dropped.add(name)
     if with_object_graph and len(dropped) < len(checkpoint) and selector((), exclude)(OBJECT_GRAPH_KEY):
         dropped.discard(OBJECT_GRAPH_KEY)
     return without(checkpoint, dropped)
@@ -134,6 +139,26 @@ class Rule(NamedTuple):
         return self.pattern.sub(self.replacement, name)
 
 
+NAMES = ("key", "object", "full")
+"""What variables of TensorFlow 2 can be named by: keys, objects' paths, TensorFlow 1's full names."""
+
+
+def object_names(checkpoint: Checkpoint, kind: str) -> dict[str, str]:
+    """Of the variables of TensorFlow 2, but for other things that are stored, key → name of another kind.
+
+    Args:
+        checkpoint: whose variables.
+        kind: one of NAMES; of a variable without a full name, "full" is the path.
+
+    Raises:
+        ValueError: there is no such kind.
+    """
+    if kind not in NAMES:
+        raise ValueError(f"names are one of {', '.join(NAMES)}, and not {kind!r}")
+    found = {key: place for key, place in checkpoint.places.items() if kind != "key" and key.endswith(VALUE)}
+    return {key: place.full_name if kind == "full" and place.full_name else place.path for key, place in found.items()}
+
+
 def new_names(names: Iterable[str], rules: Sequence[Rule], prefix: str = "") -> dict[str, str]:
     """Old name → new name, by the rules in order, each applied to what the one before has made; then `prefix` is
     taken from the front of each name that begins with it.
@@ -163,7 +188,9 @@ def idle(names: Iterable[str], rules: Sequence[Rule], prefix: str = "") -> list[
     return found
 
 
-def rename(checkpoint: Checkpoint, rules: Sequence[str], *, strip_prefix: str = "") -> Checkpoint:
+def rename(
+    checkpoint: Checkpoint, rules: Sequence[str] = (), *, strip_prefix: str = "", names: str = "key"
+) -> Checkpoint:
     r"""The checkpoint under other names.
 
         >>> ckpttool.rename(checkpoint, [r"^bert/=>", r"layer_(\d+)=>layers/\1"])
@@ -172,12 +199,16 @@ def rename(checkpoint: Checkpoint, rules: Sequence[str], *, strip_prefix: str = 
         checkpoint: whose variables.
         rules: `REGEX=>REPL`, applied in order, as `re.sub` does.
         strip_prefix: is taken from the front of the names that begin with it, after the rules.
+        names: of TensorFlow 2, what variables are named by before the rules: "key", as they are stored; "object", the
+            paths of their objects; "full", the names that TensorFlow 1 would have given.
 
     Raises:
-        ValueError: a rule is none.
+        ValueError: a rule is none, or there are no such names.
         ConversionError: two variables would have the same name, or one none.
     """
-    return renamed(checkpoint, new_names(checkpoint, [Rule.parse(rule) for rule in _listed(rules)], strip_prefix))
+    named = {name: name for name in checkpoint} | object_names(checkpoint, names)
+    final = new_names(named.values(), [Rule.parse(rule) for rule in _listed(rules)], strip_prefix)
+    return renamed(checkpoint, {old: final[new] for old, new in named.items()})
 
 
 def renamed(checkpoint: Checkpoint, names: Mapping[str, str]) -> Checkpoint:

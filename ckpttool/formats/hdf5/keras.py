@@ -4,113 +4,236 @@
     /dense       weight_names = [b"dense/kernel:0", b"dense/bias:0"]
     /dense/dense/kernel:0   /dense/dense/bias:0
 
-Keras matches layers by name, and the weights of a layer by their order, which is that in which the layer made them. No
-checkpoint stores either; the tables below know the order for Keras' own layers. A weight's layer is a scope of its
-name, and the name does not say which: of `block/dense/kernel` it may be `block` (which made a `dense` of its own) or
-`block/dense` (whose name has a slash). So every scope is listed as a layer, those within others by hard links to the
-same datasets; Keras takes those that the model has. Where the model's own name stands in front, --strip-prefix takes
-that away. What no layer has, optimizers' slots and global steps, is left out.
+Keras matches layers by name, and the weights of a layer by their order, which is that in which the layer made them,
+those that are not trained last. Keras' own HDF5 lists both, and an object graph has the order: of an object, its own
+variables come before those of its parts. Of plain names, the tables below know the order for Keras' own layers; where
+they don't, it is a guess, and said.
+
+What layer a weight is of, its name does not say: of `block/dense/kernel` it may be `block` (which made a `dense` of its
+own) or `block/dense` (whose name has a slash). So every scope is listed as a layer, those within others by hard links
+to the same datasets, and so is the layer that Keras' own HDF5 had it in; Keras takes those that the model has. Where
+all names begin with the same scope, it may be the model's own name, and the scopes within are layers too. What no layer
+has, optimizers' slots and global steps, is left out.
+
+Of a model within a model, and of TimeDistributed, names have nothing of the outer layer's, and neither has an object
+graph: only from Keras' own HDF5 are their weights found again.
 
 (tf_keras/src/saving/legacy/hdf5_format.py, keras/src/legacy/saving/legacy_h5_format.py)
 """
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
+from ckpttool.errors import ConversionError
 from ckpttool.formats.hdf5.encoding.groups import Group
 from ckpttool.formats.hdf5.encoding.messages import ascii_type, attribute
 from ckpttool.formats.hdf5.names import dataset_path
 from ckpttool.formats.plan import Planned
 from ckpttool.model.checkpoint import Checkpoint, Variable
-from ckpttool.model.object_graph import OBJECT_GRAPH_KEY
+from ckpttool.model.object_graph import VALUE
 from ckpttool.model.slots import roles
 
+# What is not trained comes after all that is.
+_NOT_TRAINED = ("moving_mean", "moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev", "vector_u")
 # The weights of Keras' layers in the order in which layers make them; and the layers within layers.
 _WEIGHTS = [
     *("embeddings", "gamma", "beta", "depthwise_kernel", "pointwise_kernel", "kernel", "recurrent_kernel", "bias"),
-    *("alpha", "moving_mean", "moving_variance"),
+    *("alpha", *_NOT_TRAINED, "mean", "variance", "count"),
 ]
 _PARTS = ["forward", "query", "key", "value", "attention_output", "backward"]
-# What is not trained comes after all that is.
-_NOT_TRAINED = {"moving_mean", "moving_variance"}
+# The path of an object in a layer of a model's layer.
+_INNER = re.compile(
+    r"(?:layer(?:_with_weights)?-|_operations/)\d+/(?:.*/)?(?:layer(?:_with_weights)?-|_operations/)\d+/"
+)
 # An attribute holds no more; Keras cuts its lists so, too.
 _MAX_ATTRIBUTE = 64_512
 # Readers only ask whether it is that of Keras 1.
 _KERAS_VERSION = b"2.15.0"
 
 
+class _Weight(NamedTuple):
+    """A weight of a layer: the variable's name, its path in the layer's group, how many scopes of that are the layer's,
+    its rank.
+    """
+
+    name: str
+    path: str
+    depth: int
+    rank: tuple[int, ...] | None
+
+
 def keras_places(checkpoint: Checkpoint) -> list[Planned]:
-    """Where each weight goes; what is no weight of a layer, or has no layer, is a problem."""
-    names, known = _full_names(checkpoint), _roles(checkpoint)
-    return [_place(variable, names.get(name, name), known.get(name)) for name, variable in checkpoint.items()]
+    """Where each weight goes; what is no weight of a layer, or has no layer, is a problem.
+
+    Raises:
+        ConversionError: two weights that differ have one name: the object graph's need not be unique.
+    """
+    # What somebody gave another name has that.
+    places = {name: place for name, place in checkpoint.places.items() if name.endswith(VALUE)}
+    known = _roles(checkpoint)
+    names = {name: place.full_name for name, place in places.items() if place.full_name}
+    plan = [_place(variable, names.get(name, name), known.get(name)) for name, variable in checkpoint.items()]
+    plan = _each_once(plan, _ranks(checkpoint))
+    inner = [name for name, place in places.items() if _INNER.search(place.path)]
+    doubts = dict.fromkeys(inner, "its layer is that of a model within the model, whose name no object graph has")
+    for layer, weights in _layers(plan, checkpoint).items():
+        is_known = all(weight.rank is not None for weight in weights)
+        if not is_known and any(_is_guess(one, other) for one, other in pairwise(_ordered(weights))):
+            doubt = f"its place among the weights of the layer {layer} is a guess, and Keras goes by it"
+            doubts |= dict.fromkeys((weight.name for weight in weights), doubt)
+    return [p if p.problem else p._replace(doubt=doubts.get(p.variable.name)) for p in plan]
 
 
 def _place(variable: Variable, name: str, role: str | None) -> Planned:
-    layer, slash, _ = name.partition("/")
     if role is not None or name.rpartition("/")[2] == "global_step":
         return Planned(variable, "", f"no weight of a layer: {role or 'global step'}")
+    if "/" not in name and variable.layer is not None:
+        name = f"{variable.layer.name}/{name}"
+    layer, slash, _ = name.partition("/")
     if not slash or not layer:
         return Planned(variable, "", "its name has no layer in front")
     return Planned(variable, dataset_path(f"{layer}/{name}"))
+
+
+def _each_once(plan: Sequence[Planned], ranks: Mapping[str, tuple[int, ...]]) -> list[Planned]:
+    """The plan with weights of one place left out but for the first of them: Keras 3 exports each of them twice, and
+    the second time in no order.
+    """
+    first: dict[str, Variable] = {}
+    for planned in sorted(plan, key=lambda planned: ranks.get(planned.variable.name, ())):
+        if not planned.problem:
+            first.setdefault(planned.target, planned.variable)
+    return [_unless_again(planned, first.get(planned.target, planned.variable)) for planned in plan]
+
+
+def _unless_again(planned: Planned, kept: Variable) -> Planned:
+    variable = planned.variable
+    if kept is variable:
+        return planned
+    if not _is_same(kept, variable):
+        what = f"{kept.name!r} and {variable.name!r} would both be the weight {_weight(planned.target)}"
+        raise ConversionError(what, hint="--names object, or --exclude one of them")
+    return Planned(variable, "", f"it is {kept.name} once more")
+
+
+def _is_same(one: Variable, other: Variable) -> bool:
+    if (one.dtype, one.shape) != (other.dtype, other.shape):
+        return False
+    if one.dtype.itemsize is None:
+        return one.strings() == other.strings()
+    return all(a.tobytes() == b.tobytes() for (_, a), (_, b) in zip(one.blocks(), other.blocks(), strict=True))
 
 
 def _roles(checkpoint: Checkpoint) -> dict[str, str]:
     return {name: role.text for name, role in roles(checkpoint.keys(), checkpoint.object_graph).items()}
 
 
-def _full_names(checkpoint: Checkpoint) -> Mapping[str, str]:
-    """For an object-based checkpoint the variables' names within the model, as Keras gave them."""
-    graph = checkpoint.object_graph
-    if graph is None:
-        return {}
-    places = graph.places([name for name in checkpoint if name != OBJECT_GRAPH_KEY])
-    return {name: place.full_name for name, place in places.items() if place.full_name}
+def _ranks(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
+    """Of each variable whose place among the model's weights is known, a rank."""
+    found: dict[str, tuple[int, ...]] = {n: v.layer.rank for n, v in checkpoint.items() if v.layer is not None}
+    if graph := checkpoint.object_graph:
+        for number, node in enumerate(graph.as_made()):
+            found |= {each.key: (number,) for each in graph.attributes(node) if each.key in checkpoint}
+    return found
 
 
-def link_keras_weights(root: Group, plan: Sequence[Planned]) -> dict[str, list[str]]:
+def link_keras_weights(root: Group, plan: Sequence[Planned], checkpoint: Checkpoint) -> dict[str, list[str]]:
     """Makes the groups of the layers, with the attributes by which Keras finds everything.
 
     Returns:
         By datasets' paths the other paths that lead to them.
     """
-    layers: dict[str, list[str]] = {}
     links: dict[str, list[str]] = {}
-    taken = {planned.target for planned in plan}
-    for target in (planned.target for planned in plan):
-        _, _, weight = target.partition("/")
-        for layer in _scopes(weight):
-            path = f"{layer}/{weight}"
-            if path != target and path in taken:  # The name repeats itself, as in a/a/a/kernel.
-                continue
-            layers.setdefault(layer, []).append(weight)
+    targets = {_weight(planned.target): planned.target for planned in plan}
+    layers = _layers(plan, checkpoint)
+    for layer, weights in layers.items():
+        for weight in weights:
+            path, target = f"{layer}/{weight.path}", targets[weight.path]
             if path != target:
-                taken.add(path)
                 links.setdefault(target, []).append(path)
     root.attributes += _list(b"layer_names", list(layers))
     for name, value in (b"backend", b"tensorflow"), (b"keras_version", _KERAS_VERSION):
         root.attributes.append(attribute(name, ascii_type(len(value)), (), value))
     for layer, weights in layers.items():
-        depth = layer.count("/") + 1
-        listed = _list(b"weight_names", sorted(weights, key=lambda weight: _order(weight, depth)))
+        listed = _list(b"weight_names", [weight.path for weight in _ordered(weights)])
         root.at(layer.encode().split(b"/")).attributes += listed
     return links
 
 
-def _scopes(weight: str) -> list[str]:
-    """The scopes that a weight is in, the outermost first."""
-    *parts, _ = weight.split("/")
-    return ["/".join(parts[: i + 1]) for i in range(len(parts))]
+def _layers(plan: Sequence[Planned], checkpoint: Checkpoint) -> dict[str, list[_Weight]]:
+    """The weights of each layer that there may be, in the order of the plan."""
+    ranks, layers = _ranks(checkpoint), dict[str, list[_Weight]]()
+    kept = [planned for planned in plan if not planned.problem]
+    taken = {planned.target for planned in kept}
+    heads = {tuple(_weight(planned.target).split("/")[:2]) for planned in kept}
+    has_model_name = len({head[0] for head in heads}) == 1 and not any(head[1].endswith(":0") for head in heads)
+    for planned in kept:
+        variable, path = planned.variable, _weight(planned.target)
+        *parts, _ = path.split("/")
+        scopes = {"/".join(parts[:end]): end for end in range(1, len(parts) + 1)}
+        inner = {"/".join(parts[1:end]): end for end in range(2, len(parts) + 1)} if has_model_name else {}
+        own = {dataset_path(variable.layer.name).removesuffix(":0"): 1} if variable.layer is not None else {}
+        for name, depth in (own | inner | scopes).items():
+            target = f"{name}/{path}"
+            # The name may repeat itself, as in a/a/a/kernel.
+            if target == planned.target or target not in taken:
+                taken.add(target)
+                layers.setdefault(name, []).append(
+                    _Weight(planned.variable.name, path, depth, ranks.get(planned.variable.name))
+                )
+    return layers
 
 
-def _order(weight: str, depth: int) -> tuple[Any, ...]:
-    """The place of a weight among those of its layer, whose name has `depth` segments."""
-    *parts, last = weight.removesuffix(":0").split("/")
-    # `forward_lstm`, `attention_output`, `kernel_1`: what is known of them is how they begin.
-    ranks = [next((i for i, known in enumerate(_PARTS) if part.startswith(known)), -1) for part in parts[depth:]]
+def _weight(target: str) -> str:
+    """The path of a weight within its layer's group."""
+    return target.partition("/")[2]
+
+
+def _ordered(weights: Sequence[_Weight]) -> list[_Weight]:
+    """The weights of a layer, in the order in which it made them, as far as that is known."""
+    ranks = [weight.rank for weight in weights]
+    if any(rank is None for rank in ranks):
+        return sorted(weights, key=_order)
+    # Of one layer of the source, the ranks are all there is to know.
+    is_one = len({rank[:-1] for rank in ranks if rank}) == 1 and all(rank and len(rank) == 2 for rank in ranks)
+    return sorted(weights, key=lambda weight: (not is_one and _is_not_trained(weight), weight.rank or ()))
+
+
+def _is_not_trained(weight: _Weight) -> bool:
+    return weight.path.rpartition("/")[2].removesuffix(":0") in _NOT_TRAINED
+
+
+def _order(weight: _Weight) -> tuple[Any, ...]:
+    """The place of a weight among those of its layer, by its name."""
+    *parts, last = weight.path.removesuffix(":0").split("/")[weight.depth :]
+    made = [(_part(part), _natural(part)) for part in parts]
     rank = _WEIGHTS.index(last) if last in _WEIGHTS else len(_WEIGHTS)
-    made = [(rank, _natural(part)) for rank, part in zip(ranks, parts[depth:], strict=True)]
     return last in _NOT_TRAINED, made, rank, _natural(last)
+
+
+def _part(scope: str) -> int:
+    """`forward_lstm`, `attention_output`, `kernel_1`: what is known of them is how they begin."""
+    return next((i for i, known in enumerate(_PARTS) if scope.startswith(known)), -1)
+
+
+def _is_guess(one: _Weight, other: _Weight) -> bool:
+    """Whether nothing but the letters of their names says which of two weights comes first."""
+    *parts, last = one.path.split("/")[one.depth :]
+    *others, other_last = other.path.split("/")[other.depth :]
+    if parts[: len(others)] == others[: len(parts)]:
+        if len(parts) != len(others):  # A layer's own weights come before those of its parts.
+            return False
+        one_name, other_name = last.removesuffix(":0"), other_last.removesuffix(":0")
+        return not (one_name in _WEIGHTS and other_name in _WEIGHTS) and _letters(one_name) != _letters(other_name)
+    a, b = next((a, b) for a, b in zip(parts, others, strict=False) if a != b)
+    return (_part(a) < 0 or _part(b) < 0) and _letters(a) != _letters(b)
+
+
+def _letters(name: str) -> str:
+    """A name without the number that tells it from others."""
+    return re.sub(r"_?[0-9]+$", "", name)
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

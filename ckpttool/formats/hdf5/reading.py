@@ -26,7 +26,7 @@ from ckpttool.formats.hdf5.types import dtype_of, is_swapped, said_of
 from ckpttool.formats.plan import Note
 from ckpttool.formats.raw import RawSource, Run, noted_slices, slice_of_strings
 from ckpttool.model.boxes import Selection, shape_of
-from ckpttool.model.checkpoint import ByteRange, Checkpoint, Slice, Source, Variable
+from ckpttool.model.checkpoint import ByteRange, Checkpoint, Layer, Slice, Source, Variable
 from ckpttool.model.dtypes import DTYPES, DType
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 FORMAT = "HDF5"
 _CREATED_BY = b"ckpttool"
+_WHOLE_MODEL = "model_weights/"  # In which a file of a whole model has what one of weights has at its root.
 # More than this, and so many times what is stored: nobody's weights, but a bomb. Deflate makes 1032 bytes of one.
 _BOMB, _BOMB_RATIO = 256 << 20, 1100
 _MAX_NOTE, _MAX_NAME = 1 << 16, 64
@@ -61,7 +62,7 @@ def read_hdf5(path: str | os.PathLike[str], *, faults: list[CheckpointError] | N
     report = reporter(path, faults)
     variables: dict[str, Variable] = {}
     with located(path), opened(path) as file:
-        tree = Tree(file, report)
+        tree = Tree(path, file, report)
         reader = _Reader(path, file, tree.root)
         found = [reader.described(each) for each in tree.datasets(has_links=reader.is_ours)]
         for name, described in zip(reader.names(found), found, strict=True):
@@ -100,7 +101,7 @@ def _within_layer(found: _Described) -> str:
 
 
 def _with_layer(found: _Described) -> str:
-    return found.path.removeprefix("model_weights/").removesuffix(":0")
+    return found.path.removeprefix(_WHOLE_MODEL).removesuffix(":0")
 
 
 def _our_name(found: _Described) -> str:
@@ -126,9 +127,12 @@ class _Reader:
             text = text_of(found.dataset, "name") if self.is_ours else None
             said = None if text is None else text.decode(errors="surrogateescape")
             with _in_memory():  # An index of chunks may be in it.
-                return _Described(found.path, found.layer, said, self._variable(found.path, found.dataset))
+                variable = self._variable(found.path, found.dataset)
         except CheckpointError as error:
             return _Described(found.path, found.layer, said, error)
+        if found.layer is not None and found.rank is not None:
+            variable.layer = Layer(found.layer.removeprefix(_WHOLE_MODEL), found.rank)
+        return _Described(found.path, found.layer, said, variable)
 
     def _variable(self, path: str, found: Object) -> Variable:
         """The variable that a dataset is.

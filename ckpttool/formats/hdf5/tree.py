@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ckpttool.errors import CheckpointError, CorruptionError, Report, refuse
+from ckpttool.formats.hdf5.heap import GlobalHeap
 from ckpttool.formats.hdf5.names import MAX_DEPTH
 from ckpttool.formats.hdf5.strings import unpadded
 from ckpttool.formats.hdf5.structure import File, Object
@@ -22,7 +23,7 @@ _MAX_PATHS = 64 << 20
 _MAX_TEXT = 1 << 20
 _MAX_RANK = 254
 # The attributes that Keras gives the group of a layer: its list of weights, in several parts if it is long.
-_WEIGHT_LISTS = (b"weight_names", b"weight_names0")
+_WEIGHTS, _LAYERS = "weight_names", "layer_names"
 
 
 class Found(NamedTuple):
@@ -32,26 +33,51 @@ class Found(NamedTuple):
         path: from the root, without a slash in front.
         dataset: its header.
         layer: the path of the nearest group above that Keras lists the weights of; None if there is none.
+        rank: the numbers of that layer and, in its list, of the dataset; None if the lists do not have them.
     """
 
     path: str
     dataset: Object
     layer: str | None
+    rank: tuple[int, int] | None = None
+
+
+class _Listing(NamedTuple):
+    """A group that lists things: its path, and the numbers of their paths from there."""
+
+    path: str
+    numbers: dict[bytes, int]
+
+    def number(self, path: str) -> int | None:
+        inner = path[len(self.path) + 1 if self.path else 0 :]
+        return self.numbers.get(inner.encode(errors="surrogateescape"))
 
 
 class _Place(NamedTuple):
-    """Something that has a name: its path, its header's address, its layer, how many groups it is in."""
+    """Something that has a name: its path, its header's address, how many groups it is in; the nearest groups above
+    that list layers, and weights.
+    """
 
     path: str
     address: int
-    layer: str | None
     depth: int
+    model: _Listing | None = None
+    layer: _Listing | None = None
+
+    @property
+    def rank(self) -> tuple[int, int] | None:
+        """The numbers of its layer and of itself in that; None if it is in no lists."""
+        if self.model is None or self.layer is None:
+            return None
+        found = self.model.number(self.layer.path), self.layer.number(self.path)
+        return None if found[0] is None or found[1] is None else (found[0], found[1])
 
 
 class Tree:
     """The datasets of a file, each once; `warnings` says what else has a name there and is passed over.
 
     Args:
+        path: the file's.
         file: the file.
         report: is told of what is damaged, and can't be entered.
 
@@ -59,7 +85,7 @@ class Tree:
         CorruptionError: there is no root group.
     """
 
-    def __init__(self, file: File, report: Report = refuse) -> None:
+    def __init__(self, path: str, file: File, report: Report = refuse) -> None:
         self.warnings: list[str] = []
         self._file, self._report, self._shared = file, report, SharedMessages(file)
         self._budget = max(_MAX_PATHS, file.size)
@@ -67,6 +93,7 @@ class Tree:
         self._types: dict[int, bool] = {}
         self.root = Object(file, self._shared, file.root)
         self._has_links = False
+        self._heap = GlobalHeap(path, *file.sizes, file.base)
 
     def datasets(self, *, has_links: bool = False) -> Iterator[Found]:
         """In the order of the paths.
@@ -75,17 +102,42 @@ class Tree:
             has_links: the file is made with several links to one dataset: no warning of these.
         """
         self._has_links = has_links
-        stack = [_Place("", self._file.root, None, 0)]
+        stack = [_Place("", self._file.root, 0)]
         while stack:
             place = stack.pop()
             try:
                 found = Object(self._file, self._shared, place.address) if place.path else self.root
                 if found.kind == DATASET:
-                    yield Found(place.path, found, place.layer)
+                    yield Found(place.path, found, place.layer and place.layer.path, place.rank)
                 elif found.kind == GROUP:
                     stack += reversed(self._entered(found, place))
             except CheckpointError as error:
                 self._unread(place.path, error)
+
+    def _listing(self, group: Object, path: str, name: str) -> _Listing | None:
+        """What a group lists in an attribute, or, if it is long, in several: name0, name1, …; None if it has none."""
+        parts = [name] if name.encode() in group.attributes else []
+        while f"{name}{len(parts)}".encode() in group.attributes:
+            parts.append(f"{name}{len(parts)}")
+        if not parts:
+            return None
+        try:
+            texts = [text for part in parts for text in self._texts_of(group, part)]
+        except CheckpointError:  # A list tells nothing of what is there: it is as good as empty.
+            texts = []
+        return _Listing(path, {text: number for number, text in enumerate(texts)})
+
+    def _texts_of(self, item: Object, name: str) -> list[bytes]:
+        """An attribute that is a list of texts; nothing if it is something else."""
+        attribute = _attribute(item, name)
+        if attribute is None or len(attribute.shape or ()) != 1:
+            return []
+        datatype, data = attribute.datatype, attribute.data
+        if datatype.kind == STRING:
+            starts = range(0, len(data), max(1, datatype.size))
+            return [unpadded(data[start : start + datatype.size], datatype.details[0]) for start in starts]
+        is_text = datatype.is_text and datatype.size == self._heap.reference_size
+        return self._heap.values(data[: len(data) // datatype.size * datatype.size]) if is_text else []
 
     def _unread(self, path: str, error: CheckpointError) -> None:
         error.variable = path if error.variable is None and path else error.variable
@@ -93,11 +145,13 @@ class Tree:
 
     def _entered(self, group: Object, place: _Place) -> list[_Place]:
         """What is in a group."""
-        layer = place.path if has_weights(group) else place.layer
+        model = self._listing(group, place.path, _LAYERS) or place.model
+        layer = self._listing(group, place.path, _WEIGHTS) or place.layer
         if place.depth == MAX_DEPTH:
             self._pass_over(place.path, f"more than {MAX_DEPTH} groups deep")
             return []
-        return [_Place(path, address, layer, place.depth + 1) for path, address in self._children(group, place.path)]
+        depth = place.depth + 1
+        return [_Place(path, address, depth, model, layer) for path, address in self._children(group, place.path)]
 
     def _children(self, group: Object, path: str) -> Iterator[tuple[str, int]]:
         """The paths of the datasets and groups in a group, and the addresses of their headers."""
@@ -139,11 +193,6 @@ class Tree:
 
     def _pass_over(self, path: str, reason: str) -> None:
         self.warnings.append(f"/{path} is passed over: {reason}")
-
-
-def has_weights(group: Object) -> bool:
-    """Whether a group is that of a layer, as Keras stores it."""
-    return any(name in group.attributes for name in _WEIGHT_LISTS)
 
 
 def text_of(item: Object, name: str) -> bytes | None:

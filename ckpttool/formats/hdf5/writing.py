@@ -110,7 +110,7 @@ def write_hdf5(
     values = _Values(kept, compression)
     root = Group()
     root.attributes += _description(checkpoint)
-    links = link_keras_weights(root, kept) if layout == "keras" else {}
+    links = link_keras_weights(root, kept, checkpoint) if layout == "keras" else {}
     with storage.write_beside(Path(path), force=force, inputs=checkpoint.files) as beside:
         if compression is None:
             storage.require_space(beside, sum(planned.variable.nbytes for planned in kept))
