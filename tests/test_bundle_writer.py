@@ -415,3 +415,15 @@ def test_damaged_source(at, tmp_path):
     with pytest.raises(CorruptionError, match="Checksum"):
         write_bundle(checkpoint, tmp_path / "out")
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_shape_that_tensorflow_aborts_on(tmp_path):
+    """A shape whose elements can't be counted before the 0 in it is left out: TensorFlow would end the process."""
+    arrays = {"far": np.zeros((1 << 30, 0)).reshape(1 << 30, 0), "x": np.ones(2)}
+    checkpoint = ckpttool.from_arrays(arrays)
+    odd = Variable("odd", DTYPES["float32"], (1 << 40, 1 << 40, 0), checkpoint["x"]._source, "x")
+    checkpoint = checkpoint.with_variables({**checkpoint, "odd": odd})
+    for write in (ckpttool.write_bundle, ckpttool.write_tensor_slices):
+        [left_out] = write(checkpoint, tmp_path / write.__name__)
+        assert "TensorFlow has no shape [1099511627776, 1099511627776, 0]" in left_out.problem
+        assert set(ckpttool.open_checkpoint(tmp_path / write.__name__)) == {"far", "x"}

@@ -7,6 +7,7 @@ import pytest
 from bundles import bundle, strings
 from conftest import FIXTURES
 
+import ckpttool
 from ckpttool.cli.targets import TARGETS
 
 LINEAR, CONV, OBJECTS = FIXTURES / "linear" / "model", FIXTURES / "conv" / "model", FIXTURES / "objects" / "model-1"
@@ -89,3 +90,18 @@ def test_objects_keep_their_names(run, tf, tmp_path):
     for unchanged in (["--rename", "nothing=>x"], ["-q", "--rename", "model/=>mod/"]):
         result = run("export", saved, "--tf", tmp_path / "c", "--force", *unchanged)
         assert "keep their names" not in result.stderr
+
+
+COLLIDING = {"--npz": ("a\0b", "a%00b"), "--safetensors": ("__metadata__", "%5F_metadata__")}
+
+
+@pytest.mark.parametrize("option", COLLIDING)
+def test_two_that_would_have_one_name(run, tmp_path, option):
+    """A dry run refuses two variables that would have one name in the file, as the real one does."""
+    source = ckpttool.from_arrays({name: np.zeros(2, np.float32) for name in COLLIDING[option]})
+    ckpttool.write_bundle(source, tmp_path / "m")
+    arguments = ["export", tmp_path / "m", option, tmp_path / "out"]
+    real, dry = run(*arguments), run(*arguments, "--dry-run")
+    assert real.exit_code == dry.exit_code == 5
+    assert "would have the same name" in dry.stderr
+    assert not (tmp_path / "out").exists()

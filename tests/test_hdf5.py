@@ -285,3 +285,20 @@ def test_names_of_more_segments_than_readers_go_deep(run, tmp_path, layout):
     assert result.stderr.count("readers go no deeper" if layout == "names" else "no layer of Keras") == 2
     read = ckpttool.open_checkpoint(tmp_path / "out.h5")
     assert (list(read), read.warnings) == (names[:1], ())
+
+
+@pytest.mark.parametrize("size", [512, 4096, 1 << 16])
+def test_behind_a_users_block(tmp_path, size):
+    """HDF5 is known behind a user's block of any size that it can have."""
+    with h5py.File(tmp_path / "u.h5", "w", userblock_size=size) as file:
+        file["a"] = np.arange(3.0)
+    assert ckpttool.open_checkpoint(tmp_path / "u.h5")["a"].numpy().tolist() == [0, 1, 2]
+
+
+def test_many_dimensions_are_said(tmp_path):
+    """What becomes one-dimensional is said, and `strict` refuses it."""
+    checkpoint = bundle({"a": np.ones((1,) * 33, np.float32)}).open(tmp_path)
+    [planned] = ckpttool.write_hdf5(checkpoint, tmp_path / "a.h5")
+    assert planned.remark.startswith("stored as one dimension")
+    with pytest.raises(ConversionError, match="stored as one dimension"):
+        ckpttool.write_hdf5(checkpoint, tmp_path / "b.h5", strict=True)

@@ -16,6 +16,7 @@ from test_bundle_replacing import OLD
 from test_replacing import WRITERS, everything, inputs, no_waiting
 from typer.testing import CliRunner
 
+import ckpttool
 from ckpttool.cli import app
 
 __all__ = ["inputs", "no_waiting"]  # Fixtures.
@@ -119,3 +120,12 @@ def test_interrupt_while_starting(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
+def test_a_prefix_that_no_state_file_can_name(run, tmp_path):
+    """A checkpoint whose name is not UTF-8 is written; that the state file can't name it is a warning."""
+    out = os.fsdecode(os.fsencode(tmp_path) + b"/\xff")
+    result = run("export", FIXTURES / "linear" / "model", "--tf", out)
+    assert result.exit_code == 0
+    assert "a state file can't name what is not UTF-8" in result.stderr
+    assert len(ckpttool.open_checkpoint(out)) == 2

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ckpttool
+from ckpttool.errors import ConversionError
 from ckpttool.formats import plan
 from ckpttool.formats.plan import notes_of
 from ckpttool.model.object_graph import OBJECT_GRAPH_KEY
@@ -274,7 +275,7 @@ def test_debiasing_goes_with_the_averages(tmp_path):
 def test_no_averages(tmp_path):
     """Without averages there is nothing to use: an error, not the variables as they were."""
     with pytest.raises(ckpttool.NotFoundError, match="no moving averages"):
-        ckpttool.use_moving_averages(opened(tmp_path, "w", f"v/{AVERAGE}"))
+        ckpttool.use_moving_averages(opened(tmp_path, "w", AVERAGE))
 
 
 def test_two_averages_of_a_variable_collide(tmp_path):
@@ -376,3 +377,18 @@ def test_a_single_text_is_a_single_pattern(tmp_path):
     assert set(ckpttool.select(checkpoint, "conv/*")) == set(ckpttool.select(checkpoint, ["conv/*"])) != set()
     assert set(ckpttool.select(checkpoint, (), "conv/*")) == set(ckpttool.select(checkpoint, (), ["conv/*"]))
     assert set(ckpttool.rename(checkpoint, "^conv/=>c/")) == set(ckpttool.rename(checkpoint, ["^conv/=>c/"]))
+
+
+def test_averages_whose_variables_are_not_stored(tmp_path):
+    """Of averages alone, as a saver of these writes them, each takes the name of the variable it is of."""
+    names = [f"a/{AVERAGE}", f"b/{AVERAGE}", "step"]
+    found = ckpttool.use_moving_averages(opened(tmp_path, *names))
+    assert values(found) == {"a": 0, "b": 1, "step": 2}
+
+
+def test_a_name_that_is_empty_from_the_start_is_no_renaming():
+    """A variable without a name, which safetensors may have, stays so; only a rule that leaves none is an error."""
+    checkpoint = ckpttool.from_arrays({"": 1.0, "a": 2.0})
+    assert list(ckpttool.rename(checkpoint, ["^a=>b"])) == ["", "b"]
+    with pytest.raises(ConversionError, match="no name would be left"):
+        ckpttool.rename(ckpttool.select(checkpoint, ["a"]), ["^a=>"])

@@ -1023,3 +1023,16 @@ def test_whatever_is_said_to_be_whole_is_read(format, tmp_path):
         if "index" not in kinds(found):
             assert values == {name: arrays[name].tolist() for name in values}
     assert opened > 30
+
+
+def test_an_archive_that_is_damaged_inside_is_not_cut_off(run, tmp_path):
+    """Of an archive with damaged members nobody says that it ends too soon; what can't be listed counts among all."""
+    path = tmp_path / "a.npz"
+    np.savez(path, a=np.arange(100), b=np.arange(200, 300))
+    data = bytearray(path.read_bytes())
+    data[data.index(np.int64(250).tobytes())] ^= 1
+    path.write_bytes(data)
+    result = run("verify", path)
+    assert result.exit_code == 1
+    assert "without its own index" not in result.stderr
+    assert "1 of 2 variables whole" in result.stderr

@@ -11,7 +11,7 @@ import typer
 
 from ckpttool import render
 from ckpttool.cli import options
-from ckpttool.errors import CheckpointError
+from ckpttool.errors import CheckpointError, ConversionError
 from ckpttool.formats.plan import Planned
 from ckpttool.model.checkpoint import Checkpoint
 
@@ -188,7 +188,12 @@ def _warn_of(remarkable: Sequence[Planned]) -> None:
 def add_to_state(output: str, latest: bool, quiet: bool) -> None:
     from ckpttool.formats.checkpoint_state import STATE_FILE, add_to_checkpoint_state
 
-    added, state_file = add_to_checkpoint_state(output, force=latest), Path(output).with_name(STATE_FILE)
+    state_file = Path(output).with_name(STATE_FILE)
+    try:
+        added = add_to_checkpoint_state(output, force=latest)
+    except ConversionError as error:  # What was written is whole all the same.
+        options.warn([f"{state_file} is as it was: {error.what}"])
+        return
     if not added and not quiet and not _is_latest(output, state_file):
         render.say(f"note: the state file, {state_file}, is as it was; --latest names this checkpoint in it")
 

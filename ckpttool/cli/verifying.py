@@ -91,7 +91,8 @@ def _say_result(verified: "Verified") -> None:
     checkpoint = verified.checkpoint
     if not has_checksums(checkpoint):
         render.say("note: no checksums to test: values were read")
-    count = render.counted(len(checkpoint), "variable")
+    unlisted = {found.variable for found in verified.findings} - {"", *checkpoint}
+    count = render.counted(len(checkpoint) + len(unlisted), "variable")
     render.say(f"{len(verified.whole):,} of {count} whole · {checkpoint.path}")
 
 

@@ -29,6 +29,7 @@ from ckpttool.formats.plan import Planned, check_plan, require_positive
 from ckpttool.formats.records.entries import BundleEntry, encode_bundle_entry, encode_bundle_header
 from ckpttool.formats.records.shapes import encode_slice_key
 from ckpttool.formats.values import content_of, content_of_piece
+from ckpttool.model.boxes import is_too_large
 from ckpttool.model.checkpoint import Checkpoint, Slice, Variable
 from ckpttool.storage import Content
 from ckpttool.wire.crc32c import mask
@@ -74,6 +75,8 @@ def _problem(variable: Variable) -> str | None:
     dtype = variable.dtype
     if dtype.itemsize is None and dtype.name not in ("string", "variant"):
         return f"no checkpoint can hold values of dtype {dtype.name}"
+    if 0 in variable.shape and is_too_large(variable.shape):
+        return f"TensorFlow has no shape {list(variable.shape)}, and would abort"
     try:
         key = variable.name.encode(errors="surrogateescape")
     except UnicodeEncodeError:

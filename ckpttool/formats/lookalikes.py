@@ -54,6 +54,8 @@ def foreign_format(path: str) -> str | None:
     """
     head = storage.read_range(path, 0, _HEAD) if os.path.isfile(path) else b""
     found = next((name for name, is_one in _FOREIGN.items() if is_one(head)), None)
+    if found is None and head and _has_user_block(path):
+        return "hdf5"
     # The second is how an archive without members starts.
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")) and _zip_kind(path) == _NPZ:
         return "npz"
@@ -67,6 +69,12 @@ def _starts(*magics: bytes) -> Callable[[bytes], bool]:
 def _is_hdf5(head: bytes) -> bool:
     """HDF5's signature, or a user's block of 512 bytes, or twice as many, … before it, as MATLAB has one."""
     return any(head.startswith(b"\x89HDF\r\n\x1a\n", place) for place in (0, 512, 1024, 2048))
+
+
+def _has_user_block(path: str) -> bool:
+    """Whether HDF5 begins behind a larger block: of 4,096 bytes, or twice as many, …"""
+    places = (1 << power for power in range(12, storage.file_size(path).bit_length()))
+    return any(storage.read_range(path, place, 8) == b"\x89HDF\r\n\x1a\n" for place in places)
 
 
 def _is_record_file(head: bytes) -> bool:

@@ -21,7 +21,6 @@ from io import BufferedIOBase
 from ckpttool import storage
 from ckpttool.errors import (
     CheckpointError,
-    ConversionError,
     CorruptionError,
     NotSupportedError,
     Report,
@@ -31,7 +30,7 @@ from ckpttool.errors import (
 from ckpttool.formats.npy.arrays import Array, arrays_of, planned_array
 from ckpttool.formats.npy.header import HEAD, decode_header
 from ckpttool.formats.npy.source import ArraySource, Stored
-from ckpttool.formats.plan import Note, Planned
+from ckpttool.formats.plan import Note, Planned, distinct
 from ckpttool.model.checkpoint import Checkpoint, Variable
 
 FORMAT = "NumPy archive (.npz)"
@@ -51,7 +50,7 @@ _TAIL = 56 + 20 + 22 + _MAX_TEXT
 
 def plan_npz(checkpoint: Checkpoint) -> list[Planned]:
     """What `write_npz` would make of each variable: the array's name. Reads no values but strings."""
-    return [_planned(variable) for variable in checkpoint.values()]
+    return distinct([_planned(variable) for variable in checkpoint.values()])
 
 
 def _planned(variable: Variable) -> Planned:
@@ -106,7 +105,6 @@ def write_npz(
         CorruptionError: values are missing or damaged; no file is written.
     """
     arrays, remarkable = arrays_of(plan_npz(checkpoint), checkpoint, strict=strict)
-    _require_distinct(arrays)
     with storage.write_beside(os.fspath(path), force=force, inputs=checkpoint.files) as beside:
         if not compressed:
             storage.require_space(beside, sum(array.content.nbytes for array in arrays))
@@ -116,15 +114,6 @@ def write_npz(
                 _write_member(archive, array, method, chunks)
                 progress(content.nbytes)
     return remarkable
-
-
-def _require_distinct(arrays: Sequence[Array]) -> None:
-    taken: dict[str, str] = {}
-    for array in arrays:
-        name = array.planned.variable.name
-        if array.planned.target in taken:
-            raise ConversionError(f"{taken[array.planned.target]!r} would have the same name", variable=name)
-        taken[array.planned.target] = name
 
 
 def _write_member(archive: zipfile.ZipFile, array: Array, method: int, chunks: Iterable[memoryview]) -> None:

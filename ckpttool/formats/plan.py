@@ -70,6 +70,20 @@ def check_plan(plan: Iterable[Planned], *, strict: bool) -> list[Planned]:
     return remarkable
 
 
+def distinct(plan: list[Planned]) -> list[Planned]:
+    """The plan, if no two variables would have one name in the target.
+
+    Raises:
+        ConversionError: two would.
+    """
+    taken: dict[str, str] = {}
+    for planned in (planned for planned in plan if not planned.problem):
+        name = planned.variable.name
+        if taken.setdefault(planned.target, name) != name:
+            raise ConversionError(f"{taken[planned.target]!r} would have the same name", variable=name)
+    return plan
+
+
 class Note(NamedTuple):
     """What is kept of a variable beside its values, where the target does not keep it by itself.
 

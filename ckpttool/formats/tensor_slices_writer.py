@@ -21,7 +21,7 @@ from ckpttool.formats.plan import Planned, check_plan
 from ckpttool.formats.records.shapes import encode_extents, encode_shape, encode_slice_key
 from ckpttool.formats.tensor_slices import VALUE_FIELDS
 from ckpttool.formats.values import content_of_piece
-from ckpttool.model.boxes import Extents
+from ckpttool.model.boxes import Extents, is_too_large
 from ckpttool.model.checkpoint import BLOCK_SIZE, Checkpoint, Slice, Variable
 from ckpttool.storage import Content
 from ckpttool.wire.coding import encode_varint
@@ -52,6 +52,8 @@ def _problem(variable: Variable) -> str | None:
     name = variable.dtype.name
     if name not in VALUE_FIELDS or name in _UNWRITTEN:
         return f"no V1 checkpoint can hold values of dtype {name}"
+    if 0 in variable.shape and is_too_large(variable.shape):
+        return f"TensorFlow has no shape {list(variable.shape)}, and would abort"
     if len(variable.shape) > _MAX_RANK:
         return f"TensorFlow restores {_MAX_RANK} dimensions at most from a V1 checkpoint; --tf has no such limit"
     try:

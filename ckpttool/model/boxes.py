@@ -5,8 +5,9 @@ A box is contiguous if its elements stand one after another in the array's row-m
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import product
+from itertools import accumulate, product
 from math import prod
+from operator import mul
 
 from ckpttool.errors import NotSupportedError
 
@@ -95,6 +96,14 @@ def subdivide(start: tuple[int, ...], shape: tuple[int, ...], limit: int) -> Ite
         first, end = start[axis], start[axis] + shape[axis]
         for row in range(first, end, rows):
             yield (*(slice(i, i + 1) for i in outer), slice(row, min(row + rows, end)), *inner)
+
+
+def is_too_large(shape: Iterable[int]) -> bool:
+    """Whether TensorFlow can't count the elements of a shape: not those before a 0 either.
+
+    (tensorflow/core/framework/tensor_shape.cc: TensorShapeBase::AddDimWithStatus)
+    """
+    return any(elements >> 63 for elements in accumulate(shape, mul))
 
 
 def is_size(text: str) -> bool:

@@ -194,7 +194,7 @@ class Gaps:
                 return Gap(0, 0, 0.0, 0.0, *norms)
             apart = _distances(one, other, np.subtract(x, y, out=x))
             if not isfinite(apart.max()):
-                same |= np.isnan(one) & np.isnan(other)
+                same |= _both_nan(one, other)
                 apart[np.isnan(apart)] = inf
                 apart[same] = 0
             changed = same.size - int(np.count_nonzero(same))
@@ -225,6 +225,17 @@ def _distances(
         np.copyto(differences, np.where(one > other, x - y, y - x))
         return differences
     return _magnitudes(differences, one.dtype)
+
+
+def _both_nan(one: "np.ndarray[Any, Any]", other: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
+    """Where both numbers are NaN; of complex ones, where each part is the same in both, or NaN in both."""
+    import numpy as np
+
+    both: np.ndarray[Any, Any] = np.isnan(one) & np.isnan(other)
+    if one.dtype.kind == "c":
+        for a, b in ((one.real, other.real), (one.imag, other.imag)):
+            both &= (a == b) | (np.isnan(a) & np.isnan(b))
+    return both
 
 
 def _magnitudes(parts: "np.ndarray[Any, Any]", dtype: "np.dtype[Any]") -> "np.ndarray[Any, Any]":

@@ -79,6 +79,9 @@ def drop_slots(checkpoint: Checkpoint) -> Checkpoint:
     return without(checkpoint, slots(checkpoint))
 
 
+_AVERAGE = "/ExponentialMovingAverage"
+
+
 def averages_as_variables(checkpoint: Checkpoint, chosen: Collection[str] | None = None) -> dict[str, str]:
     """For what is left when moving averages take their variables' places: old name → new name.
 
@@ -91,6 +94,8 @@ def averages_as_variables(checkpoint: Checkpoint, chosen: Collection[str] | None
     """
     names = checkpoint.keys() if chosen is None else chosen
     found = averaged_variables(checkpoint.keys())
+    if not found:  # Of a saver that stores averages in the place of variables. (Else, one without is a loss's.)
+        found = {name: name.removesuffix(_AVERAGE) for name in checkpoint if name.endswith(_AVERAGE)}
     averages = {average: variable for average, variable in found.items() if average in names}
     if not averages:
         hint = "there are such, and they were not chosen" if found else None
@@ -224,7 +229,7 @@ def renamed(checkpoint: Checkpoint, names: Mapping[str, str]) -> Checkpoint:
             continue
         if new in taken:
             raise ConversionError(f"{taken[new]!r} and {old!r} would both be named {new!r}", path=checkpoint.path)
-        if not new:
+        if not new and old:
             raise ConversionError("no name would be left", variable=old, path=checkpoint.path)
         taken[new] = old
     if all(old == new for old, new in names.items()) and len(taken) == len(checkpoint):

@@ -39,8 +39,16 @@ def plan_hdf5(checkpoint: Checkpoint, *, layout: str = "names") -> list[Planned]
     if layout == "keras":
         places = keras_places(checkpoint)
     else:
-        places = [Planned(v, dataset_path(v.name), fallback=_FALLBACKS.get(v.dtype.name)) for v in checkpoint.values()]
-    return [place if place.problem else place._replace(problem=_problem(place, layout)) for place in places]
+        places = [Planned(v, dataset_path(v.name)) for v in checkpoint.values()]
+    return [place if place.problem else _completed(place, layout) for place in places]
+
+
+def _completed(planned: Planned, layout: str) -> Planned:
+    variable = planned.variable
+    fallback = _FALLBACKS.get(variable.dtype.name)
+    if len(variable.shape) > _MAX_RANK:
+        fallback = f"one dimension, for HDF5 has no more than {_MAX_RANK}; the attribute shape has them"
+    return planned._replace(problem=_problem(planned, layout), fallback=fallback)
 
 
 _FALLBACKS = {"variant": "sequences of uint8, each a serialized VariantTensorDataProto"}

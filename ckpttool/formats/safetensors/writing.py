@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ckpttool import storage
 from ckpttool.errors import ConversionError, NotSupportedError
-from ckpttool.formats.plan import Planned, check_plan, notes_of, require_positive
+from ckpttool.formats.plan import Planned, check_plan, distinct, notes_of, require_positive
 from ckpttool.formats.safetensors.words import FALLBACKS, MAX_HEADER, METADATA, NOTES, PLACES, WORDS, escape
 from ckpttool.formats.values import content_of
 from ckpttool.model.checkpoint import Checkpoint, Variable
@@ -25,7 +25,7 @@ _MEMBER = re.compile(rf"(model(?:-[0-9]{{5,}}-of-[0-9]{{5,}})?\.safetensors(?:\.
 
 def plan_safetensors(checkpoint: Checkpoint) -> list[Planned]:
     """What `write_safetensors` would make of each variable. Reads no values."""
-    return [_planned(variable) for variable in checkpoint.values()]
+    return distinct([_planned(variable) for variable in checkpoint.values()])
 
 
 def _planned(variable: Variable) -> Planned:
@@ -129,15 +129,11 @@ def _require_replaceable(members: Sequence[str], checkpoint: Checkpoint, force: 
 
 def _tensors(plan: Sequence[Planned]) -> list[_Tensor]:
     """The tensors in the order in which they are written."""
-    taken: dict[str, str] = {}
     tensors = []
     for planned in plan:
         variable = planned.variable
         if planned.problem:
             continue
-        if planned.target in taken:
-            raise ConversionError(f"{taken[planned.target]!r} would have the same name", variable=variable.name)
-        taken[planned.target] = variable.name
         word, shape, nbytes = FALLBACKS.get(variable.dtype.name, ("", ""))[0], variable.shape, variable.nbytes
         if variable.dtype.itemsize is None:
             nbytes = content_of(variable).nbytes

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from ckpttool import storage
 from ckpttool.errors import CheckpointError
-from ckpttool.formats import tensor_slices
+from ckpttool.formats import bundle, tensor_slices
 from ckpttool.formats.bundle import index_path
 from ckpttool.formats.bundle.reading import read_bundle
 from ckpttool.formats.locate import checkpoints_in, is_table
@@ -39,7 +39,8 @@ def causes(
     """
     lost = absent.variables.keys() | {finding.variable for finding in damaged}
     count = f"{len(checkpoint) - len(lost & checkpoint.keys()):,} of {len(checkpoint):,} variables are whole"
-    found = [*_tables(checkpoint, count)] if faults else []
+    is_table = checkpoint.format in (bundle.FORMAT, tensor_slices.FORMAT)
+    found = [*_tables(checkpoint, count)] if faults and is_table else []
     short = {finding.path: finding.offset for finding in absent.findings}
     for path, ranges in _by_file(stored).items():
         bad = {(finding.offset, finding.variable) for finding in damaged if finding.path == path}
@@ -127,7 +128,7 @@ def _region(path: str, damaged: Sequence[ByteRange], whole: Sequence[ByteRange])
 
 
 def _is_zero(path: str, end: int) -> bool:
-    """Whether the file has nothing but zeros before that byte."""
+    """Whether the page of the file before that byte has nothing but zeros."""
     return not any(storage.read_range(path, max(0, end - _PAGE), min(_PAGE, end)))
 
 
