@@ -37,12 +37,12 @@ class CheckpointError(Exception):
             str(self.path) if self.path is not None else None,
             f"byte {self.offset:,}" if self.offset is not None else None,
         ]
-        return " · ".join(part for part in [self.what, *where, self.hint] if part)
+        return " · ".join(part for part in [_shortened(self.what), *where, self.hint] if part)
 
 
-def _shortened(name: str) -> str:
-    """A name as a message can hold it: files have made them of megabytes."""
-    return name if len(name) <= _MOST else f"{name[:_MOST]}… ({len(name):,} characters)"
+def _shortened(text: str) -> str:
+    """What a file says as a message can hold it: files have made names of megabytes."""
+    return text if len(text) <= _MOST else f"{text[:_MOST]}… ({len(text):,} characters)"
 
 
 class FormatError(CheckpointError):

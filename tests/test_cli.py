@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from bundles import bundle, time_limit
 from conftest import FIXTURES
@@ -383,3 +384,43 @@ def test_no_tolerance_is_nan(run):
     for command in (["diff", "--atol", "nan"], ["diff", "--rtol", "nan"], ["run", "--tolerance", "nan"]):
         result = run(*command, CONV, CONV)
         assert (result.exit_code, "a tolerance is a number" in result.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["vars", "-i", "conv"], "conv is a scope, and conv/** what is in it"),
+        (["vars", "-i", "conv/"], "conv is a scope"),
+        (["stats", "-i", "conv/kernal"], "near names: conv/kernel"),
+        (["ls", "-t", "matmul"], "near names: MatMul"),
+        (["ls", "-n", "predictionz"], "near names: predictions"),
+        (["vars", "-i", "nothing*"], "nothing matched"),
+    ],
+)
+def test_what_may_have_been_meant(run, arguments, said):
+    """Where no name matches, there is a no, with what may have been meant."""
+    command, *options = arguments
+    result = run(command, FIXTURES / "conv" / "model", *options)
+    assert result.exit_code == 1
+    assert said in result.stderr
+
+
+def test_damage_names_the_variable_and_what_to_do(run, tmp_path):
+    """Damaged values name their variable in every format that is written, and the commands that help."""
+    prefix = bundle({"a": np.arange(4.0), "b": np.arange(1000.0)}).write(tmp_path)
+    data = tmp_path / "model.data-00000-of-00001"
+    data.write_bytes(data.read_bytes()[:-1] + b"\xff")
+    for target in ("--npz", "--h5", "--safetensors", "--tf", "--tf-v1", "--npy"):
+        result = run("export", prefix, target, tmp_path / "out")
+        assert result.exit_code == 4
+        assert "variable 'b'" in result.stderr
+        assert "verify tells what else is damaged, export --salvage writes what is whole" in result.stderr
+
+
+def test_a_long_message_is_cut(run, tmp_path):
+    """What a file says in a message is cut: it may be of megabytes."""
+    text = 'node { name: "x" op: "Const" attr { key: "value" value { tensor { tensor_content: "' + "x" * 100_000
+    (tmp_path / "half.pbtxt").write_text(text)
+    result = run("ls", tmp_path / "half.pbtxt")
+    assert result.exit_code == 4
+    assert len(result.stderr) < 1000

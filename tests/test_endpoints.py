@@ -13,7 +13,7 @@ from ckpttool.model.endpoints import FILLED_COLLECTIONS, Endpoint, endpoints, ho
 from ckpttool.model.graph import MetaGraph
 from ckpttool.model.needs import unfed
 
-FLOAT, STRING, BOOL = 1, 7, 10
+FLOAT, STRING, BOOL, RESOURCE = 1, 7, 10, 20
 
 
 def wrapped(graph_def: Any) -> MetaGraph:
@@ -573,3 +573,11 @@ def test_the_linear_model_says_it_in_a_collection() -> None:
     given = loaded(LINEAR)
     assert "x:0" in inputs(given)
     assert next(iter(outputs(given))) == "activation_opt:0"
+
+
+def test_handles_are_no_outputs() -> None:
+    """What can't be shown, such as the handle of a variable that a loop hands on, is not listed."""
+    given = graph(*LAYER, "handle = Identity(w)", "out = Relu(dense)", "gone = Identity(dense)").message
+    [gone] = [node for node in given.graph_def.node if node.name == "gone"]
+    gone.attr["T"].type = RESOURCE
+    assert list(outputs(meta_graph(given))) == ["out:0"]

@@ -134,3 +134,10 @@ def test_a_prefix_that_ends_with_a_slash(tmp_path, monkeypatch, run):
     shutil.copy(".index", "x.index")
     for path, prefix in (("./x.index", "./x"), (".index", "./"), ("x.index", "x")):
         assert locate(path).prefix == prefix
+
+
+@pytest.mark.parametrize("url", ["gs://bucket/model.ckpt", "s3://b/m", "https://example.com/model.ckpt.index"])
+def test_other_machines_are_not_asked(url):
+    """An address is refused for what it is, with advice."""
+    with pytest.raises(NotFoundError, match=r"on other machines is not read .* copy it here"):
+        locate(url)

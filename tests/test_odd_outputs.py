@@ -129,3 +129,15 @@ def test_a_prefix_that_no_state_file_can_name(run, tmp_path):
     assert result.exit_code == 0
     assert "a state file can't name what is not UTF-8" in result.stderr
     assert len(ckpttool.open_checkpoint(out)) == 2
+
+
+def test_a_directory_that_may_not_be_written(run, tmp_path):
+    """The error names the output that was asked for, and not a temporary file."""
+
+    def act():
+        tmp_path.chmod(0o500)
+        with pytest.raises(PermissionError) as caught:
+            ckpttool.write_npz(ckpttool.open_checkpoint(FIXTURES / "linear" / "model"), tmp_path / "x.npz")
+        assert caught.value.filename == str(tmp_path / "x.npz")
+
+    unprivileged(act)

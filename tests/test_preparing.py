@@ -179,8 +179,8 @@ def test_without_a_checkpoint_every_variable_is_missing():
     graph = linear()
     plan = plan_restore(graph, {node.name: node for node in graph.nodes}, None)
     assert dict(plan.missing) == {
-        "W": "variable W has no value: there is no checkpoint",
-        "b": "variable b has no value: there is no checkpoint",
+        "W": "variable W has no value: there is no checkpoint beside the graph, and none was given (--checkpoint)",
+        "b": "variable b has no value: there is no checkpoint beside the graph, and none was given (--checkpoint)",
     }
 
 

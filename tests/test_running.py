@@ -3,13 +3,17 @@
 import json
 import os
 import re
+import shutil
 import sys
 
 import numpy as np
 import pytest
+import typer
 from conftest import FIXTURES, ROOT
 from running import edit_meta, save_model, scaled
 from typer.testing import CliRunner
+
+from ckpttool.cli.running import _read_stdin
 
 LINEAR = FIXTURES / "linear" / "model"
 tensorflow = pytest.mark.tensorflow
@@ -76,7 +80,11 @@ REFUSED = {
     "twice": (["--feed", "x=[1]", "--feed", "x=[2]"], 2, "--feed x is given twice"),
     "twice by two names": (["--feed", "x=[1]", "--feed", "x:0=[2]"], 2, "x:0 is fed twice"),
     "no such feed": (["--feed", "xx=[1]"], 3, "no op named xx"),
-    "no such fetch": (["--fetch", "activation"], 3, "no op named activation .*near names: activation_opt"),
+    "no such fetch": (
+        ["--fetch", "activation"],
+        3,
+        "no op named activation .*--collection activation .*near names: activation_opt",
+    ),
     "no such collection": (["--collection", "activations"], 3, "no collection named activations"),
     "no such signature": (["--signature", "serve"], 3, "no signature named serve"),
     "no such file": (["--feed", "x=@gone.npy"], 3, "no such file"),
@@ -214,3 +222,25 @@ def test_tensorflows_log_is_shown_only_if_asked(fresh_python):
     loud = fresh_python(*command, "-v", env=environment)
     assert len(loud.stderr) > len(quiet.stderr)
     assert quiet.stdout == loud.stdout
+
+
+@tensorflow
+def test_values_from_another_place(run, tmp_path):
+    """A graph that stands alone is run with the values that --checkpoint names, if TensorFlow can restore them."""
+    graph = tmp_path / "anywhere.meta"
+    shutil.copy(f"{LINEAR}.meta", graph)
+    arguments = ["run", graph, "--feed", "x:0=50", "--fetch", "activation_opt", "-f", "tsv"]
+    assert "--checkpoint" in run(*arguments).stderr
+    result = run(*arguments, "--checkpoint", LINEAR)
+    assert result.stdout.splitlines()[1].endswith("\t124.0")
+    assert run("export", LINEAR, "--npz", tmp_path / "w.npz").exit_code == 0
+    refused = run(*arguments, "--checkpoint", tmp_path / "w.npz")
+    assert (refused.exit_code, "export --tf makes one of it" in refused.stderr) == (5, True)
+    assert run("run", LINEAR, graph, "--checkpoint", LINEAR, "--feed", "x:0=50").exit_code == 2
+
+
+def test_standard_input_that_is_closed(run, monkeypatch):
+    """A value from standard input that is closed is wrong usage, and no traceback."""
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(typer.BadParameter, match="standard input is closed"):
+        _read_stdin()

@@ -496,7 +496,8 @@ def test_an_op_library_brings_the_ops_that_are_lacking(tf, tmp_path, fresh_pytho
     refused = fresh_python(*command, env=environment)
     assert refused.returncode == 5
     assert "decoded is needed, an op of type NobodyHasThis" in refused.stderr
-    result = fresh_python(*command, "--op-library", tmp_path / "kernel.so", env=environment)
+    # A mere name is that of a file here.
+    result = fresh_python(*command, "--op-library", "kernel.so", env=environment, cwd=tmp_path)
     assert json.loads(result.stdout)["outputs"][0]["value"] == [60]
 
 

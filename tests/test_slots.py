@@ -201,3 +201,11 @@ def test_keras_optimizers_are_named(tf, tmp_path, run, optimizer, name):
     totals = {total["of"]: total["parameters"] for total in document["totals"]}
     assert totals["weights"] == model.count_params()
     assert {key for key in totals if key.startswith("slots")} == {f"slots ({name})"}
+
+
+def test_what_an_optimizer_of_tf_keras_has_once():
+    """In a graph of tf.keras, rates and counters are the optimizer's, where all that it must have are there."""
+    once = ["beta_1", "beta_2", "decay", "iter", "learning_rate"]
+    names = ["dense/kernel", "training/Adam/dense/kernel/m", *(f"training/Adam/{name}" for name in once)]
+    assert slot_owners(names) == dict.fromkeys(names[1:], "Adam")
+    assert slot_owners(["mine/SGD/decay", "mine/SGD/x"]) == {}

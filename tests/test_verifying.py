@@ -13,6 +13,7 @@ import test_damage as damage
 import test_tensor_slices as tensor_slices
 from bundles import bundle, field, header, strings, table, table_of, with_trailer
 from conftest import CORPUS, FIXTURES, corpus_files, needs_corpus
+from privileges import unprivileged
 
 import ckpttool
 from ckpttool.errors import CheckpointError
@@ -1036,3 +1037,18 @@ def test_an_archive_that_is_damaged_inside_is_not_cut_off(run, tmp_path):
     assert result.exit_code == 1
     assert "without its own index" not in result.stderr
     assert "1 of 2 variables whole" in result.stderr
+
+
+def test_a_file_that_may_not_be_read(tmp_path):
+    """A data file without permission is one finding, and no other cause is guessed."""
+
+    def act():
+        prefix = bundle({f"v{number}": np.arange(9.0) for number in range(20)}).write(tmp_path)
+        Path(f"{prefix}.data-00000-of-00001").chmod(0)
+        found = verify(open_checkpoint(prefix))
+        assert [finding.what for finding in found.findings] == ["data file may not be read: 20 variables can't be read"]
+        assert len(found.causes) == 1
+        assert "may not be read: 0 of 20 variables are whole; ask for its permission" in found.causes[0]
+        assert not found.whole
+
+    unprivileged(act)

@@ -150,6 +150,8 @@ def _fail(error: BaseException) -> NoReturn:
 
 
 def _message(error: BaseException) -> str:
+    if isinstance(error, CorruptionError) and error.variable is not None and error.hint is None:
+        return f"{error} · verify tells what else is damaged, export --salvage writes what is whole"
     if isinstance(error, CheckpointError) or not isinstance(error, OSError) or not error.strerror:
         return str(error)
     return " · ".join(str(part) for part in (error.strerror, error.filename) if part)

@@ -56,7 +56,7 @@ def average(
     options.refuse(latest and target != "tf", "--latest is about --tf")
     opened = [options.to_convert(*each, quiet, strict=strict) for each in _distinct(_last_of(paths, last), quiet)]
     chosen = [select(each, include or (), exclude or (), with_object_graph=target == "tf") for each in opened]
-    options.exit_if_nothing(not any(chosen))
+    options.exit_if_no_match(not any(chosen), include or (), opened[0])
     try:
         mean = mean_of(chosen, _numbers(weights) if weights is not None else None)
     except ValueError as error:

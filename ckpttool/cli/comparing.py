@@ -123,7 +123,7 @@ def _of_variables(
     from ckpttool.reports import differences as reports
 
     a, b = (options.chosen(side.checkpoint(), *choice) for side in (one, other))
-    options.exit_if_nothing(not a and not b and any(choice))
+    options.exit_if_nothing(not a and not b and any(choice), "nothing matched")
     total = 0 if structure else sum(each[name].nbytes for each in (a, b) for name in each if name in a and name in b)
     rtol, atol = tolerance
     with render.progress("Comparing", total) as progress:

@@ -170,7 +170,7 @@ def export(
     salvaged = salvaged_from(found, selector(changes.include, changes.exclude)) if salvage else None
     checkpoint = salvaged.checkpoint if salvaged else options.to_convert(path, found, quiet, strict=strict)
     changed = change(checkpoint, changes)
-    options.exit_if_nothing(not changed.checkpoint and checkpoint)
+    options.exit_if_no_match(not changed.checkpoint and checkpoint, changes.include, checkpoint)
     if not quiet:
         _say_idle(changed, changes)
         _say_dropped(changed, checkpoint)

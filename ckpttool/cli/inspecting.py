@@ -53,7 +53,7 @@ def vars_(
         report = reports.variables(chosen, sort=sort, top=top, whole=checkpoint)
     facts = {"path": checkpoint.path, "format": checkpoint.format}
     render.render([report], format=wanted, schema="ckpttool.vars/1", facts=facts, everything=everything)
-    options.exit_if_nothing(not chosen and (include or exclude))
+    options.exit_if_no_match(not chosen and (include or exclude), include or (), checkpoint)
 
 
 def ls(
@@ -107,7 +107,9 @@ def ls(
     render.render(shown, format=wanted_format, schema="ckpttool.ls/1", facts=facts, everything=everything)
     if signatures and not graph.signatures and not quiet:
         render.say("no signatures: io infers what to feed and what to fetch")
-    options.exit_if_nothing((names or types) and not any(r.rows for r in shown if r.key != "summary"))
+    known = {node.type for node in graph.nodes} if types else graph.by_name
+    nothing = (names or types) and not any(report.rows for report in shown if report.key != "summary")
+    options.exit_if_no_match(nothing, types or names or (), known)
 
 
 def io(

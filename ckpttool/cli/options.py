@@ -12,6 +12,7 @@ from ckpttool.formats.opening import open_checkpoint, open_graph
 from ckpttool.formats.saved_model import tags_text
 from ckpttool.model.checkpoint import Checkpoint, Variable
 from ckpttool.model.graph import MetaGraph
+from ckpttool.model.names import near_hint
 
 if TYPE_CHECKING:
     from ckpttool.transforms.variables import Rule
@@ -224,7 +225,21 @@ def warn(warnings: Iterable[str]) -> None:
         render.say(f"warning: {warning}")
 
 
-def exit_if_nothing(nothing: object, what: str = "nothing matched") -> None:
+def exit_if_no_match(nothing: object, globs: Iterable[str], names: Collection[str]) -> None:
+    """As `exit_if_nothing`, for there is no name that matches; says what may have been meant."""
+    if not nothing:
+        return
+    hints = ["nothing matched"]
+    for glob in globs:
+        scope = glob.rstrip("/")
+        if any(name.startswith(f"{scope}/") for name in names):
+            hints.append(f"{scope} is a scope, and {scope}/** what is in it")
+        elif "*" not in glob and (near := near_hint(glob, names)):
+            hints.append(near)
+    exit_if_nothing(True, " · ".join(map(render.printable, hints)))
+
+
+def exit_if_nothing(nothing: object, what: str) -> None:
     """Ends the command with a no, if there is nothing to show."""
     if nothing:
         render.say(what)

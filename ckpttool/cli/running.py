@@ -103,6 +103,7 @@ def run(
     keep_devices: Annotated[
         bool, typer.Option("--keep-devices", help="Leave the ops on the devices that the graph says.")
     ] = False,
+    checkpoint: options.OtherCheckpoint = "",
     tags: options.Tags = None,
     step: options.Step = None,
     force: options.Force = False,
@@ -130,7 +131,10 @@ def run(
     fitting = {"batch_dim": batch_dim, "broadcast": broadcast}
     wanted = _Wanted(fetch or [], collection, signature, _feeds(feed or []), fitting, cache(_read_stdin))
     jobs = [_job(path, wanted, step=step, tags=tags, quiet=quiet) for path in paths]
-    imported = {"tags": tags, "clear_devices": not keep_devices, "op_libraries": op_library or ()}
+    options.refuse(checkpoint and len(paths) > 1, "--checkpoint is about one model")
+    values = options.located(checkpoint, quiet) if checkpoint else None
+    imported: dict[str, Any] = {"tags": tags, "clear_devices": not keep_devices, "op_libraries": op_library or ()}
+    imported |= {"checkpoint": values}
     how = _How(imported, {**fitting, "timeout": timeout}, repeat if time else 0, verbose, quiet)
     ran = [_run(job, how) for job in jobs]
     results, latencies = [result for result, _ in ran], [taken for _, taken in ran if taken]
@@ -141,6 +145,7 @@ def run(
 
 
 def _read_stdin() -> bytes:
+    options.refuse(sys.stdin is None, "--feed NAME=@-: standard input is closed")
     return sys.stdin.buffer.read()
 
 

@@ -34,7 +34,7 @@ def stats(
     wanted = options.format_of(format, as_json)
     checkpoint = options.checkpoint_of(path, quiet, v1=v1, step=step)
     chosen = options.chosen(checkpoint, include, exclude)
-    options.exit_if_nothing(not chosen and (include or exclude))
+    options.exit_if_no_match(not chosen and (include or exclude), include or (), checkpoint)
     total = sum(variable.nbytes for variable in chosen.values())
     with render.progress("Reading", total) as progress:
         report = reports.statistics(chosen, progress)

@@ -171,10 +171,13 @@ def _parse(path: str) -> Any:
     try:
         text_format.Parse(storage.read_file(path), message)
     except (text_format.ParseError, ValueError, RecursionError) as error:  # ValueError: a number, or no UTF-8.
-        raise CorruptionError(f"not a checkpoint state file: {error}", path=path) from error
+        raise CorruptionError(f"not a checkpoint state file: {error}", path=path, hint=_OTHERS) from error
     if not message.model_checkpoint_path:
-        raise CorruptionError("the state file names no latest checkpoint", path=path)
+        raise CorruptionError("the state file names no latest checkpoint", path=path, hint=_OTHERS)
     return message
+
+
+_OTHERS = "the checkpoints beside it can be given by their prefixes, or by --step"
 
 
 def candidates(directory: str, path: str) -> list[str]:

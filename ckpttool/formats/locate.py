@@ -19,6 +19,7 @@ from ckpttool.formats.saved_model import VARIABLES, saved_model_file
 _MEMBER = re.compile(r"(.+)\.(index|meta|data-[0-9]{5,9}-of-[0-9]{5,9})", re.DOTALL)
 _V1_SHARD = re.compile(r"(.+)-(?:[0-9]{5,9}|\?{5})-of-([0-9]{5,9})", re.DOTALL)
 
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _SAFETENSORS_SHARD = re.compile(r"(.+)-[0-9]{5,9}-of-([0-9]{5,9})\.safetensors", re.DOTALL)
 SAFETENSORS_INDEX = ".safetensors.index.json"
 # What makes a directory one of another format, by its name.
@@ -71,6 +72,8 @@ def locate(path: str | os.PathLike[str], *, v1: bool = False, step: str | None =
         raise ValueError(f"step is {step!r}, and is a number in digits, or latest")
     if os.path.isdir(path):
         return _in_directory(path, v1, step)
+    if _URL.match(path) and not os.path.lexists(path):
+        raise NotFoundError("what is on other machines is not read", path=path, hint="copy it here, and give its path")
     if _MEMBER.fullmatch(os.curdir + path) and not _MEMBER.fullmatch(path):  # The suffix alone, as of `dir/.index`.
         path = os.path.join(os.curdir, path)
     if step is not None:

@@ -84,10 +84,17 @@ def _inferred(graph: MetaGraph) -> list[Endpoint]:
     fed = {key: why for key, (rank, why) in members.items() if rank == _FED}
     chosen = {key: found for key, found in (likely | members).items() if key not in fed}
     best = sorted(chosen, key=lambda key: chosen[key][0])[:MOST_TENSORS]
-    outputs = [(tensor, chosen[key][1]) for key in best for tensor in flow.fetches(key)][:MOST_TENSORS]
+    outputs = [(tensor, chosen[key][1]) for key in best for tensor in flow.fetches(key) if _is_value(flow, tensor)]
+    outputs = outputs[:MOST_TENSORS]
     listed = [("input", *item) for item in _inputs(flow, parts, best, fed)]
     listed += [("output", name, number == 0, why) for number, (name, why) in enumerate(outputs)]
     return [Endpoint(way, "", "", name, *flow.tensor(name), True, needed, why) for way, name, needed, why in listed]
+
+
+def _is_value(flow: Flow, tensor: str) -> bool:
+    """Whether a tensor has a value that can be shown, and not a handle."""
+    dtype = flow.tensor(tensor).dtype
+    return dtype is None or dtype.name not in ("resource", "variant")
 
 
 def how_to_run(found: list[Endpoint]) -> list[str]:

@@ -6,7 +6,7 @@
 A collection's members and a signature's arguments have names of their own; results are labeled with them.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from ckpttool.errors import NotFoundError
@@ -45,9 +45,15 @@ def full_name(nodes: Mapping[str, Node], name: str, path: str | None = None) -> 
     return f"{op}:{int(index)}"
 
 
-def by_name(graph: MetaGraph, nodes: Mapping[str, Node], names: Iterable[str]) -> list[Fetch]:
-    """Fetches that are named one by one."""
-    return [Fetch(name, full_name(nodes, name, graph.path)) for name in names]
+def by_name(graph: MetaGraph, nodes: Mapping[str, Node], names: Collection[str]) -> list[Fetch]:
+    """Fetches that are named one by one; raises as `full_name` does."""
+    try:
+        return [Fetch(name, full_name(nodes, name, graph.path)) for name in names]
+    except NotFoundError as error:
+        collection = next((name for name in names if name in graph.collections and name not in nodes), None)
+        if collection is not None:
+            error.hint = " · ".join(filter(None, [f"--collection {collection} fetches that collection", error.hint]))
+        raise
 
 
 def of_collection(graph: MetaGraph, nodes: Mapping[str, Node], name: str) -> list[Fetch]:

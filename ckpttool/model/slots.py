@@ -65,6 +65,8 @@ _KERAS_SLOTS = {
     *("m", "v", "vhat", "velocity", "momentum", "rms", "mg", "accumulator", "linear", "accum_grad", "accum_var"),
     *("average_gradient", "accumulated_grad", "accumulated_delta_var", "u", "r", "c"),
 }
+# What an optimizer of tf.keras has once: all of them have the first two.
+_KERAS_ONCE = {"learning_rate", "decay", "iter", "beta_1", "beta_2", "momentum", "rho", "beta", "learning_rate_power"}
 # What an optimizer of Keras 3 has once: both of the first two tell that there is one. Nadam's has no name of its own.
 _KERAS_3_ONCE = {"iteration", "learning_rate", "dynamic_scale", "step_counter"}
 _KERAS_3_NAMES |= {"loss_scale_optimizer": "LossScale"}
@@ -245,6 +247,9 @@ def _keras_owner(name: str, names: Collection[str]) -> str | None:
     first, _, behind = keras[2].partition("/")
     ahead, _, last = keras[2].rpartition("/")
     if (first in _KERAS_SLOTS and behind in names) or (last in _KERAS_SLOTS and ahead in names):
+        return keras[1]
+    scope = name.removesuffix(keras[2])
+    if keras[2] in _KERAS_ONCE and f"{scope}learning_rate" in names and f"{scope}decay" in names:
         return keras[1]
     return None
 

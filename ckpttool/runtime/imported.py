@@ -6,7 +6,7 @@ from threading import Lock
 from types import TracebackType
 from typing import Any
 
-from ckpttool.errors import NotFoundError
+from ckpttool.errors import NotFoundError, NotSupportedError
 from ckpttool.formats.locate import Located, locate
 from ckpttool.formats.opening import open_checkpoint, open_graph
 from ckpttool.model import fetches as choosing
@@ -48,6 +48,7 @@ class ImportedGraph:
         self,
         path: str | os.PathLike[str] | Located,
         *,
+        checkpoint: str | os.PathLike[str] | Located | None = None,
         tags: str | None = None,
         clear_devices: bool = True,
         op_libraries: Sequence[str] = (),
@@ -56,6 +57,7 @@ class ImportedGraph:
 
         Args:
             path: what leads to a graph, as for `open_graph`.
+            checkpoint: the variables' values, in a checkpoint of TensorFlow's; None: what stands beside the graph.
             tags: of a SavedModel with several graphs, the tags of the one to take.
             clear_devices: run on whatever devices are here.
             op_libraries: shared libraries with ops and kernels, loaded into this process.
@@ -68,7 +70,13 @@ class ImportedGraph:
         self.graph: MetaGraph = open_graph(located, tags=tags)
         self.path = self.graph.path
         self._nodes = self.graph.by_name
-        checkpoint = open_checkpoint(located) if located.has_variables and not located.foreign else None
+        if checkpoint is not None:
+            located = checkpoint if isinstance(checkpoint, Located) else locate(checkpoint)
+            if located.foreign:
+                hint = "export --tf makes one of it"
+                raise NotSupportedError("TensorFlow restores no such file", path=located.prefix, hint=hint)
+        there = located.has_variables or checkpoint is not None
+        values = open_checkpoint(located) if there and not located.foreign else None
         self._tf: Any = import_tensorflow()
         for library in op_libraries:
             load_op_library(self._tf, library)
@@ -81,7 +89,7 @@ class ImportedGraph:
         config.gpu_options.allow_growth = True
         self._session: Any = self._tf.compat.v1.Session(graph=self._tf_graph, config=config)
         try:
-            self._restore(located, checkpoint)
+            self._restore(located, values)
         except BaseException:
             self.close()
             raise

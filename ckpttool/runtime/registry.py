@@ -1,5 +1,6 @@
 """Which ops and kernels the TensorFlow at hand has."""
 
+import os
 from functools import cache
 from typing import Any
 
@@ -64,6 +65,7 @@ def load_op_library(tensorflow: Any, path: str) -> None:
         NotSupportedError: it can't be loaded.
     """
     try:
-        tensorflow.load_op_library(path)
+        # The loader would look for a mere name elsewhere.
+        tensorflow.load_op_library(os.path.abspath(path) if os.path.exists(path) else path)
     except (tensorflow.errors.OpError, RuntimeError, OSError) as error:
         raise NotSupportedError(f"the op library can't be loaded: {first_line(error)}", path=path) from error

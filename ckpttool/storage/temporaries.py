@@ -40,7 +40,11 @@ def make_beside(path: Path, force: bool, inputs: Sequence[str], token: str) -> P
     """Makes an empty file beside `path`, which may be written."""
     require_writable(path, force, inputs)
     beside = temporary(path, token)
-    os.close(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))
+    try:
+        os.close(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))
+    except OSError as error:  # Of the file that was asked for, not of one that nobody knows.
+        error.filename = os.fspath(path)
+        raise
     return beside
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Event, Lock
 from typing import Any, TypeVar
 
+from ckpttool.errors import located
 from ckpttool.model.checkpoint import ByteRange
 from ckpttool.storage.reading import BUFFER, read_chunks, read_range
 from ckpttool.wire.crc32c import crc32c
@@ -31,9 +32,10 @@ class Content:
         nbytes: how many they are.
         crc32c: their CRC-32C; None until it is known, at the latest when they have been written.
         span: the range of a file that they are, if they are one.
+        variable: whose they are, for messages; None if nobody's.
     """
 
-    __slots__ = ("_chunks", "crc32c", "nbytes", "span")
+    __slots__ = ("_chunks", "crc32c", "nbytes", "span", "variable")
 
     def __init__(
         self,
@@ -43,6 +45,7 @@ class Content:
         span: ByteRange | None = None,
     ) -> None:
         self._chunks, self.nbytes, self.crc32c, self.span = chunks, nbytes, crc32c, span
+        self.variable: str | None = None
 
     @classmethod
     def of_ranges(cls, ranges: Sequence[ByteRange]) -> "Content":
@@ -60,12 +63,13 @@ class Content:
     def chunks(self) -> Iterator[memoryview]:
         """The bytes, in buffers each of which is gone with the next one."""
         crc = done = 0
-        for buffer in self._chunks():
-            chunk = memoryview(buffer).cast("B")
-            if self.crc32c is None:
-                crc = crc32c(chunk, crc)
-            done += len(chunk)
-            yield chunk
+        with located(variable=self.variable):
+            for buffer in self._chunks():
+                chunk = memoryview(buffer).cast("B")
+                if self.crc32c is None:
+                    crc = crc32c(chunk, crc)
+                done += len(chunk)
+                yield chunk
         assert done == self.nbytes, f"{done:,} bytes for {self.nbytes:,}"
         if self.crc32c is None:
             self.crc32c = crc

@@ -141,7 +141,7 @@ def _fault(nodes: Mapping[str, Node], read: Restored, checkpoint: Checkpoint | N
     """Why the checkpoint can't give a value; "" if it can."""
     name = f"variable {read.key}"
     if checkpoint is None:
-        return f"{name} has no value: there is no checkpoint"
+        return f"{name} has no value: there is no checkpoint beside the graph, and none was given (--checkpoint)"
     stored = checkpoint.get(read.key)
     if stored is None:
         alike = ", ".join(near.of(read.key, checkpoint, 3))

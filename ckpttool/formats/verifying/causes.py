@@ -69,6 +69,8 @@ def _tables(checkpoint: Checkpoint, count: str) -> Iterator[str]:
 
 def _short(path: str, size: int | None, count: str) -> str:
     """What is to be said of a data file that is not there, or ends too soon."""
+    if size is None and os.path.isfile(path):
+        return f"{path} may not be read: {count}; ask for its permission"
     if size is None:
         return f"{path} is missing: {count}; fetch it too"
     if size == 0:
@@ -97,7 +99,8 @@ def _of_file(
         bad: the places and names of values that do not have their checksums.
         short: what is to be said if it ends too soon; "" if it does not.
     """
-    size, offsets = storage.file_size(path) if os.path.isfile(path) else 0, {offset for offset, _ in bad}
+    is_there = os.path.isfile(path) and os.access(path, os.R_OK)
+    size, offsets = storage.file_size(path) if is_there else 0, {offset for offset, _ in bad}
     there = [data for data in ranges if data.offset + data.nbytes <= size]
     whole = [data for data in there if data.offset not in offsets]
     # A zero is a zero in any file.

@@ -43,19 +43,28 @@ def absent_data(stored: Sequence[Stored]) -> Absent:
     ends: Counter[str] = Counter()
     for _, data in placed:
         ends[data.path] = max(ends[data.path], data.offset + data.nbytes)
-    sizes = {path: os.path.getsize(path) if os.path.isfile(path) else None for path in ends}
+    sizes = {path: _size(path) for path in ends}
     lost: dict[str, dict[str, str]] = {}
     for variable, data in placed:
         size = sizes[data.path]
         if size is None or data.offset + data.nbytes > size:
-            reason = "its data file is missing" if size is None else f"its data file ends at byte {size:,}"
+            reason = f"its data file {_why_not(data.path)}" if size is None else f"its data file ends at byte {size:,}"
             lost.setdefault(data.path, {})[variable.name] = reason
     findings = [_finding(path, sizes[path], ends[path], len(names)) for path, names in sorted(lost.items())]
     return Absent(findings, {name: reason for names in lost.values() for name, reason in names.items()})
 
 
+def _size(path: str) -> int | None:
+    """A file's size; None if it is not there, or may not be read."""
+    return os.path.getsize(path) if os.path.isfile(path) and os.access(path, os.R_OK) else None
+
+
+def _why_not(path: str) -> str:
+    return "may not be read" if os.path.isfile(path) else "is missing"
+
+
 def _finding(path: str, size: int | None, end: int, variables: int) -> Finding:
     count = f"{variables:,} variable{'' if variables == 1 else 's'} can't be read"
     if size is None:
-        return Finding("missing", f"data file is missing: {count}", path)
+        return Finding("missing", f"data file {_why_not(path)}: {count}", path)
     return Finding("truncated", f"data file is truncated: {size:,} bytes of {end:,}; {count}", path, "", size)
