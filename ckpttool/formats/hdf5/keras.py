@@ -43,10 +43,9 @@ _WEIGHTS = [
     *("alpha", *_NOT_TRAINED, "mean", "variance", "count"),
 ]
 _PARTS = ["forward", "query", "key", "value", "attention_output", "backward"]
-# The path of an object in a layer of a model's layer.
-_INNER = re.compile(
-    r"(?:layer(?:_with_weights)?-|_operations/)\d+/(?:.*/)?(?:layer(?:_with_weights)?-|_operations/)\d+/"
-)
+# Of an object in a layer of a model, the path has one of these; in one of a model within the model, two.
+_LAYER = r"(?:layer(?:_with_weights)?-|_operations/)\d+/"
+_INNER = re.compile(f"{_LAYER}(?:.*/)?{_LAYER}", re.DOTALL)
 # An attribute holds no more; Keras cuts its lists so, too.
 _MAX_ATTRIBUTE = 64_512
 # Readers only ask whether it is that of Keras 1.
@@ -61,7 +60,7 @@ class _Weight(NamedTuple):
     name: str
     path: str
     depth: int
-    rank: tuple[int, ...] | None
+    rank: tuple[int, int] | None
 
 
 def keras_places(checkpoint: Checkpoint) -> list[Planned]:
@@ -97,7 +96,7 @@ def _place(variable: Variable, name: str, role: str | None) -> Planned:
     return Planned(variable, dataset_path(f"{layer}/{name}"))
 
 
-def _each_once(plan: Sequence[Planned], ranks: Mapping[str, tuple[int, ...]]) -> list[Planned]:
+def _each_once(plan: Sequence[Planned], ranks: Mapping[str, tuple[int, int]]) -> list[Planned]:
     """The plan with weights of one place left out but for the first of them: Keras 3 exports each of them twice, and
     the second time in no order.
     """
@@ -130,12 +129,12 @@ def _roles(checkpoint: Checkpoint) -> dict[str, str]:
     return {name: role.text for name, role in roles(checkpoint.keys(), checkpoint.object_graph).items()}
 
 
-def _ranks(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
-    """Of each variable whose place among the model's weights is known, a rank."""
-    found: dict[str, tuple[int, ...]] = {n: v.layer.rank for n, v in checkpoint.items() if v.layer is not None}
+def _ranks(checkpoint: Checkpoint) -> dict[str, tuple[int, int]]:
+    """Of each variable whose place among the model's weights is known, its rank (see `Layer`)."""
+    found = {name: variable.layer.rank for name, variable in checkpoint.items() if variable.layer is not None}
     if graph := checkpoint.object_graph:
         for number, node in enumerate(graph.as_made()):
-            found |= {each.key: (number,) for each in graph.attributes(node) if each.key in checkpoint}
+            found |= {each.key: (number, 0) for each in graph.attributes(node) if each.key in checkpoint}
     return found
 
 
@@ -180,9 +179,7 @@ def _layers(plan: Sequence[Planned], checkpoint: Checkpoint) -> dict[str, list[_
             # The name may repeat itself, as in a/a/a/kernel.
             if target == planned.target or target not in taken:
                 taken.add(target)
-                layers.setdefault(name, []).append(
-                    _Weight(planned.variable.name, path, depth, ranks.get(planned.variable.name))
-                )
+                layers.setdefault(name, []).append(_Weight(variable.name, path, depth, ranks.get(variable.name)))
     return layers
 
 
@@ -193,16 +190,13 @@ def _weight(target: str) -> str:
 
 def _ordered(weights: Sequence[_Weight]) -> list[_Weight]:
     """The weights of a layer, in the order in which it made them, as far as that is known."""
-    ranks = [weight.rank for weight in weights]
-    if any(rank is None for rank in ranks):
+    ranks = {weight.path: weight.rank for weight in weights if weight.rank is not None}
+    if len(ranks) < len(weights):
         return sorted(weights, key=_order)
-    # Of one layer of the source, the ranks are all there is to know.
-    is_one = len({rank[:-1] for rank in ranks if rank}) == 1 and all(rank and len(rank) == 2 for rank in ranks)
-    return sorted(weights, key=lambda weight: (not is_one and _is_not_trained(weight), weight.rank or ()))
-
-
-def _is_not_trained(weight: _Weight) -> bool:
-    return weight.path.rpartition("/")[2].removesuffix(":0") in _NOT_TRAINED
+    last = {path for path in ranks if path.rpartition("/")[2].removesuffix(":0") in _NOT_TRAINED}
+    if len({layer for layer, _ in ranks.values()}) == 1:  # It is a layer of the source, whose list has all in order.
+        last.clear()
+    return sorted(weights, key=lambda weight: (weight.path in last, ranks[weight.path]))
 
 
 def _order(weight: _Weight) -> tuple[Any, ...]:
