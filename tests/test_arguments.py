@@ -55,6 +55,7 @@ def test_a_number_in_a_file_is_no_list(run, tmp_path):
 
 
 def test_negative_numbers_are_no_outputs():
+    """An op that says it has less than no outputs has none."""
     graph = unstacked(-1)
     assert list(graph.outputs(graph.node("u0"))) == []
 

@@ -235,11 +235,11 @@ def test_shuffled_chunks_without_a_width(tmp_path):
     named = data.index(b"shuffle\0") - 2
     assert data[named : named + 2] == b"\x01\0"  # The number of values.
     (tmp_path / "x.h5").write_bytes(data[:named] + b"\0\0" + data[named + 2 :])
-    with pytest.raises((CheckpointError, OSError)):
+    with pytest.raises(CheckpointError):
         ckpttool.open_checkpoint(tmp_path / "x.h5")["x"].numpy()
 
 
-def test_lzf_is_measured(tmp_path):
+def test_lzf_is_read(tmp_path):
     """Whatever LZF makes of values, they are read: literal runs, short copies, long ones."""
     random = np.random.default_rng(0)
     arrays = {

@@ -56,6 +56,7 @@ def test_other_formats_hold_the_rest(run, tmp_path, target):
 
 
 def test_it_is_said_by_verify(run, tmp_path):
+    """What is lacking of a variable is a finding, and the answer is no."""
     result = run("verify", made(tmp_path))
     assert (result.exit_code, LACKING in result.stdout) == (1, True)
     assert "1 of 2 variables whole" in result.stderr

@@ -25,10 +25,10 @@ from typing import NamedTuple
 from ckpttool import storage
 from ckpttool.errors import ConversionError, NotSupportedError
 from ckpttool.formats.bundle import bundle_files, index_path, shard_path
+from ckpttool.formats.contents import content_of, content_of_piece
 from ckpttool.formats.plan import Planned, check_plan, require_positive
 from ckpttool.formats.records.entries import BundleEntry, encode_bundle_entry, encode_bundle_header
 from ckpttool.formats.records.shapes import encode_slice_key
-from ckpttool.formats.values import content_of, content_of_piece
 from ckpttool.model.boxes import is_too_large
 from ckpttool.model.checkpoint import Checkpoint, Slice, Variable
 from ckpttool.storage import Content

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpttool import storage
 from ckpttool.errors import ConversionError, NotSupportedError, located
+from ckpttool.formats.contents import content_of_piece
 from ckpttool.formats.plan import Planned, check_plan
 from ckpttool.formats.records.shapes import encode_extents, encode_shape, encode_slice_key
 from ckpttool.formats.tensor_slices import VALUE_FIELDS
-from ckpttool.formats.values import content_of_piece
 from ckpttool.model.boxes import Extents, is_too_large
 from ckpttool.model.checkpoint import BLOCK_SIZE, Checkpoint, Slice, Variable
 from ckpttool.storage import Content

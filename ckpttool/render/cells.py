@@ -138,7 +138,7 @@ def _member_text(member: Any) -> str:
 
 def is_right(column: Column) -> bool:
     """Whether the column's cells are flush right, as numbers are."""
-    return column.kind in ("number", "real", "bytes")
+    return column.kind in _NUMBERS
 
 
 def telling_columns(report: Report, *, everything: bool = False) -> list[int]:

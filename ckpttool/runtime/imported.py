@@ -17,7 +17,7 @@ from ckpttool.model.fitting import fit
 from ckpttool.model.graph import MetaGraph, Signature, split_tensor
 from ckpttool.model.needs import main_ops, needed_ops
 from ckpttool.model.running import waiting
-from ckpttool.runtime import restoring
+from ckpttool.runtime import state
 from ckpttool.runtime.importing import Translated, imported
 from ckpttool.runtime.quiet import import_tensorflow
 from ckpttool.runtime.registry import InstalledRegistry, load_op_library
@@ -100,19 +100,19 @@ class ImportedGraph:
         usable = not any(op in self.lacking for op in saver_ops)
         plan = plan_restore(self.graph, self._nodes, checkpoint, usable=usable)
         self._notes += plan.notes
-        self._state = restoring.State(self.graph, self._nodes, plan, self.lacking, self._run_op)
-        prefix = restoring.prefix_of(located)
+        self._state = state.State(self.graph, self._nodes, plan, self.lacking, self._run_op)
+        prefix = state.prefix_of(located)
         if plan.by_saver:
             self._run_op(saver.restore_op_name, {saver.filename_tensor_name: prefix})
         else:
-            restore_op = restoring.add_restore_op(self._tf, self._tf_graph, prefix, plan.reads)
+            restore_op = state.add_restore_op(self._tf, self._tf_graph, prefix, plan.reads)
             if restore_op is not None:
                 self._run_op(restore_op.name)
         self._tf_graph.finalize()
         self._run_main_ops()
 
     def _run_main_ops(self) -> None:
-        assets = restoring.asset_feeds(self.graph)
+        assets = state.asset_feeds(self.graph)
         for name in main_ops(self.graph):
             ops = needed_ops(self._nodes, [name], assets)
             stopped = next((op for op in sorted(ops) if op in self.lacking), None)

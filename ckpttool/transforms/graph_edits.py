@@ -100,9 +100,8 @@ def _variable(name: Rule, full_name: Rule) -> dict[int, Rule]:
 
 
 def _context(name: Rule, full_name: Rule, numbers: tuple[int, ...], values: int, nested: int) -> dict[int, Rule]:
-    def inner(
-        data: bytes,
-    ) -> bytes:  # A ControlFlowContextDef: cond_ctxt 1, while_ctxt 2. It recurs, so it is made late.
+    def inner(data: bytes) -> bytes:
+        # A ControlFlowContextDef: cond_ctxt 1, while_ctxt 2. It recurs, so it is made late.
         return edit(data, {1: _cond(name, full_name), 2: _while(name, full_name)})
 
     rules: dict[int, Rule] = dict.fromkeys(numbers, name)

@@ -16,12 +16,12 @@ from math import prod
 from threading import Lock
 from typing import NamedTuple
 
+from ckpttool.formats.contents import content_of
 from ckpttool.formats.hdf5.encoding.output import Output
 from ckpttool.formats.hdf5.encoding.trees import write_tree
 from ckpttool.formats.hdf5.filters import DEFLATE, SHUFFLE
 from ckpttool.formats.hdf5.structure.pipeline import Filter
 from ckpttool.formats.hdf5.structure.trees import CHUNKS
-from ckpttool.formats.values import content_of
 from ckpttool.model.checkpoint import Variable
 from ckpttool.model.parallel import in_order
 

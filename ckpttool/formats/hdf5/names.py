@@ -8,7 +8,7 @@ MAX_DEPTH = 4000
 
 
 def dataset_path(name: str) -> str:
-    """The path of the dataset for a variable; see the top of this module."""
+    """The path of the dataset for a variable; see the top of this package."""
     *groups, last = (_escape(segment) for segment in name.split("/"))
     encoded = [{".": "%2E", "": "%"}.get(group, group.replace(":", "%3A")) for group in groups]
     return "/".join([*encoded, f"{last}:0"])

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from ckpttool import storage
 from ckpttool.errors import NotSupportedError
+from ckpttool.formats.contents import content_of
 from ckpttool.formats.hdf5.encoding import messages
 from ckpttool.formats.hdf5.encoding.groups import Group, write_groups
 from ckpttool.formats.hdf5.encoding.heap import Heap
@@ -18,7 +19,6 @@ from ckpttool.formats.hdf5.keras import keras_places, link_keras_weights
 from ckpttool.formats.hdf5.names import MAX_DEPTH, NOTE, dataset_path
 from ckpttool.formats.hdf5.types import FLOATS, NARROW, NUMPY_TYPES, SELF_EXPLAINING, TYPES, datatype_of
 from ckpttool.formats.plan import Note, Planned, check_plan, notes_of
-from ckpttool.formats.values import content_of
 from ckpttool.model.checkpoint import Checkpoint, Variable
 from ckpttool.storage import Content
 

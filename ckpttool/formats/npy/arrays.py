@@ -6,9 +6,9 @@ from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpttool.errors import NotSupportedError
+from ckpttool.formats.contents import content_of
 from ckpttool.formats.npy.header import MAX_RANK, Header, encode_header
 from ckpttool.formats.plan import Note, Planned, check_plan, notes_of
-from ckpttool.formats.values import content_of
 from ckpttool.model.checkpoint import Checkpoint, Variable
 from ckpttool.model.dtypes import DTYPES, DType
 from ckpttool.storage import Content

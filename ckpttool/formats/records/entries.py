@@ -22,7 +22,7 @@ class BundleHeader(NamedTuple):
 
 
 class BundleEntry(NamedTuple):
-    """What an index says of a variable or a slice; with `extents`, of a partitioned variable as a whole."""
+    """What an index says of a variable or a slice; with `slices`, of a partitioned variable as a whole."""
 
     dtype: int = 0
     shape: tuple[int, ...] = ()

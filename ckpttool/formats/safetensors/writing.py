@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 from ckpttool import storage
 from ckpttool.errors import ConversionError, NotSupportedError
+from ckpttool.formats.contents import content_of
 from ckpttool.formats.plan import Planned, check_plan, distinct, notes_of, require_positive
 from ckpttool.formats.safetensors.words import FALLBACKS, MAX_HEADER, METADATA, NOTES, PLACES, WORDS, escape
-from ckpttool.formats.values import content_of
 from ckpttool.model.checkpoint import Checkpoint, Variable
 from ckpttool.wire.coding import encode_fixed64
 
