@@ -225,7 +225,7 @@ def test_strip_devices_counts_all_graphs(run, tmp_path):
     assert b"/cpu:0" not in (tmp_path / "out.pb").read_bytes()
 
 
-TABLES = ["--ops", "--op-types", "--collections", "--variables", "--devices", "--functions"]
+TABLES = ["--ops", "--op-types", "--collections", "--variables", "--devices", "--functions", "--constants"]
 
 
 @pytest.mark.parametrize("table", TABLES)

@@ -65,7 +65,7 @@ def test_keys_are_documented(run, command):
 def test_every_documented_list_is_printed_by_some_command(run):
     """No list in the table is a thing of the past; signatures and functions are those of ls when asked for."""
     printed = set()
-    for command in [*COMMANDS, ["ls", FIXTURES / "linear" / "model", "--signatures", "--functions"]]:
+    for command in [*COMMANDS, ["ls", FIXTURES / "linear" / "model", "--signatures", "--functions", "--constants"]]:
         document = json.loads(run(*command, "--json").stdout)
         printed |= {(document["schema"], name) for name, rows in document.items() if isinstance(rows, list)}
     assert set(documented()) <= printed

@@ -69,7 +69,7 @@ def on_graph(path: object, out: Path, outputs: str = "y", checkpoint: object = "
     return [
         ["ls", path],
         ["ls", path, "--ops", "--all"],
-        ["ls", path, "--functions", "--signatures", "--collections", "--variables", "--json"],
+        ["ls", path, "--functions", "--constants", "--signatures", "--collections", "--variables", "--json"],
         ["io", path],
         ["strip-devices", path, "-o", out / "stripped.pb", "--all", "--force"],
         ["collections", path, "--add", f"c={outputs}", "-o", out / "more.pb", "--force"],

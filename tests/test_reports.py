@@ -8,8 +8,10 @@ from bundles import bundle
 from conftest import FIXTURES
 
 import ckpttool
+from ckpttool import proto
 from ckpttool.model.object_graph import object_graph_from_keys
 from ckpttool.reports import checkpoints as reports
+from ckpttool.reports import graphs as graph_reports
 
 OBJECTS = FIXTURES / "objects" / "model-1"
 VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
@@ -156,3 +158,24 @@ def test_a_variable_with_slots_is_a_row_within_its_scope(tmp_path):
     ]
     shallow = reports.variable_tree(ckpttool.open_checkpoint(tmp_path / "model"), depth=1)
     assert shallow.rows == report.rows[:2]
+
+
+def test_constants_come_by_their_size():
+    """The largest constant comes first, those of functions too; what has no value is none."""
+    message = proto.message_class("GraphDef")()
+    function = message.library.function.add()
+    function.signature.name = "f"
+    for nodes, name, size in ((message.node, "small", 4), (message.node, "large", 4000), (function.node_def, "in", 40)):
+        tensor = nodes.add(name=name, op="Const").attr["value"].tensor
+        tensor.dtype, tensor.tensor_content = 1, bytes(size)
+        tensor.tensor_shape.dim.add(size=size // 4)
+    message.node.add(name="none", op="Const")
+    graph = ckpttool.MetaGraph(message.SerializeToString(), root="GraphDef")
+    found = graph_reports.constants(graph)
+    assert [row[:4] for row in found.rows] == [
+        ("large", "", "float32", (1000,)),
+        ("in", "f", "float32", (10,)),
+        ("small", "", "float32", (1,)),
+    ]
+    assert all(stored > values for stored, values in zip(column(found, "bytes"), (4000, 40, 4), strict=True))
+    assert graph.graph_def == message

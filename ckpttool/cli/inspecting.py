@@ -65,6 +65,9 @@ def ls(
     devices: Annotated[bool, typer.Option("--devices", help="How many ops on each device.")] = False,
     signatures: Annotated[bool, typer.Option("--signatures", help="Inputs and outputs of each signature.")] = False,
     functions: Annotated[bool, typer.Option("--functions", help="The library functions.")] = False,
+    constants: Annotated[
+        bool, typer.Option("--constants", help="Every constant with its bytes in the file, the largest first.")
+    ] = False,
     name: Annotated[
         list[str] | None, typer.Option("--name", "-n", metavar="GLOB", help="Only what is named so.")
     ] = None,
@@ -97,6 +100,7 @@ def ls(
         (devices, lambda: reports.devices(graph, names, types)),
         (signatures, lambda: reports.signatures(graph, names)),
         (functions, lambda: reports.functions(graph, names)),
+        (constants, lambda: reports.constants(graph, names)),
     ]
     shown = [make() for wanted, make in tables if wanted]
     if not shown and types:

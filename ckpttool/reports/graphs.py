@@ -7,7 +7,8 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from ckpttool.model.arguments import Outputs, Tensor, shape_text
-from ckpttool.model.graph import Collection, MetaGraph
+from ckpttool.model.dtypes import dtype_of
+from ckpttool.model.graph import Collection, MetaGraph, shape_of
 from ckpttool.model.names import selector
 from ckpttool.reports.report import Column, Report
 
@@ -86,6 +87,22 @@ def ops(graph: MetaGraph, names: Sequence[str] = (), types: Sequence[str] = ()) 
         *(Column("inputs", "list", default=[]), Column("outputs", "list", default=[])),
     ]
     return Report("ops", "Ops", columns, rows)
+
+
+def constants(graph: MetaGraph, names: Sequence[str] = ()) -> Report:
+    """The constants, those of functions too, with the bytes that each takes in the file: the largest first."""
+    named = selector(names)
+    owners = [("", graph.graph_def.node), *((f.signature.name, f.node_def) for f in graph.graph_def.library.function)]
+    rows: list[tuple[Any, ...]] = []
+    for function, nodes in owners:
+        for node in (node for node in nodes if node.op == "Const" and named(node.name)):
+            if "value" in node.attr:  # Asking for one that is not there would make one.
+                tensor = node.attr["value"].tensor
+                kind = dtype_of(tensor.dtype).name, shape_of(tensor.tensor_shape)
+                rows.append((node.name, function, *kind, tensor.ByteSize()))
+    columns = [Column("name"), Column("function", default=""), Column("dtype"), Column("shape", "shape")]
+    ordered = sorted(rows, key=lambda row: -row[4])
+    return Report("constants", "Constants", [*columns, Column("bytes", "bytes")], ordered)
 
 
 def _output_texts(outputs: Outputs, most: int) -> list[str]:
