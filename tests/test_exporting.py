@@ -694,3 +694,19 @@ def test_help_says_of_what_each_option_is(run, command):
     for name, targets in about.items():
         assert name not in options or targets in options[name]
     assert run(command, "-h").exit_code == 0
+
+
+BY_SUFFIX = {"x.h5": "--h5", "x.hdf5": "--h5", "x.npz": "--npz", "x.safetensors": "--safetensors", "x.ckpt": "--tf"}
+
+
+@pytest.mark.parametrize("name", BY_SUFFIX)
+def test_a_format_by_its_suffix(run, tmp_path, name):
+    """-o writes what the option of its suffix's format would; without a suffix, or beside another, it is refused."""
+    for folder, option in (("a", "-o"), ("b", BY_SUFFIX[name])):
+        (tmp_path / folder).mkdir()
+        assert run("export", FIXTURES / "conv" / "model", option, tmp_path / folder / name).exit_code == 0
+    written = [{file.name: file.read_bytes() for file in (tmp_path / folder).iterdir()} for folder in "ab"]
+    assert written[0] == written[1]
+    assert run("export", FIXTURES / "conv" / "model", "-o", tmp_path / "x").exit_code == 2
+    twice = run("export", FIXTURES / "conv" / "model", "-o", tmp_path / name, BY_SUFFIX[name], tmp_path / "other")
+    assert (twice.exit_code, "give one output" in twice.stderr) == (2, True)

@@ -25,6 +25,7 @@ def average(
     safetensors: targets.Safetensors = "",
     tf: targets.Tf = "",
     tf_v1: targets.TfV1 = "",
+    output: targets.Output = "",
     weights: Annotated[
         str | None, typer.Option("--weights", metavar="W,W,…", help="One for each checkpoint; default: all the same.")
     ] = None,
@@ -51,7 +52,7 @@ def average(
     from ckpttool.transforms.variables import select
 
     outputs = {"h5": h5, "npz": npz, "npy": npy, "safetensors": safetensors, "tf": tf, "tf-v1": tf_v1}
-    target, output = targets.target_of(outputs)
+    target, output = targets.target_of(outputs, output)
     arguments = targets.writer_arguments(target, output, shards, max_shard_size, None, "names")
     options.refuse(latest and target != "tf", "--latest is about --tf")
     opened = [options.to_convert(*each, quiet, strict=strict) for each in _distinct(_last_of(paths, last), quiet)]

@@ -44,6 +44,7 @@ def export(
     safetensors: targets.Safetensors = "",
     tf: targets.Tf = "",
     tf_v1: targets.TfV1 = "",
+    output: targets.Output = "",
     include: options.Include = None,
     exclude: options.Exclude = None,
     rename: Annotated[
@@ -146,7 +147,7 @@ def export(
     from ckpttool.transforms.changes import Changes, change
 
     target, output = targets.target_of(
-        {"h5": h5, "npz": npz, "npy": npy, "safetensors": safetensors, "tf": tf, "tf-v1": tf_v1}
+        {"h5": h5, "npz": npz, "npy": npy, "safetensors": safetensors, "tf": tf, "tf-v1": tf_v1}, output
     )
     wanted = options.format_of(format, as_json)
     options.refuse(wanted and not dry_run, "--format is about --dry-run")

@@ -40,6 +40,12 @@ _MEMBER = re.compile(r"(.+)\.(?:index|meta|data-[0-9]{5,9}-of-[0-9]{5,9})", re.D
 LAYOUTS = ("names", "keras")
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "B": 1}
 
+_SUFFIXES = {".h5": "h5", ".hdf5": "h5", ".npz": "npz", ".safetensors": "safetensors", ".ckpt": "tf"}
+
+Output = Annotated[
+    str,
+    typer.Option("--output", "-o", metavar="FILE", help=f"Write the format of the suffix: {', '.join(_SUFFIXES)}."),
+]
 H5 = Annotated[str, typer.Option("--h5", metavar="FILE", help="Write HDF5; variable a/b is the dataset a/b:0.")]
 Npz = Annotated[str, typer.Option("--npz", metavar="FILE", help="Write a NumPy archive.")]
 Npy = Annotated[str, typer.Option("--npy", metavar="DIR", help="Write a directory of .npy files and an index.json.")]
@@ -69,11 +75,15 @@ Latest = Annotated[
 ]
 
 
-def target_of(outputs: Mapping[str, str]) -> tuple[str, str]:
-    """The one format that was asked for, and its output."""
+def target_of(outputs: Mapping[str, str], by_suffix: str) -> tuple[str, str]:
+    """The one format that was asked for, by its option or by a suffix, and its output."""
     given = [(target, output) for target, output in outputs.items() if output]
+    if by_suffix:
+        known = [target for suffix, target in _SUFFIXES.items() if by_suffix.endswith(suffix)]
+        options.refuse(not known, f"-o takes {', '.join(_SUFFIXES)}; give another by its format's option")
+        given += [(known[0], by_suffix)]
     if len(given) != 1:
-        wanted = " or ".join(f"--{target}" for target in TARGETS)
+        wanted = " or ".join([*(f"--{target}" for target in TARGETS), "-o"])
         found = " and ".join(f"--{target}" for target, _ in given) or "none"
         raise typer.BadParameter(f"got {found}; give one output: {wanted}", param_hint="an output")
     target, output = given[0]
