@@ -111,9 +111,9 @@ def ls(
     render.render(shown, format=wanted_format, schema="ckpttool.ls/1", facts=facts, everything=everything)
     if signatures and not graph.signatures and not quiet:
         render.say("no signatures: io infers what to feed and what to fetch")
-    known = {node.type for node in graph.nodes} if types else graph.by_name
-    nothing = (names or types) and not any(report.rows for report in shown if report.key != "summary")
-    options.exit_if_no_match(nothing, types or names or (), known)
+    if (names or types) and not any(report.rows for report in shown if report.key != "summary"):
+        known = {node.type for node in graph.nodes} if types else graph.by_name
+        options.exit_if_no_match(True, types or names, known)
 
 
 def io(
