@@ -43,7 +43,9 @@ class Planned(NamedTuple):
         """What the user should know of it."""
         if self.problem:
             return f"left out: {self.problem}"
-        return " · ".join(filter(None, [self.fallback and f"stored as {self.fallback}", self.doubt])) or None
+        if self.fallback and self.doubt:
+            return f"stored as {self.fallback} · {self.doubt}"
+        return f"stored as {self.fallback}" if self.fallback else self.doubt
 
 
 def require_positive(**numbers: int | None) -> None:
