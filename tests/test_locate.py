@@ -141,3 +141,12 @@ def test_other_machines_are_not_asked(url):
     """An address is refused for what it is, with advice."""
     with pytest.raises(NotFoundError, match=r"on other machines is not read .* copy it here"):
         locate(url)
+
+
+def test_values_without_an_index(tmp_path):
+    """Of a directory with data files alone, the advice is to fetch the index."""
+    prefix = bundle({"a": np.arange(3.0)}).write(tmp_path)
+    (tmp_path / "model.index").unlink()
+    assert prefix.endswith("model")
+    with pytest.raises(NotFoundError, match=r"no checkpoint in this directory .* its index is needed, model\.index"):
+        locate(tmp_path)

@@ -206,6 +206,9 @@ def _what_is_in(path: str) -> str:
     if below:
         return f"there are models below it: {', '.join(below[:9])}"
     names = sorted(os.listdir(path))
+    alone = next((match for match in map(_MEMBER.fullmatch, names) if match and match[2].startswith("data-")), None)
+    if alone:
+        return f"{alone[0]} has values, and nothing says which: its index is needed, {alone[1]}.index"
     others = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
     return f"there are {', '.join(names[:5])}{others}: give one of them" if names else "it is empty"
 
