@@ -169,6 +169,9 @@ def test_a_variable_is_an_array_to_numpy():
     assert np.sum(kernel) == kernel.numpy().sum()
     np.testing.assert_array_equal(kernel[0, ..., 1], kernel.numpy()[0, ..., 1])
     assert kernel.ndim == 4
+    mine = np.zeros(2)
+    np.array(ckpttool.from_arrays({"a": mine})["a"])[0] = 1
+    assert not mine.any()
     assert str(kernel.dtype) == "float32"
     with pytest.raises(TypeError, match="not iterable"):
         iter(kernel)

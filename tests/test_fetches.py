@@ -199,3 +199,10 @@ def test_the_tutorial_models_variables_are_fetched_by_their_values():
     graph = ckpttool.open_graph(FIXTURES / "linear" / "model.meta")
     nodes = {node.name: node for node in graph.nodes}
     assert [fetch.tensor for fetch in fetches.of_collection(graph, nodes, "variables")] == ["W/read:0", "b/read:0"]
+
+
+def test_a_result_that_no_file_holds(tmp_path):
+    """What has no dtype in TensorFlow, such as a handle, is refused by name."""
+    handle = {"h": np.zeros(3, "V8")}
+    with pytest.raises(ConversionError, match="variable 'h': TensorFlow has no dtype void64"):
+        write_results(handle, str(tmp_path / "r.npz"), document="")

@@ -39,7 +39,10 @@ def write_results(
         with storage.write_beside(path, force=force) as beside:
             beside.write_text(document, encoding="utf-8")
         return ()
-    checkpoint = from_arrays(arrays)
+    try:
+        checkpoint = from_arrays(arrays)
+    except TypeError as error:
+        raise ConversionError(str(error), path=path) from error
     if path.endswith(".npz"):
         return write_npz(checkpoint, path, force=force)
     if len(arrays) != 1:

@@ -127,8 +127,9 @@ class Variable:
         return f"Variable({self.name!r}, {self.dtype.name}, {list(self.shape)})"
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> "np.ndarray[Any, Any]":
-        """The values, where NumPy wants an array."""
-        return self.numpy() if dtype is None else self.numpy().astype(dtype, copy=False)
+        """The values, where NumPy wants an array; those of arrays in memory are copied only if that is asked for."""
+        values = self.numpy()
+        return values.astype(values.dtype if dtype is None else dtype, copy=bool(copy))
 
     def __getitem__(self, index: Any) -> Any:
         """A part of the values, by an index as NumPy takes it; all of them are read, for only all have a checksum."""

@@ -39,8 +39,8 @@ def causes(
     """
     lost = absent.variables.keys() | {finding.variable for finding in damaged}
     count = f"{len(checkpoint) - len(lost & checkpoint.keys()):,} of {len(checkpoint):,} variables are whole"
-    is_table = checkpoint.format in (bundle.FORMAT, tensor_slices.FORMAT)
-    found = [*_tables(checkpoint, count)] if faults and is_table else []
+    has_tables = checkpoint.format in (bundle.FORMAT, tensor_slices.FORMAT)
+    found = [*_tables(checkpoint, count)] if faults and has_tables else []
     short = {finding.path: finding.offset for finding in absent.findings}
     for path, ranges in _by_file(stored).items():
         bad = {(finding.offset, finding.variable) for finding in damaged if finding.path == path}
