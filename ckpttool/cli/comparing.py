@@ -122,8 +122,9 @@ def _of_variables(
     from ckpttool.model.comparison import compare
     from ckpttool.reports import differences as reports
 
-    a, b = (options.chosen(side.checkpoint(), *choice) for side in (one, other))
-    options.exit_if_nothing(not a and not b and any(choice), "nothing matched")
+    whole = one.checkpoint(), other.checkpoint()
+    a, b = (options.chosen(side, *choice) for side in whole)
+    options.exit_if_no_match(not a and not b and any(choice), choice[0] or (), [*whole[0], *whole[1]])
     total = 0 if structure else sum(each[name].nbytes for each in (a, b) for name in each if name in a and name in b)
     rtol, atol = tolerance
     with render.progress("Comparing", total) as progress:

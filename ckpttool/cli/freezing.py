@@ -7,6 +7,7 @@ import typer
 from ckpttool import render
 from ckpttool.cli import options
 from ckpttool.model import fetches
+from ckpttool.model.names import listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from ckpttool.model.fetches import Fetch
     from ckpttool.model.graph import MetaGraph
     from ckpttool.transforms.freezing import Frozen
-
-_LISTED = 5
 
 
 def freeze(
@@ -96,18 +95,13 @@ def _endpoints(
         choice = fetches.default_choice(graph, graph.by_name)
     chosen = _tensors(choice.fetches)
     if choice.why and not quiet:
-        render.say(f"note: freezing for {_listed(chosen)}: {choice.why}")
+        render.say(f"note: freezing for {listed(chosen)}: {choice.why}")
     fed = fetches.arguments(graph, choice.signature, "inputs").values()
     return chosen, [tensor for tensor in dict.fromkeys(fed) if tensor]
 
 
 def _tensors(found: "Iterable[Fetch]") -> list[str]:
     return [tensor for tensor in dict.fromkeys(each.tensor for each in found) if tensor]
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + more
 
 
 def _say(graph: "MetaGraph", frozen: "Frozen", outputs: list[str], output: str) -> None:
@@ -119,8 +113,8 @@ def _say(graph: "MetaGraph", frozen: "Frozen", outputs: list[str], output: str) 
         if tensor != f"{name}:0":
             render.say(f"note: the placeholder {name} stands for {tensor}")
     if frozen.dropped:
-        render.say(f"note: updates of variables are gone: {_listed(frozen.dropped)}")
+        render.say(f"note: updates of variables are gone: {listed(frozen.dropped)}")
     if frozen.fillers:
         feeds = "".join(f", feeding {tensor} the path of {file}" for tensor, file in frozen.assets.items())
-        render.say(f"note: tables are filled by {_listed(frozen.fillers)}: run that first{feeds}")
-    render.say(f"fetch {_listed(outputs)}")
+        render.say(f"note: tables are filled by {listed(frozen.fillers)}: run that first{feeds}")
+    render.say(f"fetch {listed(outputs)}")

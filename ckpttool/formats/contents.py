@@ -21,9 +21,7 @@ def content_of(variable: Variable) -> Content:
         return _encoded(variable, variable.strings())
     ranges = variable.ranges
     if ranges is not None:
-        content = Content.of_ranges(ranges)
-        content.variable = variable.name
-        return content
+        return Content.of_ranges(ranges, variable.name)
     return Content(lambda: _buffers(block for _, block in variable.blocks()), variable.nbytes)
 
 
@@ -33,9 +31,7 @@ def content_of_piece(variable: Variable, piece: Slice) -> Content:
         return _encoded(variable, variable.strings_of(piece))
     span = variable.span(piece)
     if span is not None:
-        content = Content.of_ranges([span])
-        content.variable = variable.name
-        return content
+        return Content.of_ranges([span], variable.name)
     return Content(lambda: _buffers(variable.arrays_of(piece)), prod(piece.shape) * variable.dtype.itemsize)
 
 

@@ -12,10 +12,9 @@ from typing import Any, NamedTuple
 from ckpttool.errors import NotFoundError
 from ckpttool.model.endpoints import FILLED_COLLECTIONS, endpoints
 from ckpttool.model.graph import HIDDEN_SIGNATURES, PLACEHOLDERS, VARIABLE_OPS, MetaGraph, Node, split_tensor
-from ckpttool.model.names import near_hint
+from ckpttool.model.names import listed, near_hint
 
 _DEFAULT_SIGNATURE = "serving_default"
-_LISTED = 5
 
 
 class Fetch(NamedTuple):
@@ -146,8 +145,7 @@ def _inferred(graph: MetaGraph) -> Choice:
         )
     best = [endpoint for endpoint in found if endpoint.needed] or found[:1]
     others = [each.tensor for each in found if each not in best]
-    more = f"; others are {', '.join(others[:_LISTED])}" if others else ""
-    more += f" and {len(others) - _LISTED:,} more" if len(others) > _LISTED else ""
+    more = f"; others are {listed(others)}" if others else ""
     return Choice([Fetch(each.tensor, each.tensor) for each in best], f"the likeliest output ({best[0].reason}){more}")
 
 

@@ -14,17 +14,17 @@ from difflib import get_close_matches
 from itertools import islice
 
 
-def selector(include: Sequence[str] = (), exclude: Sequence[str] = ()) -> Callable[[str], bool]:
-    """Whether a name matches one of `include` (or there is none) and none of `exclude`."""
+def selector(include: Sequence[str] = (), exclude: Sequence[str] = ()) -> Callable[..., bool]:
+    """Whether one of the names that something has matches one of `include` (or there is none), and none `exclude`."""
     included, excluded = [_pattern(glob) for glob in include], [_pattern(glob) for glob in exclude]
 
     if not included and not excluded:
-        return lambda name: True
+        return lambda *names: True
 
-    def chosen(name: str) -> bool:
-        if included and not any(pattern.fullmatch(name) for pattern in included):
+    def chosen(*names: str) -> bool:
+        if included and not any(pattern.fullmatch(name) for pattern in included for name in names):
             return False
-        return not any(pattern.fullmatch(name) for pattern in excluded)
+        return not any(pattern.fullmatch(name) for pattern in excluded for name in names)
 
     return chosen
 
@@ -86,6 +86,12 @@ class NearNames:
 
 _LONGEST = 256
 """The time that a comparison takes grows with the square of names' lengths."""
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """Names as a message has them: the first of many, and how many more there are."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def near_hint(name: str, others: Collection[str]) -> str | None:

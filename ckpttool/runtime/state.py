@@ -14,6 +14,7 @@ from ckpttool.errors import NotFoundError, NotSupportedError
 from ckpttool.formats.locate import Located
 from ckpttool.model.dtypes import REF_OFFSET
 from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, Node, split_tensor
+from ckpttool.model.names import listed
 from ckpttool.model.needs import needed_ops
 from ckpttool.model.running import read_variables, require_fed, written_variables
 from ckpttool.model.tables import fillers
@@ -152,9 +153,9 @@ class State:
                 self._run(name)
                 self.ran(needed)
         if variables:
-            self.notes.append(f"initialized, for they were never stored: {_listed(sorted(variables))}")
+            self.notes.append(f"initialized, for they were never stored: {listed(sorted(variables))}")
         if tables:
-            self.notes.append(f"initialized tables: {_listed(list(dict.fromkeys(tables.values())))}")
+            self.notes.append(f"initialized tables: {listed(list(dict.fromkeys(tables.values())))}")
 
     def _initializer(self, variable: str) -> str:
         """The op that gives a variable its first value."""
@@ -163,7 +164,3 @@ class State:
         if f"{variable}/Assign" in self._nodes:
             return f"{variable}/Assign"
         raise NotFoundError("it has no stored value and no initializer", variable=variable, path=self._graph.path)
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")

@@ -43,18 +43,18 @@ class Content:
         nbytes: int,
         crc32c: int | None = None,
         span: ByteRange | None = None,
+        variable: str | None = None,
     ) -> None:
-        self._chunks, self.nbytes, self.crc32c, self.span = chunks, nbytes, crc32c, span
-        self.variable: str | None = None
+        self._chunks, self.nbytes, self.crc32c, self.span, self.variable = chunks, nbytes, crc32c, span, variable
 
     @classmethod
-    def of_ranges(cls, ranges: Sequence[ByteRange]) -> "Content":
+    def of_ranges(cls, ranges: Sequence[ByteRange], variable: str | None = None) -> "Content":
         """Ranges of files, one after another."""
         if len(ranges) == 1:
             [span] = ranges
-            return cls(partial(read_chunks, span), span.nbytes, span.crc32c, span)
+            return cls(partial(read_chunks, span), span.nbytes, span.crc32c, span, variable)
         nbytes = sum(span.nbytes for span in ranges)
-        return cls(lambda: chain.from_iterable(map(read_chunks, ranges)), nbytes)
+        return cls(lambda: chain.from_iterable(map(read_chunks, ranges)), nbytes, variable=variable)
 
     @classmethod
     def of_bytes(cls, data: bytes, crc: int | None = None) -> "Content":

@@ -34,12 +34,8 @@ def select(
     include, exclude = _listed(include), _listed(exclude)
     if not include and not exclude:
         return checkpoint
-    is_included, is_left = selector(include), selector((), exclude)
-    dropped = set()
-    for name in checkpoint:
-        known_by = [name, *filter(None, checkpoint.places.get(name, ()))]
-        if not any(map(is_included, known_by)) or not all(map(is_left, known_by)):
-            dropped.add(name)
+    chosen, places = selector(include, exclude), checkpoint.places
+    dropped = {name for name in checkpoint if not chosen(name, *filter(None, places.get(name, ())))}
     if with_object_graph and len(dropped) < len(checkpoint) and selector((), exclude)(OBJECT_GRAPH_KEY):
         dropped.discard(OBJECT_GRAPH_KEY)
     return without(checkpoint, dropped)

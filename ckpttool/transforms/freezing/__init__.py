@@ -18,6 +18,7 @@ from ckpttool.model.arguments import Shape
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import REF_OFFSET, dtype_of
 from ckpttool.model.graph import PLACEHOLDERS, MetaGraph
+from ckpttool.model.names import listed
 from ckpttool.model.needs import require_output
 from ckpttool.model.tables import fillers
 from ckpttool.transforms.freezing.body import Body, Output
@@ -29,8 +30,6 @@ from ckpttool.wire.message import DROP, LENGTH, edit, fields, length_prefix, mes
 
 MAX_SIZE = (1 << 31) - 1
 """Bytes that a protobuf message can have."""
-
-_LISTED = 10
 
 
 class Frozen(NamedTuple):
@@ -309,9 +308,9 @@ def _require_size(nbytes: int) -> None:
 
 
 def _missing_error(names: Sequence[str], checkpoint: Checkpoint | None) -> NotFoundError:
-    listed = ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else "")
+    lacking = listed(names, 10)
     if checkpoint is None:
-        what = f"the outputs need variables, and no checkpoint is beside: {listed}"
+        what = f"the outputs need variables, and no checkpoint is beside: {lacking}"
         return NotFoundError(what, hint="--checkpoint PATH says where it is")
-    what = f"the checkpoint {checkpoint.path} has no values of variables that the outputs need: {listed}"
+    what = f"the checkpoint {checkpoint.path} has no values of variables that the outputs need: {lacking}"
     return NotFoundError(what, hint="another --checkpoint has them, or --inputs feeds them")
