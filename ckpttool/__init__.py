@@ -33,10 +33,11 @@ if TYPE_CHECKING:
     from ckpttool.formats.saved_model_writer import write_saved_model
     from ckpttool.formats.tensor_slices_writer import write_tensor_slices
     from ckpttool.model.arguments import Tensor
-    from ckpttool.model.checkpoint import Checkpoint, Slice, Variable
+    from ckpttool.model.checkpoint import Checkpoint
     from ckpttool.model.dtypes import DType
     from ckpttool.model.graph import Collection, GraphVariable, MetaGraph, Node, Signature
     from ckpttool.model.in_memory import from_arrays
+    from ckpttool.model.variable import Slice, Variable
     from ckpttool.runtime.imported import ImportedGraph
     from ckpttool.transforms.averaging import average
     from ckpttool.transforms.casting import Casts, Loss, cast
@@ -71,9 +72,9 @@ _HOMES = {
     "Planned": "formats.plan",
     "Servable": "transforms.serving",
     "Signature": "model.graph",
-    "Slice": "model.checkpoint",
+    "Slice": "model.variable",
     "Tensor": "model.arguments",
-    "Variable": "model.checkpoint",
+    "Variable": "model.variable",
     "average": "transforms.averaging",
     "cast": "transforms.casting",
     "device_mentions": "transforms.devices",

@@ -16,8 +16,9 @@ from ckpttool.formats.bundle import shard_path
 from ckpttool.formats.bundle.reading import read_bundle
 from ckpttool.formats.bundle_writer import plan_bundle, write_bundle
 from ckpttool.formats.npz import read_npz
-from ckpttool.model.checkpoint import ByteRange, Checkpoint, Slice, Variable
+from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import DTYPES
+from ckpttool.model.variable import ByteRange, Slice, Variable
 from ckpttool.wire.sstable import NO_COMPRESSION, Table
 
 

@@ -8,8 +8,9 @@ import pytest
 from conftest import FIXTURES, ROOT
 
 from ckpttool.formats.raw import RawSource, Run
-from ckpttool.model.checkpoint import ByteRange, Checkpoint
+from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import DTYPES, DType
+from ckpttool.model.variable import ByteRange
 
 TEXT = (ROOT / "docs" / "json.md").read_text()
 

@@ -124,8 +124,9 @@ def test_totals_without_data(without_data):
 
 def test_shards_are_sorted_as_numbers():
     """Shard 10 comes after shard 2, and a variable in several is shown with all."""
-    from ckpttool.model.checkpoint import ByteRange, Checkpoint, Slice, Source, Variable
+    from ckpttool.model.checkpoint import Checkpoint
     from ckpttool.model.dtypes import DTYPES
+    from ckpttool.model.variable import ByteRange, Slice, Source, Variable
 
     class Shards(Source):
         def slices(self, variable):

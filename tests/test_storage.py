@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ckpttool import storage
 from ckpttool.errors import CorruptionError, FormatError, NotFoundError
-from ckpttool.model.checkpoint import ByteRange
+from ckpttool.model.variable import ByteRange
 from ckpttool.storage import Content, reading
 from ckpttool.wire.crc32c import crc32c
 

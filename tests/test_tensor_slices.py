@@ -17,8 +17,9 @@ from ckpttool.errors import CheckpointError, CorruptionError, FormatError, NotFo
 from ckpttool.formats.records.shapes import encode_slice_key
 from ckpttool.formats.tensor_slices import FORMAT, read_tensor_slices
 from ckpttool.model.boxes import Extents
-from ckpttool.model.checkpoint import ByteRange, Checkpoint, Slice
+from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import DTYPES
+from ckpttool.model.variable import ByteRange, Slice
 from ckpttool.proto import message_class
 
 Array = np.ndarray[Any, Any]

@@ -16,8 +16,9 @@ from ckpttool.formats.npz import read_npz
 from ckpttool.formats.records.shapes import encode_slice_key
 from ckpttool.formats.tensor_slices import read_tensor_slices
 from ckpttool.formats.tensor_slices_writer import plan_tensor_slices, write_tensor_slices
-from ckpttool.model.checkpoint import ByteRange, Checkpoint, Slice, Variable
+from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import DTYPES
+from ckpttool.model.variable import ByteRange, Slice, Variable
 from ckpttool.wire.sstable import NO_COMPRESSION, Table
 
 NUMBERS = ["float32", "float64", "int32", "uint8", "int16", "int8", "int64", "uint16", "float16", "bool"]

@@ -8,7 +8,7 @@ from ckpttool import render
 from ckpttool.cli import options
 
 if TYPE_CHECKING:
-    from ckpttool.model.checkpoint import Variable
+    from ckpttool.model.variable import Variable
 
 
 def stats(

@@ -30,7 +30,8 @@ from ckpttool.formats.plan import Planned, check_plan, require_positive
 from ckpttool.formats.records.entries import BundleEntry, encode_bundle_entry, encode_bundle_header
 from ckpttool.formats.records.shapes import encode_slice_key
 from ckpttool.model.boxes import is_too_large
-from ckpttool.model.checkpoint import Checkpoint, Slice, Variable
+from ckpttool.model.checkpoint import Checkpoint
+from ckpttool.model.variable import Slice, Variable
 from ckpttool.storage import Content
 from ckpttool.wire.crc32c import mask
 from ckpttool.wire.sstable import TableBuilder

@@ -6,7 +6,7 @@ from typing import Any
 
 from ckpttool.errors import NotSupportedError
 from ckpttool.formats.records.strings import ENCODERS
-from ckpttool.model.checkpoint import Slice, Variable
+from ckpttool.model.variable import Slice, Variable
 from ckpttool.storage import Content
 
 

@@ -31,7 +31,8 @@ from ckpttool.formats.npy.arrays import Array, arrays_of, planned_array
 from ckpttool.formats.npy.header import HEAD, decode_header
 from ckpttool.formats.npy.source import ArraySource, Stored
 from ckpttool.formats.plan import Note, Planned, distinct
-from ckpttool.model.checkpoint import Checkpoint, Variable
+from ckpttool.model.checkpoint import Checkpoint
+from ckpttool.model.variable import Variable
 
 FORMAT = "NumPy archive (.npz)"
 _SUFFIX = ".npy"

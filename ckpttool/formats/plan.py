@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 from ckpttool.errors import ConversionError
 from ckpttool.model.boxes import Extents
-from ckpttool.model.checkpoint import Checkpoint, Variable
+from ckpttool.model.checkpoint import Checkpoint
+from ckpttool.model.variable import Variable
 
 # Dimensions that TensorFlow's shapes have at most. (core/framework/tensor_shape.h)
 _MAX_RANK = 254

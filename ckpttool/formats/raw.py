@@ -17,8 +17,8 @@ from ckpttool.formats.plan import Note
 from ckpttool.formats.records.shapes import box_of
 from ckpttool.formats.records.strings import DECODERS
 from ckpttool.model.boxes import Selection, shape_of, tiling_fault
-from ckpttool.model.checkpoint import ByteRange, Slice, Source, Variable
 from ckpttool.model.dtypes import DType
+from ckpttool.model.variable import ByteRange, Slice, Source, Variable
 from ckpttool.storage import read_pieces
 
 if TYPE_CHECKING:

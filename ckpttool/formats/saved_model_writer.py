@@ -13,8 +13,9 @@ from ckpttool import storage
 from ckpttool.errors import ConversionError
 from ckpttool.formats.bundle_writer import write_bundle
 from ckpttool.formats.saved_model import ASSETS, CHUNKED, FILES, VARIABLES
-from ckpttool.model.checkpoint import ByteRange, Checkpoint
+from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.graph import MetaGraph
+from ckpttool.model.variable import ByteRange
 from ckpttool.storage import Content
 
 # What TensorFlow and Keras write into a SavedModel; in `assets.extra` is what users put there themselves.

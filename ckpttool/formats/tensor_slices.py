@@ -37,8 +37,9 @@ from ckpttool.errors import (
 from ckpttool.formats.records.shapes import box_of, encode_slice_key
 from ckpttool.formats.records.slices import SavedSliceMeta, decode_saved_slice, decode_slices_meta
 from ckpttool.model.boxes import Extents, Selection, tiling_fault, within
-from ckpttool.model.checkpoint import ByteRange, Checkpoint, Slice, Source, Variable, lacking_slices
+from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import DType, dtype_of
+from ckpttool.model.variable import ByteRange, Slice, Source, Variable, lacking_slices
 from ckpttool.wire.coding import decode_varint
 from ckpttool.wire.message import FIXED32, FIXED64, LENGTH, VARINT, fields
 from ckpttool.wire.sstable import MAX_COMPRESSION, Table

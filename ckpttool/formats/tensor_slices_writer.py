@@ -22,7 +22,8 @@ from ckpttool.formats.plan import Planned, check_plan
 from ckpttool.formats.records.shapes import encode_extents, encode_shape, encode_slice_key
 from ckpttool.formats.tensor_slices import VALUE_FIELDS
 from ckpttool.model.boxes import Extents, is_too_large
-from ckpttool.model.checkpoint import BLOCK_SIZE, Checkpoint, Slice, Variable
+from ckpttool.model.checkpoint import Checkpoint
+from ckpttool.model.variable import BLOCK_SIZE, Slice, Variable
 from ckpttool.storage import Content
 from ckpttool.wire.coding import encode_varint
 from ckpttool.wire.message import LENGTH, VARINT, message_field, varint_field

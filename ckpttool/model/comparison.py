@@ -4,9 +4,9 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from ckpttool.model.checkpoint import Variable
 from ckpttool.model.difference import Difference, Progress, difference
 from ckpttool.model.parallel import in_order
+from ckpttool.model.variable import Variable
 
 
 class Comparison(NamedTuple):

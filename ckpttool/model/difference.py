@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpttool.model import compiled
 from ckpttool.model.boxes import subdivide
-from ckpttool.model.checkpoint import Variable
+from ckpttool.model.variable import Variable
 
 if TYPE_CHECKING:
     import numpy as np

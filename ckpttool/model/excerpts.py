@@ -10,7 +10,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from ckpttool.model.boxes import Selection
-from ckpttool.model.checkpoint import ByteRange, Slice, Source, Variable
+from ckpttool.model.variable import ByteRange, Slice, Source, Variable
 
 if TYPE_CHECKING:
     import numpy as np

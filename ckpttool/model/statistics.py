@@ -11,8 +11,8 @@ from math import inf, isinf, nan, sqrt
 from sys import float_info
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ckpttool.model.checkpoint import Variable
 from ckpttool.model.tallies import Tallies, Tally, merged
+from ckpttool.model.variable import Variable
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,9 +7,10 @@ from math import prod
 from typing import Any
 
 from ckpttool.errors import CheckpointError
-from ckpttool.model.checkpoint import Checkpoint, Variable
+from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.object_graph import Attribute, ObjectGraph, Place, object_graph_from_keys, place_by_key
 from ckpttool.model.slots import BOOKKEEPING, Role, optimizer_names, roles
+from ckpttool.model.variable import Variable
 from ckpttool.reports.report import Column, Report, Row, Rows
 
 SORTS: dict[str, Callable[[Variable], Any]] = {

@@ -5,9 +5,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ckpttool.errors import CheckpointError
-from ckpttool.model.checkpoint import Checkpoint, Variable
+from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.findings import Finding
 from ckpttool.model.parallel import in_order
+from ckpttool.model.variable import Variable
 from ckpttool.reports.report import Column, Report
 
 if TYPE_CHECKING:

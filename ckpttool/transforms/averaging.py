@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from ckpttool.errors import ConversionError, NotSupportedError
 from ckpttool.model.boxes import Selection, shape_of, subdivide, within
-from ckpttool.model.checkpoint import BLOCK_SIZE, ByteRange, Checkpoint, Slice, Source, Variable
+from ckpttool.model.checkpoint import Checkpoint
+from ckpttool.model.variable import BLOCK_SIZE, ByteRange, Slice, Source, Variable
 from ckpttool.transforms.casting import COMPLEX, FLOATS, nearest, whole_piece
 
 if TYPE_CHECKING:

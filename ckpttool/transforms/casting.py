@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpttool.errors import ConversionError, NotSupportedError
 from ckpttool.model.boxes import Selection
-from ckpttool.model.checkpoint import ByteRange, Checkpoint, Slice, Source, Variable
+from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import DTYPES, DType
+from ckpttool.model.variable import ByteRange, Slice, Source, Variable
 
 if TYPE_CHECKING:
     import numpy as np

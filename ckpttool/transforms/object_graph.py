@@ -11,8 +11,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ckpttool.errors import NotSupportedError
-from ckpttool.model.checkpoint import Checkpoint, Slice, Source, Variable
+from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, ObjectGraph
+from ckpttool.model.variable import Slice, Source, Variable
 from ckpttool.wire.message import VARINT, Rule, edit, values
 
 if TYPE_CHECKING:

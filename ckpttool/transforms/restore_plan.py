@@ -14,10 +14,11 @@ from typing import NamedTuple
 
 from ckpttool.errors import CheckpointError, NotSupportedError
 from ckpttool.model.arguments import shape_text
-from ckpttool.model.checkpoint import Checkpoint, Variable
+from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import REF_OFFSET, dtype_of
 from ckpttool.model.graph import VARIABLE_OPS, GraphVariable, MetaGraph, Node, shape_of, split_tensor
 from ckpttool.model.names import NearNames
+from ckpttool.model.variable import Variable
 from ckpttool.transforms.restoring import Restored, restored, saved_as
 
 _LOCAL = "local_variables"

@@ -19,8 +19,9 @@ from ckpttool.formats.records.entries import (
 )
 from ckpttool.formats.records.shapes import box_of, encode_slice_key, sliced_name
 from ckpttool.model.boxes import tiling_fault
-from ckpttool.model.checkpoint import Checkpoint, Variable, lacking_slices
+from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import DTYPES, dtype_of, stored_dtype_of
+from ckpttool.model.variable import Variable, lacking_slices
 from ckpttool.wire.sstable import Table
 
 

@@ -15,8 +15,8 @@ from ckpttool.formats.records.entries import BundleEntry, BundleHeader, decode_b
 from ckpttool.formats.records.shapes import box_of, encode_slice_key
 from ckpttool.formats.records.strings import DECODERS
 from ckpttool.model.boxes import Extents, Selection, shape_of
-from ckpttool.model.checkpoint import ByteRange, Slice, Source, Variable
 from ckpttool.model.dtypes import DType
+from ckpttool.model.variable import ByteRange, Slice, Source, Variable
 from ckpttool.wire.crc32c import unmask
 
 if TYPE_CHECKING:

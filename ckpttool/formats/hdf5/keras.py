@@ -31,9 +31,10 @@ from ckpttool.formats.hdf5.encoding.groups import Group
 from ckpttool.formats.hdf5.encoding.messages import ascii_type, attribute
 from ckpttool.formats.hdf5.names import dataset_path
 from ckpttool.formats.plan import Planned
-from ckpttool.model.checkpoint import Checkpoint, Variable
+from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.object_graph import VALUE
 from ckpttool.model.slots import roles
+from ckpttool.model.variable import Variable
 
 # What is not trained comes after all that is.
 _NOT_TRAINED = ("moving_mean", "moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev", "vector_u")

@@ -26,8 +26,9 @@ from ckpttool.formats.hdf5.types import dtype_of, is_swapped, said_of
 from ckpttool.formats.plan import Note
 from ckpttool.formats.raw import RawSource, Run, noted_slices, slice_of_strings
 from ckpttool.model.boxes import Selection, shape_of
-from ckpttool.model.checkpoint import ByteRange, Checkpoint, Layer, Slice, Source, Variable
+from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import DTYPES, DType
+from ckpttool.model.variable import ByteRange, Layer, Slice, Source, Variable
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,7 +8,7 @@ from ckpttool.formats.hdf5.heap import GlobalHeap
 from ckpttool.formats.hdf5.structure import Dataset, opened
 from ckpttool.formats.hdf5.structure.datatype import NULL_TERMINATED, SPACE_PADDED
 from ckpttool.model.boxes import subdivide
-from ckpttool.model.checkpoint import BLOCK_SIZE
+from ckpttool.model.variable import BLOCK_SIZE
 
 
 def strings_of(path: str, dataset: Dataset) -> list[bytes]:

@@ -19,7 +19,8 @@ from ckpttool.formats.hdf5.keras import keras_places, link_keras_weights
 from ckpttool.formats.hdf5.names import MAX_DEPTH, NOTE, dataset_path
 from ckpttool.formats.hdf5.types import FLOATS, NARROW, NUMPY_TYPES, SELF_EXPLAINING, TYPES, datatype_of
 from ckpttool.formats.plan import Note, Planned, check_plan, notes_of
-from ckpttool.model.checkpoint import Checkpoint, Variable
+from ckpttool.model.checkpoint import Checkpoint
+from ckpttool.model.variable import Variable
 from ckpttool.storage import Content
 
 _MAX_RANK = 32  # H5S_MAX_RANK

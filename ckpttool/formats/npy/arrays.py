@@ -9,8 +9,9 @@ from ckpttool.errors import NotSupportedError
 from ckpttool.formats.contents import content_of
 from ckpttool.formats.npy.header import MAX_RANK, Header, encode_header
 from ckpttool.formats.plan import Note, Planned, check_plan, notes_of
-from ckpttool.model.checkpoint import Checkpoint, Variable
+from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import DTYPES, DType
+from ckpttool.model.variable import Variable
 from ckpttool.storage import Content
 
 if TYPE_CHECKING:

@@ -27,7 +27,8 @@ from ckpttool.formats.npy.source import ArraySource, Stored
 from ckpttool.formats.plan import Note, Planned, name_in_json
 from ckpttool.formats.raw import RawSource, Run
 from ckpttool.formats.siblings import sibling
-from ckpttool.model.checkpoint import ByteRange, Checkpoint, Variable
+from ckpttool.model.checkpoint import Checkpoint
+from ckpttool.model.variable import ByteRange, Variable
 
 FORMAT = "NumPy (.npy)"
 INDEX = "index.json"

@@ -29,8 +29,9 @@ from ckpttool.formats.safetensors.words import (
     escape,
 )
 from ckpttool.formats.siblings import sibling
-from ckpttool.model.checkpoint import ByteRange, Checkpoint, Variable
+from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import DTYPES, DType
+from ckpttool.model.variable import ByteRange, Variable
 from ckpttool.wire.coding import decode_fixed64
 
 # Of TensorFlow's shapes; a longer one would take time to multiply.

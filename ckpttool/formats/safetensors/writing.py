@@ -14,7 +14,8 @@ from ckpttool.errors import ConversionError, NotSupportedError
 from ckpttool.formats.contents import content_of
 from ckpttool.formats.plan import Planned, check_plan, distinct, notes_of, require_positive
 from ckpttool.formats.safetensors.words import FALLBACKS, MAX_HEADER, METADATA, NOTES, PLACES, WORDS, escape
-from ckpttool.model.checkpoint import Checkpoint, Variable
+from ckpttool.model.checkpoint import Checkpoint
+from ckpttool.model.variable import Variable
 from ckpttool.wire.coding import encode_fixed64
 
 _SINGLE = "model.safetensors"

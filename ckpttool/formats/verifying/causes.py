@@ -10,8 +10,9 @@ from ckpttool.formats.bundle import index_path
 from ckpttool.formats.bundle.reading import read_bundle
 from ckpttool.formats.locate import checkpoints_in, is_table
 from ckpttool.formats.verifying.files import Absent, Stored, stored_pieces
-from ckpttool.model.checkpoint import ByteRange, Checkpoint
+from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.findings import Finding
+from ckpttool.model.variable import ByteRange
 
 # Values by which a data file is known to be that of an index, or not.
 _SAMPLE = 3

@@ -5,8 +5,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from ckpttool.model.checkpoint import ByteRange, Checkpoint, Variable
+from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.findings import Finding
+from ckpttool.model.variable import ByteRange, Variable
 
 
 class Stored(NamedTuple):

@@ -19,11 +19,12 @@ from typing import Any, NamedTuple
 from ckpttool.errors import CheckpointError, ConversionError, CorruptionError
 from ckpttool.model.arguments import agrees
 from ckpttool.model.boxes import Selection, is_size, shape_of
-from ckpttool.model.checkpoint import Checkpoint, Variable
+from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import dtype_of
 from ckpttool.model.graph import MetaGraph, split_tensor
 from ckpttool.model.graph import shape_of as declared_shape
 from ckpttool.model.needs import needed_ops
+from ckpttool.model.variable import Variable
 from ckpttool.transforms.freezing.body import Body, Output
 from ckpttool.transforms.freezing.handles import Library
 from ckpttool.transforms.restoring import RESTORE_OPS

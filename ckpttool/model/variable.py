@@ -1,0 +1,337 @@
+"""A variable: a stored array, whichever format it comes from.
+
+    Checkpoint ── Variable ── source ── slices, byte ranges, blocks of values
+
+A variable knows its name, dtype and shape; its source (made by a module of `formats`) knows where the values
+lie. There are three ways to them, from the fastest to the most general: `ranges`, the runs of bytes to be moved
+as they are; `blocks`, arrays of bounded size; `numpy`, the whole array.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import tee
+from math import prod
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from ckpttool.errors import NotSupportedError, located
+from ckpttool.model.boxes import Extents, Selection, intersection, lacking, selection, shape_of, subdivide, within
+from ckpttool.model.dtypes import DType
+
+if TYPE_CHECKING:
+    import numpy as np
+
+BLOCK_SIZE = 1 << 20
+"""Bytes of a block of values: large enough that a block's own cost vanishes, small beside any memory."""
+
+_NUMPY_RANK = 64
+
+
+class ByteRange(NamedTuple):
+    """A run of bytes in a file, with the CRC-32C that it should have (None: nobody knows)."""
+
+    path: str
+    offset: int
+    nbytes: int
+    crc32c: int | None
+
+
+class Slice(NamedTuple):
+    """A piece of a variable, all of it if it is not partitioned.
+
+    Attributes:
+        start, shape: where it starts in each dimension, and how far it goes.
+        shard: the number of the file it is stored in.
+        data: where its bytes lie.
+        position: its place among what is stored in that shard: a writer keeps the order.
+        extents: the box as it is stored; None if it is stored as a variable of its own, not as a slice.
+    """
+
+    start: tuple[int, ...]
+    shape: tuple[int, ...]
+    shard: int
+    data: ByteRange
+    position: int = 0
+    extents: Extents | None = None
+
+    @property
+    def box(self) -> Selection:
+        return selection(self.start, self.shape)
+
+
+class Layer(NamedTuple):
+    """The layer of Keras that a weight is of, where the source tells: its name, and the weight's rank, which is its
+    place among the weights of its model: that of the layer, and its own in that.
+    """
+
+    name: str
+    rank: tuple[int, int]
+
+
+class Source(Protocol):
+    """Where the values of variables come from: a module of `formats` that reads them, or a transform."""
+
+    def slices(self, variable: "Variable") -> Sequence[Slice]:
+        """The pieces that the variable is stored in; one for a variable that is not partitioned."""
+
+    def shards(self, variable: "Variable") -> Sequence[int]:
+        """The number of the file that each of these pieces is in: for listings, which want no more of them."""
+        return [piece.shard for piece in self.slices(variable)]
+
+    def span(self, variable: "Variable", piece: Slice) -> ByteRange | None:
+        """The run of bytes that is the piece's values, row-major and little-endian; the file has been found to have
+        it. None if there is none: the values must be decoded.
+        """
+
+    def arrays(
+        self, variable: "Variable", piece: Slice, boxes: Iterable[Selection]
+    ) -> "Iterator[np.ndarray[Any, Any]]":
+        """The values in each of the boxes: contiguous in the piece, in order, and together all of it.
+
+        An array may be gone with the next one. After the last one, the piece's checksum is tested.
+        """
+
+    def strings(self, variable: "Variable", piece: Slice) -> list[bytes]:
+        """The piece's values, if they are strings (or variants, serialized), in row-major order."""
+
+
+class Variable:
+    """A stored array.
+
+    Attributes:
+        name: its name. Bytes that are not UTF-8 stand as lone surrogates (`surrogateescape`).
+        dtype: its DType.
+        shape: its full shape, also when it is stored in slices.
+        key: what its source knows it by.
+        layer: the layer of Keras that it is a weight of; None if the source does not tell.
+    """
+
+    __slots__ = ("_placed", "_source", "dtype", "key", "layer", "name", "shape")
+
+    def __init__(
+        self,
+        name: str,
+        dtype: DType,
+        shape: tuple[int, ...],
+        source: Source,
+        key: Any = b"",
+        *,
+        placed: bool = True,
+        layer: Layer | None = None,
+    ) -> None:
+        self.name, self.dtype, self.shape, self._source, self.key = name, dtype, shape, source, key
+        self._placed, self.layer = placed, layer
+
+    def __repr__(self) -> str:
+        return f"Variable({self.name!r}, {self.dtype.name}, {list(self.shape)})"
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> "np.ndarray[Any, Any]":
+        """The values, where NumPy wants an array; those of arrays in memory are copied only if that is asked for."""
+        values = self.numpy()
+        return values.astype(values.dtype if dtype is None else dtype, copy=bool(copy))
+
+    def __getitem__(self, index: Any) -> Any:
+        """A part of the values, by an index as NumPy takes it; all of them are read, for only all have a checksum."""
+        return self.numpy()[index]
+
+    __iter__ = None  # Not value by value, each of which would be read with all others.
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the values take in the checkpoint."""
+        if self.dtype.itemsize is not None:
+            return self.size * self.dtype.itemsize
+        return sum(piece.data.nbytes for piece in self.slices)
+
+    @property
+    def slices(self) -> Sequence[Slice]:
+        """The pieces it is stored in, in the checkpoint's order; one if it is not partitioned."""
+        slices = self._source.slices(self)
+        return slices if self._placed else [piece._replace(position=0) for piece in slices]
+
+    @property
+    def lacking(self) -> str:
+        """What is said of a variable of which only a part is stored, as a saver of some of its slices does; else "".
+
+        Such a variable has slices, and no values as a whole.
+        """
+        return self._lacking(self.slices)
+
+    def _lacking(self, pieces: Sequence[Slice]) -> str:
+        if len(pieces) == 1 and pieces[0].extents is None:
+            return ""
+        return lacking(self.shape, (piece.shape for piece in pieces))
+
+    def _whole_slices(self) -> Sequence[Slice]:
+        """The pieces, which are the whole of it."""
+        pieces = self.slices
+        if lacking := self._lacking(pieces):
+            hint = "only the slices that are there can be written, into a bundle; --exclude leaves it out"
+            raise NotSupportedError(lacking, variable=self.name, hint=hint)
+        return pieces
+
+    @property
+    def shards(self) -> Sequence[int]:
+        """The number of the file that each of the slices is in."""
+        return self._source.shards(self)
+
+    def renamed(self, name: str, *, placed: bool = True) -> "Variable":
+        """The same variable under another name; not `placed`, it may be stored anywhere among the others."""
+        placed = placed and self._placed
+        return Variable(name, self.dtype, self.shape, self._source, self.key, placed=placed, layer=self.layer)
+
+    @property
+    def ranges(self) -> Sequence[ByteRange] | None:
+        """The runs of bytes that, put together, are the values in row-major order, little-endian.
+
+        None where there are none: the values must be decoded, swapped or interleaved, and `blocks` does that.
+        """
+        if self.dtype.itemsize is None:
+            return None
+        pieces = self._whole_slices()
+        if len(pieces) > 1:
+            pieces = sorted(pieces, key=lambda piece: piece.start)
+            cut = {d for piece in pieces for d in range(len(piece.shape)) if piece.shape[d] != self.shape[d]}
+            # Cut along one dimension, and nothing before it to go round for: the pieces stand one after another.
+            if cut and (len(cut) > 1 or prod(self.shape[: min(cut)]) > 1):
+                return None
+        spans = []
+        for piece in pieces:
+            span = self.span(piece)
+            if span is None:
+                return None
+            spans.append(span)
+        return spans
+
+    def span(self, piece: Slice) -> ByteRange | None:
+        """The run of bytes that is one of the pieces, as `ranges` has them."""
+        with located(variable=self.name):
+            return self._source.span(self, piece)
+
+    def blocks(self, nbytes: int = BLOCK_SIZE) -> "Iterator[tuple[Selection, np.ndarray[Any, Any]]]":
+        """The values as (selection, array) pairs of about `nbytes` at most.
+
+        They come in row-major order: each is a contiguous run of the array, which begins where the one before ended.
+        Strings come in one block. An array is gone with the next one: copy what is to be kept. Checksums are tested
+        when a piece has been read to its end, so a CorruptionError may come after blocks of damaged values: keep
+        none of them unless the iteration ends.
+
+        Raises:
+            CorruptionError: bytes are missing or do not have their checksum.
+            NotSupportedError: values of this dtype can't be decoded, or only a part of them is stored (see `lacking`).
+        """
+        self._require_numpy()
+        if self.dtype.itemsize is None:
+            yield selection((0,) * len(self.shape), self.shape), self.numpy()
+            return
+        limit = max(1, nbytes // self.dtype.itemsize)
+        boxes, again = tee(subdivide((0,) * len(self.shape), self.shape, limit))
+        yield from zip(boxes, self.read(again), strict=True)
+
+    def read(self, boxes: Iterable[Selection]) -> "Iterator[np.ndarray[Any, Any]]":
+        """The values in boxes that, as those of `blocks`, follow one another and together cover the array."""
+        self._require_numpy()
+        pieces = self._whole_slices()
+        with located(variable=self.name):
+            if len(pieces) == 1:
+                yield from self._source.arrays(self, pieces[0], boxes)
+            else:
+                yield from self._interleaved(pieces, boxes)
+
+    def _interleaved(self, pieces: Sequence[Slice], boxes: Iterable[Selection]) -> "Iterator[np.ndarray[Any, Any]]":
+        """Each piece is read from its start to its end, as far as a box needs it."""
+        import numpy as np
+
+        for piece in pieces:  # Nothing is made by the shape before the files are known to hold it.
+            self._source.span(self, piece)
+        boxes = list(boxes)
+        parts = [[part for box in boxes if (part := intersection(box, piece.box))] for piece in pieces]
+        readers = [self._source.arrays(self, piece, part) for piece, part in zip(pieces, parts, strict=True)]
+        for box in boxes:
+            array = np.empty(shape_of(box), self.dtype.numpy)
+            for piece, reader in zip(pieces, readers, strict=True):
+                part = intersection(box, piece.box)
+                if part:
+                    array[within(part, box)] = next(reader)
+                    if all(p.stop == end.stop for p, end in zip(part, piece.box, strict=True)):
+                        next(reader, None)  # Runs to the checksum, and lets go of the buffer.
+            yield array
+
+    def _require_numpy(self) -> None:
+        if len(self.shape) > _NUMPY_RANK:
+            raise NotSupportedError(f"NumPy has no arrays of rank {len(self.shape)}", variable=self.name)
+        if not self.size and prod(filter(None, self.shape)) * (self.dtype.itemsize or 8) >> 63:
+            raise NotSupportedError(f"NumPy has no arrays of shape {list(self.shape)}", variable=self.name)
+
+    def strings(self) -> list[bytes]:
+        """The values of a string variable, in row-major order; of a variant one, the serialized messages.
+
+        Raises:
+            CorruptionError: bytes are missing or do not have their checksum.
+        """
+        pieces = self._whole_slices()
+        if len(pieces) == 1:
+            with located(variable=self.name):
+                return self._source.strings(self, pieces[0])
+        return list(self.numpy().ravel())
+
+    def strings_of(self, piece: Slice) -> list[bytes]:
+        """The values of one of the pieces."""
+        with located(variable=self.name):
+            return self._source.strings(self, piece)
+
+    def arrays_of(self, piece: Slice, nbytes: int = BLOCK_SIZE) -> "Iterator[np.ndarray[Any, Any]]":
+        """The values of one of the pieces, in row-major order, in arrays of about `nbytes` at most."""
+        self._require_numpy()
+        limit = max(1, nbytes // (self.dtype.itemsize or 1))
+        with located(variable=self.name):
+            yield from self._source.arrays(self, piece, subdivide(piece.start, piece.shape, limit))
+
+    def numpy(self) -> "np.ndarray[Any, Any]":
+        """The values, shape `shape`, dtype `dtype.numpy`: strings as `object` arrays of bytes, types that NumPy
+        lacks as those of ml_dtypes, quantized types as their integers.
+
+        Raises:
+            CorruptionError: bytes are missing or do not have their checksum.
+            NotSupportedError: values of this dtype can't be decoded, or only a part of them is stored (see `lacking`).
+        """
+        import numpy as np
+
+        self._require_numpy()
+        with located(variable=self.name):
+            pieces = self._whole_slices()
+            # All of them are read before the whole is allocated: a shape alone proves nothing.
+            parts = [self._whole(piece) for piece in pieces]
+        if len(parts) == 1:
+            return parts[0]
+        array = np.zeros(self.shape, self.dtype.numpy)
+        for piece, part in zip(pieces, parts, strict=True):
+            array[piece.box] = part
+        return array
+
+    def _whole(self, piece: Slice) -> "np.ndarray[Any, Any]":
+        """The values of a piece."""
+        import numpy as np
+
+        if self.dtype.name == "string":
+            values = self._source.strings(self, piece)
+            strings = np.empty(len(values), object)
+            strings[:] = values
+            return strings.reshape(piece.shape)
+        arrays = list(self._source.arrays(self, piece, [piece.box] if prod(piece.shape) else []))
+        return arrays[0] if arrays else np.zeros(piece.shape, self.dtype.numpy)
+
+
+def lacking_slices(partitioned: Iterable[Variable]) -> list[str]:
+    """A warning, if there are variables of which only a part is stored."""
+    found = [(variable.name, lacking) for variable in partitioned if (lacking := variable.lacking)]
+    others = f" (and {len(found) - 1:,} more such variables)" if len(found) > 1 else ""
+    return [f"variable {name} {lacking}{others}" for name, lacking in found[:1]]
