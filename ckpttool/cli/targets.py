@@ -78,13 +78,14 @@ Latest = Annotated[
 def target_of(outputs: Mapping[str, str], by_suffix: str) -> tuple[str, str]:
     """The one format that was asked for, by its option or by a suffix, and its output."""
     given = [(target, output) for target, output in outputs.items() if output]
+    said = [f"--{target}" for target, _ in given] + ["-o"] * bool(by_suffix)
     if by_suffix:
         known = [target for suffix, target in _SUFFIXES.items() if by_suffix.endswith(suffix)]
         options.refuse(not known, f"-o takes {', '.join(_SUFFIXES)}; give another by its format's option")
         given += [(known[0], by_suffix)]
     if len(given) != 1:
         wanted = " or ".join([*(f"--{target}" for target in TARGETS), "-o"])
-        found = " and ".join(f"--{target}" for target, _ in given) or "none"
+        found = " and ".join(said) or "none"
         raise typer.BadParameter(f"got {found}; give one output: {wanted}", param_hint="an output")
     target, output = given[0]
     options.refuse(output == "-", f"--{target} - is standard output, which nothing can be written to; ./- is a file")
