@@ -317,6 +317,31 @@ def test_saved_models_of_tensorflow_2(key: str, saved_model: Path) -> None:
     assert bits(given) == bits(run(loading(saved_model, ["serve"]), outputs, feeds))
 
 
+def test_assets_of_tensorflow_1(tmp_path: Path) -> None:
+    """A SavedModel that names its assets in a collection, as TensorFlow 1 writes them, is frozen with them."""
+    (tmp_path / "words.txt").write_text("zero\none\n")
+    directory = tmp_path / "model"
+    with tf.Graph().as_default(), v1.Session() as session:
+        word = v1.placeholder("string", [None], name="word")
+        file = v1.constant(str(tmp_path / "words.txt"), name="file")
+        v1.add_to_collection(v1.GraphKeys.ASSET_FILEPATHS, file)
+        index = tf.lookup.TextFileIndex
+        words = tf.lookup.TextFileInitializer(file, "string", index.WHOLE_LINE, "int64", index.LINE_NUMBER)
+        tf.identity(tf.lookup.StaticHashTable(words, -1).lookup(word), name="number")
+        builder = v1.saved_model.Builder(str(directory))
+        main_op = v1.tables_initializer()
+        assets = v1.get_collection(v1.GraphKeys.ASSET_FILEPATHS)
+        builder.add_meta_graph_and_variables(session, ["serve"], assets_collection=assets, main_op=main_op)
+        builder.save()
+    (tmp_path / "words.txt").unlink()
+    graph = ckpttool.open_graph(directory)
+    assert not graph.message.asset_file_def
+    frozen = freeze(graph, None, ["number"])
+    assert frozen.assets == {"file:0": "words.txt"}
+    given = run_frozen(frozen, ["number:0"], {"word:0": [b"one", b"?"]}, {"file:0": f"{directory}/assets/words.txt"})
+    assert given[0].tolist() == [1, -1]
+
+
 def test_a_recurrent_model_of_keras(tmp_path: Path) -> None:
     """An exported Keras model, whose every layer is a function, is frozen as it is loaded."""
     import freezing_modules

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from ckpttool.model.arguments import Shape
 from ckpttool.model.dtypes import DType
 from ckpttool.model.flow import MOST_TENSORS, OUTPUT_NAME, Flow, Parts, is_named
-from ckpttool.model.graph import HIDDEN_SIGNATURES, VARIABLE_OPS, MetaGraph
+from ckpttool.model.graph import DEFAULT_SIGNATURE, HIDDEN_SIGNATURES, VARIABLE_OPS, MetaGraph
 from ckpttool.model.needs import must_be_fed, walk
 
 
@@ -100,7 +100,7 @@ def _is_value(flow: Flow, tensor: str) -> bool:
 def how_to_run(found: list[Endpoint]) -> list[str]:
     """What to feed and fetch together, a line for each signature, or for the likeliest output."""
     lines = []
-    for signature in sorted({e.signature for e in found}, key=lambda name: (name != "serving_default", name)):
+    for signature in sorted({e.signature for e in found}, key=lambda name: (name != DEFAULT_SIGNATURE, name)):
         together = [e for e in found if e.signature == signature and e.needed]
         feeds = [e.tensor for e in together if e.direction == "input"]
         fetches = [e.tensor for e in together if e.direction == "output"]

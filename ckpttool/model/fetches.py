@@ -11,10 +11,16 @@ from typing import Any, NamedTuple
 
 from ckpttool.errors import NotFoundError
 from ckpttool.model.endpoints import FILLED_COLLECTIONS, endpoints
-from ckpttool.model.graph import HIDDEN_SIGNATURES, PLACEHOLDERS, VARIABLE_OPS, MetaGraph, Node, split_tensor
+from ckpttool.model.graph import (
+    DEFAULT_SIGNATURE,
+    HIDDEN_SIGNATURES,
+    PLACEHOLDERS,
+    VARIABLE_OPS,
+    MetaGraph,
+    Node,
+    split_tensor,
+)
 from ckpttool.model.names import listed, near_hint
-
-_DEFAULT_SIGNATURE = "serving_default"
 
 
 class Fetch(NamedTuple):
@@ -86,7 +92,7 @@ def signature_named(graph: MetaGraph, name: str | None) -> str:
     """
     keys = _signature_keys(graph)
     if name is None:
-        return _DEFAULT_SIGNATURE if _DEFAULT_SIGNATURE in keys else keys[0] if len(keys) == 1 else ""
+        return DEFAULT_SIGNATURE if DEFAULT_SIGNATURE in keys else keys[0] if len(keys) == 1 else ""
     if name not in graph.signatures:
         hint = near_hint(name, keys) or f"there are {', '.join(keys) or 'none'}"
         raise NotFoundError(f"the graph has no signature named {name}", path=graph.path, hint=hint)

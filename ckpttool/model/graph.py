@@ -24,6 +24,12 @@ PLACEHOLDERS = ("Placeholder", "PlaceholderV2", "PlaceholderWithDefault")
 HIDDEN_SIGNATURES = "__saved_model_"
 """What the names of signatures begin with that are for loaders, not for users."""
 
+DEFAULT_SIGNATURE = "serving_default"
+"""The key of the signature that is taken if none is asked for. (python/saved_model/signature_constants.py)"""
+
+ASSETS = "saved_model_assets"
+"""The collection that names a SavedModel's assets, unless the message's own field does."""
+
 
 class Node(NamedTuple):
     """An op: a node of a graph. `message` is its NodeDef."""
@@ -197,6 +203,20 @@ class MetaGraph:
         """Every signature, by its key."""
         found = self.message.signature_def
         return {key: _signature(key, found[key]) for key in sorted(found)}
+
+    @cached_property
+    def assets(self) -> dict[str, str]:
+        """A SavedModel's assets: by the tensor that is fed with where it is, the name of the file in `assets/`.
+
+        TensorFlow 1 puts them into a collection, and TensorFlow 2 into a field of their own, which goes before.
+        (get_asset_tensors in python/saved_model/loader_impl.py)
+        """
+        defs = [_fields(each) for each in self.message.asset_file_def]
+        if not defs and ASSETS in self.collections:
+            members = self.collections[ASSETS].members
+            defs = [each for each in members if isinstance(each, dict) and each.get("@type") == "AssetFileDef"]
+        named = ((each.get("tensor_info", {}).get("name", ""), each.get("filename", "")) for each in defs)
+        return {tensor: file for tensor, file in named if tensor}
 
     @cached_property
     def variable_defs(self) -> dict[str, list[tuple[str, dict[str, Any]]]]:

@@ -54,16 +54,11 @@ def _assigned(tensorflow: Any, graph: Any, variable: str, value: Any) -> Any:
 
 def asset_feeds(graph: MetaGraph) -> dict[str, str]:
     """The tensors that are names of a SavedModel's asset files, and where these are."""
-    files = {asset.tensor_info.name: asset.filename for asset in graph.message.asset_file_def}
-    collection = graph.collections.get("saved_model_assets")
-    for member in collection.members if collection else ():
-        if isinstance(member, dict) and member.get("@type") == "AssetFileDef":
-            files.setdefault(member.get("tensor_info", {}).get("name", ""), member.get("filename", ""))
     folder = os.path.join(os.path.dirname(graph.path), "assets")
-    for file in files.values():
+    for file in graph.assets.values():
         if os.path.isabs(file) or ".." in file.split("/"):
             raise NotSupportedError(f"the asset {file!r} is outside of the SavedModel", path=graph.path)
-    return {tensor: os.path.join(folder, file) for tensor, file in files.items() if tensor}
+    return {tensor: os.path.join(folder, file) for tensor, file in graph.assets.items()}
 
 
 class State:

@@ -277,13 +277,12 @@ _DEBUG_INFO = 5
 def _assets(graph: MetaGraph, body: Body) -> dict[Output, str]:
     """A SavedModel's assets: the tensor or the variable that is a file's path, and the file."""
     found = {}
-    for asset in graph.message.asset_file_def:
-        tensor = body.output(asset.tensor_info.name)
-        if tensor.op in body.nodes:
-            found[tensor] = asset.filename
-            for user in body.users(tensor.op):
-                if body.nodes[user].op == "AssignVariableOp":
-                    found[body.operands[user][0]] = asset.filename
+    for name, file in graph.assets.items():
+        tensor = body.output(name)
+        found[tensor] = file
+        for user in body.users(tensor.op):
+            if body.nodes[user].op == "AssignVariableOp":
+                found[body.operands[user][0]] = file
     return {output: file for output, file in found.items() if output.op in body.nodes}
 
 

@@ -10,14 +10,14 @@ from typing import NamedTuple
 
 from ckpttool.errors import ConversionError, NotSupportedError
 from ckpttool.model.checkpoint import Checkpoint
-from ckpttool.model.graph import HIDDEN_SIGNATURES, MetaGraph
+from ckpttool.model.graph import DEFAULT_SIGNATURE, HIDDEN_SIGNATURES, MetaGraph
 from ckpttool.transforms.devices import strip_devices
 from ckpttool.transforms.new_ops import with_entry, with_field
 from ckpttool.transforms.restoring import restorable, restoring_from_bundle
 from ckpttool.transforms.serving.assets import asset_files, with_assets
 from ckpttool.transforms.serving.initializing import initializers, with_declared_variables, with_main_op
 from ckpttool.transforms.serving.savers import with_saver
-from ckpttool.transforms.serving.signatures import DEFAULT, require_served, signature_def
+from ckpttool.transforms.serving.signatures import require_served, signature_def
 from ckpttool.wire.message import DROP, LENGTH, edit, fields, message_field, varint_field
 
 _SCHEMA_VERSION = 1
@@ -26,7 +26,7 @@ _SCHEMA_VERSION = 1
 class Marks(NamedTuple):
     """By what a server finds a graph, and what it does with it: predict, classify or regress."""
 
-    signature: str = DEFAULT
+    signature: str = DEFAULT_SIGNATURE
     method: str = "predict"
     tags: Sequence[str] = ("serve",)
 

@@ -14,10 +14,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ckpttool import proto
-from ckpttool.model.graph import MetaGraph, Node, split_tensor
+from ckpttool.model.graph import ASSETS, MetaGraph, Node, split_tensor
 from ckpttool.transforms.new_ops import free_name, with_entry, without
 
-ASSETS = "saved_model_assets"
 _FILEPATHS = "asset_filepaths"
 _READERS = ("InitializeTableFromTextFile", "InitializeTableFromTextFileV2")
 
@@ -53,7 +52,7 @@ def asset_files(graph: MetaGraph) -> list[AssetFile]:
     for node in nodes.values():
         if node.type in _READERS and len(node.inputs) > 1:
             readers.setdefault(_origin(node.inputs[1], nodes), []).append(node.name)
-    known = _known(graph)
+    known = {tensor: posixpath.join("assets", file) for tensor, file in graph.assets.items()}
     listed = graph.collections[_FILEPATHS].members if _FILEPATHS in graph.collections else []
     names = [*readers, *(split_tensor(name)[0] for name in [*listed, *known] if isinstance(name, str))]
     found = []
@@ -62,16 +61,6 @@ def asset_files(graph: MetaGraph) -> list[AssetFile]:
         if path:
             found.append(AssetFile(f"{name}:0", path, tuple(readers.get(name, ()))))
     return found
-
-
-def _known(graph: MetaGraph) -> dict[str, str]:
-    """The assets that a SavedModel has already, by tensor."""
-    message = graph.message
-    defs = list(message.asset_file_def)
-    if not defs and ASSETS in message.collection_def:
-        members = message.collection_def[ASSETS].any_list.value
-        defs = [proto.parse("AssetFileDef", member.value) for member in members]
-    return {each.tensor_info.name: posixpath.join("assets", each.filename) for each in defs}
 
 
 def _origin(name: str, nodes: Mapping[str, Node]) -> str:

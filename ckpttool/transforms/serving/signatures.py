@@ -14,11 +14,8 @@ from ckpttool import proto
 from ckpttool.errors import ConversionError, NotSupportedError
 from ckpttool.model.arguments import Tensor
 from ckpttool.model.endpoints import Endpoint, endpoints
-from ckpttool.model.graph import MetaGraph, split_tensor
+from ckpttool.model.graph import DEFAULT_SIGNATURE, MetaGraph, split_tensor
 from ckpttool.model.needs import needed_ops, require_output, tensor_name, unfed
-
-DEFAULT = "serving_default"
-"""The key of the signature that is taken if none is asked for."""
 
 METHODS = {name: f"tensorflow/serving/{name}" for name in ("predict", "classify", "regress")}
 """The methods of a server, by the word for each."""
@@ -75,7 +72,7 @@ def likely_inputs(graph: MetaGraph, outputs: Mapping[str, str], *, inferred: boo
 
 
 def _likely(found: Sequence[Endpoint], direction: str) -> dict[str, str]:
-    first = next((e.signature for e in sorted(found, key=lambda e: e.signature != DEFAULT)), "")
+    first = next((e.signature for e in sorted(found, key=lambda e: e.signature != DEFAULT_SIGNATURE)), "")
     # A signature may name no tensor, and be read all the same.
     chosen = [e for e in found if e.needed and e.direction == direction and e.signature == first and e.tensor]
     return keyed([f"{e.key}={e.tensor}" if e.key else e.tensor for e in chosen])
