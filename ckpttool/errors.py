@@ -3,6 +3,8 @@
 `wire` raises with an offset, `formats` adds the path and the variable: see `located`.
 """
 
+import errno
+import os
 from collections.abc import Callable
 
 _MOST = 500
@@ -63,6 +65,15 @@ class NotFoundError(CheckpointError, KeyError):
 
 class ConversionError(CheckpointError):
     """The target format can't hold this."""
+
+
+EXISTS = "the output exists"
+IS_INPUT = "the output is the input"
+
+
+def in_the_way(path: str | os.PathLike[str], what: str = EXISTS) -> FileExistsError:
+    """The error of an output that may not be written, for something else is there; `force` is about EXISTS alone."""
+    return FileExistsError(errno.EEXIST, what, os.fspath(path))
 
 
 Report = Callable[[CheckpointError], None]

@@ -347,7 +347,7 @@ def test_not_without_force(tmp_path):
     for gone in ("nothing", "model.index"):
         (old / gone).unlink(missing_ok=True)
         before = names(old, hidden=True)
-        with pytest.raises(FileExistsError, match="--force"):
+        with pytest.raises(FileExistsError, match="the output exists"):
             write_bundle(new, old / "model")
         assert names(old, hidden=True) == before
 

@@ -181,7 +181,7 @@ def test_existing_directory(tmp_path):
     out = tmp_path / "out"
     exported(FIXTURES / "linear" / "model", out)
     before = values_of(ckpttool.open_checkpoint(out))
-    with pytest.raises(FileExistsError, match="--force"):
+    with pytest.raises(FileExistsError, match="the output exists"):
         exported(FIXTURES / "conv" / "model", out)
     with pytest.raises(FileExistsError, match="the output is the input"):
         exported(out, out, force=True)

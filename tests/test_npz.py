@@ -162,7 +162,7 @@ def test_existing_file(tmp_path):
     out = tmp_path / "out.npz"
     exported(FIXTURES / "linear" / "model", out)
     before = out.read_bytes()
-    with pytest.raises(FileExistsError, match="--force"):
+    with pytest.raises(FileExistsError, match="the output exists"):
         exported(FIXTURES / "conv" / "model", out)
     with pytest.raises(FileExistsError, match="the output is the input"):
         exported(out, out, force=True)

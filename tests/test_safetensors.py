@@ -258,7 +258,7 @@ def test_no_old_file_is_left_among_new_ones(before, after, tmp_path):
     new = bundle({**ARRAYS, "a": -ARRAYS["a"]}).write(tmp_path, "new")
     write_safetensors(old, tmp_path / "out", max_shard_size=before)
     (tmp_path / "out" / "config.json").write_text("{}")
-    with pytest.raises(FileExistsError, match="--force"):
+    with pytest.raises(FileExistsError, match="the output exists"):
         exported(new, tmp_path / "out", max_shard_size=after)
     assert values_of(ckpttool.open_checkpoint(tmp_path / "out")) == values_of(old)
     checkpoint, _ = exported(new, tmp_path / "out", max_shard_size=after, force=True)
@@ -285,7 +285,7 @@ def test_existing_file(tmp_path):
     """A file is replaced only if that is asked for, and never by what is read from it."""
     exported(FIXTURES / "linear" / "model", tmp_path / "out.safetensors")
     before = (tmp_path / "out.safetensors").read_bytes()
-    with pytest.raises(FileExistsError, match="--force"):
+    with pytest.raises(FileExistsError, match="the output exists"):
         exported(FIXTURES / "conv" / "model", tmp_path / "out.safetensors")
     with pytest.raises(FileExistsError, match="the output is the input"):
         exported(tmp_path / "out.safetensors", tmp_path / "out.safetensors", force=True)

@@ -1,5 +1,6 @@
 """Paths that lead to the same checkpoint: `average` counts it once, and nothing is written over it."""
 
+import errno
 import shutil
 from pathlib import Path
 
@@ -91,3 +92,63 @@ def test_a_shard_of_safetensors_is_said_to_be_one(run, tmp_path):
     assert f"note: this is one of 2 shards; all are in {index}" in result.stderr
     assert len(ckpttool.open_checkpoint(tmp_path / "x.npz")) == 1
     assert "shards" not in run("export", index, "--npz", tmp_path / "y.npz").stderr
+
+
+MEMBERS = ["m.index", "m.data-00000-of-00001", "m.meta"]
+OF_SAVED_MODEL = ["saved_model.pb", "variables/variables.index", "assets/words.txt"]
+WRITES = [
+    *[(("strip-devices", "m.meta", "-o"), member) for member in MEMBERS],
+    *[(("collections", "m.meta", "--add", "mine=x:0", "-o"), member) for member in MEMBERS],
+    *[(("freeze", "m", "--outputs", "activation_opt", "-o"), member) for member in MEMBERS],
+    *[(("strip-devices", "sm", "-o"), f"sm/{member}") for member in OF_SAVED_MODEL],
+    *[(("collections", "sm", "--add", "mine=x:0", "-o"), f"sm/{member}") for member in OF_SAVED_MODEL],
+    *[(("freeze", "sm", "--outputs", "activation_opt", "-o"), f"sm/{member}") for member in OF_SAVED_MODEL],
+    (("freeze", "m.meta", "--checkpoint", "values.npz", "--outputs", "activation_opt", "-o"), "values.npz"),
+    *[(("state", ".", "--relocate", "-o"), member) for member in MEMBERS],
+    *[(("run", "m", "--feed", "x=@fed.npy", "--fetch", "activation_opt", "-o"), file) for file in ["fed.npy"]],
+    *[(("export", "values.npz", "--npz"), "values.npz"), (("average", "m", "m2", "--npz"), "m2.index")],
+]
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory):
+    """A checkpoint with its graph and state file, a second one, the values as .npz, a SavedModel, an array."""
+    directory = tmp_path_factory.mktemp("own")
+    linear = Path(__file__).parent.parent / "fixtures" / "linear"
+    for file in linear.glob("model.*"):
+        for stem in ("m", "m2"):
+            shutil.copy(file, directory / file.name.replace("model", stem, 1))
+    (directory / "checkpoint").write_text('model_checkpoint_path: "m"\nall_model_checkpoint_paths: "m"\n')
+    graph, checkpoint = ckpttool.open_graph(directory / "m.meta"), ckpttool.open_checkpoint(directory / "m")
+    ckpttool.write_npz(checkpoint, directory / "values.npz")
+    served = ckpttool.servable(graph, checkpoint, {"x": "x"}, {"y": "activation_opt"})
+    ckpttool.write_saved_model(served.graph, served.variables, directory / "sm")
+    (directory / "sm" / "assets").mkdir(exist_ok=True)
+    (directory / "sm" / "assets" / "words.txt").write_text("zero\n")
+    np.save(directory / "fed.npy", np.float32([50]))
+    return directory
+
+
+@pytest.mark.parametrize("spelling", ["plain", "dotted", "linked"])
+@pytest.mark.parametrize(("arguments", "target"), WRITES, ids=[f"{w[0][0]} {w[0][1]} to {w[1]}" for w in WRITES])
+def test_no_command_replaces_what_it_reads(run, everything, tmp_path, monkeypatch, arguments, target, spelling):
+    """Not even with --force: neither what was given, nor what belongs to it, however its path is spelled (2)."""
+    directory = tmp_path / "own"
+    shutil.copytree(everything, directory)
+    monkeypatch.chdir(directory)
+    (tmp_path / "linked").symlink_to(directory)
+    before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+    output = {"plain": target, "dotted": f"./{target}", "linked": tmp_path / "linked" / target}[spelling]
+    result = run(*arguments, output, "--force")
+    assert (result.exit_code, "the output is the input" in result.stderr) == (2, True), result.stderr
+    assert {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()} == before
+
+
+def test_errors_of_outputs_are_the_systems(tmp_path):
+    """The error has the number and the path that Python's own has, and no option of the command."""
+    a, _ = several(tmp_path)
+    ckpttool.write_npz(ckpttool.open_checkpoint(a), tmp_path / "x.npz")
+    with pytest.raises(FileExistsError, match="the output exists") as caught:
+        ckpttool.write_npz(ckpttool.open_checkpoint(a), tmp_path / "x.npz")
+    assert (caught.value.errno, caught.value.filename) == (errno.EEXIST, str(tmp_path / "x.npz"))
+    assert "--" not in str(caught.value)

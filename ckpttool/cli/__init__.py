@@ -19,6 +19,7 @@ from typer.core import TyperGroup
 
 from ckpttool import render
 from ckpttool.errors import (
+    EXISTS,
     CheckpointError,
     ConversionError,
     CorruptionError,
@@ -154,7 +155,10 @@ def _message(error: BaseException) -> str:
         return f"{error} · verify tells what else is damaged, export --salvage writes what is whole"
     if isinstance(error, CheckpointError) or not isinstance(error, OSError) or not error.strerror:
         return str(error)
-    return " · ".join(str(part) for part in (error.strerror, error.filename) if part)
+    hint = None
+    if isinstance(error, FileExistsError):
+        hint = "--force replaces it" if error.strerror == EXISTS else "give another output"
+    return " · ".join(str(part) for part in (error.strerror, error.filename, hint) if part)
 
 
 app = typer.Typer(

@@ -70,12 +70,11 @@ def freeze(
         options.say_tags(graph, tags)
     chosen, fed = _endpoints(graph, options.split_names(outputs, "--outputs"), collection, signature, quiet)
     variables = options.variables_of(path, found, checkpoint, quiet, v1=v1)
-    options.refuse(variables is not None and output in variables.files, f"{output} is a file of the checkpoint")
     frozen = freeze(
         graph, variables, chosen, inputs=[*options.split_names(inputs, "--inputs"), *fed], keep_devices=keep_devices
     )
     written = frozen.graph.replace(path=graph.path, text=b"" if output.endswith(".pbtxt") else None)
-    write_meta_graph(written, output, force=force)
+    write_meta_graph(written, output, force=force, inputs=variables.files if variables else ())
     if not quiet:
         _say(graph, frozen, chosen, output)
 

@@ -1,7 +1,7 @@
 """The command that runs graphs: the only one that needs TensorFlow."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from math import isnan
 from time import perf_counter
@@ -12,6 +12,7 @@ import typer
 from ckpttool import render
 from ckpttool.cli import options
 from ckpttool.formats.locate import Located
+from ckpttool.formats.outputs import require_writable
 from ckpttool.model import fetches as choosing
 from ckpttool.model.graph import MetaGraph, Node, split_tensor
 
@@ -136,6 +137,8 @@ def run(
     imported: dict[str, Any] = {"tags": tags, "clear_devices": not keep_devices, "op_libraries": op_library or ()}
     imported |= {"checkpoint": values}
     how = _How(imported, {**fitting, "timeout": timeout}, repeat if time else 0, verbose, quiet)
+    if out:
+        require_writable(out, _files_read(jobs, wanted, values), force)
     ran = [_run(job, how) for job in jobs]
     results, latencies = [result for result, _ in ran], [taken for _, taken in ran if taken]
     if out:
@@ -255,6 +258,18 @@ def _timed(model: "ImportedGraph", fetched: list[str], feeds: Mapping[str, Any],
     start = perf_counter()
     model.run(fetched, feeds, **arguments)
     return perf_counter() - start
+
+
+def _files_read(jobs: Iterable[_Job], wanted: _Wanted, values: Located | None) -> list[str]:
+    """What the run was of: its models' files, and those that were fed."""
+    from ckpttool.formats.feeds import feed_file
+    from ckpttool.formats.siblings import belonging
+
+    found = [path for path in map(feed_file, wanted.feeds.values()) if path]
+    for located in [*(job.located for job in jobs), *([values] if values else [])]:
+        graph = located.graph or f"{located.prefix}.meta"
+        found += [graph, *belonging(graph), located.prefix]
+    return found
 
 
 def _write(result: "Result", out: str, *, force: bool, quiet: bool) -> None:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ckpttool import storage
-from ckpttool.errors import ConversionError, NotSupportedError
+from ckpttool.errors import IS_INPUT, ConversionError, NotSupportedError, in_the_way
 from ckpttool.formats.bundle import bundle_files, index_path, shard_path
 from ckpttool.formats.contents import content_of, content_of_piece
 from ckpttool.formats.plan import Planned, check_plan, require_positive
@@ -156,7 +156,7 @@ def _require_no_input(prefix: str, inputs: Sequence[str]) -> None:
     for file in inputs:
         shard = _V1_SHARD.fullmatch(file)
         if os.path.realpath(prefix) in (os.path.realpath(file), shard and os.path.realpath(shard[1])):
-            raise FileExistsError(f"the output is the input · {file} · give another output")
+            raise in_the_way(file, IS_INPUT)
 
 
 def _pieces(variable: Variable) -> Iterator[_Piece]:

@@ -11,13 +11,14 @@ Paths are absolute or relative to the file's directory; those that were absolute
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import chain, count
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ckpttool import proto, storage
 from ckpttool.errors import ConversionError, CorruptionError, FormatError
+from ckpttool.formats.siblings import belonging
 
 STATE_FILE = "checkpoint"
 # A list of paths; TensorFlow keeps five.
@@ -144,14 +145,17 @@ def relocate_checkpoint_state(
         with storage.write_beside(_unused(f"{path}.bak")) as backup:
             shutil.copy2(path, backup)
     if output is not None or changed:
-        _write(output or path, message, force=force or output is None)
+        replaces = output is not None and os.path.exists(output)
+        graphs = {f"{prefix}.meta" for written in before for prefix in candidates(directory, written) if replaces}
+        inputs = [file for graph in graphs for file in (graph, *belonging(graph))]
+        _write(output or path, message, force=force or output is None, inputs=inputs)
     return changed
 
 
-def _write(path: str | Path, message: Any, *, force: bool) -> None:
+def _write(path: str | Path, message: Any, *, force: bool, inputs: Sequence[str] = ()) -> None:
     from google.protobuf import text_format
 
-    with storage.write_beside(path, force=force) as beside:
+    with storage.write_beside(path, force=force, inputs=inputs) as beside:
         beside.write_text(text_format.MessageToString(message, as_utf8=False))
 
 

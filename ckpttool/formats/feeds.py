@@ -53,6 +53,14 @@ def parse_feed(text: str, *, is_string: bool, stdin: Callable[[], bytes]) -> Any
     return value if _are_strings(value) else text
 
 
+def feed_file(text: str) -> str | None:
+    """The file that a text means, as `parse_feed` takes it; None if it means none."""
+    if not text.startswith("@") or text.startswith("@@") or text == "@-":
+        return None
+    member = _MEMBER.fullmatch(text[1:])
+    return member[1] if member and not os.path.exists(text[1:]) else text[1:]
+
+
 def _are_strings(value: Any) -> bool:
     if isinstance(value, list):
         return bool(value) and all(_are_strings(item) for item in value)

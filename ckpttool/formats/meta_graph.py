@@ -22,8 +22,8 @@ from typing import Any
 
 from ckpttool import proto, storage
 from ckpttool.errors import CheckpointError, CorruptionError, FormatError, located
-from ckpttool.formats.bundle import bundle_files
 from ckpttool.formats.lookalikes import TRUNCATED, refuse_lookalike
+from ckpttool.formats.siblings import belonging
 from ckpttool.model.graph import MetaGraph
 from ckpttool.wire.message import LENGTH, VARINT, fields
 
@@ -70,7 +70,9 @@ def read_meta_graph(path: str) -> MetaGraph:
     return graph
 
 
-def write_meta_graph(graph: MetaGraph, path: str | Path, *, force: bool = False, in_place: bool = False) -> None:
+def write_meta_graph(
+    graph: MetaGraph, path: str | Path, *, force: bool = False, in_place: bool = False, inputs: Sequence[str] = ()
+) -> None:
     """Writes the graph's bytes, or its text if it was read from text, beside and renamed.
 
     Args:
@@ -78,25 +80,24 @@ def write_meta_graph(graph: MetaGraph, path: str | Path, *, force: bool = False,
         path: the file to be.
         force: replace a file that is there.
         in_place: also the one that the graph was read from.
+        inputs: other files that were read, none of which is replaced.
 
     Raises:
         FileExistsError: there is a file at `path` that may not be replaced.
     """
-    with meta_graph_beside(graph, path, force=force, in_place=in_place):
+    with meta_graph_beside(graph, path, force=force, in_place=in_place, inputs=inputs):
         pass
 
 
 @contextmanager
 def meta_graph_beside(
-    graph: MetaGraph, path: str | Path, *, force: bool = False, in_place: bool = False
+    graph: MetaGraph, path: str | Path, *, force: bool = False, in_place: bool = False, inputs: Sequence[str] = ()
 ) -> Iterator[None]:
     """As `write_meta_graph`, with a block in which what belongs to the graph is written: it gets its name after that.
 
     If the block ends with an error, there is no graph at `path` but the one that was there.
     """
-    inputs = [graph.path] if graph.path and not in_place else []
-    # Those of its checkpoint are nothing that --force is to replace with a graph.
-    inputs += bundle_files(graph.path.removesuffix(".meta")) if graph.path.endswith(".meta") else []
+    inputs = [*inputs, *belonging(graph.path), *([graph.path] if graph.path and not in_place else [])]
     path = os.path.realpath(path) if in_place else path
     with storage.write_beside(path, force=force or in_place, inputs=inputs) as beside:
         beside.write_bytes(graph.data if graph.text is None else _to_text(graph, graph.text))

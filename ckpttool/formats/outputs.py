@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ckpttool import storage
-from ckpttool.errors import NotFoundError
+from ckpttool.errors import NotFoundError, in_the_way
 
 
 def require_writable(path: str, inputs: Sequence[str], force: bool) -> None:
@@ -18,6 +18,6 @@ def require_writable_directory(path: str, members: str, force: bool, *, may_exis
     directory = Path(os.path.abspath(path))
     if not directory.parent.is_dir():
         raise NotFoundError("no such directory", path=str(directory.parent))
-    in_the_way = next(directory.glob(members), None) if may_exist else directory
-    if not force and in_the_way is not None and os.path.lexists(in_the_way):
-        raise FileExistsError(f"the output exists · {in_the_way} · --force replaces it")
+    there = next(directory.glob(members), None) if may_exist else directory
+    if not force and there is not None and os.path.lexists(there):
+        raise in_the_way(there)

@@ -1,4 +1,4 @@
-"""Files that a file names, and that are to be beside it: an index is made by anybody."""
+"""Files beside a file: those that it names (an index is made by anybody), and those that belong to it."""
 
 import os
 import re
@@ -19,6 +19,31 @@ def sibling(path: str, name: str) -> str:
     if not os.path.exists(found):
         raise CorruptionError(f"it names {name!r}, which is missing", path=path, hint="fetch it too")
     return found
+
+
+def belonging(graph: str) -> list[str]:
+    """The files that a graph's file stands with, as far as they are there: --force is to replace none of them with it.
+
+    Of `model.meta` those of the checkpoint `model`, V2 or V1; of a SavedModel its variables and assets.
+    """
+    directory, name = os.path.split(graph)
+    if name.startswith("saved_model."):
+        folders = {os.path.join(directory, folder): ".*" for folder in ("variables", "assets")}
+    elif name.endswith(".meta"):
+        folders = {directory: re.escape(name.removesuffix(".meta")) + _MEMBER}
+    else:
+        return []
+    return [
+        os.path.join(folder, found)
+        for folder, pattern in folders.items()
+        if os.path.isdir(folder or ".")
+        for found in sorted(os.listdir(folder or "."))
+        if re.fullmatch(pattern, found, re.DOTALL)
+    ]
+
+
+# What the names of a checkpoint's files have behind its prefix: V1 ones nothing, or a shard's number.
+_MEMBER = r"(?:\.index|(?:\.data)?-[0-9]{5,9}-of-[0-9]{5,9})?"
 
 
 def _encodable(name: str) -> bool:

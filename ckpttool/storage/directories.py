@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ckpttool.errors import NotFoundError
+from ckpttool.errors import IS_INPUT, NotFoundError, in_the_way
 from ckpttool.storage.temporaries import clear_dead, locked, name_file, new_token, sync, temporary
 
 
@@ -55,7 +55,7 @@ def _named(path: Path) -> Path:
     """The path with the directory's name at its end, which `.` and `..` do not tell."""
     path = path if path.name not in ("", os.pardir) else path.resolve()
     if not path.name:
-        raise FileExistsError(f"the output exists, and holds something else · {path} · give another output")
+        raise in_the_way(path, "the output exists, and holds something else")
     return path
 
 
@@ -102,8 +102,8 @@ def _require_replaceable(path: Path, force: bool, inputs: Sequence[str], is_ours
     if not os.path.lexists(path):
         return
     if path.is_symlink() or not path.is_dir() or (any(path.iterdir()) and not is_ours(path)):
-        raise FileExistsError(f"the output exists, and holds something else · {path} · give another output")
+        raise in_the_way(path, "the output exists, and holds something else")
     if not force:
-        raise FileExistsError(f"the output exists · {path} · --force replaces it")
+        raise in_the_way(path)
     if any(Path(os.path.realpath(source)).is_relative_to(path.resolve()) for source in inputs):
-        raise FileExistsError(f"the output is the input · {path} · give another output")
+        raise in_the_way(path, IS_INPUT)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from ckpttool.errors import in_the_way
 from ckpttool.storage.temporaries import (
     clear_dead,
     is_input,
@@ -84,7 +85,7 @@ def write_together(
         FileExistsError: as `write_beside`; or the input lies where the old files are to be kept.
     """
     if paths[-1] in replaced and any(is_input(name, inputs) for name in [*kept, *replaced.values()]):
-        raise FileExistsError(f"the input is where the old output would be kept · {kept[-1]} · give another output")
+        raise in_the_way(kept[-1], "the input is where the old output would be kept")
     kept = [name for name in kept if not is_input(name, inputs)]
     clear_dead(Path(paths[-1]))
     token = new_token()

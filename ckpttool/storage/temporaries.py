@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ckpttool.errors import NotFoundError
+from ckpttool.errors import IS_INPUT, NotFoundError, in_the_way
 
 # Of the 255 that a name may have, those that leave room for what makes it a temporary one.
 _NAME_BYTES = 200
@@ -55,12 +55,12 @@ def require_writable(path: Path, force: bool, inputs: Sequence[str]) -> None:
     if not path.parent.is_dir():
         raise NotFoundError("no such directory", path=str(path.parent))
     if is_input(path, inputs):
-        raise FileExistsError(f"the output is the input · {path} · give another output")
+        raise in_the_way(path, IS_INPUT)
     if path.exists() and not path.is_file():
         # Whoever gives /dev/null, or a link such as /dev/stdout, means what is written to it, and would lose it.
-        raise FileExistsError(f"the output is a device, a pipe or a socket · {path} · give another output")
+        raise in_the_way(path, "the output is a device, a pipe or a socket")
     if os.path.lexists(path) and not force:
-        raise FileExistsError(f"the output exists · {path} · --force replaces it")
+        raise in_the_way(path)
 
 
 def is_input(path: str | Path, inputs: Sequence[str]) -> bool:
@@ -142,7 +142,7 @@ def publish(beside: Path, path: Path, force: bool) -> None:
     try:
         os.link(beside, path)
     except FileExistsError:
-        raise FileExistsError(f"the output exists · {path} · --force replaces it") from None
+        raise in_the_way(path) from None
     except OSError:  # A file system without hard links.
         os.rename(beside, path)
     else:

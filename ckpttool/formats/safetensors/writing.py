@@ -10,7 +10,7 @@ from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 from ckpttool import storage
-from ckpttool.errors import ConversionError, NotSupportedError
+from ckpttool.errors import IS_INPUT, ConversionError, NotSupportedError, in_the_way
 from ckpttool.formats.contents import content_of
 from ckpttool.formats.plan import Planned, check_plan, distinct, notes_of, require_positive
 from ckpttool.formats.safetensors.words import FALLBACKS, MAX_HEADER, METADATA, NOTES, PLACES, WORDS, escape
@@ -123,9 +123,9 @@ def _require_replaceable(members: Sequence[str], checkpoint: Checkpoint, force: 
     """Raises FileExistsError for files that may not be replaced."""
     for path in filter(os.path.lexists, members):
         if not force:
-            raise FileExistsError(f"the output exists · {path} · --force replaces it")
+            raise in_the_way(path)
         if any(os.path.exists(source) and os.path.samefile(source, path) for source in checkpoint.files):
-            raise FileExistsError(f"the output is the input · {path} · give another output")
+            raise in_the_way(path, IS_INPUT)
 
 
 def _tensors(plan: Sequence[Planned]) -> list[_Tensor]:
