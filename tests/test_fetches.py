@@ -13,7 +13,7 @@ from ckpttool.errors import ConversionError, NotFoundError
 from ckpttool.formats.results import write_results
 from ckpttool.model import fetches
 from ckpttool.model.graph import MetaGraph
-from ckpttool.model.needs import needed_ops
+from ckpttool.model.needs import is_pipeline, needed_ops
 from ckpttool.model.running import read_variables, require_fed, waiting, written_variables
 from ckpttool.reports.runs import Result, differences, latency, values
 
@@ -107,6 +107,22 @@ def test_what_waits_surely_is_told_from_what_may_wait():
     assert waiting(nodes, nodes) == (["sure"], ["branch", "maybe"])
     with pytest.raises(ValueError, match=r"sure \(QueueDequeueV2\) takes from an input pipeline"):
         require_fed(nodes, {"sure", "q"})
+
+
+PIPELINES = [
+    *("BarrierTakeMany", "InfeedDequeue", "InfeedDequeueTuple", "IteratorGetNext", "IteratorGetNextAsOptional"),
+    *("IteratorGetNextSync", "MapPeek", "MapUnstage", "MapUnstageNoKey", "MultiDeviceIteratorGetNextFromShard"),
+    *("OrderedMapPeek", "OrderedMapUnstage", "OrderedMapUnstageNoKey", "OutfeedDequeue", "OutfeedDequeueTuple"),
+    *("OutfeedDequeueTupleV2", "OutfeedDequeueV2", "QueueDequeue", "QueueDequeueMany", "QueueDequeueManyV2"),
+    *("QueueDequeueUpTo", "QueueDequeueUpToV2", "QueueDequeueV2", "ReaderRead", "ReaderReadUpTo", "ReaderReadUpToV2"),
+    *("ReaderReadV2", "StagePeek", "Unstage"),
+]
+
+
+def test_the_ops_of_input_pipelines():
+    """Of all of TensorFlow's ops, these wait for a pipeline; one of somebody's own that reads something does not."""
+    assert sorted(filter(is_pipeline, proto.known_ops())) == PIPELINES
+    assert not is_pipeline("MyReader")
 
 
 def test_a_variable_that_is_only_written_needs_no_value():

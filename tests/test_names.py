@@ -42,6 +42,12 @@ GLOBS: list[tuple[str, list[str], list[str]]] = [
     ("[]", ["[]"], ["", "a"]),
     ("[!]", ["[!]"], ["a", "!"]),
     ("[9-0]", [], ["9", "5"]),
+    ("[9-05]", ["5"], ["9", "0"]),
+    ("[a--b]*", ["b", "bc"], ["a", "-"]),
+    ("[--a]", ["-", "5", "a"], ["b"]),
+    ("[&&]", ["&"], ["a"]),
+    ("dense/k**", ["dense/k", "dense/kernel", "dense/kernel/Adam"], ["dense/bias", "k"]),
+    ("d**/Adam", ["d/Adam", "dense/kernel/Adam"], ["x/Adam", "dense/Adam/m"]),
     ("a/b[!x]c", ["a/b.c"], ["a/bxc", "a/b/c"]),
     ("a.b", ["a.b"], ["axb"]),
     ("a+", ["a+"], ["aa", "a"]),
@@ -55,7 +61,7 @@ GLOBS: list[tuple[str, list[str], list[str]]] = [
     ("a/*", ["a/x\ny", "a/\udcff"], ["a/b\n/c"]),
     ("a", ["a"], ["a\n"]),
     ("*/.ATTRIBUTES/*", ["w/.ATTRIBUTES/VARIABLE_VALUE"], ["a/w/.ATTRIBUTES/VARIABLE_VALUE"]),
-    ("a/b**c/d", ["a/bc/d", "a/bxc/d"], ["a/bx/c/d", "a/b/c/d"]),
+    ("a/b**c/d", ["a/bc/d", "a/bxc/d", "a/bx/c/d", "a/b/c/d"], ["a/bx/d", "a/x/bc/d"]),
 ]
 
 

@@ -12,14 +12,13 @@ from functools import lru_cache
 
 from ckpttool.model.arguments import Tensor
 from ckpttool.model.graph import PLACEHOLDERS, VARIABLE_OPS, MetaGraph, Node, split_tensor
-from ckpttool.model.needs import walk
+from ckpttool.model.needs import PIPELINE, is_pipeline, walk
 from ckpttool.model.tables import fillers
 
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 MOST_TENSORS = 10
 _LONG = 200
 
-_PIPELINE = re.compile(r"\w*Dequeue\w*|IteratorGetNext(?:Sync|AsOptional)?|Unstage|ReaderRead\w*")
 # What is no part of the model, by the op's type …
 _ROLE_TYPES = {
     "update": r"(?:Resource)?(?:Sparse)?Apply\w+|Assign\w*|CountUpTo"
@@ -27,8 +26,8 @@ _ROLE_TYPES = {
     "saver": r"(?:Legacy)?(?:Save|Restore)(?:V2|Slices?)?|MergeV2Checkpoints|ShardedFile\w+",
     "summary": r"\w*Summary\w*",
     # Of ops that take from a queue it is the outputs that are part of the model.
-    "queue": rf"{_PIPELINE.pattern}|\w*Enqueue\w*|\w*Queue(?:Close|Size|IsClosed)\w*|\w+Dataset\w*|MakeIterator"
-    r"|IteratorToStringHandle|Stage",
+    "queue": rf"{PIPELINE}|\w*Enqueue\w*|\w*Queue(?:Close|Size|IsClosed)\w*|\w+Dataset\w*|MakeIterator"
+    r"|IteratorToStringHandle|(?:(?:Ordered)?Map)?Stage",
     "gradient": r"\w+Grad(?:V\d)?",
     # A tensor's shape is none of its values.
     "shape": r"ShapeN?|Size|Rank|ZerosLike|OnesLike",
@@ -86,7 +85,7 @@ class Flow:
         self.graph = graph
         self.nodes = graph.by_name
         self._types = {name: node.type[:_LONG] for name, node in self.nodes.items()}
-        self._pipelines = {name for name, type_ in self._types.items() if _is_pipeline(type_)}
+        self._pipelines = {name for name, type_ in self._types.items() if is_pipeline(type_)}
         saver = graph.message.saver_def
         savers = [name for name, type_ in self._types.items() if _role_by_type(type_) == "saver"]
         self.saver = {scope for scope in map(_scope, savers) if _SAVE_SCOPE.fullmatch(scope)}
@@ -155,11 +154,6 @@ class Flow:
 
 
 # Of a large graph's many ops, few have types and scopes of their own.
-@lru_cache(4096)
-def _is_pipeline(type_: str) -> bool:
-    return _PIPELINE.fullmatch(type_) is not None
-
-
 @lru_cache(4096)
 def _is_loss(type_: str) -> bool:
     return _LOSS_TYPE.fullmatch(type_) is not None

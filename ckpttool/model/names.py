@@ -1,7 +1,7 @@
 """Choosing names by glob patterns, and finding near ones.
 
     *       anything within a segment (between two `/`)        dense/*        dense/kernel, not dense/kernel/Adam
-    **      any number of segments                             dense/**       both
+    **      anything, across segments                          dense/**       both
     ?       one character, not `/`
     [ab]    one of these characters ([!ab]: none of them)
 
@@ -48,7 +48,7 @@ def _translate(segment: str, star: str) -> str:
     regex = ""
     for part in re.findall(r"\*+|\?|\[!?\]?[^\]]*\]|.", segment, re.DOTALL):
         if part[0] == "*":
-            regex += star
+            regex += star if part == "*" else ".*"
         elif part == "?":
             regex += "[^/]"
         else:
@@ -61,13 +61,12 @@ def _character_class(part: str) -> str | None:
     members = part[1:-1].removeprefix("!")
     if part[0] != "[" or not members:
         return None
-    escaped = re.sub(r"([\\\[\]&~|^])", r"\\\1", members)
-    regex = f"[^/{escaped}]" if part[1] == "!" else f"[{escaped}]"
-    try:
-        re.compile(regex)
-    except re.error:  # A range from back to front matches nothing.
-        return "(?!)"
-    return regex
+    # Each range and character by itself: in a row, two hyphens and the like are not what they are alone.
+    items = re.findall(r"(.)-(.)|(.)", members, re.DOTALL)
+    found = [re.escape(one) if one else f"{re.escape(a)}-{re.escape(z)}" for a, z, one in items if one or a <= z]
+    if part[1] == "!":
+        return f"[^/{''.join(found)}]"
+    return f"[{''.join(found)}]" if found else "(?!)"  # A range from back to front matches nothing.
 
 
 class NearNames:

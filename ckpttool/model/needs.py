@@ -4,16 +4,22 @@ W ─▶ W/read ─▶ MatMul ─▶ Softmax        Softmax:0 needs Softmax, Mat
 x ────────────────┘                     fed x:0, it does not need x
 """
 
+import re
 import struct
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Set
+from functools import lru_cache
 from typing import Any
 
 from ckpttool.errors import NotFoundError
 from ckpttool.model.graph import PLACEHOLDERS, MetaGraph, Node, split_tensor
 
-_EMPTY_WITHOUT_RUNNERS = ("Dequeue", "ReaderRead", "BarrierTakeMany", "Unstage")
-_ITERATORS = ("IteratorGetNext", "IteratorGetNextSync", "IteratorGetNextAsOptional")
+_GETS_NEXT = r"IteratorGetNext(?:Sync|AsOptional)?|MultiDeviceIteratorGetNextFromShard"
+PIPELINE = (
+    rf"\w*Dequeue\w*|{_GETS_NEXT}|ReaderRead(?:UpTo)?(?:V2)?|BarrierTakeMany"
+    r"|(?:(?:Ordered)?Map)?Unstage(?:NoKey)?|(?:Stage|(?:Ordered)?Map)Peek"
+)
+"""The types of ops that give what an input pipeline has made, as a regular expression."""
 # An iterator that makes itself, and needs no op to be run before.
 _OWN_DATA = "OneShotIterator"
 _INT64 = 9
@@ -169,8 +175,15 @@ def _int64s(constant: Any) -> list[int]:
     return [*tensor.int64_val, *(n for (n,) in struct.iter_unpack("<q", content[: len(content) // 8 * 8]))]
 
 
+# Of a large graph's many ops, few have types of their own.
+@lru_cache(4096)
+def is_pipeline(type_: str) -> bool:
+    """Whether ops of a type give what an input pipeline has made: without one that runs, they wait for ever."""
+    return re.fullmatch(PIPELINE, type_) is not None
+
+
 def _waits(nodes: Mapping[str, Node], node: Node) -> bool:
-    if node.type in _ITERATORS:
+    if re.fullmatch(_GETS_NEXT, node.type):
         source = nodes.get(split_tensor(node.inputs[0])[0]) if node.inputs else None
         return source is None or source.type != _OWN_DATA
-    return any(word in node.type for word in _EMPTY_WITHOUT_RUNNERS)
+    return is_pipeline(node.type)

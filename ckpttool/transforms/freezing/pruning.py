@@ -11,13 +11,12 @@ from typing import NamedTuple
 from ckpttool.errors import NotFoundError, NotSupportedError
 from ckpttool.model.graph import split_tensor
 from ckpttool.model.names import near_hint
+from ckpttool.model.needs import is_pipeline
 from ckpttool.model.tables import TABLE
 from ckpttool.transforms.freezing.body import Body, Output
 from ckpttool.transforms.freezing.handles import Trace
 
-_PIPELINE = re.compile(
-    r"\w*Dequeue\w*|Iterator\w*|\w*Iterator(?:V2)?|Unstage|\w*Reader\w*|BarrierTakeMany|MapUnstage\w*"
-)
+_ITERATOR = re.compile(r"Iterator\w*|\w*Iterator(?:V2)?")
 _OUTPUTS_HINT = "choose other outputs, or feed a tensor before it: --inputs"
 
 
@@ -88,7 +87,8 @@ class _Walk:
             raise NotFoundError(f"the op {user} takes {output.op}, which is not there")
         if output.op in self._trace.updates:
             raise _update_error(self._trace, output.op, user)
-        if _PIPELINE.fullmatch(self._body.nodes[output.op].op):
+        type_ = self._body.nodes[output.op].op
+        if is_pipeline(type_) or _ITERATOR.fullmatch(type_):
             self._pipelines[output] = None
         elif output.op not in self.ops:
             self.ops.add(output.op)
