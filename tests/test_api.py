@@ -132,7 +132,7 @@ MISTAKES = {
     "no shards": (ValueError, lambda out: ckpttool.write_bundle(conv(), out, num_shards=0)),
     "only, a text": (TypeError, lambda out: ckpttool.open_checkpoint(FIXTURES / "conv" / "model", only="conv/kernel")),
     "a step that is none": (ValueError, lambda out: ckpttool.locate(FIXTURES / "conv", step="abc")),
-    "a step, a number": (ValueError, lambda out: ckpttool.locate(FIXTURES / "conv", step=5)),
+    "a step of a file": (ValueError, lambda out: ckpttool.locate(FIXTURES / "conv" / "model.index", step=5)),
     "members that are no pairs": (
         TypeError,
         lambda out: ckpttool.edit_collections(ckpttool.open_graph(FIXTURES / "linear" / "model"), add=["a=b"]),
@@ -141,6 +141,12 @@ MISTAKES = {
     "a method that is none": (ValueError, lambda out: served(ckpttool.Marks(method="nope"))),
     "arrays of no dtype": (TypeError, lambda out: ckpttool.from_arrays({"a": np.zeros(2, "datetime64[s]")})),
     "arrays of objects": (TypeError, lambda out: ckpttool.from_arrays({"a": [None]})),
+    "arrays of no text": (ValueError, lambda out: ckpttool.from_arrays({"a": ["\ud800"]})),
+    "arrays of no name": (ValueError, lambda out: ckpttool.from_arrays({"\ud800": [1.0]})),
+    "inputs without keys": (
+        TypeError,
+        lambda out: ckpttool.servable(ckpttool.open_graph(FIXTURES / "linear" / "model"), None, ["x:0"], {}),
+    ),
     "arrays without names": (TypeError, lambda out: ckpttool.from_arrays({1: [1.0]})),
 }
 
@@ -210,3 +216,22 @@ def test_names_are_listed_and_shown_short():
     graph = ckpttool.open_graph(FIXTURES / "linear" / "model")
     assert repr(graph.node("x")) == "Node('x', 'Placeholder', inputs=[], device='')"
     assert conv().get(None) is None
+
+
+def test_dtypes_are_their_names_and_numpys():
+    """A dtype is equal to its name and to NumPy's, and stands for both: in a dict, and where NumPy takes a dtype."""
+    for variable in ckpttool.from_arrays({"a": np.float16([1]), "b": np.array([1], ml_dtypes.bfloat16)}).values():
+        assert variable.dtype == variable.dtype.name
+        assert variable.dtype == variable.numpy().dtype
+        assert np.dtype(variable.dtype) == variable.numpy().dtype
+        assert {variable.dtype: 1}[variable.dtype.name] == 1
+        assert np.zeros(2, variable.dtype).dtype == variable.numpy().dtype
+    assert variable.dtype != "float16"
+    assert variable.dtype != 14
+
+
+def test_ops_are_a_list():
+    """A graph's ops have a number, and each its place."""
+    graph = ckpttool.open_graph(FIXTURES / "linear" / "model")
+    assert len(graph.nodes) == len(graph.by_name)
+    assert graph.nodes[0] == graph.by_name["x"]

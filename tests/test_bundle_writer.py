@@ -17,7 +17,7 @@ from ckpttool.formats.bundle.reading import read_bundle
 from ckpttool.formats.bundle_writer import plan_bundle, write_bundle
 from ckpttool.formats.npz import read_npz
 from ckpttool.model.checkpoint import Checkpoint
-from ckpttool.model.dtypes import DTYPES
+from ckpttool.model.dtypes import DTYPES, stored_dtype_of
 from ckpttool.model.variable import ByteRange, Slice, Variable
 from ckpttool.wire.sstable import NO_COMPRESSION, Table
 
@@ -381,7 +381,7 @@ def test_what_a_bundle_can_not_hold(tmp_path):
         "": DTYPES["float32"],
         "\ud800": DTYPES["float32"],
         "r": DTYPES["resource"],
-        "f": DTYPES["float32"]._replace(name="float32_ref", itemsize=None),
+        "f": stored_dtype_of(101),
     }
     variables = {name: Variable(name, dtype, (0,), Nothing()) for name, dtype in impossible.items()}
     checkpoint = Checkpoint(variables, path="x", format="y")

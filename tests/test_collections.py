@@ -201,7 +201,7 @@ def test_a_saved_models_graph(run, tf, tmp_path):
 def test_the_corpus_comes_back_as_it_was(meta):
     """A member added to every graph of the corpus and removed again leaves no byte changed, whoever wrote the file."""
     graph = ckpttool.open_graph(meta)
-    op = next(graph.nodes).name
+    op = graph.nodes[0].name
     edited = edit_collections(graph, [("outputs of mine", op)])
     assert edited.collections["outputs of mine"].members == [op]
     assert edit_collections(edited, remove=[("outputs of mine", None)]).data == graph.data

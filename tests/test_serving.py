@@ -90,6 +90,14 @@ def test_an_export_of_2017_is_served(make, tf, tmp_path):
     assert outputs["y"].tolist() == [[2.5], [3.0]]
 
 
+def test_ops_stand_for_their_first_outputs(tmp_path):
+    """In Python too: a signature names tensors, and a loader would find no tensor of an op's name."""
+    graph, checkpoint = ckpttool.open_graph(LINEAR), ckpttool.open_checkpoint(LINEAR)
+    by_ops = ckpttool.servable(graph, checkpoint, {"x": "x"}, {"y": "activation_opt"})
+    by_tensors = ckpttool.servable(graph, checkpoint, {"x": "x:0"}, {"y": "activation_opt:0"})
+    assert by_ops.graph.data == by_tensors.graph.data
+
+
 @tensorflow
 def test_the_signature_is_tensorflows(make, tf, tmp_path):
     """The SignatureDef is the one that TensorFlow's own function builds of the same tensors."""

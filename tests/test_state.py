@@ -127,6 +127,7 @@ def test_tensorflow_follows_a_relocated_file(directory, run, tf):
 def test_steps(directory):
     """--step takes a step, or the latest by number, or what the state file says."""
     assert locate(directory, step="05").prefix.endswith("model-5")
+    assert locate(directory, step=10).prefix.endswith("model-10")
     assert locate(directory, step="latest").prefix.endswith("model-100")
     (directory / "checkpoint").unlink()
     assert locate(directory, step="latest").prefix.endswith("model-100")
@@ -134,6 +135,10 @@ def test_steps(directory):
         locate(directory)
     with pytest.raises(NotFoundError, match="no checkpoint of step 6"):
         locate(directory, step="6")
+    with pytest.raises(ValueError, match="is neither the number of a step nor latest"):
+        locate(directory, step="x")
+    with pytest.raises(ValueError, match="chosen among the checkpoints of a directory"):
+        locate(directory / "model-5.index", step=5)
 
 
 @needs_corpus

@@ -73,9 +73,10 @@ Force = Annotated[bool, typer.Option("--force", help="Replace the output if it e
 
 def located(path: str, quiet: bool, *, v1: bool = False, step: str | None = None) -> Located:
     """What the path leads to; what was assumed on the way is said."""
-    if step is not None and step != "latest" and not (len(step) < 20 and step.isascii() and step.isdigit()):
-        raise typer.BadParameter(f"{step!r} is neither a number nor latest", param_hint="--step")
-    found = locate(path, v1=v1, step=step)
+    try:
+        found = locate(path, v1=v1, step=step)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--step") from error
     for note in () if quiet else found.notes:
         render.say(f"note: {note}")
     return found

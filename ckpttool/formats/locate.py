@@ -19,6 +19,7 @@ from ckpttool.formats.saved_model import VARIABLES, saved_model_file
 _MEMBER = re.compile(r"(.+)\.(index|meta|data-[0-9]{5,9}-of-[0-9]{5,9})", re.DOTALL)
 _V1_SHARD = re.compile(r"(.+)-(?:[0-9]{5,9}|\?{5})-of-([0-9]{5,9})", re.DOTALL)
 
+_STEP = re.compile(r"[0-9]{1,18}")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _SAFETENSORS_SHARD = re.compile(r"(.+)-[0-9]{5,9}-of-([0-9]{5,9})\.safetensors", re.DOTALL)
 SAFETENSORS_INDEX = ".safetensors.index.json"
@@ -38,7 +39,7 @@ class Located(NamedTuple):
         v1_files: the files of a V1 checkpoint; none if it is a V2 one, `prefix.index`.
         graph: the file with its graph; None if there is none.
         notes: what was assumed on the way, in words.
-        foreign: the format, if `prefix` is a file or directory of another one than TensorFlow's: see FOREIGN.
+        foreign: the format, if `prefix` is a file or directory of another one than TensorFlow's, such as "hdf5".
     """
 
     prefix: str
@@ -52,24 +53,23 @@ class Located(NamedTuple):
         return bool(self.v1_files or self.foreign) or os.path.exists(bundle.index_path(self.prefix))
 
 
-def locate(path: str | os.PathLike[str], *, v1: bool = False, step: str | None = None) -> Located:
+def locate(path: str | os.PathLike[str], *, v1: bool = False, step: int | str | None = None) -> Located:
     """Finds the checkpoint or graph that `path` means.
 
     Args:
         path: a prefix, a member file, a directory, a state file, a SavedModel, a file with a graph.
         v1: where a V1 and a V2 checkpoint share a prefix, take the V1 one; else the V2 one, as TensorFlow does.
-        step: in a directory with several checkpoints: the step of the one to take, in digits ("100", for
-            `model.ckpt-100`), or "latest"; None: the one that the state file says is the latest.
+        step: in a directory with several checkpoints: the step of the one to take (100, of `model.ckpt-100`), or
+            "latest"; None: the one that the state file says is the latest.
 
     Raises:
-        ValueError: `step` is no step.
+        ValueError: `step` is no step; or `path` is no directory, and there is nothing to choose.
         NotFoundError: nothing is there.
         FormatError: something else is there.
         NotSupportedError: it is a kind that can't be read.
     """
     path = os.fspath(path)
-    if step not in (None, "latest") and not (isinstance(step, str) and step.isdecimal()):
-        raise ValueError(f"step is {step!r}, and is a number in digits, or latest")
+    step = _checked_step(path, step)
     if os.path.isdir(path):
         return _in_directory(path, v1, step)
     if _URL.match(path) and not os.path.lexists(path):
@@ -77,7 +77,7 @@ def locate(path: str | os.PathLike[str], *, v1: bool = False, step: str | None =
     if _MEMBER.fullmatch(os.curdir + path) and not _MEMBER.fullmatch(path):  # The suffix alone, as of `dir/.index`.
         path = os.path.join(os.curdir, path)
     if step is not None:
-        raise NotFoundError("--step chooses among a directory's checkpoints", path=path)
+        raise NotFoundError("no such directory, to choose a step in", path=path)
     member = _MEMBER.fullmatch(path)
     if member and os.path.exists(path):
         return _from_member(path, member[1], member[2], v1)
@@ -89,6 +89,15 @@ def locate(path: str | os.PathLike[str], *, v1: bool = False, step: str | None =
     if os.path.exists(f"{path}.meta"):
         return Located(path, graph=f"{path}.meta")
     raise NotFoundError("no such file or checkpoint", path=path, hint=_near(path))
+
+
+def _checked_step(path: str, step: int | str | None) -> str | None:
+    text = None if step is None else str(step)
+    if text not in (None, "latest") and not _STEP.fullmatch(text):
+        raise ValueError(f"{step!r} is neither the number of a step nor latest")
+    if text is not None and os.path.lexists(path) and not os.path.isdir(path):
+        raise ValueError(f"a step is chosen among the checkpoints of a directory, and {path} is none")
+    return text
 
 
 def _from_member(path: str, prefix: str, kind: str, v1: bool) -> Located:

@@ -4,7 +4,7 @@ Sub-byte types (int4 and its like) take one byte an element in a checkpoint, the
 Numbers and names: tensorflow/core/framework/types.proto, tf.dtypes.
 """
 
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,8 +13,8 @@ REF_OFFSET = 100
 """DT_FLOAT_REF = DT_FLOAT + 100: the dtype of a TensorFlow 1 variable op's output."""
 
 
-class DType(NamedTuple):
-    """One dtype.
+class DType:
+    """One dtype. It is equal to its name, and NumPy takes it where it takes a dtype.
 
     Attributes:
         number: its DataType number.
@@ -26,14 +26,26 @@ class DType(NamedTuple):
         is_ref: it is a reference to a variable of this dtype. Only in graphs.
     """
 
-    number: int
-    name: str
-    itemsize: int | None = None
-    stored: str = ""
-    is_ref: bool = False
+    __slots__ = ("is_ref", "itemsize", "name", "number", "stored")
+
+    def __init__(
+        self, number: int, name: str, itemsize: int | None = None, stored: str = "", *, is_ref: bool = False
+    ) -> None:
+        self.number, self.name, self.itemsize, self.stored, self.is_ref = number, name, itemsize, stored, is_ref
+
+    def __repr__(self) -> str:
+        return f"DType({self.name!r})"
 
     def __str__(self) -> str:
         return self.name
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, DType):
+            return (self.name, self.itemsize) == (other.name, other.itemsize)
+        return self.name == other if isinstance(other, str) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.name)
 
     @property
     def numpy(self) -> "np.dtype[Any]":
@@ -50,6 +62,11 @@ class DType(NamedTuple):
             scalar: Any = getattr(ml_dtypes, self.stored)
             return cast("np.dtype[Any]", np.dtype(scalar))
         return np.dtype(self.stored)
+
+    @property
+    def dtype(self) -> "np.dtype[Any]":
+        """As `numpy`: what NumPy itself asks for."""
+        return self.numpy
 
 
 _ML_DTYPES = {
@@ -96,8 +113,9 @@ _TABLE = [
 ]
 _BY_NUMBER = {dtype.number: dtype for dtype in _TABLE}
 _BY_NUMBER |= {
-    dtype.number + REF_OFFSET: dtype._replace(number=dtype.number + REF_OFFSET, name=dtype.name + "_ref", is_ref=True)
+    number: DType(number, f"{dtype.name}_ref", dtype.itemsize, dtype.stored, is_ref=True)
     for dtype in _TABLE[1:]
+    for number in [dtype.number + REF_OFFSET]
 }
 
 
@@ -109,7 +127,7 @@ def dtype_of(number: int) -> DType:
 def stored_dtype_of(number: int) -> DType:
     """The DType of a DataType number in a checkpoint, where a reference can't be: its values can't be told."""
     dtype = dtype_of(number)
-    return dtype._replace(itemsize=None, stored="") if dtype.is_ref else dtype
+    return DType(number, dtype.name, is_ref=True) if dtype.is_ref else dtype
 
 
 DTYPES = {dtype.name: dtype for dtype in _TABLE}

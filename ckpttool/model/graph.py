@@ -171,11 +171,10 @@ class MetaGraph:
         """The version that wrote it; "" before 0.12, which did not say."""
         return str(self.message.meta_info_def.tensorflow_version)
 
-    @property
-    def nodes(self) -> Iterator[Node]:
+    @cached_property
+    def nodes(self) -> list[Node]:
         """Every op, in the graph's order; those inside functions not."""
-        for node in self.graph_def.node:
-            yield Node(node.name, node.op, node.device, tuple(node.input), node)
+        return [Node(node.name, node.op, node.device, tuple(node.input), node) for node in self.graph_def.node]
 
     def node(self, name: str) -> Node:
         """The op `name`.

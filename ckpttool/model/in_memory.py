@@ -1,5 +1,6 @@
 """Arrays in memory as a checkpoint, to be written as any other."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,11 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+_HALF = re.compile("[\ud800-\udfff]")
+# In names, a byte that is not UTF-8 is one of these.
+_HALF_IN_NAME = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+
+
 def from_arrays(arrays: "Mapping[str, Any]") -> Checkpoint:
     """A checkpoint of arrays; they are not copied.
 
@@ -24,12 +30,15 @@ def from_arrays(arrays: "Mapping[str, Any]") -> Checkpoint:
 
     Raises:
         TypeError: a name is no text; or TensorFlow has no such dtype.
+        ValueError: a name or a value is no text that can be encoded; or lists do not make an array.
     """
     import numpy as np
 
     for name in arrays:
         if not isinstance(name, str):
             raise TypeError(f"the name of a variable is a text, not {name!r}")
+        if _HALF_IN_NAME.search(name):
+            raise ValueError(f"{name!r} can't be a name: half of a surrogate pair stands alone")
     held = {name: np.asarray(values) for name, values in arrays.items()}
     # Byte order is nothing that a variable has.
     held = {name: array.astype(array.dtype.newbyteorder("="), copy=False) for name, array in held.items()}
@@ -64,6 +73,8 @@ class _InMemory(Source):
 
 def _dtype_of(name: str, array: "np.ndarray[Any, Any]") -> DType:
     if array.dtype.kind in "US" or (array.dtype.kind == "O" and all(isinstance(v, str | bytes) for v in array.flat)):
+        if any(isinstance(value, str) and _HALF.search(value) for value in array.flat):
+            raise ValueError(f"variable {name!r}: half of a surrogate pair stands alone in a text")
         return DTYPES["string"]
     dtype = DTYPES.get(array.dtype.name)
     if dtype is None or dtype.itemsize is None:

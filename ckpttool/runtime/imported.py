@@ -242,7 +242,8 @@ class ImportedGraph:
 
         Args:
             fetches: a name (of a tensor; of an op: its first output), a tf.Tensor or tf.Operation, or a list or dict of
-                these. None: the outputs of the signature, else of the first user collection, else what is inferred.
+                these. None: the outputs of the signature, else of the one collection that is the user's, else what is
+                inferred.
             feeds: values, by the names of ops or tensors, by keys of the signature's inputs, or by tf.Tensors. They
                 become of the dtype that is taken if nothing is lost, and must have the shape.
             signature: whose outputs to fetch, and whose inputs the keys are.

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from ckpttool.errors import ConversionError, NotSupportedError
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.graph import DEFAULT_SIGNATURE, HIDDEN_SIGNATURES, MetaGraph
+from ckpttool.model.needs import tensor_name
 from ckpttool.transforms.devices import strip_devices
 from ckpttool.transforms.new_ops import with_entry, with_field
 from ckpttool.transforms.restoring import restorable, restoring_from_bundle
@@ -64,7 +65,7 @@ def servable(
     Args:
         graph: a MetaGraphDef; a GraphDef without variables; or a graph of a SavedModel of TensorFlow 1.
         checkpoint: its variables; None if there are none.
-        inputs: the tensors to feed, by key.
+        inputs: the tensors to feed, by key; an op's name stands for its first output.
         outputs: those to fetch.
         marks: by what a server finds it; None: as the graphs that servers take by default.
         keep_devices: leave its ops on the devices they were placed on.
@@ -73,11 +74,12 @@ def servable(
 
     Raises:
         ValueError: there is no such method.
-        TypeError: the marks' tags are no list, but a text.
+        TypeError: `inputs` or `outputs` is no mapping; or the marks' tags are no list, but a text.
         NotFoundError: there is no such tensor; or the checkpoint lacks a variable that the graph restores.
         NotSupportedError: an output needs what is no input; or the graph can't be restored from a bundle.
         ConversionError: the method wants other keys; or a variable is of another dtype or shape in the graph.
     """
+    inputs, outputs = _tensors(inputs), _tensors(outputs)
     graph = _meta_graph(graph)
     require_served(graph, inputs, outputs)
     names = assets or {}
@@ -102,6 +104,13 @@ def servable(
         data=varint_field(1, _SCHEMA_VERSION) + message_field(2, data), root="SavedModel", text=None, number=0, facts={}
     )
     return Servable(served if keep_devices else strip_devices(served), variables, run.left_out)
+
+
+def _tensors(named: Mapping[str, str]) -> dict[str, str]:
+    """Full names of tensors, by key."""
+    if not isinstance(named, Mapping):
+        raise TypeError(f"inputs and outputs are mappings of keys to tensors, not {named!r}")
+    return {key: tensor_name(tensor) for key, tensor in named.items()}
 
 
 def _meta_graph(graph: MetaGraph) -> MetaGraph:

@@ -2,7 +2,7 @@
 
 A loader runs one op for all of that, the one in the collection `saved_model_main_op`.
 
-(tensorflow/python/saved_model/loader_impl.py get_init_op; core/protobuf: cc/saved_model/loader_util.cc GetInitOp)
+(tensorflow/python/saved_model/loader_impl.py get_init_op; tensorflow/cc/saved_model/loader_util.cc GetInitOp)
 """
 
 from collections.abc import Collection, Mapping
