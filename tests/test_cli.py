@@ -383,7 +383,7 @@ def test_every_order_has_an_option(run):
 def test_no_tolerance_is_nan(run):
     for command in (["diff", "--atol", "nan"], ["diff", "--rtol", "nan"], ["run", "--tolerance", "nan"]):
         result = run(*command, CONV, CONV)
-        assert (result.exit_code, "a tolerance is a number" in result.stderr) == (2, True)
+        assert (result.exit_code, "a tolerance must be a number" in result.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(

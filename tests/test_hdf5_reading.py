@@ -296,7 +296,7 @@ def test_filters_that_nobody_knows(made, path):
         h5py.h5d.create(file.id, b"filtered", h5py.h5t.IEEE_F32LE, h5py.h5s.create_simple((2,)), layout)
     found = read_hdf5(path)
     assert list(found) == ["good"]
-    assert "it is compressed by 'filter 32123', which is not read" in found.warnings[0]
+    assert "it is compressed by 'filter 32123', which is not supported" in found.warnings[0]
 
 
 def test_no_other_file_is_opened(made, path, tmp_path, fresh_python):

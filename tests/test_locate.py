@@ -139,7 +139,7 @@ def test_a_prefix_that_ends_with_a_slash(tmp_path, monkeypatch, run):
 @pytest.mark.parametrize("url", ["gs://bucket/model.ckpt", "s3://b/m", "https://example.com/model.ckpt.index"])
 def test_other_machines_are_not_asked(url):
     """An address is refused for what it is, with advice."""
-    with pytest.raises(NotFoundError, match=r"on other machines is not read .* copy it here"):
+    with pytest.raises(NotFoundError, match=r"remote paths are not supported .* copy the files here"):
         locate(url)
 
 

@@ -27,7 +27,7 @@ def test_two_outputs(run, tmp_path, command):
     """-o and --in-place exclude one another."""
     result = run(command, LINEAR, *COMMANDS[command], "-o", tmp_path / "out", "--in-place")
     assert result.exit_code == 2
-    assert "-o and --in-place are two answers" in result.stderr
+    assert "give -o or --in-place, not both" in result.stderr
     assert not list(tmp_path.iterdir())
 
 

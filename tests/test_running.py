@@ -73,7 +73,7 @@ def test_values_are_printed_and_choices_are_said(run):
 
 
 REFUSED = {
-    "nobody feeds": ([], 2, "nobody feeds x:0"),
+    "nobody feeds": ([], 2, "x:0 must be fed"),
     "dtype": (["--feed", "x=['a']"], 2, "x:0 takes float32"),
     "literal": (["--feed", "x=__import__('os')"], 2, "is no literal"),
     "no value": (["--feed", "x"], 2, "'x' is not NAME=VALUE"),
@@ -89,8 +89,8 @@ REFUSED = {
     "no such signature": (["--signature", "serve"], 3, "no signature named serve"),
     "no such file": (["--feed", "x=@gone.npy"], 3, "no such file"),
     "suffix": (["--out", "x.txt"], 2, "--out is a .npz, .npy or .json file"),
-    "repeat": (["--repeat", "3"], 2, "--repeat is about --time"),
-    "tolerance": (["--tolerance", "1"], 2, "--tolerance is about several models"),
+    "repeat": (["--repeat", "3"], 2, "--repeat needs --time"),
+    "tolerance": (["--tolerance", "1"], 2, "--tolerance needs several models"),
 }
 
 
@@ -235,7 +235,7 @@ def test_values_from_another_place(run, tmp_path):
     assert result.stdout.splitlines()[1].endswith("\t124.0")
     assert run("export", LINEAR, "--npz", tmp_path / "w.npz").exit_code == 0
     refused = run(*arguments, "--checkpoint", tmp_path / "w.npz")
-    assert (refused.exit_code, "export --tf makes one of it" in refused.stderr) == (5, True)
+    assert (refused.exit_code, "export --tf makes a checkpoint of it" in refused.stderr) == (5, True)
     assert run("run", LINEAR, graph, "--checkpoint", LINEAR, "--feed", "x:0=50").exit_code == 2
 
 

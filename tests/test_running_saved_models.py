@@ -185,4 +185,4 @@ def test_the_command_takes_keys_of_signatures(run, of_tensorflow_2):
     assert "note: fetching sum, y: the outputs of the signature serving_default" in result.stderr
     result = run("run", of_tensorflow_2, "--signature", "number")
     assert result.exit_code == 2
-    assert "nobody feeds word (number_word:0)" in result.stderr
+    assert "word (number_word:0) must be fed" in result.stderr

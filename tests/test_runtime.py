@@ -162,7 +162,7 @@ def test_a_name_that_is_not_there_offers_near_ones(linear, use, message):
 
 
 VALUES = {
-    "unfed": ({}, "nobody feeds x:0, which is needed"),
+    "unfed": ({}, "x:0 must be fed"),
     "text": ({"x": ["50"]}, "x:0 takes float32, and what came is "),
     "double": ({"x": np.array([0.1])}, r"x:0 takes float32, and what came is float64\[1\]: it would change"),
     "twice": ({"x": [1], "x:0": [1]}, "x:0 is fed twice"),
@@ -244,7 +244,7 @@ def test_what_was_never_stored_is_initialized_and_said(tf, tmp_path):
         assert model.run("found", {"key": ["b", "c"]}).tolist() == [6, -1]
         assert model.run("sum") == 8
         first, second = model.notes
-    assert first == "initialized, for they were never stored: local"
+    assert first == "initialized, because they were never stored: local"
     assert second == "initialized tables: hash_table"
 
 
@@ -398,7 +398,7 @@ def _unknown_attribute(message):
 
 
 MENDED = {
-    "stale shapes": (_stale, "_output_shapes attributes, for they are stale: "),
+    "stale shapes": (_stale, "stale _output_shapes attributes: "),
     "a newer version": (_newer, "the graph asks for a newer TensorFlow, of GraphDef version 1048576"),
 }
 

@@ -335,7 +335,7 @@ def test_a_table_that_no_output_needs_may_lack_its_file(make, tf, tmp_path, word
     """Its initializer is then left out of the main op, which is said, and the model loads."""
     (tmp_path / "vocab.txt").unlink()
     said = make(words.prefix, tmp_path / "served", "--outputs", "e=embedding/read:0")
-    assert "is not run, for it needs the file" in said
+    assert "is not run: it needs the file" in said
     assert {found["e"].shape for found in of_all(tf, tmp_path / "served")} == {(4, 2)}
 
 
@@ -564,7 +564,7 @@ REFUSED = {
         "loaders keep signatures __saved_model_… to themselves",
     ),
     "a reference": ([LINEAR, "--outputs", "W"], 5, "take what reads it: W/read:0"),
-    "nothing inferred": ([FIXTURES / "sharded" / "model"], 2, "no output is to be seen"),
+    "nothing inferred": ([FIXTURES / "sharded" / "model"], 2, "found no output in this graph"),
     "a placeholder": (
         [FIXTURES / "conv" / "model", "--inputs", "images", "--outputs", "loss"],
         5,

@@ -951,7 +951,7 @@ def test_what_is_printed(run, tmp_path):
     assert lines[0] == "kind\tvariable\twhat\tfile\tbyte"
     assert len(lines) == 3
     assert "\x1b" not in result.output
-    assert f"it looks so: all values in {prefix}.data-00000-of-00001" in result.stderr
+    assert f"likely cause: all values in {prefix}.data-00000-of-00001" in result.stderr
     assert result.stderr.endswith(f"0 of 2 variables whole · {prefix}\n")
 
 

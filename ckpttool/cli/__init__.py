@@ -67,10 +67,10 @@ class _Command(NamedTuple):
 _COMMANDS = {
     "vars": _Command("inspecting", "vars_", "List a checkpoint's variables"),
     "ls": _Command("inspecting", "ls", "Show what is in a graph: ops, collections, variables, devices"),
-    "io": _Command("inspecting", "io", "Say what to feed and what to fetch"),
+    "io": _Command("inspecting", "io", "Tell what to feed and what to fetch"),
     "objects": _Command("inspecting", "objects", "Show a TensorFlow 2 checkpoint's objects as a tree"),
     "diff": _Command("comparing", "diff", "Compare two checkpoints, two graphs, or one with the other"),
-    "verify": _Command("verifying", "verify", "Check all of a checkpoint, and say what is damaged"),
+    "verify": _Command("verifying", "verify", "Check a whole checkpoint, and tell what is damaged"),
     "stats": _Command("values", "stats", "Show range, mean, spread and histogram of each variable"),
     "cat": _Command("values", "cat", "Print a variable's values"),
     "state": _Command("inspecting", "state", "List a directory's checkpoints"),

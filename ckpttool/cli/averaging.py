@@ -54,7 +54,7 @@ def average(
     outputs = {"h5": h5, "npz": npz, "npy": npy, "safetensors": safetensors, "tf": tf, "tf-v1": tf_v1}
     target, output = targets.target_of(outputs, output)
     arguments = targets.writer_arguments(target, output, shards, max_shard_size, None, "names")
-    options.refuse(latest and target != "tf", "--latest is about --tf")
+    options.refuse(latest and target != "tf", "--latest needs --tf")
     opened = [options.to_convert(*each, quiet, strict=strict) for each in _distinct(_last_of(paths, last), quiet)]
     chosen = [select(each, include or (), exclude or (), with_object_graph=target == "tf") for each in opened]
     options.exit_if_no_match(not any(chosen), include or (), opened[0])
@@ -90,7 +90,7 @@ def _last_of(paths: list[str], last: int | None) -> list[str]:
     if last is None:
         options.refuse(len(paths) < 2, "give two checkpoints or more, or a directory with --last N")
         return paths
-    options.refuse(len(paths) != 1 or not os.path.isdir(paths[0]), "--last is about one directory")
+    options.refuse(len(paths) != 1 or not os.path.isdir(paths[0]), "--last needs one directory")
     found = _series(paths[0])
     options.refuse(len(found) < last, f"there are {len(found)} checkpoints in {paths[0]!r}, not {last}")
     return found[-last:]

@@ -51,9 +51,11 @@ def diff(
     a: Annotated[str, typer.Argument(metavar="A", help="A checkpoint, weights in another format, or a graph.")],
     b: Annotated[str, typer.Argument(metavar="B", help="What to compare it with.")],
     rtol: Annotated[
-        float, typer.Option("--rtol", metavar="X", min=0, help="So much times B's absolute value is no difference.")
+        float, typer.Option("--rtol", metavar="X", min=0, help="Relative tolerance: ignore differences up to X × |B|.")
     ] = 0.0,
-    atol: Annotated[float, typer.Option("--atol", metavar="X", min=0, help="So much is no difference.")] = 0.0,
+    atol: Annotated[
+        float, typer.Option("--atol", metavar="X", min=0, help="Absolute tolerance: ignore differences up to X.")
+    ] = 0.0,
     structure: Annotated[
         bool, typer.Option("--structure", help="Only names, dtypes and shapes: no values are read.")
     ] = False,
@@ -85,7 +87,7 @@ def diff(
         found = _of_graphs(one, other)
     else:
         options.refuse(structure and (rtol or atol), "--structure compares no values")
-        options.refuse(isnan(rtol) or isnan(atol), "a tolerance is a number")
+        options.refuse(isnan(rtol) or isnan(atol), "a tolerance must be a number")
         found = _of_variables(one, other, (rtol, atol), structure, (include, exclude))
     facts = {"a": one.found.prefix, "b": other.found.prefix, "different": found.is_different}
     shown = found.reports if wanted == "json" else [report for report in found.reports if report.rows]

@@ -17,7 +17,7 @@ def strip_devices(
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="FILE", help="The file to write; of a SavedModel, saved_model.pb.")
     ] = "",
-    in_place: Annotated[bool, typer.Option("--in-place", help="Replace the file itself.")] = False,
+    in_place: Annotated[bool, typer.Option("--in-place", help="Replace the input file.")] = False,
     colocation: Annotated[
         bool,
         typer.Option("--colocation", help="Also drop _class entries loc:@OP, which tie an op to another's device."),
@@ -29,7 +29,7 @@ def strip_devices(
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write a graph without device placements, and everything else as it was, byte for byte.
+    """Write a graph without device placements, and every other byte unchanged.
 
     ckpttool strip-devices model.ckpt.meta -o anywhere.meta
     """
@@ -65,19 +65,19 @@ def collections(
         typer.Option(
             "--remove",
             metavar="NAME[=MEMBER]",
-            help="Take a collection out, or a member of it; before --add; may be given more than once.",
+            help="Remove a collection, or one member of it; applied before --add; may be given more than once.",
         ),
     ] = None,
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="FILE", help="The file to write; of a SavedModel, saved_model.pb.")
     ] = "",
-    in_place: Annotated[bool, typer.Option("--in-place", help="Replace the file itself.")] = False,
+    in_place: Annotated[bool, typer.Option("--in-place", help="Replace the input file.")] = False,
     tags: options.Tags = None,
     step: options.Step = None,
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write a graph with other members in its collections, and everything else as it was, byte for byte.
+    """Add members to a graph's collections, or remove them, and leave every other byte unchanged.
 
     ckpttool collections model.ckpt.meta --add activation=activation_opt:0 --in-place
     """
@@ -96,7 +96,7 @@ def collections(
     if not quiet:
         options.say_tags(graph, tags)
         _say_collections(edited, dict.fromkeys(name for name, _ in [*removed, *added]))
-        render.say(f"wrote {output or graph.path}{'' if edited is not graph else ', which is as it was'}")
+        render.say(f"wrote {output or graph.path}{'' if edited is not graph else ', unchanged'}")
 
 
 def _member(text: str) -> tuple[str, str]:

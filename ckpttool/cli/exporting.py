@@ -102,7 +102,7 @@ def export(
         typer.Option(
             "--h5-layout",
             metavar="|".join(targets.LAYOUTS),
-            help="With --h5: keras is as Keras' load_weights(by_name=True) takes it.",
+            help="With --h5: keras is the layout that Keras' load_weights(by_name=True) reads.",
         ),
     ] = "names",
     compression: Annotated[
@@ -150,10 +150,10 @@ def export(
         {"h5": h5, "npz": npz, "npy": npy, "safetensors": safetensors, "tf": tf, "tf-v1": tf_v1}, output
     )
     wanted = options.format_of(format, as_json)
-    options.refuse(wanted and not dry_run, "--format is about --dry-run")
+    options.refuse(wanted and not dry_run, "--format needs --dry-run")
     arguments = targets.writer_arguments(target, output, shards, max_shard_size, compression, h5_layout)
-    options.refuse(meta and target != "tf", "--meta is about --tf")
-    options.refuse(latest and target != "tf", "--latest is about --tf")
+    options.refuse(meta and target != "tf", "--meta needs --tf")
+    options.refuse(latest and target != "tf", "--latest needs --tf")
     options.refuse(names not in NAMES, f"--names is one of {', '.join(NAMES)}")
     options.refuse(meta and (cast or dtype_map), "--meta: the graph's ops have dtypes of their own, so no --cast")
     options.refuse(meta and salvage, "--meta: a graph restores all of its variables, and --salvage may leave some out")
@@ -192,7 +192,7 @@ def export(
         targets.write(changed.checkpoint, target, output, arguments, strict=strict or meta, force=force, quiet=quiet)
     _warn_of_losses(changed)
     if target == "tf" and not meta and os.path.exists(f"{output}.meta"):
-        options.warn([f"{output}.meta was there before and is as it was: a graph of others? delete it"])
+        options.warn([f"{output}.meta already existed and was not changed: if it is another checkpoint's, delete it"])
     if target == "tf":
         targets.add_to_state(output, latest, quiet)
     _exit_if_left_out(salvaged)
@@ -283,7 +283,7 @@ def _warn_of_lost_objects(changed: "Changed", before: Checkpoint) -> None:
     lost = [changed.names[old] for old, end in ends.items() if not changed.names[old].endswith(end)]
     if lost:
         count = render.counted(len(lost), "variable")
-        options.warn([f"tf.train.Checkpoint will not restore {count}, for {_ATTRIBUTES}… is cut off: {lost[0]!r}"])
+        options.warn([f"tf.train.Checkpoint will not restore {count}: the new names lack {_ATTRIBUTES}…: {lost[0]!r}"])
 
 
 def _say_objects_keep_their_names(changed: "Changed", quiet: bool) -> None:
@@ -328,7 +328,7 @@ def _agreeing_graph(found: "Located", quiet: bool, changed: "Changed", before: C
     names = {changed.averages.get(old, old): new for old, new in changed.names.items()}
     agreeing = rename_and_drop(graph, names, [name for name in before if name not in names], changed.averages)
     for collection, member in () if quiet else agreeing.members:
-        render.say(f"note: {member} is no more in the collection {collection}: it needs what was dropped")
+        render.say(f"note: {member} was removed from the collection {collection}: it needs what was dropped")
     return restoring_from_bundle(agreeing.graph)
 
 

@@ -42,8 +42,8 @@ def vars_(
 
     if sort is not None and sort not in _SORTS:
         raise typer.BadParameter(f"{sort!r} is not one of {', '.join(_SORTS)}", param_hint="--sort")
-    options.refuse(depth and not tree, "--depth is about --tree")
-    options.refuse(tree and (sort or top), "--tree is in the order of names, and whole: no --sort, no --top")
+    options.refuse(depth and not tree, "--depth needs --tree")
+    options.refuse(tree and (sort or top), "--tree can't be used with --sort or --top")
     wanted = options.format_of(format, as_json)
     checkpoint = options.checkpoint_of(path, quiet, v1=v1, step=step)
     chosen = options.chosen(checkpoint, include, exclude)
@@ -69,7 +69,7 @@ def ls(
         bool, typer.Option("--constants", help="Every constant with its bytes in the file, the largest first.")
     ] = False,
     name: Annotated[
-        list[str] | None, typer.Option("--name", "-n", metavar="GLOB", help="Only what is named so.")
+        list[str] | None, typer.Option("--name", "-n", metavar="GLOB", help="Only names that match.")
     ] = None,
     type_: Annotated[
         list[str] | None, typer.Option("--type", "-t", metavar="TYPE", help="Only ops of this type (a glob).")
@@ -124,7 +124,7 @@ def io(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Say what to feed and what to fetch: a graph's signatures, or what it most likely is, with the reason.
+    """Tell what to feed and what to fetch: a graph's signatures, or what is inferred, with the reason.
 
     ckpttool io model.ckpt.meta
     """
@@ -138,7 +138,7 @@ def io(
     found = endpoints(graph)
     facts = {"path": graph.path, "to_run": how_to_run(found)}
     render.render([reports.endpoints(found)], format=wanted, schema="ckpttool.io/1", facts=facts)
-    options.exit_if_nothing(not found, "no inputs and no outputs are to be seen in this graph")
+    options.exit_if_nothing(not found, "found no inputs and no outputs in this graph")
     for line in () if quiet else facts["to_run"]:
         render.say(line)
 
@@ -193,7 +193,7 @@ def state(
     from ckpttool.reports import checkpoints as reports
 
     wanted = options.format_of(format, as_json)
-    options.refuse((output or force) and not relocate, "--output and --force are about --relocate")
+    options.refuse((output or force) and not relocate, "--output and --force need --relocate")
     options.refuse(wanted and relocate, "--relocate prints nothing to format")
     if os.path.basename(directory) == STATE_FILE and not os.path.isdir(directory):
         directory = os.path.dirname(directory) or "."

@@ -192,7 +192,7 @@ def _rule(text: str, where: str, option: str) -> "Rule":
 
 def format_of(format: str | None, as_json: bool) -> str | None:
     """The format that was asked for."""
-    refuse(as_json and format not in (None, "json"), "--json and --format are two answers to one question")
+    refuse(as_json and format not in (None, "json"), "give --json or --format, not both")
     if format is not None and format not in render.FORMATS:
         raise typer.BadParameter(f"{format!r} is not one of {', '.join(render.FORMATS)}", param_hint="--format")
     return "json" if as_json else format
@@ -200,7 +200,7 @@ def format_of(format: str | None, as_json: bool) -> str | None:
 
 def require_output(output: str, in_place: bool | None = None) -> None:
     """Ends the command with a usage error if no output is given; with `in_place`, not None, also if both are."""
-    refuse(output and in_place, "-o and --in-place are two answers to one question")
+    refuse(output and in_place, "give -o or --in-place, not both")
     refuse(not output and not in_place, f"give the output: -o{'' if in_place is None else ', or --in-place'}")
 
 

@@ -123,16 +123,16 @@ def run(
     ckpttool run before.ckpt after.ckpt --feed 'x=[1, 2]' --tolerance 1e-6
     """
     wanted_format = options.format_of(format, as_json)
-    options.refuse(repeat > 1 and not time, "--repeat is about --time")
-    options.refuse(tolerance and len(paths) == 1, "--tolerance is about several models")
-    options.refuse(isnan(tolerance), "a tolerance is a number")
-    options.refuse(out and len(paths) > 1, "--out is about one model")
+    options.refuse(repeat > 1 and not time, "--repeat needs --time")
+    options.refuse(tolerance and len(paths) == 1, "--tolerance needs several models")
+    options.refuse(isnan(tolerance), "a tolerance must be a number")
+    options.refuse(out and len(paths) > 1, "--out takes one model")
     options.refuse(out and not out.endswith((".npz", ".npy", ".json")), "--out is a .npz, .npy or .json file")
-    options.refuse(force and not out, "--force is about --out")
+    options.refuse(force and not out, "--force needs --out")
     fitting = {"batch_dim": batch_dim, "broadcast": broadcast}
     wanted = _Wanted(fetch or [], collection, signature, _feeds(feed or []), fitting, cache(_read_stdin))
     jobs = [_job(path, wanted, step=step, tags=tags, quiet=quiet) for path in paths]
-    options.refuse(checkpoint and len(paths) > 1, "--checkpoint is about one model")
+    options.refuse(checkpoint and len(paths) > 1, "--checkpoint takes one model")
     values = options.located(checkpoint, quiet) if checkpoint else None
     imported: dict[str, Any] = {"tags": tags, "clear_devices": not keep_devices, "op_libraries": op_library or ()}
     imported |= {"checkpoint": values}

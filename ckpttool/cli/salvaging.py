@@ -48,7 +48,7 @@ def salvaged_from(found: "Located", is_chosen: Callable[[str], bool]) -> Salvage
     options.warn(_line(fault) for fault in faults)
     options.warn(f"{name}: left out: {reason}" for name, reason in lost.items())
     for cause in verified.causes:
-        render.say(f"it looks so: {cause}")
+        render.say(f"likely cause: {cause}")
     if not verified.whole:
         render.say("nothing is whole")
         raise typer.Exit(LEFT_OUT)

@@ -31,7 +31,7 @@ def saved_model(
         str, typer.Option("--signature", metavar="KEY", help="The signature's name.")
     ] = "serving_default",
     method: Annotated[
-        str, typer.Option("--method", metavar="|".join(_METHODS), help="What a server does with it.")
+        str, typer.Option("--method", metavar="|".join(_METHODS), help="The method that the signature gets.")
     ] = "predict",
     tags: Annotated[str, typer.Option("--tags", metavar="TAG,…", help="The tags that the graph gets.")] = "serve",
     checkpoint: options.OtherCheckpoint = "",
@@ -54,8 +54,8 @@ def saved_model(
 ) -> None:
     """Write a SavedModel from a graph and its checkpoint, for tf.saved_model.load and TensorFlow Serving.
 
-    The graph stays whole. Where TensorFlow does not load it for an op that no output needs ("Op type not registered"),
-    freeze it first, and give the frozen graph.
+    The graph keeps every op. If TensorFlow can't load it because of one that no output needs ("Op type not
+    registered"), freeze it first, and convert the frozen graph.
 
     ckpttool saved-model model.ckpt --inputs x=x:0 --outputs y=activation_opt:0 -o served
     """
@@ -84,7 +84,7 @@ def saved_model(
     if quiet:
         return
     for op, why in served.left_out.items():
-        render.say(f"note: {op} is not run, for it {why}; no output needs it")
+        render.say(f"note: {op} is not run: it {why}; no output needs it")
     count = render.counted(len(served.variables), "variable")
     render.say(f"wrote the signature {signature} and {count}, {render.human_bytes(total)} · {output}")
 
@@ -100,7 +100,7 @@ def _endpoints(
         fed = keyed(inputs) or likely_inputs(graph, fetched, inferred=not outputs)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--inputs, --outputs") from error
-    options.refuse(not fetched, "no output is to be seen in this graph: --outputs says what to fetch")
+    options.refuse(not fetched, "found no output in this graph: --outputs says what to fetch")
     for option, given, taken in (("--inputs", inputs, fed), ("--outputs", outputs, fetched)):
         if not given and not quiet:
             pairs = " ".join(f"{option} {key}={tensor}" for key, tensor in taken.items()) or f"no {option}"

@@ -110,7 +110,7 @@ def writer_arguments(
 ) -> dict[str, Any]:
     """What the target's writer takes of the options that are about some targets only."""
     size = _size(max_shard_size) if max_shard_size is not None else None
-    options.refuse(shards and size, "--shards and --max-shard-size are two answers to one question")
+    options.refuse(shards and size, "give --shards or --max-shard-size, not both")
     if layout not in LAYOUTS:
         raise typer.BadParameter(f"{layout!r} is not one of {', '.join(LAYOUTS)}", param_hint="--h5-layout")
     asked = {
@@ -121,7 +121,7 @@ def writer_arguments(
     }
     given: dict[str, Any] = {name: value for name, (value, _) in asked.items() if value is not None}
     for name in given:
-        options.refuse(name not in TARGETS[target].options, f"{asked[name][1]} is not about --{target}")
+        options.refuse(name not in TARGETS[target].options, f"{asked[name][1]} can't be used with --{target}")
     if compression is not None and compression not in _COMPRESSIONS[target]:
         known = ", ".join(_COMPRESSIONS[target])
         raise typer.BadParameter(f"{compression!r} is not one of {known}", param_hint="--compression")
@@ -203,10 +203,10 @@ def add_to_state(output: str, latest: bool, quiet: bool) -> None:
     try:
         added = add_to_checkpoint_state(output, force=latest)
     except ConversionError as error:  # What was written is whole all the same.
-        options.warn([f"{state_file} is as it was: {error.what}"])
+        options.warn([f"{state_file} was not changed: {error.what}"])
         return
     if not added and not quiet and not _is_latest(output, state_file):
-        render.say(f"note: the state file, {state_file}, is as it was; --latest names this checkpoint in it")
+        render.say(f"note: the state file, {state_file}, was not changed; --latest names this checkpoint in it")
 
 
 def _is_latest(prefix: str, state_file: Path) -> bool:

@@ -26,8 +26,8 @@ def stats(
 
     ckpttool stats model.ckpt --include 'dense/**'
 
-    All but the counts are of the finite values, and of complex numbers' magnitudes. Quantiles (in a table: --all) are
-    right to 1/128 of their size.
+    All numbers but the counts are those of the finite values; of complex numbers, those of their magnitudes. Quantiles
+    (in a table: --all) are right to 1/128 of their size.
     """
     from ckpttool.reports import values as reports
 
@@ -46,7 +46,7 @@ def cat(
     path: options.CheckpointPath,
     name: Annotated[str, typer.Argument(metavar="NAME", help="The variable.")],
     taken: Annotated[
-        str | None, typer.Option("--slice", metavar="0:2,:,-1", help="A part of it, as Python takes it.")
+        str | None, typer.Option("--slice", metavar="0:2,:,-1", help="A part of it, as NumPy slices arrays.")
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Every value, however many there are.")] = False,
     precision: Annotated[
@@ -68,7 +68,7 @@ def cat(
 
     options.refuse(npy and (as_json or precision or full), "--npy prints nothing, and has every value as it is")
     options.refuse(as_json and precision, "JSON has every digit")
-    options.refuse(force and not npy, "--force is about --npy")
+    options.refuse(force and not npy, "--force needs --npy")
     checkpoint, variable = options.variable_of(path, name, quiet, v1=v1, step=step)
     part = variable if taken is None else _sliced(variable, taken)
     if npy:

@@ -26,7 +26,7 @@ def verify(
     path: options.CheckpointPath,
     strict: Annotated[
         bool,
-        typer.Option("--strict", help="Also what no reader minds: gaps, overlaps, padding, numbers that are too long."),
+        typer.Option("--strict", help="Also report harmless oddities: gaps, overlaps, padding, overlong numbers."),
     ] = False,
     nan: Annotated[
         bool, typer.Option("--nan", help="Also list variables with NaN or infinite values, apart from damage.")
@@ -42,8 +42,8 @@ def verify(
 
     ckpttool verify model.ckpt
 
-    It does not stop at the first fault, and says what all of them look like together. Exit code 0: nothing is wrong; 1:
-    something is; 3 or 4: nothing of it can be listed. export --salvage writes what is whole.
+    It goes on after a fault, and names the likely cause of all of them. Exit code 0: nothing is wrong; 1:
+    something is; 3 or 4: nothing of it can be listed. export --salvage writes the undamaged variables.
 
     HDF5, safetensors and .npy files have no checksums of values to test: they are read. Those of .npz are tested.
     """
@@ -68,7 +68,7 @@ def verify(
     if shown:
         render.render(shown, format=wanted, schema="ckpttool.verify/1", facts=facts, everything=everything)
     for cause in verified.causes:
-        render.say(f"it looks so: {cause}")
+        render.say(f"likely cause: {cause}")
     if not quiet:
         _say_result(verified)
     if any(report.rows for report in shown):

@@ -145,7 +145,7 @@ def write_bundle(
 
 def _check_arguments(prefix: str, num_shards: int | None, max_shard_size: int | None) -> None:
     if num_shards is not None and max_shard_size is not None:
-        raise ValueError("num_shards and max_shard_size are two answers to one question")
+        raise ValueError("give num_shards or max_shard_size, not both")
     require_positive(num_shards=num_shards, max_shard_size=max_shard_size)
     if not os.path.basename(prefix):
         raise IsADirectoryError(errno.EISDIR, "the output is a directory: a prefix of names in it is needed", prefix)

@@ -73,7 +73,7 @@ def locate(path: str | os.PathLike[str], *, v1: bool = False, step: int | str | 
     if os.path.isdir(path):
         return _in_directory(path, v1, step)
     if _URL.match(path) and not os.path.lexists(path):
-        raise NotFoundError("what is on other machines is not read", path=path, hint="copy it here, and give its path")
+        raise NotFoundError("remote paths are not supported", path=path, hint="copy the files here first")
     if _MEMBER.fullmatch(os.curdir + path) and not _MEMBER.fullmatch(path):  # The suffix alone, as of `dir/.index`.
         path = os.path.join(os.curdir, path)
     if step is not None:

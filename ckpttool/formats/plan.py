@@ -53,7 +53,7 @@ def require_positive(**numbers: int | None) -> None:
     """Raises ValueError if a number, by its name, is given and is less than 1."""
     for name, number in numbers.items():
         if number is not None and number < 1:
-            raise ValueError(f"{name} is {number}, and there is no less than 1")
+            raise ValueError(f"{name} is {number}, and must be at least 1")
 
 
 def check_plan(plan: Iterable[Planned], *, strict: bool) -> list[Planned]:
@@ -68,7 +68,7 @@ def check_plan(plan: Iterable[Planned], *, strict: bool) -> list[Planned]:
         raise ConversionError(
             f"{first.remark} ({len(remarkable):,} such variables)" if len(remarkable) > 1 else f"{first.remark}",
             variable=first.variable.name,
-            hint="without --strict, this is done",
+            hint="without --strict, it is done and reported",
         )
     return remarkable
 

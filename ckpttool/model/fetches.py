@@ -146,9 +146,7 @@ def _is_output(nodes: Mapping[str, Node], text: str) -> bool:
 def _inferred(graph: MetaGraph) -> Choice:
     found = [endpoint for endpoint in endpoints(graph) if endpoint.direction == "output"]
     if not found:
-        raise NotFoundError(
-            "no outputs are to be seen in this graph", path=graph.path, hint="name them: ls --ops lists the ops"
-        )
+        raise NotFoundError("found no outputs in this graph", path=graph.path, hint="name them: ls --ops lists the ops")
     best = [endpoint for endpoint in found if endpoint.needed] or found[:1]
     others = [each.tensor for each in found if each not in best]
     more = f"; others are {listed(others)}" if others else ""

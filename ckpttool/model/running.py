@@ -38,7 +38,7 @@ def require_fed(nodes: Mapping[str, Node], ops: Collection[str], keys: Mapping[s
     placeholders, _ = unfed(nodes, ops)
     names = [called.get(f"{op}:0", f"{op}:0") for op in placeholders if not _is_conditional(nodes, nodes[op])]
     if names:
-        raise ValueError(f"nobody feeds {', '.join(names)}, which {'is' if len(names) == 1 else 'are'} needed")
+        raise ValueError(f"{', '.join(names)} must be fed: the result depends on {'it' if len(names) == 1 else 'them'}")
     surely, _ = waiting(nodes, ops)
     if surely:
         name = surely[0]

@@ -73,8 +73,8 @@ class ImportedGraph:
         if checkpoint is not None:
             located = checkpoint if isinstance(checkpoint, Located) else locate(checkpoint)
             if located.foreign:
-                hint = "export --tf makes one of it"
-                raise NotSupportedError("TensorFlow restores no such file", path=located.prefix, hint=hint)
+                hint = "export --tf makes a checkpoint of it"
+                raise NotSupportedError("TensorFlow can't restore from such a file", path=located.prefix, hint=hint)
         there = located.has_variables or checkpoint is not None
         values = open_checkpoint(located) if there and not located.foreign else None
         self._tf: Any = import_tensorflow()

@@ -19,7 +19,7 @@ def imported(tensorflow: Any, path: str, prepared: Prepared) -> tuple[Any, list[
         if "_output_shapes" not in str(error):
             raise NotSupportedError(f"TensorFlow can't import the graph: {first_line(error)}", path=path) from error
         count = drop_output_shapes(prepared.graph_def)
-        notes.append(f"dropped {count:,} _output_shapes attributes, for they are stale: {first_line(error)}")
+        notes.append(f"dropped {count:,} stale _output_shapes attributes: {first_line(error)}")
     try:
         return _import(tensorflow, prepared.graph_def), notes
     except ValueError as error:

@@ -148,7 +148,7 @@ class State:
                 self._run(name)
                 self.ran(needed)
         if variables:
-            self.notes.append(f"initialized, for they were never stored: {listed(sorted(variables))}")
+            self.notes.append(f"initialized, because they were never stored: {listed(sorted(variables))}")
         if tables:
             self.notes.append(f"initialized tables: {listed(list(dict.fromkeys(tables.values())))}")
 

@@ -35,7 +35,7 @@ def average(checkpoints: Sequence[Checkpoint], weights: Sequence[float] | None =
     if not checkpoints or len(weights) != len(checkpoints):
         raise ValueError(f"{len(weights)} weights for {len(checkpoints)} checkpoints")
     if not all(0 <= weight < float("inf") for weight in weights) or not 0 < sum(weights) < float("inf"):
-        raise ValueError(f"weights must be numbers from 0 up, one of them more: {weights}")
+        raise ValueError(f"weights must be finite and not negative, with at least one above 0: {weights}")
     *others, last = checkpoints
     for other in others:
         _require_same(other, last)

@@ -38,7 +38,7 @@ def require_known(filters: Sequence[Filter]) -> None:
     for found in filters:
         if found.code not in _UNDO:
             name = found.name.decode(errors="replace") or _NAMES.get(found.code) or f"filter {found.code}"
-            raise NotSupportedError(f"it is compressed by {name!r}, which is not read")
+            raise NotSupportedError(f"it is compressed by {name!r}, which is not supported")
 
 
 def unfiltered(data: bytes, filters: Sequence[Filter], mask: int, nbytes: int, offset: int) -> bytes:

@@ -48,7 +48,7 @@ def _completed(planned: Planned, layout: str) -> Planned:
     variable = planned.variable
     fallback = _FALLBACKS.get(variable.dtype.name)
     if len(variable.shape) > _MAX_RANK:
-        fallback = f"one dimension, for HDF5 has no more than {_MAX_RANK}; the attribute shape has them"
+        fallback = f"one dimension (HDF5 has at most {_MAX_RANK}), with the shape in the attribute shape"
     return planned._replace(problem=_problem(planned, layout), fallback=fallback)
 
 

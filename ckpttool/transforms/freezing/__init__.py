@@ -92,7 +92,7 @@ def freeze(
         try:
             return _Freezing(graph, checkpoint, outputs, inputs, keep_devices).frozen()
         except RecursionError:
-            raise NotSupportedError("its functions call each other too deep") from None
+            raise NotSupportedError("its functions call each other too deeply") from None
 
 
 def _require_names(outputs: Sequence[str], inputs: Collection[str]) -> None:
@@ -247,7 +247,7 @@ class _Freezing:
         number = tensor.dtype.number if tensor is not None and tensor.dtype is not None else self._said(node, output)
         if not number:
             what = f"the graph does not say of what dtype {node.name}:{output.number} is: it can't become a placeholder"
-            raise NotSupportedError(what, hint="feed a tensor next to it")
+            raise NotSupportedError(what, hint="feed another tensor near it")
         return number - REF_OFFSET if dtype_of(number).is_ref else number, tensor.shape if tensor else None
 
     def _said(self, node: Any, output: Output) -> int:

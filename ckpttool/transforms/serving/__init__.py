@@ -116,8 +116,10 @@ def _tensors(named: Mapping[str, str]) -> dict[str, str]:
 def _meta_graph(graph: MetaGraph) -> MetaGraph:
     """The graph by itself: a MetaGraphDef, and no text."""
     if graph.message.HasField("object_graph_def"):
-        hint = "its own signatures are what it can do: ls --signatures shows them"
-        raise NotSupportedError("a SavedModel of TensorFlow 2 can't be made another one", path=graph.path, hint=hint)
+        hint = "it has signatures of its own: ls --signatures shows them"
+        raise NotSupportedError(
+            "a SavedModel of TensorFlow 2 can't be turned into another one", path=graph.path, hint=hint
+        )
     if graph.root == "MetaGraphDef" and graph.text is None:
         return graph  # With what it has parsed already.
     data = graph.data
