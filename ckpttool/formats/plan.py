@@ -14,12 +14,9 @@ from itertools import pairwise, repeat
 from typing import Any, NamedTuple
 
 from ckpttool.errors import ConversionError
-from ckpttool.model.boxes import Extents
+from ckpttool.model.boxes import MAX_RANK, Extents
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.variable import Variable
-
-# Dimensions that TensorFlow's shapes have at most. (core/framework/tensor_shape.h)
-_MAX_RANK = 254
 
 
 class Planned(NamedTuple):
@@ -139,7 +136,7 @@ def _checked(found: dict[str, Any]) -> Note:
         return name_in_json(found[field]) if isinstance(found.get(field), str) else None
 
     shape = tuple(map(_count, found["shape"])) if "shape" in found else None
-    if shape and len(shape) > _MAX_RANK:
+    if shape and len(shape) > MAX_RANK:
         raise ValueError(shape)
     position = _count(found["position"]) if "position" in found else None
     slices = tuple((_extents(boxes), _count(shard), _count(place)) for boxes, shard, place in found.get("slices", ()))

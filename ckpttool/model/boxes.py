@@ -17,6 +17,9 @@ Selection = tuple[slice, ...]
 Extents = tuple[tuple[int, int], ...]
 """A box as it is stored: for each dimension (start, length), length -1 for the whole of it."""
 
+MAX_RANK = 254
+"""Dimensions that TensorFlow's shapes have at most. (TensorShape::MaxDimensions in core/framework/tensor_shape.h)"""
+
 # As many corners take a second to count.
 _MAX_CORNERS = 1 << 18
 

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from ckpttool.errors import NotFoundError
+from ckpttool.model.dtypes import DTYPES
 from ckpttool.model.graph import PLACEHOLDERS, MetaGraph, Node, split_tensor
 
 _GETS_NEXT = r"IteratorGetNext(?:Sync|AsOptional)?|MultiDeviceIteratorGetNextFromShard"
@@ -22,7 +23,7 @@ PIPELINE = (
 """The types of ops that give what an input pipeline has made, as a regular expression."""
 # An iterator that makes itself, and needs no op to be run before.
 _OWN_DATA = "OneShotIterator"
-_INT64 = 9
+_INT64 = DTYPES["int64"].number
 
 MAIN_OP = "saved_model_main_op"
 """The collection of the op that initializes a SavedModel's graph, once its variables are there."""

@@ -64,10 +64,8 @@ def reference(ops: Mapping[str, str]) -> Text:
 
     def change(text: str) -> str:
         mark = next((mark for mark in ("^", "loc:@") if text.startswith(mark)), "")
-        op, number = split_tensor(text.removeprefix(mark))
-        if op not in ops:
-            return text
-        return f"{mark}{ops[op]}{text[len(mark) + len(op) :]}" if number else text
+        op, _ = split_tensor(text.removeprefix(mark))
+        return f"{mark}{ops[op]}{text[len(mark) + len(op) :]}" if op in ops else text
 
     return change
 

@@ -9,10 +9,11 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from ckpttool import proto
+from ckpttool.model.dtypes import DTYPES
 from ckpttool.transforms.graph_edits import key_of
 from ckpttool.wire.message import LENGTH, fields, message_field
 
-_STRING = 7
+_STRING = DTYPES["string"].number
 
 
 def free_name(wanted: str, taken: Collection[str]) -> str:

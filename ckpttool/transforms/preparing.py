@@ -17,11 +17,11 @@ from typing import Any, NamedTuple, Protocol
 
 from ckpttool import proto
 from ckpttool.model.arguments import Dtypes, Shape, Tensor, arguments_of
-from ckpttool.model.dtypes import REF_OFFSET, DType
+from ckpttool.model.dtypes import DTYPES, REF_OFFSET, DType
 from ckpttool.model.graph import MetaGraph, Node, split_tensor
 from ckpttool.model.needs import called_functions, function_callers, recursive_functions
 
-_FLOAT = 1
+_FLOAT = DTYPES["float32"].number
 _PYTHON = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
 _MOST_OUTPUTS = 256
 

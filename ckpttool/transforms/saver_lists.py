@@ -22,6 +22,7 @@ from math import prod
 from typing import Any, NamedTuple
 
 from ckpttool.errors import ConversionError
+from ckpttool.model.dtypes import DTYPES
 from ckpttool.model.graph import PLACEHOLDERS, VARIABLE_OPS, split_tensor
 from ckpttool.transforms.graph_edits import last_field
 from ckpttool.wire.coding import encode_varint
@@ -244,7 +245,7 @@ class SaverLists:
         return edit(data, {3: operand, 5: attr})
 
 
-_STRING = 7
+_STRING = DTYPES["string"].number
 _MOST = 1 << 24
 
 

@@ -17,11 +17,11 @@ from ckpttool.formats.hdf5.structure.datatype import INTEGER, OPAQUE, STRING
 from ckpttool.formats.hdf5.structure.links import Link
 from ckpttool.formats.hdf5.structure.objects import DATASET, GROUP, TYPE
 from ckpttool.formats.hdf5.structure.sharing import SharedMessages
+from ckpttool.model.boxes import MAX_RANK
 
 # Characters of all paths together: a group's name is stored once, and is in the path of everything below it.
 _MAX_PATHS = 64 << 20
 _MAX_TEXT = 1 << 20
-_MAX_RANK = 254
 # The attributes that Keras gives the group of a layer: its list of weights, in several parts if it is long.
 _WEIGHTS, _LAYERS = "weight_names", "layer_names"
 
@@ -215,7 +215,7 @@ def sizes_of(item: Object, name: str) -> tuple[int, ...] | None:
     if attribute is None or attribute.datatype.kind != INTEGER:
         return None
     shape, datatype = attribute.shape or (), attribute.datatype
-    if len(shape) != 1 or shape[0] > _MAX_RANK or len(attribute.data) < shape[0] * datatype.size:
+    if len(shape) != 1 or shape[0] > MAX_RANK or len(attribute.data) < shape[0] * datatype.size:
         return None
     starts = range(0, shape[0] * datatype.size, datatype.size)
     is_signed, order = bool(datatype.details[0] & 4), -1 if datatype.is_big else 1

@@ -6,12 +6,10 @@ from math import prod
 from typing import cast
 
 from ckpttool.errors import CorruptionError
-from ckpttool.model.boxes import Extents
+from ckpttool.model.boxes import MAX_RANK, Extents
 from ckpttool.wire import ordered_code
 from ckpttool.wire.coding import encode_varint, to_signed
 from ckpttool.wire.message import LENGTH, VARINT, fields, message_field, values, varint_field
-
-_MAX_RANK = 254  # tensor_shape.h: TensorShape::MaxDimensions
 
 
 # A model has few shapes, and many variables of each.
@@ -22,8 +20,8 @@ def decode_shape(data: bytes) -> tuple[int, ...]:
     for number, wire_type, value in values(data):
         if (number, wire_type) == (2, LENGTH):
             shape.append(_varint_fields(cast("bytes", value)).get(1, 0))
-            if len(shape) > _MAX_RANK:  # Before there are millions of them.
-                raise CorruptionError(f"no variable can have a shape of more than {_MAX_RANK} dimensions")
+            if len(shape) > MAX_RANK:  # Before there are millions of them.
+                raise CorruptionError(f"no variable can have a shape of more than {MAX_RANK} dimensions")
         elif (number, wire_type) == (3, VARINT) and value:
             raise CorruptionError("a stored variable of unknown rank")
     if any(size < 0 for size in shape) or prod(shape) >> 63:

@@ -29,13 +29,13 @@ from ckpttool.formats.safetensors.words import (
     escape,
 )
 from ckpttool.formats.siblings import sibling
+from ckpttool.model.boxes import MAX_RANK
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import DTYPES, DType
 from ckpttool.model.variable import ByteRange, Variable
 from ckpttool.wire.coding import decode_fixed64
 
 # Of TensorFlow's shapes; a longer one would take time to multiply.
-_MAX_RANK = 254
 
 
 def read_safetensors(path: str | os.PathLike[str], *, faults: list[CheckpointError] | None = None) -> Checkpoint:
@@ -213,7 +213,7 @@ def _entry(name: str, entry: Any) -> _Entry:
         raise CorruptionError("data_offsets are no start and end", variable=name)
     if not isinstance(word, str) or not (word in DTYPES_BY_WORD or word in UNKNOWN_BITS):
         raise NotSupportedError(f"TensorFlow has no dtype for {str(word)[:20]!r}", variable=name)
-    if len(shape) > _MAX_RANK:
+    if len(shape) > MAX_RANK:
         raise NotSupportedError(f"TensorFlow has no shapes of rank {len(shape):,}", variable=name)
     found = _Entry(word, tuple(shape), *offsets)
     if 8 * (found.end - found.start) != found.bits:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ckpttool import proto
 from ckpttool.errors import NotSupportedError
+from ckpttool.model.dtypes import DTYPES
 from ckpttool.transforms.freezing.stored import Stored
 from ckpttool.wire.message import length_prefix, message_field, varint_field
 
@@ -68,8 +69,8 @@ def become_true(node: Any) -> None:
     node.attr["value"].tensor.bool_val.append(True)
 
 
-_BOOL = 10
-INT32 = 3
+_BOOL = DTYPES["bool"].number
+INT32 = DTYPES["int32"].number
 
 
 def _scalar(name: str, dtype: int) -> Any:

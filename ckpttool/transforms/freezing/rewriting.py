@@ -17,6 +17,7 @@ from ckpttool.transforms.freezing.pruning import require_droppable
 from ckpttool.transforms.freezing.reads import BECOMES, gather_axis
 from ckpttool.transforms.freezing.stored import Stored
 from ckpttool.transforms.graph_edits import without_ties
+from ckpttool.transforms.new_ops import free_name
 from ckpttool.wire.message import DROP, Rule, edit
 
 Pieces = list[bytes]
@@ -173,10 +174,7 @@ class Rewriter:
         return self._names[name, kinds]
 
     def _free(self, name: str) -> str:
-        new, number = f"{name}_frozen", 0
-        while new in self._taken:
-            number += 1
-            new = f"{name}_frozen_{number}"
+        new = free_name(f"{name}_frozen", self._taken)
         self._taken.add(new)
         return new
 
