@@ -110,6 +110,13 @@ def test_config_proto_loses_its_cluster_and_keeps_the_rest():
     assert attr_after("config_proto", "s", config, all=True).s == b"\x10\x04"
 
 
+def test_config_proto_with_empty_options_names_no_device():
+    """TensorFlow 2 writes GPU options without any: they are left, and are no mention."""
+    config = b"\x10\x04" + b"\x32\x02J\x00" + b"\x92\x01\x02J\x00"
+    assert attr_after("config_proto", "s", config, all=True).s == config
+    assert attr_after("config_proto", "s", b"\x32\x03\x2a\x010", all=True).s == b""
+
+
 def test_config_proto_that_is_none_is_left_alone():
     """Bytes that are no message stay as they are, and raise nothing."""
     assert attr_after("config_proto", "s", b"\xff\xff\xff", all=True).s == b"\xff\xff\xff"

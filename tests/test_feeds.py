@@ -190,7 +190,12 @@ MISFITS = {
     "sign": (np.array([2**63], np.uint64), "int64", (1,), "it would change"),
     "overflow": (1e39, "float32", (), "it would change"),
     "inexact int": (2**24 + 1, "float32", (), "it would change"),
-    "doubles": (np.array([0.1, 0.5, 0.3]), "float32", (3,), r"float64\[3\]: 2 of 3 values would change"),
+    "doubles": (
+        np.array([0.1, 0.5, 0.3]),
+        "float32",
+        (3,),
+        r"float64\[3\]: 2 of 3 values would change · round them: array.astype\('float32'\)",
+    ),
     "2 for bool": (2, "bool", (), "it would change"),
     "imaginary": (1j, "float32", (), "it would change"),
     "nan to int": (float("nan"), "int32", (), "it would change"),

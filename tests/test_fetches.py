@@ -13,7 +13,8 @@ from ckpttool.errors import ConversionError, NotFoundError
 from ckpttool.formats.results import write_results
 from ckpttool.model import fetches
 from ckpttool.model.graph import MetaGraph
-from ckpttool.model.needs import is_pipeline, needed_ops
+from ckpttool.model.needs import needed_ops
+from ckpttool.model.pipelines import is_pipeline
 from ckpttool.model.running import read_variables, require_fed, waiting, written_variables
 from ckpttool.reports.runs import Result, differences, latency, values
 
@@ -90,7 +91,7 @@ def test_what_is_not_fed_is_named_with_its_key():
     """Placeholders that are needed are named, with the signature's key; those in a branch are not asked for."""
     _, nodes = graph_of(*PLAIN, ("gate", "NoOp", []), ("p", "Placeholder", ["^gate"]), ("q", "AddV2", ["p", "y"]))
     with pytest.raises(ValueError, match=r"image \(x:0\) must be fed"):
-        require_fed(nodes, needed_ops(nodes, ["q"]), {"image": "x:0"})
+        require_fed(nodes, needed_ops(nodes, ["q"]), keys={"image": "x:0"})
     require_fed(nodes, needed_ops(nodes, ["q"], {"y:0"}))
 
 

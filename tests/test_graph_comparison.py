@@ -42,6 +42,11 @@ def rewired(meta_graph: Any) -> None:
     op(meta_graph, "predictions").input[0] = "other:1"
 
 
+def spelled(meta_graph: Any) -> None:
+    node = op(meta_graph, "predictions")
+    node.input[0] = f"{node.input[0]}:0"
+
+
 def waiting(meta_graph: Any) -> None:
     op(meta_graph, "predictions").input.append("^labels")
 
@@ -82,6 +87,7 @@ CHANGES: dict[Callable[[Any], None], list[GraphChange]] = {
     ],
     retyped: [GraphChange("op", "", "predictions", "changed", "type", "Softmax", "Sigmoid")],
     rewired: [GraphChange("op", "", "predictions", "changed", "inputs", "dense/add", "other:1")],
+    spelled: [],
     waiting: [GraphChange("op", "", "predictions", "changed", "inputs", "dense/add", "dense/add, ^labels")],
     placed: [GraphChange("op", "", "predictions", "changed", "device", "", "/gpu:0")],
     attributes: [

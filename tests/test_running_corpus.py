@@ -10,7 +10,8 @@ import pytest
 from conftest import CORPUS, FIXTURES, corpus_files, needs_corpus
 
 import ckpttool
-from ckpttool.model.needs import needed_ops, unfed
+from ckpttool.model.needs import needed_ops
+from ckpttool.model.running import unfed
 
 pytestmark = pytest.mark.tensorflow
 

@@ -3,8 +3,11 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
+import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -201,6 +204,19 @@ def _with_pipeline(v1):
     dataset = v1.data.Dataset.from_tensor_slices([1.0, 2.0])
     v1.identity(v1.data.make_initializable_iterator(dataset).get_next(), name="from_iterator")
     v1.identity(v1.data.make_one_shot_iterator(dataset).get_next(), name="from_own_iterator")
+    several = v1.data.Iterator.from_structure("float32", [])
+    several.make_initializer(dataset, name="first")
+    several.make_initializer(dataset.map(lambda x: 10 * x), name="second")
+    v1.identity(several.get_next(), name="from_one_of_two")
+    fed = v1.data.make_initializable_iterator(
+        v1.data.Dataset.from_tensor_slices(v1.placeholder("float32", [None], name="data"))
+    )
+    v1.add_to_collection("init", fed.initializer)
+    v1.identity(fed.get_next(), name="from_fed")
+    v1.identity(several.string_handle(), name="handle")
+    by_handle = v1.placeholder("string", [], name="by_handle")
+    v1.identity(v1.data.Iterator.from_string_handle(by_handle, "float32", []).get_next(), name="from_handle")
+    queue.enqueue([7.0], name="put")
     with v1.control_dependencies([v1.no_op(name="gate")]):
         v1.identity(queue.dequeue(), name="maybe")
 
@@ -216,10 +232,167 @@ def test_an_input_pipeline_is_explained_and_may_be_fed(pipeline):
     """A fetch that takes from a queue or iterator does not hang; fed behind it, it runs."""
     with pytest.raises(ValueError, match=r"take \(QueueDequeueV2\) takes from an input pipeline .* feed take:0"):
         pipeline.run("from_queue")
-    with pytest.raises(ValueError, match=r"IteratorGetNext\) takes from an input pipeline"):
-        pipeline.run("from_iterator")
     assert pipeline.run("from_queue", {"take": 4}) == 5
     assert pipeline.run("from_own_iterator") == 1
+
+
+def test_an_iterator_gets_its_data(pipeline):
+    """What needs no feed and leaves no choice is initialized, as a table is; else it is said what to run first."""
+    assert [pipeline.run("from_iterator"), pipeline.run("from_iterator")] == [1, 2]
+    assert "initialized iterators: Iterator" in " ".join(pipeline.notes)
+    with pytest.raises(ValueError, match=r"an iterator that has no data · feed .* or run first or second before"):
+        pipeline.run("from_one_of_two")
+    pipeline.run("second")
+    assert pipeline.run("from_one_of_two") == 10
+    [initializer] = pipeline.collection("init")
+    with pytest.raises(ValueError, match="takes from an iterator that has no data"):
+        pipeline.run("from_fed")
+    pipeline.run(initializer, {"data": [3]})
+    assert pipeline.run("from_fed") == 3
+    pipeline.run("first")
+    assert pipeline.run("from_handle", {"by_handle": pipeline.run("handle")}) == 1
+
+
+def test_a_queue_that_was_filled_gives_what_is_in_it(pipeline):
+    """After its enqueue op has run, a dequeue is no reason to refuse."""
+    pipeline.run("put")
+    assert pipeline.run("from_queue") == 8
+
+
+def test_a_main_op_fills_iterators(tf, run, tmp_path):
+    """A SavedModel whose main op initializes its iterator runs, as its loader runs it."""
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        iterator = v1.data.make_initializable_iterator(v1.data.Dataset.from_tensor_slices([5.0, 6.0]))
+        info = v1.saved_model.build_tensor_info(v1.identity(iterator.get_next(), name="y"))
+        signature = v1.saved_model.build_signature_def({}, {"y": info}, "predict")
+        builder = v1.saved_model.Builder(str(tmp_path / "model"))
+        builder.add_meta_graph_and_variables(
+            session, ["serve"], {"serving_default": signature}, main_op=iterator.initializer
+        )
+        builder.save()
+    result = run("run", tmp_path / "model", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["outputs"][0]["value"] == 5
+
+
+def test_an_op_that_is_fed_and_waited_for_runs(tf, run, tmp_path):
+    """TensorFlow runs a fed op that another waits for, unless it is a placeholder: a queue would hang for ever."""
+
+    def build(v1):
+        batch = v1.FIFOQueue(3, "float32", [[]]).dequeue(name="batch")
+        with v1.control_dependencies([batch]):
+            v1.add(batch, v1.constant(2.0), name="y")
+        x = v1.placeholder("float32", [], name="x")
+        with v1.control_dependencies([x]):
+            v1.add(x, v1.constant(2.0), name="z")
+        v1.get_variable("w", initializer=1.0)
+
+    prefix = save_model(tf, tmp_path, build)
+    with ckpttool.ImportedGraph(prefix) as model:
+        with pytest.raises(ValueError, match=r"batch is fed, and runs all the same, .* freeze --inputs batch:0"):
+            model.run("y", {"batch": 1})
+        assert model.run("z", {"x": 1}) == 3
+    frozen = tmp_path / "frozen.pb"
+    assert run("freeze", prefix, "--outputs", "y", "--inputs", "batch:0", "-o", frozen).exit_code == 0
+    with ckpttool.ImportedGraph(frozen) as model:
+        assert model.run("y", {"batch": 1}) == 3
+
+
+def test_signals_end_a_run_that_waits(tf, tmp_path):
+    """What TensorFlow waits for is no reason not to hear an interrupt (130) or a termination (143)."""
+
+    def build(v1):
+        with v1.control_dependencies([v1.no_op(name="gate")]):
+            v1.identity(v1.FIFOQueue(3, "float32", [[]]).dequeue(), name="maybe")
+        v1.get_variable("w", initializer=1.0)
+
+    prefix = save_model(tf, tmp_path, build)
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        running = subprocess.Popen(
+            [sys.executable, "-m", "ckpttool", "run", str(prefix), "--fetch", "maybe", "--time"],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert running.stderr.readline().startswith("note: the graph is")
+        time.sleep(8)  # TensorFlow is imported, and waits.
+        running.send_signal(number)
+        _, said = running.communicate(timeout=40)
+        assert running.returncode == code, said
+
+
+def test_the_handle_of_a_variable_is_fetched_as_its_value(tf, run, tmp_path):
+    """A resource is no number: a variable's name gives its value; what has none is refused."""
+
+    def build(v1):
+        w = v1.get_variable("w", initializer=[1.0, 2.0], use_resource=True)
+        v1.add_to_collection("weights_of_mine", w)
+        table = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(["a"], [5]), -1)
+        v1.identity(table.lookup(v1.placeholder("string", [None], "key")), name="found")
+
+    prefix = save_model(tf, tmp_path, build)
+    result = run("run", prefix, "--fetch", "w", "--collection", "weights_of_mine", "--json")
+    assert [output["value"] for output in json.loads(result.stdout)["outputs"]] == [[1, 2], [1, 2]]
+    with ckpttool.ImportedGraph(prefix) as model:
+        for fetch in ("w", "w:0", model.tensor("w"), model.collection("weights_of_mine")[0]):
+            assert model.run(fetch).tolist() == [1, 2]
+        with pytest.raises(NotSupportedError, match="hash_table:0 is a resource, a handle without a value"):
+            model.run("hash_table")
+
+
+def test_fetches_and_feeds_that_can_not_be(tf, linear):
+    """What is no fetch is a TypeError; a tensor of another graph is not taken for the one of its name."""
+    for fetch in (5, ["activation_opt", None], b"activation_opt"):
+        with pytest.raises(TypeError, match="a fetch is a name, a tensor or an op"):
+            linear.run(fetch, {"x": [1]})
+    with tf.Graph().as_default():
+        other = tf.compat.v1.placeholder("float32", name="x")
+    with pytest.raises(ValueError, match="x:0 is a tensor of another graph"):
+        linear.run("activation_opt", {other: [1]})
+
+
+def test_collections_are_in_the_tensorflow_graph(linear):
+    """Code that asks the tf.Graph for a collection finds the tensors in it."""
+    [tensor] = linear.tf_graph.get_collection("activation")
+    assert linear.run(tensor, {"x": [50]}).tolist() == [124]
+
+
+def test_a_scope_s_unbound_inputs_are_named(tf, run, tmp_path):
+    """What needs an input that was left outside of an exported scope can't run; all else can; nor can it be served."""
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        x = v1.placeholder("float32", [None], name="x")
+        with v1.variable_scope("part"):
+            w = v1.get_variable("w", initializer=2.0)
+            v1.multiply(x, w, name="y")
+            v1.identity(w, name="only_w")
+        session.run(v1.global_variables_initializer())
+        v1.train.Saver({"w": w}).save(session, str(tmp_path / "model"), write_meta_graph=False)
+        v1.train.export_meta_graph(str(tmp_path / "model.meta"), export_scope="part")
+    with ckpttool.ImportedGraph(tmp_path / "model") as model:
+        assert model.run("only_w") == 2
+        with pytest.raises(NotSupportedError, match=r"takes \$unbound_inputs_x, which the graph does not have"):
+            model.run("y")
+    result = run("saved-model", tmp_path / "model", "--outputs", "y", "-o", tmp_path / "served")
+    assert (result.exit_code, "$unbound_inputs_x" in result.stderr) == (5, True)
+    result = run("freeze", tmp_path / "model", "--outputs", "y", "-o", tmp_path / "frozen.pb")
+    assert (result.exit_code, "--inputs y:0" in result.stderr) == (3, True)
+
+
+def test_a_bare_graph_finds_its_slices(tf, tmp_path):
+    """A GraphDef has no saver, but its ops: they tell which slice of what is stored a variable is."""
+    v1 = tf.compat.v1
+
+    def build(v1):
+        with v1.variable_scope("", partitioner=v1.fixed_size_partitioner(2)):
+            w = v1.get_variable("w", [4], initializer=v1.random_normal_initializer())
+        v1.identity(v1.convert_to_tensor(w), name="y")
+
+    prefix = save_model(tf, tmp_path, build)
+    meta_graph = v1.MetaGraphDef.FromString(prefix.with_name("model.meta").read_bytes())
+    (tmp_path / "bare.pb").write_bytes(meta_graph.graph_def.SerializeToString())
+    with ckpttool.ImportedGraph(tmp_path / "bare.pb", checkpoint=prefix) as model:
+        assert model.run("y").tolist() == ckpttool.open_checkpoint(prefix)["w"].numpy().tolist()
 
 
 def test_a_run_ends_after_its_time(pipeline):

@@ -166,7 +166,8 @@ def _feeds(texts: list[str]) -> dict[str, str]:
 def _job(path: str, wanted: _Wanted, *, step: str | None, tags: str | None, quiet: bool) -> _Job:
     """What is to be done with a model; all that can be known without TensorFlow is refused here, before it starts."""
     from ckpttool.formats.opening import open_graph
-    from ckpttool.model.needs import needed_ops
+    from ckpttool.model.needs import main_ops, needed_ops
+    from ckpttool.model.pipelines import filled_by, sole_makers
     from ckpttool.model.running import require_fed
 
     located = options.located(path, quiet, step=step)
@@ -182,7 +183,8 @@ def _job(path: str, wanted: _Wanted, *, step: str | None, tags: str | None, quie
     try:
         feeds = _values(graph, nodes, wanted, choice.signature)
         keys = choosing.arguments(graph, choice.signature, "inputs")
-        require_fed(nodes, needed_ops(nodes, [each.tensor for each in choice.fetches], feeds), keys)
+        filled = filled_by(nodes, needed_ops(nodes, main_ops(graph))) | sole_makers(nodes).keys()
+        require_fed(nodes, needed_ops(nodes, [each.tensor for each in choice.fetches], feeds), feeds, keys, filled)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--feed") from error
     return _Job(path, located, choice, feeds)

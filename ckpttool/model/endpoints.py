@@ -58,7 +58,21 @@ FILLED_COLLECTIONS = frozenset(
 """
 
 _SCORES = {"ArgMax", "Softmax", "LogSoftmax", "Sigmoid", "TopK", "TopKV2"}
-_HEADS = {*_SCORES, "Identity", "Cast", "Squeeze", "Reshape", "Max", "Mean", "Sum", "Greater", "GreaterEqual", "Round"}
+_HEADS = {
+    *_SCORES,
+    "Identity",
+    "Cast",
+    "Squeeze",
+    "ExpandDims",
+    "Reshape",
+    "Max",
+    "Mean",
+    "Sum",
+    "Greater",
+    "GreaterEqual",
+    "Round",
+}
+_LOOPS = {"While", "StatelessWhile"}
 _NO_END = {"Switch", "RefSwitch", "Enter", "RefEnter", "NextIteration", "LoopCond", "ControlTrigger", "Const"}
 _INPUT_NAME = re.compile(r"(?:\w*_)?(?:inputs?|feeds?|placeholders?|features|images?|x)", re.IGNORECASE)
 _SWITCH_NAME = re.compile(r"keep_?prob|drop_?out|drop_?rate|is_?train|training|phase", re.IGNORECASE)
@@ -163,7 +177,8 @@ def _strength(flow: Flow, parts: Parts, key: str, steps: int) -> tuple[int, str]
         return 3, "input of the loss"
     if steps:
         return 5, "only an average is taken of it" if flow.type(users[0]) in ("Mean", "Sum") else ""
-    return (6, "last value of a loop") if type_ == "Exit" else (4, "end of the forward path")
+    is_of_loop = type_ == "Exit" or any(flow.type(near) in _LOOPS for near in flow.inputs[key])
+    return (6, "last value of a loop") if is_of_loop else (4, "end of the forward path")
 
 
 _FED = (-1, 0, 0)

@@ -9,7 +9,7 @@ A collection's members and a signature's arguments have names of their own; resu
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
-from ckpttool.errors import NotFoundError
+from ckpttool.errors import NotFoundError, NotSupportedError
 from ckpttool.model.endpoints import FILLED_COLLECTIONS, endpoints
 from ckpttool.model.graph import (
     DEFAULT_SIGNATURE,
@@ -53,12 +53,38 @@ def full_name(nodes: Mapping[str, Node], name: str, path: str | None = None) -> 
 def by_name(graph: MetaGraph, nodes: Mapping[str, Node], names: Collection[str]) -> list[Fetch]:
     """Fetches that are named one by one; raises as `full_name` does."""
     try:
-        return [Fetch(name, full_name(nodes, name, graph.path)) for name in names]
+        return [Fetch(name, value_name(graph, name)) for name in names]
     except NotFoundError as error:
         collection = next((name for name in names if name in graph.collections and name not in nodes), None)
         if collection is not None:
             error.hint = " · ".join(filter(None, [f"--collection {collection} fetches that collection", error.hint]))
         raise
+
+
+def value_name(graph: MetaGraph, name: str) -> str:
+    """The full name of the tensor that has a value: for the handle of a variable, the one that reads it.
+
+    Raises:
+        NotSupportedError: it is a handle of something that has no value, or that nothing reads.
+    """
+    nodes = graph.by_name
+    tensor = full_name(nodes, name, graph.path)
+    op, index = split_tensor(tensor)
+    outputs = graph.outputs(nodes[op])
+    known = outputs[int(index)] if int(index) < len(outputs) else None
+    if known is None or known.dtype is None or known.dtype.name not in ("resource", "variant"):
+        return tensor
+    if nodes[op].type != "VarHandleOp":
+        what = f"{tensor} is a {known.dtype.name}, a handle without a value (of the op type {nodes[op].type})"
+        raise NotSupportedError(what, path=graph.path, hint="fetch what is made of it")
+    snapshots = [str(declared.get("snapshot_name", "")) for _, declared in graph.variable_defs.get(op, ())]
+    reads = [
+        node.name for node in nodes.values() if node.type == "ReadVariableOp" and node.inputs in ((op,), (tensor,))
+    ]
+    for found in [*snapshots, *reads]:
+        if split_tensor(found)[0] in nodes and split_tensor(found)[0] != op:
+            return full_name(nodes, found)
+    raise NotSupportedError(f"{op} is a variable that no op reads", path=graph.path, hint="vars and cat show values")
 
 
 def of_collection(graph: MetaGraph, nodes: Mapping[str, Node], name: str) -> list[Fetch]:
@@ -71,7 +97,8 @@ def of_collection(graph: MetaGraph, nodes: Mapping[str, Node], name: str) -> lis
         hint = near_hint(name, graph.collections) or f"there are {', '.join(graph.collections) or 'none'}"
         raise NotFoundError(f"the graph has no collection named {name}", path=graph.path, hint=hint)
     found = [text for member in graph.collections[name].members if (text := member_name(member))]
-    fetches = [Fetch(text, full_name(nodes, text)) for text in found if text in nodes or split_tensor(text)[0] in nodes]
+    there = [text for text in found if text in nodes or split_tensor(text)[0] in nodes]
+    fetches = [Fetch(text, value_name(graph, text)) for text in there]
     if not fetches:
         raise NotFoundError(f"nothing in the collection {name} can be fetched", path=graph.path)
     return fetches

@@ -101,7 +101,9 @@ def _numbers(value: Any, dtype: DType, expected: str) -> "Array":
     if changed:
         some = "it" if array.size == 1 else f"{changed:,} of {array.size:,} values"
         what = f"{expected}, and what came is {_said(value, array)}: {some} would change"
-        raise ValueError(f"{what} · give values that {dtype.name} has")
+        is_rounded = not is_written and array.dtype.kind == "f" and cast.dtype.kind == "f"
+        advice = f"round them: array.astype({dtype.name!r})" if is_rounded else f"give values that {dtype.name} has"
+        raise ValueError(f"{what} · {advice}")
     return cast
 
 

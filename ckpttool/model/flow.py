@@ -12,7 +12,8 @@ from functools import lru_cache
 
 from ckpttool.model.arguments import Tensor
 from ckpttool.model.graph import PLACEHOLDERS, VARIABLE_OPS, MetaGraph, Node, split_tensor
-from ckpttool.model.needs import PIPELINE, is_pipeline, walk
+from ckpttool.model.needs import walk
+from ckpttool.model.pipelines import PIPELINE, is_pipeline
 from ckpttool.model.tables import fillers
 
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")

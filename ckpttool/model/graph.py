@@ -18,7 +18,10 @@ from ckpttool.model.names import near_hint
 VARIABLE_OPS = {"Variable", "VariableV2", "VarHandleOp", "TemporaryVariable", "AutoReloadVariable"}
 """Types of the ops that hold a variable."""
 
-PLACEHOLDERS = ("Placeholder", "PlaceholderV2", "PlaceholderWithDefault")
+BARE_PLACEHOLDERS = ("Placeholder", "PlaceholderV2")
+"""Types of the ops that are nothing unless they are fed."""
+
+PLACEHOLDERS = (*BARE_PLACEHOLDERS, "PlaceholderWithDefault")
 """Types of the ops that are fed."""
 
 HIDDEN_SIGNATURES = "__saved_model_"

@@ -85,8 +85,8 @@ def _of_op(a: Any, b: Any) -> Iterator[tuple[str, str, str]]:
 
 
 def _inputs(node: Any) -> str:
-    """The inputs; those that are only waited for in the order of their names, for they have none."""
-    data = [text for text in node.input if not text.startswith("^")]
+    """The inputs; those that are only waited for in the order of their names, for they have none. x:0 is x."""
+    data = [text if text.count(":") > 1 else text.removesuffix(":0") for text in node.input if text[:1] != "^"]
     return ", ".join(data + sorted(text for text in node.input if text.startswith("^")))
 
 

@@ -4,25 +4,15 @@ W ─▶ W/read ─▶ MatMul ─▶ Softmax        Softmax:0 needs Softmax, Mat
 x ────────────────┘                     fed x:0, it does not need x
 """
 
-import re
 import struct
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Set
-from functools import lru_cache
 from typing import Any
 
 from ckpttool.errors import NotFoundError
 from ckpttool.model.dtypes import DTYPES
-from ckpttool.model.graph import PLACEHOLDERS, MetaGraph, Node, split_tensor
+from ckpttool.model.graph import BARE_PLACEHOLDERS, PLACEHOLDERS, MetaGraph, Node, split_tensor
 
-_GETS_NEXT = r"IteratorGetNext(?:Sync|AsOptional)?|MultiDeviceIteratorGetNextFromShard"
-PIPELINE = (
-    rf"\w*Dequeue\w*|{_GETS_NEXT}|ReaderRead(?:UpTo)?(?:V2)?|BarrierTakeMany"
-    r"|(?:(?:Ordered)?Map)?Unstage(?:NoKey)?|(?:Stage|(?:Ordered)?Map)Peek"
-)
-"""The types of ops that give what an input pipeline has made, as a regular expression."""
-# An iterator that makes itself, and needs no op to be run before.
-_OWN_DATA = "OneShotIterator"
 _INT64 = DTYPES["int64"].number
 
 MAIN_OP = "saved_model_main_op"
@@ -78,12 +68,28 @@ def needed_ops(nodes: Mapping[str, Node], wanted: Iterable[str], fed: Collection
     while stack:
         text = stack.pop()
         op = split_tensor(text.removeprefix("^"))[0]
-        # An op that waits for a fed one waits for the feeding.
-        is_fed = op in fed_ops if text.startswith("^") else tensor_name(text) in fed
+        # An op that waits for a fed one waits for the feeding if that is a placeholder, else for the op, which runs.
+        # (tensorflow/core/graph/subgraph.cc FeedInputs)
+        if text.startswith("^"):
+            is_fed = op in fed_ops and op in nodes and nodes[op].type in BARE_PLACEHOLDERS
+        else:
+            is_fed = tensor_name(text) in fed
         if op not in found and not is_fed and op in nodes:
             found.add(op)
             stack += nodes[op].inputs
     return found
+
+
+def absent_input(nodes: Mapping[str, Node], node: Node) -> str:
+    """What an op takes or waits for and the graph does not have; "" if it has all.
+
+    A graph exported from a scope names what was fed from outside so: `$unbound_inputs_x`.
+    (tensorflow/python/framework/meta_graph.py export_scoped_meta_graph)
+    """
+    for text in node.inputs:
+        if text not in nodes and (op := split_tensor(text.removeprefix("^"))[0]) not in nodes:
+            return op
+    return ""
 
 
 def called_functions(node: Any, names: Collection[str]) -> set[str]:
@@ -143,20 +149,13 @@ def listed_ops(graph: MetaGraph, collection: str) -> list[str]:
     return [split_tensor(member)[0] for member in members if isinstance(member, str)]
 
 
-def unfed(nodes: Mapping[str, Node], ops: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Of ops that must run: the placeholders, which must be fed; and what waits for an input pipeline, for ever."""
-    running = sorted(name for name in ops)
-    placeholders = [name for name in running if must_be_fed(nodes, nodes[name])]
-    return placeholders, [name for name in running if _waits(nodes, nodes[name])]
-
-
 def must_be_fed(nodes: Mapping[str, Node], node: Node) -> bool:
     """Whether an op is a placeholder that has no value of its own.
 
     The shape of a sparse placeholder has one which is none, such as [-1, 4], and with it TensorFlow would abort.
     (tensorflow/python/ops/array_ops.py: sparse_placeholder)
     """
-    if node.type in PLACEHOLDERS[:2]:
+    if node.type in BARE_PLACEHOLDERS:
         return True
     scope, _, last = node.name.rpartition("/")
     if node.type != "PlaceholderWithDefault" or last != "shape" or not node.inputs:
@@ -174,17 +173,3 @@ def _int64s(constant: Any) -> list[int]:
         return []
     content = tensor.tensor_content
     return [*tensor.int64_val, *(n for (n,) in struct.iter_unpack("<q", content[: len(content) // 8 * 8]))]
-
-
-# Of a large graph's many ops, few have types of their own.
-@lru_cache(4096)
-def is_pipeline(type_: str) -> bool:
-    """Whether ops of a type give what an input pipeline has made: without one that runs, they wait for ever."""
-    return re.fullmatch(PIPELINE, type_) is not None
-
-
-def _waits(nodes: Mapping[str, Node], node: Node) -> bool:
-    if re.fullmatch(_GETS_NEXT, node.type):
-        source = nodes.get(split_tensor(node.inputs[0])[0]) if node.inputs else None
-        return source is None or source.type != _OWN_DATA
-    return is_pipeline(node.type)

@@ -7,18 +7,28 @@ An op with control inputs, or behind a Switch, may stand in a branch that is not
 from collections.abc import Collection, Iterable, Mapping
 
 from ckpttool.model.graph import VARIABLE_OPS, Node, split_tensor
-from ckpttool.model.needs import tensor_name, unfed
+from ckpttool.model.needs import must_be_fed, tensor_name
+from ckpttool.model.pipelines import gets_next, iterator_makers, source_of, waits
 
 _WRITERS = ("Assign", "AssignVariableOp")
 # They only ask whether there is a value.
 _ASKERS = ("IsVariableInitialized", "VarIsInitializedOp")
 
 
-def waiting(nodes: Mapping[str, Node], ops: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Of ops that must run, those that take from an input pipeline, which nobody fills here; and those that may, if the
+def unfed(nodes: Mapping[str, Node], ops: Iterable[str], filled: Collection[str] = ()) -> tuple[list[str], list[str]]:
+    """Of ops that must run: the placeholders, which must be fed; and what takes from an input pipeline that has nothing
+    to give, for it is none of those that are `filled`.
+    """
+    running = sorted(name for name in ops)
+    placeholders = [name for name in running if must_be_fed(nodes, nodes[name])]
+    return placeholders, [name for name in running if waits(nodes, nodes[name], filled)]
+
+
+def waiting(nodes: Mapping[str, Node], ops: Iterable[str], filled: Collection[str] = ()) -> tuple[list[str], list[str]]:
+    """Of ops that must run, those that take from an input pipeline that nobody fills here; and those that may, if the
     branch that they are in is taken.
     """
-    _, found = unfed(nodes, ops)
+    _, found = unfed(nodes, ops, filled)
     surely = [op for op in found if not _is_conditional(nodes, nodes[op])]
     return surely, [op for op in found if op not in surely]
 
@@ -29,23 +39,47 @@ def _is_conditional(nodes: Mapping[str, Node], node: Node) -> bool:
     return is_controlled or any(source is not None and "Switch" in source.type for source in sources)
 
 
-def require_fed(nodes: Mapping[str, Node], ops: Collection[str], keys: Mapping[str, str] | None = None) -> None:
-    """Raises ValueError if ops that must run need a placeholder that nobody feeds, or wait for an input pipeline.
+def require_fed(
+    nodes: Mapping[str, Node],
+    ops: Collection[str],
+    fed: Collection[str] = (),
+    keys: Mapping[str, str] | None = None,
+    filled: Collection[str] = (),
+) -> None:
+    """Raises ValueError if ops that must run need a placeholder that nobody feeds, or what nobody has filled.
 
-    `keys` are other names of the inputs, such as those that a signature gives them, each with the tensor's.
+    Args:
+        nodes: the graph's ops, by name.
+        ops: those that must run.
+        fed: full names of tensors that are given.
+        keys: other names of the inputs, such as those that a signature gives them, each with the tensor's.
+        filled: the queues and iterators that have something to give.
     """
     called = {tensor: f"{key} ({tensor})" for key, tensor in (keys or {}).items()}
     placeholders, _ = unfed(nodes, ops)
     names = [called.get(f"{op}:0", f"{op}:0") for op in placeholders if not _is_conditional(nodes, nodes[op])]
     if names:
         raise ValueError(f"{', '.join(names)} must be fed: the result depends on {'it' if len(names) == 1 else 'them'}")
-    surely, _ = waiting(nodes, ops)
+    surely, _ = waiting(nodes, ops, filled)
     if surely:
-        name = surely[0]
-        raise ValueError(
-            f"{name} ({nodes[name].type}) takes from an input pipeline that is not running: it would wait for ever"
-            f" · feed {name}:0 (and its other outputs), or what is computed from them"
+        raise ValueError(_why_waiting(nodes, surely[0], {split_tensor(name)[0] for name in fed}))
+
+
+def _why_waiting(nodes: Mapping[str, Node], name: str, fed: Collection[str]) -> str:
+    """What an op waits for, and what to do."""
+    node = nodes[name]
+    if name in fed:
+        return (
+            f"{name} is fed, and runs all the same, because an op waits for it by a control input"
+            f" · `ckpttool freeze --inputs {name}:0` makes a graph in which a placeholder stands for it"
         )
+    feed = f"feed {name}:0 (and its other outputs), or what is computed from them"
+    if not gets_next(node.type):
+        what = f"{name} ({node.type}) takes from an input pipeline that is not running: it would wait for ever"
+        return f"{what} · {feed}"
+    makers = iterator_makers(nodes).get(source_of(nodes, node), [])
+    first = f"; or run {' or '.join(makers[:3])} before, in Python" if makers else ""
+    return f"{name} ({node.type}) takes from an iterator that has no data · {feed}{first}"
 
 
 def read_variables(nodes: Mapping[str, Node], ops: Iterable[str], fed: Collection[str] = ()) -> set[str]:

@@ -14,11 +14,12 @@ from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import dtype_of
 from ckpttool.model.endpoints import Endpoint, endpoints
 from ckpttool.model.fitting import fit
-from ckpttool.model.graph import MetaGraph, Signature, split_tensor
+from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, Signature, split_tensor
 from ckpttool.model.needs import main_ops, needed_ops
+from ckpttool.model.pipelines import iterator_makers
 from ckpttool.model.running import waiting
 from ckpttool.runtime import state
-from ckpttool.runtime.importing import Translated, imported
+from ckpttool.runtime.importing import Translated, imported, interruptible
 from ckpttool.runtime.quiet import import_tensorflow
 from ckpttool.runtime.registry import InstalledRegistry, load_op_library
 from ckpttool.transforms.preparing import prepare
@@ -108,8 +109,17 @@ class ImportedGraph:
             restore_op = state.add_restore_op(self._tf, self._tf_graph, prefix, plan.reads)
             if restore_op is not None:
                 self._run_op(restore_op.name)
+        self._add_collections()
         self._tf_graph.finalize()
         self._run_main_ops()
+
+    def _add_collections(self) -> None:
+        """What the collections name is in those of the tf.Graph too, for `tf_graph.get_collection`."""
+        for collection in self.graph.collections.values():
+            for name in (member for member in collection.members if isinstance(member, str)):
+                if split_tensor(name)[0] in self._nodes:
+                    element = self.operation(name) if name in self._nodes else self.tensor(name)
+                    self._tf_graph.add_to_collection(collection.name, element)
 
     def _run_main_ops(self) -> None:
         assets = state.asset_feeds(self.graph)
@@ -124,8 +134,9 @@ class ImportedGraph:
 
     def _run_op(self, name: str, feeds: Mapping[str, Any] | None = None) -> None:
         session = self._open_session()
+        op = session.graph.get_operation_by_name(split_tensor(name)[0])
         with Translated(self._tf, self.path):
-            session.run(session.graph.get_operation_by_name(split_tensor(name)[0]), feeds)
+            interruptible(lambda: session.run(op, feeds))
 
     def __enter__(self) -> "ImportedGraph":
         return self
@@ -159,7 +170,7 @@ class ImportedGraph:
 
     @property
     def tf_graph(self) -> Any:
-        """The tf.Graph, which is finalized."""
+        """The tf.Graph, which is finalized. Its collections have the ops and tensors that are in the graph's."""
         return self._open_session().graph
 
     @property
@@ -167,7 +178,8 @@ class ImportedGraph:
         """What was mended, left out or initialized, in words."""
         kinds = sorted({self._nodes[op].type for op in self.lacking})
         more = f" and {len(kinds) - 8} more types" if len(kinds) > 8 else ""
-        left_out = f"left out {len(self.lacking):,} ops that can't run here: {', '.join(kinds[:8])}{more}"
+        ops = f"{len(self.lacking):,} op{'' if len(self.lacking) == 1 else 's'}"
+        left_out = f"left out {ops} that can't run here: {', '.join(kinds[:8])}{more}"
         return (*([left_out] if kinds else []), *self._notes, *self._state.notes)
 
     @property
@@ -222,7 +234,11 @@ class ImportedGraph:
         text = choosing.member_name(member)
         if text in self._nodes:
             return self.operation(text)
-        return self.tensor(text) if split_tensor(text)[0] in self._nodes else member
+        if split_tensor(text)[0] not in self._nodes:
+            return member
+        tensor = self.tensor(text)
+        is_variable = tensor.op.type in VARIABLE_OPS
+        return self._value(tensor) if is_variable else tensor
 
     def run(
         self,
@@ -258,7 +274,9 @@ class ImportedGraph:
         Raises:
             NotFoundError: there is no such fetch or feed (near names are offered), or no stored value for a variable.
             NotSupportedError: an op that is needed can't run here; or TensorFlow failed to run, or took too long.
-            ValueError: a value is of another dtype or shape; a placeholder is not fed; the graph is closed.
+            ValueError: a value is of another dtype or shape, or for a tensor of another graph; a placeholder is not
+                fed, or an iterator has no data; the graph is closed.
+            TypeError: a fetch is none.
         """
         session = self._open_session()
         if fetches is None or signature is not None:
@@ -267,11 +285,13 @@ class ImportedGraph:
             signature = choice.signature
         wanted = self._elements(fetches)
         fed = self._fed(feeds or {}, signature or "", batch_dim=batch_dim, broadcast=broadcast)
-        may_wait = self._require(wanted, fed, signature or "")
+        ops, may_wait = self._require(wanted, fed, signature or "")
         seconds = _PATIENCE if timeout is None and may_wait else timeout
         options = self._tf.compat.v1.RunOptions(timeout_in_ms=max(1, int(seconds * 1000))) if seconds else None
         with Translated(self._tf, self.path, seconds):
-            return session.run(wanted, fed, options)
+            values = interruptible(lambda: session.run(wanted, fed, options))
+        self._state.ran(ops)
+        return values
 
     def _choice(self, signature: str | None) -> choosing.Choice:
         if signature is None:
@@ -283,16 +303,28 @@ class ImportedGraph:
         """The fetches with tensors and operations for names."""
         if isinstance(fetches, Mapping):
             return {key: self._elements(value) for key, value in fetches.items()}
-        if isinstance(fetches, Sequence) and not isinstance(fetches, str):
+        if isinstance(fetches, Sequence) and not isinstance(fetches, str | bytes):
             return [self._elements(value) for value in fetches]
-        if not isinstance(fetches, str):
+        if isinstance(fetches, str):
+            element = self.operation(fetches) if fetches in self._nodes else None
+            return element if element is not None and not element.outputs else self._value(self.tensor(fetches))
+        if isinstance(fetches, self._tf.Operation):
             return fetches
-        if fetches in self._nodes and not self.operation(fetches).outputs:
-            return self.operation(fetches)
-        return self.tensor(fetches)
+        if self._tf.is_tensor(fetches):
+            return self._value(fetches)
+        raise TypeError(f"a fetch is a name, a tensor or an op, or a list or dict of these, not {fetches!r}")
+
+    def _value(self, tensor: Any) -> Any:
+        """The tensor; for the handle of a variable, that of its value."""
+        if getattr(tensor, "dtype", None) != self._tf.resource:
+            return tensor
+        return self.tensor(choosing.value_name(self.graph, tensor.name))
 
     def _fed(self, feeds: Mapping[Any, Any], signature: str, *, batch_dim: bool, broadcast: bool) -> dict[Any, Any]:
         values = {str(getattr(key, "name", key)): value for key, value in feeds.items()}
+        for key in feeds:
+            if getattr(key, "graph", self.tf_graph) is not self.tf_graph:
+                raise ValueError(f"{key.name} is a tensor of another graph · {self.path}")
         fed = {}
         for name, tensor in choosing.feed_names(self.graph, self._nodes, values, signature).items():
             target = self.tensor(tensor)
@@ -302,14 +334,17 @@ class ImportedGraph:
             fed[target] = fit(values[name], dtype, shape, name=label, batch_dim=batch_dim, broadcast=broadcast)
         return fed
 
-    def _require(self, wanted: Any, fed: Mapping[Any, Any], signature: str) -> bool:
-        """Sees to it that it can run; whether it may wait for an input pipeline. What was found ready stays so."""
+    def _require(self, wanted: Any, fed: Mapping[Any, Any], signature: str) -> tuple[set[str], bool]:
+        """Sees to it that it can run: the ops that will, and whether they may wait for a queue. What was found ready
+        stays so, and has no ops any more.
+        """
         names = tuple(element.name for element in self._tf.nest.flatten(wanted))
         key = (names, frozenset(tensor.name for tensor in fed))
         if key in self._ready:
-            return False
+            return set(), False
         ops = self._state.require(names, key[1], choosing.arguments(self.graph, signature, "inputs"))
-        may_wait = any(waiting(self._nodes, ops))
+        # A queue may have been emptied since it was filled; an iterator says so at once.
+        may_wait = any(waiting(self._nodes, ops, iterator_makers(self._nodes)))
         if not may_wait:
             self._ready.add(key)
-        return may_wait
+        return ops, may_wait

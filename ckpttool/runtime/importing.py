@@ -1,5 +1,8 @@
 """A prepared graph, imported: mended once more where TensorFlow refuses it; and TensorFlow's errors as ours."""
 
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 from ckpttool.errors import CheckpointError, NotSupportedError
@@ -32,6 +35,26 @@ def _import(tensorflow: Any, graph_def: Any) -> Any:
     with graph.as_default():
         tensorflow.graph_util.import_graph_def(theirs, name="")
     return graph
+
+
+def interruptible(run: Callable[[], Any]) -> Any:
+    """What `run` gives; of the main thread, in a thread of its own, so that this one hears signals meanwhile.
+
+    Python's handlers wait until TensorFlow returns, which may be never. After an interrupt, the run goes on until the
+    session is closed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return run()
+    done: Future[Any] = Future()
+
+    def work() -> None:
+        try:
+            done.set_result(run())
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    return done.result()
 
 
 class Translated:

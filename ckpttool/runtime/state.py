@@ -16,6 +16,7 @@ from ckpttool.model.dtypes import REF_OFFSET
 from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, Node, split_tensor
 from ckpttool.model.names import listed
 from ckpttool.model.needs import needed_ops
+from ckpttool.model.pipelines import filled_by, sole_makers
 from ckpttool.model.running import read_variables, require_fed, written_variables
 from ckpttool.model.tables import fillers
 from ckpttool.transforms.restore_plan import Plan
@@ -66,6 +67,7 @@ class State:
 
     Attributes:
         notes: what was initialized, in words; grows.
+        filled: the queues and iterators that something was put into.
     """
 
     def __init__(
@@ -80,6 +82,8 @@ class State:
         self._graph, self._nodes, self._lacking, self._run = graph, nodes, lacking, run
         self._unset, self._missing = set(plan.unstored), dict(plan.missing)
         self._done: set[str] = set()
+        self._makers = sole_makers(nodes)
+        self.filled: set[str] = set()
         self._lock = RLock()
         self._fillers = fillers(graph)
         self.notes: list[str] = []
@@ -92,6 +96,7 @@ class State:
         for variable in written:
             self._missing.pop(variable, None)
         self._done |= ops
+        self.filled |= filled_by(self._nodes, ops)
 
     def require(
         self, wanted: Iterable[str], fed: Iterable[str] = (), keys: Mapping[str, str] | None = None
@@ -114,7 +119,7 @@ class State:
         wanted, fed = list(wanted), set(fed)
         ops = needed_ops(self._nodes, wanted, fed)
         self._require_known(ops)
-        require_fed(self._nodes, ops, keys)
+        require_fed(self._nodes, ops, fed, keys, self.filled | self._makers.keys())
         fetched = {split_tensor(text)[0] for text in wanted} & ops
         variables = read_variables(self._nodes, ops, fed)
         variables |= {op for op in fetched if self._nodes[op].type in VARIABLE_OPS}
@@ -140,8 +145,9 @@ class State:
     def _initialize(self, variables: set[str], ops: set[str]) -> None:
         initializers = [self._initializer(variable) for variable in sorted(variables)]
         tables = {name: op for op in sorted(ops) for name in self._fillers.get(op, ()) if name not in self._done}
+        makers = {self._makers[op]: op for op in sorted(ops) if op in self._makers and op not in self.filled}
         self._unset -= variables  # Before: an initializer may read what it writes.
-        for name in [*initializers, *tables]:
+        for name in [*initializers, *tables, *makers]:
             if name not in self._done:
                 self._done.add(name)
                 needed = self.require([name])
@@ -151,6 +157,8 @@ class State:
             self.notes.append(f"initialized, because they were never stored: {listed(sorted(variables))}")
         if tables:
             self.notes.append(f"initialized tables: {listed(list(dict.fromkeys(tables.values())))}")
+        if makers:
+            self.notes.append(f"initialized iterators: {listed(list(makers.values()))}")
 
     def _initializer(self, variable: str) -> str:
         """The op that gives a variable its first value."""

@@ -22,7 +22,7 @@ from ckpttool.model.graph import MetaGraph
 from ckpttool.transforms.graph_edits import last_field, without_ties
 from ckpttool.wire.coding import encode_varint
 from ckpttool.wire.dropping import drop
-from ckpttool.wire.message import DROP, Rule, edit
+from ckpttool.wire.message import DROP, LENGTH, Rule, edit, fields
 
 
 class Mention(NamedTuple):
@@ -139,6 +139,14 @@ _CONFIG_FIELDS = {1: "device_count", 4: "device_filters", 6: "gpu_options", 13: 
 _CONFIG_FIELDS |= {18: "pluggable_device_options"}
 
 
+def _says_nothing(message: bytes) -> bool:
+    """Whether a message has nothing but empty messages in it."""
+    try:
+        return all(kind == LENGTH and start == end for _, kind, _, start, end in fields(message))
+    except CorruptionError:
+        return False
+
+
 class _Clearing:
     """Rules that clear every mention of a device or host, and count what they cleared.
 
@@ -236,9 +244,14 @@ class _Clearing:
     def _config(self, config: bytes) -> bytes:
         """A serialized ConfigProto; what is none is left alone."""
         try:
-            return edit(config, {n: self._dropped(f"config_proto: {name}") for n, name in _CONFIG_FIELDS.items()})
+            return edit(config, {n: self._configured(f"config_proto: {name}") for n, name in _CONFIG_FIELDS.items()})
         except CorruptionError:
             return config
+
+    def _configured(self, where: str) -> Callable[[bytes], bytes | None]:
+        """As `_dropped`; a message with nothing but empty ones in it names no device."""
+        dropped = self._dropped(where)
+        return lambda value: value if _says_nothing(value) else dropped(value)
 
     def _tensor(self, where: str) -> dict[int, Rule]:
         """The rules for a TensorProto: string_val 8, resource_handle_val 14, variant_val 15."""

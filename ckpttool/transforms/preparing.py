@@ -19,7 +19,7 @@ from ckpttool import proto
 from ckpttool.model.arguments import Dtypes, Shape, Tensor, arguments_of
 from ckpttool.model.dtypes import DTYPES, REF_OFFSET, DType
 from ckpttool.model.graph import MetaGraph, Node, split_tensor
-from ckpttool.model.needs import called_functions, function_callers, recursive_functions
+from ckpttool.model.needs import absent_input, called_functions, function_callers, recursive_functions
 
 _FLOAT = DTYPES["float32"].number
 _PYTHON = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
@@ -103,7 +103,13 @@ def lacking_ops(graph: MetaGraph, registry: Registry) -> dict[str, str]:
     library = graph.graph_def.library.function
     known = {function.signature.name for function in library}
     functions = _lacking_functions(library, known, registry)
-    found = {node.name: why for node in graph.nodes if (why := _why_lacking(node.message, registry, known, functions))}
+    found = {}
+    for node in graph.nodes:
+        absent = absent_input(graph.by_name, node)
+        if absent:
+            found[node.name] = f"it takes {absent}, which the graph does not have"
+        elif why := _why_lacking(node.message, registry, known, functions):
+            found[node.name] = why
     _add_takers_of_references(graph, registry, found)
     return found
 

@@ -64,10 +64,10 @@ def plan_restore(
     return _one_by_one(graph, nodes, checkpoint, reads, variables)._replace(notes=notes)
 
 
-def _restored(graph: MetaGraph) -> list[Restored]:
+def _restored(graph: MetaGraph, *, by_any_op: bool = False) -> list[Restored]:
     """What the graph's saver reads; nothing, if that can't be told."""
     try:
-        return restored(graph)
+        return restored(graph, by_any_op=by_any_op)
     except NotSupportedError:
         return []
 
@@ -81,9 +81,12 @@ def _one_by_one(
 ) -> Plan:
     by_variable = {read.variable: read for read in reads if read.variable}
     local, near = _local(graph), NearNames()
+    by_any_op = {} if by_variable else {read.variable: read for read in _restored(graph, by_any_op=True)}
     chosen, missing, unstored = [], {}, set()
     for name, variable in variables.items():
         read = (by_variable.get(name) or _guess(graph, variable))._replace(variable=name)
+        if checkpoint is not None and read.key not in checkpoint:
+            read = by_any_op.get(name, read)
         fault = _fault(nodes, read, checkpoint, near)
         if checkpoint is not None and not fault:
             chosen.append(read if read.dtype else read._replace(dtype=checkpoint[read.key].dtype))

@@ -68,16 +68,20 @@ def saved_as(op: str, declared: Mapping[str, Any]) -> tuple[str, str]:
     return info["full_name"], " ".join([*map(str, full), extents])
 
 
-def restored(graph: MetaGraph) -> list[Restored]:
+def restored(graph: MetaGraph, *, by_any_op: bool = False) -> list[Restored]:
     """What the graph's saver restores, in the order of its lists; nothing, if it has no saver.
 
     In TensorFlow 2 the restore op calls a library function, and what becomes of that one's tensors is not seen.
+
+    Args:
+        graph: the graph.
+        by_any_op: what any op restores: a GraphDef has the ops of its saver, and not its saver's name.
 
     Raises:
         NotSupportedError: it takes the names from elsewhere than from constants.
     """
     nodes = graph.by_name
-    running = _saver_ops(graph, nodes)
+    running = set(nodes) if by_any_op else _saver_ops(graph, nodes)
     messages = {name: nodes[name].message for name in nodes if name in running}
     targets = _targets(nodes, running)
     found = []

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ckpttool.errors import NotFoundError, NotSupportedError
 from ckpttool.model.graph import split_tensor
 from ckpttool.model.names import near_hint
-from ckpttool.model.needs import is_pipeline
+from ckpttool.model.pipelines import is_pipeline
 from ckpttool.model.tables import TABLE
 from ckpttool.transforms.freezing.body import Body, Output
 from ckpttool.transforms.freezing.handles import Trace
@@ -84,7 +84,8 @@ class _Walk:
             self.fed[output] = None
             return
         if output.op not in self._body.nodes:
-            raise NotFoundError(f"the op {user} takes {output.op}, which is not there")
+            what = f"the op {user} takes {output.op}, which the graph does not have"
+            raise NotFoundError(what, hint=f"feed what {user} gives: --inputs {user}:0")
         if output.op in self._trace.updates:
             raise _update_error(self._trace, output.op, user)
         type_ = self._body.nodes[output.op].op

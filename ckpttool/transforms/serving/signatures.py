@@ -15,7 +15,8 @@ from ckpttool.errors import ConversionError, NotSupportedError
 from ckpttool.model.arguments import Tensor
 from ckpttool.model.endpoints import Endpoint, endpoints
 from ckpttool.model.graph import DEFAULT_SIGNATURE, MetaGraph, split_tensor
-from ckpttool.model.needs import needed_ops, require_output, tensor_name, unfed
+from ckpttool.model.needs import absent_input, needed_ops, require_output, tensor_name
+from ckpttool.model.running import unfed
 
 METHODS = {name: f"tensorflow/serving/{name}" for name in ("predict", "classify", "regress")}
 """The methods of a server, by the word for each."""
@@ -93,6 +94,13 @@ def require_served(graph: MetaGraph, inputs: Mapping[str, str], outputs: Mapping
     for name in (*inputs.values(), *outputs.values()):
         known_tensor(graph, name)
     nodes = graph.by_name
+    for node in nodes.values():
+        if absent := absent_input(nodes, node):
+            what = f"the op {node.name} takes {absent}, which the graph does not have: TensorFlow would not load it"
+            hint = (
+                "tf.compat.v1.train.import_meta_graph takes it with input_map; freeze leaves out what no output needs"
+            )
+            raise NotSupportedError(what, path=graph.path, hint=hint)
     for name in outputs.values():
         placeholders, waiting = unfed(nodes, needed_ops(nodes, [name], set(inputs.values())))
         if placeholders:

@@ -1,0 +1,96 @@
+"""Input pipelines: the ops that take from one, what they take from, and what fills that.
+
+    MakeIterator(dataset, IteratorV2)     IteratorV2  ─▶ IteratorGetNext
+    QueueEnqueueV2(FIFOQueueV2, …)        FIFOQueueV2 ─▶ QueueDequeueV2
+    Stage (shared_name "s")                              Unstage (shared_name "s")
+
+An iterator that nothing has filled fails at once; from a queue, TensorFlow waits for ever.
+
+(tensorflow/core/ops/dataset_ops.cc, data_flow_ops.cc, io_ops.cc)
+"""
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from functools import lru_cache
+
+from ckpttool.model.graph import Node, split_tensor
+from ckpttool.model.needs import must_be_fed, needed_ops
+
+_GETS_NEXT = r"IteratorGetNext(?:Sync|AsOptional)?|MultiDeviceIteratorGetNextFromShard"
+PIPELINE = (
+    rf"\w*Dequeue\w*|{_GETS_NEXT}|ReaderRead(?:UpTo)?(?:V2)?|BarrierTakeMany"
+    r"|(?:(?:Ordered)?Map)?Unstage(?:NoKey)?|(?:Stage|(?:Ordered)?Map)Peek"
+)
+"""The types of ops that give what an input pipeline has made, as a regular expression."""
+
+_STAGED = re.compile(r"\w*(?:Stage|Unstage|UnstageNoKey|Peek)")
+_FILLS = re.compile(r"\w*Enqueue\w*|BarrierInsertMany|(?:(?:Ordered)?Map)?Stage")
+_MAKES = ("MakeIterator", "MultiDeviceIteratorInit")
+# An iterator that makes itself, and one of somewhere else, by a handle.
+_OWN_DATA = re.compile(r"OneShotIterator|IteratorFromStringHandle(?:V2)?|MultiDeviceIteratorFromStringHandle")
+
+
+# Of a large graph's many ops, few have types of their own.
+@lru_cache(4096)
+def is_pipeline(type_: str) -> bool:
+    """Whether ops of a type give what an input pipeline has made."""
+    return re.fullmatch(PIPELINE, type_) is not None
+
+
+@lru_cache(4096)
+def gets_next(type_: str) -> bool:
+    """Whether ops of a type take from an iterator."""
+    return re.fullmatch(_GETS_NEXT, type_) is not None
+
+
+def source_of(nodes: Mapping[str, Node], node: Node) -> str:
+    """What an op of a pipeline takes from or fills: the op of a queue or an iterator, or the name that staging shares;
+    "" if that is not there.
+    """
+    if _STAGED.fullmatch(node.type):
+        shared = node.message.attr["shared_name"].s if "shared_name" in node.message.attr else b""
+        return shared.decode(errors="surrogateescape") or node.name
+    # MakeIterator(dataset, iterator); ReaderRead(reader, queue).
+    place = 1 if node.type == "MakeIterator" or node.type.startswith("ReaderRead") else 0
+    inputs = [text for text in node.inputs if not text.startswith("^")]
+    name = split_tensor(inputs[place])[0] if place < len(inputs) else ""
+    seen = set[str]()
+    while name in nodes and nodes[name].type in ("Identity", "Enter") and nodes[name].inputs and name not in seen:
+        seen.add(name)
+        name = split_tensor(nodes[name].inputs[0])[0]
+    return name if name in nodes else ""
+
+
+def waits(nodes: Mapping[str, Node], node: Node, filled: Collection[str] = ()) -> bool:
+    """Whether an op takes from a pipeline that has nothing to give: none of those that are `filled`."""
+    if not is_pipeline(node.type):
+        return False
+    source = source_of(nodes, node)
+    return source not in filled and not (source in nodes and _OWN_DATA.fullmatch(nodes[source].type))
+
+
+def filled_by(nodes: Mapping[str, Node], ops: Iterable[str]) -> set[str]:
+    """The queues, iterators and stages that ops, run, fill."""
+    fillers = (nodes[op] for op in ops if op in nodes)
+    found = {source_of(nodes, node) for node in fillers if node.type in _MAKES or _FILLS.fullmatch(node.type)}
+    return found - {""}
+
+
+def iterator_makers(nodes: Mapping[str, Node]) -> dict[str, list[str]]:
+    """The ops that give iterators their data, by the iterator."""
+    found: dict[str, list[str]] = {}
+    for node in nodes.values():
+        if node.type in _MAKES and (iterator := source_of(nodes, node)):
+            found.setdefault(iterator, []).append(node.name)
+    return found
+
+
+def sole_makers(nodes: Mapping[str, Node]) -> dict[str, str]:
+    """By the iterator, the op that gives it its data, where there is no choice and nothing to be fed."""
+    found = {}
+    for iterator, makers in iterator_makers(nodes).items():
+        if len(makers) == 1:
+            ops = needed_ops(nodes, makers)
+            if not any(must_be_fed(nodes, nodes[op]) or waits(nodes, nodes[op]) for op in ops):
+                found[iterator] = makers[0]
+    return found
