@@ -370,7 +370,7 @@ def test_a_graph_that_was_there_is_said(run, tmp_path):
     assert "warning" not in run("export", CONV, "--tf", tmp_path / "x", "--meta", "--force").stderr
     result = run("export", LINEAR, "--tf", tmp_path / "x", "--force")
     assert result.exit_code == 0
-    assert f"warning: {tmp_path / 'x.meta'} was there before" in result.stderr
+    assert f"warning: {tmp_path / 'x.meta'} already existed" in result.stderr
 
 
 ODD = ["[1]", "a b", "*", "-x", "#", "ü", "%s", "a=>b", "x.index-1", "model.ckpt-7.data"]
