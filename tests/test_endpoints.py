@@ -581,3 +581,23 @@ def test_handles_are_no_outputs() -> None:
     [gone] = [node for node in given.graph_def.node if node.name == "gone"]
     gone.attr["T"].type = RESOURCE
     assert list(outputs(meta_graph(given))) == ["out:0"]
+
+
+@pytest.mark.parametrize(
+    ("producer", "type_", "shape"),
+    [
+        (0, "Placeholder", None),
+        (21, "Placeholder", None),
+        (22, "Placeholder", ()),
+        (21, "PlaceholderV2", ()),
+    ],
+)
+def test_old_placeholders_of_unknown_shape(producer: int, type_: str, shape: tuple[int, ...] | None) -> None:
+    """Before version 22 of GraphDefs, a placeholder's scalar shape stands for one that is not known."""
+    message = proto.message_class("GraphDef")()
+    message.versions.producer = producer
+    node = message.node.add(name="x", op=type_)
+    node.attr["dtype"].type = 1
+    node.attr["shape"].shape.SetInParent()
+    graph = MetaGraph(message.SerializeToString(), root="GraphDef", path="old.pb")
+    assert graph.outputs(graph.node("x"))[0].shape == shape

@@ -402,6 +402,33 @@ def test_weights_of_keras_3(trained_3):
     assert bits(found) == expected | optimizer
 
 
+def test_bfloat16_of_keras_3(run, tmp_path):
+    """Keras 3 stores bfloat16 as bytes without a type, and says by an attribute what they are."""
+    keras = pytest.importorskip("keras", minversion="3")
+    keras.utils.clear_session()
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="d", dtype="bfloat16")])
+    model.layers[0].set_weights([np.arange(6.0).reshape(3, 2) / 7, np.array([1.5, -2])])
+    path = tmp_path / "m.weights.h5"
+    model.save_weights(path)
+    found = read_hdf5(path)
+    assert found.warnings == ()
+    assert {variable.dtype.name for variable in found.values()} == {"bfloat16"}
+    stored = [np.asarray(weight.value).view(np.uint16).tobytes() for weight in model.weights]
+    assert [variable.numpy().tobytes() for variable in found.values()] == stored
+
+
+def test_averages_and_accumulators_of_keras_3_are_slots(tmp_path):
+    """What an optimizer keeps for averaging and for accumulated gradients is no weight."""
+    keras = pytest.importorskip("keras", minversion="3")
+    keras.utils.clear_session()
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    model.compile(keras.optimizers.Adam(use_ema=True, gradient_accumulation_steps=2), "mse")
+    model.fit(np.ones((2, 3)), np.ones((2, 2)), verbose=0)
+    model.save(tmp_path / "m.h5")
+    left = ckpttool.drop_slots(read_hdf5(tmp_path / "m.h5"))
+    assert sorted(left) == sorted(weight.path for weight in model.weights)
+
+
 def test_whole_model_of_keras_3(trained_3):
     """A whole .h5 model gives the weights by their paths in the model, and the optimizer's by theirs."""
     model, folder = trained_3

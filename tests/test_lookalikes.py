@@ -131,3 +131,14 @@ def test_real_event_file():
     path = next(CORPUS.rglob("events.out.tfevents.*"))
     with pytest.raises(FormatError, match="TensorBoard opens it"):
         ckpttool.open_graph(path)
+
+
+@pytest.mark.parametrize("suffix", ["h5", "index", "meta", "pbtxt", "npz", "safetensors"])
+def test_monstrous_files_of_zeros_are_not_read(tmp_path, suffix):
+    """A file that was made and never filled, as an interrupted download leaves it, takes no memory."""
+    path = tmp_path / f"big.{suffix}"
+    with open(path, "wb") as file:
+        file.truncate(1 << 42)
+    opened = ckpttool.open_checkpoint if suffix == "index" else ckpttool.open_graph
+    with pytest.raises(FormatError, match=r"not a TensorFlow checkpoint|not an sstable"):
+        opened(path)

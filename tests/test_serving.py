@@ -736,3 +736,35 @@ def test_the_library_does_it_too(tmp_path):
     assert graph.data == ckpttool.open_graph(LINEAR).data
     with pytest.raises(ckpttool.ConversionError, match="a MetaGraphDef is no SavedModel"):
         write_saved_model(graph, checkpoint, tmp_path / "no")
+
+
+@tensorflow
+@pytest.mark.parametrize("use_resource", [False, True])
+def test_a_local_variable_that_is_stored_is_not_initialized(tf, run, tmp_path, use_resource):
+    """What the saver restores, no initializer overwrites: neither that of a main op nor TensorFlow's own."""
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        weight = v1.get_variable("weight", initializer=1.0, use_resource=use_resource)
+        local = v1.get_local_variable("local", initializer=0.0, use_resource=use_resource)
+        v1.add(weight, local, name="y")
+        session.run([v1.global_variables_initializer(), v1.local_variables_initializer()])
+        session.run(v1.assign(local, 41.0))
+        v1.train.Saver([*v1.global_variables(), *v1.local_variables()]).save(session, str(tmp_path / "model"))
+    assert run("saved-model", tmp_path / "model", "--outputs", "y", "-o", tmp_path / "served").exit_code == 0
+    assert {float(found["y"]) for found in of_all(tf, tmp_path / "served")} == {42.0}
+
+
+@tensorflow
+def test_a_variable_that_the_saver_leaves_out_is_named(tf, run, tmp_path):
+    """An output that needs a variable with no value anywhere is refused, as TensorFlow would fail to run it (3)."""
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        stored, lost = (v1.get_variable(name, initializer=[1.0, 2.0]) for name in ("stored", "lost"))
+        v1.identity(stored * 2.0, name="x")
+        v1.add(stored, lost, name="y")
+        session.run(v1.global_variables_initializer())
+        v1.train.Saver([stored]).save(session, str(tmp_path / "model"))
+    code, said = refusal(run, tmp_path / "model", "--outputs", "y", "-o", tmp_path / "served")
+    assert (code, "that the graph's saver does not restore: lost" in said) == (3, True), said
+    assert not (tmp_path / "served").exists()
+    assert run("saved-model", tmp_path / "model", "--outputs", "x", "-o", tmp_path / "served").exit_code == 0

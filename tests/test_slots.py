@@ -163,6 +163,8 @@ BOOKKEEPING = {
     "_CHECKPOINTABLE_OBJECT_GRAPH": "object graph",
     "save_counter" + VALUE: "save counter",
     "a/global_step" + VALUE: "global step",
+    "dropout/seed_generator/seed_generator_state" + VALUE: "random state",
+    "generator/_state_var" + VALUE: "random state",
     "it/.ATTRIBUTES/ITERATOR_STATE": "iterator",
     "t/.ATTRIBUTES/table-keys": "table",
     "t/.ATTRIBUTES/table-values": "table",

@@ -131,7 +131,7 @@ def test_steps(directory):
     assert locate(directory, step="latest").prefix.endswith("model-100")
     (directory / "checkpoint").unlink()
     assert locate(directory, step="latest").prefix.endswith("model-100")
-    with pytest.raises(NotFoundError, match="--step takes one of model-5, model-10, model-100"):
+    with pytest.raises(NotFoundError, match="--step takes the number of one of model-5, model-10, model-100"):
         locate(directory)
     with pytest.raises(NotFoundError, match="no checkpoint of step 6"):
         locate(directory, step="6")
@@ -187,3 +187,21 @@ def test_the_state_file_in_the_working_directory(directory, run, monkeypatch):
     monkeypatch.chdir(directory.parent)
     directory.rename(directory.parent / "checkpoint")
     assert "model-100" in run("state", "checkpoint").stdout
+
+
+def test_shards_of_v1_are_listed_once(run, tmp_path):
+    """What the state file names by the pattern of its shards is not listed once more by what they share."""
+    v1 = tmp_path / "m-1-00000-of-00001"
+    ckpttool.write_tensor_slices(ckpttool.open_checkpoint(FIXTURES / "linear" / "model"), v1)
+    (tmp_path / "checkpoint").write_text('model_checkpoint_path: "m-1-?????-of-00001"\n')
+    rows = json.loads(run("state", tmp_path, "--json").stdout)["checkpoints"]
+    assert [(row["checkpoint"], row["status"]) for row in rows] == [("m-1-?????-of-00001", "there")]
+
+
+def test_checkpoints_without_steps_are_given_by_their_paths(tmp_path):
+    """Where no step tells several checkpoints apart, the advice is not to give one."""
+    for name in ("a", "b"):
+        for file in (FIXTURES / "linear").glob("model.*"):
+            shutil.copy(file, tmp_path / file.name.replace("model", name))
+    with pytest.raises(NotFoundError, match="give the path of one of a, b"):
+        locate(tmp_path)

@@ -1052,3 +1052,18 @@ def test_a_file_that_may_not_be_read(tmp_path):
         assert not found.whole
 
     unprivileged(act)
+
+
+def test_what_is_passed_over_is_no_whole_variable(run, tmp_path):
+    """Of another format, what can't be read is said, and is a finding of --strict; nothing at all is not well (5)."""
+    np.savez(tmp_path / "some.npz", a=np.ones(2), pickled=np.array([None]))
+    np.savez(tmp_path / "none.npz", pickled=np.array([None]))
+    result = run("verify", tmp_path / "some.npz")
+    assert (result.exit_code, "warning: pickled.npy is passed over" in result.stderr) == (0, True)
+    result = run("verify", tmp_path / "some.npz", "--strict")
+    assert (result.exit_code, "pickled.npy is passed over" in result.stdout) == (1, True)
+    result = run("verify", tmp_path / "none.npz")
+    assert (result.exit_code, "nothing in it can be read" in result.stderr) == (5, True)
+    assert run("diff", tmp_path / "none.npz", tmp_path / "none.npz").exit_code == 5
+    result = run("diff", tmp_path / "some.npz", tmp_path / "some.npz")
+    assert (result.exit_code, "no differences in what can be read" in result.stderr) == (0, True)

@@ -43,11 +43,12 @@ _EXIT_CODES: dict[type[BaseException], int] = {
     BrokenPipeError: 141,
     _Terminated: 143,
     KeyboardInterrupt: 130,
+    MemoryError: 3,
     OSError: 3,
 }
 _EPILOG = (
     "Exit codes: 0 done (the same, nothing wrong) · 1 the answer is no (different, something wrong, nothing matched) · "
-    "2 wrong usage, or the output exists · 3 not found, not such a file, or no space · 4 damaged · "
+    "2 wrong usage, or the output exists · 3 not found, not such a file, or no space or memory · 4 damaged · "
     "5 not supported, or the output can't hold it · 130 interrupted · 141 closed pipe · 143 terminated"
 )
 
@@ -153,6 +154,8 @@ def _fail(error: BaseException) -> NoReturn:
 def _message(error: BaseException) -> str:
     if isinstance(error, CorruptionError) and error.variable is not None and error.hint is None:
         return f"{error} · verify tells what else is damaged, export --salvage writes what is whole"
+    if isinstance(error, MemoryError):
+        return "too little memory"
     if isinstance(error, CheckpointError) or not isinstance(error, OSError) or not error.strerror:
         return str(error)
     hint = None

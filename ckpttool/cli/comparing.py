@@ -37,14 +37,19 @@ class _Side(NamedTuple):
 
     def checkpoint(self) -> "Checkpoint":
         """Its variables; what is wrong with it, and does not keep it from being read, is said."""
-        return options.opened(self.path, self.found, self.quiet)
+        checkpoint = options.opened(self.path, self.found, self.quiet)
+        options.require_some(self.found, checkpoint)
+        return checkpoint
 
 
 class _Found(NamedTuple):
-    """What a comparison has found: reports, and whether it is more than differences within the tolerance."""
+    """What a comparison has found: reports; whether it is more than differences within the tolerance; and whether
+    something could not be read.
+    """
 
     reports: list["Report"]
     is_different: bool
+    is_partial: bool = False
 
 
 def diff(
@@ -94,7 +99,7 @@ def diff(
     if shown:
         render.render(shown, format=wanted, schema="ckpttool.diff/1", facts=facts, everything=everything)
     if not quiet and not any(report.rows for report in found.reports):
-        render.say("no differences")
+        render.say(f"no differences{' in what can be read' if found.is_partial else ''}")
     if found.is_different:
         raise typer.Exit(_DIFFERENT)
 
@@ -132,4 +137,7 @@ def _of_variables(
     with render.progress("Comparing", total) as progress:
         compared = compare(a, b, rtol=rtol, atol=atol, values=not structure, progress=progress)
     shown = [reports.structure(a, b, compared)]
-    return _Found(shown if structure else [*shown, reports.values(compared)], compared.is_different)
+    if not structure:
+        shown.append(reports.values(compared))
+    is_partial = any(side.found.foreign and each.warnings for side, each in zip((one, other), whole, strict=True))
+    return _Found(shown, compared.is_different, is_partial)

@@ -221,8 +221,7 @@ def _values(graph: MetaGraph, nodes: Mapping[str, Node], wanted: _Wanted, signat
         is_string = dtype is not None and dtype.name.startswith("string")
         value = parse_feed(wanted.feeds[name], is_string=is_string, stdin=wanted.read_stdin)
         if known is not None and dtype is not None:  # Else TensorFlow will know.
-            # Before version 1.0 an unknown shape was written as a scalar's: TensorFlow knows which it is.
-            value = fit(value, dtype, known.shape or None, name=tensor, **wanted.fitting)
+            value = fit(value, dtype, known.shape, name=tensor, **wanted.fitting)
         found[tensor] = value
     return found
 

@@ -48,15 +48,21 @@ def verify(
     HDF5, safetensors and .npy files have no checksums of values to test: they are read. Those of .npz are tested.
     """
     from ckpttool.formats.verifying import has_checksums, strict_findings
+    from ckpttool.model.findings import Finding
     from ckpttool.reports import findings as reports
 
     wanted = options.format_of(format, as_json)
     found = options.located(path, quiet, v1=v1, step=step)
     verified = verified_of(found)
     checkpoint = verified.checkpoint
+    options.require_some(found, checkpoint)
     findings = [*verified.findings, *_others(found, verified)]
+    passed_over = checkpoint.warnings if found.foreign else ()
     if strict:
         findings += strict_findings(checkpoint)
+        findings += [Finding("strict", warning, checkpoint.path) for warning in passed_over]
+    elif not quiet:
+        options.warn(passed_over)
     shown = [reports.findings(findings)] if findings or wanted == "json" else []
     if nan:
         with render.progress("Looking for NaN", sum(checkpoint[name].nbytes for name in verified.whole)) as progress:

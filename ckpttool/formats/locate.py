@@ -196,7 +196,10 @@ def _without_state(path: str, v1: bool, step: str | None) -> Located:
             return found._replace(notes=(f"taking {chosen[0]}", *found.notes))
     names = ", ".join(os.path.basename(prefix) for prefix in prefixes)
     if chosen:
-        raise NotFoundError("several checkpoints and no state file", path=path, hint=f"--step takes one of {names}")
+        steps = list(map(_step, chosen))
+        by_step = len({*steps}) == len(steps) and -1 not in steps
+        hint = f"--step takes the number of one of {names}" if by_step else f"give the path of one of {names}"
+        raise NotFoundError("several checkpoints and no state file", path=path, hint=hint)
     if prefixes:
         raise NotFoundError(f"no checkpoint of step {step}", path=path, hint=f"there are {names}")
     metas = [name for name in os.listdir(path) if name.endswith(".meta")]
@@ -267,9 +270,15 @@ def state_entries(directory: str) -> list[StateEntry]:
     for written in dict.fromkeys([*state.all, state.latest]) if state else ():
         prefix = next((path for path in candidates(directory, written) if has_checkpoint(path)), "")
         entries.append(StateEntry(written, prefix, times.get(written), state is not None and written == state.latest))
-    listed = {os.path.realpath(entry.prefix) for entry in entries if entry.prefix}
+    listed = {os.path.realpath(_unsharded(entry.prefix)) for entry in entries if entry.prefix}
     found = (prefix for prefix in checkpoints_in(directory) if os.path.realpath(prefix) not in listed)
     return entries + [StateEntry("", prefix, None, False) for prefix in found]
+
+
+def _unsharded(prefix: str) -> str:
+    """The prefix that the shards of a V1 checkpoint share, of their pattern."""
+    shard = _V1_SHARD.fullmatch(prefix)
+    return shard[1] if shard else prefix
 
 
 def has_checkpoint(prefix: str) -> bool:

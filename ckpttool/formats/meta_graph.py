@@ -54,7 +54,7 @@ def read_meta_graph(path: str) -> MetaGraph:
         CorruptionError: it is damaged.
     """
     refuse_lookalike(path)
-    data = storage.read_file(path)
+    data = _read(path)
     with located(path):
         text_root = _text_root(data)
         if text_root:
@@ -68,6 +68,22 @@ def read_meta_graph(path: str) -> MetaGraph:
         if not graph.message.HasField("graph_def") or not all(node.op for node in nodes):
             raise FormatError(f"not a graph: a {graph.root} without one, or with ops of no type")
     return graph
+
+
+def _read(path: str) -> bytes:
+    """The file; of one that can be no graph, as one of zeros, the start."""
+    start = storage.read_range(path, 0, _START)
+    if start and start[0] < _FIRST_TAG and not _is_text(start):
+        return start
+    if storage.file_size(path) > MAX_GRAPH:
+        raise FormatError("no graph: it is larger than 2 GiB, and no protobuf message is", path=path)
+    return storage.read_file(path)
+
+
+# No field has the number 0, and so much of a file tells what the rest is not.
+_FIRST_TAG, _START = 8, 4096
+MAX_GRAPH = (1 << 31) - 1
+"""The bytes that a protobuf message has at most."""
 
 
 def write_meta_graph(

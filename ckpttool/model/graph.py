@@ -30,6 +30,9 @@ HIDDEN_SIGNATURES = "__saved_model_"
 DEFAULT_SIGNATURE = "serving_default"
 """The key of the signature that is taken if none is asked for. (python/saved_model/signature_constants.py)"""
 
+# The last version of GraphDefs in which a scalar's shape stands for one that is not known.
+_SCALARS_UNKNOWN = 21
+
 ASSETS = "saved_model_assets"
 """The collection that names a SavedModel's assets, unless the message's own field does."""
 
@@ -282,7 +285,14 @@ class MetaGraph:
         results = self._results[node.type]
         if results is None:
             return Outputs([None] * len(shapes), shapes, None)
-        return Outputs(Dtypes(results, attr), shapes, None if shapes else _declared_shape(node))
+        return Outputs(Dtypes(results, attr), shapes, None if shapes else self._declared_shape(node))
+
+    def _declared_shape(self, node: Node) -> Shape:
+        """The shape that an op's own attributes give its only output."""
+        shape = _declared_shape(node)
+        # Before TensorFlow 1.2 what was not known whole was written as a scalar's. (core/ops/array_ops.cc Placeholder)
+        is_guess = node.type == "Placeholder" and shape == () and self.graph_def.versions.producer <= _SCALARS_UNKNOWN
+        return None if is_guess else shape
 
 
 def _declared_shape(node: Node) -> Shape:

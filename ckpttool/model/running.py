@@ -99,3 +99,10 @@ def written_variables(nodes: Mapping[str, Node], ops: Iterable[str]) -> set[str]
     """The variables that ops, run, give a value to."""
     writers = (nodes[op] for op in ops if op in nodes and nodes[op].type in _WRITERS)
     return {split_tensor(writer.inputs[0])[0] for writer in writers if writer.inputs}
+
+
+def shared_state(nodes: Mapping[str, Node], variable: str) -> tuple[bytes, bytes]:
+    """What a variable's values are known by in a session: two ops of one shared name are one variable."""
+    attr = nodes[variable].message.attr if variable in nodes else {}
+    container, shared = (attr[name].s if name in attr else b"" for name in ("container", "shared_name"))
+    return container, shared or variable.encode(errors="surrogateescape")

@@ -71,15 +71,18 @@ _KERAS_ONCE = {"learning_rate", "decay", "iter", "beta_1", "beta_2", "momentum",
 _KERAS_3_ONCE = {"iteration", "learning_rate", "dynamic_scale", "step_counter"}
 _KERAS_3_NAMES |= {"loss_scale_optimizer": "LossScale"}
 _KERAS_3_SLOT = (
-    r"(?s)(.+)_(?:momentum|velocity|velocity_hat|norm|accumulator|linear|average_gradient"
-    r"|accumulated_(?:grad|delta_var)|r|c|v)"
+    r"(?s)(.+?)_(?:momentum|velocity|velocity_hat|norm|accumulator|linear|average_gradient"
+    r"|accumulated_(?:grad|delta_var)|average|gradient_accumulator|r|c|v)"
 )
 # Of weights alone: layers/dense/vars/0, _layer_checkpoint_dependencies/dense/vars/0, and the optimizer's.
 _KERAS_3_VARS = r"(?s)(optimizer/)?(?:.*/)?vars/\d+"
 
 _OBJECT_BASED = "/.ATTRIBUTES/"
 # What an object-based checkpoint stores and nobody trained, by the object's name or by the attribute.
-_COUNTERS = r"(?s)(?P<save_counter>save_counter)|(?P<global_step>(?:.*/)?global_step)"
+_COUNTERS = (
+    r"(?s)(?P<save_counter>save_counter)"
+    r"|(?:.*/)?(?:(?P<global_step>global_step)|(?P<random_state>seed_generator_state|_state_var))"
+)
 _ATTRIBUTES = {
     "iterator": r"ITERATOR.*",
     "table": r"(?s).*-(?:keys|values)",

@@ -18,6 +18,7 @@ from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import REF_OFFSET, dtype_of
 from ckpttool.model.graph import VARIABLE_OPS, GraphVariable, MetaGraph, Node, shape_of, split_tensor
 from ckpttool.model.names import NearNames
+from ckpttool.model.running import shared_state
 from ckpttool.model.variable import Variable
 from ckpttool.transforms.restoring import Restored, restored, saved_as
 
@@ -120,15 +121,8 @@ def _unstored(
     restored = {read.variable for read in reads}
     if "" in restored:
         return frozenset()
-    states = {_state(nodes, name) for name in restored}
-    return frozenset(name for name in variables if _state(nodes, name) not in states)
-
-
-def _state(nodes: Mapping[str, Node], variable: str) -> tuple[bytes, bytes]:
-    """What a variable's values are known by in a session: two ops of one shared name are one variable."""
-    attr = nodes[variable].message.attr if variable in nodes else {}
-    container, shared = (attr[name].s if name in attr else b"" for name in ("container", "shared_name"))
-    return container, shared or variable.encode(errors="surrogateescape")
+    states = {shared_state(nodes, name) for name in restored}
+    return frozenset(name for name in variables if shared_state(nodes, name) not in states)
 
 
 def _guess(graph: MetaGraph, variable: GraphVariable) -> Restored:

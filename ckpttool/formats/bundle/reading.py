@@ -22,7 +22,8 @@ from ckpttool.model.boxes import tiling_fault
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import DTYPES, dtype_of, stored_dtype_of
 from ckpttool.model.variable import Variable, lacking_slices
-from ckpttool.wire.sstable import Table
+from ckpttool.wire.coding import encode_fixed64
+from ckpttool.wire.sstable import FOOTER_SIZE, MAGIC, Table
 
 
 def read_bundle(
@@ -46,7 +47,7 @@ def read_bundle(
     refuse_lookalike(path)
     with located(path):
         report = reporter(path, faults)
-        index = _Index(prefix, _records(storage.read_file(path), report, only), report)
+        index = _Index(prefix, _records(_read(path), report, only), report)
         if faults:
             index.drop_stray_slices()
         if index.source.miscounted and report is not refuse:  # Opened, it is no more than a warning.
@@ -55,6 +56,20 @@ def read_bundle(
     warnings = _warnings(index.source.miscounted, shards if index.variables else ())
     warnings += lacking_slices(index.partitioned)
     return Checkpoint(index.variables, path=prefix, format=FORMAT, files=[path, *shards], warnings=warnings)
+
+
+def _read(path: str) -> bytes:
+    """The index; of a monstrous file that does not end as a table does, its end, which says so."""
+    size = storage.file_size(path)
+    if size > _MONSTROUS:
+        end = storage.read_range(path, size - FOOTER_SIZE, FOOTER_SIZE)
+        if not end.endswith(encode_fixed64(MAGIC)):
+            return end
+    return storage.read_file(path)
+
+
+# An index of a million variables has 30 MB.
+_MONSTROUS = 1 << 30
 
 
 def _warnings(miscounted: str, shards: Iterable[str]) -> list[str]:

@@ -19,7 +19,7 @@ from ckpttool.formats.hdf5.filters import require_known
 from ckpttool.formats.hdf5.names import NOTE
 from ckpttool.formats.hdf5.strings import strings_of
 from ckpttool.formats.hdf5.structure import Dataset, File, Object, dataset_of, opened
-from ckpttool.formats.hdf5.structure.datatype import INTEGER, VLEN, Datatype
+from ckpttool.formats.hdf5.structure.datatype import INTEGER, OPAQUE, VLEN, Datatype
 from ckpttool.formats.hdf5.structure.layout import CONTIGUOUS, VIRTUAL
 from ckpttool.formats.hdf5.tree import Found, Tree, sizes_of, text_of
 from ckpttool.formats.hdf5.types import dtype_of, is_swapped, said_of
@@ -146,7 +146,10 @@ class _Reader:
         _require_readable(dataset)
         text, said = text_of(found, NOTE), text_of(found, "tensorflow_dtype") or b""
         note = Note.decode(text[:_MAX_NOTE].decode(errors="replace")) if text else _NO_NOTE
-        dtype = _dtype(dataset.datatype, said[:_MAX_NAME].decode(errors="replace"))
+        if dataset.datatype.kind == OPAQUE and _is_bfloat16_of_keras(found, dataset.datatype):
+            dtype = DTYPES["bfloat16"]
+        else:
+            dtype = _dtype(dataset.datatype, said[:_MAX_NAME].decode(errors="replace"))
         self._require_borne_out(dataset, dtype.itemsize or max(16, dataset.datatype.size))
         shape = self._shape(found, dtype, dataset.shape)
         offset = self._offset(dataset, dtype)
@@ -205,6 +208,18 @@ def _dtype(stored: Datatype, said: str) -> DType:
     if found is None:
         raise NotSupportedError(f"TensorFlow has no dtype for {said_of(stored)}")
     return found
+
+
+def _is_bfloat16_of_keras(found: Object, stored: Datatype) -> bool:
+    """Whether two bytes without a type are what Keras 3 stores for bfloat16: the attribute `dtype` says so.
+
+    Its text is of variable length and lies elsewhere; no other of eight characters is written.
+    (keras/src/saving/saving_lib.py H5Entry.__setitem__)
+    """
+    attribute = found.attributes.get(b"dtype")
+    if stored.size != 2 or attribute is None or not attribute.datatype.is_text:
+        return False
+    return int.from_bytes(attribute.data[:4], "little") == len("bfloat16") or attribute.data[:8] == b"bfloat16"
 
 
 # An integer of a byte, without a sign: all of its bits.

@@ -5,16 +5,18 @@ What else is in it stays as it was, byte for byte, but for the devices that its 
 (tensorflow/python/saved_model/builder_impl.py; core/protobuf/saved_model.proto, meta_graph.proto)
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from ckpttool.errors import ConversionError, NotSupportedError
+from ckpttool.errors import ConversionError, NotFoundError, NotSupportedError
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.graph import DEFAULT_SIGNATURE, HIDDEN_SIGNATURES, MetaGraph
-from ckpttool.model.needs import tensor_name
+from ckpttool.model.names import listed
+from ckpttool.model.needs import needed_ops, tensor_name
+from ckpttool.model.running import read_variables, shared_state, written_variables
 from ckpttool.transforms.devices import strip_devices
 from ckpttool.transforms.new_ops import with_entry, with_field
-from ckpttool.transforms.restoring import restorable, restoring_from_bundle
+from ckpttool.transforms.restoring import Restored, restorable, restored, restoring_from_bundle
 from ckpttool.transforms.serving.assets import asset_files, with_assets
 from ckpttool.transforms.serving.initializing import initializers, with_declared_variables, with_main_op
 from ckpttool.transforms.serving.savers import with_saver
@@ -75,7 +77,8 @@ def servable(
     Raises:
         ValueError: there is no such method.
         TypeError: `inputs` or `outputs` is no mapping; or the marks' tags are no list, but a text.
-        NotFoundError: there is no such tensor; or the checkpoint lacks a variable that the graph restores.
+        NotFoundError: there is no such tensor; the checkpoint lacks a variable that the graph restores; or an output
+            needs one that it does not restore.
         NotSupportedError: an output needs what is no input; or the graph can't be restored from a bundle.
         ConversionError: the method wants other keys; or a variable is of another dtype or shape in the graph.
     """
@@ -86,7 +89,9 @@ def servable(
     missing = {
         op: f"needs the file {each.path}" for each in asset_files(graph) if each.tensor not in names for op in each.ops
     }
-    run = initializers(graph, outputs.values(), set(inputs.values()), missing)
+    graph = with_saver(graph)
+    reads = restored(graph)
+    run = initializers(graph, outputs.values(), set(inputs.values()), missing, {read.variable for read in reads})
     marks = marks or Marks()
     if isinstance(marks.tags, str):
         raise TypeError(f"tags is a list of texts: [{marks.tags!r}], not {marks.tags!r}")
@@ -94,8 +99,9 @@ def servable(
         what = f"loaders keep signatures {HIDDEN_SIGNATURES}… to themselves"
         raise ConversionError(what, path=graph.path, hint="--signature takes another name")
     value = signature_def(graph, inputs, outputs, marks.method)
-    graph = restoring_from_bundle(with_saver(graph))
+    graph = restoring_from_bundle(graph)
     variables = restorable(graph, checkpoint)
+    _require_values(graph, outputs.values(), set(inputs.values()), reads, run.ops)
     data = with_declared_variables(with_main_op(graph.data, graph, run), graph)
     data = with_assets(data, names)
     data = with_entry(data, 5, marks.signature, value)
@@ -129,6 +135,23 @@ def _meta_graph(graph: MetaGraph) -> MetaGraph:
         found = [data[start:end] for n, kind, _, start, end in fields(data) if (n, kind) == (2, LENGTH)]
         data = found[graph.number]
     return graph.replace(data=data, root="MetaGraphDef", text=None, number=0, facts={})
+
+
+def _require_values(
+    graph: MetaGraph, outputs: Collection[str], fed: Collection[str], reads: Sequence[Restored], run: Sequence[str]
+) -> None:
+    """Raises NotFoundError if an output needs a variable that nothing gives a value to: no saver, no initializer."""
+    nodes = graph.by_name
+    if any(not read.variable for read in reads):
+        return  # A function restores them, and nobody sees which.
+    given = {read.variable for read in reads} | written_variables(nodes, needed_ops(nodes, run))
+    states = {shared_state(nodes, name) for name in given}
+    read = read_variables(nodes, needed_ops(nodes, outputs, fed), fed)
+    missing = sorted(name for name in read if shared_state(nodes, name) not in states)
+    if missing:
+        what = f"the outputs need variables that the graph's saver does not restore: {listed(missing, 10)}"
+        hint = "their values are nowhere in the checkpoint; --inputs feeds what is made of them"
+        raise NotFoundError(what, path=graph.path, hint=hint)
 
 
 def _with_tags(data: bytes, tags: Sequence[str]) -> bytes:

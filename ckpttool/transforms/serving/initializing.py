@@ -5,7 +5,7 @@ A loader runs one op for all of that, the one in the collection `saved_model_mai
 (tensorflow/python/saved_model/loader_impl.py get_init_op; tensorflow/cc/saved_model/loader_util.cc GetInitOp)
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from ckpttool import proto
@@ -22,22 +22,30 @@ _VARIABLES = ("local_variables", "variables")
 
 
 class Initializers(NamedTuple):
-    """The ops to be run, and those that can't be, each with the reason."""
+    """The ops to be run; those that can't be, each with the reason; and the local variables that need none, for the
+    saver restores them.
+    """
 
     ops: list[str]
     left_out: dict[str, str]
+    restored: list[str]
 
 
 def initializers(
-    graph: MetaGraph, outputs: Collection[str], fed: Collection[str], missing: Mapping[str, str]
+    graph: MetaGraph,
+    outputs: Collection[str],
+    fed: Collection[str],
+    missing: Mapping[str, str],
+    restored: Collection[str] = (),
 ) -> Initializers:
-    """The ops that initialize what a saver does not restore.
+    """The ops that initialize what a saver does not restore: they run after it.
 
     Args:
         graph: the graph.
         outputs: the tensors to be served.
         fed: those that are fed then.
         missing: op → why it can't be run, where a file is not there.
+        restored: the variables that the saver restores.
 
     Raises:
         NotSupportedError: an output needs what can't be initialized.
@@ -46,7 +54,8 @@ def initializers(
     needed = needed_ops(nodes, outputs, fed)
     ops: list[str] = []
     left_out: dict[str, str] = {}
-    queue = _all(graph, nodes)
+    local = _local(graph)
+    queue = _all(graph, nodes, [initializer for op, initializer in local.items() if op not in restored])
     tables = _unfilled(graph, needed, needed_ops(nodes, queue))
     queue += tables
     for op in queue:
@@ -62,18 +71,25 @@ def initializers(
             state = tables.get(op, state)
             raise NotSupportedError(f"{op} initializes {state}, which an output needs, and {why}", path=graph.path)
         left_out[op] = why
-    return Initializers(ops, left_out)
+    return Initializers(ops, left_out, [op for op in local if op in restored])
 
 
-def _all(graph: MetaGraph, nodes: Mapping[str, Node]) -> list[str]:
-    main = main_ops(graph)
-    found = listed_ops(graph, "table_initializer")
+def _local(graph: MetaGraph) -> dict[str, str]:
+    """The local variables, each with the op that initializes it."""
+    found = {}
     local = graph.collections.get("local_variables")
     for member in local.members if local else ():
-        if isinstance(member, dict):
-            found.append(split_tensor(member.get("initializer_name", ""))[0])
-        elif isinstance(member, str):
-            found.append(f"{split_tensor(member)[0]}/Assign")
+        name = member.get("variable_name", "") if isinstance(member, dict) else member
+        op = split_tensor(name)[0] if isinstance(name, str) else ""
+        initializer = member.get("initializer_name", "") if isinstance(member, dict) else f"{op}/Assign"
+        found[op] = split_tensor(initializer)[0]
+    return found
+
+
+def _all(graph: MetaGraph, nodes: Mapping[str, Node], of_variables: Iterable[str]) -> list[str]:
+    """The ops that initialize a graph: its main ops, its tables' and some variables'."""
+    main = main_ops(graph)
+    found = [*listed_ops(graph, "table_initializer"), *of_variables]
     run_by_main = needed_ops(nodes, main)
     return [op for op in dict.fromkeys([*main, *found]) if op in nodes and (op in main or op not in run_by_main)]
 
@@ -136,10 +152,11 @@ def _declaration(op: str, initializer: str, nodes: Collection[str]) -> bytes:
 def with_main_op(data: bytes, graph: MetaGraph, run: Initializers) -> bytes:
     """A MetaGraphDef whose main op runs these; as it was, if it does so already, or if there is nothing to run.
 
-    Where ops are left out, there is a main op even if it runs none: tf.saved_model.load would run all of them else.
+    Where ops are left out, or local variables are restored, there is a main op even if it runs none:
+    tf.saved_model.load would run all initializers else, after it has restored.
     """
-    as_it_is = run.ops == listed_ops(graph, MAIN_OP) and INIT_SIGNATURE not in graph.message.signature_def
-    if as_it_is or not (run.ops or run.left_out):
+    is_main = MAIN_OP in graph.collections and INIT_SIGNATURE not in graph.message.signature_def
+    if (is_main and run.ops == listed_ops(graph, MAIN_OP)) or not (run.ops or run.left_out or run.restored):
         return data
     name = free_name("main_op", graph.by_name)
     group = new_op(name, "NoOp", [f"^{op}" for op in run.ops])
