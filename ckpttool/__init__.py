@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         NotFoundError,
         NotSupportedError,
     )
-    from ckpttool.formats.bundle_writer import write_bundle
+    from ckpttool.formats.bundle.writing import write_bundle
     from ckpttool.formats.hdf5 import write_hdf5
     from ckpttool.formats.locate import Located, locate
     from ckpttool.formats.meta_graph import write_meta_graph
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from ckpttool.formats.opening import open_checkpoint, open_graph
     from ckpttool.formats.plan import Planned
     from ckpttool.formats.safetensors import write_safetensors
-    from ckpttool.formats.saved_model_writer import write_saved_model
-    from ckpttool.formats.tensor_slices_writer import write_tensor_slices
+    from ckpttool.formats.saved_model.writing import write_saved_model
+    from ckpttool.formats.tensor_slices.writing import write_tensor_slices
     from ckpttool.model.arguments import Tensor
     from ckpttool.model.checkpoint import Checkpoint
     from ckpttool.model.dtypes import DType
@@ -90,14 +90,14 @@ _HOMES = {
     "servable": "transforms.serving",
     "strip_devices": "transforms.devices",
     "use_moving_averages": "transforms.variables",
-    "write_bundle": "formats.bundle_writer",
+    "write_bundle": "formats.bundle.writing",
     "write_hdf5": "formats.hdf5",
     "write_meta_graph": "formats.meta_graph",
     "write_npy": "formats.npy",
     "write_npz": "formats.npz",
     "write_safetensors": "formats.safetensors",
-    "write_saved_model": "formats.saved_model_writer",
-    "write_tensor_slices": "formats.tensor_slices_writer",
+    "write_saved_model": "formats.saved_model.writing",
+    "write_tensor_slices": "formats.tensor_slices.writing",
 }
 
 __all__ = [

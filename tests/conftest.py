@@ -14,7 +14,7 @@ os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0"}
 import pytest
 from typer.testing import CliRunner, Result
 
-from ckpttool.model import compiled
+from ckpttool.analysis.values import compiled
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Started in the background by a shell: processes that tests interrupt would not notice.

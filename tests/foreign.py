@@ -14,7 +14,7 @@ from conftest import CORPUS, FIXTURES
 
 import ckpttool
 from ckpttool.errors import CheckpointError
-from ckpttool.formats.bundle_writer import write_bundle
+from ckpttool.formats.bundle.writing import write_bundle
 from ckpttool.model.checkpoint import Checkpoint
 
 SECONDS = 2

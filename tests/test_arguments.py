@@ -6,12 +6,12 @@ import pytest
 from conftest import FIXTURES
 
 from ckpttool import proto
+from ckpttool.analysis.graphs.needs import require_output
 from ckpttool.errors import NotFoundError
 from ckpttool.formats.meta_graph import read_meta_graph
 from ckpttool.model.arguments import Tensor
 from ckpttool.model.dtypes import DTYPES
 from ckpttool.model.graph import MetaGraph, split_tensor
-from ckpttool.model.needs import require_output
 
 FLOAT, INT64, STRING = 1, 9, 7
 

@@ -18,9 +18,9 @@ from privileges import unprivileged
 
 from ckpttool.errors import CheckpointError, CorruptionError
 from ckpttool.formats.bundle.reading import read_bundle
-from ckpttool.formats.bundle_writer import write_bundle
-from ckpttool.formats.tensor_slices import read_tensor_slices
-from ckpttool.formats.tensor_slices_writer import write_tensor_slices
+from ckpttool.formats.bundle.writing import write_bundle
+from ckpttool.formats.tensor_slices.reading import read_tensor_slices
+from ckpttool.formats.tensor_slices.writing import write_tensor_slices
 
 OLD = {"a": np.full(300, 1.0), "b": np.array([b"old", b"one"], object), "c": np.full(5, 3, np.int8)}
 NEW = {"a": np.full(200, 2.0), "b": np.array([b"new"], object), "d": np.full((3, 3), 4, np.int64)}

@@ -14,7 +14,7 @@ import ckpttool
 from ckpttool.errors import ConversionError, CorruptionError
 from ckpttool.formats.bundle import shard_path
 from ckpttool.formats.bundle.reading import read_bundle
-from ckpttool.formats.bundle_writer import plan_bundle, write_bundle
+from ckpttool.formats.bundle.writing import plan_bundle, write_bundle
 from ckpttool.formats.npz import read_npz
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import DTYPES, stored_dtype_of

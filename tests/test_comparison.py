@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import ckpttool
+from ckpttool.analysis.values import difference as module
+from ckpttool.analysis.values.comparison import compare
+from ckpttool.analysis.values.difference import Difference, difference
 from ckpttool.errors import CorruptionError
-from ckpttool.formats.tensor_slices_writer import write_tensor_slices
-from ckpttool.model import difference as module
-from ckpttool.model.comparison import compare
-from ckpttool.model.difference import Difference, difference
+from ckpttool.formats.tensor_slices.writing import write_tensor_slices
 from ckpttool.model.names import NearNames
 
 pytestmark = pytest.mark.usefixtures("passes")

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from ckpttool.model import compiled
-from ckpttool.model.difference import Gap, Gaps
-from ckpttool.model.tallies import Tallies, Tally
+from ckpttool.analysis.values import compiled
+from ckpttool.analysis.values.difference import Gap, Gaps
+from ckpttool.analysis.values.tallies import Tallies, Tally
 
 pytestmark = pytest.mark.skipif(compiled.float32 is None, reason="it could not be compiled when ckpttool was installed")
 

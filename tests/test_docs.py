@@ -76,7 +76,7 @@ FORMATS = {
     "HDF5": ("hdf5", "plan_hdf5"),
     "NumPy": ("npz", "plan_npz"),
     "safetensors": ("safetensors", "plan_safetensors"),
-    "V1 checkpoint": ("tensor_slices_writer", "plan_tensor_slices"),
+    "V1 checkpoint": ("tensor_slices.writing", "plan_tensor_slices"),
 }
 
 

@@ -9,9 +9,9 @@ import pytest
 from conftest import CORPUS, FIXTURES, needs_corpus
 
 from ckpttool import proto
-from ckpttool.model.endpoints import FILLED_COLLECTIONS, Endpoint, endpoints, how_to_run
+from ckpttool.analysis.graphs.endpoints import FILLED_COLLECTIONS, Endpoint, endpoints, how_to_run
+from ckpttool.analysis.graphs.running import unfed
 from ckpttool.model.graph import MetaGraph
-from ckpttool.model.running import unfed
 
 FLOAT, STRING, BOOL, RESOURCE = 1, 7, 10, 20
 

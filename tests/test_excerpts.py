@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import ckpttool
+from ckpttool.analysis.values.excerpts import at, edges, parse_slice, sliced
 from ckpttool.errors import CorruptionError
-from ckpttool.model.excerpts import at, edges, parse_slice, sliced
 from ckpttool.render.arrays import array_text
 
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ckpttool.analysis.graphs.fitting import fit
 from ckpttool.errors import CheckpointError
 from ckpttool.formats.feeds import parse_feed, parse_literal
 from ckpttool.model.dtypes import DTYPES
-from ckpttool.model.fitting import fit
 
 LITERALS = {
     "50": 50,

@@ -9,13 +9,13 @@ from conftest import FIXTURES
 
 import ckpttool
 from ckpttool import proto
+from ckpttool.analysis.graphs import fetches
+from ckpttool.analysis.graphs.needs import needed_ops
+from ckpttool.analysis.graphs.pipelines import is_pipeline
+from ckpttool.analysis.graphs.running import read_variables, require_fed, waiting, written_variables
 from ckpttool.errors import ConversionError, NotFoundError
 from ckpttool.formats.results import write_results
-from ckpttool.model import fetches
 from ckpttool.model.graph import MetaGraph
-from ckpttool.model.needs import needed_ops
-from ckpttool.model.pipelines import is_pipeline
-from ckpttool.model.running import read_variables, require_fed, waiting, written_variables
 from ckpttool.reports.runs import Result, differences, latency, values
 
 

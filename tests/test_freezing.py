@@ -13,10 +13,10 @@ from conftest import FIXTURES, corpus_files, corpus_id, needs_corpus
 
 import ckpttool
 from ckpttool import proto
+from ckpttool.analysis.graphs.endpoints import endpoints
 from ckpttool.errors import ConversionError, CorruptionError, NotFoundError, NotSupportedError
 from ckpttool.formats.locate import locate
 from ckpttool.model.checkpoint import Checkpoint
-from ckpttool.model.endpoints import endpoints
 from ckpttool.model.graph import MetaGraph
 from ckpttool.transforms import freezing
 from ckpttool.transforms.freezing import Frozen, freeze

@@ -17,7 +17,7 @@ from bundles import bundle
 from test_bundle_replacing import NEW, OLD, names, values, values_of
 from test_replacing import WRITERS, Writer, assert_old_or_new, everything, fresh, inputs, no_waiting
 
-from ckpttool.formats.bundle_writer import write_bundle
+from ckpttool.formats.bundle.writing import write_bundle
 
 __all__ = ["inputs", "no_waiting"]  # Fixtures.
 

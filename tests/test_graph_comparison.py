@@ -11,8 +11,8 @@ from conftest import FIXTURES, corpus_files, corpus_id, needs_corpus
 
 import ckpttool
 from ckpttool import proto
+from ckpttool.analysis.graphs.comparison import GraphChange, compare_graphs
 from ckpttool.model.graph import MetaGraph
-from ckpttool.model.graph_comparison import GraphChange, compare_graphs
 
 CONV = FIXTURES / "conv" / "model.meta"
 DEVICES = FIXTURES / "devices" / "model.meta"

@@ -16,8 +16,8 @@ from conftest import CORPUS, FIXTURES, corpus_files, needs_corpus
 
 import ckpttool
 from ckpttool import proto
+from ckpttool.analysis.graphs.endpoints import endpoints
 from ckpttool.errors import ConversionError, NotSupportedError
-from ckpttool.model.endpoints import endpoints
 from ckpttool.model.graph import MetaGraph, split_tensor
 from ckpttool.model.slots import slot_owners
 from ckpttool.transforms.graph_variables import rename_and_drop
@@ -527,7 +527,7 @@ def test_a_graph_that_is_there_is_not_left_with_another_checkpoint(run, tmp_path
 
 def test_a_checkpoint_that_fails_leaves_the_old_pair(run, tmp_path, monkeypatch):
     """If the bundle can't be written, the old .meta is there as it was, and no new one."""
-    from ckpttool.formats import bundle_writer
+    from ckpttool.formats.bundle import writing as bundle_writer
 
     source, out = FIXTURES / "linear" / "model", tmp_path / "model"
     assert run("export", source, "--tf", out, "--meta").exit_code == 0

@@ -986,9 +986,9 @@ def test_every_byte_of_metas(fixture: str, tmp_path: Path) -> None:
 
 
 def _every_byte_of_a_meta(tmp_path: Path, fixture: str, step: int) -> None:
+    from ckpttool.analysis.graphs.endpoints import endpoints
     from ckpttool.errors import CheckpointError
     from ckpttool.formats.opening import open_graph
-    from ckpttool.model.endpoints import endpoints
     from ckpttool.reports import graphs as reports
     from ckpttool.transforms.devices import strip_devices
 

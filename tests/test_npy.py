@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import ckpttool
 from ckpttool.errors import CheckpointError, ConversionError, CorruptionError, FormatError, NotSupportedError
-from ckpttool.formats.bundle_writer import write_bundle
+from ckpttool.formats.bundle.writing import write_bundle
 from ckpttool.formats.npy import directory, plan_npy, read_npy, read_npy_directory, write_npy
 
 

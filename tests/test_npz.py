@@ -19,7 +19,7 @@ from foreign import BUNDLES, assert_same_bundle_after, bundle_id, corpus_bundles
 
 import ckpttool
 from ckpttool.errors import CheckpointError, ConversionError, CorruptionError
-from ckpttool.formats.bundle_writer import write_bundle
+from ckpttool.formats.bundle.writing import write_bundle
 from ckpttool.formats.npz import plan_npz, read_npz, write_npz
 
 COMPRESSED = pytest.mark.parametrize("compressed", [False, True], ids=["stored", "deflated"])

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from ckpttool.model.parallel import _TASK, in_order
+from ckpttool.analysis.parallel import _TASK, in_order
 
 
 def test_order():

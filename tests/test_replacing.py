@@ -31,8 +31,8 @@ from ckpttool.formats.npy import write_npy, write_npy_file
 from ckpttool.formats.npz import write_npz
 from ckpttool.formats.opening import open_checkpoint
 from ckpttool.formats.safetensors import write_safetensors
-from ckpttool.formats.saved_model_writer import write_saved_model
-from ckpttool.formats.tensor_slices_writer import write_tensor_slices
+from ckpttool.formats.saved_model.writing import write_saved_model
+from ckpttool.formats.tensor_slices.writing import write_tensor_slices
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.transforms.serving import servable
 

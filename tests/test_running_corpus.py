@@ -10,8 +10,8 @@ import pytest
 from conftest import CORPUS, FIXTURES, corpus_files, needs_corpus
 
 import ckpttool
-from ckpttool.model.needs import needed_ops
-from ckpttool.model.running import unfed
+from ckpttool.analysis.graphs.needs import needed_ops
+from ckpttool.analysis.graphs.running import unfed
 
 pytestmark = pytest.mark.tensorflow
 

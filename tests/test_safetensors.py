@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import ckpttool
 from ckpttool.errors import CheckpointError, ConversionError, CorruptionError, FormatError, NotSupportedError
-from ckpttool.formats.bundle_writer import write_bundle
+from ckpttool.formats.bundle.writing import write_bundle
 from ckpttool.formats.safetensors import (
     plan_safetensors,
     read_safetensors,

@@ -14,7 +14,7 @@ from serving import SIGNATURE, bits, of_all, of_load, require_same, signature_of
 
 import ckpttool
 from ckpttool import proto
-from ckpttool.formats.saved_model_writer import write_saved_model
+from ckpttool.formats.saved_model.writing import write_saved_model
 from ckpttool.transforms.serving import servable
 from ckpttool.transforms.serving.assets import AssetFile, file_names
 from ckpttool.transforms.serving.signatures import keyed
@@ -695,7 +695,7 @@ def test_a_damaged_checkpoint_leaves_nothing(run, tmp_path):
 
 KILLED = """
 import sys, time
-from ckpttool.formats import saved_model_writer
+from ckpttool.formats.saved_model import writing as saved_model_writer
 def stop(*arguments, **options):
     print("here", flush=True)
     time.sleep(60)

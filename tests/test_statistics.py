@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import ckpttool
+from ckpttool.analysis.values import statistics as module
+from ckpttool.analysis.values.statistics import HISTOGRAM_BINS, QUANTILES, Statistics, statistics_of
 from ckpttool.errors import CorruptionError
-from ckpttool.formats.tensor_slices_writer import write_tensor_slices
-from ckpttool.model import statistics as module
-from ckpttool.model.statistics import HISTOGRAM_BINS, QUANTILES, Statistics, statistics_of
+from ckpttool.formats.tensor_slices.writing import write_tensor_slices
 
 pytestmark = pytest.mark.usefixtures("passes")
 

@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from ckpttool import storage
 from ckpttool.errors import CheckpointError, CorruptionError, FormatError, NotFoundError, NotSupportedError
 from ckpttool.formats.records.shapes import encode_slice_key
-from ckpttool.formats.tensor_slices import FORMAT, read_tensor_slices
+from ckpttool.formats.tensor_slices.reading import FORMAT, read_tensor_slices
 from ckpttool.model.boxes import Extents
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import DTYPES

@@ -10,12 +10,12 @@ from conftest import FIXTURES, corpus_files, corpus_id, needs_corpus
 
 from ckpttool.errors import ConversionError, CorruptionError
 from ckpttool.formats.bundle.reading import read_bundle
-from ckpttool.formats.bundle_writer import write_bundle
+from ckpttool.formats.bundle.writing import write_bundle
 from ckpttool.formats.locate import is_table
 from ckpttool.formats.npz import read_npz
 from ckpttool.formats.records.shapes import encode_slice_key
-from ckpttool.formats.tensor_slices import read_tensor_slices
-from ckpttool.formats.tensor_slices_writer import plan_tensor_slices, write_tensor_slices
+from ckpttool.formats.tensor_slices.reading import read_tensor_slices
+from ckpttool.formats.tensor_slices.writing import plan_tensor_slices, write_tensor_slices
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import DTYPES
 from ckpttool.model.variable import ByteRange, Slice, Variable

@@ -106,7 +106,7 @@ def diff(
 
 def _of_graphs(one: _Side, other: _Side) -> _Found:
     """Two graphs, or a graph and a checkpoint."""
-    from ckpttool.model.graph_comparison import compare_graphs
+    from ckpttool.analysis.graphs.comparison import compare_graphs
     from ckpttool.reports import differences, findings
     from ckpttool.transforms.agreement import disagreements, not_restored
 
@@ -126,7 +126,7 @@ def _of_variables(
     structure: bool,
     choice: tuple[list[str] | None, list[str] | None],
 ) -> _Found:
-    from ckpttool.model.comparison import compare
+    from ckpttool.analysis.values.comparison import compare
     from ckpttool.reports import differences as reports
 
     whole = one.checkpoint(), other.checkpoint()

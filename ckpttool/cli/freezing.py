@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ckpttool import render
+from ckpttool.analysis.graphs import fetches
 from ckpttool.cli import options
-from ckpttool.model import fetches
 from ckpttool.model.names import listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ckpttool.model.fetches import Fetch
+    from ckpttool.analysis.graphs.fetches import Fetch
     from ckpttool.model.graph import MetaGraph
     from ckpttool.transforms.freezing import Frozen
 

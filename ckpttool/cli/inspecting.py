@@ -128,7 +128,7 @@ def io(
 
     ckpttool io model.ckpt.meta
     """
-    from ckpttool.model.endpoints import endpoints, how_to_run
+    from ckpttool.analysis.graphs.endpoints import endpoints, how_to_run
     from ckpttool.reports import graphs as reports
 
     wanted = options.format_of(format, as_json)

@@ -9,7 +9,7 @@ from ckpttool import render
 from ckpttool.errors import ConversionError, FormatError, NotSupportedError
 from ckpttool.formats.locate import Located, locate
 from ckpttool.formats.opening import open_checkpoint, open_graph
-from ckpttool.formats.saved_model import tags_text
+from ckpttool.formats.saved_model.reading import tags_text
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.graph import MetaGraph
 from ckpttool.model.names import near_hint

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from ckpttool import render
+from ckpttool.analysis.graphs import fetches as choosing
 from ckpttool.cli import options
 from ckpttool.formats.locate import Located
 from ckpttool.formats.outputs import require_writable
-from ckpttool.model import fetches as choosing
 from ckpttool.model.graph import MetaGraph, Node, split_tensor
 
 if TYPE_CHECKING:
@@ -165,10 +165,10 @@ def _feeds(texts: list[str]) -> dict[str, str]:
 
 def _job(path: str, wanted: _Wanted, *, step: str | None, tags: str | None, quiet: bool) -> _Job:
     """What is to be done with a model; all that can be known without TensorFlow is refused here, before it starts."""
+    from ckpttool.analysis.graphs.needs import main_ops, needed_ops
+    from ckpttool.analysis.graphs.pipelines import filled_by, sole_makers
+    from ckpttool.analysis.graphs.running import require_fed
     from ckpttool.formats.opening import open_graph
-    from ckpttool.model.needs import main_ops, needed_ops
-    from ckpttool.model.pipelines import filled_by, sole_makers
-    from ckpttool.model.running import require_fed
 
     located = options.located(path, quiet, step=step)
     graph = open_graph(located, tags=tags)
@@ -209,8 +209,8 @@ def _choice(graph: MetaGraph, nodes: Mapping[str, Node], wanted: _Wanted) -> cho
 
 def _values(graph: MetaGraph, nodes: Mapping[str, Node], wanted: _Wanted, signature: str) -> dict[str, Any]:
     """The values to feed, by the tensors' names."""
+    from ckpttool.analysis.graphs.fitting import fit
     from ckpttool.formats.feeds import parse_feed
-    from ckpttool.model.fitting import fit
 
     found = {}
     for name, tensor in choosing.feed_names(graph, nodes, wanted.feeds, signature).items():

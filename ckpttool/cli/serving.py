@@ -59,7 +59,7 @@ def saved_model(
 
     ckpttool saved-model model.ckpt --inputs x=x:0 --outputs y=activation_opt:0 -o served
     """
-    from ckpttool.formats.saved_model_writer import write_saved_model
+    from ckpttool.formats.saved_model.writing import write_saved_model
     from ckpttool.transforms.serving import Marks, servable
 
     options.require_output(output)
@@ -110,7 +110,7 @@ def _endpoints(
 
 def _assets(graph: "MetaGraph", given: list[str], quiet: bool) -> tuple[dict[str, str], dict[str, str]]:
     """The files that tables are filled from: tensor → name in `assets/`, and that name → the file."""
-    from ckpttool.formats.saved_model_writer import find_asset
+    from ckpttool.formats.saved_model.writing import find_asset
     from ckpttool.transforms.serving.assets import asset_files, file_names
 
     wanted = asset_files(graph)

@@ -30,8 +30,8 @@ TARGETS = {
     "npz": Target("npz", "plan_npz", "write_npz", ("compression",)),
     "npy": Target("npy", "plan_npy", "write_npy"),
     "safetensors": Target("safetensors", "plan_safetensors", "write_safetensors", ("max_shard_size",)),
-    "tf": Target("bundle_writer", "plan_bundle", "write_bundle", ("num_shards", "max_shard_size")),
-    "tf-v1": Target("tensor_slices_writer", "plan_tensor_slices", "write_tensor_slices"),
+    "tf": Target("bundle.writing", "plan_bundle", "write_bundle", ("num_shards", "max_shard_size")),
+    "tf-v1": Target("tensor_slices.writing", "plan_tensor_slices", "write_tensor_slices"),
 }
 """The formats to write, by the option that asks for each."""
 

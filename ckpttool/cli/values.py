@@ -64,7 +64,7 @@ def cat(
 
     ckpttool cat model.ckpt dense/kernel --slice '0:2,:'
     """
-    from ckpttool.model import excerpts
+    from ckpttool.analysis.values import excerpts
 
     options.refuse(npy and (as_json or precision or full), "--npy prints nothing, and has every value as it is")
     options.refuse(as_json and precision, "JSON has every digit")
@@ -88,7 +88,7 @@ def cat(
 
 
 def _sliced(variable: "Variable", taken: str) -> "Variable":
-    from ckpttool.model import excerpts
+    from ckpttool.analysis.values import excerpts
 
     try:
         return excerpts.sliced(variable, excerpts.parse_slice(taken, variable.shape))

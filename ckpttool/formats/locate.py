@@ -14,7 +14,7 @@ from ckpttool.errors import CheckpointError, NotFoundError
 from ckpttool.formats import bundle
 from ckpttool.formats.checkpoint_state import STATE_FILE, candidates, read_checkpoint_state
 from ckpttool.formats.lookalikes import foreign_format, refuse_lookalike
-from ckpttool.formats.saved_model import VARIABLES, saved_model_file
+from ckpttool.formats.saved_model.reading import VARIABLES, saved_model_file
 
 _MEMBER = re.compile(r"(.+)\.(index|meta|data-[0-9]{5,9}-of-[0-9]{5,9})", re.DOTALL)
 _V1_SHARD = re.compile(r"(.+)-(?:[0-9]{5,9}|\?{5})-of-([0-9]{5,9})", re.DOTALL)

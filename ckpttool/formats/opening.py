@@ -7,7 +7,7 @@ from importlib import import_module
 from ckpttool.errors import CheckpointError, NotFoundError
 from ckpttool.formats.bundle import index_path
 from ckpttool.formats.locate import Located, locate
-from ckpttool.formats.saved_model import read_saved_model
+from ckpttool.formats.saved_model.reading import read_saved_model
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.graph import MetaGraph
 
@@ -53,12 +53,12 @@ def _open(found: Located, faults: list[CheckpointError] | None, only: Collection
     if found.foreign:
         return _open_foreign(found.prefix, found.foreign, faults)
     if found.v1_files:
-        from ckpttool.formats.tensor_slices import read_tensor_slices
+        from ckpttool.formats.tensor_slices.reading import read_tensor_slices
 
         return read_tensor_slices(found.v1_files, path=found.prefix, faults=faults)
     if not found.has_variables:
         if faults is not None and os.path.isfile(found.prefix):
-            from ckpttool.formats.tensor_slices import begins_as_tensor_slices, read_tensor_slices
+            from ckpttool.formats.tensor_slices.reading import begins_as_tensor_slices, read_tensor_slices
 
             if begins_as_tensor_slices(found.prefix):
                 return read_tensor_slices((found.prefix,), path=found.prefix, faults=faults)

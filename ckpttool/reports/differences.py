@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import inf, isnan
 from typing import Any
 
-from ckpttool.model.comparison import Comparison
-from ckpttool.model.difference import Difference
-from ckpttool.model.graph_comparison import GraphChange
+from ckpttool.analysis.graphs.comparison import GraphChange
+from ckpttool.analysis.values.comparison import Comparison
+from ckpttool.analysis.values.difference import Difference
 from ckpttool.model.names import NearNames
 from ckpttool.model.variable import Variable
 from ckpttool.reports.report import Column, Report

@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ckpttool.analysis.parallel import in_order
 from ckpttool.errors import CheckpointError
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.findings import Finding
-from ckpttool.model.parallel import in_order
 from ckpttool.model.variable import Variable
 from ckpttool.reports.report import Column, Report
 

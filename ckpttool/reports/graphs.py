@@ -13,7 +13,7 @@ from ckpttool.model.names import selector
 from ckpttool.reports.report import Column, Report
 
 if TYPE_CHECKING:
-    from ckpttool.model.endpoints import Endpoint
+    from ckpttool.analysis.graphs.endpoints import Endpoint
 
 
 # Outputs that are listed of each op, and of all of them: how many there are, a file may say in two bytes.

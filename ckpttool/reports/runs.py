@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ckpttool.model.fetches import Fetch
+from ckpttool.analysis.graphs.fetches import Fetch
 from ckpttool.reports.report import Column, Report
 
 if TYPE_CHECKING:

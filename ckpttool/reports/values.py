@@ -5,9 +5,9 @@ from functools import partial
 from math import isnan
 from typing import Any
 
+from ckpttool.analysis.parallel import in_order
+from ckpttool.analysis.values.statistics import QUANTILES, Statistics, statistics_of
 from ckpttool.model.checkpoint import Checkpoint
-from ckpttool.model.parallel import in_order
-from ckpttool.model.statistics import QUANTILES, Statistics, statistics_of
 from ckpttool.model.variable import Variable
 from ckpttool.reports.report import Column, Report
 

@@ -6,18 +6,18 @@ from threading import Lock
 from types import TracebackType
 from typing import Any
 
+from ckpttool.analysis.graphs import fetches as choosing
+from ckpttool.analysis.graphs.endpoints import Endpoint, endpoints
+from ckpttool.analysis.graphs.fitting import fit
+from ckpttool.analysis.graphs.needs import main_ops, needed_ops
+from ckpttool.analysis.graphs.pipelines import iterator_makers
+from ckpttool.analysis.graphs.running import waiting
 from ckpttool.errors import NotFoundError, NotSupportedError
 from ckpttool.formats.locate import Located, locate
 from ckpttool.formats.opening import open_checkpoint, open_graph
-from ckpttool.model import fetches as choosing
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import dtype_of
-from ckpttool.model.endpoints import Endpoint, endpoints
-from ckpttool.model.fitting import fit
 from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, Signature, split_tensor
-from ckpttool.model.needs import main_ops, needed_ops
-from ckpttool.model.pipelines import iterator_makers
-from ckpttool.model.running import waiting
 from ckpttool.runtime import state
 from ckpttool.runtime.importing import Translated, imported, interruptible
 from ckpttool.runtime.quiet import import_tensorflow

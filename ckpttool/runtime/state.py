@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterable, Mapping
 from threading import RLock
 from typing import Any
 
+from ckpttool.analysis.graphs.needs import needed_ops
+from ckpttool.analysis.graphs.pipelines import filled_by, sole_makers
+from ckpttool.analysis.graphs.running import read_variables, require_fed, written_variables
+from ckpttool.analysis.graphs.tables import fillers
 from ckpttool.errors import NotFoundError, NotSupportedError
 from ckpttool.formats.locate import Located
 from ckpttool.model.dtypes import REF_OFFSET
 from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, Node, split_tensor
 from ckpttool.model.names import listed
-from ckpttool.model.needs import needed_ops
-from ckpttool.model.pipelines import filled_by, sole_makers
-from ckpttool.model.running import read_variables, require_fed, written_variables
-from ckpttool.model.tables import fillers
 from ckpttool.transforms.restore_plan import Plan
 from ckpttool.transforms.restoring import Restored
 

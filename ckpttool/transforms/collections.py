@@ -6,10 +6,10 @@ A collection is an entry of the map collection_def (4): its name (1) and a Colle
 
 from collections.abc import Sequence
 
+from ckpttool.analysis.graphs.needs import require_output
 from ckpttool.errors import NotFoundError, NotSupportedError
 from ckpttool.model.graph import MetaGraph, split_tensor
 from ckpttool.model.names import near_hint
-from ckpttool.model.needs import require_output
 from ckpttool.transforms.graph_edits import edit_meta_graph, key_of, last_field
 from ckpttool.wire.message import LENGTH, edit, fields, message_field
 

@@ -12,8 +12,8 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ckpttool.analysis.graphs.endpoints import FILLED_COLLECTIONS
 from ckpttool.errors import ConversionError, NotSupportedError
-from ckpttool.model.endpoints import FILLED_COLLECTIONS
 from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, split_tensor
 from ckpttool.transforms.graph_edits import (
     collection_rule,

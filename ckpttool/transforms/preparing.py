@@ -16,10 +16,10 @@ from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
 from ckpttool import proto
+from ckpttool.analysis.graphs.needs import absent_input, called_functions, function_callers, recursive_functions
 from ckpttool.model.arguments import Dtypes, Shape, Tensor, arguments_of
 from ckpttool.model.dtypes import DTYPES, REF_OFFSET, DType
 from ckpttool.model.graph import MetaGraph, Node, split_tensor
-from ckpttool.model.needs import absent_input, called_functions, function_callers, recursive_functions
 
 _FLOAT = DTYPES["float32"].number
 _PYTHON = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}

@@ -12,13 +12,13 @@ In TensorFlow 2 the restore op calls a library function, and only the names can 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from ckpttool.analysis.graphs.running import shared_state
 from ckpttool.errors import CheckpointError, NotSupportedError
 from ckpttool.model.arguments import shape_text
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import REF_OFFSET, dtype_of
 from ckpttool.model.graph import VARIABLE_OPS, GraphVariable, MetaGraph, Node, shape_of, split_tensor
 from ckpttool.model.names import NearNames
-from ckpttool.model.running import shared_state
 from ckpttool.model.variable import Variable
 from ckpttool.transforms.restoring import Restored, restored, saved_as
 

@@ -14,13 +14,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ckpttool import proto
+from ckpttool.analysis.graphs.needs import called_functions, needed_ops
 from ckpttool.errors import ConversionError, NotFoundError, NotSupportedError
 from ckpttool.model.arguments import Shape, agrees
 from ckpttool.model.boxes import is_size
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import DType, dtype_of
 from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, Node, shape_of, split_tensor
-from ckpttool.model.needs import called_functions, needed_ops
 from ckpttool.transforms.graph_edits import edit_meta_graph
 from ckpttool.transforms.new_ops import free_name, string_constant, with_nodes
 from ckpttool.transforms.saver_lists import strings_of

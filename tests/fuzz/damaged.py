@@ -102,7 +102,7 @@ def _same(a: Any, b: Any) -> bool:
 def _look(verified: Any, directory: str, random: Random) -> None:
     """`stats`, `verify --nan` and `cat`, of all that is there."""
     from ckpttool import render
-    from ckpttool.model import excerpts
+    from ckpttool.analysis.values import excerpts
     from ckpttool.reports.findings import not_finite
     from ckpttool.reports.values import statistics
 
@@ -135,7 +135,7 @@ def _numpy_slice(taken: Any) -> Any:
 
 def _compare(verified: Any, directory: str, random: Random) -> None:
     """`diff`, with itself, with what is whole, and with something else."""
-    from ckpttool.model.comparison import compare
+    from ckpttool.analysis.values.comparison import compare
     from ckpttool.reports import differences
 
     a = verified.checkpoint

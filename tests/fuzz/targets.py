@@ -264,7 +264,7 @@ def made_by(module: str, function: str, name: str, **options: Any) -> list[Files
 
 
 def v1_corpus() -> list[Files]:
-    whole = made_by("tensor_slices_writer", "write_tensor_slices", "m")
+    whole = made_by("tensor_slices.writing", "write_tensor_slices", "m")
     return [*whole, {"m": bundles.snappy_table(_pairs(whole[0]["m"]))}]
 
 
@@ -274,7 +274,7 @@ def change_only(change: Callable[[Random, bytes, bytes], bytes], random: Random,
 
 
 def try_v1(directory: str, random: Random) -> None:
-    from ckpttool.formats.tensor_slices import read_tensor_slices
+    from ckpttool.formats.tensor_slices.reading import read_tensor_slices
 
     path = os.path.join(directory, "m")
     checkpoint = attempt(lambda: read_tensor_slices([path], path=path))
@@ -549,7 +549,7 @@ def _list(graph: Any, directory: str, random: Random) -> None:
 
 
 def _endpoints(graph: Any, directory: str, random: Random) -> None:
-    from ckpttool.model.endpoints import endpoints, how_to_run
+    from ckpttool.analysis.graphs.endpoints import endpoints, how_to_run
     from ckpttool.reports import graphs as reports
 
     found = attempt(lambda: endpoints(graph))
@@ -559,7 +559,7 @@ def _endpoints(graph: Any, directory: str, random: Random) -> None:
 
 
 def _strip(graph: Any, directory: str, random: Random) -> None:
-    from ckpttool.model.graph_comparison import compare_graphs
+    from ckpttool.analysis.graphs.comparison import compare_graphs
     from ckpttool.transforms.devices import device_mentions, placed_ops, strip_devices
 
     attempt(lambda: device_mentions(graph))
@@ -864,8 +864,8 @@ WRITERS = [
     ("npz", "write_npz", "m.npz"),
     ("npy", "write_npy", "arrays"),
     ("safetensors", "write_safetensors", "m.safetensors"),
-    ("bundle_writer", "write_bundle", "n"),
-    ("tensor_slices_writer", "write_tensor_slices", "v1"),
+    ("bundle.writing", "write_bundle", "n"),
+    ("tensor_slices.writing", "write_tensor_slices", "v1"),
 ]
 
 

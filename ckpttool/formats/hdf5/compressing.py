@@ -16,13 +16,13 @@ from math import prod
 from threading import Lock
 from typing import NamedTuple
 
+from ckpttool.analysis.parallel import in_order
 from ckpttool.formats.contents import content_of
 from ckpttool.formats.hdf5.encoding.output import Output
 from ckpttool.formats.hdf5.encoding.trees import write_tree
 from ckpttool.formats.hdf5.filters import DEFLATE, SHUFFLE
 from ckpttool.formats.hdf5.structure.pipeline import Filter
 from ckpttool.formats.hdf5.structure.trees import CHUNKS
-from ckpttool.model.parallel import in_order
 from ckpttool.model.variable import Variable
 
 # Large enough to compress well, and a few fit into the megabyte that the HDF5 library keeps of a dataset.

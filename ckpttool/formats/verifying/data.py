@@ -10,10 +10,10 @@ from itertools import chain
 from typing import NamedTuple
 
 from ckpttool import storage
+from ckpttool.analysis.parallel import in_order
 from ckpttool.errors import CheckpointError, CorruptionError
 from ckpttool.formats.verifying.files import Stored
 from ckpttool.model.findings import Finding, finding_of
-from ckpttool.model.parallel import in_order
 from ckpttool.model.variable import ByteRange, Variable
 from ckpttool.wire.crc32c import combine
 

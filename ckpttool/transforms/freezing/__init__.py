@@ -13,14 +13,14 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from ckpttool import proto
+from ckpttool.analysis.graphs.needs import require_output
+from ckpttool.analysis.graphs.tables import fillers
 from ckpttool.errors import NotFoundError, NotSupportedError, located
 from ckpttool.model.arguments import Shape
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import REF_OFFSET, dtype_of
 from ckpttool.model.graph import PLACEHOLDERS, MetaGraph
 from ckpttool.model.names import listed
-from ckpttool.model.needs import require_output
-from ckpttool.model.tables import fillers
 from ckpttool.transforms.freezing.body import Body, Output
 from ckpttool.transforms.freezing.handles import FROZEN_OPS, Library, Trace
 from ckpttool.transforms.freezing.pruning import needed, output_of

@@ -8,11 +8,11 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from ckpttool.analysis.graphs.pipelines import is_pipeline
+from ckpttool.analysis.graphs.tables import TABLE
 from ckpttool.errors import NotFoundError, NotSupportedError
 from ckpttool.model.graph import split_tensor
 from ckpttool.model.names import near_hint
-from ckpttool.model.pipelines import is_pipeline
-from ckpttool.model.tables import TABLE
 from ckpttool.transforms.freezing.body import Body, Output
 from ckpttool.transforms.freezing.handles import Trace
 

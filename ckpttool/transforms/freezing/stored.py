@@ -16,6 +16,7 @@ from functools import cached_property
 from math import prod
 from typing import Any, NamedTuple
 
+from ckpttool.analysis.graphs.needs import needed_ops
 from ckpttool.errors import CheckpointError, ConversionError, CorruptionError
 from ckpttool.model.arguments import agrees
 from ckpttool.model.boxes import Selection, is_size, shape_of
@@ -23,7 +24,6 @@ from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import dtype_of
 from ckpttool.model.graph import MetaGraph, split_tensor
 from ckpttool.model.graph import shape_of as declared_shape
-from ckpttool.model.needs import needed_ops
 from ckpttool.model.variable import Variable
 from ckpttool.transforms.freezing.body import Body, Output
 from ckpttool.transforms.freezing.handles import Library

@@ -8,12 +8,12 @@ What else is in it stays as it was, byte for byte, but for the devices that its 
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
+from ckpttool.analysis.graphs.needs import needed_ops, tensor_name
+from ckpttool.analysis.graphs.running import read_variables, shared_state, written_variables
 from ckpttool.errors import ConversionError, NotFoundError, NotSupportedError
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.graph import DEFAULT_SIGNATURE, HIDDEN_SIGNATURES, MetaGraph
 from ckpttool.model.names import listed
-from ckpttool.model.needs import needed_ops, tensor_name
-from ckpttool.model.running import read_variables, shared_state, written_variables
 from ckpttool.transforms.devices import strip_devices
 from ckpttool.transforms.new_ops import with_entry, with_field
 from ckpttool.transforms.restoring import Restored, restorable, restored, restoring_from_bundle

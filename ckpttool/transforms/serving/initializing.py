@@ -9,11 +9,11 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from ckpttool import proto
+from ckpttool.analysis.graphs.needs import INIT_SIGNATURE, MAIN_OP, listed_ops, main_ops, needed_ops
+from ckpttool.analysis.graphs.running import unfed
+from ckpttool.analysis.graphs.tables import STATIC_TABLES, TABLE, fillers
 from ckpttool.errors import NotSupportedError
 from ckpttool.model.graph import MetaGraph, Node, split_tensor
-from ckpttool.model.needs import INIT_SIGNATURE, MAIN_OP, listed_ops, main_ops, needed_ops
-from ckpttool.model.running import unfed
-from ckpttool.model.tables import STATIC_TABLES, TABLE, fillers
 from ckpttool.transforms.new_ops import free_name, new_op, with_entry, with_nodes
 from ckpttool.wire.message import edit
 

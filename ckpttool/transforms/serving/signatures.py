@@ -11,12 +11,12 @@ from keyword import iskeyword
 from typing import Any
 
 from ckpttool import proto
+from ckpttool.analysis.graphs.endpoints import Endpoint, endpoints
+from ckpttool.analysis.graphs.needs import absent_input, needed_ops, require_output, tensor_name
+from ckpttool.analysis.graphs.running import unfed
 from ckpttool.errors import ConversionError, NotSupportedError
 from ckpttool.model.arguments import Tensor
-from ckpttool.model.endpoints import Endpoint, endpoints
 from ckpttool.model.graph import DEFAULT_SIGNATURE, MetaGraph, split_tensor
-from ckpttool.model.needs import absent_input, needed_ops, require_output, tensor_name
-from ckpttool.model.running import unfed
 
 METHODS = {name: f"tensorflow/serving/{name}" for name in ("predict", "classify", "regress")}
 """The methods of a server, by the word for each."""

@@ -7,7 +7,7 @@ where there is one, and leaves the buffers as they are.
 from math import inf, isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ckpttool.model import compiled
+from ckpttool.analysis.values import compiled
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,7 +11,7 @@ from math import inf, isinf, nan, sqrt
 from sys import float_info
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ckpttool.model.tallies import Tallies, Tally, merged
+from ckpttool.analysis.values.tallies import Tallies, Tally, merged
 from ckpttool.model.variable import Variable
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from ckpttool import storage
 from ckpttool.errors import ConversionError
-from ckpttool.formats.bundle_writer import write_bundle
-from ckpttool.formats.saved_model import ASSETS, CHUNKED, FILES, VARIABLES
+from ckpttool.formats.bundle.writing import write_bundle
+from ckpttool.formats.saved_model.reading import ASSETS, CHUNKED, FILES, VARIABLES
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.graph import MetaGraph
 from ckpttool.model.variable import ByteRange

@@ -9,8 +9,8 @@ A collection's members and a signature's arguments have names of their own; resu
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
+from ckpttool.analysis.graphs.endpoints import FILLED_COLLECTIONS, endpoints
 from ckpttool.errors import NotFoundError, NotSupportedError
-from ckpttool.model.endpoints import FILLED_COLLECTIONS, endpoints
 from ckpttool.model.graph import (
     DEFAULT_SIGNATURE,
     HIDDEN_SIGNATURES,

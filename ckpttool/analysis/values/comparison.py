@@ -4,8 +4,8 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from ckpttool.model.difference import Difference, Progress, difference
-from ckpttool.model.parallel import in_order
+from ckpttool.analysis.parallel import in_order
+from ckpttool.analysis.values.difference import Difference, Progress, difference
 from ckpttool.model.variable import Variable
 
 

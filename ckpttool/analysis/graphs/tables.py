@@ -8,8 +8,8 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from ckpttool.analysis.graphs.needs import called_functions, function_callers, walk
 from ckpttool.model.graph import MetaGraph, Node, split_tensor
-from ckpttool.model.needs import called_functions, function_callers, walk
 
 TABLE = re.compile(r"(?:Mutable)?(?:Dense)?HashTable(?:OfTensors)?(?:V2)?|(?:Anonymous\w*Table)(?:V2)?")
 """Types of the ops that are tables."""

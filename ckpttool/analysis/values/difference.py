@@ -11,7 +11,7 @@ from math import inf, isfinite, nan, sqrt
 from operator import add
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ckpttool.model import compiled
+from ckpttool.analysis.values import compiled
 from ckpttool.model.boxes import subdivide
 from ckpttool.model.variable import Variable
 

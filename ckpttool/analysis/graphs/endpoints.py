@@ -6,18 +6,18 @@ Signatures say it. A training graph has none, so its endpoints are inferred, fro
           ▲         ▲              └─▶ Log ─▶ Mul ─▶ Mean   Mean: the loss, from which the gradients start
           W         b                  labels ─┘            labels: only the loss needs it
 
-The forward path is what placeholders reach (model.flow). A label is told from an input by the weights: an input meets
-one on its way, a label joins after the last.
+The forward path is what placeholders reach (analysis.graphs.flow). A label is told from an input by the weights: an
+input meets one on its way, a label joins after the last.
 """
 
 import re
 from typing import NamedTuple
 
+from ckpttool.analysis.graphs.flow import MOST_TENSORS, OUTPUT_NAME, Flow, Parts, is_named
+from ckpttool.analysis.graphs.needs import must_be_fed, walk
 from ckpttool.model.arguments import Shape
 from ckpttool.model.dtypes import DType
-from ckpttool.model.flow import MOST_TENSORS, OUTPUT_NAME, Flow, Parts, is_named
 from ckpttool.model.graph import DEFAULT_SIGNATURE, HIDDEN_SIGNATURES, VARIABLE_OPS, MetaGraph
-from ckpttool.model.needs import must_be_fed, walk
 
 
 class Endpoint(NamedTuple):

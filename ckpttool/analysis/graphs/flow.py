@@ -10,11 +10,11 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
+from ckpttool.analysis.graphs.needs import walk
+from ckpttool.analysis.graphs.pipelines import PIPELINE, is_pipeline
+from ckpttool.analysis.graphs.tables import fillers
 from ckpttool.model.arguments import Tensor
 from ckpttool.model.graph import PLACEHOLDERS, VARIABLE_OPS, MetaGraph, Node, split_tensor
-from ckpttool.model.needs import walk
-from ckpttool.model.pipelines import PIPELINE, is_pipeline
-from ckpttool.model.tables import fillers
 
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 MOST_TENSORS = 10

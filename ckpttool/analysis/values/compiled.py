@@ -6,6 +6,6 @@ Most weights are float32, and NumPy holds Python's lock in what takes it longest
 __all__ = ["float32"]
 
 try:
-    from ckpttool.model import _float32 as float32
+    from ckpttool.analysis.values import _float32 as float32
 except ImportError:
     float32 = None  # type: ignore[assignment]

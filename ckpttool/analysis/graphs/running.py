@@ -6,9 +6,9 @@ An op with control inputs, or behind a Switch, may stand in a branch that is not
 
 from collections.abc import Collection, Iterable, Mapping
 
+from ckpttool.analysis.graphs.needs import must_be_fed, tensor_name
+from ckpttool.analysis.graphs.pipelines import gets_next, iterator_makers, source_of, waits
 from ckpttool.model.graph import VARIABLE_OPS, Node, split_tensor
-from ckpttool.model.needs import must_be_fed, tensor_name
-from ckpttool.model.pipelines import gets_next, iterator_makers, source_of, waits
 
 _WRITERS = ("Assign", "AssignVariableOp")
 # They only ask whether there is a value.

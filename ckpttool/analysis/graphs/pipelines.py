@@ -13,8 +13,8 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 
+from ckpttool.analysis.graphs.needs import must_be_fed, needed_ops
 from ckpttool.model.graph import Node, split_tensor
-from ckpttool.model.needs import must_be_fed, needed_ops
 
 _GETS_NEXT = r"IteratorGetNext(?:Sync|AsOptional)?|MultiDeviceIteratorGetNextFromShard"
 PIPELINE = (

@@ -1,7 +1,7 @@
 """Writing V1 checkpoints: the bytes that TensorFlow's own SaveSlices would write, in one file.
 
-The records are those of formats.tensor_slices. A record is one value of a table, as large as its slice, and the table
-has a checksum of it in one piece; it is made and written block by block nevertheless: what it will take is counted in a
+The records are in formats.tensor_slices. A record is one value of a table, as large as its slice, and the table has a
+checksum of it in one piece; it is made and written block by block nevertheless: what it will take is counted in a
 first pass, for numbers that are varints.
 
 (tensorflow/core/util/tensor_slice_writer.h, saved_tensor_slice_util.h)
@@ -20,7 +20,7 @@ from ckpttool.errors import ConversionError, NotSupportedError, located
 from ckpttool.formats.contents import content_of_piece
 from ckpttool.formats.plan import Planned, check_plan
 from ckpttool.formats.records.shapes import encode_extents, encode_shape, encode_slice_key
-from ckpttool.formats.tensor_slices import VALUE_FIELDS
+from ckpttool.formats.tensor_slices.reading import VALUE_FIELDS
 from ckpttool.model.boxes import Extents, is_too_large
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.variable import BLOCK_SIZE, Slice, Variable

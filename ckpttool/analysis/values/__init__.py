@@ -1,0 +1,1 @@
+"""Values: what there is to say of them, and how two variables differ."""
