@@ -3,8 +3,9 @@
 import pytest
 
 from ckpttool import proto
+from ckpttool.analysis.graphs.savers import strings_of
 from ckpttool.errors import ConversionError
-from ckpttool.transforms.saver_lists import SaverLists, strings_of
+from ckpttool.transforms.saver_lists import SaverLists
 
 STRING, FLOAT, INT64 = 7, 1, 9
 

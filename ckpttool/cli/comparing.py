@@ -106,9 +106,9 @@ def diff(
 
 def _of_graphs(one: _Side, other: _Side) -> _Found:
     """Two graphs, or a graph and a checkpoint."""
+    from ckpttool.analysis.agreement import disagreements, not_restored
     from ckpttool.analysis.graphs.comparison import compare_graphs
     from ckpttool.reports import differences, findings
-    from ckpttool.transforms.agreement import disagreements, not_restored
 
     if one.is_graph and other.is_graph:
         changes = compare_graphs(open_graph(one.found), open_graph(other.found))

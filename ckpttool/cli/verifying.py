@@ -104,8 +104,8 @@ def _say_result(verified: "Verified") -> None:
 
 def _others(found: "Located", verified: "Verified") -> list["Finding"]:
     """What is wrong with what stands beside the variables: object graph, graph, state file."""
+    from ckpttool.analysis.agreement import disagreements, object_disagreements
     from ckpttool.model.findings import Finding, finding_of
-    from ckpttool.transforms.agreement import disagreements, object_disagreements
 
     checkpoint = verified.checkpoint
     checks: dict[str, Callable[[], list[Finding]]] = {

@@ -11,6 +11,7 @@ from ckpttool.analysis.graphs.endpoints import Endpoint, endpoints
 from ckpttool.analysis.graphs.fitting import fit
 from ckpttool.analysis.graphs.needs import main_ops, needed_ops
 from ckpttool.analysis.graphs.pipelines import iterator_makers
+from ckpttool.analysis.graphs.restore_plan import plan_restore
 from ckpttool.analysis.graphs.running import waiting
 from ckpttool.errors import NotFoundError, NotSupportedError
 from ckpttool.formats.locate import Located, locate
@@ -23,7 +24,6 @@ from ckpttool.runtime.importing import Translated, imported, interruptible
 from ckpttool.runtime.quiet import import_tensorflow
 from ckpttool.runtime.registry import InstalledRegistry, load_op_library
 from ckpttool.transforms.preparing import prepare
-from ckpttool.transforms.restore_plan import plan_restore
 
 # Seconds to wait where an empty queue may be waited for.
 _PATIENCE = 60.0

@@ -12,15 +12,15 @@ from typing import Any
 
 from ckpttool.analysis.graphs.needs import needed_ops
 from ckpttool.analysis.graphs.pipelines import filled_by, sole_makers
+from ckpttool.analysis.graphs.restore_plan import Plan
 from ckpttool.analysis.graphs.running import read_variables, require_fed, written_variables
+from ckpttool.analysis.graphs.savers import Restored
 from ckpttool.analysis.graphs.tables import fillers
 from ckpttool.errors import NotFoundError, NotSupportedError
 from ckpttool.formats.locate import Located
 from ckpttool.model.dtypes import REF_OFFSET
 from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, Node, split_tensor
 from ckpttool.model.names import listed
-from ckpttool.transforms.restore_plan import Plan
-from ckpttool.transforms.restoring import Restored
 
 _V1_SHARD = re.compile(r"-[0-9]{5,9}(-of-[0-9]{5,9})$")
 

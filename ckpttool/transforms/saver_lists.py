@@ -18,11 +18,10 @@ are that one's.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from math import prod
 from typing import Any, NamedTuple
 
+from ckpttool.analysis.graphs.savers import constant_input, strings_of
 from ckpttool.errors import ConversionError
-from ckpttool.model.dtypes import DTYPES
 from ckpttool.model.graph import PLACEHOLDERS, VARIABLE_OPS, split_tensor
 from ckpttool.transforms.graph_edits import last_field
 from ckpttool.wire.coding import encode_varint
@@ -243,27 +242,6 @@ class SaverLists:
             return entry
 
         return edit(data, {3: operand, 5: attr})
-
-
-_STRING = DTYPES["string"].number
-_MOST = 1 << 24
-
-
-def constant_input(node: Any, index: int, by_name: Mapping[str, Any]) -> Any:
-    """The string constant that is an input; None if it is none."""
-    name = split_tensor(node.input[index])[0] if index < len(node.input) else ""
-    found = by_name.get(name)
-    if found is None or found.op != "Const" or "value" not in found.attr:
-        return None
-    return found if found.attr["value"].tensor.dtype == _STRING else None
-
-
-def strings_of(constant: Any) -> list[str]:
-    """The texts of a constant: where there are fewer than elements, the last one stands for the rest."""
-    tensor = constant.attr["value"].tensor
-    texts = [value.decode(errors="surrogateescape") for value in tensor.string_val]
-    size = prod(dim.size for dim in tensor.tensor_shape.dim)
-    return texts + texts[-1:] * (size - len(texts)) if len(texts) < size < _MOST else texts
 
 
 def _shape(size: int) -> bytes:

@@ -135,9 +135,9 @@ def read_all(checkpoint: Any, random: Random) -> None:
 
 def _one_more(checkpoint: Any, random: Random) -> None:
     """One of the more costly things, now and then."""
+    from ckpttool.analysis.agreement import object_disagreements
     from ckpttool.reports import checkpoints as reports
     from ckpttool.reports.values import statistics
-    from ckpttool.transforms.agreement import object_disagreements
 
     kind = random.randrange(40)
     if kind == 0:
@@ -609,7 +609,7 @@ def _serve(graph: Any, directory: str, random: Random) -> None:
 
 
 def _edit(graph: Any, directory: str, random: Random) -> None:
-    from ckpttool.transforms.agreement import disagreements, not_restored
+    from ckpttool.analysis.agreement import disagreements, not_restored
     from ckpttool.transforms.collections import edit_collections
     from ckpttool.transforms.graph_variables import rename_and_drop
 

@@ -17,6 +17,7 @@ from math import prod
 from typing import Any, NamedTuple
 
 from ckpttool.analysis.graphs.needs import needed_ops
+from ckpttool.analysis.graphs.savers import RESTORE_OPS, strings_of
 from ckpttool.errors import CheckpointError, ConversionError, CorruptionError
 from ckpttool.model.arguments import agrees
 from ckpttool.model.boxes import Selection, is_size, shape_of
@@ -27,8 +28,6 @@ from ckpttool.model.graph import shape_of as declared_shape
 from ckpttool.model.variable import Variable
 from ckpttool.transforms.freezing.body import Body, Output
 from ckpttool.transforms.freezing.handles import Library
-from ckpttool.transforms.restoring import RESTORE_OPS
-from ckpttool.transforms.saver_lists import strings_of
 
 _ASSIGNS = ("Assign", "AssignVariableOp")
 

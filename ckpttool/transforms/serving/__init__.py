@@ -10,13 +10,14 @@ from typing import NamedTuple
 
 from ckpttool.analysis.graphs.needs import needed_ops, tensor_name
 from ckpttool.analysis.graphs.running import read_variables, shared_state, written_variables
+from ckpttool.analysis.graphs.savers import Restored, restored
 from ckpttool.errors import ConversionError, NotFoundError, NotSupportedError
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.graph import DEFAULT_SIGNATURE, HIDDEN_SIGNATURES, MetaGraph
 from ckpttool.model.names import listed
 from ckpttool.transforms.devices import strip_devices
 from ckpttool.transforms.new_ops import with_entry, with_field
-from ckpttool.transforms.restoring import Restored, restorable, restored, restoring_from_bundle
+from ckpttool.transforms.restoring import restorable, restoring_from_bundle
 from ckpttool.transforms.serving.assets import asset_files, with_assets
 from ckpttool.transforms.serving.initializing import initializers, with_declared_variables, with_main_op
 from ckpttool.transforms.serving.savers import with_saver

@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ckpttool import proto
+from ckpttool.analysis.graphs.savers import saved_as
 from ckpttool.errors import NotSupportedError
 from ckpttool.model.dtypes import DTYPES
 from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, Node, split_tensor
 from ckpttool.transforms.graph_edits import edit_meta_graph
 from ckpttool.transforms.new_ops import free_name, new_op, string_constant, with_field, with_nodes
-from ckpttool.transforms.restoring import saved_as
 from ckpttool.wire.message import edit
 
 _STRING = DTYPES["string"].number

@@ -2,13 +2,13 @@
 graph of a TensorFlow 2 checkpoint.
 """
 
+from ckpttool.analysis.graphs.savers import Restored, restored
 from ckpttool.model.arguments import agrees, shape_text
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.findings import Finding
 from ckpttool.model.graph import MetaGraph
 from ckpttool.model.names import NearNames
 from ckpttool.model.object_graph import OBJECT_GRAPH_KEY
-from ckpttool.transforms.restoring import Restored, restored
 
 
 def disagreements(graph: MetaGraph, checkpoint: Checkpoint) -> list[Finding]:

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from ckpttool.analysis.graphs.running import shared_state
+from ckpttool.analysis.graphs.savers import Restored, restored, saved_as
 from ckpttool.errors import CheckpointError, NotSupportedError
 from ckpttool.model.arguments import shape_text
 from ckpttool.model.checkpoint import Checkpoint
@@ -20,7 +21,6 @@ from ckpttool.model.dtypes import REF_OFFSET, dtype_of
 from ckpttool.model.graph import VARIABLE_OPS, GraphVariable, MetaGraph, Node, shape_of, split_tensor
 from ckpttool.model.names import NearNames
 from ckpttool.model.variable import Variable
-from ckpttool.transforms.restoring import Restored, restored, saved_as
 
 _LOCAL = "local_variables"
 
