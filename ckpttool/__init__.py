@@ -13,6 +13,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ckpttool.analysis.graphs.endpoints import Endpoint, endpoints
+    from ckpttool.analysis.values.comparison import Comparison, compare
+    from ckpttool.analysis.values.difference import Difference
+    from ckpttool.analysis.values.statistics import Statistics, statistics_of
     from ckpttool.errors import (
         CheckpointError,
         ConversionError,
@@ -32,12 +36,15 @@ if TYPE_CHECKING:
     from ckpttool.formats.safetensors import write_safetensors
     from ckpttool.formats.saved_model.writing import write_saved_model
     from ckpttool.formats.tensor_slices.writing import write_tensor_slices
-    from ckpttool.model.arguments import Tensor
+    from ckpttool.formats.verifying import Verified, verify
+    from ckpttool.model.arguments import Outputs, Tensor
     from ckpttool.model.checkpoint import Checkpoint
     from ckpttool.model.dtypes import DType
+    from ckpttool.model.findings import Finding
     from ckpttool.model.graph import Collection, GraphVariable, MetaGraph, Node, Signature
     from ckpttool.model.in_memory import from_arrays
-    from ckpttool.model.variable import Slice, Variable
+    from ckpttool.model.object_graph import ObjectGraph
+    from ckpttool.model.variable import ByteRange, Slice, Variable
     from ckpttool.runtime.imported import ImportedGraph
     from ckpttool.transforms.averaging import average
     from ckpttool.transforms.casting import Casts, Loss, cast
@@ -45,18 +52,25 @@ if TYPE_CHECKING:
     from ckpttool.transforms.devices import Mention, device_mentions, strip_devices
     from ckpttool.transforms.freezing import Frozen, freeze
     from ckpttool.transforms.serving import Marks, Servable, servable
+    from ckpttool.transforms.serving.assets import AssetFile, asset_files
     from ckpttool.transforms.variables import drop_slots, rename, select, use_moving_averages
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "AssetFile": "transforms.serving.assets",
+    "ByteRange": "model.variable",
     "Casts": "transforms.casting",
     "Checkpoint": "model.checkpoint",
     "CheckpointError": "errors",
     "Collection": "model.graph",
+    "Comparison": "analysis.values.comparison",
     "ConversionError": "errors",
     "CorruptionError": "errors",
     "DType": "model.dtypes",
+    "Difference": "analysis.values.difference",
+    "Endpoint": "analysis.graphs.endpoints",
+    "Finding": "model.findings",
     "FormatError": "errors",
     "Frozen": "transforms.freezing",
     "GraphVariable": "model.graph",
@@ -69,17 +83,24 @@ _HOMES = {
     "Node": "model.graph",
     "NotFoundError": "errors",
     "NotSupportedError": "errors",
+    "ObjectGraph": "model.object_graph",
+    "Outputs": "model.arguments",
     "Planned": "formats.plan",
     "Servable": "transforms.serving",
     "Signature": "model.graph",
     "Slice": "model.variable",
+    "Statistics": "analysis.values.statistics",
     "Tensor": "model.arguments",
     "Variable": "model.variable",
+    "Verified": "formats.verifying",
+    "asset_files": "transforms.serving.assets",
     "average": "transforms.averaging",
     "cast": "transforms.casting",
+    "compare": "analysis.values.comparison",
     "device_mentions": "transforms.devices",
     "drop_slots": "transforms.variables",
     "edit_collections": "transforms.collections",
+    "endpoints": "analysis.graphs.endpoints",
     "freeze": "transforms.freezing",
     "from_arrays": "model.in_memory",
     "locate": "formats.locate",
@@ -88,8 +109,10 @@ _HOMES = {
     "rename": "transforms.variables",
     "select": "transforms.variables",
     "servable": "transforms.serving",
+    "statistics_of": "analysis.values.statistics",
     "strip_devices": "transforms.devices",
     "use_moving_averages": "transforms.variables",
+    "verify": "formats.verifying",
     "write_bundle": "formats.bundle.writing",
     "write_hdf5": "formats.hdf5",
     "write_meta_graph": "formats.meta_graph",
@@ -101,13 +124,19 @@ _HOMES = {
 }
 
 __all__ = [
+    "AssetFile",
+    "ByteRange",
     "Casts",
     "Checkpoint",
     "CheckpointError",
     "Collection",
+    "Comparison",
     "ConversionError",
     "CorruptionError",
     "DType",
+    "Difference",
+    "Endpoint",
+    "Finding",
     "FormatError",
     "Frozen",
     "GraphVariable",
@@ -120,17 +149,24 @@ __all__ = [
     "Node",
     "NotFoundError",
     "NotSupportedError",
+    "ObjectGraph",
+    "Outputs",
     "Planned",
     "Servable",
     "Signature",
     "Slice",
+    "Statistics",
     "Tensor",
     "Variable",
+    "Verified",
+    "asset_files",
     "average",
     "cast",
+    "compare",
     "device_mentions",
     "drop_slots",
     "edit_collections",
+    "endpoints",
     "freeze",
     "from_arrays",
     "locate",
@@ -139,8 +175,10 @@ __all__ = [
     "rename",
     "select",
     "servable",
+    "statistics_of",
     "strip_devices",
     "use_moving_averages",
+    "verify",
     "write_bundle",
     "write_hdf5",
     "write_meta_graph",

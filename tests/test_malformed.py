@@ -916,7 +916,7 @@ def test_damage_of_shared_bytes(limited: Limited, tmp_path: Path) -> None:
 
 def test_verify_reports_every_changed_byte(tmp_path: Path) -> None:
     """Whichever byte of a data file is another, `verify` names exactly the variables that it belongs to."""
-    from ckpttool.formats.verifying import verify
+    from ckpttool.formats.verifying import verify_values
 
     made = damage.sound()
     prefix, data = made.write(tmp_path), made.shards[0] or b""
@@ -931,7 +931,7 @@ def test_verify_reports_every_changed_byte(tmp_path: Path) -> None:
             other = bytearray(data)
             other[position] ^= flip
             path.write_bytes(other)
-            verified = verify(damage.read_bundle(prefix))
+            verified = verify_values(damage.read_bundle(prefix))
             assert list(verified.damaged) == [owners[position]]
             assert verified.findings
 

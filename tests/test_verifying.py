@@ -22,7 +22,7 @@ from ckpttool.formats.bundle.reading import read_bundle
 from ckpttool.formats.locate import is_table, locate
 from ckpttool.formats.opening import open_checkpoint
 from ckpttool.formats.records.shapes import encode_slice_key
-from ckpttool.formats.verifying import Verified, strict_findings, verify
+from ckpttool.formats.verifying import Verified, strict_findings, verify_values
 from ckpttool.formats.verifying import data as data_checks
 from ckpttool.proto import message_class
 from ckpttool.wire.crc32c import combine, crc32c
@@ -33,7 +33,7 @@ from ckpttool.wire.sstable.scanning import scan
 def verified(path: object) -> Verified:
     """As the command does it."""
     faults: list[CheckpointError] = []
-    return verify(open_checkpoint(locate(str(path)), faults=faults), faults)
+    return verify_values(open_checkpoint(locate(str(path)), faults=faults), faults)
 
 
 def copied(fixture: str, directory: Path) -> Path:
@@ -168,7 +168,7 @@ def _every_byte(prefix: Path, step: int, flip: int = 0x10) -> None:
         for position in range(0, len(data), step):
             path.write_bytes(data[:position] + bytes([data[position] ^ flip]) + data[position + 1 :])
             owners = {n for n, s in spans if s.path == str(path) and s.offset <= position < s.offset + s.nbytes}
-            found = verify(checkpoint)
+            found = verify_values(checkpoint)
             assert owners == found.damaged.keys() == {finding.variable for finding in found.findings}
             assert kinds(found) == {"data"}
         path.write_bytes(data)
@@ -184,7 +184,7 @@ def test_every_truncation_of_the_data(fixture, tmp_path):
     spans = [(v.name, p.data) for v in checkpoint.values() for p in v.slices if p.data.path == str(path)]
     for size in range(0, len(data), 1 if len(data) < 300 else 7):
         path.write_bytes(data[:size])
-        found = verify(checkpoint)
+        found = verify_values(checkpoint)
         assert found.damaged.keys() == {name for name, span in spans if span.offset + span.nbytes > size}
         [finding] = found.findings
         assert (finding.kind, finding.offset) == ("truncated", size)
@@ -511,7 +511,7 @@ def test_progress(tmp_path, monkeypatch):
     monkeypatch.setattr(data_checks, "_PART", 100)
     checkpoint = read_bundle(str(copied("dtypes", tmp_path)))
     told: list[int] = []
-    verify(checkpoint, (), told.append)
+    verify_values(checkpoint, (), told.append)
     assert sum(told) == sum(variable.nbytes for variable in checkpoint.values())
 
 
@@ -525,10 +525,10 @@ def test_memory(fresh_python, tmp_path):
     script.write_text(
         "import resource, sys\n"
         "from ckpttool.formats.bundle.reading import read_bundle\n"
-        "from ckpttool.formats.verifying import verify\n"
+        "from ckpttool.formats.verifying import verify_values\n"
         "checkpoint = read_bundle(sys.argv[1])\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "print(len(verify(checkpoint).findings), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+        "print(len(verify_values(checkpoint).findings), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
     )
     findings, kibibytes = map(int, fresh_python(script, prefix).stdout.split())
     assert findings == 1
@@ -561,7 +561,7 @@ def test_a_disk_that_fails(tmp_path, monkeypatch):
         return Failing()
 
     monkeypatch.setattr(data_checks.storage, "checksums", failing)
-    found = verify(checkpoint)
+    found = verify_values(checkpoint)
     assert found.whole == ["b"]
     assert found.findings[0].what == "can't be read: Input/output error"
 
@@ -1045,7 +1045,7 @@ def test_a_file_that_may_not_be_read(tmp_path):
     def act():
         prefix = bundle({f"v{number}": np.arange(9.0) for number in range(20)}).write(tmp_path)
         Path(f"{prefix}.data-00000-of-00001").chmod(0)
-        found = verify(open_checkpoint(prefix))
+        found = verify_values(open_checkpoint(prefix))
         assert [finding.what for finding in found.findings] == ["data file may not be read: 20 variables can't be read"]
         assert len(found.causes) == 1
         assert "may not be read: 0 of 20 variables are whole; ask for its permission" in found.causes[0]

@@ -1,7 +1,5 @@
 """The command that checks."""
 
-import os
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -9,15 +7,11 @@ import typer
 from ckpttool import render
 from ckpttool.cli import options
 from ckpttool.errors import CheckpointError
-from ckpttool.formats.checkpoint_state import STATE_FILE
-from ckpttool.formats.locate import state_entries
-from ckpttool.formats.opening import open_checkpoint, open_graph
-from ckpttool.model.object_graph import OBJECT_GRAPH_KEY
+from ckpttool.formats.opening import open_checkpoint
 
 if TYPE_CHECKING:
     from ckpttool.formats.locate import Located
     from ckpttool.formats.verifying import Verified
-    from ckpttool.model.findings import Finding
 
 _WRONG = 1
 
@@ -47,8 +41,7 @@ def verify(
 
     HDF5, safetensors and .npy files have no checksums of values to test: they are read. Those of .npz are tested.
     """
-    from ckpttool.formats.verifying import has_checksums, strict_findings
-    from ckpttool.model.findings import Finding
+    from ckpttool.formats.verifying import completed, has_checksums
     from ckpttool.reports import findings as reports
 
     wanted = options.format_of(format, as_json)
@@ -56,13 +49,9 @@ def verify(
     verified = verified_of(found)
     checkpoint = verified.checkpoint
     options.require_some(found, checkpoint)
-    findings = [*verified.findings, *_others(found, verified)]
-    passed_over = checkpoint.warnings if found.foreign else ()
-    if strict:
-        findings += strict_findings(checkpoint)
-        findings += [Finding("strict", warning, checkpoint.path) for warning in passed_over]
-    elif not quiet:
-        options.warn(passed_over)
+    findings = completed(found, verified, strict=strict).findings
+    if found.foreign and not strict and not quiet:
+        options.warn(checkpoint.warnings)
     shown = [reports.findings(findings)] if findings or wanted == "json" else []
     if nan:
         with render.progress("Looking for NaN", sum(checkpoint[name].nbytes for name in verified.whole)) as progress:
@@ -83,12 +72,12 @@ def verify(
 
 def verified_of(found: "Located") -> "Verified":
     """What is located, as far as it can be listed, and what is wrong with it; with a progress bar."""
-    from ckpttool.formats.verifying import verify
+    from ckpttool.formats.verifying import verify_values
 
     faults: list[CheckpointError] = []
     checkpoint = open_checkpoint(found, faults=faults)
     with render.progress("Verifying", sum(variable.nbytes for variable in checkpoint.values())) as progress:
-        return verify(checkpoint, faults, progress)
+        return verify_values(checkpoint, faults, progress)
 
 
 def _say_result(verified: "Verified") -> None:
@@ -100,36 +89,3 @@ def _say_result(verified: "Verified") -> None:
     unlisted = {found.variable for found in verified.findings} - {"", *checkpoint}
     count = render.counted(len(checkpoint) + len(unlisted), "variable")
     render.say(f"{len(verified.whole):,} of {count} whole · {checkpoint.path}")
-
-
-def _others(found: "Located", verified: "Verified") -> list["Finding"]:
-    """What is wrong with what stands beside the variables: object graph, graph, state file."""
-    from ckpttool.analysis.agreement import disagreements, object_disagreements
-    from ckpttool.model.findings import Finding, finding_of
-
-    checkpoint = verified.checkpoint
-    checks: dict[str, Callable[[], list[Finding]]] = {
-        # That it is damaged has been said.
-        "objects": lambda: [] if OBJECT_GRAPH_KEY in verified.damaged else object_disagreements(checkpoint),
-        "graph": lambda: disagreements(open_graph(found), checkpoint) if found.graph else [],
-        "state": lambda: [] if found.foreign else _of_state(os.path.dirname(found.prefix) or "."),
-    }
-    findings: list[Finding] = []
-    for kind, check in checks.items():
-        try:
-            findings += check()
-        except CheckpointError as error:
-            findings.append(finding_of(error, kind))
-    return findings
-
-
-def _of_state(directory: str) -> list["Finding"]:
-    """A state file that names what is gone as the latest checkpoint."""
-    from ckpttool.model.findings import Finding
-
-    path = os.path.join(directory, STATE_FILE)
-    if not os.path.isfile(path):
-        return []
-    gone = (entry.written for entry in state_entries(directory) if entry.is_latest and not entry.prefix)
-    hint = "ckpttool state tells more"
-    return [Finding("state", f"the latest checkpoint it names is gone: {name}; {hint}", path) for name in gone]

@@ -39,11 +39,11 @@ def _try(name: str, directory: str, random: Random) -> None:
 
 
 def _verified(checkpoint: Any, faults: list[CheckpointError]) -> Any:
-    from ckpttool.formats.verifying import strict_findings, verify
+    from ckpttool.formats.verifying import strict_findings, verify_values
     from ckpttool.reports.findings import findings
 
     try:
-        verified = verify(checkpoint, faults)
+        verified = verify_values(checkpoint, faults)
         findings([*verified.findings, *strict_findings(checkpoint)])
     except CheckpointError as error:
         raise AssertionError("verifying goes on, whatever is wrong") from error

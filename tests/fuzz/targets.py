@@ -156,11 +156,11 @@ def _one_more(checkpoint: Any, random: Random) -> None:
 
 def _verify(path: str) -> None:
     from ckpttool.formats.opening import open_checkpoint
-    from ckpttool.formats.verifying import strict_findings, verify
+    from ckpttool.formats.verifying import strict_findings, verify_values
     from ckpttool.reports.findings import findings
 
     faults: list[CheckpointError] = []
-    verified = verify(open_checkpoint(path, faults=faults), faults)
+    verified = verify_values(open_checkpoint(path, faults=faults), faults)
     findings([*verified.findings, *strict_findings(verified.checkpoint)])
 
 

@@ -4,14 +4,19 @@ index ── what can be listed, and what is wrong with the rest        (formats
 files ── there, and long enough for what the index says             `files`
 data  ── every checksum, on both cores; every value of what has none  `data`
 causes ─ what all of this together looks like                       `causes`
+beside ─ object graph, graph and state file: are they of the same model   `beside`
 strict ─ what no reader minds: gaps, padding, numbers longer than they need be
 """
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from ckpttool.errors import CheckpointError
 from ckpttool.formats import bundle, tensor_slices
+from ckpttool.formats.locate import Located, locate
+from ckpttool.formats.opening import open_checkpoint
+from ckpttool.formats.verifying.beside import findings_beside
 from ckpttool.formats.verifying.causes import causes
 from ckpttool.formats.verifying.data import damaged_data
 from ckpttool.formats.verifying.files import absent_data, stored_pieces
@@ -19,7 +24,7 @@ from ckpttool.formats.verifying.strictness import strict_findings
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.findings import Finding, finding_of
 
-__all__ = ["Verified", "has_checksums", "strict_findings", "verify"]
+__all__ = ["Verified", "completed", "has_checksums", "strict_findings", "verify", "verify_values"]
 
 
 class Verified(NamedTuple):
@@ -27,7 +32,7 @@ class Verified(NamedTuple):
 
     Attributes:
         checkpoint: what could be listed.
-        findings: what is wrong, in the order: index, files, data.
+        findings: what is wrong, in the order: index, files, data, what stands beside them, and what is only odd.
         causes: what the findings look like together, in words.
         damaged: the names of variables that can be listed, and whose values are not whole, each with the reason.
     """
@@ -44,6 +49,42 @@ class Verified(NamedTuple):
 
 
 def verify(
+    path: str | os.PathLike[str] | Located,
+    *,
+    strict: bool = False,
+    progress: Callable[[int], None] = lambda nbytes: None,
+) -> Verified:
+    """Checks a whole checkpoint: index, files, every value's checksum, object graph, `.meta`, state file.
+
+        >>> ckpttool.verify("model.ckpt").findings
+        []
+
+    Args:
+        path: as for `open_checkpoint`.
+        strict: also report harmless oddities, and of other formats than TensorFlow's what could not be read.
+        progress: is told the bytes of values that have been checked.
+
+    Raises:
+        NotFoundError, FormatError, CorruptionError, NotSupportedError: nothing of it can be listed.
+    """
+    found = path if isinstance(path, Located) else locate(path)
+    faults: list[CheckpointError] = []
+    checkpoint = open_checkpoint(found, faults=faults)
+    return completed(found, verify_values(checkpoint, faults, progress), strict=strict)
+
+
+def completed(found: Located, verified: Verified, *, strict: bool) -> Verified:
+    """With what is wrong beside the values; `strict`, with what is only odd."""
+    checkpoint = verified.checkpoint
+    findings = [*verified.findings, *findings_beside(found, checkpoint, verified.damaged)]
+    if strict:
+        findings += strict_findings(checkpoint)
+        passed_over = checkpoint.warnings if found.foreign else ()
+        findings += [Finding("strict", warning, checkpoint.path) for warning in passed_over]
+    return verified._replace(findings=findings)
+
+
+def verify_values(
     checkpoint: Checkpoint,
     faults: Sequence[CheckpointError] = (),
     progress: Callable[[int], None] = lambda nbytes: None,

@@ -32,7 +32,7 @@ from ckpttool.transforms.freezing.handles import Library
 _ASSIGNS = ("Assign", "AssignVariableOp")
 
 
-class Restored(NamedTuple):
+class Read(NamedTuple):
     """What a saver reads for a variable: the stored one's name, a slice of it ("": all), and whether it is reshaped."""
 
     key: str
@@ -78,7 +78,7 @@ class StoredVariables:
         self._by_saver = _first_of(self._restored(body, needed_ops(graph.by_name, named)))
 
     @cached_property
-    def _by_any_op(self) -> dict[str, Restored]:
+    def _by_any_op(self) -> dict[str, Read]:
         return _first_of(self._restored(self._body, self._body.nodes))
 
     def find(self, node: Any) -> Stored | None:
@@ -95,14 +95,14 @@ class StoredVariables:
                 return _fitted(node, restored, self._checkpoint[restored.key])
         return None
 
-    def _candidates(self, node: Any) -> Iterator[Restored]:
+    def _candidates(self, node: Any) -> Iterator[Read]:
         """What the variable may be stored as, the surest first."""
         shared_name = node.attr["shared_name"].s.decode(errors="surrogateescape") if "shared_name" in node.attr else ""
         twins = [node.name, *self._twins.get(shared_name, ())]
         yield from (self._by_saver[name] for name in twins if name in self._by_saver)
-        yield Restored(node.name, "", False)
+        yield Read(node.name, "", False)
         yield from (self._by_any_op[name] for name in twins if name in self._by_any_op)
-        yield from (Restored(name, "", False) for name in (shared_name, self._keys.get(shared_name)) if name)
+        yield from (Read(name, "", False) for name in (shared_name, self._keys.get(shared_name)) if name)
 
     @cached_property
     def _twins(self) -> dict[str, list[str]]:
@@ -126,7 +126,7 @@ class StoredVariables:
                 found.setdefault(attribute.full_name, []).append(attribute.key)
         return {name: keys[0] for name, keys in found.items() if name and len(keys) == 1}
 
-    def _restored(self, body: Body, ops: Iterable[str], depth: int = 0) -> Iterator[tuple[str, Restored]]:
+    def _restored(self, body: Body, ops: Iterable[str], depth: int = 0) -> Iterator[tuple[str, Read]]:
         """The variables, or arguments of a function, that ops restore, and from what."""
         for name in ops:
             node = body.nodes[name]
@@ -140,7 +140,7 @@ class StoredVariables:
                 if depth or any(each.op in RESTORE_OPS for each in inner.nodes.values()):
                     yield from self._from_function(body, name, inner, depth)
 
-    def _from_function(self, body: Body, name: str, inner: Body, depth: int) -> Iterator[tuple[str, Restored]]:
+    def _from_function(self, body: Body, name: str, inner: Body, depth: int) -> Iterator[tuple[str, Read]]:
         for argument, restored in self._restored(inner, inner.nodes, depth + 1):
             place = inner.arguments.index(argument) if argument in inner.arguments else -1
             if 0 <= place < len(body.operands[name]):
@@ -151,8 +151,8 @@ _DEEPEST = 8
 _MOST_STEPS = 100
 
 
-def _first_of(found: Iterable[tuple[str, Restored]]) -> dict[str, Restored]:
-    first: dict[str, Restored] = {}
+def _first_of(found: Iterable[tuple[str, Read]]) -> dict[str, Read]:
+    first: dict[str, Read] = {}
     for name, restored in found:
         first.setdefault(name, restored)
     return first
@@ -181,7 +181,7 @@ def _origin(body: Body, output: Output) -> tuple[Output, bool]:
     return output, is_reshaped
 
 
-def _read(body: Body, value: Output) -> Restored | None:
+def _read(body: Body, value: Output) -> Read | None:
     """What a value is restored from; None if it is not restored."""
     (op, number), is_reshaped = _origin(body, value)
     node = body.nodes.get(op)
@@ -189,7 +189,7 @@ def _read(body: Body, value: Output) -> Restored | None:
         return None
     keys = _texts(body, op, 1)
     specs = _texts(body, op, 2) if node.op != "Restore" else [""] * len(keys)
-    return Restored(keys[number], specs[number], is_reshaped) if number < min(len(keys), len(specs)) else None
+    return Read(keys[number], specs[number], is_reshaped) if number < min(len(keys), len(specs)) else None
 
 
 def _texts(body: Body, op: str, number: int) -> list[str]:
@@ -198,7 +198,7 @@ def _texts(body: Body, op: str, number: int) -> list[str]:
     return strings_of(node) if node is not None and node.op == "Const" else []
 
 
-def _fitted(node: Any, restored: Restored, variable: Variable) -> Stored:
+def _fitted(node: Any, restored: Read, variable: Variable) -> Stored:
     """A stored variable as the graph's one: of its dtype, its shape, and the slice that is its own."""
     if variable.dtype.number != node.attr["dtype"].type:
         declared = dtype_of(node.attr["dtype"].type).name

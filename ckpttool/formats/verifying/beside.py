@@ -1,0 +1,40 @@
+"""What stands beside the variables of a checkpoint: whether it is of the same model."""
+
+import os
+from collections.abc import Callable, Collection
+
+from ckpttool.analysis.agreement import disagreements, object_disagreements
+from ckpttool.errors import CheckpointError
+from ckpttool.formats.checkpoint_state import STATE_FILE
+from ckpttool.formats.locate import Located, state_entries
+from ckpttool.formats.opening import open_graph
+from ckpttool.model.checkpoint import Checkpoint
+from ckpttool.model.findings import Finding, finding_of
+from ckpttool.model.object_graph import OBJECT_GRAPH_KEY
+
+
+def findings_beside(found: Located, checkpoint: Checkpoint, damaged: Collection[str]) -> list[Finding]:
+    """What is wrong with the object graph, the graph, and the state file; `damaged` are names of variables."""
+    checks: dict[str, Callable[[], list[Finding]]] = {
+        # That it is damaged has been said.
+        "objects": lambda: [] if OBJECT_GRAPH_KEY in damaged else object_disagreements(checkpoint),
+        "graph": lambda: disagreements(open_graph(found), checkpoint) if found.graph else [],
+        "state": lambda: [] if found.foreign else _of_state(os.path.dirname(found.prefix) or "."),
+    }
+    findings: list[Finding] = []
+    for kind, check in checks.items():
+        try:
+            findings += check()
+        except CheckpointError as error:
+            findings.append(finding_of(error, kind))
+    return findings
+
+
+def _of_state(directory: str) -> list[Finding]:
+    """A state file that names what is gone as the latest checkpoint."""
+    path = os.path.join(directory, STATE_FILE)
+    if not os.path.isfile(path):
+        return []
+    gone = (entry.written for entry in state_entries(directory) if entry.is_latest and not entry.prefix)
+    hint = "ckpttool state tells more"
+    return [Finding("state", f"the latest checkpoint it names is gone: {name}; {hint}", path) for name in gone]
