@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from ckpttool.model.checkpoint import Checkpoint
     from ckpttool.reports.report import Report
 
-_DIFFERENT = 1
-
 
 class _Side(NamedTuple):
     """One of the two things that are compared."""
@@ -101,7 +99,7 @@ def diff(
     if not quiet and not any(report.rows for report in found.reports):
         render.say(f"no differences{' in what can be read' if found.is_partial else ''}")
     if found.is_different:
-        raise typer.Exit(_DIFFERENT)
+        raise typer.Exit(options.ANSWER_IS_NO)
 
 
 def _of_graphs(one: _Side, other: _Side) -> _Found:

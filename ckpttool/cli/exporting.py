@@ -10,7 +10,7 @@ import typer
 
 from ckpttool import render
 from ckpttool.cli import options, targets
-from ckpttool.cli.salvaging import LEFT_OUT, Salvaged, salvaged_from
+from ckpttool.cli.salvaging import Salvaged, salvaged_from
 from ckpttool.formats.opening import open_graph
 from ckpttool.formats.outputs import require_writable
 from ckpttool.model.checkpoint import Checkpoint
@@ -200,7 +200,7 @@ def export(
 
 def _exit_if_left_out(salvaged: Salvaged | None) -> None:
     if salvaged and not salvaged.is_whole:
-        raise typer.Exit(LEFT_OUT)
+        raise typer.Exit(options.ANSWER_IS_NO)
 
 
 def _dtypes(to: str | None, pairs: str | None) -> dict[str, str]:

@@ -18,7 +18,8 @@ from ckpttool.model.variable import Variable
 if TYPE_CHECKING:
     from ckpttool.transforms.variables import Rule
 
-NOTHING_MATCHED = 1
+ANSWER_IS_NO = 1
+"""The exit code where something differs, is wrong or left out, or where nothing matches."""
 
 CheckpointPath = Annotated[
     str,
@@ -250,4 +251,4 @@ def exit_if_nothing(nothing: object, what: str) -> None:
     """Ends the command with a no, if there is nothing to show."""
     if nothing:
         render.say(what)
-        raise typer.Exit(NOTHING_MATCHED)
+        raise typer.Exit(ANSWER_IS_NO)

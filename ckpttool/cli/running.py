@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from ckpttool.reports.runs import Result
     from ckpttool.runtime.imported import ImportedGraph
 
-_DIFFERENT = 1
 _MOST_VALUES = 100
 _SCHEMA = "ckpttool.run/1"
 
@@ -309,4 +308,4 @@ def _report(
     for taken in latencies if format != "json" else ():
         render.say("milliseconds: " + " · ".join(f"{name} {value:.3f}" for name, value in taken.items()))
     if any(each.exceeds(tolerance) for each in found):
-        raise typer.Exit(_DIFFERENT)
+        raise typer.Exit(options.ANSWER_IS_NO)

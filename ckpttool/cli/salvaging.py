@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from ckpttool.model.checkpoint import Checkpoint
     from ckpttool.model.findings import Finding
 
-LEFT_OUT = 1
 """The exit code: something was not whole."""
 
 
@@ -51,7 +50,7 @@ def salvaged_from(found: "Located", is_chosen: Callable[[str], bool]) -> Salvage
         render.say(f"likely cause: {cause}")
     if not verified.whole:
         render.say("nothing is whole")
-        raise typer.Exit(LEFT_OUT)
+        raise typer.Exit(options.ANSWER_IS_NO)
     is_sound = not verified.damaged and not faults
     whole = verified.checkpoint if is_sound else salvage(verified.checkpoint, verified.damaged)
     return Salvaged(verified.checkpoint, whole, lost, faults)

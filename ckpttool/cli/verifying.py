@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from ckpttool.formats.locate import Located
     from ckpttool.formats.verifying import Verified
 
-_WRONG = 1
-
 
 def verify(
     path: options.CheckpointPath,
@@ -67,7 +65,7 @@ def verify(
     if not quiet:
         _say_result(verified)
     if any(report.rows for report in shown):
-        raise typer.Exit(_WRONG)
+        raise typer.Exit(options.ANSWER_IS_NO)
 
 
 def verified_of(found: "Located") -> "Verified":
