@@ -327,7 +327,9 @@ def test_the_handle_of_a_variable_is_fetched_as_its_value(tf, run, tmp_path):
     def build(v1):
         w = v1.get_variable("w", initializer=[1.0, 2.0], use_resource=True)
         v1.add_to_collection("weights_of_mine", w)
+        v1.add_to_collection("mine", v1.identity(w * 2.0, name="y"))
         table = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(["a"], [5]), -1)
+        v1.add_to_collection("mine", table.resource_handle)
         v1.identity(table.lookup(v1.placeholder("string", [None], "key")), name="found")
 
     prefix = save_model(tf, tmp_path, build)
@@ -336,8 +338,9 @@ def test_the_handle_of_a_variable_is_fetched_as_its_value(tf, run, tmp_path):
     with ckpttool.ImportedGraph(prefix) as model:
         for fetch in ("w", "w:0", model.tensor("w"), model.collection("weights_of_mine")[0]):
             assert model.run(fetch).tolist() == [1, 2]
-        with pytest.raises(NotSupportedError, match="hash_table:0 is a resource, a handle without a value"):
+        with pytest.raises(NotSupportedError, match="hash_table:0 is a handle without a value"):
             model.run("hash_table")
+        assert {label: value.tolist() for label, value in model.run().items()} == {"y:0": [2, 4]}
 
 
 def test_fetches_and_feeds_that_can_not_be(tf, linear):

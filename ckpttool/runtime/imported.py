@@ -20,7 +20,7 @@ from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import dtype_of
 from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, Signature, split_tensor
 from ckpttool.runtime import state
-from ckpttool.runtime.importing import Translated, imported, interruptible
+from ckpttool.runtime.importing import Interruptible, Translated, imported
 from ckpttool.runtime.quiet import import_tensorflow
 from ckpttool.runtime.registry import InstalledRegistry, load_op_library
 from ckpttool.transforms.preparing import prepare
@@ -85,7 +85,7 @@ class ImportedGraph:
         self.lacking: Mapping[str, str] = prepared.lacking
         self._tf_graph, self._notes = imported(self._tf, self.path, prepared)
         self._ready: set[tuple[tuple[str, ...], frozenset[str]]] = set()
-        self._lock = Lock()
+        self._lock, self._interruptible = Lock(), Interruptible()
         config = self._tf.compat.v1.ConfigProto(allow_soft_placement=True)
         config.gpu_options.allow_growth = True
         self._session: Any = self._tf.compat.v1.Session(graph=self._tf_graph, config=config)
@@ -136,7 +136,7 @@ class ImportedGraph:
         session = self._open_session()
         op = session.graph.get_operation_by_name(split_tensor(name)[0])
         with Translated(self._tf, self.path):
-            interruptible(lambda: session.run(op, feeds))
+            self._interruptible(lambda: session.run(op, feeds))
 
     def __enter__(self) -> "ImportedGraph":
         return self
@@ -289,7 +289,7 @@ class ImportedGraph:
         seconds = _PATIENCE if timeout is None and may_wait else timeout
         options = self._tf.compat.v1.RunOptions(timeout_in_ms=max(1, int(seconds * 1000))) if seconds else None
         with Translated(self._tf, self.path, seconds):
-            values = interruptible(lambda: session.run(wanted, fed, options))
+            values = self._interruptible(lambda: session.run(wanted, fed, options))
         self._state.ran(ops)
         return values
 

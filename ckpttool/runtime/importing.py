@@ -1,8 +1,10 @@
 """A prepared graph, imported: mended once more where TensorFlow refuses it; and TensorFlow's errors as ours."""
 
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
+from queue import SimpleQueue
 from typing import Any
 
 from ckpttool.errors import CheckpointError, NotSupportedError
@@ -37,24 +39,43 @@ def _import(tensorflow: Any, graph_def: Any) -> Any:
     return graph
 
 
-def interruptible(run: Callable[[], Any]) -> Any:
-    """What `run` gives; of the main thread, in a thread of its own, so that this one hears signals meanwhile.
+class Interruptible:
+    """Calls what it is given: of the main thread, in a thread of its own, so that the main one hears signals meanwhile.
 
-    Python's handlers wait until TensorFlow returns, which may be never. After an interrupt, the run goes on until the
-    session is closed.
+    Python's handlers wait until TensorFlow returns, which may be never. After an interrupt, the call goes on until the
+    session is closed. One thread serves all calls: TensorFlow takes milliseconds for the first one of each.
     """
-    if threading.current_thread() is not threading.main_thread():
-        return run()
-    done: Future[Any] = Future()
 
-    def work() -> None:
+    def __init__(self) -> None:
+        self._calls: SimpleQueue[_Call | None] | None = None
+
+    def __call__(self, call: Callable[[], Any]) -> Any:
+        if threading.current_thread() is not threading.main_thread():
+            return call()
+        if self._calls is None:
+            self._calls = SimpleQueue()
+            weakref.finalize(self, self._calls.put, None)
+            threading.Thread(target=_serve, args=(self._calls,), daemon=True).start()
+        done: Future[Any] = Future()
+        self._calls.put((call, done))
         try:
-            done.set_result(run())
+            return done.result()
+        except BaseException:
+            if not done.done():  # That thread is busy, for who knows how long.
+                self._calls = None
+            raise
+
+
+_Call = tuple[Callable[[], Any], "Future[Any]"]
+
+
+def _serve(calls: "SimpleQueue[_Call | None]") -> None:
+    for call, done in iter(calls.get, None):
+        try:
+            done.set_result(call())
         except BaseException as error:
             done.set_exception(error)
-
-    threading.Thread(target=work, daemon=True).start()
-    return done.result()
+        del call, done  # They hold a session, and what it gave.
 
 
 class Translated:

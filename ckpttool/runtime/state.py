@@ -145,7 +145,8 @@ class State:
     def _initialize(self, variables: set[str], ops: set[str]) -> None:
         initializers = [self._initializer(variable) for variable in sorted(variables)]
         tables = {name: op for op in sorted(ops) for name in self._fillers.get(op, ()) if name not in self._done}
-        makers = {self._makers[op]: op for op in sorted(ops) if op in self._makers and op not in self.filled}
+        unmade = sorted(op for op in ops & self._makers.keys() - self.filled if self._makers[op] not in ops)
+        makers = {self._makers[op]: op for op in unmade}
         self._unset -= variables  # Before: an initializer may read what it writes.
         for name in [*initializers, *tables, *makers]:
             if name not in self._done:

@@ -70,12 +70,10 @@ def value_name(graph: MetaGraph, name: str) -> str:
     nodes = graph.by_name
     tensor = full_name(nodes, name, graph.path)
     op, index = split_tensor(tensor)
-    outputs = graph.outputs(nodes[op])
-    known = outputs[int(index)] if int(index) < len(outputs) else None
-    if known is None or known.dtype is None or known.dtype.name not in ("resource", "variant"):
+    if not _is_handle(graph, nodes[op], index):
         return tensor
     if nodes[op].type != "VarHandleOp":
-        what = f"{tensor} is a {known.dtype.name}, a handle without a value (of the op type {nodes[op].type})"
+        what = f"{tensor} is a handle without a value (of the op type {nodes[op].type})"
         raise NotSupportedError(what, path=graph.path, hint="fetch what is made of it")
     snapshots = [str(declared.get("snapshot_name", "")) for _, declared in graph.variable_defs.get(op, ())]
     reads = [
@@ -157,7 +155,7 @@ def default_choice(graph: MetaGraph, nodes: Mapping[str, Node]) -> Choice:
     own: dict[str, list[str]] = {}
     for name in graph.collections.keys() - FILLED_COLLECTIONS:
         members = [text for text in graph.collections[name].members if isinstance(text, str)]
-        if outputs := [text for text in members if _is_output(nodes, text)]:
+        if outputs := [text for text in members if _is_output(graph, nodes, text)]:
             own[name] = outputs
     if len(own) == 1:
         [(name, outputs)] = own.items()
@@ -165,9 +163,18 @@ def default_choice(graph: MetaGraph, nodes: Mapping[str, Node]) -> Choice:
     return _inferred(graph)
 
 
-def _is_output(nodes: Mapping[str, Node], text: str) -> bool:
+def _is_output(graph: MetaGraph, nodes: Mapping[str, Node], text: str) -> bool:
     node = nodes.get(split_tensor(text)[0])
-    return node is not None and ":" in text and node.type not in {*PLACEHOLDERS, *VARIABLE_OPS, "NoOp"}
+    if node is None or ":" not in text or node.type in {*PLACEHOLDERS, *VARIABLE_OPS, "NoOp"}:
+        return False
+    return not _is_handle(graph, node, split_tensor(text)[1])
+
+
+def _is_handle(graph: MetaGraph, node: Node, index: str) -> bool:
+    """Whether an output stands for something that has no value by itself."""
+    outputs = graph.outputs(node)
+    known = outputs[int(index)] if int(index) < len(outputs) else None
+    return known is not None and known.dtype is not None and known.dtype.name in ("resource", "variant")
 
 
 def _inferred(graph: MetaGraph) -> Choice:
