@@ -299,6 +299,28 @@ def test_an_op_that_is_fed_and_waited_for_runs(tf, run, tmp_path):
         assert model.run("y", {"batch": 1}) == 3
 
 
+def test_a_run_that_waits_hears_signals(pipeline):
+    """A handler of Python's runs while TensorFlow waits, and the next run is served all the same."""
+
+    class HeardError(Exception):
+        pass
+
+    def handler(number, frame):
+        raise HeardError
+
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 1)
+        began = time.monotonic()
+        with pytest.raises(HeardError):
+            pipeline.run("maybe", timeout=120)
+        assert time.monotonic() - began < 100  # Else it was heard when TensorFlow gave up.
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert pipeline.run("y", {"x": [1]}) == 3
+
+
 def test_signals_end_a_run_that_waits(tf, tmp_path):
     """What TensorFlow waits for is no reason not to hear an interrupt (130) or a termination (143)."""
 
@@ -350,8 +372,10 @@ def test_fetches_and_feeds_that_can_not_be(tf, linear):
             linear.run(fetch, {"x": [1]})
     with tf.Graph().as_default():
         other = tf.compat.v1.placeholder("float32", name="x")
-    with pytest.raises(ValueError, match="x:0 is a tensor of another graph"):
+    with pytest.raises(ValueError, match="x:0 is of another graph"):
         linear.run("activation_opt", {other: [1]})
+    with pytest.raises(ValueError, match="x:0 is of another graph"):
+        linear.run(other)
 
 
 def test_collections_are_in_the_tensorflow_graph(linear):
@@ -374,7 +398,7 @@ def test_a_scope_s_unbound_inputs_are_named(tf, run, tmp_path):
         v1.train.export_meta_graph(str(tmp_path / "model.meta"), export_scope="part")
     with ckpttool.ImportedGraph(tmp_path / "model") as model:
         assert model.run("only_w") == 2
-        with pytest.raises(NotSupportedError, match=r"takes \$unbound_inputs_x, which the graph does not have"):
+        with pytest.raises(NotSupportedError, match=r"takes or waits for \$unbound_inputs_x, which"):
             model.run("y")
     result = run("saved-model", tmp_path / "model", "--outputs", "y", "-o", tmp_path / "served")
     assert (result.exit_code, "$unbound_inputs_x" in result.stderr) == (5, True)
@@ -687,3 +711,43 @@ def test_tensorflows_own_errors_are_one_line(tf, linear, tmp_path):
         with pytest.raises(NotSupportedError, match=r"TensorFlow: Matrix size.* \(op y\)") as caught:
             model.run("y", {"a": [[1, 2, 3]]})
         assert "\n" not in str(caught.value)
+
+
+def test_an_initializer_that_fails_is_tried_again(tf, tmp_path):
+    """What has failed has not been initialized: the next run says the same, and no note says otherwise."""
+
+    def build(v1):
+        bad = v1.debugging.check_numerics(v1.constant([float("inf")]), "bad")
+        iterator = v1.data.make_initializable_iterator(v1.data.Dataset.from_tensors(bad))
+        v1.identity(iterator.get_next(), name="y")
+        v1.get_variable("w", initializer=1.0)
+
+    with ckpttool.ImportedGraph(save_model(tf, tmp_path, build)) as model:
+        for _ in range(2):
+            with pytest.raises(NotSupportedError, match="Inf"):
+                model.run("y")
+        assert model.notes == ()
+
+
+def test_a_collection_may_name_what_is_not_there(tf, tmp_path):
+    """A stale member keeps nothing from running."""
+    prefix = save_model(tf, tmp_path, scaled(2.0))
+    edit_meta(tf, prefix, lambda meta: meta.collection_def["old"].node_list.value.extend(["y:5", "gone:0"]))
+    with ckpttool.ImportedGraph(prefix) as model:
+        assert model.run("y", {"x": [1]}).tolist() == [3]
+        assert model.tf_graph.get_collection("old") == []
+
+
+def test_all_needed_outputs_of_a_pipeline_are_asked_for(tf, tmp_path):
+    """Of two outputs, one of which is fed, the other one is named."""
+
+    def build(v1):
+        several = v1.data.Iterator.from_structure(("float32", "float32"), ([], []))
+        one, other = several.get_next(name="next")
+        v1.add(one, other, name="sum")
+        v1.get_variable("w", initializer=1.0)
+
+    with ckpttool.ImportedGraph(save_model(tf, tmp_path, build)) as model:
+        with pytest.raises(ValueError, match="next:0 is fed, and next:1 of the same op is needed too"):
+            model.run("sum", {"next:0": 1})
+        assert model.run("sum", {"next:0": 1, "next:1": 2}) == 3

@@ -768,3 +768,22 @@ def test_a_variable_that_the_saver_leaves_out_is_named(tf, run, tmp_path):
     assert (code, "that the graph's saver does not restore: lost" in said) == (3, True), said
     assert not (tmp_path / "served").exists()
     assert run("saved-model", tmp_path / "model", "--outputs", "x", "-o", tmp_path / "served").exit_code == 0
+
+
+@tensorflow
+def test_a_variable_that_the_output_writes_itself_is_served(tf, run, tmp_path):
+    """What an output assigns before it reads needs no stored value."""
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        x = v1.placeholder("float32", [2], name="x")
+        weight = v1.get_variable("weight", initializer=[1.0, 2.0])
+        scratch = v1.get_variable("scratch", [2], collections=[], use_resource=True)
+        with v1.control_dependencies([v1.assign(scratch, x)]):
+            v1.multiply(scratch.read_value(), weight, name="y")
+        session.run(weight.initializer)
+        v1.train.Saver([weight]).save(session, str(tmp_path / "model"))
+    arguments = ("--inputs", "x=x:0", "--outputs", "y", "-o", tmp_path / "served")
+    result = run("saved-model", tmp_path / "model", *arguments)
+    assert result.exit_code == 0, result.stderr
+    served = tf.saved_model.load(str(tmp_path / "served")).signatures["serving_default"]
+    assert served(x=tf.constant([3.0, 4.0]))["y"].numpy().tolist() == [3, 8]

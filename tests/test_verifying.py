@@ -16,7 +16,7 @@ from conftest import CORPUS, FIXTURES, corpus_files, needs_corpus
 from privileges import unprivileged
 
 import ckpttool
-from ckpttool.errors import CheckpointError
+from ckpttool.errors import CheckpointError, NotSupportedError
 from ckpttool.formats.bundle import index_path, shard_path
 from ckpttool.formats.bundle.reading import read_bundle
 from ckpttool.formats.locate import is_table, locate
@@ -1064,6 +1064,9 @@ def test_what_is_passed_over_is_no_whole_variable(run, tmp_path):
     assert (result.exit_code, "pickled.npy is passed over" in result.stdout) == (1, True)
     result = run("verify", tmp_path / "none.npz")
     assert (result.exit_code, "nothing in it can be read" in result.stderr) == (5, True)
+    with pytest.raises(NotSupportedError, match="nothing in it can be read"):
+        ckpttool.verify(tmp_path / "none.npz")
+    assert [finding.kind for finding in ckpttool.verify(tmp_path / "some.npz", strict=True).findings] == ["strict"]
     assert run("diff", tmp_path / "none.npz", tmp_path / "none.npz").exit_code == 5
     result = run("diff", tmp_path / "some.npz", tmp_path / "some.npz")
     assert (result.exit_code, "no differences in what can be read" in result.stderr) == (0, True)

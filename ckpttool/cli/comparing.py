@@ -8,7 +8,7 @@ import typer
 
 from ckpttool import render
 from ckpttool.cli import options
-from ckpttool.formats.opening import open_graph
+from ckpttool.formats.opening import open_graph, require_readable
 
 if TYPE_CHECKING:
     from ckpttool.formats.locate import Located
@@ -36,7 +36,7 @@ class _Side(NamedTuple):
     def checkpoint(self) -> "Checkpoint":
         """Its variables; what is wrong with it, and does not keep it from being read, is said."""
         checkpoint = options.opened(self.path, self.found, self.quiet)
-        options.require_some(self.found, checkpoint)
+        require_readable(self.found, checkpoint)
         return checkpoint
 
 

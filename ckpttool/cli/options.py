@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ckpttool import render
-from ckpttool.errors import ConversionError, FormatError, NotSupportedError
+from ckpttool.errors import ConversionError, FormatError
 from ckpttool.formats.locate import Located, locate
-from ckpttool.formats.opening import open_checkpoint, open_graph
+from ckpttool.formats.opening import open_checkpoint, open_graph, require_readable
 from ckpttool.formats.saved_model.reading import tags_text
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.graph import MetaGraph
@@ -120,17 +120,10 @@ def to_convert(path: str, found: Located, quiet: bool, *, strict: bool) -> Check
         ConversionError: `strict`, and something that is in it can't.
     """
     checkpoint = opened(path, found, quiet)
-    require_some(found, checkpoint)
+    require_readable(found, checkpoint)
     if found.foreign and checkpoint.warnings and strict:
         raise ConversionError(checkpoint.warnings[0], path=found.prefix, hint="without --strict, the rest is written")
     return checkpoint
-
-
-def require_some(found: Located, checkpoint: Checkpoint) -> None:
-    """Raises NotSupportedError if nothing that is in a file of another format than TensorFlow's can be read."""
-    # What is said of such a file is what was passed over.
-    if found.foreign and checkpoint.warnings and not checkpoint:
-        raise NotSupportedError("nothing in it can be read", path=found.prefix, hint=checkpoint.warnings[0])
 
 
 def variables_of(path: str, found: Located, other: str, quiet: bool, *, v1: bool = False) -> Checkpoint | None:

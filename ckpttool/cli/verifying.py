@@ -7,7 +7,7 @@ import typer
 from ckpttool import render
 from ckpttool.cli import options
 from ckpttool.errors import CheckpointError
-from ckpttool.formats.opening import open_checkpoint
+from ckpttool.formats.opening import open_checkpoint, require_readable
 
 if TYPE_CHECKING:
     from ckpttool.formats.locate import Located
@@ -46,7 +46,7 @@ def verify(
     found = options.located(path, quiet, v1=v1, step=step)
     verified = verified_of(found)
     checkpoint = verified.checkpoint
-    options.require_some(found, checkpoint)
+    require_readable(found, checkpoint)
     findings = completed(found, verified, strict=strict).findings
     if found.foreign and not strict and not quiet:
         options.warn(checkpoint.warnings)

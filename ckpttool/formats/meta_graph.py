@@ -75,8 +75,10 @@ def _read(path: str) -> bytes:
     start = storage.read_range(path, 0, _START)
     if start and start[0] < _FIRST_TAG and not _is_text(start):
         return start
-    if storage.file_size(path) > MAX_GRAPH:
-        raise FormatError("no graph: it is larger than 2 GiB, and no protobuf message is", path=path)
+    # Text takes up to four times as much: \\000 is a byte.
+    most = 4 * MAX_GRAPH if _is_text(start) else MAX_GRAPH
+    if storage.file_size(path) > most:
+        raise FormatError(f"no graph: it is larger than {most >> 30} GiB, and none can be", path=path)
     return storage.read_file(path)
 
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Collection
 from importlib import import_module
 
-from ckpttool.errors import CheckpointError, NotFoundError
+from ckpttool.errors import CheckpointError, NotFoundError, NotSupportedError
 from ckpttool.formats.bundle import index_path
 from ckpttool.formats.locate import Located, locate
 from ckpttool.formats.saved_model.reading import read_saved_model
@@ -70,6 +70,13 @@ def _open(found: Located, faults: list[CheckpointError] | None, only: Collection
     from ckpttool.formats.bundle.reading import read_bundle
 
     return read_bundle(found.prefix, faults, only=only)
+
+
+def require_readable(found: Located, checkpoint: Checkpoint) -> None:
+    """Raises NotSupportedError if nothing that is in a file of another format than TensorFlow's can be read."""
+    # What is said of such a file is what was passed over.
+    if found.foreign and checkpoint.warnings and not checkpoint:
+        raise NotSupportedError("nothing in it can be read", path=found.prefix, hint=checkpoint.warnings[0])
 
 
 def is_whole(prefix: str) -> bool:

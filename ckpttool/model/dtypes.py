@@ -33,6 +33,11 @@ class DType:
     ) -> None:
         self.number, self.name, self.itemsize, self.stored, self.is_ref = number, name, itemsize, stored, is_ref
 
+    def __setattr__(self, name: str, value: object) -> None:
+        if hasattr(self, name):  # The table is shared by all.
+            raise AttributeError("a dtype is what it is")
+        super().__setattr__(name, value)
+
     def __repr__(self) -> str:
         return f"DType({self.name!r})"
 

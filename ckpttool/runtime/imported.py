@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from threading import Lock
 from types import TracebackType
 from typing import Any
@@ -71,6 +72,7 @@ class ImportedGraph:
         self.graph: MetaGraph = open_graph(located, tags=tags)
         self.path = self.graph.path
         self._nodes = self.graph.by_name
+        self._iterators = iterator_makers(self._nodes)
         if checkpoint is not None:
             located = checkpoint if isinstance(checkpoint, Located) else locate(checkpoint)
             if located.foreign:
@@ -116,8 +118,8 @@ class ImportedGraph:
     def _add_collections(self) -> None:
         """What the collections name is in those of the tf.Graph too, for `tf_graph.get_collection`."""
         for collection in self.graph.collections.values():
-            for name in (member for member in collection.members if isinstance(member, str)):
-                if split_tensor(name)[0] in self._nodes:
+            for name in collection.members if collection.kind == "node_list" else ():
+                with suppress(NotFoundError):  # A name of what is no more there.
                     element = self.operation(name) if name in self._nodes else self.tensor(name)
                     self._tf_graph.add_to_collection(collection.name, element)
 
@@ -237,8 +239,10 @@ class ImportedGraph:
         if split_tensor(text)[0] not in self._nodes:
             return member
         tensor = self.tensor(text)
-        is_variable = tensor.op.type in VARIABLE_OPS
-        return self._value(tensor) if is_variable else tensor
+        if tensor.op.type in VARIABLE_OPS:
+            with suppress(NotSupportedError):  # Nothing reads it: it is given as it is.
+                return self._value(tensor)
+        return tensor
 
     def run(
         self,
@@ -274,9 +278,9 @@ class ImportedGraph:
         Raises:
             NotFoundError: there is no such fetch or feed (near names are offered), or no stored value for a variable.
             NotSupportedError: an op that is needed can't run here; or TensorFlow failed to run, or took too long.
-            ValueError: a value is of another dtype or shape, or for a tensor of another graph; a placeholder is not
+            ValueError: a value is of another dtype or shape; a tensor or op is of another graph; a placeholder is not
                 fed, or an iterator has no data; the graph is closed.
-            TypeError: a fetch is none.
+            TypeError: something given as a fetch is no name, tensor or op.
         """
         session = self._open_session()
         if fetches is None or signature is not None:
@@ -308,11 +312,17 @@ class ImportedGraph:
         if isinstance(fetches, str):
             element = self.operation(fetches) if fetches in self._nodes else None
             return element if element is not None and not element.outputs else self._value(self.tensor(fetches))
+        self._require_own(fetches)
         if isinstance(fetches, self._tf.Operation):
             return fetches
         if self._tf.is_tensor(fetches):
             return self._value(fetches)
         raise TypeError(f"a fetch is a name, a tensor or an op, or a list or dict of these, not {fetches!r}")
+
+    def _require_own(self, element: Any) -> None:
+        """Raises ValueError for a tensor or an op of another graph: by its name, it would be taken for one of this."""
+        if getattr(element, "graph", self.tf_graph) is not self.tf_graph:
+            raise ValueError(f"{getattr(element, 'name', element)} is of another graph · {self.path}")
 
     def _value(self, tensor: Any) -> Any:
         """The tensor; for the handle of a variable, that of its value."""
@@ -323,8 +333,7 @@ class ImportedGraph:
     def _fed(self, feeds: Mapping[Any, Any], signature: str, *, batch_dim: bool, broadcast: bool) -> dict[Any, Any]:
         values = {str(getattr(key, "name", key)): value for key, value in feeds.items()}
         for key in feeds:
-            if getattr(key, "graph", self.tf_graph) is not self.tf_graph:
-                raise ValueError(f"{key.name} is a tensor of another graph · {self.path}")
+            self._require_own(key)
         fed = {}
         for name, tensor in choosing.feed_names(self.graph, self._nodes, values, signature).items():
             target = self.tensor(tensor)
@@ -344,7 +353,7 @@ class ImportedGraph:
             return set(), False
         ops = self._state.require(names, key[1], choosing.arguments(self.graph, signature, "inputs"))
         # A queue may have been emptied since it was filled; an iterator says so at once.
-        may_wait = any(waiting(self._nodes, ops, iterator_makers(self._nodes)))
+        may_wait = any(waiting(self._nodes, ops, self._iterators))
         if not may_wait:
             self._ready.add(key)
         return ops, may_wait

@@ -40,7 +40,7 @@ def _import(tensorflow: Any, graph_def: Any) -> Any:
 
 
 class Interruptible:
-    """Calls what it is given: of the main thread, in a thread of its own, so that the main one hears signals meanwhile.
+    """Calls what it is given. A call from the main thread runs in another thread, so that the main one hears signals.
 
     Python's handlers wait until TensorFlow returns, which may be never. After an interrupt, the call goes on until the
     session is closed. One thread serves all calls: TensorFlow takes milliseconds for the first one of each.
@@ -52,18 +52,23 @@ class Interruptible:
     def __call__(self, call: Callable[[], Any]) -> Any:
         if threading.current_thread() is not threading.main_thread():
             return call()
-        if self._calls is None:
-            self._calls = SimpleQueue()
-            weakref.finalize(self, self._calls.put, None)
-            threading.Thread(target=_serve, args=(self._calls,), daemon=True).start()
-        done: Future[Any] = Future()
-        self._calls.put((call, done))
+        calls, done = self._calls or self._started(), Future[Any]()
+        calls.put((call, done))
         try:
             return done.result()
         except BaseException:
             if not done.done():  # That thread is busy, for who knows how long.
                 self._calls = None
             raise
+        finally:
+            del call, done  # An error would hold them in a circle, and with them what was fed.
+
+    def _started(self) -> "SimpleQueue[_Call | None]":
+        calls: SimpleQueue[_Call | None] = SimpleQueue()
+        threading.Thread(target=_serve, args=(calls,), daemon=True).start()
+        weakref.finalize(self, calls.put, None)
+        self._calls = calls
+        return calls
 
 
 _Call = tuple[Callable[[], Any], "Future[Any]"]

@@ -148,18 +148,30 @@ class State:
         unmade = sorted(op for op in ops & self._makers.keys() - self.filled if self._makers[op] not in ops)
         makers = {self._makers[op]: op for op in unmade}
         self._unset -= variables  # Before: an initializer may read what it writes.
-        for name in [*initializers, *tables, *makers]:
-            if name not in self._done:
-                self._done.add(name)
-                needed = self.require([name])
-                self._run(name)
-                self.ran(needed)
+        try:
+            for name in [*initializers, *tables, *makers]:
+                self._run_once(name)
+        except BaseException:
+            self._unset |= variables - written_variables(self._nodes, self._done)
+            raise
         if variables:
             self.notes.append(f"initialized, because they were never stored: {listed(sorted(variables))}")
         if tables:
             self.notes.append(f"initialized tables: {listed(list(dict.fromkeys(tables.values())))}")
         if makers:
             self.notes.append(f"initialized iterators: {listed(list(makers.values()))}")
+
+    def _run_once(self, name: str) -> None:
+        if name in self._done:
+            return
+        self._done.add(name)  # Before: it may need what needs it.
+        try:
+            needed = self.require([name])
+            self._run(name)
+        except BaseException:
+            self._done.discard(name)
+            raise
+        self.ran(needed)
 
     def _initializer(self, variable: str) -> str:
         """The op that gives a variable its first value."""

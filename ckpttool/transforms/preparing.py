@@ -107,7 +107,7 @@ def lacking_ops(graph: MetaGraph, registry: Registry) -> dict[str, str]:
     for node in graph.nodes:
         absent = absent_input(graph.by_name, node)
         if absent:
-            found[node.name] = f"it takes {absent}, which the graph does not have"
+            found[node.name] = f"it takes or waits for {absent}, which the graph does not have"
         elif why := _why_lacking(node.message, registry, known, functions):
             found[node.name] = why
     _add_takers_of_references(graph, registry, found)

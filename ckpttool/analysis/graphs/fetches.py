@@ -90,13 +90,21 @@ def of_collection(graph: MetaGraph, nodes: Mapping[str, Node], name: str) -> lis
 
     Raises:
         NotFoundError: there is no such collection, or nothing in it can be fetched.
+        NotSupportedError: there are only handles in it, which have no values.
     """
     if name not in graph.collections:
         hint = near_hint(name, graph.collections) or f"there are {', '.join(graph.collections) or 'none'}"
         raise NotFoundError(f"the graph has no collection named {name}", path=graph.path, hint=hint)
     found = [text for member in graph.collections[name].members if (text := member_name(member))]
     there = [text for text in found if text in nodes or split_tensor(text)[0] in nodes]
-    fetches = [Fetch(text, value_name(graph, text)) for text in there]
+    fetches, handles = [], []
+    for text in there:
+        try:
+            fetches.append(Fetch(text, value_name(graph, text)))
+        except NotSupportedError as error:
+            handles.append(error)
+    if handles and not fetches:
+        raise handles[0]
     if not fetches:
         raise NotFoundError(f"nothing in the collection {name} can be fetched", path=graph.path)
     return fetches

@@ -62,13 +62,17 @@ def require_fed(
         raise ValueError(f"{', '.join(names)} must be fed: the result depends on {'it' if len(names) == 1 else 'them'}")
     surely, _ = waiting(nodes, ops, filled)
     if surely:
-        raise ValueError(_why_waiting(nodes, surely[0], {split_tensor(name)[0] for name in fed}))
+        raise ValueError(_why_waiting(nodes, surely[0], ops, fed))
 
 
-def _why_waiting(nodes: Mapping[str, Node], name: str, fed: Collection[str]) -> str:
+def _why_waiting(nodes: Mapping[str, Node], name: str, ops: Collection[str], fed: Collection[str]) -> str:
     """What an op waits for, and what to do."""
     node = nodes[name]
-    if name in fed:
+    given = [tensor for tensor in fed if split_tensor(tensor)[0] == name]
+    if given:
+        taken = {tensor_name(text) for op in ops for text in nodes[op].inputs if split_tensor(text)[0] == name}
+        if lacking := sorted(taken - set(given)):
+            return f"{given[0]} is fed, and {', '.join(lacking)} of the same op is needed too: feed it as well"
         return (
             f"{name} is fed, and runs all the same, because an op waits for it by a control input"
             f" · `ckpttool freeze --inputs {name}:0` makes a graph in which a placeholder stands for it"

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from ckpttool.errors import CheckpointError
 from ckpttool.formats import bundle, tensor_slices
 from ckpttool.formats.locate import Located, locate
-from ckpttool.formats.opening import open_checkpoint
+from ckpttool.formats.opening import open_checkpoint, require_readable
 from ckpttool.formats.verifying.beside import findings_beside
 from ckpttool.formats.verifying.causes import causes
 from ckpttool.formats.verifying.data import damaged_data
@@ -65,11 +65,12 @@ def verify(
         progress: is told the bytes of values that have been checked.
 
     Raises:
-        NotFoundError, FormatError, CorruptionError, NotSupportedError: nothing of it can be listed.
+        NotFoundError, FormatError, CorruptionError, NotSupportedError: nothing of it can be listed or read.
     """
     found = path if isinstance(path, Located) else locate(path)
     faults: list[CheckpointError] = []
     checkpoint = open_checkpoint(found, faults=faults)
+    require_readable(found, checkpoint)
     return completed(found, verify_values(checkpoint, faults, progress), strict=strict)
 
 

@@ -146,12 +146,13 @@ def _require_values(
     if any(not read.variable for read in reads):
         return  # A function restores them, and nobody sees which.
     given = {read.variable for read in reads} | written_variables(nodes, needed_ops(nodes, run))
+    given |= written_variables(nodes, needed_ops(nodes, outputs, fed))
     states = {shared_state(nodes, name) for name in given}
     read = read_variables(nodes, needed_ops(nodes, outputs, fed), fed)
     missing = sorted(name for name in read if shared_state(nodes, name) not in states)
     if missing:
         what = f"the outputs need variables that the graph's saver does not restore: {listed(missing, 10)}"
-        hint = "their values are nowhere in the checkpoint; --inputs feeds what is made of them"
+        hint = "the saver does not list them; --inputs feeds what is computed from them"
         raise NotFoundError(what, path=graph.path, hint=hint)
 
 

@@ -96,7 +96,7 @@ def require_served(graph: MetaGraph, inputs: Mapping[str, str], outputs: Mapping
     nodes = graph.by_name
     for node in nodes.values():
         if absent := absent_input(nodes, node):
-            what = f"the op {node.name} takes {absent}, which the graph does not have: TensorFlow would not load it"
+            what = f"the op {node.name} needs {absent}, which the graph does not have: TensorFlow would not load it"
             hint = (
                 "tf.compat.v1.train.import_meta_graph takes it with input_map; freeze leaves out what no output needs"
             )
