@@ -75,7 +75,7 @@ def _read(path: str) -> bytes:
     start = storage.read_range(path, 0, _START)
     if start and start[0] < _FIRST_TAG and not _is_text(start):
         return start
-    # Text takes up to four times as much: \\000 is a byte.
+    # Text takes up to four times as much: a byte may be written \000.
     most = 4 * MAX_GRAPH if _is_text(start) else MAX_GRAPH
     if storage.file_size(path) > most:
         raise FormatError(f"no graph: it is larger than {most >> 30} GiB, and none can be", path=path)

@@ -18,6 +18,9 @@ from ckpttool.model.names import near_hint
 VARIABLE_OPS = {"Variable", "VariableV2", "VarHandleOp", "TemporaryVariable", "AutoReloadVariable"}
 """Types of the ops that hold a variable."""
 
+ASSIGN_OPS = ("Assign", "AssignVariableOp")
+"""Types of the ops that give a variable a value without reading the one that it has."""
+
 BARE_PLACEHOLDERS = ("Placeholder", "PlaceholderV2")
 """Types of the ops that are nothing unless they are fed."""
 

@@ -80,6 +80,15 @@ def needed_ops(nodes: Mapping[str, Node], wanted: Iterable[str], fed: Collection
     return found
 
 
+def origin(nodes: Mapping[str, Node], tensor: str, passing: Collection[str] = ("Identity",)) -> str:
+    """The op that a tensor comes from, through ops of these types, which pass on what they take."""
+    op, seen = split_tensor(tensor)[0], set[str]()
+    while op in nodes and nodes[op].type in passing and nodes[op].inputs and op not in seen:
+        seen.add(op)
+        op = split_tensor(nodes[op].inputs[0])[0]
+    return op
+
+
 def absent_input(nodes: Mapping[str, Node], node: Node) -> str:
     """What an op takes or waits for and the graph does not have; "" if it has all.
 

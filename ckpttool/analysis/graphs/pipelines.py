@@ -13,8 +13,8 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 
-from ckpttool.analysis.graphs.needs import must_be_fed, needed_ops
-from ckpttool.model.graph import Node, split_tensor
+from ckpttool.analysis.graphs.needs import must_be_fed, needed_ops, origin
+from ckpttool.model.graph import Node
 
 _GETS_NEXT = r"IteratorGetNext(?:Sync|AsOptional)?|MultiDeviceIteratorGetNextFromShard"
 PIPELINE = (
@@ -53,11 +53,7 @@ def source_of(nodes: Mapping[str, Node], node: Node) -> str:
     # MakeIterator(dataset, iterator); ReaderRead(reader, queue).
     place = 1 if node.type == "MakeIterator" or node.type.startswith("ReaderRead") else 0
     inputs = [text for text in node.inputs if not text.startswith("^")]
-    name = split_tensor(inputs[place])[0] if place < len(inputs) else ""
-    seen = set[str]()
-    while name in nodes and nodes[name].type in ("Identity", "Enter") and nodes[name].inputs and name not in seen:
-        seen.add(name)
-        name = split_tensor(nodes[name].inputs[0])[0]
+    name = origin(nodes, inputs[place], ("Identity", "Enter")) if place < len(inputs) else ""
     return name if name in nodes else ""
 
 

@@ -8,9 +8,8 @@ from collections.abc import Collection, Iterable, Mapping
 
 from ckpttool.analysis.graphs.needs import must_be_fed, tensor_name
 from ckpttool.analysis.graphs.pipelines import gets_next, iterator_makers, source_of, waits
-from ckpttool.model.graph import VARIABLE_OPS, Node, split_tensor
+from ckpttool.model.graph import ASSIGN_OPS, VARIABLE_OPS, Node, split_tensor
 
-_WRITERS = ("Assign", "AssignVariableOp")
 # They only ask whether there is a value.
 _ASKERS = ("IsVariableInitialized", "VarIsInitializedOp")
 
@@ -90,7 +89,7 @@ def read_variables(nodes: Mapping[str, Node], ops: Iterable[str], fed: Collectio
     """Of ops that must run, the variables whose values are needed: not those that are only written."""
     found = set()
     for node in (nodes[op] for op in ops):
-        first = 1 if node.type in _WRITERS else 0
+        first = 1 if node.type in ASSIGN_OPS else 0
         inputs = [] if node.type in _ASKERS else [text for text in node.inputs if not text.startswith("^")][first:]
         for text in inputs:
             source = nodes.get(split_tensor(text)[0])
@@ -101,7 +100,7 @@ def read_variables(nodes: Mapping[str, Node], ops: Iterable[str], fed: Collectio
 
 def written_variables(nodes: Mapping[str, Node], ops: Iterable[str]) -> set[str]:
     """The variables that ops, run, give a value to."""
-    writers = (nodes[op] for op in ops if op in nodes and nodes[op].type in _WRITERS)
+    writers = (nodes[op] for op in ops if op in nodes and nodes[op].type in ASSIGN_OPS)
     return {split_tensor(writer.inputs[0])[0] for writer in writers if writer.inputs}
 
 

@@ -15,7 +15,7 @@ from ckpttool.errors import NotSupportedError
 from ckpttool.model.arguments import Shape
 from ckpttool.model.boxes import is_size
 from ckpttool.model.dtypes import DTYPES, DType, dtype_of
-from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, Node, shape_of, split_tensor
+from ckpttool.model.graph import ASSIGN_OPS, VARIABLE_OPS, MetaGraph, Node, shape_of, split_tensor
 
 RESTORE_OPS = ("RestoreV2", "RestoreSlice", "Restore")
 """The types of the ops that restore."""
@@ -23,7 +23,6 @@ RESTORE_OPS = ("RestoreV2", "RestoreSlice", "Restore")
 # What may stand between a restored tensor and the variable; and so many of them.
 _PASSING = ("Identity", "Cast", "Reshape")
 _MOST_STEPS = 16
-_ASSIGN_OPS = ("Assign", "AssignVariableOp")
 
 
 class Restored(NamedTuple):
@@ -139,7 +138,7 @@ def _targets(nodes: Mapping[str, Node], ops: Collection[str]) -> dict[tuple[str,
     """For outputs of ops the variable that each is assigned to, and whether in the shape that it has."""
     found: dict[tuple[str, int], tuple[str, bool]] = {}
     for node in (nodes[name] for name in ops):
-        if node.type not in _ASSIGN_OPS or len(node.inputs) < 2:
+        if node.type not in ASSIGN_OPS or len(node.inputs) < 2:
             continue
         variable = split_tensor(node.inputs[0])[0]
         op, number = split_tensor(node.inputs[1])

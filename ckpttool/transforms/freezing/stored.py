@@ -23,13 +23,11 @@ from ckpttool.model.arguments import agrees
 from ckpttool.model.boxes import Selection, is_size, shape_of
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import dtype_of
-from ckpttool.model.graph import MetaGraph, split_tensor
+from ckpttool.model.graph import ASSIGN_OPS, MetaGraph, split_tensor
 from ckpttool.model.graph import shape_of as declared_shape
 from ckpttool.model.variable import Variable
 from ckpttool.transforms.freezing.body import Body, Output
 from ckpttool.transforms.freezing.handles import Library
-
-_ASSIGNS = ("Assign", "AssignVariableOp")
 
 
 class Read(NamedTuple):
@@ -130,7 +128,7 @@ class StoredVariables:
         """The variables, or arguments of a function, that ops restore, and from what."""
         for name in ops:
             node = body.nodes[name]
-            if node.op in _ASSIGNS and len(body.operands[name]) > 1:
+            if node.op in ASSIGN_OPS and len(body.operands[name]) > 1:
                 restored = _read(body, body.operands[name][1])
                 if restored:
                     yield _origin(body, body.operands[name][0])[0].op, restored

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ckpttool import proto
+from ckpttool.analysis.graphs.needs import origin
 from ckpttool.model.graph import ASSETS, MetaGraph, Node, split_tensor
 from ckpttool.transforms.new_ops import free_name, with_entry, without
 
@@ -51,7 +52,7 @@ def asset_files(graph: MetaGraph) -> list[AssetFile]:
     readers: dict[str, list[str]] = {}
     for node in nodes.values():
         if node.type in _READERS and len(node.inputs) > 1:
-            readers.setdefault(_origin(node.inputs[1], nodes), []).append(node.name)
+            readers.setdefault(origin(nodes, node.inputs[1]), []).append(node.name)
     known = {tensor: posixpath.join("assets", file) for tensor, file in graph.assets.items()}
     listed = graph.collections[_FILEPATHS].members if _FILEPATHS in graph.collections else []
     names = [*readers, *(split_tensor(name)[0] for name in [*listed, *known] if isinstance(name, str))]
@@ -61,15 +62,6 @@ def asset_files(graph: MetaGraph) -> list[AssetFile]:
         if path:
             found.append(AssetFile(f"{name}:0", path, tuple(readers.get(name, ()))))
     return found
-
-
-def _origin(name: str, nodes: Mapping[str, Node]) -> str:
-    """The op that a tensor comes from, through copies of it."""
-    op, seen = split_tensor(name)[0], set[str]()
-    while op in nodes and nodes[op].type == "Identity" and nodes[op].inputs and op not in seen:
-        seen.add(op)
-        op = split_tensor(nodes[op].inputs[0])[0]
-    return op
 
 
 def _text(node: Node | None) -> str:
