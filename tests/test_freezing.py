@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -507,13 +508,35 @@ def test_functions_of_one_name_stay_apart(tmp_path: Path) -> None:
     assert sum(name.endswith("_frozen") for name in names) == 2
 
 
-def calling(name: str, called: str) -> Any:
-    """A function that calls another one with its argument, a variable."""
+def calling(name: str, called: str, times: int = 1) -> Any:
+    """A function that calls another one with its argument, a variable, so many times."""
     function = proto.message_class("FunctionDef")()
     function.signature.name = name
     function.signature.input_arg.add(name="v", type=20)
-    function.node_def.add(name="call", op=called).input.append("v")
+    for number in range(times):
+        function.node_def.add(name=f"call{number or ''}", op=called).input.append("v")
     return function
+
+
+@pytest.mark.parametrize("restores", [False, True])
+def test_functions_that_call_others_over_and_over(restores: bool) -> None:
+    """What is found out of a function is found out once, not at each of its 20 ** 40 calls."""
+    message = proto.message_class("MetaGraphDef")()
+    nodes, functions = message.graph_def.node, message.graph_def.library.function
+    nodes.add(name="w", op="VarHandleOp").attr["dtype"].type = 1
+    nodes.add(name="called", op="f0").input.append("w")
+    nodes.add(name="y", op="ReadVariableOp", input=["w", *([] if restores else ["^called"])]).attr["dtype"].type = 1
+    names = [f"f{number}" for number in range(41)]
+    functions.extend(calling(*pair, 20) for pair in pairwise(names))
+    functions.add().signature.name = names[-1]
+    functions[-1].signature.input_arg.add(name="v", type=20)
+    if restores:
+        message.saver_def.restore_op_name = "called"
+        for function in functions:
+            function.node_def.add(name="restore", op="RestoreV2")
+    graph = MetaGraph(message.SerializeToString(), root="MetaGraphDef")
+    with time_limit(30):
+        assert freeze(graph, ckpttool.from_arrays({"w": np.float32(3)}), ["y"]).variables
 
 
 @pytest.mark.parametrize(("last", "reason"), [("f0", "calls itself"), ("f200", "deep"), ("nothing", "")])

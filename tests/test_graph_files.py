@@ -118,6 +118,14 @@ def test_in_place_follows_a_link_and_keeps_the_mode(tmp_path, run):
     assert (tmp_path / "real.pb").stat().st_mode & 0o777 == 0o600
 
 
+def test_text_with_a_text_of_braces(tmp_path):
+    """What is in a constant's text, such as JSON, is not taken for messages that are nearly all empty."""
+    made = proto.message_class("GraphDef")()
+    made.node.add(name="c", op="Const").attr["value"].tensor.string_val.append(b"[{\"a\":'{'}]," * 60_000)
+    (tmp_path / "c.pbtxt").write_text(text_format.MessageToString(made))
+    assert ckpttool.open_graph(tmp_path / "c.pbtxt").graph_def == made
+
+
 def test_text_without_devices_comes_back_as_it_was(tmp_path):
     """Comments, spelling of numbers and all: text in which nothing changes is written as it was read."""
     text = b'# mine\nnode { name: "x"  op: "Const" attr { key: "f" value { f: 0.10000000149 } } }\n'

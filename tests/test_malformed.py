@@ -9,6 +9,7 @@ import itertools
 import os
 import shutil
 import socket
+import struct
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -25,7 +26,7 @@ from limited import Limited, Ran
 
 from ckpttool.formats.bundle import index_path
 from ckpttool.proto import message_class
-from ckpttool.wire.coding import encode_varint
+from ckpttool.wire.coding import encode_fixed32, encode_varint
 
 pytestmark = pytest.mark.slow
 
@@ -158,6 +159,15 @@ def _aliased() -> bytes:
     return table([(b"x", contents)], index=lambda made: block_of([(b"%05d" % i, made[0][1]) for i in range(20_000)], 1))
 
 
+def _growing(count: int) -> bytes:
+    """An index whose keys each have all of the one before, and a byte more: together as many gigabytes as it likes."""
+    entries = [b"\0\0" + encode_varint(2) + field(1, 1)]
+    entry = field(1, 1) + field(5, 4)
+    entries += [encode_varint(i) + encode_varint(1) + encode_varint(len(entry)) + b"k" + entry for i in range(count)]
+    contents = b"".join(entries) + encode_fixed32(0) + encode_fixed32(1)
+    return table([(b"k" * count, with_trailer(contents))])
+
+
 def _self_index() -> bytes:
     """An index whose data block is the index block itself."""
     return table([(b"x", with_trailer(block([])))], index=lambda made: block_of([(b"x", encode_varint(30) * 2)], 1))
@@ -172,6 +182,7 @@ FURTHER: dict[str, bytes] = {
         [(b"", header(num_shards=1)), (b"w", field(1, 1) + field(2, field(2, field(1, 1)) * 1_000_000))]
     ),
     "5,000 slices": table_of([(b"", header(num_shards=1)), (b"w", field(1, 1) + field(7, field(1, b"")) * 5_000)]),
+    "keys that each add a byte to the one before": _growing(24_000),
     "empty": b"",
 }
 
@@ -224,6 +235,31 @@ def test_no_files(kind: str, name: str, limited: Limited, tmp_path: Path, monkey
         check(ran, ENDED - {0} if not name.startswith("model") and name != "checkpoint" else ENDED)
     for ran in limited.run(["vars", tmp_path], ["state", tmp_path]):
         check(ran, ENDED)
+
+
+def test_lists_of_hdf5_that_share_a_text(limited: Limited, tmp_path: Path) -> None:
+    """Groups one in another that list ever longer parts of one text of a megabyte as their weights."""
+    from ckpttool.formats.hdf5.encoding import messages
+    from ckpttool.formats.hdf5.encoding.groups import Group, write_groups
+    from ckpttool.formats.hdf5.encoding.output import SUPERBLOCK_SIZE, Output
+
+    count, size = 2_900, 1 << 21
+    with Output(tmp_path / "x.h5", SUPERBLOCK_SIZE) as out:
+        collection = struct.pack("<4sB3xQHHIQ", b"GCOL", 1, 32 + size + 16, 1, 0, 0, size) + bytes(size)
+        address = out.append(collection + struct.pack("<HHIQ", 0, 0, 0, 16))
+        references = b"".join(struct.pack("<IQI", 1 + n, address, 1) for n in range(count))
+        whole = messages.contiguous(address + 32, 16)
+        scalar = messages.header(
+            [messages.dataspace(()), messages.datatype(messages.TEXTS), messages.fill("early"), whole]
+        )
+        root = group = Group()
+        for _ in range(80):
+            group.attributes.append(messages.attribute(b"weight_names", messages.TEXTS, (count,), references))
+            group.links[b"z"] = out.append(scalar)  # Comes behind what is in g, and has its place till then.
+            group.links[b"g"] = group = Group()
+        write_groups(out, root)
+    for command in (["vars", tmp_path / "x.h5"], ["verify", tmp_path / "x.h5"]):
+        check(limited.run(command)[0], ENDED)
 
 
 # State files

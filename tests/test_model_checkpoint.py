@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ckpttool.errors import CheckpointError, NotFoundError, NotSupportedError
+from ckpttool.model import variable
 from ckpttool.model.boxes import Extents, Selection, subdivide, tiling_fault
 
 Box = tuple[tuple[int, ...], tuple[int, ...]]
@@ -304,6 +305,36 @@ def test_checkpoint_is_a_mapping(tmp_path: Path) -> None:
     assert 7 not in checkpoint
     assert checkpoint.get("c") is None
     assert "4 variables" in repr(checkpoint)
+
+
+def test_near_names_are_looked_for_where_they_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`get` tells nobody: looking for names near to each of many would take minutes."""
+    monkeypatch.setattr("ckpttool.model.checkpoint.near_hint", lambda *_: pytest.fail("looked for"))
+    checkpoint = bundle({"a": np.zeros(1)}).open(tmp_path)
+    assert (checkpoint.get("a"), checkpoint.get("b"), checkpoint.get("b", 7)) == (checkpoint["a"], None, 7)
+
+
+def test_slices_are_sought_where_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many slices in many blocks, each is looked at where it meets one."""
+    met: list[object] = []
+    whole = variable.intersection
+    monkeypatch.setattr(variable, "intersection", lambda *boxes: met.append(boxes) or whole(*boxes))
+    array = np.arange(600, dtype=np.int32).reshape(200, 3)
+    for number, extents in enumerate(
+        (
+            [((2 * i, 2), (0, -1)) for i in range(100)],
+            [((2 * i, 2), (j, 1)) for i in reversed(range(100)) for j in range(3)],
+            [((0, -1), (j, 1)) for j in range(3)],
+        )
+    ):
+        (tmp_path / str(number)).mkdir()
+        checkpoint = bundle({"p": array}, slices={"p": extents}).open(tmp_path / str(number))
+        met.clear()
+        blocks = [(box, block.copy()) for box, block in checkpoint["p"].blocks(24)]
+        assert len(blocks) == 100
+        assert len(met) <= 3 * len(blocks)
+        for box, block in blocks:
+            np.testing.assert_array_equal(block, array[box])
 
 
 def test_a_name_that_is_not_there(tmp_path: Path) -> None:

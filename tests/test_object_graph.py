@@ -3,12 +3,14 @@
 import json
 
 import pytest
+from bundles import time_limit
 from conftest import CORPUS, FIXTURES, corpus_files, corpus_id, needs_corpus
 
 import ckpttool
 from ckpttool import proto
 from ckpttool.errors import CorruptionError
 from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, ObjectGraph, object_graph_from_keys, place_by_key
+from ckpttool.model.slots import roles
 
 
 def made(*nodes):
@@ -51,6 +53,28 @@ def test_places_know_the_tensorflow_1_name():
     """Each key leads to its object and to the name that TensorFlow 1 would have given."""
     key = "layer/kernel" + VALUE
     assert ObjectGraph(GRAPH).places([key]) == {key: ("layer/kernel", "dense/kernel")}
+
+
+def test_what_begins_with_several_keys_belongs_to_the_longest():
+    """A stored name is of one attribute, however many keys it begins with; and of none that is stored itself."""
+    keys = [f"t/.ATTRIBUTES/{'a' * n}" for n in range(1, 4)]
+    graph = ObjectGraph(made(*(([], [("x", "", key)], []) for key in keys)))
+    stored = graph.stored([keys[2] + "b", keys[1] + "-", keys[0], "u"])
+    assert {node: list(some) for node, some in stored.items()} == {0: [keys[0]], 1: [keys[1] + "-"], 2: [keys[2] + "b"]}
+    assert [list(some) for some in graph.stored([keys[0], keys[0] + "-"]).values()] == [[keys[0]], [], []]
+
+
+def test_many_objects_with_much_in_common(tmp_path):
+    """Keys that all names begin with, and optimizers that all list the same variables, are gone through once."""
+    keys = [f"t/.ATTRIBUTES/{'a' * n}" for n in range(1, 3_000)]
+    graph = ObjectGraph(made(*(([], [("x", "", key)], []) for key in keys)))
+    lists = [([(str(n), 1) for n in range(30_000)], [], []), ([], [("VARIABLE_VALUE", "", "v" + VALUE)], [])]
+    optimizers = [([("_iterations", 1), ("_learning_rate", 1), ("_variables", 0)], [], [])] * 30_000
+    with time_limit(30):
+        stored = graph.stored([f"{keys[-1]}{n}" for n in range(30_000)])
+        found = roles(["v" + VALUE], ObjectGraph(made(*lists, *optimizers)))
+    assert [len(some) for some in stored.values()] == [0] * 2_998 + [30_000]
+    assert set(found) == {"v" + VALUE}
 
 
 def test_walk_shows_shared_objects_and_cycles_once():

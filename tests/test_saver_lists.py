@@ -1,10 +1,13 @@
 """A saver's lists, changed: constants, inputs, types and outputs stay of one length; what is not about them stays."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ckpttool import proto
 from ckpttool.analysis.graphs.savers import strings_of
 from ckpttool.errors import ConversionError
+from ckpttool.transforms.graph_removal import needing
 from ckpttool.transforms.saver_lists import SaverLists
 
 STRING, FLOAT, INT64 = 7, 1, 9
@@ -39,6 +42,30 @@ def saver(graph, names=("a", "b", "c"), scope="save", file="Placeholder", types=
     for number, name in enumerate(names):
         assign = graph.node.add(name=f"{scope}/Assign_{number}", op="Assign")
         assign.input.extend([name, f"{scope}/RestoreV2:{number}" if number else f"{scope}/RestoreV2"])
+
+
+@given(st.data())
+def test_what_needs_what_is_gone(data):
+    """An op goes with a value that it needs, a group with the last op that it waits for; with `by_control` with any."""
+    names = [f"n{number}" for number in range(8)]
+    edges = st.lists(st.builds("{}{}".format, st.sampled_from(["", "^"]), st.sampled_from([*names, "gone:1"])))
+    graph = proto.message_class("GraphDef")()
+    for name in names:
+        inputs, op = data.draw(edges), data.draw(st.sampled_from(["NoOp", "Add"]))
+        graph.node.add(name=name, op=op, input=[text for text in inputs if op == "Add" or text[0] == "^"])
+    gone, spared = data.draw(st.sets(st.sampled_from(names))), data.draw(st.sets(st.sampled_from(names)))
+    by_control = data.draw(st.booleans())
+
+    def goes(node, found):
+        lost = [text for text in node.input if text.removeprefix("^").partition(":")[0] in found]
+        if by_control or node.op != "NoOp":
+            return any(by_control or text[0] != "^" for text in lost)
+        return bool(lost) and len(lost) == len(node.input)
+
+    found = set(gone)
+    for _ in names:
+        found |= {node.name for node in graph.node if node.name not in spared and goes(node, found)}
+    assert needing(graph.node, gone, spared, by_control=by_control) == found
 
 
 def graph_of(*savers, variables=("a", "b", "c")):

@@ -1,6 +1,7 @@
 """Directories of checkpoints: state files, steps, V1 beside V2."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -33,6 +34,21 @@ def test_entries(directory):
         ("/old/model-100", True, True),
         ("", True, False),
     ]
+
+
+def test_a_directory_is_not_listed_for_each_of_its_checkpoints(directory, monkeypatch):
+    """Of thousands, as many listings of thousands of names would take minutes."""
+    listings = []
+    monkeypatch.setattr(os, "listdir", lambda path, listdir=os.listdir: listings.append(path) or listdir(path))
+    for step in range(101, 131):
+        shutil.copy(directory / "model-5.index", directory / f"model-{step}.index")
+    state = directory / "checkpoint"
+    state.write_text(
+        'model_checkpoint_path: "model-130"\n'
+        + "".join(f'all_model_checkpoint_paths: "model-{step}"\n' for step in range(100, 131))
+    )
+    assert sum(bool(entry.prefix) for entry in state_entries(str(directory))) == 33
+    assert len(listings) < 5
 
 
 def test_state_command(directory, run):

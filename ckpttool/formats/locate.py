@@ -283,7 +283,7 @@ def _unsharded(prefix: str) -> str:
 
 def has_checkpoint(prefix: str) -> bool:
     """Whether there is a checkpoint of this prefix, V2 or V1."""
-    return _checkpoint(prefix, False) is not None
+    return os.path.exists(bundle.index_path(prefix)) or bool(_v1_files(prefix))
 
 
 def _step(prefix: str) -> int:

@@ -36,6 +36,7 @@ _TEXT_ROOTS = {
 _SUFFIXES = (".meta", ".pb")
 # The first field of a graph, of a SavedModel; the first entry of a table, whose key is empty.
 _STARTS = (b"\x0a", b"\x08\x01", b"\0\0")
+_QUOTED = re.compile(rb""" "(?:[^"\\]|\\.)*" | '(?:[^'\\]|\\.)*' """, re.DOTALL | re.VERBOSE)
 _FIRST_FIELD = re.compile(rb"(?:\s|#[^\n]*\n)*([a-z_]+)\s*[:{<]")
 _TEXT_BYTES = bytes({*range(0x20, 0x7F), *range(0x80, 0x100), *b"\t\n\r\f"})
 # So many messages of no more bytes than that, whatever they are, say nothing: `dim { size: 1 }` takes 15.
@@ -133,6 +134,9 @@ def _from_text(root: str, data: bytes) -> bytes:
 
     message: Any = proto.message_class(root)()
     count = data.count(b"{") + data.count(b"<")
+    if count > _MANY and len(data) < _LEAST * count:
+        bare = _QUOTED.sub(b"", data)  # A constant may hold JSON, say.
+        count = bare.count(b"{") + bare.count(b"<")
     if count > _MANY and len(data) < _LEAST * count:
         raise CorruptionError(
             f"not the text of a {root}: {count:,} messages in {len(data):,} bytes are nearly all empty"

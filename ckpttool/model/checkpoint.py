@@ -2,6 +2,7 @@
 
 from collections.abc import ItemsView, Iterator, Mapping, Sequence, ValuesView
 from functools import cached_property
+from typing import Any
 
 from ckpttool.errors import CheckpointError, NotFoundError, located
 from ckpttool.model.names import near_hint
@@ -33,8 +34,7 @@ class Checkpoint(Mapping[str, Variable]):
 
     def with_variables(self, variables: Mapping[str, Variable]) -> "Checkpoint":
         """The same checkpoint with other variables."""
-        kept = {"path": self.path, "format": self.format, "files": self.files, "warnings": self.warnings}
-        return Checkpoint(variables, **kept)  # type: ignore[arg-type]
+        return Checkpoint(variables, path=self.path, format=self.format, files=self.files, warnings=self.warnings)
 
     @cached_property
     def object_graph(self) -> ObjectGraph | None:
@@ -72,6 +72,10 @@ class Checkpoint(Mapping[str, Variable]):
             if hint is None and isinstance(name, str):
                 hint = near_hint(name, self._variables)
             raise NotFoundError(f"Key {name} not found in checkpoint", path=self.path, hint=hint) from None
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The variable, or `default`: what is not asked for by an error has no near names looked for."""
+        return self._variables.get(name, default)
 
     def values(self) -> ValuesView[Variable]:
         return self._variables.values()

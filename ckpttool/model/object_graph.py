@@ -16,11 +16,9 @@ stored as `…/table-keys` and `…/table-values`, an iterator's `it/.ATTRIBUTES
 python/ops/lookup_ops.py, python/data/ops/iterator_ops.py)
 """
 
-from bisect import bisect_left
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from functools import cached_property
-from itertools import takewhile
 from typing import Any, NamedTuple
 
 from ckpttool import proto
@@ -153,10 +151,25 @@ class ObjectGraph:
             for counter, others in _OPTIMIZER_CHILDREN.items()
         )
 
+    @cached_property
+    def _owners_of_lists(self) -> dict[int, int]:
+        """Of the lists of variables, the first object that has each: it is gone through for that one alone."""
+        owners: dict[int, int] = {}
+        for node in range(len(self)):
+            for name, child in self.children(node):
+                if name in _LISTS:
+                    owners.setdefault(child, node)
+        return owners
+
     def own_variables(self, optimizer: int) -> list[int]:
         """An optimizer's variables: slots, counters, rates; not the variables that it trains."""
         children = dict(self.children(optimizer))
-        listed = {name: {n for _, n in self.children(children[name])} for name in _LISTS if name in children}
+        lists = {name: children[name] for name in _LISTS if name in children}
+        listed = {
+            name: {n for _, n in self.children(node)}
+            for name, node in lists.items()
+            if self._owners_of_lists[node] == optimizer
+        }
         found = [slot_variable for _, _, slot_variable in self.slots(optimizer)]
         found += [*children.values(), *listed.get("_variables", ())]
         trained = listed.get("_trainable_variables", set())
@@ -165,27 +178,31 @@ class ObjectGraph:
     def stored(self, names: Collection[str]) -> dict[int, dict[str, Attribute]]:
         """What is stored of each object: the keys among `names`, each with the attribute it belongs to.
 
-        An attribute that is not stored under its own key is stored under the keys that begin with it.
+        An attribute that is not stored under its own key is stored under the keys that begin with it, and with no
+        longer one.
         """
         attributes: dict[str, tuple[int, Attribute]] = {}
         for node in range(len(self)):
             for attribute in self.attributes(node):
                 attributes.setdefault(attribute.key, (node, attribute))
-        rest = sorted(name for name in names if name not in attributes and _ATTRIBUTES in name)
         found: dict[int, dict[str, Attribute]] = {}
         for key, (node, attribute) in attributes.items():
-            keys = [key] if key in names else _beginning(key, rest)
-            found.setdefault(node, {}).update(dict.fromkeys(keys, attribute))
+            found.setdefault(node, {}).update({key: attribute} if key in names else {})
+        beginnings = attributes.keys() - names
+        rest = {name for name in names if name not in attributes and _ATTRIBUTES in name}
+        for name, key in _longest_beginnings(rest, beginnings):
+            node, attribute = attributes[key]
+            found[node][name] = attribute
         return found
 
     def unstored(self, names: Collection[str]) -> list[tuple[str, str]]:
         """Attributes of which nothing is stored: their objects' readable paths, and their keys."""
-        stored = self.stored(names)
+        stored = {node: set(keys.values()) for node, keys in self.stored(names).items()}
         return [
             (self.readable_paths.get(node, "?"), attribute.key)
             for node in range(len(self))
             for attribute in self.attributes(node)
-            if attribute not in stored.get(node, {}).values()
+            if attribute not in stored.get(node, ())
         ]
 
     def places(self, names: Collection[str]) -> dict[str, Place]:
@@ -247,10 +264,16 @@ def _node(message: Any) -> _Node:
     )
 
 
-def _beginning(prefix: str, ordered: list[str]) -> list[str]:
-    """The strings of a sorted list that begin so."""
-    start = bisect_left(ordered, prefix)
-    return list(takewhile(lambda name: name.startswith(prefix), (ordered[i] for i in range(start, len(ordered)))))
+def _longest_beginnings(names: Collection[str], beginnings: Collection[str]) -> Iterator[tuple[str, str]]:
+    """The names that begin so, each with the longest of the beginnings that it has."""
+    around: list[str] = []  # Sorted, a text comes behind all that it begins with.
+    for text in sorted({*names, *beginnings}):
+        while around and not text.startswith(around[-1]):
+            around.pop()
+        if text in beginnings:
+            around.append(text)
+        elif around:
+            yield text, around[-1]
 
 
 def object_graph_from_keys(names: Iterable[str]) -> ObjectGraph:

@@ -28,24 +28,25 @@ def needing(nodes: Sequence[Any], gone: Collection[str], spared: Collection[str]
         spared: the names of those that can do without.
         by_control: whether those that run after one that is gone go too.
     """
-    consumers: dict[str, list[Any]] = {}
+    # Of each op those that wait for it, and whether for a value of its; of each group, how many are left to wait for.
+    consumers: dict[str, dict[str, bool]] = {}
+    left: dict[str, int] = {}
     for node in nodes:
-        for text in node.input:
-            consumers.setdefault(split_tensor(text.removeprefix("^"))[0], []).append(node)
+        waits_for = {text[1:]: False for text in node.input if text.startswith("^")}
+        waits_for |= {split_tensor(text)[0]: True for text in node.input if not text.startswith("^")}
+        for op, is_value in waits_for.items():
+            consumers.setdefault(op, {})[node.name] = is_value
+        if node.op == "NoOp":
+            left[node.name] = len(waits_for)
     found, stack = set(gone), list(gone)
     while stack:
-        op = stack.pop()
-        for node in consumers.get(op, ()):
-            if node.name not in found and node.name not in spared and (by_control or _needs(node, op, found)):
-                found.add(node.name)
-                stack.append(node.name)
+        for name, is_value in consumers.get(stack.pop(), {}).items():
+            if name in left:
+                left[name] -= 1
+            if name not in found and name not in spared and (by_control or is_value or left.get(name) == 0):
+                found.add(name)
+                stack.append(name)
     return found
-
-
-def _needs(node: Any, op: str, gone: Collection[str]) -> bool:
-    if any(split_tensor(text)[0] == op for text in node.input if not text.startswith("^")):
-        return True
-    return node.op == "NoOp" and all(text.removeprefix("^") in gone for text in node.input)
 
 
 class _Message(NamedTuple):

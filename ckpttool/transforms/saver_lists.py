@@ -17,6 +17,7 @@ are that one's.
 (tensorflow/core/ops/io_ops.cc, python/training/saver.py, checkpoint_utils.py)
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -71,9 +72,11 @@ class SaverLists:
         self.keys: dict[str, list[str]] = {}
         for node in (node for ops in self._savers.values() for node in ops):
             self._add_keys(node)
-        # Constant → its new texts, None for one that goes; op → the places that go; Packs of files that lose some.
+        # Constant → its new texts, None for one that goes; op → the places that go, and those in order; Packs of files
+        # that lose some.
         self._texts: dict[str, list[str | None]] = {}
         self._places: dict[str, set[int]] = {}
+        self._in_order: dict[str, list[int]] = {}
         self.shortened: set[str] = set()
 
     def _found(self) -> dict[str, list[Any]]:
@@ -153,7 +156,8 @@ class SaverLists:
         if names is None:
             raise ConversionError(f"the names of {node.name} are no constant, so that they can't be made to agree")
         texts = strings_of(names)
-        taking = {text: averages[text] for text in texts if text in averages and averages[text] not in texts}
+        listed = set(texts)
+        taking = {text: averages[text] for text in texts if text in averages and averages[text] not in listed}
         texts_as = [taking.get(text, text) for text in texts]
         gone = {place for place, text in enumerate(texts_as) if text in dropped}
         if gone and len(gone) == len(texts):
@@ -162,7 +166,7 @@ class SaverLists:
         if new != texts:
             self._set(names.name, new)
         if gone:
-            self._places[node.name] = gone
+            self._places[node.name], self._in_order[node.name] = gone, sorted(gone)
             slices = self._list(node, form.slices)
             if slices is not None:
                 specs = enumerate(strings_of(slices))
@@ -218,7 +222,7 @@ class SaverLists:
 
     def _renumbered(self, text: str) -> bytes:
         op, number = split_tensor(text)
-        left = int(number) - sum(1 for place in self._places[op] if place < int(number))
+        left = int(number) - bisect_left(self._in_order[op], int(number))
         return (f"{op}:{left}" if left else op).encode()
 
     def _without_places(self, data: bytes, node: Any, gone: Collection[int]) -> bytes:

@@ -88,7 +88,7 @@ class Tree:
     def __init__(self, path: str, file: File, report: Report = refuse) -> None:
         self.warnings: list[str] = []
         self._file, self._report, self._shared = file, report, SharedMessages(file)
-        self._budget = max(_MAX_PATHS, file.size)
+        self._budget = self._budget_of_lists = max(_MAX_PATHS, file.size)
         self._seen = {file.root: ""}
         self._types: dict[int, bool] = {}
         self.root = Object(file, self._shared, file.root)
@@ -123,6 +123,9 @@ class Tree:
             return None
         try:
             texts = [text for part in parts for text in self._texts_of(group, part)]
+            self._budget_of_lists -= sum(map(len, texts))
+            if self._budget_of_lists < 0:
+                raise CorruptionError("its lists take more than there is in the file")
         except CheckpointError:  # A list tells nothing of what is there: it is as good as empty.
             texts = []
         return _Listing(path, {text: number for number, text in enumerate(texts)})

@@ -130,6 +130,7 @@ class Trace:
 
     def __init__(self, body: Body, library: Library, given: Mapping[str, Held] | None = None) -> None:
         self.body, self.library = body, library
+        self._changed: dict[str, set[str]] = {}
         self.held = {Output(name, 0): held for name, held in (given or {}).items()}
         for name, node in body.nodes.items():
             if node.op in FROZEN_OPS:
@@ -167,6 +168,11 @@ class Trace:
 
     def changed(self, name: str) -> set[str]:
         """The variables and arguments that an op changes: it is an update, or calls a function that has one."""
+        if name not in self._changed:
+            self._changed[name] = self._changed_by(name)
+        return self._changed[name]
+
+    def _changed_by(self, name: str) -> set[str]:
         inputs = self.inputs(name)
         if name in self.updates:
             return {held.source for held in inputs.values()}

@@ -71,6 +71,8 @@ class StoredVariables:
 
     def __init__(self, graph: MetaGraph, body: Body, library: Library, checkpoint: Checkpoint | None) -> None:
         self._checkpoint, self._library, self._body = checkpoint, library, body
+        self._lists: dict[tuple[Body, str], list[tuple[str, str]]] = {}
+        self._by_function: dict[tuple[str, int], dict[str, Read]] = {}
         savers = [graph.message.saver_def.restore_op_name, *_other_savers(graph)]
         named = [name for name in map(_op, savers) if name in body.nodes]
         self._by_saver = _first_of(self._restored(body, needed_ops(graph.by_name, named)))
@@ -129,7 +131,7 @@ class StoredVariables:
         for name in ops:
             node = body.nodes[name]
             if node.op in ASSIGN_OPS and len(body.operands[name]) > 1:
-                restored = _read(body, body.operands[name][1])
+                restored = self._read(body, body.operands[name][1])
                 if restored:
                     yield _origin(body, body.operands[name][0])[0].op, restored
             call = self._library.call(node)
@@ -139,10 +141,23 @@ class StoredVariables:
                     yield from self._from_function(body, name, inner, depth)
 
     def _from_function(self, body: Body, name: str, inner: Body, depth: int) -> Iterator[tuple[str, Read]]:
-        for argument, restored in self._restored(inner, inner.nodes, depth + 1):
+        known = inner.function.signature.name, depth
+        if known not in self._by_function:
+            self._by_function[known] = _first_of(self._restored(inner, inner.nodes, depth + 1))
+        for argument, restored in self._by_function[known].items():
             place = inner.arguments.index(argument) if argument in inner.arguments else -1
             if 0 <= place < len(body.operands[name]):
                 yield _origin(body, body.operands[name][place])[0].op, restored
+
+    def _read(self, body: Body, value: Output) -> Read | None:
+        """What a value is restored from; None if it is not restored."""
+        (op, number), is_reshaped = _origin(body, value)
+        if op not in body.nodes or body.nodes[op].op not in RESTORE_OPS:
+            return None
+        if (body, op) not in self._lists:
+            self._lists[body, op] = _lists(body, op)
+        lists = self._lists[body, op]
+        return Read(*lists[number], is_reshaped) if number < len(lists) else None
 
 
 _DEEPEST = 8
@@ -179,15 +194,11 @@ def _origin(body: Body, output: Output) -> tuple[Output, bool]:
     return output, is_reshaped
 
 
-def _read(body: Body, value: Output) -> Read | None:
-    """What a value is restored from; None if it is not restored."""
-    (op, number), is_reshaped = _origin(body, value)
-    node = body.nodes.get(op)
-    if node is None or node.op not in RESTORE_OPS:
-        return None
+def _lists(body: Body, op: str) -> list[tuple[str, str]]:
+    """The names and slices that an op restores."""
     keys = _texts(body, op, 1)
-    specs = _texts(body, op, 2) if node.op != "Restore" else [""] * len(keys)
-    return Read(keys[number], specs[number], is_reshaped) if number < min(len(keys), len(specs)) else None
+    specs = _texts(body, op, 2) if body.nodes[op].op != "Restore" else [""] * len(keys)
+    return list(zip(keys, specs, strict=False))
 
 
 def _texts(body: Body, op: str, number: int) -> list[str]:

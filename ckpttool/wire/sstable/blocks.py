@@ -8,6 +8,10 @@ from itertools import pairwise, takewhile
 from ckpttool.errors import CorruptionError, Report
 from ckpttool.wire.coding import decode_fixed32, decode_varint, encode_fixed32, encode_varint
 
+# What keys that share 128 bytes or more with the ones before them share in a block, together: so many bytes, or so many
+# times the block. With a restart at every 16th key, it is less than 16 times.
+_MAX_SHARED, _MOST_SHARED = 1 << 18, 24
+
 
 class Block:
     """The pairs of one block, in order.
@@ -73,6 +77,7 @@ class Block:
         restarts = iter([*self._restarts[first:], end])
         restart = position = next(restarts)
         key = None
+        left = max(_MAX_SHARED, _MOST_SHARED * end)
         while position < end:
             start = position
             shared, unshared, length = contents[start], contents[start + 1], contents[start + 2]
@@ -80,6 +85,10 @@ class Block:
                 position += 3
             else:
                 shared, unshared, length, position = self._entry_header(start)
+                # Each key may go on where the one before ended: a small block would have keys of gigabytes.
+                left -= shared
+                if left < 0:
+                    raise self._bad_entry(start, "its keys have more in common than any writer shares")
             value = position + unshared
             if start >= restart:
                 if start > restart or shared:
