@@ -39,7 +39,7 @@ class CheckpointError(Exception):
             str(self.path) if self.path is not None else None,
             f"byte {self.offset:,}" if self.offset is not None else None,
         ]
-        return " · ".join(part for part in [_shortened(self.what), *where, self.hint] if part)
+        return " · ".join(filter(None, [_shortened(self.what), *where, _shortened(self.hint or "")]))
 
 
 def _shortened(text: str) -> str:

@@ -59,6 +59,40 @@ def test_shards_of_safetensors_that_are_there(run, tmp_path):
     assert (run(*arguments, "--dry-run").exit_code, run(*arguments).exit_code) == (2, 2)
 
 
+IN_THE_WAY = {
+    "data of a bundle without its index": (["--tf", "out"], "out.data-00000-of-00001"),
+    "data of another number of shards": (["--tf", "out"], "out.data-00004-of-00005"),
+    "a directory of arrays that holds something else": (["--npy", "out", "--force"], "out/mine.txt"),
+    "a file where shards are to be": (["--safetensors", "out/"], "out"),
+    "a file where shards of a size are to be": (["--safetensors", "out", "--max-shard-size", "5GB", "--force"], "out"),
+    "a damaged state file": (["--tf", "out", "--latest"], "checkpoint"),
+    "a directory for a state file": (["--tf", "out", "--latest"], "checkpoint/x"),
+}
+
+
+@pytest.mark.parametrize("name", IN_THE_WAY)
+def test_what_is_in_the_way(run, tmp_path, monkeypatch, name):
+    """Whatever a writer would not replace ends a dry run too, with the same words; and nothing is written first."""
+    arguments, path = IN_THE_WAY[name]
+    monkeypatch.chdir(tmp_path)
+    there = tmp_path / path
+    there.parent.mkdir(exist_ok=True)
+    there.write_text("mine")
+    real, plan = run("export", LINEAR, *arguments), run("export", LINEAR, *arguments, "--dry-run")
+    assert real.exit_code == plan.exit_code != 0
+    assert last_line(real.stderr) == last_line(plan.stderr)
+    assert [each for each in tmp_path.rglob("*") if each.is_file()] == [there]
+    assert there.read_text() == "mine"
+
+
+def test_a_mean_is_not_written_beside_a_damaged_state_file(run, tmp_path):
+    """`average --latest` finds it out before it reads and writes gigabytes."""
+    (tmp_path / "checkpoint").write_text("mine")
+    two = [bundle({"w": np.float32(number)}).write(tmp_path, str(number)) for number in range(2)]
+    assert run("average", *two, "--tf", tmp_path / "out", "--latest").exit_code == 4
+    assert not list(tmp_path.glob("out*"))
+
+
 def test_what_is_left_out_of_a_plan(run, tmp_path):
     """What a format can't hold becomes nothing, of no bytes."""
     model = bundle({"w": np.float32(1), "u": np.uint32([1, 2])}).write(tmp_path)

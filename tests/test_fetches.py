@@ -168,6 +168,8 @@ DIFFERENCES = {
     "bools": ([True], [True], (0.0, "", "none")),
     "shapes": ([1.0], [1.0, 2.0], (None, "", "shapes [1] and [2]")),
     "dtypes": (np.float32([1]), np.float64([1]), (None, "", "dtypes float32 and float64")),
+    "beyond float64": (np.int64([7, 2**53]), np.int64([7, 2**53 + 1]), (1.0, (1,), "1 of 2")),
+    "as far as can be": (np.int64([2**63 - 1]), np.int64([-(2**63)]), (float(2**64), (0,), "1 of 1")),
     "nothing": (np.zeros(0), np.zeros(0), (0.0, "", "none")),
 }
 

@@ -4,6 +4,7 @@
 """
 
 import errno
+import fcntl
 import os
 import resource
 import shutil
@@ -347,6 +348,27 @@ def _limited(*arguments: object) -> "subprocess.CompletedProcess[str]":
 
     command = [sys.executable, "-m", "ckpttool", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, preexec_fn=limit)
+
+
+@pytest.mark.parametrize("path", ["out.npz", "arrays"])
+def test_a_run_that_begins_before_another_has_locked_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """It may take what the other has just made for a dead one's, and remove it; both end well, the last one stays."""
+    arrays = [bundle({"w": np.full(2, number)}).write(tmp_path, str(number)) for number in range(2)]
+    old, new = map(open_checkpoint, arrays)
+    write = write_npy if path == "arrays" else write_npz
+    flock, others = fcntl.flock, [new]
+
+    def late(*arguments: Any) -> None:
+        if others:
+            write(others.pop(), tmp_path / path)
+        flock(*arguments)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    write(old, tmp_path / path, force=True)
+    assert open_checkpoint(tmp_path / path)["w"].numpy().tolist() == [0, 0]
+    assert not list(tmp_path.glob(".*"))
 
 
 @every_writer

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from bundles import bundle
 from conftest import FIXTURES
+from privileges import unprivileged
 
 import ckpttool
 from ckpttool import proto
@@ -32,6 +33,20 @@ def without_data(tmp_path):
     """The objects fixture without its data file, and so without its object graph."""
     shutil.copy(f"{OBJECTS}.index", tmp_path)
     return ckpttool.open_checkpoint(tmp_path / "model-1")
+
+
+def test_data_that_may_not_be_read(tmp_path):
+    """Variables are listed as those whose data file is missing are: by what the index and the keys tell."""
+    for file in OBJECTS.parent.glob(f"{OBJECTS.name}.*"):
+        shutil.copy(file, tmp_path)
+    (tmp_path / "model-1.data-00000-of-00001").chmod(0)
+
+    def look() -> None:
+        checkpoint = ckpttool.open_checkpoint(tmp_path / "model-1")
+        assert checkpoint.places == {}
+        assert {total["of"] for total in reports.variables(checkpoint).totals} > {"weights", "slots (Adam)"}
+
+    unprivileged(look)
 
 
 def test_weights_are_only_weights():

@@ -58,6 +58,8 @@ def average(
     opened = [options.to_convert(*each, quiet, strict=strict) for each in _distinct(_last_of(paths, last), quiet)]
     chosen = [select(each, include or (), exclude or (), with_object_graph=target == "tf") for each in opened]
     options.exit_if_no_match(not any(chosen), include or (), opened[0])
+    if target == "tf":
+        targets.require_state(output, latest)
     try:
         mean = mean_of(chosen, _numbers(weights) if weights is not None else None)
     except ValueError as error:

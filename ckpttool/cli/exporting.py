@@ -177,6 +177,7 @@ def export(
         _say_dropped(changed, checkpoint)
     graph = _agreeing_graph(found, quiet, changed, checkpoint) if meta else None
     if target == "tf":
+        targets.require_state(output, latest)
         _warn_of_lost_objects(changed, checkpoint)
         _say_objects_keep_their_names(changed, quiet)
     if dry_run:

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from ckpttool.model.checkpoint import Checkpoint
     from ckpttool.model.findings import Finding
 
-"""The exit code: something was not whole."""
-
 
 class Salvaged(NamedTuple):
     """What is left of a checkpoint.

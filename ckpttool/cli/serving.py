@@ -1,6 +1,7 @@
 """The command that makes a SavedModel."""
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -125,10 +126,15 @@ def _assets(graph: "MetaGraph", given: list[str], quiet: bool) -> tuple[dict[str
         place = next((places[name] for name in each.names if name in places), None)
         if place is not None and not os.path.isfile(place):
             raise NotFoundError("no such file", path=place)
-        place = place or find_asset(graph, each.path, each.name)
+        named = None if place else find_asset(graph, each.path, each.name)
+        place = place or named
         if place:
             found[each] = place
-        if not quiet:
+        if named and not Path(named).resolve().is_relative_to(Path(graph.path).resolve().parent):
+            # Whoever made the graph may have meant to be sent what is in it.
+            which = f"for {each.tensor} names it; it is not beside the graph"
+            options.warn([f"the file {named} goes into the SavedModel, {which}"])
+        elif not quiet:
             told = f"is {place}" if place else f"is not here; --asset {each.name}=PATH says where it is"
             render.say(f"note: the file {each.path}, which {each.tensor} names, {told}")
     names = file_names(found)

@@ -17,20 +17,27 @@ from ckpttool.model.checkpoint import Checkpoint
 
 
 class Target(NamedTuple):
-    """A format to write: the module, and its functions that plan and write; which options are about it."""
+    """A format to write: the module, its functions that plan and write, which options are about it, and the function
+    that looks at an output which is not a single file.
+    """
 
     module: str
     plan: str
     write: str
     options: tuple[str, ...] = ()
+    require: str = ""
 
 
 TARGETS = {
     "h5": Target("hdf5", "plan_hdf5", "write_hdf5", ("layout", "compression")),
     "npz": Target("npz", "plan_npz", "write_npz", ("compression",)),
-    "npy": Target("npy", "plan_npy", "write_npy"),
-    "safetensors": Target("safetensors", "plan_safetensors", "write_safetensors", ("max_shard_size",)),
-    "tf": Target("bundle.writing", "plan_bundle", "write_bundle", ("num_shards", "max_shard_size")),
+    "npy": Target("npy", "plan_npy", "write_npy", (), "require_npy_writable"),
+    "safetensors": Target(
+        "safetensors", "plan_safetensors", "write_safetensors", ("max_shard_size",), "require_shards_writable"
+    ),
+    "tf": Target(
+        *("bundle.writing", "plan_bundle", "write_bundle"), ("num_shards", "max_shard_size"), "require_bundle_writable"
+    ),
     "tf-v1": Target("tensor_slices.writing", "plan_tensor_slices", "write_tensor_slices"),
 }
 """The formats to write, by the option that asks for each."""
@@ -150,12 +157,9 @@ def require_writable(
     """Raises what the writer would raise of its output: it is there, or its directory is not."""
     from ckpttool.formats import outputs
 
-    if target == "npy":
-        outputs.require_writable_directory(output, "*", force)
-    elif target == "safetensors" and "max_shard_size" in arguments:
-        outputs.require_writable_directory(output, "*.safetensors*", force, may_exist=True)
-    else:
-        outputs.require_writable(f"{output}.index" if target == "tf" else output, inputs, force)
+    is_file = not TARGETS[target].require or (target == "safetensors" and "max_shard_size" not in arguments)
+    require = outputs.require_writable if is_file else function_of(target, "require")
+    require(output, inputs, force)
 
 
 def write(
@@ -194,6 +198,15 @@ def _warn_of(remarkable: Sequence[Planned]) -> None:
             options.warn([f"{of[0]} and {len(of) - 1:,} more variables: {remark}"])
         else:
             options.warn(f"{name}: {remark}" for name in of)
+
+
+def require_state(output: str, latest: bool) -> None:
+    """Raises what `add_to_state` would raise when all else is written: the state file is there, and is none."""
+    from ckpttool.formats.checkpoint_state import STATE_FILE, read_checkpoint_state
+
+    state_file = Path(output).with_name(STATE_FILE)
+    if latest and os.path.lexists(state_file):
+        read_checkpoint_state(str(state_file))
 
 
 def add_to_state(output: str, latest: bool, quiet: bool) -> None:

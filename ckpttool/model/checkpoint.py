@@ -54,7 +54,7 @@ class Checkpoint(Mapping[str, Variable]):
         """Of the keys of TensorFlow 2 the objects that they come from; nothing, where no object graph can be read."""
         try:
             graph = self.object_graph
-        except CheckpointError:
+        except (CheckpointError, OSError):
             graph = None
         return {} if graph is None else graph.places(self)
 

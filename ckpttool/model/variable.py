@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 BLOCK_SIZE = 1 << 20
 """Bytes of a block of values: large enough that a block's own cost vanishes, small beside any memory."""
 
-_NUMPY_RANK = 64
+NUMPY_RANK = 64
+"""Dimensions that NumPy's arrays have at most, since NumPy 2."""
+
 _START, _STOP = attrgetter("start"), attrgetter("stop")
 
 
@@ -275,7 +277,7 @@ class Variable:
             yield array
 
     def _require_numpy(self) -> None:
-        if len(self.shape) > _NUMPY_RANK:
+        if len(self.shape) > NUMPY_RANK:
             raise NotSupportedError(f"NumPy has no arrays of rank {len(self.shape)}", variable=self.name)
         if not self.size and prod(filter(None, self.shape)) * (self.dtype.itemsize or 8) >> 63:
             raise NotSupportedError(f"NumPy has no arrays of shape {list(self.shape)}", variable=self.name)

@@ -71,7 +71,7 @@ def _object_graph(checkpoint: Checkpoint) -> ObjectGraph | None:
     """The object graph, or without the data file what the keys tell of it; None for a checkpoint saved by name."""
     try:
         return checkpoint.object_graph
-    except CheckpointError:
+    except (CheckpointError, OSError):
         return object_graph_from_keys(checkpoint)
 
 

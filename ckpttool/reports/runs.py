@@ -117,12 +117,15 @@ def _difference(a: "Array", b: "Array") -> tuple[float | None, tuple[int, ...] |
         unequal = np.asarray(a != b)
         where = tuple(int(i) for i in np.argwhere(unequal)[0]) if unequal.any() else ""
         return (None if unequal.any() else 0.0), where, _count(unequal)
-    wide = a.astype(np.complex128 if a.dtype.kind == "c" else np.longdouble)
-    with np.errstate(all="ignore"):
-        apart = np.abs(wide - b.astype(wide.dtype))
-    unequal = np.asarray(wide != b.astype(wide.dtype)) & ~(np.isnan(wide) & np.isnan(b.astype(wide.dtype)))
-    # A NaN or an infinity on one side only is as far as can be.
-    apart = np.where(unequal, np.where(np.isnan(apart), np.inf, apart), 0)
+    if a.dtype.kind in "iu":  # What wraps around is right as a number without a sign.
+        unequal, apart = np.asarray(a != b), np.where(a > b, a - b, b - a).view(f"u{a.itemsize}")
+    else:
+        wide, other = (each.astype(np.complex128 if a.dtype.kind == "c" else np.float64) for each in (a, b))
+        with np.errstate(all="ignore"):
+            apart = np.abs(wide - other)
+        unequal = np.asarray(wide != other) & ~(np.isnan(wide) & np.isnan(other))
+        # A NaN or an infinity on one side only is as far as can be.
+        apart = np.where(unequal, np.where(np.isnan(apart), np.inf, apart), 0)
     place = int(np.argmax(apart))
     where = tuple(int(i) for i in np.unravel_index(place, a.shape)) if unequal.any() else ""
     return float(apart.ravel()[place]), where, _count(unequal)

@@ -7,7 +7,7 @@ reading ── ranges of bytes, with their checksums            writing ── r
 replacing, directories ── files and directories that appear whole or not at all, made of `temporaries`
 """
 
-from ckpttool.storage.directories import write_directory
+from ckpttool.storage.directories import require_writable_directory, write_directory
 from ckpttool.storage.reading import (
     Lengths,
     checksums,
@@ -37,6 +37,7 @@ __all__ = [
     "require_range",
     "require_space",
     "require_writable",
+    "require_writable_directory",
     "write_beside",
     "write_contents",
     "write_directory",

@@ -28,16 +28,12 @@ def write_directory(
     Raises:
         FileExistsError: there is something at `path`, or where it would be kept, that may not be replaced.
     """
-    path = _named(Path(os.fspath(path)))
-    kept = path.with_name(f"{path.name}.replaced")
-    _require_replaceable(path, force, inputs, is_ours)
-    if os.path.lexists(path):
-        _require_replaceable(kept, force, inputs, is_ours)
+    path, kept = require_writable_directory(path, force=force, inputs=inputs, is_ours=is_ours)
     clear_dead(path)
     beside = temporary(path, new_token())
     beside.mkdir()
     try:
-        with locked(beside):
+        with locked(beside, os.mkdir):
             yield beside
             if os.path.lexists(path):
                 _replace(beside, path, kept)
@@ -49,6 +45,22 @@ def write_directory(
         shutil.rmtree(beside, ignore_errors=True)
         name_file(error, path)
         raise
+
+
+def require_writable_directory(
+    path: str | os.PathLike[str], *, force: bool, inputs: Sequence[str], is_ours: Callable[[Path], bool]
+) -> tuple[Path, Path]:
+    """Raises what `write_directory` raises beforehand.
+
+    Returns:
+        The path of the directory, and that under which one that is there would be kept.
+    """
+    path = _named(Path(os.fspath(path)))
+    kept = path.with_name(f"{path.name}.replaced")
+    _require_replaceable(path, force, inputs, is_ours)
+    if os.path.lexists(path):
+        _require_replaceable(kept, force, inputs, is_ours)
+    return path, kept
 
 
 def _named(path: Path) -> Path:

@@ -9,7 +9,7 @@ import fcntl
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -41,11 +41,15 @@ def make_beside(path: Path, force: bool, inputs: Sequence[str], token: str) -> P
     require_writable(path, force, inputs)
     beside = temporary(path, token)
     try:
-        os.close(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))
+        _make(beside)
     except OSError as error:  # Of the file that was asked for, not of one that nobody knows.
         error.filename = os.fspath(path)
         raise
     return beside
+
+
+def _make(path: Path) -> None:
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))
 
 
 def require_writable(path: Path, force: bool, inputs: Sequence[str]) -> None:
@@ -69,12 +73,21 @@ def is_input(path: str | Path, inputs: Sequence[str]) -> bool:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Holds a lock on a temporary that ends with the process: by it a later run knows that it is still written."""
-    descriptor = _open(path)
+def locked(path: Path, make: Callable[[Path], object] = _make) -> Iterator[None]:
+    """Holds a lock on a temporary that ends with the process: by it a later run knows that it is still written.
+
+    Where another run has removed it before it was locked, as if it were a dead one's, it is made anew.
+    """
+    while True:
+        with suppress(FileNotFoundError):
+            descriptor = _open(path)
+            with suppress(OSError):  # A file system without locks.
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.exists(path):
+                break
+            os.close(descriptor)
+        make(path)
     try:
-        with suppress(OSError):  # A file system without locks.
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:
         os.close(descriptor)

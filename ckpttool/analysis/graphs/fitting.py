@@ -115,8 +115,12 @@ def _changed(array: "Array", cast: "Array", *, is_written: bool) -> "Array":
         wide = cast.astype(np.complex128 if cast.dtype.kind == "c" else np.float64)
         overflown: Array = np.isfinite(array) & ~np.isfinite(wide)
         return overflown
-    back = cast.astype(array.dtype)
+    with np.errstate(invalid="ignore"):
+        back = cast.astype(array.dtype)
     changed = np.asarray(back != array)
+    if array.dtype.kind == "f" and cast.dtype.kind in "iu":  # What is beyond these becomes what the machine likes.
+        bounds = np.iinfo(cast.dtype)
+        changed |= ~((array >= float(bounds.min)) & (array < 2.0 * (bounds.max // 2 + 1)))
     if array.dtype.kind in "fc":
         changed &= ~(np.isnan(array) & np.isnan(back))
     if array.dtype.kind in "iu" and cast.dtype.kind in "iu":  # -1 and 2**64 - 1 are the same bits.

@@ -123,8 +123,8 @@ def write_bundle(
         CorruptionError: values are missing or damaged; nothing is written.
     """
     prefix = os.fspath(prefix)
-    _check_arguments(prefix, num_shards, max_shard_size)
-    _require_no_input(prefix, checkpoint.files)
+    _check_arguments(num_shards, max_shard_size)
+    require_bundle_writable(prefix, checkpoint.files, force)
     plan = plan_bundle(checkpoint)
     remarkable = check_plan(plan, strict=strict)
     if sys.byteorder == "big":
@@ -143,20 +143,22 @@ def write_bundle(
     return remarkable
 
 
-def _check_arguments(prefix: str, num_shards: int | None, max_shard_size: int | None) -> None:
+def _check_arguments(num_shards: int | None, max_shard_size: int | None) -> None:
     if num_shards is not None and max_shard_size is not None:
         raise ValueError("give num_shards or max_shard_size, not both")
     require_positive(num_shards=num_shards, max_shard_size=max_shard_size)
+
+
+def require_bundle_writable(prefix: str, inputs: Sequence[str], force: bool) -> None:
+    """Raises what `write_bundle` raises of its output: there is any of a bundle's files, or what is read."""
     if not os.path.basename(prefix):
         raise IsADirectoryError(errno.EISDIR, "the output is a directory: a prefix of names in it is needed", prefix)
-
-
-def _require_no_input(prefix: str, inputs: Sequence[str]) -> None:
-    """Raises FileExistsError if what is read is called `prefix`, as V1 files may be: the index would take its name."""
-    for file in inputs:
+    for file in inputs:  # V1 files may be called `prefix`: the index would take their name.
         shard = _V1_SHARD.fullmatch(file)
         if os.path.realpath(prefix) in (os.path.realpath(file), shard and os.path.realpath(shard[1])):
             raise in_the_way(file, IS_INPUT)
+    for path in [*bundle_files(prefix), index_path(prefix)]:
+        storage.require_writable(Path(path), force, inputs)
 
 
 def _pieces(variable: Variable) -> Iterator[_Piece]:

@@ -15,6 +15,13 @@ A directory of such files needs names that every file system keeps apart, so it 
 and a variable may have a `note` there of what it was (formats.plan).  (numpy/lib/format.py)
 """
 
-from ckpttool.formats.npy.directory import plan_npy, read_npy, read_npy_directory, write_npy, write_npy_file
+from ckpttool.formats.npy.directory import (
+    plan_npy,
+    read_npy,
+    read_npy_directory,
+    require_npy_writable,
+    write_npy,
+    write_npy_file,
+)
 
-__all__ = ["plan_npy", "read_npy", "read_npy_directory", "write_npy", "write_npy_file"]
+__all__ = ["plan_npy", "read_npy", "read_npy_directory", "require_npy_writable", "write_npy", "write_npy_file"]

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpttool.errors import NotSupportedError
 from ckpttool.formats.contents import content_of
-from ckpttool.formats.npy.header import MAX_RANK, Header, encode_header
+from ckpttool.formats.npy.header import Header, encode_header
 from ckpttool.formats.plan import Note, Planned, check_plan, notes_of
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import DTYPES, DType
-from ckpttool.model.variable import Variable
+from ckpttool.model.variable import NUMPY_RANK, Variable
 from ckpttool.storage import Content
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def planned_array(variable: Variable, target: str) -> Planned:
     name = variable.dtype.name
     if name not in _PLAIN and name not in _FALLBACKS:
         return Planned(variable, target, f"NumPy can't hold values of dtype {name}")
-    if len(variable.shape) > MAX_RANK:
+    if len(variable.shape) > NUMPY_RANK:
         return Planned(variable, target, f"NumPy has no arrays of rank {len(variable.shape)}")
     if name == "string" and not _loses(variable.strings()):
         return Planned(variable, target)

@@ -92,10 +92,7 @@ def write_npy(
         CorruptionError: values are missing or damaged; nothing is written.
     """
     arrays, remarkable = arrays_of(plan_npy(checkpoint), checkpoint, strict=strict)
-    path = os.fspath(directory)
-    if Path(path).name in ("", ".."):  # These are no names to be renamed by.
-        path = os.path.abspath(path)
-    with storage.write_directory(path, force=force, inputs=checkpoint.files, is_ours=_is_ours) as beside:
+    with storage.write_directory(directory, force=force, inputs=checkpoint.files, is_ours=_is_ours) as beside:
         storage.require_space(beside, sum(array.content.nbytes for array in arrays))
         for array in arrays:
             header = array.header
@@ -104,6 +101,11 @@ def write_npy(
             storage.write_contents(file, [(len(header), array.content)], progress)
         (beside / INDEX).write_text(_index(arrays), encoding="utf-8")
     return remarkable
+
+
+def require_npy_writable(directory: str, inputs: Sequence[str], force: bool) -> None:
+    """Raises what `write_npy` raises of its output."""
+    storage.require_writable_directory(directory, force=force, inputs=inputs, is_ours=_is_ours)
 
 
 def write_npy_file(

@@ -7,12 +7,10 @@ from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpttool.errors import CheckpointError, CorruptionError, FormatError, NotSupportedError
+from ckpttool.model.variable import NUMPY_RANK
 
 if TYPE_CHECKING:
     import numpy as np
-
-MAX_RANK = 64
-"""Dimensions of an array."""
 
 _MAX_HEADER = 10_000
 """Of what NumPy reads in a header from a file that is not trusted."""
@@ -65,7 +63,8 @@ def decode_header(data: bytes, nbytes: int) -> Header:
         raise
     except Exception as error:  # NumPy raises what Python's parser and its own dtypes happen to.
         raise FormatError(f"no header of a NumPy array: {error}") from error
-    if any(type(size) is not int or not 0 <= size < 1 << 63 for size in header.shape) or len(header.shape) > MAX_RANK:
+    is_shape = all(type(size) is int and 0 <= size < 1 << 63 for size in header.shape)
+    if not is_shape or len(header.shape) > NUMPY_RANK:
         raise CorruptionError(f"no array can have the shape {header.shape}")
     if header.dtype.hasobject:
         raise NotSupportedError("an array of pickled objects: unpickling them would run code")

@@ -22,6 +22,12 @@ libraries read it: {"metadata": {"total_size": N}, "weight_map": {NAME: FILE}}.
 """
 
 from ckpttool.formats.safetensors.reading import read_safetensors, read_safetensors_index
-from ckpttool.formats.safetensors.writing import plan_safetensors, write_safetensors
+from ckpttool.formats.safetensors.writing import plan_safetensors, require_shards_writable, write_safetensors
 
-__all__ = ["plan_safetensors", "read_safetensors", "read_safetensors_index", "write_safetensors"]
+__all__ = [
+    "plan_safetensors",
+    "read_safetensors",
+    "read_safetensors_index",
+    "require_shards_writable",
+    "write_safetensors",
+]

@@ -35,8 +35,6 @@ from ckpttool.model.dtypes import DTYPES, DType
 from ckpttool.model.variable import ByteRange, Variable
 from ckpttool.wire.coding import decode_fixed64
 
-# Of TensorFlow's shapes; a longer one would take time to multiply.
-
 
 def read_safetensors(path: str | os.PathLike[str], *, faults: list[CheckpointError] | None = None) -> Checkpoint:
     """Opens a safetensors file: reads its header, and no values.

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import accumulate, pairwise
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ckpttool import storage
@@ -89,11 +90,22 @@ def write_safetensors(
     if max_shard_size is None:
         _write(checkpoint, _Output({path: tensors}, None), [path], notes, described, force, progress)
         return remarkable
+    require_shards_writable(path, checkpoint.files, force)
     with _directory(path):
-        members = _members(path)
-        _require_replaceable(members, checkpoint, force)
-        _write(checkpoint, _sharded(path, tensors, max_shard_size), members, notes, described, force, progress)
+        _write(checkpoint, _sharded(path, tensors, max_shard_size), _members(path), notes, described, force, progress)
     return remarkable
+
+
+def require_shards_writable(path: str, inputs: Sequence[str], force: bool) -> None:
+    """Raises what `write_safetensors` raises of a directory: it can't be one, or has files that may not be replaced."""
+    if not os.path.isdir(path):
+        storage.require_writable(Path(path), False, inputs)
+        return
+    for member in filter(os.path.lexists, _members(path)):
+        if not force:
+            raise in_the_way(member)
+        if any(os.path.exists(source) and os.path.samefile(source, member) for source in inputs):
+            raise in_the_way(member, IS_INPUT)
 
 
 @contextmanager
@@ -117,15 +129,6 @@ def _members(directory: str) -> list[str]:
     """
     found = {match[1] for match in map(_MEMBER.fullmatch, os.listdir(directory)) if match}
     return [os.path.join(directory, name) for name in sorted(found, key=lambda name: (name != _INDEX, name))]
-
-
-def _require_replaceable(members: Sequence[str], checkpoint: Checkpoint, force: bool) -> None:
-    """Raises FileExistsError for files that may not be replaced."""
-    for path in filter(os.path.lexists, members):
-        if not force:
-            raise in_the_way(path)
-        if any(os.path.exists(source) and os.path.samefile(source, path) for source in checkpoint.files):
-            raise in_the_way(path, IS_INPUT)
 
 
 def _tensors(plan: Sequence[Planned]) -> list[_Tensor]:

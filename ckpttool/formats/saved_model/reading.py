@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 
 from ckpttool import proto, storage
 from ckpttool.errors import CheckpointError, NotFoundError
@@ -74,7 +75,8 @@ def _facts(graph: MetaGraph) -> dict[str, str]:
         facts["tag sets"] = " · ".join(map(tags_text, graph.tag_sets))
     assets = os.path.join(directory, ASSETS)
     if os.path.isdir(assets):
-        facts["assets"] = ", ".join(sorted(os.listdir(assets)))
+        with suppress(OSError):  # Not ours to read.
+            facts["assets"] = ", ".join(sorted(os.listdir(assets)))
     fingerprint = os.path.join(directory, "fingerprint.pb")
     if os.path.isfile(fingerprint):
         facts["fingerprint"] = _fingerprint(fingerprint)
@@ -86,5 +88,7 @@ def _fingerprint(path: str) -> str:
         message = proto.parse("FingerprintDef", storage.read_file(path))
     except CheckpointError as error:
         return f"damaged: {error}"
+    except OSError as error:
+        return f"can't be read: {error.strerror}"
     hashes = (f"{field.name} {value:016x}" for field, value in message.ListFields() if isinstance(value, int))
     return ", ".join([*hashes, *([f"uuid {message.uuid}"] if message.uuid else [])])
