@@ -455,6 +455,77 @@ def test_two_layers_with_weights_of_one_name(keras, tmp_path):
         assert found["right/dense/kernel"] == right.weights[0].numpy().tobytes()
 
 
+def test_layers_of_weights_alone_have_their_own_names(keras, run, tmp_path):
+    """In a .weights.h5 `layers/dense_1` is the second Dense, and its name an attribute: by that one it is found."""
+    keras_3 = pytest.importorskip("keras", minversion="3")
+    layers = [keras_3.layers.Dense(4, name=name) for name in ("dense_1", "dense")]
+    inner = keras_3.Sequential([keras_3.Input((4,)), keras_3.layers.Dense(4, name="within")], name="inner")
+    model = filled_3(keras_3.Sequential([keras_3.Input((4,)), *layers, inner]))
+    model.save_weights(tmp_path / "a.weights.h5")
+    arguments = ["export", tmp_path / "a.weights.h5", "--h5", tmp_path / "a.h5", "--h5-layout", "keras"]
+    result = run(*arguments, "--strict")
+    assert result.exit_code == 0, result.stderr
+    parts = [keras.layers.Dense(4, name=name) for name in ("dense_1", "dense")]
+    within = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4, name="within")], name="inner")
+    require_loaded(keras.Sequential([keras.Input((4,)), *parts, within]), tmp_path / "a.h5", model.get_weights())
+    with h5py.File(tmp_path / "a.weights.h5", "r+") as file:
+        for group in ("dense", "dense_1"):
+            del file[f"layers/{group}/vars"].attrs["name"]
+    assert "the name of its layer is not stored" in run(*arguments, "--force").stderr
+    assert run(*arguments, "--force", "--strict").exit_code == 5
+
+
+@pytest.mark.parametrize("count", [2, 12])
+def test_layers_are_in_the_order_of_the_model(keras, tmp_path, count):
+    """Where names differ, Keras loads by position: the order of the layers is kept, whatever their names are."""
+
+    def model(letters):
+        layers = [keras.layers.Dense(3, name=letter) for letter in letters[:count]]
+        return keras.Sequential([keras.Input((3,)), *layers])
+
+    source = filled(model("zyxwvutsrqponm"))
+    source.save_weights(tmp_path / "a.h5")
+    source.save_weights(tmp_path / "a")
+    source.save(tmp_path / "whole.h5")
+    for path in ("a.h5", "a", "whole.h5"):
+        write_hdf5(ckpttool.open_checkpoint(tmp_path / path), tmp_path / "b.h5", layout="keras", force=True)
+        made = model("bcdefghijklmno")
+        made.load_weights(tmp_path / "b.h5")
+        for ours, theirs in zip(made.weights, source.weights, strict=True):
+            assert ours.numpy().tobytes() == theirs.numpy().tobytes()
+
+
+def test_what_stands_among_an_optimizers_weights_is_its(keras, run, tmp_path):
+    """In the HDF5 of a whole model they have a group of their own: no name has to tell."""
+    keras_3 = pytest.importorskip("keras", minversion="3")
+
+    def layers(of):
+        return [of.layers.Input((3,)), of.layers.Dense(2), of.layers.BatchNormalization()]
+
+    schedule = keras_3.optimizers.schedules.CosineDecay(0.1, 10)
+    inner = keras.optimizers.Adam(use_ema=True)
+    for of, optimizer in (
+        (keras_3, keras_3.optimizers.SGD(schedule, momentum=0.9)),
+        (keras, keras.mixed_precision.LossScaleOptimizer(keras.optimizers.Adam())),
+        (keras, inner),
+        (keras, keras.optimizers.legacy.Nadam()),
+    ):
+        model = of.Sequential(layers(of))
+        model.compile(optimizer, "mse")
+        model.fit(np.ones((2, 3)), np.ones((2, 2)), verbose=0)
+        model.save(tmp_path / "m.h5")
+        assert run("export", tmp_path / "m.h5", "--npz", tmp_path / "m.npz", "--drop-slots", "--force").exit_code == 0
+        assert len(np.load(tmp_path / "m.npz").files) == len(model.weights) == 6
+        found = plan_hdf5(ckpttool.open_checkpoint(tmp_path / "m.h5"), layout="keras")
+        assert sum(not planned.problem for planned in found) == 6
+        if of is keras:  # And by the object graph.
+            model.save_weights(tmp_path / "m")
+            left = ckpttool.drop_slots(ckpttool.open_checkpoint(tmp_path / "m"))
+            named = [name for name in left if name.endswith("/.ATTRIBUTES/VARIABLE_VALUE")]
+            assert [name for name in named if name.startswith("optimizer/")] == []
+            assert len(named) == 6 + ("save_counter/.ATTRIBUTES/VARIABLE_VALUE" in left)
+
+
 @pytest.mark.parametrize(
     "name", ["Adam", "AdamW", "Nadam", "Adamax", "RMSprop", "SGD", "Adagrad", "Adadelta", "Ftrl", "Lion"]
 )

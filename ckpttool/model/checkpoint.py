@@ -7,7 +7,7 @@ from typing import Any
 from ckpttool.errors import CheckpointError, NotFoundError, located
 from ckpttool.model.names import near_hint
 from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, ObjectGraph, Place
-from ckpttool.model.variable import Variable
+from ckpttool.model.variable import OF_OPTIMIZER, Variable
 
 
 class Checkpoint(Mapping[str, Variable]):
@@ -48,6 +48,11 @@ class Checkpoint(Mapping[str, Variable]):
             return None
         with located(self.path, variable.name):
             return ObjectGraph(variable.strings()[0])
+
+    @cached_property
+    def of_optimizers(self) -> frozenset[str]:
+        """The variables of which the source says that they are an optimizer's, as Keras' HDF5 of whole models does."""
+        return frozenset(name for name, variable in self._variables.items() if variable.layer is OF_OPTIMIZER)
 
     @cached_property
     def places(self) -> Mapping[str, Place]:

@@ -35,6 +35,8 @@ _LISTS = {"_variables", "_trainable_variables", "_non_trainable_variables", "_al
 # What tells an optimizer of Keras 3, and of the Keras before it: its counter and one of the others. One such name alone
 # may be anybody's, but for an object named so.
 _OPTIMIZER_CHILDREN = {"_iterations": {"_learning_rate", "_variables"}, "iter": {"learning_rate", "beta_1", "decay"}}
+# The one object of its own that an optimizer of Keras 2 has. (tf_keras/src/mixed_precision/loss_scale_optimizer.py)
+_LOSS_SCALE = "loss_scale"
 _OPTIMIZER_NAMES = {"optimizer", "_optimizer"}
 
 
@@ -172,6 +174,8 @@ class ObjectGraph:
         }
         found = [slot_variable for _, _, slot_variable in self.slots(optimizer)]
         found += [*children.values(), *listed.get("_variables", ())]
+        if _LOSS_SCALE in children:
+            found += [node for _, node in self.children(children[_LOSS_SCALE])]
         trained = listed.get("_trainable_variables", set())
         return [node for node in dict.fromkeys(found) if node not in trained and self.attributes(node)]
 

@@ -63,7 +63,7 @@ _KERAS_3_NAMES = {name.lower(): name for name in _KERAS_NAMES} | {"rm_sprop": "R
 _KERAS_3 = rf"(?si)(?:.*/)?({'|'.join(_KERAS_3_NAMES)})(?:_\d+)?(?:/.*)?"
 _KERAS_SLOTS = {
     *("m", "v", "vhat", "velocity", "momentum", "rms", "mg", "accumulator", "linear", "accum_grad", "accum_var"),
-    *("average_gradient", "accumulated_grad", "accumulated_delta_var", "u", "r", "c"),
+    *("average", "average_gradient", "accumulated_grad", "accumulated_delta_var", "u", "r", "c"),
 }
 # What an optimizer of tf.keras has once: all of them have the first two.
 _KERAS_ONCE = {"learning_rate", "decay", "iter", "beta_1", "beta_2", "momentum", "rho", "beta", "learning_rate_power"}
@@ -101,14 +101,17 @@ class Role(NamedTuple):
 _AVERAGE = Role(MOVING_AVERAGE, "moving averages")
 
 
-def roles(names: Collection[str], graph: ObjectGraph | None = None) -> dict[str, Role]:
+def roles(
+    names: Collection[str], graph: ObjectGraph | None = None, of_optimizers: Collection[str] = ()
+) -> dict[str, Role]:
     """The variables among `names` that are no weights, with what they are.
 
     Args:
         names: all names of the checkpoint: a slot is known by its variable.
         graph: the object graph; None: there is none, or it can't be read.
+        of_optimizers: those that are known to be an optimizer's, whatever they are called.
     """
-    found = {name: _slot_of(owner) for name, owner in slot_owners(names, graph).items()}
+    found = {name: _slot_of(owner) for name, owner in slot_owners(names, graph, of_optimizers).items()}
     objects = [name for name in names if _OBJECT_BASED in name]
     found |= {name: Role(text, BOOKKEEPING) for name in objects if (text := _bookkeeping(name))}
     return found | ({OBJECT_GRAPH_KEY: Role("object graph", BOOKKEEPING)} if OBJECT_GRAPH_KEY in names else {})
@@ -141,13 +144,16 @@ def averaged_variables(names: Collection[str]) -> dict[str, str]:
     return found
 
 
-def slot_owners(names: Collection[str], graph: ObjectGraph | None = None) -> dict[str, str]:
-    """The variables among `names` that are slots, with the name of the optimizer each belongs to."""
+def slot_owners(
+    names: Collection[str], graph: ObjectGraph | None = None, of_optimizers: Collection[str] = ()
+) -> dict[str, str]:
+    """The variables among `names` that are slots, with the name of the optimizer each belongs to; see `roles`."""
     if graph is None and any(_OBJECT_BASED in name for name in names):
         graph = object_graph_from_keys(names)
     by_name = (name for name in names if _OBJECT_BASED not in name)
     found = {name: owner for name in by_name if (owner := _owner(name, names))} | _keras_3_owners(names)
-    return found | (_owners_by_objects(names, graph) if graph else {})
+    found |= _owners_by_objects(names, graph) if graph else {}
+    return {name: _keras_3_owner(name) or "optimizer" for name in of_optimizers} | found
 
 
 def _keras_3_owners(names: Collection[str]) -> dict[str, str]:

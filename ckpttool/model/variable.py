@@ -62,12 +62,21 @@ class Slice(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """The layer of Keras that a weight is of, where the source tells: its name, and the weight's rank, which is its
-    place among the weights of its model: that of the layer, and its own in that.
+    """The layer of Keras that a weight is of, where the source tells.
+
+    Attributes:
+        name: the layer's.
+        rank: the place among the weights of its model: that of the layer, and its own in that; None if nothing tells.
+        scope: what the variable's name begins with instead of the layer's; "" if it is no other.
     """
 
     name: str
-    rank: tuple[int, int]
+    rank: tuple[int, int] | None
+    scope: str = ""
+
+
+OF_OPTIMIZER = Layer("", None)
+"""In the place of a layer: the source says that the variable is an optimizer's."""
 
 
 class Source(Protocol):
@@ -105,7 +114,7 @@ class Variable:
         dtype: its DType.
         shape: its full shape, also when it is stored in slices.
         key: what its source knows it by.
-        layer: the layer of Keras that it is a weight of; None if the source does not tell.
+        layer: the layer of Keras that it is a weight of, or OF_OPTIMIZER; None if the source does not tell.
     """
 
     __slots__ = ("_placed", "_source", "dtype", "key", "layer", "name", "shape")

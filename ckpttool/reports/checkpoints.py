@@ -38,7 +38,7 @@ def variables(
     """
     whole = whole or checkpoint
     graph = _object_graph(whole)
-    places, known = _places(whole, graph), roles(whole.keys(), graph)
+    places, known = _places(whole, graph), roles(whole.keys(), graph, whole.of_optimizers)
     ordered = sorted(checkpoint.values(), key=SORTS[sort]) if sort else list(checkpoint.values())
 
     def made(chosen: Iterable[Variable]) -> Iterator[Row]:
@@ -178,7 +178,7 @@ def variable_tree(checkpoint: Checkpoint, *, depth: int | None = None, whole: Ch
         *(Column("parameters", "number"), Column("bytes", "bytes")),
     ]
     shown = [row for row in rows if depth is None or row[0][0] < depth]
-    totals = variable_totals(checkpoint, roles(whole.keys(), _object_graph(whole)))
+    totals = variable_totals(checkpoint, roles(whole.keys(), _object_graph(whole), whole.of_optimizers))
     return Report("tree", "Variables by scope", columns, shown, totals)
 
 

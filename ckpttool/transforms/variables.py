@@ -66,7 +66,7 @@ def slots(checkpoint: Checkpoint) -> dict[str, str]:
 
     Moving averages are no optimizer's: see `use_moving_averages`.
     """
-    owners = slot_owners(checkpoint.keys(), checkpoint.object_graph)
+    owners = slot_owners(checkpoint.keys(), checkpoint.object_graph, checkpoint.of_optimizers)
     return {name: owner for name, owner in owners.items() if owner != MOVING_AVERAGE}
 
 
@@ -96,7 +96,7 @@ def averages_as_variables(checkpoint: Checkpoint, chosen: Collection[str] | None
     if not averages:
         hint = "there are such, and they were not chosen" if found else None
         raise NotFoundError("no moving averages (…/ExponentialMovingAverage)", path=checkpoint.path, hint=hint)
-    owners = slot_owners(checkpoint.keys(), checkpoint.object_graph)
+    owners = slot_owners(checkpoint.keys(), checkpoint.object_graph, checkpoint.of_optimizers)
     gone = {name for name, owner in owners.items() if owner == MOVING_AVERAGE} | set(averages.values())
     return {name: name for name in names if name not in gone} | averages
 

@@ -24,6 +24,7 @@ graph: only from Keras' own HDF5 are their weights found again.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
+from math import inf
 from typing import Any, NamedTuple
 
 from ckpttool.errors import ConversionError
@@ -47,6 +48,8 @@ _PARTS = ["forward", "query", "key", "value", "attention_output", "backward"]
 # Of an object in a layer of a model, the path has one of these; in one of a model within the model, two.
 _LAYER = r"(?:layer(?:_with_weights)?-|_operations/)\d+/"
 _INNER = re.compile(f"{_LAYER}(?:.*/)?{_LAYER}", re.DOTALL)
+# Of a weight in Keras 3's `.weights.h5`.
+_NUMBERED = re.compile(r"/vars/[0-9]+$")
 # An attribute holds no more; Keras cuts its lists so, too.
 _MAX_ATTRIBUTE = 64_512
 # Readers only ask whether it is that of Keras 1.
@@ -78,6 +81,9 @@ def keras_places(checkpoint: Checkpoint) -> list[Planned]:
     plan = _each_once(plan, _ranks(checkpoint))
     inner = [name for name, place in places.items() if _INNER.search(place.path)]
     doubts = dict.fromkeys(inner, "its layer is that of a model within the model, whose name no object graph has")
+    # What Keras calls layers/dense_1 is the second of a class, and its name any.
+    numbered = [name for name, variable in checkpoint.items() if variable.layer is None and _NUMBERED.search(name)]
+    doubts |= dict.fromkeys(numbered, "the name of its layer is not stored, and Keras goes by it")
     for layer, weights in _layers(plan, checkpoint).items():
         is_known = all(weight.rank is not None for weight in weights)
         if not is_known and any(_is_guess(one, other) for one, other in pairwise(_ordered(weights))):
@@ -89,12 +95,15 @@ def keras_places(checkpoint: Checkpoint) -> list[Planned]:
 def _place(variable: Variable, name: str, role: str | None) -> Planned:
     if role is not None or name.rpartition("/")[2] == "global_step":
         return Planned(variable, "", f"no weight of a layer: {role or 'global step'}")
-    if "/" not in name and variable.layer is not None:
-        name = f"{variable.layer.name}/{name}"
-    layer, slash, _ = name.partition("/")
-    if not slash or not layer:
+    layer = variable.layer
+    if layer is not None and layer.scope and name.startswith(f"{layer.scope}/"):
+        name = layer.name + name[len(layer.scope) :]
+    elif layer is not None and "/" not in name:
+        name = f"{layer.name}/{name}"
+    first, slash, _ = name.partition("/")
+    if not slash or not first:
         return Planned(variable, "", "its name has no layer in front")
-    return Planned(variable, dataset_path(f"{layer}/{name}"))
+    return Planned(variable, dataset_path(f"{first}/{name}"))
 
 
 def _each_once(plan: Sequence[Planned], ranks: Mapping[str, tuple[int, int]]) -> list[Planned]:
@@ -127,12 +136,16 @@ def _is_same(one: Variable, other: Variable) -> bool:
 
 
 def _roles(checkpoint: Checkpoint) -> dict[str, str]:
-    return {name: role.text for name, role in roles(checkpoint.keys(), checkpoint.object_graph).items()}
+    return {
+        name: role.text
+        for name, role in roles(checkpoint.keys(), checkpoint.object_graph, checkpoint.of_optimizers).items()
+    }
 
 
 def _ranks(checkpoint: Checkpoint) -> dict[str, tuple[int, int]]:
     """Of each variable whose place among the model's weights is known, its rank (see `Layer`)."""
-    found = {name: variable.layer.rank for name, variable in checkpoint.items() if variable.layer is not None}
+    layers = {name: variable.layer for name, variable in checkpoint.items() if variable.layer is not None}
+    found = {name: layer.rank for name, layer in layers.items() if layer.rank is not None}
     if graph := checkpoint.object_graph:
         for number, node in enumerate(graph.as_made()):
             found |= {each.key: (number, 0) for each in graph.attributes(node) if each.key in checkpoint}
@@ -163,7 +176,7 @@ def link_keras_weights(root: Group, plan: Sequence[Planned], checkpoint: Checkpo
 
 
 def _layers(plan: Sequence[Planned], checkpoint: Checkpoint) -> dict[str, list[_Weight]]:
-    """The weights of each layer that there may be, in the order of the plan."""
+    """The weights of each layer that there may be, the layers in the order of their model, as far as that is known."""
     ranks, layers = _ranks(checkpoint), dict[str, list[_Weight]]()
     kept = [planned for planned in plan if not planned.problem]
     taken = {planned.target for planned in kept}
@@ -175,13 +188,19 @@ def _layers(plan: Sequence[Planned], checkpoint: Checkpoint) -> dict[str, list[_
         scopes = {"/".join(parts[:end]): end for end in range(1, len(parts) + 1)}
         inner = {"/".join(parts[1:end]): end for end in range(2, len(parts) + 1)} if has_model_name else {}
         own = {dataset_path(variable.layer.name).removesuffix(":0"): 1} if variable.layer is not None else {}
-        for name, depth in (own | inner | scopes).items():
+        # Under another name, what was its layer may be meant, or what is in front now.
+        for name, depth in (own if scopes.keys() & own.keys() else own | inner | scopes).items():
             target = f"{name}/{path}"
             # The name may repeat itself, as in a/a/a/kernel.
             if target == planned.target or target not in taken:
                 taken.add(target)
                 layers.setdefault(name, []).append(_Weight(variable.name, path, depth, ranks.get(variable.name)))
-    return layers
+    return dict(sorted(layers.items(), key=lambda layer: _first(layer[1])))
+
+
+def _first(weights: Sequence[_Weight]) -> tuple[float, ...]:
+    """By this, layers are in the order of their model, as far as it is known."""
+    return min((weight.rank for weight in weights if weight.rank is not None), default=(inf,))
 
 
 def _weight(target: str) -> str:

@@ -25,10 +25,10 @@ from ckpttool.formats.hdf5.tree import Found, Tree, sizes_of, text_of
 from ckpttool.formats.hdf5.types import dtype_of, is_swapped, said_of
 from ckpttool.formats.plan import Note
 from ckpttool.formats.raw import RawSource, Run, noted_slices, slice_of_strings
-from ckpttool.model.boxes import Selection, shape_of
+from ckpttool.model.boxes import Selection, is_size, shape_of
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import DTYPES, DType
-from ckpttool.model.variable import ByteRange, Layer, Slice, Source, Variable
+from ckpttool.model.variable import OF_OPTIMIZER, ByteRange, Layer, Slice, Source, Variable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 
 FORMAT = "HDF5"
 _CREATED_BY = b"ckpttool"
-_WHOLE_MODEL = "model_weights/"  # In which a file of a whole model has what one of weights has at its root.
+# In which a file of a whole model has what one of weights has at its root; and beside, what the optimizer has.
+_WHOLE_MODEL, _OPTIMIZER = "model_weights/", "optimizer_weights"
 # More than this, and so many times what is stored: nobody's weights, but a bomb. Deflate makes 1032 bytes of one.
 _BOMB, _BOMB_RATIO = 256 << 20, 1100
 _MAX_NOTE, _MAX_NAME = 1 << 16, 64
@@ -116,6 +117,7 @@ class _Reader:
         self._path, self._file = path, file
         self.is_ours = (text_of(root, "created_by") or b"").startswith(_CREATED_BY)
         self._raw, self._decoded, self._lengths = RawSource(), _Datasets(path), storage.Lengths()
+        self._objects: dict[str, int] = {}
 
     def names(self, datasets: Sequence[_Described]) -> list[str]:
         """The names of the variables; see the top of this package."""
@@ -133,6 +135,12 @@ class _Reader:
             return _Described(found.path, found.layer, said, error)
         if found.layer is not None and found.rank is not None:
             variable.layer = Layer(found.layer.removeprefix(_WHOLE_MODEL), found.rank)
+        elif found.layer == _OPTIMIZER and not self.is_ours:
+            variable.layer = OF_OPTIMIZER
+        elif found.saved is not None:
+            scope, name = found.saved
+            own, number = self._objects.setdefault(scope, len(self._objects)), found.path[len(f"{scope}/vars/") :]
+            variable.layer = Layer(name, (own, int(number)) if is_size(number) else None, scope)
         return _Described(found.path, found.layer, said, variable)
 
     def _variable(self, path: str, found: Object) -> Variable:

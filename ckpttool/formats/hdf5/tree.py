@@ -4,7 +4,7 @@ A link is looked at before it is followed: soft, external and user-defined ones 
 files of the machine; nor are names that are paths. Of what a group says, no more is kept than the file could hold.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ckpttool.errors import CheckpointError, CorruptionError, Report, refuse
@@ -13,7 +13,7 @@ from ckpttool.formats.hdf5.names import MAX_DEPTH
 from ckpttool.formats.hdf5.strings import unpadded
 from ckpttool.formats.hdf5.structure import File, Object
 from ckpttool.formats.hdf5.structure.attributes import Attribute
-from ckpttool.formats.hdf5.structure.datatype import INTEGER, OPAQUE, STRING
+from ckpttool.formats.hdf5.structure.datatype import INTEGER, OPAQUE, STRING, VLEN
 from ckpttool.formats.hdf5.structure.links import Link
 from ckpttool.formats.hdf5.structure.objects import DATASET, GROUP, TYPE
 from ckpttool.formats.hdf5.structure.sharing import SharedMessages
@@ -24,6 +24,8 @@ _MAX_PATHS = 64 << 20
 _MAX_TEXT = 1 << 20
 # The attributes that Keras gives the group of a layer: its list of weights, in several parts if it is long.
 _WEIGHTS, _LAYERS = "weight_names", "layer_names"
+# The group in which Keras 3's `.weights.h5` has what an object itself holds, and its attribute with the object's name.
+_OWN, _NAME = "vars", "name"
 
 
 class Found(NamedTuple):
@@ -34,12 +36,14 @@ class Found(NamedTuple):
         dataset: its header.
         layer: the path of the nearest group above that Keras lists the weights of; None if there is none.
         rank: the numbers of that layer and, in its list, of the dataset; None if the lists do not have them.
+        saved: in a `.weights.h5`, the outermost object that it is in: its path, and the name that it had; else None.
     """
 
     path: str
     dataset: Object
     layer: str | None
     rank: tuple[int, int] | None = None
+    saved: tuple[str, str] | None = None
 
 
 class _Listing(NamedTuple):
@@ -55,7 +59,7 @@ class _Listing(NamedTuple):
 
 class _Place(NamedTuple):
     """Something that has a name: its path, its header's address, how many groups it is in; the nearest groups above
-    that list layers, and weights.
+    that list layers, and weights; the outermost object above, and its name.
     """
 
     path: str
@@ -63,6 +67,7 @@ class _Place(NamedTuple):
     depth: int
     model: _Listing | None = None
     layer: _Listing | None = None
+    saved: tuple[str, str] | None = None
 
     @property
     def rank(self) -> tuple[int, int] | None:
@@ -108,7 +113,7 @@ class Tree:
             try:
                 found = Object(self._file, self._shared, place.address) if place.path else self.root
                 if found.kind == DATASET:
-                    yield Found(place.path, found, place.layer and place.layer.path, place.rank)
+                    yield Found(place.path, found, place.layer and place.layer.path, place.rank, place.saved)
                 elif found.kind == GROUP:
                     stack += reversed(self._entered(found, place))
             except CheckpointError as error:
@@ -154,7 +159,31 @@ class Tree:
             self._pass_over(place.path, f"more than {MAX_DEPTH} groups deep")
             return []
         depth = place.depth + 1
-        return [_Place(path, address, depth, model, layer) for path, address in self._children(group, place.path)]
+        children = list(self._children(group, place.path))
+        saved = place.saved or (self._saved(place.path, children) if place.path else None)
+        return [_Place(path, address, depth, model, layer, saved) for path, address in children]
+
+    def _saved(self, path: str, children: Sequence[tuple[str, int]]) -> tuple[str, str] | None:
+        """The path of a group and the name of the object that Keras 3 has saved there; None if it has saved none there.
+
+        (keras/src/saving/saving_lib.py: _save_state, H5IOStore.make)
+        """
+        own = next((address for child, address in children if child == f"{path}/{_OWN}"), None)
+        if own is None:
+            return None
+        try:
+            name = self._text_of(Object(self._file, self._shared, own), _NAME)
+        except CheckpointError:  # It is told of where it is entered.
+            return None
+        return (path, name.decode(errors="surrogateescape")) if name else None
+
+    def _text_of(self, item: Object, name: str) -> bytes | None:
+        """As `text_of`, and of variable length too."""
+        attribute = _attribute(item, name)
+        if attribute is None or attribute.shape != () or attribute.datatype.kind != VLEN:
+            return text_of(item, name)
+        is_text = attribute.datatype.is_text and attribute.datatype.size == self._heap.reference_size
+        return self._heap.values(attribute.data[: self._heap.reference_size])[0] if is_text else None
 
     def _children(self, group: Object, path: str) -> Iterator[tuple[str, int]]:
         """The paths of the datasets and groups in a group, and the addresses of their headers."""
