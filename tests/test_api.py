@@ -206,6 +206,8 @@ def test_arrays_become_a_checkpoint(tmp_path):
         "b": np.array([b"\0x", b""], object),
         "none": np.zeros((0, 3)),
     }
+    if hasattr(np.dtypes, "StringDType"):
+        arrays["s"] = np.array(arrays["s"], np.dtypes.StringDType())
     ckpttool.write_bundle(ckpttool.from_arrays(arrays), tmp_path / "m", strict=True)
     found = ckpttool.open_checkpoint(tmp_path / "m")
     kinds = {name: (variable.dtype.name, variable.shape) for name, variable in found.items()}
@@ -221,6 +223,8 @@ def test_arrays_become_a_checkpoint(tmp_path):
     assert found["s"].strings() == ["ä".encode(), b"b"]
     assert found["b"].strings() == [b"\0x", b""]
     assert found["n"].numpy() == 7
+    with pytest.raises(ValueError, match=r"variable 'ragged': .*inhomogeneous"):
+        ckpttool.from_arrays({"ragged": [[1, 2], [3]]})
 
 
 def test_names_are_listed_and_shown_short():

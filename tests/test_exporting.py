@@ -332,6 +332,7 @@ def test_maps_that_are_none(run, tmp_path, text):
 def test_sizes_that_are_none(run, tmp_path, size):
     """What is no number of bytes above zero is a usage error."""
     assert run("export", LINEAR, "--tf", tmp_path / "out", "--max-shard-size", size).exit_code == 2
+    assert run("export", LINEAR, "--tf", tmp_path / "out", "--max-shard-size", "1kB").exit_code == 0
 
 
 @pytest.mark.parametrize("target", TARGETS)

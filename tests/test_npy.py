@@ -325,6 +325,14 @@ def test_files_of_numpy_are_read(name, tmp_path):
     np.testing.assert_array_equal(checkpoint["a.b"].numpy(), OTHERS[name])
 
 
+@pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
+def test_every_version_of_a_header(tmp_path, version):
+    """NumPy writes the first unless a header is long, or has names of fields; any is read."""
+    with (tmp_path / "a.npy").open("wb") as file:
+        np.lib.format.write_array(file, np.arange(6.0).reshape(2, 3), version)
+    assert ckpttool.open_checkpoint(tmp_path / "a.npy")["a"].numpy().tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
 @pytest.mark.parametrize("name", STRINGS)
 def test_texts_are_read_as_utf8(name, tmp_path):
     """An array of text or of bytes is a variable of strings: text in UTF-8, in row-major order."""

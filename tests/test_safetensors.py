@@ -146,6 +146,24 @@ def test_bytes_are_those_of_the_library(prefix, tmp_path):
     assert (tmp_path / "out.safetensors").read_bytes() == theirs.replace(compact(shuffled), compact(metadata))
 
 
+@pytest.mark.parametrize("options", [{}, {"max_shard_size": 1}], ids=["a file", "shards"])
+def test_metadata_of_others_are_kept(tmp_path, options):
+    """What another writer said of its file is said of the new one; what we said of ours is said anew."""
+    said = {"format": "pt", "lr": "0.1", "source": "mine", "ä": "ö"}
+    save_file({"w": np.ones(2, np.float32), "v": np.ones(1, np.float32)}, tmp_path / "in.safetensors", said)
+    path = tmp_path / "in.safetensors"
+    for number in range(2):
+        out = tmp_path / (f"{number}" if options else f"{number}.safetensors")
+        write_safetensors(ckpttool.cast(ckpttool.open_checkpoint(path), "float16"), out, **options)
+        for file in out.glob("*.safetensors") if options else [out]:
+            found = header_of(file)[0]["__metadata__"]
+            assert found.items() >= {"lr": "0.1", "ä": "ö"}.items()
+            if not number:
+                assert found.items() >= said.items()
+            assert found["created_by"].startswith("ckpttool ")
+        path = out
+
+
 def test_the_file_says_what_it_was_made_from(tmp_path):
     """The metadata names the source, its format, the maker, and the framework that transformers asks for."""
     exported(FIXTURES / "linear" / "model", tmp_path / "out.safetensors")

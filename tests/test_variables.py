@@ -91,6 +91,14 @@ def test_rename(tmp_path, rules, prefix, after):
     assert values(renamed) == {name: float(number) for number, name in enumerate(after)}
 
 
+def test_rename_by_a_mapping(tmp_path):
+    """Old names with the new ones: whole names, two may change places, and one that is not there is an error."""
+    renamed = ckpttool.rename(opened(tmp_path, "a", "b", "x/a.b"), {"a": "b", "b": "a"}, strip_prefix="x/")
+    assert values(renamed) == {"a": 1, "a.b": 2, "b": 0}
+    with pytest.raises(ckpttool.NotFoundError, match=r"no variable ab to be renamed .* near names: a.b"):
+        ckpttool.rename(opened(tmp_path, "a.b"), {"ab": "c"})
+
+
 NO_RULES = {
     "no arrow": ("bert", "is not REGEX=>REPL"),
     "no pattern": ("=>x", "is not REGEX=>REPL"),

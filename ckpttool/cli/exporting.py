@@ -14,7 +14,7 @@ from ckpttool.cli.salvaging import Salvaged, salvaged_from
 from ckpttool.formats.opening import open_graph
 from ckpttool.formats.outputs import require_writable
 from ckpttool.model.checkpoint import Checkpoint
-from ckpttool.model.object_graph import OBJECT_GRAPH_KEY
+from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, stored_end
 from ckpttool.transforms.variables import NAMES
 
 if TYPE_CHECKING:
@@ -271,33 +271,36 @@ def _say_idle(changed: "Changed", changes: "Changes") -> None:
 
 
 def _warn_of_lost_objects(changed: "Changed", before: Checkpoint) -> None:
-    """Says it if a checkpoint of TensorFlow 2 becomes one that it will not restore.
-
-    (It takes the end of a name for what is stored of the object: tensorflow/python/checkpoint/restore.py.)
-    """
+    """Says it if a checkpoint of TensorFlow 2 becomes one that it will not restore, or not all of."""
     if OBJECT_GRAPH_KEY not in before:
         return
-    ends = {old: old[old.find(_ATTRIBUTES) :] for old in changed.names if _ATTRIBUTES in old}
-    if ends and OBJECT_GRAPH_KEY not in changed.names:
+    objects = [old for old in changed.names if stored_end(old)]
+    if objects and OBJECT_GRAPH_KEY not in changed.names:
         options.warn(["without the object graph, tf.train.Checkpoint will not restore this"])
         return
-    lost = [changed.names[old] for old, end in ends.items() if not changed.names[old].endswith(end)]
+    lost = [changed.names[old] for old in objects if not _is_found(old, changed.names[old])]
     if lost:
         count = render.counted(len(lost), "variable")
-        options.warn([f"tf.train.Checkpoint will not restore {count}: the new names lack {_ATTRIBUTES}…: {lost[0]!r}"])
+        options.warn(
+            [f"tf.train.Checkpoint will not restore {count}: the new names lack their end, /.ATTRIBUTES/…: {lost[0]!r}"]
+        )
+
+
+def _is_found(old: str, new: str) -> bool:
+    """Whether TensorFlow 2 finds under its new name what is stored of an object (transforms.object_graph)."""
+    return new.endswith(stored_end(old))
 
 
 def _say_objects_keep_their_names(changed: "Changed", quiet: bool) -> None:
     """Says that other keys do not make other objects: TensorFlow 2 goes down the object graph, by children's names."""
-    renamed = [old for old, new in changed.names.items() if old != new and old not in changed.averages]
-    if not quiet and renamed and OBJECT_GRAPH_KEY in changed.checkpoint:
+    names = {old: new for old, new in changed.names.items() if old != new and old not in changed.averages}
+    if not quiet and OBJECT_GRAPH_KEY in changed.checkpoint and any(_is_found(*pair) for pair in names.items()):
         render.say(
             "note: TensorFlow 2 restores by the object graph, whose objects keep their names: tf.train.Checkpoint"
-            " takes this as it took the source, and only readers of keys see the new names"
+            " finds them as it did in the source, and only readers of keys see the new names"
         )
 
 
-_ATTRIBUTES = "/.ATTRIBUTES/"
 _MOST_WARNINGS = 10
 
 

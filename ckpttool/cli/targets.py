@@ -14,6 +14,7 @@ from ckpttool.cli import options
 from ckpttool.errors import CheckpointError, ConversionError
 from ckpttool.formats.plan import Planned
 from ckpttool.model.checkpoint import Checkpoint
+from ckpttool.model.object_graph import OBJECT_GRAPH_KEY
 
 
 class Target(NamedTuple):
@@ -45,7 +46,7 @@ TARGETS = {
 _COMPRESSIONS = {"h5": ("gzip", "lzf"), "npz": ("deflate",)}
 _MEMBER = re.compile(r"(.+)\.(?:index|meta|data-[0-9]{5,9}-of-[0-9]{5,9})", re.DOTALL)
 LAYOUTS = ("names", "keras")
-_UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "B": 1}
+_UNITS = {"KB": 10**3, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "B": 1}
 
 _SUFFIXES = {".h5": "h5", ".hdf5": "h5", ".npz": "npz", ".safetensors": "safetensors", ".ckpt": "tf"}
 
@@ -174,6 +175,12 @@ def write(
 ) -> None:
     """Writes the checkpoint, with a progress bar; says what was written, and what is not as it was."""
     writer = function_of(target, "write")
+    if OBJECT_GRAPH_KEY in checkpoint:
+        from ckpttool.transforms.object_graph import agreeing_without
+
+        layout = {name: value for name, value in arguments.items() if name == "layout"}
+        plan = function_of(target, "plan")(checkpoint, **layout)
+        checkpoint = agreeing_without(checkpoint, {planned.variable.name for planned in plan if planned.problem})
     total = sum(variable.nbytes for variable in checkpoint.values())
     with render.progress("Writing", total) as progress:
         remarkable = writer(checkpoint, output, strict=strict, force=force, progress=progress, **arguments)

@@ -18,6 +18,7 @@ class Checkpoint(Mapping[str, Variable]):
         files: the files it is read from, which no output may replace.
         format: the format in words.
         warnings: what is wrong with it and does not keep it from being listed.
+        metadata: texts by their names that its writer gave it, where the format has such: safetensors.
     """
 
     def __init__(
@@ -28,13 +29,21 @@ class Checkpoint(Mapping[str, Variable]):
         format: str,
         files: Sequence[str] = (),
         warnings: Sequence[str] = (),
+        metadata: Mapping[str, str] | None = None,
     ) -> None:
         self._variables, self.path, self.format = variables, path, format
-        self.files, self.warnings = tuple(files), tuple(warnings)
+        self.files, self.warnings, self.metadata = tuple(files), tuple(warnings), metadata or {}
 
     def with_variables(self, variables: Mapping[str, Variable]) -> "Checkpoint":
         """The same checkpoint with other variables."""
-        return Checkpoint(variables, path=self.path, format=self.format, files=self.files, warnings=self.warnings)
+        return Checkpoint(
+            variables,
+            path=self.path,
+            format=self.format,
+            files=self.files,
+            warnings=self.warnings,
+            metadata=self.metadata,
+        )
 
     @cached_property
     def object_graph(self) -> ObjectGraph | None:

@@ -32,21 +32,30 @@ def from_arrays(arrays: "Mapping[str, Any]") -> Checkpoint:
         TypeError: a name is no text; or TensorFlow has no such dtype.
         ValueError: a name or a value is no text that can be encoded; or lists do not make an array.
     """
-    import numpy as np
-
     for name in arrays:
         if not isinstance(name, str):
             raise TypeError(f"the name of a variable is a text, not {name!r}")
         if _HALF_IN_NAME.search(name):
             raise ValueError(f"{name!r} can't be a name: half of a surrogate pair stands alone")
-    held = {name: np.asarray(values) for name, values in arrays.items()}
-    # Byte order is nothing that a variable has.
-    held = {name: array.astype(array.dtype.newbyteorder("="), copy=False) for name, array in held.items()}
+    held = {name: _array_of(name, values) for name, values in arrays.items()}
     source = _InMemory(held)
     variables = {
         name: Variable(name, _dtype_of(name, array), array.shape, source, name) for name, array in held.items()
     }
     return Checkpoint(variables, path="arrays", format="arrays in memory")
+
+
+def _array_of(name: str, values: Any) -> "np.ndarray[Any, Any]":
+    """An array of values, in this machine's byte order, which is nothing that a variable has."""
+    import numpy as np
+
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"variable {name!r}: {error}") from error
+    if array.dtype.kind == "T":  # NumPy's strings of any length have no byte order.
+        return array.astype(object)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 class _InMemory(Source):

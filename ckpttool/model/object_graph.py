@@ -326,6 +326,12 @@ def _nodes_of(names: Iterable[str]) -> list[_Node]:
     return nodes
 
 
+def stored_end(key: str) -> str:
+    """The end of a key that says what is stored of the object; "" if it has none."""
+    _, found, attribute = key.partition(_ATTRIBUTES)
+    return found + attribute
+
+
 def place_by_key(key: str) -> Place | None:
     """Where a key comes from by its own form, when the object graph can't be read; None if it has not that form."""
     path, found, _ = key.partition(_ATTRIBUTES)

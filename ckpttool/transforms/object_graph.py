@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ckpttool.errors import NotSupportedError
 from ckpttool.model.checkpoint import Checkpoint
-from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, ObjectGraph
+from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, ObjectGraph, stored_end
 from ckpttool.model.variable import Slice, Source, Variable
 from ckpttool.wire.message import VARINT, Rule, edit, values
 
@@ -28,6 +28,14 @@ def mended_object_graph(checkpoint: Checkpoint, names: Mapping[str, str], *, is_
     """
     variable = checkpoint[OBJECT_GRAPH_KEY]
     return Variable(variable.name, variable.dtype, variable.shape, _Mended(checkpoint, names, is_damaged))
+
+
+def agreeing_without(checkpoint: Checkpoint, left_out: Collection[str]) -> Checkpoint:
+    """The checkpoint, all of it, with an object graph that knows nothing of what a writer will leave out."""
+    if not left_out or OBJECT_GRAPH_KEY in left_out:
+        return checkpoint
+    mended = mended_object_graph(checkpoint, {name: name for name in checkpoint if name not in left_out})
+    return checkpoint.with_variables({**checkpoint, OBJECT_GRAPH_KEY: mended})
 
 
 class _Mended(Source):
@@ -65,13 +73,15 @@ def _mended(data: bytes, graph: ObjectGraph, stored: Collection[str], names: Map
 def _new_keys(graph: ObjectGraph, stored: Collection[str], names: Mapping[str, str]) -> dict[str, str | None]:
     """For each attribute's key the new one, None if nothing of it is kept.
 
-    A key that is only the beginning of those stored keeps what the new names of these have in common with it.
+    A key that is only the beginning of those stored keeps what the new names of these have in common with it. One that
+    does not end as it did goes: TensorFlow takes that end for what is stored of the object, and where one lacks it,
+    restores nothing at all. (tensorflow/python/checkpoint/restore.py)
     """
     found: dict[str, str | None] = {}
     for keys in graph.stored(stored).values():
         for name, attribute in keys.items():
             new, suffix = names.get(name), name[len(attribute.key) :]
-            if new is not None and new.endswith(suffix):
+            if new is not None and new.endswith(suffix) and new.endswith(stored_end(name)):
                 found[attribute.key] = new.removesuffix(suffix) if suffix else new
             else:
                 found.setdefault(attribute.key, None)

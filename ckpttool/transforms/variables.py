@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ckpttool.errors import ConversionError, NotFoundError
 from ckpttool.model.checkpoint import Checkpoint
-from ckpttool.model.names import selector
+from ckpttool.model.names import near_hint, selector
 from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, VALUE
 from ckpttool.model.slots import MOVING_AVERAGE, averaged_variables, slot_owners
 from ckpttool.transforms.object_graph import mended_object_graph
@@ -190,7 +190,7 @@ def idle(names: Iterable[str], rules: Sequence[Rule], prefix: str = "") -> list[
 
 
 def rename(
-    checkpoint: Checkpoint, rules: Sequence[str] = (), *, strip_prefix: str = "", names: str = "key"
+    checkpoint: Checkpoint, rules: Sequence[str] | Mapping[str, str] = (), *, strip_prefix: str = "", names: str = "key"
 ) -> Checkpoint:
     r"""The checkpoint under other names.
 
@@ -198,16 +198,22 @@ def rename(
 
     Args:
         checkpoint: whose variables.
-        rules: `REGEX=>REPL`, applied in order, as `re.sub` does.
+        rules: `REGEX=>REPL`, applied in order, as `re.sub` does; or old names, each with the new one.
         strip_prefix: is taken from the front of the names that begin with it, after the rules.
         names: of TensorFlow 2, what variables are named by before the rules: "key", as they are stored; "object", the
             paths of their objects; "full", the names that TensorFlow 1 would have given.
 
     Raises:
         ValueError: a rule is none, or there are no such names.
+        NotFoundError: there is no variable of an old name.
         ConversionError: two variables would have the same name, or one none.
     """
     named = {name: name for name in checkpoint} | object_names(checkpoint, names)
+    if isinstance(rules, Mapping):
+        for name in rules.keys() - named.values():
+            what = f"no variable {name} to be renamed"
+            raise NotFoundError(what, path=checkpoint.path, hint=near_hint(name, list(named.values())))
+        named, rules = {old: rules.get(new, new) for old, new in named.items()}, ()
     final = new_names(named.values(), [Rule.parse(rule) for rule in _listed(rules)], strip_prefix)
     return renamed(checkpoint, {old: final[new] for old, new in named.items()})
 

@@ -80,7 +80,9 @@ def _decoded(data: bytes) -> Header:
 
     stream = io.BytesIO(data)
     version = npy.read_magic(stream)
-    read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
+    # Version 3 is 2 in UTF-8, for the names of fields, which no variable has.
+    second = npy.read_array_header_2_0
+    read = {(1, 0): npy.read_array_header_1_0, (2, 0): second, (3, 0): second}.get(version)
     if read is None:
         raise NotSupportedError(f"version {version[0]}.{version[1]} of .npy")
     shape, fortran_order, dtype = read(stream, max_header_size=_MAX_HEADER)

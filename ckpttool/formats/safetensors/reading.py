@@ -52,8 +52,8 @@ def read_safetensors(path: str | os.PathLike[str], *, faults: list[CheckpointErr
         NotSupportedError: it has a type that nobody knows here.
     """
     path = os.fspath(path)
-    variables, warnings = _read_file(path, RawSource(), faults)
-    return _checkpoint(path, [path], variables, warnings)
+    variables, warnings, metadata = _read_file(path, RawSource(), faults)
+    return _checkpoint(path, [path], variables, warnings, metadata)
 
 
 def read_safetensors_index(path: str | os.PathLike[str], *, faults: list[CheckpointError] | None = None) -> Checkpoint:
@@ -73,13 +73,15 @@ def read_safetensors_index(path: str | os.PathLike[str], *, faults: list[Checkpo
     found: dict[str, Variable] = {}
     passed_over: set[str] = set()
     warnings: list[str] = []
+    said: dict[str, str] = {}
     names = sorted(set(weight_map.values()))
     files = []
     for name in names:
         try:
             file = sibling(path, name)
-            variables, remarks = _read_file(file, source, faults)
+            variables, remarks, metadata = _read_file(file, source, faults)
             files.append(file)
+            said |= metadata
         except CheckpointError as error:
             report(error)
             continue
@@ -93,14 +95,18 @@ def read_safetensors_index(path: str | os.PathLike[str], *, faults: list[Checkpo
             what = f"the index says that it is in {name}, and it is not"
             report(CorruptionError(what, path=path, variable=tensor))
     in_order = {tensor: found[tensor] for tensor in weight_map if tensor in found}
-    return _checkpoint(path, [path, *files], in_order, warnings)
+    return _checkpoint(path, [path, *files], in_order, warnings, said)
 
 
 def _checkpoint(
-    path: str, files: Sequence[str], variables: Mapping[str, Variable | None], warnings: Sequence[str]
+    path: str,
+    files: Sequence[str],
+    variables: Mapping[str, Variable | None],
+    warnings: Sequence[str],
+    metadata: Mapping[str, str],
 ) -> Checkpoint:
     by_name = {variable.name: variable for variable in variables.values() if variable}
-    return Checkpoint(by_name, path=path, format=FORMAT, files=files, warnings=warnings)
+    return Checkpoint(by_name, path=path, format=FORMAT, files=files, warnings=warnings, metadata=metadata)
 
 
 def _weight_map(path: str) -> dict[str, str]:
@@ -135,9 +141,9 @@ def _json(data: bytes) -> dict[str, Any]:
 
 def _read_file(
     path: str, source: RawSource, faults: list[CheckpointError] | None
-) -> tuple[dict[str, Variable | None], list[str]]:
-    """The tensors of a file by their names in it, None for those that are passed over; and what is to be said of
-    these.
+) -> tuple[dict[str, Variable | None], list[str], dict[str, str]]:
+    """The tensors of a file by their names in it, None for those that are passed over; what is to be said of these; and
+    the metadata, but for our notes.
     """
     size, report = storage.file_size(path), reporter(path, faults)
     with located(path):
@@ -148,7 +154,8 @@ def _read_file(
         if data > size:
             raise CorruptionError(f"the header has {length:,} bytes, the file {size:,}: it is truncated")
         header = _json(storage.read_range(path, 8, length))
-        notes = _notes(header.pop(METADATA, None))
+        metadata = _metadata(header.pop(METADATA, None))
+        notes = _notes(metadata.pop(NOTES, "{}"))
         entries = _entries(header, report)
         _check_offsets(entries, size - data, report)
     variables: dict[str, Variable | None] = {}
@@ -160,17 +167,21 @@ def _read_file(
         for name, variable in variables.items()
         if not variable
     ]
-    return variables, warnings
+    return variables, warnings, metadata
 
 
-def _notes(metadata: Any) -> dict[str, Any]:
-    """The notes in the metadata, whatever they are."""
-    if metadata is None:
+def _metadata(found: Any) -> dict[str, str]:
+    if found is None:
         return {}
-    if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
+    if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
         raise FormatError("__metadata__ is no object of texts")
+    return found
+
+
+def _notes(text: str) -> dict[str, Any]:
+    """The notes in the metadata, whatever they are."""
     try:
-        found = json.loads(metadata.get(NOTES, "{}"))
+        found = json.loads(text)
     except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

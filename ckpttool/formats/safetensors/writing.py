@@ -164,17 +164,19 @@ def _notes(plan: Sequence[Planned], checkpoint: Checkpoint) -> dict[str, str]:
 
 
 def _description(checkpoint: Checkpoint) -> dict[str, str]:
-    """What the file was made from; nothing that would differ between two runs."""
+    """What the file was made from, nothing that would differ between two runs; and what its writer said of it."""
     from ckpttool import __version__
 
     source = os.path.basename(os.path.normpath(checkpoint.path)).encode(errors="replace").decode()
     # transformers takes no file that does not say what framework it is from.
-    return {
+    ours = {
         "format": "tf",
         "source": source,
         "source_format": checkpoint.format,
         "created_by": f"ckpttool {__version__}",
     }
+    is_ours = checkpoint.metadata.get("created_by", "").startswith("ckpttool ")
+    return ours | {name: text for name, text in checkpoint.metadata.items() if name not in ours or not is_ours}
 
 
 class _Output(NamedTuple):
