@@ -150,6 +150,41 @@ def test_a_default_name_is_no_name() -> None:
     }
 
 
+def test_a_distance_of_two_is_an_output() -> None:
+    """What a loss of pairs makes of it, and how each of the two is normalized, is none."""
+    given = graph(
+        *(*LAYER, "x2 = Placeholder", "dense2 = MatMul(x2, w/read)", "y = Placeholder"),
+        *(
+            f"{n}/{line}"
+            for n in ("dense", "dense2")
+            for line in (f"Square = Square({n})", f"Rsqrt = Rsqrt({n}/Square)")
+        ),
+        *("dense/n = Mul(dense, dense/Rsqrt)", "dense2/n = Mul(dense2, dense2/Rsqrt)"),
+        *("distance = SquaredDifference(dense/n, dense2/n)", "m = Mul(distance, y)", "loss = Mean(m)"),
+    )
+    assert list(outputs(given)) == ["distance:0"]
+
+
+def test_what_a_decoder_takes_beside_is_no_label() -> None:
+    """Lengths that the loss wants too are fed for what is decoded, which is an output."""
+    given = graph(
+        *(*LAYER, "lengths = Placeholder", "labels = Placeholder"),
+        *("loss = CTCLoss(dense, labels, lengths)", "found = CTCBeamSearchDecoder(dense, lengths)"),
+    )
+    assert list(outputs(given)) == ["found:0"]
+    assert (inputs(given)["lengths:0"], inputs(given)["labels:0"]) == ("an output needs it", "only the loss needs it")
+
+
+def test_where_the_highest_values_are_is_an_output() -> None:
+    """TopK gives them and their numbers; of two ways to say how likely, the loss's is the second."""
+    given = graph(*LAYER, "k = Const", "top = TopKV2(dense, k)")
+    assert list(outputs(given))[:2] == ["top:0", "top:1"]
+    given = graph(
+        *LAYER, "Softmax = Softmax(dense)", "LogSoftmax = LogSoftmax(dense)", *LOSS[:1], "m = Mul(LogSoftmax, y)"
+    )
+    assert next(iter(outputs(given))) == "Softmax:0"
+
+
 def test_logits_before_the_last_op_are_listed() -> None:
     """A tensor named logits is listed though an ArgMax comes after it."""
     given = graph(*LAYER, "logits = Add(dense, w/read)", "answer_id = ArgMax(logits)")

@@ -244,3 +244,29 @@ def test_standard_input_that_is_closed(run, monkeypatch):
     monkeypatch.setattr("sys.stdin", None)
     with pytest.raises(typer.BadParameter, match="standard input is closed"):
         _read_stdin()
+
+
+@pytest.mark.tensorflow
+def test_a_graph_with_a_saver_beside_a_checkpoint_of_objects(tf, run, tmp_path):
+    """What TensorFlow's saver restores by the variables' names is run, frozen, served and held against the graph."""
+    v1 = tf.compat.v1
+    prefix = str(tmp_path / "m")
+    with v1.Graph().as_default(), v1.Session() as session:
+        x = v1.placeholder(tf.float32, [None, 2], "x")
+        kernel = v1.get_variable("w", initializer=[[1.0, 2.0], [3.0, 4.0]], use_resource=True)
+        bias = v1.get_variable("b", initializer=[5.0, 6.0], use_resource=False)
+        tf.identity(x @ kernel + bias, name="y")
+        saver = v1.train.Saver()
+        session.run([kernel.assign([[7.0, 8.0], [9.0, 1.0]]), bias.assign([2.0, 3.0])])
+        v1.train.Checkpoint(kernel=kernel, bias=bias).write(prefix, session=session)
+        saver.export_meta_graph(f"{prefix}.meta")
+    with v1.Graph().as_default(), v1.Session() as session:
+        v1.train.import_meta_graph(f"{prefix}.meta").restore(session, prefix)
+        expected = session.run("y:0", {"x:0": [[1.0, 2.0]]}).tolist()
+    assert run("freeze", prefix, "--outputs", "y", "-o", tmp_path / "y.pb").exit_code == 0
+    served = ["saved-model", prefix, "--inputs", "x:0", "--outputs", "y:0", "-o", tmp_path / "served"]
+    assert run(*served).exit_code == 0
+    for model in (prefix, tmp_path / "y.pb", tmp_path / "served"):
+        result = run("run", model, "--feed", "x:0=[[1, 2]]", "--fetch", "y:0", "--json")
+        assert json.loads(result.stdout)["outputs"][0]["value"] == expected == [[27, 13]]
+    assert run("verify", prefix, "--strict").exit_code == 0

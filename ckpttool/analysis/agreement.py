@@ -25,7 +25,7 @@ def disagreements(graph: MetaGraph, checkpoint: Checkpoint) -> list[Finding]:
 
 def not_restored(graph: MetaGraph, checkpoint: Checkpoint) -> list[Finding]:
     """What the checkpoint has and the graph's saver does not ask for."""
-    wanted = {each.key for each in restored(graph)}
+    wanted = {checkpoint.stored_as(each.key) for each in restored(graph)}
     what = "the checkpoint has it, and the graph does not restore it"
     return [Finding("graph", what, checkpoint.path, name) for name in checkpoint if name not in wanted]
 
@@ -46,11 +46,11 @@ def object_disagreements(checkpoint: Checkpoint) -> list[Finding]:
 
 def _disagreement(wanted: Restored, checkpoint: Checkpoint, near: NearNames) -> str:
     """What is wrong with what the checkpoint has of a tensor that is restored; "" if nothing is."""
-    if wanted.key not in checkpoint:
+    stored = checkpoint.get(checkpoint.stored_as(wanted.key))
+    if stored is None:
         names = near.of(wanted.key, checkpoint, 3)
         hint = f"; near names: {', '.join(names)}" if names else ""
         return f"the graph restores it, and the checkpoint has no such variable{hint}"
-    stored = checkpoint[wanted.key]
     if wanted.dtype is not None and wanted.dtype != stored.dtype:
         return f"the graph restores {wanted.dtype.name}, the checkpoint has {stored.dtype.name}"
     if not agrees(wanted.shape, stored.shape):

@@ -72,6 +72,22 @@ class Checkpoint(Mapping[str, Variable]):
             graph = None
         return {} if graph is None else graph.places(self)
 
+    @cached_property
+    def _keys_by_full_name(self) -> Mapping[str, str]:
+        """The keys of TensorFlow 2 by the names that TensorFlow 1 gave the variables, where these are of one each."""
+        found: dict[str, list[str]] = {}
+        for key, place in self.places.items():
+            found.setdefault(place.full_name, []).append(key)
+        return {name: keys[0] for name, keys in found.items() if name and len(keys) == 1}
+
+    def stored_as(self, name: str) -> str:
+        """The key under which a saver of TensorFlow 1 finds what it calls `name`: the same, or of a checkpoint of
+        objects that of the variable that had this name.
+
+        (tensorflow/python/training/saver.py: Saver.restore, object_graph_key_mapping)
+        """
+        return name if name in self._variables else self._keys_by_full_name.get(name, name)
+
     def keys_of(self, name: str) -> list[str]:
         """The keys under which TensorFlow 2 stored a variable: by its object's path, else by its TensorFlow 1 name."""
         by_path = [key for key, place in self.places.items() if place.path == name]

@@ -25,6 +25,8 @@ from ckpttool.wire.message import edit
 def restorable(graph: MetaGraph, checkpoint: Checkpoint | None) -> Checkpoint:
     """The checkpoint, which has all that the graph's saver restores; an empty one, if the graph restores nothing.
 
+    Of one of objects, what the saver restores under the names that it has for it.
+
     Raises:
         NotFoundError: it lacks a variable; or there is none.
         ConversionError: a variable is of another dtype or shape in the graph.
@@ -38,12 +40,15 @@ def restorable(graph: MetaGraph, checkpoint: Checkpoint | None) -> Checkpoint:
         )
         raise NotFoundError(what, path=graph.path, hint="--checkpoint says where it is")
     _require_fitting(wanted, checkpoint)
-    return checkpoint
+    if all(each.key in checkpoint for each in wanted):
+        return checkpoint
+    keys = sorted({each.key for each in wanted}, key=lambda key: key.encode(errors="surrogateescape"))
+    return checkpoint.with_variables({key: checkpoint[checkpoint.stored_as(key)].renamed(key) for key in keys})
 
 
 def _require_fitting(wanted: Sequence[Restored], checkpoint: Checkpoint) -> None:
     for each in wanted:
-        variable = checkpoint[each.key]
+        variable = checkpoint[checkpoint.stored_as(each.key)]
         if each.dtype is not None and each.dtype.number != variable.dtype.number:
             what = f"the graph restores it as {each.dtype.name}, the checkpoint has {variable.dtype.name}"
             raise ConversionError(what, path=checkpoint.path, variable=each.key)

@@ -171,7 +171,7 @@ def _strength(flow: Flow, parts: Parts, key: str, steps: int) -> tuple[int, str]
     # "Softmax_1" is what TensorFlow itself calls a Softmax.
     if named and not re.fullmatch(rf"{re.escape(type_)}(_\d+)?", key.rpartition("/")[2]):
         return 1, "named like an output, at the end of the forward path"
-    if type_ in _SCORES:
+    if type_ in _SCORES and not (type_ == "LogSoftmax" and users):  # Else what the loss takes, as logits are.
         return 2, f"{type_} at the end of the forward path"
     if any(near in parts.lossy and near in parts.for_loss for near in users):
         return 3, "input of the loss"

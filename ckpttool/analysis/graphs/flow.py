@@ -42,7 +42,7 @@ _SAVE_SCOPE = re.compile(r"(?:.*/)?save(?:_\d+)?", re.DOTALL)
 
 OUTPUT_NAME = re.compile(
     r"(?:\w*_)?(?:outputs?|preds?|predicts?|predictions?|predicted|logits?|probs?|probability|probabilities|scores?"
-    r"|softmax|sigmoid|activations?|answer|result|y_?hat|embeddings?)(?:_\w*)?",
+    r"|softmax|sigmoid|activations?|answer|result|y_?hat|embeddings?|distances?|similarit(?:y|ies)|samples?|decoded|generated)(?:_\w*)?",
     re.IGNORECASE,
 )
 # What a weight passes on its way to where it is used. No arithmetic: a weight's norm in the loss is no layer.
@@ -51,9 +51,24 @@ _READS = {
     *("ExpandDims", "Squeeze", "Concat", "ConcatV2", "Split", "SplitV", "Slice", "StridedSlice", "Unpack"),
 }
 _LOSS_TYPE = re.compile(r"\w*CrossEntropy\w*|\w*Loss(?:V\d)?")
+_DECODER = re.compile(r"CTC\w*Decoder(?:V\d)?")
 _LOSS_NAME = re.compile(r"(?:\w*_)?(?:loss|cost)(?:_\w*)?")
 _LOSS_MATH = {
-    *("Neg", "Mean", "Sum", "Prod", "Log", "Log1p", "Exp", "Square", "Sqrt", "SquaredDifference", "Pow", "Abs"),
+    *(
+        "Neg",
+        "Mean",
+        "Sum",
+        "Prod",
+        "Log",
+        "Log1p",
+        "Exp",
+        "Square",
+        "Sqrt",
+        "Rsqrt",
+        "SquaredDifference",
+        "Pow",
+        "Abs",
+    ),
     *("Add", "AddV2", "AddN", "Sub", "Mul", "Div", "RealDiv", "DivNoNan", "Select", "SelectV2", "Maximum", "Minimum"),
     *("Greater", "GreaterEqual", "Less", "LessEqual", "Cast"),
 }
@@ -141,10 +156,12 @@ class Flow:
         return _role_by_scope(scope) or _role_by_type(node.type[:_LONG])
 
     def fetches(self, key: str) -> list[str]:
-        """The tensors of an op: its first output; of a function's call, each."""
+        """The tensors of an op: its first output; of a function's call, each; of the highest values, which they are."""
         if key not in self.nodes:
             return [key]
-        count = len(self.nodes[key].message.attr["Tout"].list.type) if self.type(key) in _CALLS else 1
+        count = 2 if self.type(key) in ("TopK", "TopKV2") else 1
+        if self.type(key) in _CALLS:
+            count = len(self.nodes[key].message.attr["Tout"].list.type)
         return [f"{key}:{i}" for i in range(min(max(count, 1), MOST_TENSORS))]
 
     def tensor(self, name: str) -> Tensor:
@@ -207,6 +224,9 @@ class Parts:
     def _lossy(self, flow: Flow) -> set[str]:
         """What comes after a label, what shares a scope with where they join, and the arithmetic before a loss."""
         labels = {key for key in self.sources if self.body and key not in self.body and key in self.for_loss}
+        # The lengths of what is decoded are no labels, whatever else wants them.
+        decoders = [name for name in self.reached if _DECODER.fullmatch(flow.type(name))]
+        labels -= walk(decoders, flow.inputs, flow.outside)
         after = walk(labels, flow.users, flow.outside)
         joins = [key for key in after if any(near not in after for near in flow.inputs.get(key, ()))]
         joins += [name for name in self.losses if _is_loss(flow.type(name))]

@@ -61,6 +61,8 @@ def plan_restore(
     variables = {variable.name: variable for variable in graph.variables if variable.type}
     if reads and usable and checkpoint is not None and not held and not v1_only:
         return Plan(True, reads, {}, _unstored(nodes, variables, reads))
+    if checkpoint is not None and any(checkpoint.stored_as(read.key) != read.key for read in reads):
+        held = ["the checkpoint is one of objects, in which variables have other names"]
     notes = [] if checkpoint is None or not reads else _why_not_saver(held, usable=usable, v1_only=v1_only)
     return _one_by_one(graph, nodes, checkpoint, reads, variables)._replace(notes=notes)
 
@@ -88,6 +90,8 @@ def _one_by_one(
         read = (by_variable.get(name) or _guess(graph, variable))._replace(variable=name)
         if checkpoint is not None and read.key not in checkpoint:
             read = by_any_op.get(name, read)
+        if checkpoint is not None:
+            read = read._replace(key=checkpoint.stored_as(read.key))
         fault = _fault(nodes, read, checkpoint, near)
         if checkpoint is not None and not fault:
             chosen.append(read if read.dtype else read._replace(dtype=checkpoint[read.key].dtype))

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from ckpttool.analysis.graphs.needs import needed_ops
 from ckpttool.analysis.graphs.savers import RESTORE_OPS, strings_of
-from ckpttool.errors import CheckpointError, ConversionError, CorruptionError
+from ckpttool.errors import ConversionError, CorruptionError
 from ckpttool.model.arguments import agrees
 from ckpttool.model.boxes import Selection, is_size, shape_of
 from ckpttool.model.checkpoint import Checkpoint
@@ -91,8 +91,9 @@ class StoredVariables:
         if self._checkpoint is None:
             return None
         for restored in self._candidates(node):
-            if restored.key in self._checkpoint:
-                return _fitted(node, restored, self._checkpoint[restored.key])
+            key = self._checkpoint.stored_as(restored.key)
+            if key in self._checkpoint:
+                return _fitted(node, restored, self._checkpoint[key])
         return None
 
     def _candidates(self, node: Any) -> Iterator[Read]:
@@ -102,7 +103,8 @@ class StoredVariables:
         yield from (self._by_saver[name] for name in twins if name in self._by_saver)
         yield Read(node.name, "", False)
         yield from (self._by_any_op[name] for name in twins if name in self._by_any_op)
-        yield from (Read(name, "", False) for name in (shared_name, self._keys.get(shared_name)) if name)
+        if shared_name:
+            yield Read(shared_name, "", False)
 
     @cached_property
     def _twins(self) -> dict[str, list[str]]:
@@ -112,19 +114,6 @@ class StoredVariables:
             if node.op == "VarHandleOp" and node.attr["shared_name"].s:
                 found.setdefault(node.attr["shared_name"].s.decode(errors="surrogateescape"), []).append(name)
         return found
-
-    @cached_property
-    def _keys(self) -> dict[str, str]:
-        """The keys of an object-based checkpoint by the variables' names, where these are of one each."""
-        try:
-            objects = self._checkpoint.object_graph if self._checkpoint else None
-        except CheckpointError:
-            return {}
-        found: dict[str, list[str]] = {}
-        for number in range(len(objects)) if objects else ():
-            for attribute in objects.attributes(number) if objects else ():
-                found.setdefault(attribute.full_name, []).append(attribute.key)
-        return {name: keys[0] for name, keys in found.items() if name and len(keys) == 1}
 
     def _restored(self, body: Body, ops: Iterable[str], depth: int = 0) -> Iterator[tuple[str, Read]]:
         """The variables, or arguments of a function, that ops restore, and from what."""
