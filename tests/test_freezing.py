@@ -357,7 +357,10 @@ def test_a_recurrent_model_of_keras(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("key", "reason"),
-    [("remembered", "which is not filled by the graph"), ("updated_and_read", "after AssignAddVariableOp has changed")],
+    [
+        ("remembered", "which is not filled by the graph"),
+        ("updated_and_read", "after AssignAddVariableOp has changed"),
+    ],
 )
 def test_what_a_saved_model_can_not_do_frozen(key: str, reason: str, saved_model: Path) -> None:
     """A table filled by the checkpoint, and a read after an update, are named."""
@@ -506,6 +509,20 @@ def test_functions_of_one_name_stay_apart(tmp_path: Path) -> None:
     names = [function.signature.name for function in graph_def(saved.freeze()).library.function]
     assert len(names) == len(set(names)) <= before
     assert sum(name.endswith("_frozen") for name in names) == 2
+
+
+def test_a_lookup_that_must_be_fed_is_named() -> None:
+    """Of a table that the checkpoint fills, what is looked up can be fed: by the name that the message has."""
+    message = proto.message_class("GraphDef")()
+    message.node.add(name="table", op="MutableHashTableV2")
+    message.node.add(name="keys", op="Placeholder").attr["dtype"].type = 7
+    found = message.node.add(name="found", op="LookupTableFindV2", input=["table", "keys", "keys"])
+    found.attr["Tout"].type = 1
+    message.node.add(name="y", op="Identity", input=["found"])
+    graph = MetaGraph(message.SerializeToString(), root="GraphDef")
+    with pytest.raises(NotSupportedError, match=r"the table table, .*--inputs found:0$"):
+        freeze(graph, None, ["y"])
+    assert freeze(graph, None, ["y"], inputs=["found:0"]).ops == 2
 
 
 def calling(name: str, called: str, times: int = 1) -> Any:

@@ -448,6 +448,31 @@ def test_what_was_never_stored_is_initialized_and_said(tf, tmp_path):
     assert second == "initialized tables: hash_table"
 
 
+def test_random_values_are_no_result(tf, run, tmp_path):
+    """Where nothing is stored of a variable that begins at random, a warning says what the result is worth."""
+
+    def build(v1):
+        stored = v1.get_variable("stored", initializer=2.0)
+        v1.identity(stored * v1.get_variable("head", [2]), name="y")
+        v1.identity(stored + v1.get_local_variable("local", initializer=1.0), name="z")
+
+    prefix = tmp_path / "model"
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        build(tf.compat.v1)
+        session.run(tf.compat.v1.global_variables_initializer())
+        saver = tf.compat.v1.train.Saver(tf.compat.v1.global_variables()[:1])
+        saver.save(session, str(prefix))
+    with ckpttool.ImportedGraph(prefix) as model:
+        assert model.run("z") == 3
+        assert model.warnings == ()
+        model.run("y")
+        assert model.warnings == (
+            "variables have random values, other ones at each run, because none were stored: head",
+        )
+        assert model.notes == ("initialized, because they were never stored: local",)
+    assert "warning: variables have random values" in run("run", prefix, "--fetch", "y", "-q").stderr
+
+
 def test_missing_variables_are_named_if_they_are_needed(tf, tmp_path):
     """A checkpoint of a part of the graph's variables gives what needs no other; the rest is refused by name."""
 

@@ -241,6 +241,7 @@ def _run(job: _Job, how: _How) -> "tuple[Result, dict[str, float] | None]":
             seconds = [_timed(model, fetched, job.feeds, how.run) for _ in range(how.timed)]
         except ValueError as error:
             raise typer.BadParameter(str(error)) from error
+        options.warn(model.warnings)
         for note in () if how.quiet else model.notes:
             render.say(f"note: {note}")
     values = zip(job.choice.fetches, arrays, strict=True)

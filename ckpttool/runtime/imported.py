@@ -185,6 +185,11 @@ class ImportedGraph:
         return (*([left_out] if kinds else []), *self._notes, *self._state.notes)
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """What makes results doubtful, in words: variables that have random values."""
+        return tuple(self._state.warnings)
+
+    @property
     def signatures(self) -> dict[str, Signature]:
         """The signatures, by their keys."""
         return self.graph.signatures

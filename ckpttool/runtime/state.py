@@ -22,6 +22,9 @@ from ckpttool.model.dtypes import REF_OFFSET
 from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, Node, split_tensor
 from ckpttool.model.names import listed
 
+# What makes values of their own, other ones each time.
+_RANDOM = re.compile(r"(?:Stateless|Stateful)?(?:Random|TruncatedNormal|ParameterizedTruncatedNormal|Multinomial)\w*")
+_LACKS, _LIBRARY = "this TensorFlow", "--op-library loads ops and kernels; or "
 _V1_SHARD = re.compile(r"-[0-9]{5,9}(-of-[0-9]{5,9})$")
 
 
@@ -67,6 +70,7 @@ class State:
 
     Attributes:
         notes: what was initialized, in words; grows.
+        warnings: the same, of what has random values.
         filled: the queues and iterators that something was put into.
     """
 
@@ -87,6 +91,7 @@ class State:
         self._lock = RLock()
         self._fillers = fillers(graph)
         self.notes: list[str] = []
+        self.warnings: list[str] = []
 
     def ran(self, ops: Iterable[str]) -> None:
         """Notes that these ops have run: what they write has its values."""
@@ -139,7 +144,7 @@ class State:
             raise NotSupportedError(
                 f"{op} is needed, an op of type {self._nodes[op].type}, and can't run: {self._lacking[op]}{more}",
                 path=self._graph.path,
-                hint=f"--op-library loads ops and kernels; or feed {op}:0",
+                hint=f"{_LIBRARY if _LACKS in self._lacking[op] else ''}feed {op}:0",
             )
 
     def _initialize(self, variables: set[str], ops: set[str]) -> None:
@@ -154,12 +159,19 @@ class State:
         except BaseException:
             self._unset |= variables - written_variables(self._nodes, self._done)
             raise
-        if variables:
-            self.notes.append(f"initialized, because they were never stored: {listed(sorted(variables))}")
+        by_chance = {name for name in variables if self._is_random(self._initializer(name))}
+        if by_chance:
+            what = "variables have random values, other ones at each run, because none were stored"
+            self.warnings.append(f"{what}: {listed(sorted(by_chance))}")
+        if variables - by_chance:
+            self.notes.append(f"initialized, because they were never stored: {listed(sorted(variables - by_chance))}")
         if tables:
             self.notes.append(f"initialized tables: {listed(list(dict.fromkeys(tables.values())))}")
         if makers:
             self.notes.append(f"initialized iterators: {listed(list(makers.values()))}")
+
+    def _is_random(self, op: str) -> bool:
+        return any(_RANDOM.fullmatch(self._nodes[each].type) for each in needed_ops(self._nodes, [op]))
 
     def _run_once(self, name: str) -> None:
         if name in self._done:

@@ -173,7 +173,9 @@ def _fillers_of(trace: Trace, kept: Collection[str], fillers: Mapping[str, list[
         if TABLE.fullmatch(trace.body.nodes[name].op):
             if name not in fillers:
                 what = f"the outputs need the table {name}, which is not filled by the graph but by the checkpoint"
-                raise NotSupportedError(what, hint="feed what is looked up in it: --inputs")
+                lookups = (op for op in trace.body.users(name) if trace.body.nodes[op].op.startswith("LookupTableFind"))
+                found = next((f" {op}:0" for op in lookups if op in kept), "")
+                raise NotSupportedError(what, hint=f"feed what is looked up in it: --inputs{found}")
             yield from fillers[name]
 
 
