@@ -72,6 +72,9 @@ def test_inputs_are_named_by_ops_tensors_and_keys():
     assert fetches.feed_names(graph, nodes, ["x:0", "z"]) == {"x:0": "x:0", "z": "z:0"}
     with pytest.raises(NotFoundError, match="no input is named imag · near names: image"):
         fetches.feed_names(graph, nodes, ["imag"], "serving_default")
+    two = graph_of(*PLAIN, signatures=[("one", {"image": "x:0"}, {}), ("two", {"words": "x:0"}, {})])
+    with pytest.raises(NotFoundError, match="no input is named words · the signature two has it: --signature two"):
+        fetches.feed_names(*two, ["words"], "one")
     with pytest.raises(ValueError, match="x:0 is fed twice"):
         fetches.feed_names(graph, nodes, ["x", "x:0"])
 

@@ -2,8 +2,9 @@
 
 import json
 
+import numpy as np
 import pytest
-from bundles import time_limit
+from bundles import bundle, time_limit
 from conftest import CORPUS, FIXTURES, corpus_files, corpus_id, needs_corpus
 
 import ckpttool
@@ -47,6 +48,26 @@ def test_paths_are_the_shortest():
     paths = ObjectGraph(GRAPH).paths
     assert paths[2] == "layer/kernel"
     assert paths[4] == "layer/kernel · m of optimizer"
+
+
+def test_an_object_is_found_by_any_of_its_paths(run, tmp_path):
+    """Shared objects, cycles and names with slashes: each path leads there, and one that does not leads nowhere."""
+    graph = ObjectGraph(GRAPH)
+    assert [graph.node_at(path) for path in ("", "layer/kernel", "again/kernel", "layer/parent/again/kernel")] == [
+        0,
+        2,
+        2,
+        2,
+    ]
+    assert [graph.node_at(path) for path in ("kernel", "layer/kernel/x", "/")] == [None] * 3
+    odd = ObjectGraph(made(([("a", 1), ("a/b", 2)], [], []), ([("c", 0)], [], []), ([("d", 3)], [], []), ([], [], [])))
+    assert (odd.node_at("a/b/d"), odd.node_at("a/c/a/b"), odd.node_at("a/b/c")) == (3, 2, None)
+    key = f"layer/kernel{VALUE}"
+    prefix = bundle({OBJECT_GRAPH_KEY: np.array(GRAPH, object), key: np.float32(7), "u": np.float32(1)}).write(tmp_path)
+    assert run("cat", prefix, "again/kernel").stdout.strip() == "7.0"
+    checkpoint = ckpttool.open_checkpoint(prefix)
+    assert list(ckpttool.select(checkpoint, "again/kernel")) == [key]
+    assert key not in ckpttool.select(checkpoint, exclude=["layer/parent/layer/kernel"])
 
 
 def test_places_know_the_tensorflow_1_name():

@@ -89,9 +89,14 @@ class Checkpoint(Mapping[str, Variable]):
         return name if name in self._variables else self._keys_by_full_name.get(name, name)
 
     def keys_of(self, name: str) -> list[str]:
-        """The keys under which TensorFlow 2 stored a variable: by its object's path, else by its TensorFlow 1 name."""
-        by_path = [key for key, place in self.places.items() if place.path == name]
-        return by_path or [key for key, place in self.places.items() if place.full_name == name]
+        """The keys under which TensorFlow 2 stored a variable, by a path to its object or by its TensorFlow 1 name."""
+        places, path = self.places, name
+        graph = self.object_graph if places else None
+        node = None if graph is None else graph.node_at(name)
+        if graph is not None and node is not None:
+            path = graph.readable_paths.get(node, name)  # An object may have several; one is told.
+        by_path = [key for key, place in places.items() if place.path == path]
+        return by_path or [key for key, place in places.items() if place.full_name == name]
 
     def __getitem__(self, name: str) -> Variable:
         try:

@@ -108,6 +108,20 @@ class ObjectGraph:
         """An optimizer's slots: (variable, slot's name, slot variable)."""
         return self._nodes[node].slots
 
+    def node_at(self, path: str) -> int | None:
+        """The object at a path from the root, by whichever of its names; None if there is none."""
+        stack, seen = [(0, path)], set[tuple[int, int]]()
+        while stack:
+            node, rest = stack.pop()
+            if not rest:
+                return node
+            for name, child in self.children(node):
+                # A name may have a slash in it, so that there are several ways.
+                if f"{rest}/".startswith(f"{name}/") and (child, len(rest) - len(name)) not in seen:
+                    seen.add((child, len(rest) - len(name)))
+                    stack.append((child, rest[len(name) + 1 :]))
+        return None
+
     @cached_property
     def paths(self) -> dict[int, str]:
         """The shortest path to each object, names joined by `/`; the keys are made of these."""
