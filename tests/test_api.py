@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from types import FunctionType
 
 import ml_dtypes
@@ -252,3 +253,13 @@ def test_ops_are_a_list():
     graph = ckpttool.open_graph(FIXTURES / "linear" / "model")
     assert len(graph.nodes) == len(graph.by_name)
     assert graph.nodes[0] == graph.by_name["x"]
+
+
+@pytest.mark.parametrize("writer", ["hdf5", "npz", "npy", "safetensors", "bundle", "tensor_slices"])
+def test_no_big_endian_machine_writes(monkeypatch, tmp_path, writer):
+    """Its bytes would be in the wrong order: it is refused before anything is written."""
+    checkpoint = ckpttool.from_arrays({"w": np.ones(2, np.float32)})
+    monkeypatch.setattr(sys, "byteorder", "big")
+    with pytest.raises(ckpttool.NotSupportedError, match="on a big-endian machine"):
+        getattr(ckpttool, f"write_{writer}")(checkpoint, tmp_path / "out")
+    assert not list(tmp_path.iterdir())

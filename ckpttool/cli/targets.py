@@ -1,7 +1,6 @@
 """The formats to write, with the options that the commands that write checkpoints share, and what becomes of them."""
 
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -12,6 +11,7 @@ import typer
 from ckpttool import render
 from ckpttool.cli import options
 from ckpttool.errors import CheckpointError, ConversionError
+from ckpttool.formats.bundle.names import MEMBER
 from ckpttool.formats.plan import Planned
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.object_graph import OBJECT_GRAPH_KEY
@@ -44,7 +44,6 @@ TARGETS = {
 """The formats to write, by the option that asks for each."""
 
 _COMPRESSIONS = {"h5": ("gzip", "lzf"), "npz": ("deflate",)}
-_MEMBER = re.compile(r"(.+)\.(?:index|meta|data-[0-9]{5,9}-of-[0-9]{5,9})", re.DOTALL)
 LAYOUTS = ("names", "keras")
 _UNITS = {"KB": 10**3, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "B": 1}
 
@@ -100,7 +99,7 @@ def target_of(outputs: Mapping[str, str], by_suffix: str) -> tuple[str, str]:
     if target == "tf" and (os.path.basename(output) in ("", ".", "..") or os.path.isdir(output)):
         example = render.printable(os.path.join(output, "model.ckpt"))
         raise typer.BadParameter(f"this is a directory; give a prefix, such as {example}", param_hint="--tf")
-    member = _MEMBER.fullmatch(output) if target == "tf" else None
+    member = MEMBER.fullmatch(output) if target == "tf" else None
     if member:
         prefix = render.printable(member[1])
         raise typer.BadParameter(f"this is a file of a checkpoint; its prefix is {prefix}", param_hint="--tf")

@@ -1,5 +1,6 @@
 """A variable's values as the bytes that are written: row-major, little-endian, strings as a bundle stores them."""
 
+import sys
 from collections.abc import Iterator
 from math import prod
 from typing import Any
@@ -8,6 +9,12 @@ from ckpttool.errors import NotSupportedError
 from ckpttool.formats.records.strings import ENCODERS
 from ckpttool.model.variable import Slice, Variable
 from ckpttool.storage import Content
+
+
+def require_little_endian(what: str) -> None:
+    """Raises NotSupportedError on a big-endian machine, whose bytes would have to be swapped on the way."""
+    if sys.byteorder == "big":
+        raise NotSupportedError(f"writing {what} on a big-endian machine")
 
 
 def content_of(variable: Variable) -> Content:

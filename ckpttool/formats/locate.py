@@ -12,11 +12,11 @@ from typing import NamedTuple
 from ckpttool import storage
 from ckpttool.errors import CheckpointError, NotFoundError
 from ckpttool.formats import bundle
+from ckpttool.formats.bundle.names import MEMBER
 from ckpttool.formats.checkpoint_state import STATE_FILE, candidates, read_checkpoint_state
 from ckpttool.formats.lookalikes import foreign_format, refuse_lookalike
 from ckpttool.formats.saved_model.reading import VARIABLES, saved_model_file
 
-_MEMBER = re.compile(r"(.+)\.(index|meta|data-[0-9]{5,9}-of-[0-9]{5,9})", re.DOTALL)
 _V1_SHARD = re.compile(r"(.+)-(?:[0-9]{5,9}|\?{5})-of-([0-9]{5,9})", re.DOTALL)
 
 _STEP = re.compile(r"[0-9]{1,18}")
@@ -74,11 +74,11 @@ def locate(path: str | os.PathLike[str], *, v1: bool = False, step: int | str | 
         return _in_directory(path, v1, step)
     if _URL.match(path) and not os.path.lexists(path):
         raise NotFoundError("remote paths are not supported", path=path, hint="copy the files here first")
-    if _MEMBER.fullmatch(os.curdir + path) and not _MEMBER.fullmatch(path):  # The suffix alone, as of `dir/.index`.
+    if MEMBER.fullmatch(os.curdir + path) and not MEMBER.fullmatch(path):  # The suffix alone, as of `dir/.index`.
         path = os.path.join(os.curdir, path)
     if step is not None:
         raise NotFoundError("no such directory, to choose a step in", path=path)
-    member = _MEMBER.fullmatch(path)
+    member = MEMBER.fullmatch(path)
     if member and os.path.exists(path):
         return _from_member(path, member[1], member[2], v1)
     found = _checkpoint(path, v1)
@@ -218,7 +218,7 @@ def _what_is_in(path: str) -> str:
     if below:
         return f"there are models below it: {', '.join(below[:9])}"
     names = sorted(os.listdir(path))
-    alone = next((match for match in map(_MEMBER.fullmatch, names) if match and match[2].startswith("data-")), None)
+    alone = next((match for match in map(MEMBER.fullmatch, names) if match and match[2].startswith("data-")), None)
     if alone:
         return f"{alone[0]} has values, and nothing says which: its index is needed, {alone[1]}.index"
     others = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
@@ -233,7 +233,7 @@ def checkpoints_in(directory: str) -> list[str]:
         shard = _V1_SHARD.fullmatch(path)
         if name.endswith(".index"):
             prefixes.add(path.removesuffix(".index"))
-        elif not _MEMBER.fullmatch(path) and name != STATE_FILE and os.path.isfile(path) and is_table(path):
+        elif not MEMBER.fullmatch(path) and name != STATE_FILE and os.path.isfile(path) and is_table(path):
             prefixes.add(shard[1] if shard else path)
     return sorted(prefixes, key=lambda prefix: (re.sub(r"[0-9]+$", "", prefix), _step(prefix), prefix))
 

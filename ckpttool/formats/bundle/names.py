@@ -9,6 +9,9 @@ FORMAT = "TensorFlow checkpoint V2 (tensor bundle)"
 MAX_SHARDS = 100_000
 """More than anybody has written; so many names are not made from a number in a file."""
 
+MEMBER = re.compile(r"(.+)\.(index|meta|data-[0-9]{5,9}-of-[0-9]{5,9})", re.DOTALL)
+"""A file that belongs to a checkpoint: its prefix, and what it is."""
+
 
 def index_path(prefix: str) -> str:
     return f"{prefix}.index"

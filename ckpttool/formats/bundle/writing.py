@@ -15,7 +15,6 @@ The shards are in place before the index is, and the index is what makes them a 
 import errno
 import os
 import re
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from math import prod
@@ -23,9 +22,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ckpttool import storage
-from ckpttool.errors import IS_INPUT, ConversionError, NotSupportedError, in_the_way
+from ckpttool.errors import IS_INPUT, ConversionError, in_the_way
 from ckpttool.formats.bundle import bundle_files, index_path, shard_path
-from ckpttool.formats.contents import content_of, content_of_piece
+from ckpttool.formats.contents import content_of, content_of_piece, require_little_endian
 from ckpttool.formats.plan import Planned, check_plan, require_positive
 from ckpttool.formats.records.entries import BundleEntry, encode_bundle_entry, encode_bundle_header
 from ckpttool.formats.records.shapes import encode_slice_key
@@ -127,8 +126,7 @@ def write_bundle(
     require_bundle_writable(prefix, checkpoint.files, force)
     plan = plan_bundle(checkpoint)
     remarkable = check_plan(plan, strict=strict)
-    if sys.byteorder == "big":
-        raise NotSupportedError("writing a bundle on a big-endian machine")
+    require_little_endian("a bundle")
     pieces = [piece for planned in plan if not planned.problem for piece in _pieces(planned.variable)]
     shards = _shards(pieces, num_shards, max_shard_size)
     paths = [shard_path(prefix, number, len(shards)) for number in range(len(shards))] + [index_path(prefix)]

@@ -2,15 +2,13 @@
 
 import os
 import struct
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 from ckpttool import storage
-from ckpttool.errors import NotSupportedError
-from ckpttool.formats.contents import content_of
+from ckpttool.formats.contents import content_of, require_little_endian
 from ckpttool.formats.hdf5.encoding import messages
 from ckpttool.formats.hdf5.encoding.groups import Group, write_groups
 from ckpttool.formats.hdf5.encoding.heap import Heap
@@ -113,8 +111,7 @@ def write_hdf5(
         raise ValueError(f"compression is {compression!r}, and is one of {', '.join(_COMPRESSIONS)}, or None")
     plan = plan_hdf5(checkpoint, layout=layout)
     remarkable = check_plan(plan, strict=strict)
-    if sys.byteorder == "big":
-        raise NotSupportedError("writing HDF5 on a big-endian machine")
+    require_little_endian("HDF5")
     kept = [planned for planned in plan if not planned.problem]
     values = _Values(kept, compression)
     root = Group()

@@ -1,12 +1,11 @@
 """Which array a variable becomes, and which variable an array was."""
 
-import sys
 from collections.abc import Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpttool.errors import NotSupportedError
-from ckpttool.formats.contents import content_of
+from ckpttool.formats.contents import content_of, require_little_endian
 from ckpttool.formats.npy.header import Header, encode_header
 from ckpttool.formats.plan import Note, Planned, check_plan, notes_of
 from ckpttool.model.checkpoint import Checkpoint
@@ -66,8 +65,7 @@ def arrays_of(plan: Sequence[Planned], checkpoint: Checkpoint, *, strict: bool) 
         ConversionError: `strict`, and there is one.
         CorruptionError: strings are damaged.
     """
-    if sys.byteorder == "big":
-        raise NotSupportedError("writing NumPy's files on a big-endian machine")
+    require_little_endian("NumPy's files")
     remarkable = check_plan(plan, strict=strict)
     notes = notes_of(checkpoint)
     arrays = [_array(planned, notes[planned.variable.name]) for planned in plan if not planned.problem]

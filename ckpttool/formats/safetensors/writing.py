@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import accumulate, pairwise
@@ -11,8 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ckpttool import storage
-from ckpttool.errors import IS_INPUT, ConversionError, NotSupportedError, in_the_way
-from ckpttool.formats.contents import content_of
+from ckpttool.errors import IS_INPUT, ConversionError, in_the_way
+from ckpttool.formats.contents import content_of, require_little_endian
 from ckpttool.formats.plan import Planned, check_plan, distinct, notes_of, require_positive
 from ckpttool.formats.safetensors.words import FALLBACKS, MAX_HEADER, METADATA, NOTES, PLACES, WORDS, escape
 from ckpttool.model.checkpoint import Checkpoint
@@ -81,8 +80,7 @@ def write_safetensors(
     require_positive(max_shard_size=max_shard_size)
     plan = plan_safetensors(checkpoint)
     remarkable = check_plan(plan, strict=strict)
-    if sys.byteorder == "big":
-        raise NotSupportedError("writing safetensors on a big-endian machine")
+    require_little_endian("safetensors")
     tensors = _tensors(plan)
     notes = _notes(plan, checkpoint)
     described = _description(checkpoint)

@@ -8,7 +8,6 @@ first pass, for numbers that are varints.
 """
 
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache, partial
 from itertools import chain
@@ -16,8 +15,8 @@ from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpttool import storage
-from ckpttool.errors import ConversionError, NotSupportedError, located
-from ckpttool.formats.contents import content_of_piece
+from ckpttool.errors import ConversionError, located
+from ckpttool.formats.contents import content_of_piece, require_little_endian
 from ckpttool.formats.plan import Planned, check_plan
 from ckpttool.formats.records.shapes import encode_extents, encode_shape, encode_slice_key
 from ckpttool.formats.tensor_slices.reading import VALUE_FIELDS
@@ -107,8 +106,7 @@ def write_tensor_slices(
     """
     plan = plan_tensor_slices(checkpoint)
     remarkable = check_plan(plan, strict=strict)
-    if sys.byteorder == "big":
-        raise NotSupportedError("writing a checkpoint on a big-endian machine")
+    require_little_endian("a checkpoint")
     variables = sorted((planned.variable for planned in plan if not planned.problem), key=_name)
     cut = [list(_pieces(variable)) for variable in variables]
     pieces = _keyed(chain.from_iterable(cut))
