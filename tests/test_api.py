@@ -228,6 +228,29 @@ def test_arrays_become_a_checkpoint(tmp_path):
         ckpttool.from_arrays({"ragged": [[1, 2], [3]]})
 
 
+@pytest.mark.parametrize("suffix", [".ckpt.index", ".npz", ".h5", ".safetensors"])
+def test_only_some_variables(tmp_path, suffix):
+    """What is wanted is all that there is, in every format, and with an eye for what is damaged too."""
+    conv = ckpttool.open_checkpoint(FIXTURES / "conv" / "model")
+    path = tmp_path / f"m{suffix}"
+    write = {".npz": ckpttool.write_npz, ".h5": ckpttool.write_hdf5, ".safetensors": ckpttool.write_safetensors}
+    write.get(suffix, ckpttool.write_bundle)(conv, str(path).removesuffix(".index"))
+    for faults in (None, []):
+        found = ckpttool.open_checkpoint(path, only=["dense/bias", "nothing"], faults=faults)
+        assert list(found) == ["dense/bias"]
+
+
+def test_arrays_in_memory_stay_as_they_were_given():
+    """What a variable gives of them can't be written to."""
+    given = np.arange(4.0)
+    for array in (given, given[:1].reshape(())):
+        found = ckpttool.from_arrays({"a": array})["a"].numpy()
+        with pytest.raises(ValueError, match="read-only"):
+            found[...] = 7
+        assert np.array_equal(np.asarray(ckpttool.from_arrays({"a": array})["a"], copy=True), array)
+    assert given.tolist() == [0, 1, 2, 3]
+
+
 def test_names_are_listed_and_shown_short():
     """The public names are listed; an op is shown without its values, which may be megabytes."""
     assert set(ckpttool.__all__) <= set(dir(ckpttool))

@@ -30,8 +30,8 @@ def open_checkpoint(
             with a `checkpoint` state file; a file of HDF5, NumPy or safetensors; or what `locate` made of one of these.
         faults: is told of what is damaged, which is passed over, as far as anything can be listed without it; None:
             damage is raised.
-        only: the names of the variables that are wanted. In a tensor bundle they are looked up, and the rest of a large
-            index is neither read nor checked: the checkpoint has no other variables. Other formats are opened whole.
+        only: the names of the variables that are wanted: the checkpoint has no others. In a tensor bundle they are
+            looked up, and the rest of a large index is neither read nor checked, unless `faults` wants to know of it.
 
     Raises:
         TypeError: `only` is one name, and no list of names.
@@ -46,7 +46,10 @@ def open_checkpoint(
     checkpoint = _open(found, faults, only)
     if faults and not checkpoint:
         raise faults[0]
-    return checkpoint
+    if only is None:
+        return checkpoint
+    wanted = set(only)
+    return checkpoint.with_variables({name: each for name, each in checkpoint.items() if name in wanted})
 
 
 def _open(found: Located, faults: list[CheckpointError] | None, only: Collection[str] | None) -> Checkpoint:

@@ -74,7 +74,9 @@ class _InMemory(Source):
     def arrays(self, variable: Variable, piece: Slice, boxes: Iterable[Selection]) -> "Iterator[np.ndarray[Any, Any]]":
         for box in boxes:
             whole: Any = (*box, ...)  # With the ellipsis, a scalar stays an array.
-            yield self._arrays[variable.key][whole]
+            array = self._arrays[variable.key][whole]
+            array.flags.writeable = False  # It is the caller's own, and is to stay as it was given.
+            yield array
 
     def strings(self, variable: Variable, piece: Slice) -> list[bytes]:
         return [value.encode() if isinstance(value, str) else bytes(value) for value in self._arrays[variable.key].flat]

@@ -317,7 +317,7 @@ class Variable:
 
     def numpy(self) -> "np.ndarray[Any, Any]":
         """The values, shape `shape`, dtype `dtype.numpy`: strings as `object` arrays of bytes, types that NumPy
-        lacks as those of ml_dtypes, quantized types as their integers.
+        lacks as those of ml_dtypes, quantized types as their integers. It may be read-only: copy what is to be changed.
 
         Raises:
             CorruptionError: bytes are missing or do not have their checksum.
