@@ -307,6 +307,13 @@ def test_a_placeholder_that_nothing_uses_is_listed_last() -> None:
     }
 
 
+def test_what_lacks_an_input_is_fed() -> None:
+    """An op that takes what an exported scope has left outside can't run: what it gives is to be fed."""
+    given = graph(*LAYER[1:3], "z = Placeholder", "both = Mul($unbound_inputs_x, z)", "y = MatMul(both, w/read)")
+    assert inputs(given)["both:0"] == "an output needs it, and it needs what the graph does not have"
+    assert how_to_run(endpoints(given)) == ["to run it: feed both:0 · fetch y:0"]
+
+
 def test_a_pipeline_may_be_fed_directly() -> None:
     """Without placeholders, the tensors that a queue or an iterator gives are the inputs, labels not among them."""
     layer = ("next = IteratorGetNext(it)", "it = IteratorV2", "y = Cast(next:1)", "dense = MatMul(next, w/read)")

@@ -217,8 +217,12 @@ def _inputs(flow: Flow, parts: Parts, outputs: list[str], fed: dict[str, str]) -
     }
     found: list[tuple[int, str, bool, str]] = []
     for key in dict.fromkeys([*parts.sources, *fed]):
-        by_pipeline = "the input pipeline gives it; it may be fed directly"
-        rank, why = 0, fed.get(key) or (by_pipeline if flow.is_pipeline(key) else "an output needs it")
+        why = "an output needs it"
+        if flow.is_pipeline(key):
+            why = "the input pipeline gives it; it may be fed directly"
+        elif key in flow.incomplete:
+            why = "an output needs it, and it needs what the graph does not have"
+        rank, why = 0, fed.get(key) or why
         if key not in values and key not in fed:
             rank, why = 2, next((why for why, keys in rest.items() if key in keys), "no listed output needs it")
         elif _is_switch(flow, key):

@@ -92,6 +92,7 @@ class Flow:
         nodes: its ops.
         roles: what an op is there for: "" if it is, as far as can be told, part of the model.
         outside: those that are no part of the model.
+        incomplete: those that take what the graph does not have, as one exported from a scope does.
         inputs: whose values an op takes.
         needs: the same, and what is to run before it.
         users: who takes an op's values.
@@ -113,6 +114,7 @@ class Flow:
         self.roles = {name: self._role(node) for name, node in self.nodes.items()}
         self.roles |= {op: "update" for ops in fillers(graph).values() for op in ops}
         self.outside = {name for name, role in self.roles.items() if role}
+        self.incomplete: dict[str, None] = {}
         self.inputs: dict[str, list[str]] = {}
         self.needs: dict[str, list[str]] = {}
         self.users: dict[str, list[str]] = {}
@@ -124,6 +126,8 @@ class Flow:
         needs = inputs
         if len(inputs) < len(tensors):
             needs = [key for tensor in tensors if (key := self.key(tensor.removeprefix("^")))]
+            if len(needs) < len(tensors):  # It is fed itself, then.
+                self.incomplete[name], needs = None, []
         self.inputs[name], self.needs[name] = inputs, needs
         for key in inputs if len(inputs) < 2 else dict.fromkeys(inputs):
             if key in self.users:
@@ -203,6 +207,7 @@ class Parts:
         model = [name for name in flow.nodes if name not in flow.outside]
         self.placeholders = dict.fromkeys(name for name in model if flow.type(name) in PLACEHOLDERS)
         self.sources = dict.fromkeys([*self.placeholders, *(key for key in flow.users if flow.is_pipeline(key))])
+        self.sources |= {name: None for name in flow.incomplete if name not in flow.outside}
         held = [name for name in model if flow.type(name) in VARIABLE_OPS or flow.type(name) == "Const"]
         self.reached = walk(self.sources or held, flow.users, flow.outside)
         meets = self._meetings(flow)
