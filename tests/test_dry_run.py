@@ -65,6 +65,10 @@ IN_THE_WAY = {
     "a directory of arrays that holds something else": (["--npy", "out", "--force"], "out/mine.txt"),
     "a file where shards are to be": (["--safetensors", "out/"], "out"),
     "a file where shards of a size are to be": (["--safetensors", "out", "--max-shard-size", "5GB", "--force"], "out"),
+    "a directory where a shard is to be": (
+        ["--safetensors", "out/", "--force"],
+        "out/model.safetensors/x",
+    ),
     "a damaged state file": (["--tf", "out", "--latest"], "checkpoint"),
     "a directory for a state file": (["--tf", "out", "--latest"], "checkpoint/x"),
 }
@@ -76,7 +80,7 @@ def test_what_is_in_the_way(run, tmp_path, monkeypatch, name):
     arguments, path = IN_THE_WAY[name]
     monkeypatch.chdir(tmp_path)
     there = tmp_path / path
-    there.parent.mkdir(exist_ok=True)
+    there.parent.mkdir(exist_ok=True, parents=True)
     there.write_text("mine")
     real, plan = run("export", LINEAR, *arguments), run("export", LINEAR, *arguments, "--dry-run")
     assert real.exit_code == plan.exit_code != 0

@@ -177,6 +177,8 @@ def test_what_a_decoder_takes_beside_is_no_label() -> None:
 
 def test_where_the_highest_values_are_is_an_output() -> None:
     """TopK gives them and their numbers; of two ways to say how likely, the loss's is the second."""
+    given = graph(*LAYER, "LogSoftmax = LogSoftmax(dense)", "cls = ArgMax(LogSoftmax)")
+    assert list(outputs(given))[:2] == ["cls:0", "LogSoftmax:0"]
     given = graph(*LAYER, "k = Const", "top = TopKV2(dense, k)")
     assert list(outputs(given))[:2] == ["top:0", "top:1"]
     given = graph(

@@ -475,6 +475,23 @@ def test_layers_of_weights_alone_have_their_own_names(keras, run, tmp_path):
     assert run(*arguments, "--force", "--strict").exit_code == 5
 
 
+def test_parts_of_a_layer_are_a_guess_in_weights_alone(run, tmp_path):
+    """A .weights.h5 does not say which weights are not trained, and Keras has those of all parts last."""
+    keras_3 = pytest.importorskip("keras", minversion="3")
+    parts = [keras_3.layers.BatchNormalization(name=name) for name in ("one", "two")]
+    inner = keras_3.Sequential([keras_3.Input((3,)), *parts], name="inner")
+    twelve = [keras_3.layers.Dense(3) for _ in range(12)]
+    both = keras_3.layers.Bidirectional(keras_3.layers.LSTM(2))
+    arguments = ["--h5-layout", "keras", "--strict", "--force", "--h5", tmp_path / "a.h5", "export"]
+    for layers, code in (([inner], 5), (twelve, 0), ([keras_3.layers.Reshape((1, 3)), both], 0)):
+        filled_3(keras_3.Sequential([keras_3.Input((3,)), *layers])).save_weights(tmp_path / "a.weights.h5")
+        assert run(*arguments[-1:], tmp_path / "a.weights.h5", *arguments[:-1]).exit_code == code
+    filled_3(keras_3.Sequential([keras_3.Input((3,)), *twelve])).save_weights(tmp_path / "a.weights.h5")
+    write_hdf5(ckpttool.open_checkpoint(tmp_path / "a.weights.h5"), tmp_path / "b.h5", layout="keras")
+    with h5py.File(tmp_path / "b.h5") as file:
+        assert [name.decode() for name in file.attrs["layer_names"]] == [layer.name for layer in twelve]
+
+
 @pytest.mark.parametrize("count", [2, 12])
 def test_layers_are_in_the_order_of_the_model(keras, tmp_path, count):
     """Where names differ, Keras loads by position: the order of the layers is kept, whatever their names are."""

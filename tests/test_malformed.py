@@ -539,6 +539,20 @@ def test_bombs(name: str, megabytes: int, limited: Limited, tmp_path: Path) -> N
             check(limited.run(command)[0], ENDED)
 
 
+QUOTING = {
+    "a bomb between comments that seem to quote it": b"# '\n" + b"node {}\n" * 1_000_000 + b"# '\n",
+    "a bomb in what is no text": b"node { name: 'a' }\n" + b"node {}\n" * 1_000_000 + b'"',
+    "a text of braces": b"node { name: 'a' op: '" + b"x{" * 1_000_000 + b"' }",
+}
+
+
+@pytest.mark.parametrize("name", QUOTING)
+def test_quoting_texts(name: str, limited: Limited, tmp_path: Path) -> None:
+    """What looks like millions of messages is refused or read in little memory, whatever is quoted."""
+    (tmp_path / "a.pbtxt").write_bytes(b"node { name: 'x' op: 'NoOp' }\n" + QUOTING[name])
+    check(limited.run(["ls", tmp_path / "a.pbtxt"])[0], ENDED)
+
+
 def test_ops_without_a_name(limited: Limited, tmp_path: Path) -> None:
     """Of a graph of a million empty ops the first is named that has no name, and where it is."""
     data = field(1, b"") + field(2, _OP + _messages(2_000_000, 1))

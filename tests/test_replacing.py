@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,6 +36,7 @@ from ckpttool.formats.safetensors import write_safetensors
 from ckpttool.formats.saved_model.writing import write_saved_model
 from ckpttool.formats.tensor_slices.writing import write_tensor_slices
 from ckpttool.model.checkpoint import Checkpoint
+from ckpttool.storage import temporaries
 from ckpttool.transforms.serving import servable
 
 
@@ -369,6 +371,34 @@ def test_a_run_that_begins_before_another_has_locked_its_file(
     write(old, tmp_path / path, force=True)
     assert open_checkpoint(tmp_path / path)["w"].numpy().tolist() == [0, 0]
     assert not list(tmp_path.glob(".*"))
+
+
+def test_what_is_taken_for_dead_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who locks a file while another removes it waits for that, and makes it anew."""
+    beside = temporaries.make_beside(tmp_path / "out", False, (), temporaries.new_token())
+    entered, left = Event(), Event()
+
+    def write() -> None:
+        with temporaries.locked(beside):
+            entered.set()
+            left.wait(30)
+
+    def slow(path: Path) -> None:
+        writer.start()
+        assert not entered.wait(0.3)
+        path.unlink()
+
+    writer = Thread(target=write)
+    monkeypatch.setattr(temporaries, "_remove", slow)
+    temporaries.clear_dead(tmp_path / "out")
+    try:
+        assert entered.wait(30)
+        assert beside.exists()
+        temporaries.clear_dead(tmp_path / "out")  # It is locked now.
+        assert beside.exists()
+    finally:
+        left.set()
+        writer.join()
 
 
 @every_writer

@@ -270,3 +270,4 @@ def test_a_graph_with_a_saver_beside_a_checkpoint_of_objects(tf, run, tmp_path):
         result = run("run", model, "--feed", "x:0=[[1, 2]]", "--fetch", "y:0", "--json")
         assert json.loads(result.stdout)["outputs"][0]["value"] == expected == [[27, 13]]
     assert run("verify", prefix, "--strict").exit_code == 0
+    assert run("diff", f"{prefix}.meta", prefix).exit_code == 0

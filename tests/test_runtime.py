@@ -17,7 +17,9 @@ from conftest import FIXTURES, ROOT
 from running import edit_meta, save_model, scaled
 
 import ckpttool
+from ckpttool.analysis.graphs.running import is_random
 from ckpttool.errors import NotFoundError, NotSupportedError
+from ckpttool.model.graph import MetaGraph
 
 pytestmark = pytest.mark.tensorflow
 LINEAR = FIXTURES / "linear" / "model"
@@ -471,6 +473,22 @@ def test_random_values_are_no_result(tf, run, tmp_path):
         )
         assert model.notes == ("initialized, because they were never stored: local",)
     assert "warning: variables have random values" in run("run", prefix, "--fetch", "y", "-q").stderr
+
+
+def test_what_is_drawn_by_chance(tf):
+    """An initializer with a seed gives the same each time; so may one that takes what is stored, if there is any."""
+    v1 = tf.compat.v1
+    with tf.Graph().as_default():
+        chance = v1.get_variable("chance", [2])
+        v1.get_variable("seeded", initializer=v1.random_normal([2], seed=3))
+        v1.get_variable("stateless", initializer=tf.random.stateless_normal([2], [1, 2]))
+        is_there = v1.is_variable_initialized(chance)
+        v1.get_variable("copied", initializer=v1.cond(is_there, chance.read_value, lambda: chance.initial_value))
+        v1.get_variable("called", initializer=tf.function(lambda: tf.random.normal([2]))())
+        meta = v1.train.export_meta_graph()
+    found = MetaGraph(meta.SerializeToString())
+    by_chance = [v.name for v in found.variables if is_random(found, f"{v.name}/Assign")]
+    assert by_chance == ["chance", "called"]
 
 
 def test_missing_variables_are_named_if_they_are_needed(tf, tmp_path):

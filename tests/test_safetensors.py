@@ -565,6 +565,7 @@ HOSTILE = {
     "twice": made(TENSOR + b"," + TENSOR[1:] + b"}", b"1"),
     "deep": made(b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
     "deep metadata": made(b'{"__metadata__":' + b'{"a":' * 100_000 + b"1" + b"}" * 100_001),
+    "metadata of halves of characters": made(b'{"__metadata__":{"a":"\\ud800"}}'),
     "metadata of numbers": made({"__metadata__": {"a": 1}}),
     "metadata is a list": made({"__metadata__": ["a"]}),
     "entry is a list": made({"a": [1]}),

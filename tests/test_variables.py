@@ -97,6 +97,8 @@ def test_rename_by_a_mapping(tmp_path):
     assert values(renamed) == {"a": 1, "a.b": 2, "b": 0}
     with pytest.raises(ckpttool.NotFoundError, match=r"no variable ab to be renamed .* near names: a.b"):
         ckpttool.rename(opened(tmp_path, "a.b"), {"ab": "c"})
+    with pytest.raises(TypeError, match="names are texts"):
+        ckpttool.rename(opened(tmp_path, "a"), {"a": 3})
 
 
 NO_RULES = {

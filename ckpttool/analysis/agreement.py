@@ -9,6 +9,7 @@ from ckpttool.model.findings import Finding
 from ckpttool.model.graph import MetaGraph
 from ckpttool.model.names import NearNames
 from ckpttool.model.object_graph import OBJECT_GRAPH_KEY
+from ckpttool.model.slots import BOOKKEEPING, roles
 
 
 def disagreements(graph: MetaGraph, checkpoint: Checkpoint) -> list[Finding]:
@@ -25,7 +26,11 @@ def disagreements(graph: MetaGraph, checkpoint: Checkpoint) -> list[Finding]:
 
 def not_restored(graph: MetaGraph, checkpoint: Checkpoint) -> list[Finding]:
     """What the checkpoint has and the graph's saver does not ask for."""
-    wanted = {checkpoint.stored_as(each.key) for each in restored(graph)}
+    asked = {each.key for each in restored(graph)}
+    wanted = {checkpoint.stored_as(key) for key in asked}
+    if wanted != asked:  # A checkpoint of objects has more than variables.
+        known = roles(checkpoint, checkpoint.object_graph)
+        wanted |= {name for name, role in known.items() if role.total == BOOKKEEPING}
     what = "the checkpoint has it, and the graph does not restore it"
     return [Finding("graph", what, checkpoint.path, name) for name in checkpoint if name not in wanted]
 

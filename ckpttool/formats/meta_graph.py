@@ -36,7 +36,10 @@ _TEXT_ROOTS = {
 _SUFFIXES = (".meta", ".pb")
 # The first field of a graph, of a SavedModel; the first entry of a table, whose key is empty.
 _STARTS = (b"\x0a", b"\x08\x01", b"\0\0")
-_QUOTED = re.compile(rb""" "(?:[^"\\]|\\.)*" | '(?:[^'\\]|\\.)*' """, re.DOTALL | re.VERBOSE)
+# Texts and comments, without a step back: both may be as long as the file.
+_QUOTED = re.compile(
+    rb"""'[^'\\]*+(?:\\.[^'\\]*+)*+' | "[^"\\]*+(?:\\.[^"\\]*+)*+" | \#[^\n]*+""", re.DOTALL | re.VERBOSE
+)
 _FIRST_FIELD = re.compile(rb"(?:\s|#[^\n]*\n)*([a-z_]+)\s*[:{<]")
 _TEXT_BYTES = bytes({*range(0x20, 0x7F), *range(0x80, 0x100), *b"\t\n\r\f"})
 # So many messages of no more bytes than that, whatever they are, say nothing: `dim { size: 1 }` takes 15.

@@ -66,7 +66,8 @@ class Layer(NamedTuple):
 
     Attributes:
         name: the layer's.
-        rank: the place among the weights of its model: that of the layer, and its own in that; None if nothing tells.
+        rank: the place among the weights of its model: that of the layer (0, if it is not known), and its own in that;
+            None if nothing tells.
         scope: what the variable's name begins with instead of the layer's; "" if it is no other.
     """
 

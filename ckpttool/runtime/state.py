@@ -13,7 +13,7 @@ from typing import Any
 from ckpttool.analysis.graphs.needs import needed_ops
 from ckpttool.analysis.graphs.pipelines import filled_by, sole_makers
 from ckpttool.analysis.graphs.restore_plan import Plan
-from ckpttool.analysis.graphs.running import read_variables, require_fed, written_variables
+from ckpttool.analysis.graphs.running import is_random, read_variables, require_fed, written_variables
 from ckpttool.analysis.graphs.savers import Restored
 from ckpttool.analysis.graphs.tables import fillers
 from ckpttool.errors import NotFoundError, NotSupportedError
@@ -22,8 +22,6 @@ from ckpttool.model.dtypes import REF_OFFSET
 from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, Node, split_tensor
 from ckpttool.model.names import listed
 
-# What makes values of their own, other ones each time.
-_RANDOM = re.compile(r"(?:Stateless|Stateful)?(?:Random|TruncatedNormal|ParameterizedTruncatedNormal|Multinomial)\w*")
 _LACKS, _LIBRARY = "this TensorFlow", "--op-library loads ops and kernels; or "
 _V1_SHARD = re.compile(r"-[0-9]{5,9}(-of-[0-9]{5,9})$")
 
@@ -159,7 +157,7 @@ class State:
         except BaseException:
             self._unset |= variables - written_variables(self._nodes, self._done)
             raise
-        by_chance = {name for name in variables if self._is_random(self._initializer(name))}
+        by_chance = {name for name in variables if is_random(self._graph, self._initializer(name))}
         if by_chance:
             what = "variables have random values, other ones at each run, because none were stored"
             self.warnings.append(f"{what}: {listed(sorted(by_chance))}")
@@ -169,9 +167,6 @@ class State:
             self.notes.append(f"initialized tables: {listed(list(dict.fromkeys(tables.values())))}")
         if makers:
             self.notes.append(f"initialized iterators: {listed(list(makers.values()))}")
-
-    def _is_random(self, op: str) -> bool:
-        return any(_RANDOM.fullmatch(self._nodes[each].type) for each in needed_ops(self._nodes, [op]))
 
     def _run_once(self, name: str) -> None:
         if name in self._done:

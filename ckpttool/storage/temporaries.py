@@ -81,9 +81,9 @@ def locked(path: Path, make: Callable[[Path], object] = _make) -> Iterator[None]
     while True:
         with suppress(FileNotFoundError):
             descriptor = _open(path)
-            with suppress(OSError):  # A file system without locks.
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.exists(path):
+            with suppress(OSError):  # A file system without locks. (Who looks for dead ones has one for a moment.)
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if _is_at(path, descriptor):
                 break
             os.close(descriptor)
         make(path)
@@ -91,6 +91,13 @@ def locked(path: Path, make: Callable[[Path], object] = _make) -> Iterator[None]
         yield
     finally:
         os.close(descriptor)
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Whether a file that is open is the one at a path."""
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    return False
 
 
 def _open(path: Path) -> int:
@@ -105,11 +112,11 @@ def clear_dead(path: Path) -> None:
     names = os.listdir(path.parent) if path.parent.is_dir() else []
     own = re.compile(re.escape(f".{_shortened(path.name)}.") + r"([0-9a-f]{12}\.tmp)")
     for match in filter(None, map(own.fullmatch, names)):
-        if not _is_locked(path.with_name(match[0])):
+        with _lock_of_dead(path.with_name(match[0])) as is_dead:
             members = [name for name in names if name.startswith(".") and name.endswith(f".{match[1]}")]
             # The one that is looked for goes last, should this die too.
             with suppress(OSError):  # Somebody else's, or not to be removed here.
-                for name in sorted(members, key=match[0].__eq__):
+                for name in sorted(members, key=match[0].__eq__) if is_dead else ():
                     _remove(path.with_name(name))
 
 
@@ -120,19 +127,24 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _is_locked(path: Path) -> bool:
-    """Whether a process holds the lock, as far as that can be told."""
+@contextmanager
+def _lock_of_dead(path: Path) -> Iterator[bool]:
+    """Holds the lock of a temporary, if no process has it, as far as that can be told; and whether it does."""
     try:
         descriptor = _open(path)
     except OSError:
-        return True
+        yield False
+        return
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            is_held = False
+        else:
+            is_held = True
+        yield is_held
     finally:
         os.close(descriptor)
-    return False
 
 
 def unlink_all(paths: Iterable[str | Path]) -> None:

@@ -38,7 +38,8 @@ def needing(nodes: Sequence[Any], gone: Collection[str], spared: Collection[str]
             consumers.setdefault(op, {})[node.name] = is_value
         if node.op == "NoOp":
             left[node.name] = len(waits_for)
-    found, stack = set(gone), list(gone)
+    found = set(gone)
+    stack = list(found)
     while stack:
         for name, is_value in consumers.get(stack.pop(), {}).items():
             if name in left:

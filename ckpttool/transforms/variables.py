@@ -6,6 +6,7 @@ the variables stood in the order of their names, they do so again under the new 
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from ckpttool.errors import ConversionError, NotFoundError
@@ -209,12 +210,15 @@ def rename(
 
     Raises:
         ValueError: a rule is none, or there are no such names.
+        TypeError: what a mapping has is no text.
         NotFoundError: there is no variable of an old name.
         ConversionError: two variables would have the same name, or one none.
     """
     named = {name: name for name in checkpoint} | object_names(checkpoint, names)
     if isinstance(rules, Mapping):
-        for name in rules.keys() - named.values():
+        if not all(isinstance(text, str) for text in chain(rules, rules.values())):
+            raise TypeError("names are texts")
+        for name in sorted(rules.keys() - named.values()):
             what = f"no variable {name} to be renamed"
             raise NotFoundError(what, path=checkpoint.path, hint=near_hint(name, list(named.values())))
         named, rules = {old: rules.get(new, new) for old, new in named.items()}, ()

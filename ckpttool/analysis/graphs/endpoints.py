@@ -171,9 +171,10 @@ def _strength(flow: Flow, parts: Parts, key: str, steps: int) -> tuple[int, str]
     # "Softmax_1" is what TensorFlow itself calls a Softmax.
     if named and not re.fullmatch(rf"{re.escape(type_)}(_\d+)?", key.rpartition("/")[2]):
         return 1, "named like an output, at the end of the forward path"
-    if type_ in _SCORES and not (type_ == "LogSoftmax" and users):  # Else what the loss takes, as logits are.
+    is_for_loss = any(near in parts.lossy and near in parts.for_loss for near in users)
+    if type_ in _SCORES and not (type_ == "LogSoftmax" and is_for_loss):  # Else it is what logits are to others.
         return 2, f"{type_} at the end of the forward path"
-    if any(near in parts.lossy and near in parts.for_loss for near in users):
+    if is_for_loss:
         return 3, "input of the loss"
     if steps:
         return 5, "only an average is taken of it" if flow.type(users[0]) in ("Mean", "Sum") else ""

@@ -115,12 +115,11 @@ def _changed(array: "Array", cast: "Array", *, is_written: bool) -> "Array":
         wide = cast.astype(np.complex128 if cast.dtype.kind == "c" else np.float64)
         overflown: Array = np.isfinite(array) & ~np.isfinite(wide)
         return overflown
-    with np.errstate(invalid="ignore"):
-        back = cast.astype(array.dtype)
+    back = cast.astype(array.dtype)
     changed = np.asarray(back != array)
-    if array.dtype.kind == "f" and cast.dtype.kind in "iu":  # What is beyond these becomes what the machine likes.
-        bounds = np.iinfo(cast.dtype)
-        changed |= ~((array >= float(bounds.min)) & (array < 2.0 * (bounds.max // 2 + 1)))
+    if array.dtype.kind in "fV" and cast.dtype.kind in "iu":  # What is beyond these becomes what the machine likes.
+        bounds, wide = np.iinfo(cast.dtype), array.astype(np.float64)
+        changed |= ~((wide >= float(bounds.min)) & (wide < 2.0 * (bounds.max // 2 + 1)))
     if array.dtype.kind in "fc":
         changed &= ~(np.isnan(array) & np.isnan(back))
     if array.dtype.kind in "iu" and cast.dtype.kind in "iu":  # -1 and 2**64 - 1 are the same bits.

@@ -42,7 +42,8 @@ _SAVE_SCOPE = re.compile(r"(?:.*/)?save(?:_\d+)?", re.DOTALL)
 
 OUTPUT_NAME = re.compile(
     r"(?:\w*_)?(?:outputs?|preds?|predicts?|predictions?|predicted|logits?|probs?|probability|probabilities|scores?"
-    r"|softmax|sigmoid|activations?|answer|result|y_?hat|embeddings?|distances?|similarit(?:y|ies)|samples?|decoded|generated)(?:_\w*)?",
+    r"|softmax|sigmoid|activations?|answer|result|y_?hat|embeddings?|distances?|similarit(?:y|ies)|samples?"
+    r"|decoded|generated)(?:_\w*)?",
     re.IGNORECASE,
 )
 # What a weight passes on its way to where it is used. No arithmetic: a weight's norm in the loss is no layer.
@@ -54,23 +55,9 @@ _LOSS_TYPE = re.compile(r"\w*CrossEntropy\w*|\w*Loss(?:V\d)?")
 _DECODER = re.compile(r"CTC\w*Decoder(?:V\d)?")
 _LOSS_NAME = re.compile(r"(?:\w*_)?(?:loss|cost)(?:_\w*)?")
 _LOSS_MATH = {
-    *(
-        "Neg",
-        "Mean",
-        "Sum",
-        "Prod",
-        "Log",
-        "Log1p",
-        "Exp",
-        "Square",
-        "Sqrt",
-        "Rsqrt",
-        "SquaredDifference",
-        "Pow",
-        "Abs",
-    ),
+    *("Neg", "Mean", "Sum", "Prod", "Log", "Log1p", "Exp", "Square", "Sqrt", "Rsqrt", "Pow", "Abs", "Cast"),
     *("Add", "AddV2", "AddN", "Sub", "Mul", "Div", "RealDiv", "DivNoNan", "Select", "SelectV2", "Maximum", "Minimum"),
-    *("Greater", "GreaterEqual", "Less", "LessEqual", "Cast"),
+    *("SquaredDifference", "Greater", "GreaterEqual", "Less", "LessEqual"),
 }
 
 

@@ -62,7 +62,8 @@ def plan_restore(
     if reads and usable and checkpoint is not None and not held and not v1_only:
         return Plan(True, reads, {}, _unstored(nodes, variables, reads))
     if checkpoint is not None and any(checkpoint.stored_as(read.key) != read.key for read in reads):
-        held = ["the checkpoint is one of objects, in which variables have other names"]
+        faults = [_fault(nodes, read._replace(key=checkpoint.stored_as(read.key)), checkpoint, near) for read in reads]
+        held = ["the checkpoint is one of objects, in which variables have other names", *filter(None, faults)]
     notes = [] if checkpoint is None or not reads else _why_not_saver(held, usable=usable, v1_only=v1_only)
     return _one_by_one(graph, nodes, checkpoint, reads, variables)._replace(notes=notes)
 

@@ -4,13 +4,19 @@ value.
 An op with control inputs, or behind a Switch, may stand in a branch that is not taken: it may, not must, be in the way.
 """
 
+import re
 from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
-from ckpttool.analysis.graphs.needs import must_be_fed, tensor_name
+from ckpttool.analysis.graphs.needs import called_functions, must_be_fed, tensor_name
 from ckpttool.analysis.graphs.pipelines import gets_next, iterator_makers, source_of, waits
-from ckpttool.model.graph import ASSIGN_OPS, VARIABLE_OPS, Node, split_tensor
+from ckpttool.model.graph import ASSIGN_OPS, VARIABLE_OPS, MetaGraph, Node, split_tensor
 
 # They only ask whether there is a value.
+# Values that nothing but chance gives, unless an op has a seed; those with an input for one are called Stateless….
+_RANDOM = re.compile(r"(?:Stateful)?(?:Random|Uniform|StandardNormal|TruncatedNormal|Parameterized|Multinomial)\w*")
+# What another value may come through than that of all their inputs.
+_CHOICES = ("Merge", "If", "StatelessIf", "Case", "StatelessCase")
 _ASKERS = ("IsVariableInitialized", "VarIsInitializedOp")
 
 
@@ -36,6 +42,34 @@ def _is_conditional(nodes: Mapping[str, Node], node: Node) -> bool:
     sources = [nodes.get(split_tensor(text)[0]) for text in node.inputs]
     is_controlled = any(text.startswith("^") for text in node.inputs)
     return is_controlled or any(source is not None and "Switch" in source.type for source in sources)
+
+
+def is_random(graph: MetaGraph, op: str) -> bool:
+    """Whether what an op gives is another each time, as far as that is sure: it is in no branch, and has no seed."""
+    nodes, seen, stack = graph.by_name, set[str](), [op]
+    while stack:
+        name = split_tensor(stack.pop().removeprefix("^"))[0]
+        if name not in nodes or name in seen or nodes[name].type in _CHOICES:
+            continue
+        seen.add(name)
+        if _draws(graph, nodes[name].message):
+            return True
+        stack += nodes[name].inputs
+    return False
+
+
+def _draws(graph: MetaGraph, node: Any) -> bool:
+    """Whether an op draws a random number without a seed, or a function that it calls has one that does."""
+    library = {each.signature.name: each for each in graph.graph_def.library.function}
+    seen, stack = set[str](), [node]
+    while stack:
+        node = stack.pop()
+        if _RANDOM.fullmatch(node.op) and not any(node.attr[seed].i for seed in ("seed", "seed2") if seed in node.attr):
+            return True
+        for name in called_functions(node, library) - seen if library else ():
+            seen.add(name)
+            stack += library[name].node_def
+    return False
 
 
 def require_fed(

@@ -44,7 +44,7 @@ _WEIGHTS = [
     *("embeddings", "gamma", "beta", "depthwise_kernel", "pointwise_kernel", "kernel", "recurrent_kernel", "bias"),
     *("alpha", *_NOT_TRAINED, "mean", "variance", "count"),
 ]
-_PARTS = ["forward", "query", "key", "value", "attention_output", "backward"]
+_PARTS = ["forward", "query", "key", "value", "attention_output", "output_dense", "backward"]
 # Of an object in a layer of a model, the path has one of these; in one of a model within the model, two.
 _LAYER = r"(?:layer(?:_with_weights)?-|_operations/)\d+/"
 _INNER = re.compile(f"{_LAYER}(?:.*/)?{_LAYER}", re.DOTALL)
@@ -81,14 +81,15 @@ def keras_places(checkpoint: Checkpoint) -> list[Planned]:
     plan = _each_once(plan, _ranks(checkpoint))
     inner = [name for name, place in places.items() if _INNER.search(place.path)]
     doubts = dict.fromkeys(inner, "its layer is that of a model within the model, whose name no object graph has")
+    for layer, weights in _layers(plan, checkpoint).items():
+        is_known = all(weight.rank is not None for weight in weights)
+        is_guess = _is_of_parts(weights) or any(_is_guess(one, other) for one, other in pairwise(_ordered(weights)))
+        if is_guess and not is_known:
+            doubt = f"its place among the weights of the layer {layer} is a guess, and Keras goes by it"
+            doubts |= dict.fromkeys((weight.name for weight in weights), doubt)
     # What Keras calls layers/dense_1 is the second of a class, and its name any.
     numbered = [name for name, variable in checkpoint.items() if variable.layer is None and _NUMBERED.search(name)]
     doubts |= dict.fromkeys(numbered, "the name of its layer is not stored, and Keras goes by it")
-    for layer, weights in _layers(plan, checkpoint).items():
-        is_known = all(weight.rank is not None for weight in weights)
-        if not is_known and any(_is_guess(one, other) for one, other in pairwise(_ordered(weights))):
-            doubt = f"its place among the weights of the layer {layer} is a guess, and Keras goes by it"
-            doubts |= dict.fromkeys((weight.name for weight in weights), doubt)
     return [p if p.problem else p._replace(doubt=doubts.get(p.variable.name)) for p in plan]
 
 
@@ -195,12 +196,23 @@ def _layers(plan: Sequence[Planned], checkpoint: Checkpoint) -> dict[str, list[_
             if target == planned.target or target not in taken:
                 taken.add(target)
                 layers.setdefault(name, []).append(_Weight(variable.name, path, depth, ranks.get(variable.name)))
-    return dict(sorted(layers.items(), key=lambda layer: _first(layer[1])))
+    return dict(sorted(layers.items(), key=lambda layer: _first(layer[1], checkpoint)))
 
 
-def _first(weights: Sequence[_Weight]) -> tuple[float, ...]:
-    """By this, layers are in the order of their model, as far as it is known."""
-    return min((weight.rank for weight in weights if weight.rank is not None), default=(inf,))
+def _first(weights: Sequence[_Weight], checkpoint: Checkpoint) -> tuple[Any, ...]:
+    """By this, layers are in the order of their model, as far as it is known: of a `.weights.h5`, within a class."""
+    layer = checkpoint[weights[0].name].layer
+    rank = min((weight.rank for weight in weights if weight.rank is not None), default=(inf,))
+    return rank[0], _natural(layer.scope if layer is not None else ""), rank
+
+
+def _is_of_parts(weights: Sequence[_Weight]) -> bool:
+    """Whether the weights are those of several objects in a `.weights.h5`: it does not say which are not trained, and
+    Keras has these last. Of some parts all are trained.
+    """
+    groups = {weight.path.rpartition("/")[0] for weight in weights if _NUMBERED.search(weight.path.removesuffix(":0"))}
+    known = (any(_part(scope) >= 0 for scope in group.split("/")) for group in groups)
+    return len(groups) > 1 and not all(known)
 
 
 def _weight(target: str) -> str:

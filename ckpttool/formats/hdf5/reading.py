@@ -117,7 +117,6 @@ class _Reader:
         self._path, self._file = path, file
         self.is_ours = (text_of(root, "created_by") or b"").startswith(_CREATED_BY)
         self._raw, self._decoded, self._lengths = RawSource(), _Datasets(path), storage.Lengths()
-        self._objects: dict[str, int] = {}
 
     def names(self, datasets: Sequence[_Described]) -> list[str]:
         """The names of the variables; see the top of this package."""
@@ -139,8 +138,8 @@ class _Reader:
             variable.layer = OF_OPTIMIZER
         elif found.saved is not None:
             scope, name = found.saved
-            own, number = self._objects.setdefault(scope, len(self._objects)), found.path[len(f"{scope}/vars/") :]
-            variable.layer = Layer(name, (own, int(number)) if is_size(number) else None, scope)
+            number = found.path[len(f"{scope}/vars/") :]
+            variable.layer = Layer(name, (0, int(number)) if is_size(number) else None, scope)
         return _Described(found.path, found.layer, said, variable)
 
     def _variable(self, path: str, found: Object) -> Variable:

@@ -175,6 +175,10 @@ def _metadata(found: Any) -> dict[str, str]:
         return {}
     if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
         raise FormatError("__metadata__ is no object of texts")
+    try:
+        "".join([*found, *found.values()]).encode()
+    except UnicodeEncodeError as error:  # JSON can escape halves of characters.
+        raise FormatError(f"__metadata__ has what is no text: {error}") from error
     return found
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ckpttool import storage
-from ckpttool.errors import IS_INPUT, ConversionError, in_the_way
+from ckpttool.errors import ConversionError
 from ckpttool.formats.contents import content_of, require_little_endian
 from ckpttool.formats.plan import Planned, check_plan, distinct, notes_of, require_positive
 from ckpttool.formats.safetensors.words import FALLBACKS, MAX_HEADER, METADATA, NOTES, PLACES, WORDS, escape
@@ -99,11 +99,8 @@ def require_shards_writable(path: str, inputs: Sequence[str], force: bool) -> No
     if not os.path.isdir(path):
         storage.require_writable(Path(path), False, inputs)
         return
-    for member in filter(os.path.lexists, _members(path)):
-        if not force:
-            raise in_the_way(member)
-        if any(os.path.exists(source) and os.path.samefile(source, member) for source in inputs):
-            raise in_the_way(member, IS_INPUT)
+    for member in _members(path):
+        storage.require_writable(Path(member), force, inputs)
 
 
 @contextmanager
