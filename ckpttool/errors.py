@@ -92,7 +92,7 @@ def reporter(path: str, faults: list[CheckpointError] | None) -> Report:
 
     def report(error: CheckpointError) -> None:
         error.path = path if error.path is None else error.path
-        faults.append(error)
+        faults.append(error.with_traceback(None))  # Which would hold on to what was being read.
 
     return report
 

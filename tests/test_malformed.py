@@ -168,6 +168,11 @@ def _growing(count: int) -> bytes:
     return table([(b"k" * count, with_trailer(contents))])
 
 
+def _restarting(count: int) -> bytes:
+    """A block with a restart at each of many entries, which share what is not there."""
+    return b"\1\0\0" * count + b"".join(encode_fixed32(3 * number) for number in range(count)) + encode_fixed32(count)
+
+
 def _self_index() -> bytes:
     """An index whose data block is the index block itself."""
     return table([(b"x", with_trailer(block([])))], index=lambda made: block_of([(b"x", encode_varint(30) * 2)], 1))
@@ -183,6 +188,10 @@ FURTHER: dict[str, bytes] = {
     ),
     "5,000 slices": table_of([(b"", header(num_shards=1)), (b"w", field(1, 1) + field(7, field(1, b"")) * 5_000)]),
     "keys that each add a byte to the one before": _growing(24_000),
+    "a long name of many slices that are not there": table_of(
+        [(b"", header(num_shards=1)), (b"w" * 200_000, field(1, 1) + field(7, field(1, b"")) * 20_000)]
+    ),
+    "restarts at entries that are none": table([(b"\xff", with_trailer(_restarting(40_000)))]),
     "empty": b"",
 }
 
@@ -542,6 +551,7 @@ def test_bombs(name: str, megabytes: int, limited: Limited, tmp_path: Path) -> N
 QUOTING = {
     "a bomb between comments that seem to quote it": b"# '\n" + b"node {}\n" * 1_000_000 + b"# '\n",
     "a bomb in what is no text": b"node { name: 'a' }\n" + b"node {}\n" * 1_000_000 + b'"',
+    "a text that is cut off, of escapes": b"{" * 60_000 + b'"' + b'\\"' * 20_000,
     "a text of braces": b"node { name: 'a' op: '" + b"x{" * 1_000_000 + b"' }",
 }
 
@@ -551,6 +561,41 @@ def test_quoting_texts(name: str, limited: Limited, tmp_path: Path) -> None:
     """What looks like millions of messages is refused or read in little memory, whatever is quoted."""
     (tmp_path / "a.pbtxt").write_bytes(b"node { name: 'x' op: 'NoOp' }\n" + QUOTING[name])
     check(limited.run(["ls", tmp_path / "a.pbtxt"])[0], ENDED)
+
+
+def test_graphs_of_one_file(limited: Limited, tmp_path: Path) -> None:
+    """Thousands of graphs in a SavedModel are parsed once."""
+    made = message_class("SavedModel")(saved_model_schema_version=1)
+    for number in range(3_000):
+        made.meta_graphs.add().meta_info_def.tags.append(f"{number}")
+    made.meta_graphs[0].graph_def.node.add(name="x", op="NoOp")
+    (tmp_path / "saved_model.pb").write_bytes(made.SerializeToString())
+    check(limited.run(["strip-devices", tmp_path / "saved_model.pb", "-o", tmp_path / "out.pb"])[0], ENDED)
+
+
+def test_lists_of_a_saver_that_are_said_once(limited: Limited, tmp_path: Path) -> None:
+    """A constant of millions of texts that has one of them is not made into millions, for any op that takes it."""
+    made = message_class("MetaGraphDef")()
+    nodes = made.graph_def.node
+    nodes.add(name="w", op="VariableV2").attr["dtype"].type = 1
+    names = nodes.add(name="names", op="Const")
+    names.attr["dtype"].type = names.attr["value"].tensor.dtype = 7
+    names.attr["value"].tensor.tensor_shape.dim.add(size=(1 << 24) - 1)
+    names.attr["value"].tensor.string_val.append(b"w")
+    for number in range(8):
+        restored = nodes.add(name=f"r{number}", op="RestoreV2", input=["file", "names", "names"])
+        restored.attr["dtypes"].list.type.append(1)
+        nodes.add(name=f"a{number}", op="Assign", input=["w", f"r{number}"])
+    nodes.add(name="file", op="Placeholder").attr["dtype"].type = 7
+    nodes.add(name="y", op="Identity", input=["w"])
+    nodes.add(name="all", op="NoOp", input=[f"^a{number}" for number in range(8)])
+    made.saver_def.restore_op_name = "all"
+    (tmp_path / "a.meta").write_bytes(made.SerializeToString())
+    prefix = bundle({"w": np.float32(1)}).write(tmp_path, "a")
+    freeze = ["freeze", tmp_path / "a.meta", "--outputs", "y", "-o", tmp_path / "y.pb"]
+    check(limited.run(freeze)[0], {0})
+    for command in (["diff", tmp_path / "a.meta", prefix], ["verify", prefix]):
+        check(limited.run(command)[0], ENDED)
 
 
 def test_ops_without_a_name(limited: Limited, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from bundles import examples, time_limit
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ckpttool.model import names
 from ckpttool.model.names import near_hint, selector
 
 GLOBS: list[tuple[str, list[str], list[str]]] = [
@@ -105,6 +106,24 @@ def test_names_are_patterns_of_themselves(name: str, other: str) -> None:
     choose = selector([name])
     assert choose(name)
     assert choose(other) == (name == other)
+
+
+def test_near_names_of_long_ones_cost_what_they_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time of a comparison grows with the product of the lengths: of long names, fewer are compared."""
+    asked: list[int] = []
+
+    def counting(name: str, others: list[str], count: int) -> list[str]:
+        asked.append(sum(len(name) * len(other) for other in others))
+        return others[:count]
+
+    monkeypatch.setattr(names, "get_close_matches", counting)
+    for length in (10, 200):
+        near, many = names.NearNames(), [f"{number:0{length}}" for number in range(2_000)]
+        asked.clear()
+        for _ in range(40):
+            near.of("9" * length, many)
+        assert sum(asked) <= 60_000 * 400
+        assert bool(asked) == (length == 10)
 
 
 def test_near_names_are_offered_among_many_too():

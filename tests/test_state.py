@@ -45,7 +45,7 @@ def test_a_directory_is_not_listed_for_each_of_its_checkpoints(directory, monkey
     state = directory / "checkpoint"
     state.write_text(
         'model_checkpoint_path: "model-130"\n'
-        + "".join(f'all_model_checkpoint_paths: "model-{step}"\n' for step in range(100, 131))
+        + "".join(f'all_model_checkpoint_paths: "model-{step}"\n' for step in [*range(100, 131), *range(200, 230)])
     )
     assert sum(bool(entry.prefix) for entry in state_entries(str(directory))) == 33
     assert len(listings) < 5

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -199,7 +200,8 @@ def state(
         directory = os.path.dirname(directory) or "."
     if relocate:
         state_file = os.path.join(directory, STATE_FILE)
-        changed = relocate_checkpoint_state(state_file, has_checkpoint, output=output or None, force=force)
+        exists = partial(has_checkpoint, listings={})
+        changed = relocate_checkpoint_state(state_file, exists, output=output or None, force=force)
         if not quiet:
             render.say(f"made {render.counted(changed, 'path')} relative · {output or state_file}")
         return

@@ -123,8 +123,11 @@ def _checkpoint(prefix: str, v1: bool) -> Located | None:
     return None
 
 
-def _v1_files(prefix: str) -> tuple[str, ...]:
-    """The files of the V1 checkpoint `prefix`, which may be one file, `NAME-00000-of-00002`, or a pattern of that."""
+def _v1_files(prefix: str, listings: dict[str, list[str]] | None = None) -> tuple[str, ...]:
+    """The files of the V1 checkpoint `prefix`, which may be one file, `NAME-00000-of-00002`, or a pattern of that.
+
+    `listings` keeps the names in directories for further prefixes.
+    """
     shard = _V1_SHARD.fullmatch(prefix)
     if shard:
         return _v1_shards(shard[1], shard[2])
@@ -132,7 +135,11 @@ def _v1_files(prefix: str) -> tuple[str, ...]:
         return (prefix,) if is_table(prefix) else ()
     name = re.compile(re.escape(os.path.basename(prefix)) + r"-[0-9]{5,9}-of-([0-9]{5,9})")
     directory = os.path.dirname(prefix) or "."
-    names = os.listdir(directory) if os.path.isdir(directory) else []
+    names = (listings or {}).get(directory)
+    if names is None:
+        names = os.listdir(directory) if os.path.isdir(directory) else []
+        if listings is not None:
+            listings[directory] = [each for each in names if _V1_SHARD.fullmatch(each)]
     counts = {match[1] for match in map(name.fullmatch, names) if match}
     return _v1_shards(prefix, counts.pop()) if len(counts) == 1 else ()
 
@@ -265,10 +272,10 @@ def state_entries(directory: str) -> list[StateEntry]:
         raise NotFoundError("no such directory", path=directory)
     state_file = os.path.join(directory, STATE_FILE)
     state = read_checkpoint_state(state_file) if os.path.exists(state_file) else None
-    entries = []
+    entries, listings = [], dict[str, list[str]]()
     times = dict(zip(state.all, state.timestamps, strict=False)) if state else {}
     for written in dict.fromkeys([*state.all, state.latest]) if state else ():
-        prefix = next((path for path in candidates(directory, written) if has_checkpoint(path)), "")
+        prefix = next((path for path in candidates(directory, written) if has_checkpoint(path, listings)), "")
         entries.append(StateEntry(written, prefix, times.get(written), state is not None and written == state.latest))
     listed = {os.path.realpath(_unsharded(entry.prefix)) for entry in entries if entry.prefix}
     found = (prefix for prefix in checkpoints_in(directory) if os.path.realpath(prefix) not in listed)
@@ -281,9 +288,9 @@ def _unsharded(prefix: str) -> str:
     return shard[1] if shard else prefix
 
 
-def has_checkpoint(prefix: str) -> bool:
-    """Whether there is a checkpoint of this prefix, V2 or V1."""
-    return os.path.exists(bundle.index_path(prefix)) or bool(_v1_files(prefix))
+def has_checkpoint(prefix: str, listings: dict[str, list[str]] | None = None) -> bool:
+    """Whether there is a checkpoint of this prefix, V2 or V1; `listings` keeps what one that asks for many has seen."""
+    return os.path.exists(bundle.index_path(prefix)) or bool(_v1_files(prefix, listings))
 
 
 def _step(prefix: str) -> int:

@@ -36,9 +36,9 @@ _TEXT_ROOTS = {
 _SUFFIXES = (".meta", ".pb")
 # The first field of a graph, of a SavedModel; the first entry of a table, whose key is empty.
 _STARTS = (b"\x0a", b"\x08\x01", b"\0\0")
-# Texts and comments, without a step back: both may be as long as the file.
+# Texts, which may be cut off, and comments, without a step back: each may be as long as the file.
 _QUOTED = re.compile(
-    rb"""'[^'\\]*+(?:\\.[^'\\]*+)*+' | "[^"\\]*+(?:\\.[^"\\]*+)*+" | \#[^\n]*+""", re.DOTALL | re.VERBOSE
+    rb"""'[^'\\]*+(?:\\.[^'\\]*+)*+(?:'|\\?\Z)|"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|\#[^\n]*+""", re.DOTALL
 )
 _FIRST_FIELD = re.compile(rb"(?:\s|#[^\n]*\n)*([a-z_]+)\s*[:{<]")
 _TEXT_BYTES = bytes({*range(0x20, 0x7F), *range(0x80, 0x100), *b"\t\n\r\f"})

@@ -85,7 +85,8 @@ def require_readable(found: Located, checkpoint: Checkpoint) -> None:
 def is_whole(prefix: str) -> bool:
     """Whether a checkpoint's index can be read, and its data files are there and as long as that says."""
     try:
-        checkpoint = open_checkpoint(locate(prefix))
+        # A whole directory would be listed for the V1 checkpoint that may stand beside.
+        checkpoint = open_checkpoint(Located(prefix) if os.path.exists(index_path(prefix)) else locate(prefix))
     except CheckpointError:
         return False
     ends = dict.fromkeys(checkpoint.files, 0)

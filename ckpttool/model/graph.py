@@ -170,6 +170,22 @@ class MetaGraph:
         graphs = self._saved_model.meta_graphs if self.root == "SavedModel" else [self.message]
         return [list(graph.meta_info_def.tags) for graph in graphs]
 
+    @cached_property
+    def reads(self) -> dict[str, list[str]]:
+        """The ops that read variables through handles, by the op that gives the handle and the first output of it."""
+        found: dict[str, list[str]] = {}
+        for node in self.nodes:
+            if node.type == "ReadVariableOp" and len(node.inputs) == 1 and split_tensor(node.inputs[0])[1] == "0":
+                found.setdefault(split_tensor(node.inputs[0])[0], []).append(node.name)
+        return found
+
+    @property
+    def graph_defs(self) -> list[Any]:
+        """The GraphDefs of all graphs in the file."""
+        if self.root != "SavedModel":
+            return [self.graph_def]
+        return [each.graph_def for each in self._saved_model.meta_graphs]
+
     @property
     def graph_def(self) -> Any:
         """The GraphDef, parsed: ops, functions and versions. Changing it does not change `data`."""

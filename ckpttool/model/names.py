@@ -73,18 +73,19 @@ class NearNames:
     """Finds near names for many, until that has taken a second or two: names may be many, and as long as a file."""
 
     def __init__(self) -> None:
-        self._comparisons = 20_000
+        self._left = 60_000
 
     def of(self, name: str, others: Collection[str], count: int = 1) -> list[str]:
         """The others that are nearest to a name, the nearest first; none, if looking for them would take too long."""
-        if len(name) > _LONGEST or len(others) > self._comparisons:
+        if len(name) > _LONGEST or len(others) > self._left:
             return []
-        self._comparisons -= len(others)
-        return get_close_matches(name, [other for other in others if len(other) <= _LONGEST], count)
+        alike = [other for other in others if len(other) <= _LONGEST]
+        # The time that a comparison takes grows with the square of names' lengths.
+        self._left -= len(others) + len(name) * sum(map(len, alike)) // _AT_ONCE
+        return get_close_matches(name, alike, count) if self._left >= 0 else []
 
 
-_LONGEST = 256
-"""The time that a comparison takes grows with the square of names' lengths."""
+_LONGEST, _AT_ONCE = 256, 400
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:

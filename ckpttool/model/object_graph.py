@@ -61,7 +61,7 @@ class Place(NamedTuple):
     full_name: str
 
 
-_LONGEST = 2000
+_LONGEST = 500
 
 
 class Step(NamedTuple):

@@ -22,7 +22,7 @@ SORTS: dict[str, Callable[[Variable], Any]] = {
 }
 """Orders of variables, by name."""
 
-_LEVELS = 100
+_LEVELS = 30
 
 
 def variables(

@@ -79,6 +79,9 @@ def _mean(variables: Sequence[Variable], weights: Sequence[float]) -> Variable:
     return Variable(last.name, last.dtype, last.shape, _Mean(variables, weights), last.key, layer=last.layer)
 
 
+_MOST_CUT = 16
+
+
 class _Mean(Source):
     """The source of a variable that is the mean of others."""
 
@@ -98,8 +101,8 @@ class _Mean(Source):
         import numpy as np
 
         boxes = list(boxes)
-        # Each checkpoint's block is in memory at once: of many, they are smaller.
-        limit = max(1, BLOCK_SIZE // (variable.dtype.itemsize or 1) // len(self._variables))
+        # Each checkpoint's block is in memory at once: of many, they are smaller, as long as reading them is worth it.
+        limit = max(1, BLOCK_SIZE // min(len(self._variables), _MOST_CUT) // (variable.dtype.itemsize or 1))
         parts = [list(subdivide(tuple(s.start for s in box), shape_of(box), limit)) for box in boxes]
         flat = [part for of_box in parts for part in of_box]
         readers = [each.read(flat) for each in self._variables]

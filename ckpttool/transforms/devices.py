@@ -15,6 +15,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from itertools import chain
 from typing import NamedTuple
 
 from ckpttool.errors import CorruptionError
@@ -59,9 +60,9 @@ def strip_devices(graph: MetaGraph, *, colocation: bool = False, all: bool = Fal
 
 def placed_ops(graph: MetaGraph) -> int:
     """How many ops have a device: of all graphs in the file, and those of functions too."""
-    several = len(graph.tag_sets) if graph.root == "SavedModel" else 1
-    graphs = [graph.replace(number=number) for number in range(several)] if several > 1 else [graph]
-    return sum(count for each in graphs for device, count in each.devices.items() if device)
+    graphs = graph.graph_defs
+    nodes = chain.from_iterable([each.node, *(f.node_def for f in each.library.function)] for each in graphs)
+    return sum(bool(node.device) for some in nodes for node in some)
 
 
 def device_mentions(graph: MetaGraph) -> list[Mention]:

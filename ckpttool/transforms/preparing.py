@@ -127,7 +127,7 @@ def _lacking_functions(library: Any, names: Collection[str], registry: Registry)
     stack = list(found)
     while stack:
         name = stack.pop()
-        new = callers.get(name, set()) - found.keys()
+        new = {caller for caller in callers.get(name, ()) if caller not in found}
         found |= dict.fromkeys(new, found[name])
         stack += new
     return found
@@ -145,15 +145,17 @@ def _why_lacking(node: Any, registry: Registry, known: Collection[str], function
 
 def _add_takers_of_references(graph: MetaGraph, registry: Registry, lacking: dict[str, str]) -> None:
     """An op that takes a reference to a variable can't take a stand-in's output: it gets a stand-in too."""
-    changed = bool(lacking)
-    while changed:
-        changed = False
-        for node in graph.nodes:
-            takers = (source for source in _references(node, registry) if source in lacking)
-            source = None if node.name in lacking else next(takers, None)
-            if source is not None:
-                lacking[node.name] = f"{source} is in the way: {lacking[source]}"
-                changed = True
+    takers: dict[str, list[str]] = {}
+    for node in graph.nodes if lacking else ():
+        for source in _references(node, registry):
+            takers.setdefault(source, []).append(node.name)
+    stack = list(lacking)
+    while stack:
+        source = stack.pop()
+        for taker in takers.get(source, ()):
+            if taker not in lacking:
+                lacking[taker] = f"{source} is in the way: {lacking[source]}"
+                stack.append(taker)
 
 
 def _references(node: Node, registry: Registry) -> Iterator[str]:

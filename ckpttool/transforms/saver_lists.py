@@ -70,6 +70,7 @@ class SaverLists:
         self._savers = self._found()
         self.ops = {node.name for ops in self._savers.values() for node in ops}
         self.keys: dict[str, list[str]] = {}
+        self._known: set[tuple[str, str]] = set()
         for node in (node for ops in self._savers.values() for node in ops):
             self._add_keys(node)
         # Constant → its new texts, None for one that goes; op → the places that go, and those in order; Packs of files
@@ -112,8 +113,9 @@ class SaverLists:
             op = split_tensor(tensor)[0]
             if op in self._nodes and self._nodes[op].op in _READS:
                 op = self._traced(self._nodes[op], lambda type_: 0 if type_ in _READS else None)
-            if op in self._nodes and self._nodes[op].op in VARIABLE_OPS and text not in self.keys.setdefault(op, []):
-                self.keys[op].append(text)
+            if op in self._nodes and self._nodes[op].op in VARIABLE_OPS and (op, text) not in self._known:
+                self._known.add((op, text))
+                self.keys.setdefault(op, []).append(text)
 
     def _list(self, node: Any, index: int | None) -> Any:
         """The string constant that is an input; None if it is none."""

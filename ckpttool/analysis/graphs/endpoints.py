@@ -114,8 +114,11 @@ def _is_value(flow: Flow, tensor: str) -> bool:
 def how_to_run(found: list[Endpoint]) -> list[str]:
     """What to feed and fetch together, a line for each signature, or for the likeliest output."""
     lines = []
-    for signature in sorted({e.signature for e in found}, key=lambda name: (name != DEFAULT_SIGNATURE, name)):
-        together = [e for e in found if e.signature == signature and e.needed]
+    by_signature: dict[str, list[Endpoint]] = {}
+    for endpoint in found:
+        by_signature.setdefault(endpoint.signature, []).append(endpoint)
+    for signature in sorted(by_signature, key=lambda name: (name != DEFAULT_SIGNATURE, name)):
+        together = [e for e in by_signature[signature] if e.needed]
         feeds = [e.tensor for e in together if e.direction == "input"]
         fetches = [e.tensor for e in together if e.direction == "output"]
         head = f"signature {signature}: " if signature else "to run it: "

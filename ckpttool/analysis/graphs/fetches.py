@@ -76,10 +76,7 @@ def value_name(graph: MetaGraph, name: str) -> str:
         what = f"{tensor} is a handle without a value (of the op type {nodes[op].type})"
         raise NotSupportedError(what, path=graph.path, hint="fetch what is made of it")
     snapshots = [str(declared.get("snapshot_name", "")) for _, declared in graph.variable_defs.get(op, ())]
-    reads = [
-        node.name for node in nodes.values() if node.type == "ReadVariableOp" and node.inputs in ((op,), (tensor,))
-    ]
-    for found in [*snapshots, *reads]:
+    for found in [*snapshots, *graph.reads.get(op, ())]:
         if split_tensor(found)[0] in nodes and split_tensor(found)[0] != op:
             return full_name(nodes, found)
     raise NotSupportedError(f"{op} is a variable that no op reads", path=graph.path, hint="vars and cat show values")
@@ -212,7 +209,7 @@ def feed_names(
     """
     keys = arguments(graph, signature, "inputs")
     others = arguments(graph, "" if signature else signature_named(graph, None), "inputs")
-    found: dict[str, str] = {}
+    found, taken = dict[str, str](), set[str]()
     for name in names:
         is_op = name in nodes or split_tensor(name)[0] in nodes
         tensor = keys.get(name) or (others.get(name) if not is_op else None)
@@ -224,7 +221,8 @@ def feed_names(
             hint = hint or f"the inputs of {signature} are {', '.join(keys)}"
             raise NotFoundError(f"no input is named {name}", path=graph.path, hint=hint)
         tensor = tensor or full_name(nodes, name, graph.path)
-        if tensor in found.values():
+        if tensor in taken:
             raise ValueError(f"{tensor} is fed twice")
+        taken.add(tensor)
         found[name] = tensor
     return found

@@ -15,6 +15,8 @@ from ckpttool.model.graph import BARE_PLACEHOLDERS, PLACEHOLDERS, MetaGraph, Nod
 
 _INT64 = DTYPES["int64"].number
 
+_MOST_STEPS = 64  # Nobody has so many in a row; a cycle has no end.
+
 MAIN_OP = "saved_model_main_op"
 """The collection of the op that initializes a SavedModel's graph, once its variables are there."""
 INIT_SIGNATURE = "__saved_model_init_op"
@@ -82,9 +84,10 @@ def needed_ops(nodes: Mapping[str, Node], wanted: Iterable[str], fed: Collection
 
 def origin(nodes: Mapping[str, Node], tensor: str, passing: Collection[str] = ("Identity",)) -> str:
     """The op that a tensor comes from, through ops of these types, which pass on what they take."""
-    op, seen = split_tensor(tensor)[0], set[str]()
-    while op in nodes and nodes[op].type in passing and nodes[op].inputs and op not in seen:
-        seen.add(op)
+    op = split_tensor(tensor)[0]
+    for _ in range(_MOST_STEPS):
+        if op not in nodes or nodes[op].type not in passing or not nodes[op].inputs:
+            break
         op = split_tensor(nodes[op].inputs[0])[0]
     return op
 

@@ -23,6 +23,7 @@ PIPELINE = (
 )
 """The types of ops that give what an input pipeline has made, as a regular expression."""
 
+_LONG = 200  # No type of an op is.
 _STAGED = re.compile(r"\w*(?:Stage|Unstage|UnstageNoKey|Peek)")
 _FILLS = re.compile(r"\w*Enqueue\w*|BarrierInsertMany|(?:(?:Ordered)?Map)?Stage")
 _MAKES = ("MakeIterator", "MultiDeviceIteratorInit")
@@ -34,20 +35,20 @@ _OWN_DATA = re.compile(r"OneShotIterator|IteratorFromStringHandle(?:V2)?|MultiDe
 @lru_cache(4096)
 def is_pipeline(type_: str) -> bool:
     """Whether ops of a type give what an input pipeline has made."""
-    return re.fullmatch(PIPELINE, type_) is not None
+    return len(type_) < _LONG and re.fullmatch(PIPELINE, type_) is not None
 
 
 @lru_cache(4096)
 def gets_next(type_: str) -> bool:
     """Whether ops of a type take from an iterator."""
-    return re.fullmatch(_GETS_NEXT, type_) is not None
+    return len(type_) < _LONG and re.fullmatch(_GETS_NEXT, type_) is not None
 
 
 def source_of(nodes: Mapping[str, Node], node: Node) -> str:
     """What an op of a pipeline takes from or fills: the op of a queue or an iterator, or the name that staging shares;
     "" if that is not there.
     """
-    if _STAGED.fullmatch(node.type):
+    if _STAGED.fullmatch(node.type[:_LONG]):
         shared = node.message.attr["shared_name"].s if "shared_name" in node.message.attr else b""
         return shared.decode(errors="surrogateescape") or node.name
     # MakeIterator(dataset, iterator); ReaderRead(reader, queue).
@@ -68,7 +69,7 @@ def waits(nodes: Mapping[str, Node], node: Node, filled: Collection[str] = ()) -
 def filled_by(nodes: Mapping[str, Node], ops: Iterable[str]) -> set[str]:
     """The queues, iterators and stages that ops, run, fill."""
     fillers = (nodes[op] for op in ops if op in nodes)
-    found = {source_of(nodes, node) for node in fillers if node.type in _MAKES or _FILLS.fullmatch(node.type)}
+    found = {source_of(nodes, node) for node in fillers if node.type in _MAKES or _FILLS.fullmatch(node.type[:_LONG])}
     return found - {""}
 
 

@@ -34,8 +34,8 @@ def waiting(nodes: Mapping[str, Node], ops: Iterable[str], filled: Collection[st
     branch that they are in is taken.
     """
     _, found = unfed(nodes, ops, filled)
-    surely = [op for op in found if not _is_conditional(nodes, nodes[op])]
-    return surely, [op for op in found if op not in surely]
+    perhaps = {op: _is_conditional(nodes, nodes[op]) for op in found}
+    return [op for op in found if not perhaps[op]], [op for op in found if perhaps[op]]
 
 
 def _is_conditional(nodes: Mapping[str, Node], node: Node) -> bool:

@@ -13,7 +13,7 @@ from ckpttool import proto
 from ckpttool.analysis.graphs.needs import called_functions, needed_ops
 from ckpttool.errors import NotSupportedError
 from ckpttool.model.arguments import Shape
-from ckpttool.model.boxes import is_size
+from ckpttool.model.boxes import MAX_RANK, is_size
 from ckpttool.model.dtypes import DTYPES, DType, dtype_of
 from ckpttool.model.graph import ASSIGN_OPS, VARIABLE_OPS, MetaGraph, Node, shape_of, split_tensor
 
@@ -163,7 +163,7 @@ def _shape(spec: str, variable: Node | None) -> Shape:
 
 
 _STRING = DTYPES["string"].number
-_MOST = 1 << 24
+_MOST = 1 << 20
 
 
 def constant_input(node: Any, index: int, by_name: Mapping[str, Any]) -> Any:
@@ -179,5 +179,6 @@ def strings_of(constant: Any) -> list[str]:
     """The texts of a constant: where there are fewer than elements, the last one stands for the rest."""
     tensor = constant.attr["value"].tensor
     texts = [value.decode(errors="surrogateescape") for value in tensor.string_val]
-    size = prod(dim.size for dim in tensor.tensor_shape.dim)
+    dims = tensor.tensor_shape.dim
+    size = prod(dim.size for dim in dims) if len(dims) <= MAX_RANK else 0
     return texts + texts[-1:] * (size - len(texts)) if len(texts) < size < _MOST else texts

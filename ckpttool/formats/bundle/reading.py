@@ -102,11 +102,19 @@ def _looked_up(table: Table, keys: Iterable[bytes]) -> Iterator[tuple[bytes, byt
             yield from table.found(_slice_keys(key, value) if key else [])
 
 
+_MOST_KEYS = 1 << 26
+
+
 def _slice_keys(key: bytes, value: bytes) -> list[bytes]:
-    """The keys of the slices that an entry names, in order; none if it is no entry, which is seen when it is read."""
+    """The keys of the slices that an entry names, in order.
+
+    None if it is no entry, which is seen when it is read, or if they would be too long (see `_require_borne_out`).
+    """
     try:
         slices = decode_bundle_entry(value).slices
     except CheckpointError:
+        return []
+    if len(key) * len(slices) > _MOST_KEYS:
         return []
     return sorted(encode_slice_key(key, extents) for extents in set(slices))
 
@@ -169,6 +177,7 @@ class _Index:
             name = _decoded(key)
             try:
                 self._check(entry)
+                self._require_borne_out(key, entry)
                 slice_keys.update(encode_slice_key(key, extents) for extents in entry.slices)
                 if entry.slices:
                     self._check_slices(key, entry)
@@ -217,6 +226,11 @@ class _Index:
                 f"Invalid size in bundle entry: stored size {entry.size:,}; expected size"
                 f" {prod(entry.shape) * dtype.itemsize:,} for {dtype.name}{list(entry.shape)}"
             )
+
+    def _require_borne_out(self, key: bytes, entry: BundleEntry) -> None:
+        """Raises for a long name of many slices that are not there: their keys, made of it, would fill the memory."""
+        if len(entry.slices) > len(self._slices) and len(key) * len(entry.slices) > _MOST_KEYS:
+            raise CorruptionError(f"{len(entry.slices):,} slices, of which {len(self._slices):,} are there at most")
 
     def _check_slices(self, key: bytes, entry: BundleEntry) -> None:
         """Raises unless each slice is there, is what its extents say, and lies beside the others."""

@@ -97,7 +97,8 @@ def write_tensor_slices(
         progress: is told the bytes of each slice written.
 
     Returns:
-        The variables that were left out, each with the reason.
+        The variables that were left out, each with the reason. The object graph of TensorFlow 2 still names them: it
+        does not, if `select` leaves them out before.
 
     Raises:
         FileExistsError: there is a file at `path`, and `force` was not given; or the checkpoint is read from it.

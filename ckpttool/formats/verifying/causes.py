@@ -43,10 +43,15 @@ def causes(
     has_tables = checkpoint.format in (bundle.FORMAT, tensor_slices.FORMAT)
     found = [*_tables(checkpoint, count)] if faults and has_tables else []
     short = {finding.path: finding.offset for finding in absent.findings}
+    of_file: dict[str, set[tuple[int | None, str]]] = {}
+    others: dict[str, Mapping[str, list[ByteRange]]] = {}
+    for finding in damaged:
+        of_file.setdefault(finding.path or "", set()).add((finding.offset, finding.variable))
     for path, ranges in _by_file(stored).items():
-        bad = {(finding.offset, finding.variable) for finding in damaged if finding.path == path}
+        bad = of_file.get(path, set())
         if path in short or bad:
-            found += _of_file(checkpoint, path, ranges, bad, _short(path, short[path], count) if path in short else "")
+            cut = _short(path, short[path], count) if path in short else ""
+            found += _of_file(checkpoint, path, ranges, bad, cut, others)
     return [*found, *_blocks(damaged)] if checkpoint.format == tensor_slices.FORMAT else found
 
 
@@ -89,7 +94,12 @@ def _round(size: int) -> str:
 
 
 def _of_file(
-    checkpoint: Checkpoint, path: str, ranges: Sequence[ByteRange], bad: set[tuple[int | None, str]], short: str
+    checkpoint: Checkpoint,
+    path: str,
+    ranges: Sequence[ByteRange],
+    bad: set[tuple[int | None, str]],
+    short: str,
+    others: dict[str, Mapping[str, list[ByteRange]]],
 ) -> Iterator[str]:
     """What has become of a data file.
 
@@ -99,6 +109,7 @@ def _of_file(
         ranges: what should be in it.
         bad: the places and names of values that do not have their checksums.
         short: what is to be said if it ends too soon; "" if it does not.
+        others: see `_owner`.
     """
     is_there = os.path.isfile(path) and os.access(path, os.R_OK)
     size, offsets = storage.file_size(path) if is_there else 0, {offset for offset, _ in bad}
@@ -106,7 +117,7 @@ def _of_file(
     whole = [data for data in there if data.offset not in offsets]
     # A zero is a zero in any file.
     are_few = len(whole) * _STRAY <= len(ranges)
-    owner = _owner(checkpoint, path) if size and are_few else ""
+    owner = _owner(checkpoint, path, others) if size and are_few else ""
     if short and not owner:
         yield short
     if owner or (are_few and len(offsets) > 1):
@@ -136,12 +147,17 @@ def _is_zero(path: str, end: int) -> bool:
     return not any(storage.read_range(path, max(0, end - _PAGE), min(_PAGE, end)))
 
 
-def _owner(checkpoint: Checkpoint, path: str) -> str:
-    """Whose the data file is: that of another index beside it, or of another number; "" if nobody's."""
+def _owner(checkpoint: Checkpoint, path: str, others: dict[str, Mapping[str, list[ByteRange]]]) -> str:
+    """Whose the data file is: that of another index beside it, or of another number; "" if nobody's.
+
+    What is in `others`, by their prefixes, is known already: each damaged file is held against all of them.
+    """
     mine = os.path.normpath(index_path(checkpoint.path))
     for prefix in checkpoints_in(os.path.dirname(path) or "."):
         index = os.path.normpath(index_path(prefix))
-        for file, ranges in _ranges_of(prefix).items():
+        if prefix not in others:
+            others[prefix] = _ranges_of(prefix)
+        for file, ranges in others[prefix].items():
             is_mine = index == mine and os.path.normpath(file) == os.path.normpath(path)
             if not is_mine and _fits([data._replace(path=path) for data in ranges]):
                 return f"the data are those of {os.path.normpath(file)}, by {index}"

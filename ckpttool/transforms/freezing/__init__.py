@@ -141,7 +141,7 @@ class _Freezing:
         self._require_values()
         pieces: Pieces = []
         ops, numbers = 0, iter(range(len(self._nodes)))
-        library = b""
+        library: Pieces = []
         data = _graph_def(self._graph)
         rest: Pieces = []
         for number, wire_type, start, value, end in fields(data):
@@ -150,10 +150,10 @@ class _Freezing:
                     ops += 1
                     pieces += [length_prefix(1, sum(map(len, made))), *made]
             elif (number, wire_type) == (2, LENGTH):
-                library += data[value:end]
+                library.append(data[value:end])
             elif number != _DEBUG_INFO:
                 rest.append(data[start:end])
-        functions = b"".join(self._functions(library))
+        functions = b"".join(self._functions(b"".join(library)))
         pieces += [message_field(2, functions)] if functions else []
         size = sum(map(len, (*pieces, *rest)))
         _require_size(size)
@@ -202,6 +202,13 @@ class _Freezing:
         return names
 
     @cached_property
+    def _placeholders_of(self) -> dict[str, list[tuple[Output, str]]]:
+        found: dict[str, list[tuple[Output, str]]] = {}
+        for output, name in self._placeholders.items():
+            found.setdefault(output.op, []).append((output, name))
+        return found
+
+    @cached_property
     def _placed(self) -> set[str]:
         return set(self._placeholders.values())
 
@@ -222,9 +229,8 @@ class _Freezing:
 
     def _made(self, node: Any, data: bytes) -> Iterator[Pieces]:
         """What stands for an op in the frozen graph."""
-        for output, name in self._placeholders.items():
-            if output.op == node.name:
-                yield [self._placeholder(node, output, name)]
+        for output, name in self._placeholders_of.get(node.name, ()):
+            yield [self._placeholder(node, output, name)]
         if node.name in self._needed.ops:
             yield from self._rewriter.node(self._trace, node, data, self._names, keep_device=self._keep_devices)
 

@@ -12,7 +12,7 @@ of its op, or its shared name, or the one that the checkpoint's object graph giv
 
 import sys
 from collections.abc import Iterable, Iterator
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import prod
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import dtype_of
 from ckpttool.model.graph import ASSIGN_OPS, MetaGraph, split_tensor
 from ckpttool.model.graph import shape_of as declared_shape
-from ckpttool.model.variable import Variable
+from ckpttool.model.variable import Slice, Variable
 from ckpttool.transforms.freezing.body import Body, Output
 from ckpttool.transforms.freezing.handles import Library
 
@@ -56,14 +56,20 @@ class Stored(NamedTuple):
         variable = self.variable
         if self.box is None:
             return [_little_endian(block) for _, block in variable.blocks()]
-        for piece in variable.slices:
-            if piece.box == self.box:
-                return [_little_endian(array) for array in variable.arrays_of(piece)]
+        piece = _pieces_by_start(variable).get(tuple(extent.start for extent in self.box))
+        if piece is not None and piece.box == self.box:
+            return [_little_endian(array) for array in variable.arrays_of(piece)]
         return [_little_endian(variable.numpy()[self.box])]
 
     def strings(self) -> list[bytes]:
         """The values of strings."""
         return self.variable.strings() if self.box is None else list(self.variable.numpy()[self.box].ravel())
+
+
+# Of a partitioned variable, the parts of the graph are asked for one after another.
+@lru_cache(1)
+def _pieces_by_start(variable: Variable) -> dict[tuple[int, ...], Slice]:
+    return {piece.start: piece for piece in variable.slices}
 
 
 class StoredVariables:

@@ -58,13 +58,16 @@ def initializers(
     queue = _all(graph, nodes, [initializer for op, initializer in local.items() if op not in restored])
     tables = _unfilled(graph, needed, needed_ops(nodes, queue))
     queue += tables
+    queued = set(queue)
     for op in queue:
         why = _hindrance(op, nodes, missing)
         if not why:
             ops.append(op)
             continue
         if nodes[op].type == "NoOp":  # A group: what can be run of it is.
-            queue += [name.removeprefix("^") for name in nodes[op].inputs if name.removeprefix("^") not in queue]
+            new = dict.fromkeys(name.removeprefix("^") for name in nodes[op].inputs)
+            queue += [name for name in new if name not in queued]
+            queued |= new.keys()
             continue
         state = split_tensor(nodes[op].inputs[0])[0] if nodes[op].inputs else op
         if state in needed or op in tables:
@@ -88,7 +91,7 @@ def _local(graph: MetaGraph) -> dict[str, str]:
 
 def _all(graph: MetaGraph, nodes: Mapping[str, Node], of_variables: Iterable[str]) -> list[str]:
     """The ops that initialize a graph: its main ops, its tables' and some variables'."""
-    main = main_ops(graph)
+    main = dict.fromkeys(main_ops(graph))
     found = [*listed_ops(graph, "table_initializer"), *of_variables]
     run_by_main = needed_ops(nodes, main)
     return [op for op in dict.fromkeys([*main, *found]) if op in nodes and (op in main or op not in run_by_main)]

@@ -68,7 +68,8 @@ def likely_inputs(graph: MetaGraph, outputs: Mapping[str, str], *, inferred: boo
     taken = [tensor_name(name) for op in sorted(running) for name in nodes[op].inputs if not name.startswith("^")]
     given = [name for name in dict.fromkeys([*taken, *outputs.values()]) if split_tensor(name)[0] in waiting]
     # What a pipeline gives is fed: what it reads itself is then needed no more.
-    placeholders = [p for p in placeholders if p in needed_ops(nodes, outputs.values(), {*found.values(), *given})]
+    needed = needed_ops(nodes, outputs.values(), {*found.values(), *given})
+    placeholders = [placeholder for placeholder in placeholders if placeholder in needed]
     return found | keyed([*(f"{name}:0" for name in placeholders), *given])
 
 
@@ -101,8 +102,10 @@ def require_served(graph: MetaGraph, inputs: Mapping[str, str], outputs: Mapping
                 "tf.compat.v1.train.import_meta_graph takes it with input_map; freeze leaves out what no output needs"
             )
             raise NotSupportedError(what, path=graph.path, hint=hint)
-    for name in outputs.values():
-        placeholders, waiting = unfed(nodes, needed_ops(nodes, [name], set(inputs.values())))
+    fed = set(inputs.values())
+    is_fed = not any(unfed(nodes, needed_ops(nodes, outputs.values(), fed)))
+    for name in () if is_fed else outputs.values():
+        placeholders, waiting = unfed(nodes, needed_ops(nodes, [name], fed))
         if placeholders:
             hint = f"make it an input too: --inputs {placeholders[0]}:0"
             raise NotSupportedError(

@@ -3,7 +3,7 @@
 import struct
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from itertools import pairwise, takewhile
+from itertools import chain, islice, pairwise, takewhile
 
 from ckpttool.errors import CorruptionError, Report
 from ckpttool.wire.coding import decode_fixed32, decode_varint, encode_fixed32, encode_varint
@@ -74,7 +74,7 @@ class Block:
     def _pairs(self, first: int) -> Iterator[tuple[bytes, bytes]]:
         """The pairs from the restart of that number on."""
         contents, end = self._contents, self._end
-        restarts = iter([*self._restarts[first:], end])
+        restarts = chain(islice(self._restarts, first, None), [end])
         restart = position = next(restarts)
         key = None
         left = max(_MAX_SHARED, _MOST_SHARED * end)
