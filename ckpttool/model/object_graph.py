@@ -150,8 +150,8 @@ class ObjectGraph:
     def _with_slots(self, paths: dict[int, str]) -> dict[int, str]:
         for optimizer in list(paths):
             for variable, slot, slot_variable in self.slots(optimizer):
-                where = paths.get(variable, "?")
-                paths.setdefault(slot_variable, f"{where} · {slot} of {paths[optimizer] or 'the root'}")
+                where, owner = _cut(paths.get(variable, "?")), _cut(paths[optimizer]) or "the root"
+                paths.setdefault(slot_variable, f"{where} · {slot} of {owner}")
         return paths
 
     @cached_property
@@ -262,9 +262,14 @@ class ObjectGraph:
             inner = "" if node == 0 else path
             below: list[Any] = [(depth + 1, name, number, _joined(inner, name)) for name, number in self.children(node)]
             for variable, slot, slot_variable in self.slots(node):
-                label = f"{slot} of {self.readable_paths.get(variable, '?')}"
+                label = f"{slot} of {_cut(self.readable_paths.get(variable, '?'))}"
                 below.append((depth + 1, label, slot_variable, _joined(inner, label)))
             stack += reversed(below)
+
+
+def _cut(path: str) -> str:
+    """A path as a part of others, of which there may be many: of a monstrous one, only the end."""
+    return path if len(path) <= _LONGEST else f"…{path[-_LONGEST:]}"
 
 
 def _joined(path: str, name: str) -> str:

@@ -140,18 +140,19 @@ def require_unread(trace: Trace, kept: Collection[str], dropped: Iterable[str], 
     body = trace.body
     updates = dict.fromkeys([*dropped, *(name for name in trace.updates if name in kept)])
     updates |= dict.fromkeys(name for name in trace.callers if name in kept)
+    read = {variable for name in trace.touched if name in kept for variable in trace.reads(name)}
     for update in updates:
-        changed = trace.changed(update)
-        if not changed:
+        changed = trace.changed(update) & read
+        if not changed:  # Nothing that is to be looked for.
             continue
         if body.nodes[update].op in ("While", "StatelessWhile"):
             after: Iterable[str] = [update, *_after(body, update, kept)]
         else:
             after = _after(body, update, kept)
         for name in after:
-            read = sorted(trace.reads(name) & changed) if name in kept else []
-            if read:
-                what = f"{where}{name} reads the variable {read[0]} after {update} has changed it"
+            found = sorted(trace.reads(name) & changed) if name in kept else []
+            if found:
+                what = f"{where}{name} reads the variable {found[0]} after {update} has changed it"
                 raise NotSupportedError(what, hint=_OUTPUTS_HINT)
 
 
