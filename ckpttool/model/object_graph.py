@@ -173,7 +173,7 @@ class ObjectGraph:
         owners: dict[int, int] = {}
         for node in range(len(self)):
             for name, child in self.children(node):
-                if name in _LISTS:
+                if name in _LISTS or name == _LOSS_SCALE:
                     owners.setdefault(child, node)
         return owners
 
@@ -188,7 +188,7 @@ class ObjectGraph:
         }
         found = [slot_variable for _, _, slot_variable in self.slots(optimizer)]
         found += [*children.values(), *listed.get("_variables", ())]
-        if _LOSS_SCALE in children:
+        if _LOSS_SCALE in children and self._owners_of_lists[children[_LOSS_SCALE]] == optimizer:
             found += [node for _, node in self.children(children[_LOSS_SCALE])]
         trained = listed.get("_trainable_variables", set())
         return [node for node in dict.fromkeys(found) if node not in trained and self.attributes(node)]

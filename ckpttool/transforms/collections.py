@@ -4,7 +4,8 @@ A collection is an entry of the map collection_def (4): its name (1) and a Colle
 (1) of names (1). What TensorFlow writes has the entries in the order of their keys, so a new one goes to its place.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
+from typing import TypeVar
 
 from ckpttool.analysis.graphs.needs import require_output
 from ckpttool.errors import NotFoundError, NotSupportedError
@@ -47,10 +48,11 @@ def edit_collections(
             _require_names(graph, name)
 
     def change(data: bytes) -> bytes:
-        for name, member in remove:
-            data = edit(data, {_COLLECTIONS: lambda entry, n=name, m=member: _without(entry, n, m)})  # type: ignore[misc]
-        for name, member in add:
-            data = _with(data, name, member)
+        taken, added = _by_name(remove), _by_name(add)
+        if taken:
+            data = edit(data, {_COLLECTIONS: lambda entry: _without(entry, taken.get(key_of(entry), ()))})
+        for name, members in added.items():
+            data = _with(data, name, members)
         return data
 
     return edit_meta_graph(graph, change)
@@ -88,23 +90,34 @@ def _require_tensor(graph: MetaGraph, member: str) -> None:
     require_output(graph, member)
 
 
-def _without(entry: bytes, name: str, member: str | None) -> bytes | None:
-    """An entry less a member; nothing of it, if that was the last one."""
-    if key_of(entry) != name:
-        return entry
-    if member is None:
-        return None
-    left = edit(entry, {2: {1: {1: lambda value: None if value == member.encode() else value}}})
+_Member = TypeVar("_Member")
+
+
+def _by_name(pairs: Iterable[tuple[str, _Member]]) -> dict[str, dict[_Member, None]]:
+    """The members of each collection, in order: each is gone through once."""
+    found: dict[str, dict[_Member, None]] = {}
+    for name, member in pairs:
+        found.setdefault(name, {})[member] = None
+    return found
+
+
+def _without(entry: bytes, members: Collection[str | None]) -> bytes | None:
+    """An entry less some members; nothing of it, if these were all, or None is one."""
+    if not members or None in members:
+        return None if members else entry
+    gone = {member.encode() for member in members if member is not None}
+    left = edit(entry, {2: {1: {1: lambda value: None if value in gone else value}}})
     return left if last_field(last_field(left, 2), 1) else None
 
 
-def _with(data: bytes, name: str, member: str) -> bytes:
-    """The MetaGraphDef with a member more."""
-    value = message_field(1, member.encode())
+def _with(data: bytes, name: str, members: Iterable[str]) -> bytes:
+    """The MetaGraphDef with some members more."""
+    values = {member.encode(): message_field(1, member.encode()) for member in members}
+    value = b"".join(values.values())
 
     def added(names: bytes) -> bytes:
         there = {names[start:end] for *_, start, end in fields(names)}
-        return names if member.encode() in there else names + value
+        return names + b"".join(each for member, each in values.items() if member not in there)
 
     entries = [
         (start, end, data[value_start:end])

@@ -11,7 +11,7 @@ from ckpttool.wire.crc32c import crc32c, mask
 from ckpttool.wire.sstable.blocks import Block
 from ckpttool.wire.sstable.layout import FOOTER_SIZE, TRAILER_SIZE, BlockHandle, Footer, Read, decompress
 
-_CACHED_BLOCK = 1 << 20
+_CACHED_BLOCK = 1 << 22
 
 
 class Table:
