@@ -246,6 +246,20 @@ def test_no_files(kind: str, name: str, limited: Limited, tmp_path: Path, monkey
         check(ran, ENDED)
 
 
+@pytest.mark.parametrize("name", ["x.h5", "x.npz"])
+def test_texts_of_which_nothing_is_stored(name: str, limited: Limited, tmp_path: Path) -> None:
+    """Millions of short texts in a file of a few kilobytes are passed over, before any of them is made."""
+    if name == "x.npz":
+        np.savez_compressed(tmp_path / name, s=np.zeros(16 << 20, "S2"), w=np.ones(2, np.float32))
+    else:
+        with h5py.File(tmp_path / name, "w") as file:
+            file.create_dataset("s", (16 << 20,), "S2", fillvalue=b"ab")
+            file["w"] = np.ones(2, np.float32)
+    for ran in limited.run(["vars", tmp_path / name], ["stats", tmp_path / name], ["verify", tmp_path / name]):
+        check(ran, {0})
+        assert "s is passed over" in ran.err or "s.npy is passed over" in ran.err
+
+
 def test_lists_of_hdf5_that_share_a_text(limited: Limited, tmp_path: Path) -> None:
     """Groups one in another that list ever longer parts of one text of a megabyte as their weights."""
     from ckpttool.formats.hdf5.encoding import messages

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from io import BufferedIOBase
+from math import prod
 
 from ckpttool import storage
 from ckpttool.errors import (
@@ -40,6 +41,7 @@ _SUFFIX = ".npy"
 _MAX_TEXT = 65_535
 # Deflate makes no more than this of a byte.
 _MAX_RATIO = 1032
+_OF_TEXT, _MOST_TEXTS = 64, 64 << 20  # Bytes in memory: of one, however short; and of those that nobody asks about.
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _DATE = (1980, 1, 1, 0, 0, 0)
 # A local header is as long as the name and the extra field behind it, and 30 bytes.
@@ -202,6 +204,10 @@ def _variable(source: ArraySource, archive: zipfile.ZipFile, member: zipfile.Zip
     name = note.name if note.name is not None and _escape(note.name) == array else array
     with located(path, name), _checked(), archive.open(member) as stream:
         header = decode_header(stream.read(HEAD), member.file_size)
+        # Texts are not read block by block.
+        nbytes = prod(header.shape) * _OF_TEXT if header.dtype.kind in "SU" else 0
+        if nbytes > _MOST_TEXTS and nbytes > _MAX_RATIO * member.compress_size:
+            raise NotSupportedError(f"{prod(header.shape):,} texts in {member.compress_size:,} bytes")
         return source.add(name, Stored(path, header, note, partial(_values, path, member, header.nbytes)))
 
 

@@ -41,6 +41,7 @@ _CREATED_BY = b"ckpttool"
 _WHOLE_MODEL, _OPTIMIZER = "model_weights/", "optimizer_weights"
 # More than this, and so many times what is stored: nobody's weights, but a bomb. Deflate makes 1032 bytes of one.
 _BOMB, _BOMB_RATIO = 256 << 20, 1100
+_OF_TEXT = 64  # What one is in memory, however short.
 _MAX_NOTE, _MAX_NAME = 1 << 16, 64
 _NO_NOTE = Note()
 
@@ -157,7 +158,7 @@ class _Reader:
             dtype = DTYPES["bfloat16"]
         else:
             dtype = _dtype(dataset.datatype, said[:_MAX_NAME].decode(errors="replace"))
-        self._require_borne_out(dataset, dtype.itemsize or max(16, dataset.datatype.size))
+        self._require_borne_out(dataset, dtype.itemsize or max(_OF_TEXT, dataset.datatype.size))
         shape = self._shape(found, dtype, dataset.shape)
         offset = self._offset(dataset, dtype)
         if offset is None:
@@ -174,7 +175,7 @@ class _Reader:
     def _require_borne_out(self, dataset: Dataset, itemsize: int) -> None:
         """Raises NotSupportedError if the dataset, or its chunks, are many times larger than what is stored of it."""
         nbytes = padded_size(dataset) * itemsize
-        if nbytes <= _BOMB:
+        if nbytes <= (_BOMB // 4 if dataset.datatype.is_text else _BOMB):  # Texts are not read block by block.
             return
         # Chunks may be said to lie over each other.
         stored = min(stored_bytes(self._file, dataset), self._file.size)
