@@ -21,6 +21,7 @@ from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.graph import MetaGraph
 from ckpttool.transforms import freezing
 from ckpttool.transforms.freezing import Frozen, freeze
+from ckpttool.transforms.freezing.initial import initial_value
 
 tf = pytest.importorskip("tensorflow", reason="needs the extra `tensorflow`")
 from freezing_cases import CASES, Case, control_flow, source, variable  # noqa: E402
@@ -386,7 +387,7 @@ def updating() -> None:
         tf.add(tf.raw_ops.Identity(input=w._ref(), name="late"), 0, name="after")
     with tf.control_dependencies([added]):
         tf.constant(1.0, name="waiting")
-    local = v1.get_local_variable("local", initializer=tf.ones([2]), use_resource=True)
+    local = v1.get_local_variable("local", initializer=v1.random_normal([2]), use_resource=True)
     tf.identity(local * 1, name="from_local")
     queue = v1.FIFOQueue(3, [tf.float32, tf.int32], name="queue")
     tf.identity(queue.dequeue(name="taken")[1], name="from_queue")
@@ -509,6 +510,45 @@ def test_functions_of_one_name_stay_apart(tmp_path: Path) -> None:
     names = [function.signature.name for function in graph_def(saved.freeze()).library.function]
     assert len(names) == len(set(names)) <= before
     assert sum(name.endswith("_frozen") for name in names) == 2
+
+
+def test_local_variables_begin_as_they_do_in_a_session(run_command: Any, tmp_path: Path) -> None:
+    """Nothing is stored of them: what their initializers give is frozen, if it is a constant, and said."""
+
+    def build() -> None:
+        x = v1.placeholder("float32", [None], "x")
+        w = v1.get_variable("w", initializer=2.0)
+        scale = v1.get_local_variable("scale", initializer=3.0)
+        shift = v1.get_local_variable("shift", initializer=np.float32([1, 2]), use_resource=True)
+        v1.identity(x * w * scale + shift, name="y")
+        v1.identity(w + v1.get_local_variable("drawn", initializer=v1.random_normal([])), name="by_chance")
+
+    graph, checkpoint = built(tmp_path, build)
+    frozen = freeze(graph, checkpoint, ["y"])
+    assert sorted(frozen.initial) == ["scale", "shift"]
+    assert run_frozen(frozen, ["y:0"], {"x:0": [1.0, 10.0]})[0].tolist() == [7, 62]
+    with pytest.raises(NotFoundError, match="variables that the outputs need: drawn"):
+        freeze(graph, checkpoint, ["by_chance"])
+    said = run_command("freeze", tmp_path / "model.meta", "--outputs", "y", "-o", tmp_path / "y.pb").stderr
+    assert "note: with their initial values, because none were stored: s" in said
+
+
+@pytest.mark.parametrize(
+    "dtype", ["float32", "float64", "float16", "bfloat16", "int8", "uint16", "int64", "uint64", "bool"]
+)
+@pytest.mark.parametrize("values", [[1], [1, 0, 3, 1], [[7]]])
+def test_constants_are_what_tensorflow_makes_of_them(dtype: str, values: Any) -> None:
+    """As bytes, value by value, and one for all, by tf.make_ndarray."""
+    array = np.array(values).astype(tf.as_dtype(dtype).as_numpy_dtype)
+    whole = tf.make_tensor_proto(array)
+    listed = tf.make_tensor_proto(array.ravel()[:1].reshape(()), shape=[2, 3])
+    for tensor in (whole, listed, tf.make_tensor_proto(np.array([b"a", b""], object))):
+        node = proto.message_class("NodeDef").FromString(
+            v1.NodeDef(attr={"value": v1.AttrValue(tensor=tensor)}).SerializeToString()
+        )
+        found, expected = initial_value("c", node), tf.make_ndarray(tensor)
+        assert found is not None
+        assert (found.shape, found.numpy().tolist()) == (expected.shape, expected.tolist())
 
 
 def test_a_lookup_that_must_be_fed_is_named() -> None:

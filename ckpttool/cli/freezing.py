@@ -111,6 +111,8 @@ def _say(graph: "MetaGraph", frozen: "Frozen", outputs: list[str], output: str) 
     for tensor, name in frozen.placeholders.items():
         if tensor != f"{name}:0":
             render.say(f"note: the placeholder {name} stands for {tensor}")
+    if frozen.initial:
+        render.say(f"note: with their initial values, because none were stored: {listed(frozen.initial)}")
     if frozen.dropped:
         render.say(f"note: updates of variables are gone: {listed(frozen.dropped)}")
     if frozen.fillers:

@@ -35,7 +35,7 @@ class DType:
 
     def __setattr__(self, name: str, value: object) -> None:
         if hasattr(self, name):  # The table is shared by all.
-            raise AttributeError("a dtype is what it is")
+            raise AttributeError("dtypes can not be changed")
         super().__setattr__(name, value)
 
     def __repr__(self) -> str:

@@ -155,6 +155,18 @@ def main_ops(graph: MetaGraph) -> list[str]:
     return next((found for name in _MAIN_OPS if (found := listed_ops(graph, name))), [])
 
 
+def local_initializers(graph: MetaGraph) -> dict[str, str]:
+    """The local variables, each with the op that initializes it."""
+    found = {}
+    local = graph.collections.get("local_variables")
+    for member in local.members if local else ():
+        name = member.get("variable_name", "") if isinstance(member, dict) else member
+        op = split_tensor(name)[0] if isinstance(name, str) else ""
+        initializer = member.get("initializer_name", "") if isinstance(member, dict) else f"{op}/Assign"
+        found[op] = split_tensor(initializer)[0]
+    return found
+
+
 def listed_ops(graph: MetaGraph, collection: str) -> list[str]:
     """The ops that are members of a collection, or whose outputs are."""
     members = graph.collections[collection].members if collection in graph.collections else ()

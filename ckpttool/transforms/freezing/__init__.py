@@ -44,6 +44,7 @@ class Frozen(NamedTuple):
         dropped: updates of variables that an op only waited for: they are gone.
         fillers: ops to run before others: they fill tables.
         assets: what is to be fed to these, tensor → the file whose path it is.
+        initial: local variables of which nothing is stored: they have their initial values.
     """
 
     graph: MetaGraph
@@ -54,6 +55,7 @@ class Frozen(NamedTuple):
     dropped: list[str]
     fillers: list[str]
     assets: dict[str, str]
+    initial: list[str]
 
 
 def freeze(
@@ -161,7 +163,8 @@ class _Freezing:
         nbytes = sum(stored.nbytes for stored in self._found.values())
         fed = {f"{output.op}:{output.number}": name for output, name in self._placeholders.items()}
         dropped = [*self._needed.dropped, *self._rewriter.dropped]
-        return Frozen(graph, ops, len(self._found), nbytes, fed, dropped, self._needed.fillers, self._assets_to_feed)
+        fillers, initial = self._needed.fillers, list(self._stored.initial)
+        return Frozen(graph, ops, len(self._found), nbytes, fed, dropped, fillers, self._assets_to_feed, initial)
 
     @property
     def _assets_to_feed(self) -> dict[str, str]:

@@ -16,7 +16,7 @@ from functools import cached_property, lru_cache
 from math import prod
 from typing import Any, NamedTuple
 
-from ckpttool.analysis.graphs.needs import needed_ops
+from ckpttool.analysis.graphs.needs import local_initializers, needed_ops
 from ckpttool.analysis.graphs.savers import RESTORE_OPS, strings_of
 from ckpttool.errors import ConversionError, CorruptionError
 from ckpttool.model.arguments import agrees
@@ -28,6 +28,7 @@ from ckpttool.model.graph import shape_of as declared_shape
 from ckpttool.model.variable import Slice, Variable
 from ckpttool.transforms.freezing.body import Body, Output
 from ckpttool.transforms.freezing.handles import Library
+from ckpttool.transforms.freezing.initial import initial_value
 
 
 class Read(NamedTuple):
@@ -73,7 +74,11 @@ def _pieces_by_start(variable: Variable) -> dict[tuple[int, ...], Slice]:
 
 
 class StoredVariables:
-    """The stored values of a graph's variables."""
+    """The stored values of a graph's variables.
+
+    Attributes:
+        initial: the variables of which nothing is stored, and the initial values were taken.
+    """
 
     def __init__(self, graph: MetaGraph, body: Body, library: Library, checkpoint: Checkpoint | None) -> None:
         self._checkpoint, self._library, self._body = checkpoint, library, body
@@ -81,6 +86,8 @@ class StoredVariables:
         self._by_function: dict[tuple[str, int], dict[str, Read]] = {}
         savers = [graph.message.saver_def.restore_op_name, *_other_savers(graph)]
         named = [name for name in map(_op, savers) if name in body.nodes]
+        self._local = local_initializers(graph)
+        self.initial: dict[str, None] = {}
         self._by_saver = _first_of(self._restored(body, needed_ops(graph.by_name, named)))
 
     @cached_property
@@ -88,19 +95,26 @@ class StoredVariables:
         return _first_of(self._restored(self._body, self._body.nodes))
 
     def find(self, node: Any) -> Stored | None:
-        """The stored values of the variable that an op holds; None if the checkpoint has none.
+        """The stored values of the variable that an op holds, or else, of a local one, those that it begins with.
+
+        None if there are none.
 
         Raises:
             ConversionError: they are of another dtype or shape than the variable.
             CorruptionError: what the saver reads is no slice of them.
         """
-        if self._checkpoint is None:
-            return None
-        for restored in self._candidates(node):
-            key = self._checkpoint.stored_as(restored.key)
-            if key in self._checkpoint:
-                return _fitted(node, restored, self._checkpoint[key])
-        return None
+        checkpoint = self._checkpoint
+        for restored in () if checkpoint is None else self._candidates(node):
+            assert checkpoint is not None
+            key = checkpoint.stored_as(restored.key)
+            if key in checkpoint:
+                return _fitted(node, restored, checkpoint[key])
+        operands = self._body.operands.get(self._local.get(node.name, ""), ())
+        given = self._body.nodes.get(_origin(self._body, operands[1])[0].op) if len(operands) > 1 else None
+        value = initial_value(node.name, given) if given is not None and given.op == "Const" else None
+        if value is not None:
+            self.initial[node.name] = None
+        return None if value is None else _fitted(node, Read(node.name, "", False), value)
 
     def _candidates(self, node: Any) -> Iterator[Read]:
         """What the variable may be stored as, the surest first."""

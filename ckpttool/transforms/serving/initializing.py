@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from ckpttool import proto
-from ckpttool.analysis.graphs.needs import INIT_SIGNATURE, MAIN_OP, listed_ops, main_ops, needed_ops
+from ckpttool.analysis.graphs.needs import INIT_SIGNATURE, MAIN_OP, listed_ops, local_initializers, main_ops, needed_ops
 from ckpttool.analysis.graphs.running import unfed
 from ckpttool.analysis.graphs.tables import STATIC_TABLES, TABLE, fillers
 from ckpttool.errors import NotSupportedError
@@ -54,7 +54,7 @@ def initializers(
     needed = needed_ops(nodes, outputs, fed)
     ops: list[str] = []
     left_out: dict[str, str] = {}
-    local = _local(graph)
+    local = local_initializers(graph)
     queue = _all(graph, nodes, [initializer for op, initializer in local.items() if op not in restored])
     tables = _unfilled(graph, needed, needed_ops(nodes, queue))
     queue += tables
@@ -75,18 +75,6 @@ def initializers(
             raise NotSupportedError(f"{op} initializes {state}, which an output needs, and {why}", path=graph.path)
         left_out[op] = why
     return Initializers(ops, left_out, [op for op in local if op in restored])
-
-
-def _local(graph: MetaGraph) -> dict[str, str]:
-    """The local variables, each with the op that initializes it."""
-    found = {}
-    local = graph.collections.get("local_variables")
-    for member in local.members if local else ():
-        name = member.get("variable_name", "") if isinstance(member, dict) else member
-        op = split_tensor(name)[0] if isinstance(name, str) else ""
-        initializer = member.get("initializer_name", "") if isinstance(member, dict) else f"{op}/Assign"
-        found[op] = split_tensor(initializer)[0]
-    return found
 
 
 def _all(graph: MetaGraph, nodes: Mapping[str, Node], of_variables: Iterable[str]) -> list[str]:
