@@ -2,12 +2,14 @@
 
 from collections.abc import ItemsView, Iterator, Mapping, Sequence, ValuesView
 from functools import cached_property
-from typing import Any
+from typing import TypeVar, overload
 
 from ckpttool.errors import CheckpointError, NotFoundError, located
 from ckpttool.model.names import near_hint
 from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, ObjectGraph, Place
 from ckpttool.model.variable import OF_OPTIMIZER, Variable
+
+_T = TypeVar("_T")
 
 
 class Checkpoint(Mapping[str, Variable]):
@@ -108,7 +110,13 @@ class Checkpoint(Mapping[str, Variable]):
                 hint = near_hint(name, self._variables)
             raise NotFoundError(f"Key {name} not found in checkpoint", path=self.path, hint=hint) from None
 
-    def get(self, name: str, default: Any = None) -> Any:
+    @overload
+    def get(self, name: str, /) -> Variable | None: ...
+
+    @overload
+    def get(self, name: str, /, default: Variable | _T) -> Variable | _T: ...
+
+    def get(self, name: str, /, default: object = None) -> object:
         """The variable, or `default`: what is not asked for by an error has no near names looked for."""
         return self._variables.get(name, default)
 

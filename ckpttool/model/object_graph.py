@@ -37,6 +37,7 @@ _LISTS = {"_variables", "_trainable_variables", "_non_trainable_variables", "_al
 _OPTIMIZER_CHILDREN = {"_iterations": {"_learning_rate", "_variables"}, "iter": {"learning_rate", "beta_1", "decay"}}
 # The one object of its own that an optimizer of Keras 2 has. (tf_keras/src/mixed_precision/loss_scale_optimizer.py)
 _LOSS_SCALE = "loss_scale"
+_HOLDERS = _LISTS | {_LOSS_SCALE}
 _OPTIMIZER_NAMES = {"optimizer", "_optimizer"}
 
 
@@ -169,27 +170,24 @@ class ObjectGraph:
 
     @cached_property
     def _owners_of_lists(self) -> dict[int, int]:
-        """Of the lists of variables, the first object that has each: it is gone through for that one alone."""
+        """Of what holds an optimizer's variables, the first object that has it: it is gone through for that alone."""
         owners: dict[int, int] = {}
         for node in range(len(self)):
             for name, child in self.children(node):
-                if name in _LISTS or name == _LOSS_SCALE:
+                if name in _HOLDERS:
                     owners.setdefault(child, node)
         return owners
 
     def own_variables(self, optimizer: int) -> list[int]:
         """An optimizer's variables: slots, counters, rates; not the variables that it trains."""
         children = dict(self.children(optimizer))
-        lists = {name: children[name] for name in _LISTS if name in children}
         listed = {
             name: {n for _, n in self.children(node)}
-            for name, node in lists.items()
-            if self._owners_of_lists[node] == optimizer
+            for name, node in children.items()
+            if name in _HOLDERS and self._owners_of_lists[node] == optimizer
         }
         found = [slot_variable for _, _, slot_variable in self.slots(optimizer)]
-        found += [*children.values(), *listed.get("_variables", ())]
-        if _LOSS_SCALE in children and self._owners_of_lists[children[_LOSS_SCALE]] == optimizer:
-            found += [node for _, node in self.children(children[_LOSS_SCALE])]
+        found += [*children.values(), *listed.get("_variables", ()), *listed.get(_LOSS_SCALE, ())]
         trained = listed.get("_trainable_variables", set())
         return [node for node in dict.fromkeys(found) if node not in trained and self.attributes(node)]
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from ckpttool.errors import NotSupportedError
 from ckpttool.runtime.importing import first_line
+from ckpttool.transforms.preparing import HERE
 
 # Rewritten before anything is placed, so they need no kernel.
 _REWRITTEN = {"AccumulateNV2", "ParallelConcat", "_ParallelConcatStart", "_ParallelConcatUpdate"}
@@ -43,7 +44,7 @@ class InstalledRegistry:
             return f"{node.op} runs on {' and '.join(elsewhere)} only, which is not here"
         if here:
             return f"no kernel of {node.op} takes these types here"
-        return f"this TensorFlow has no kernel of {node.op}{' (it is for TPUs)' if 'TPU' in node.op else ''}"
+        return f"{HERE} has no kernel of {node.op}{' (it is for TPUs)' if 'TPU' in node.op else ''}"
 
 
 def _fits(kernel: Any, node: Any) -> bool:

@@ -21,8 +21,8 @@ from ckpttool.formats.locate import Located
 from ckpttool.model.dtypes import REF_OFFSET
 from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, Node, split_tensor
 from ckpttool.model.names import listed
+from ckpttool.transforms.preparing import HERE
 
-_LACKS, _LIBRARY = "this TensorFlow", "--op-library loads ops and kernels; or "
 _V1_SHARD = re.compile(r"-[0-9]{5,9}(-of-[0-9]{5,9})$")
 
 
@@ -139,10 +139,11 @@ class State:
         if found:
             op = found[0]
             more = f" (and {len(found) - 1:,} more such ops)" if len(found) > 1 else ""
+            library = "--op-library loads ops and kernels; or " if HERE in self._lacking[op] else ""
             raise NotSupportedError(
                 f"{op} is needed, an op of type {self._nodes[op].type}, and can't run: {self._lacking[op]}{more}",
                 path=self._graph.path,
-                hint=f"{_LIBRARY if _LACKS in self._lacking[op] else ''}feed {op}:0",
+                hint=f"{library}feed {op}:0",
             )
 
     def _initialize(self, variables: set[str], ops: set[str]) -> None:

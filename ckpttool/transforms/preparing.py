@@ -24,6 +24,8 @@ from ckpttool.model.graph import MetaGraph, Node, split_tensor
 _FLOAT = DTYPES["float32"].number
 _PYTHON = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
 _MOST_OUTPUTS = 256
+HERE = "this TensorFlow"
+"""What is said in the reasons for which a library with ops and kernels would help, and in no others."""
 
 
 class Registry(Protocol):
@@ -121,7 +123,7 @@ def _lacking_functions(library: Any, names: Collection[str], registry: Registry)
     for function in library:
         for node in function.node_def:
             if node.op not in names and registry.op_def(node.op) is None:
-                reason = f"needs an op of type {node.op}, which this TensorFlow lacks"
+                reason = f"needs an op of type {node.op}, which {HERE} lacks"
                 found.setdefault(function.signature.name, reason)
     callers = function_callers(library) if found else {}
     stack = list(found)
@@ -135,7 +137,7 @@ def _lacking_functions(library: Any, names: Collection[str], registry: Registry)
 
 def _why_lacking(node: Any, registry: Registry, known: Collection[str], functions: Mapping[str, str]) -> str | None:
     if node.op not in known and registry.op_def(node.op) is None:
-        return f"this TensorFlow has no op of type {node.op}"
+        return f"{HERE} has no op of type {node.op}"
     if node.op in _PYTHON:
         return f"{node.op} runs Python code of the program that made the graph"
     for name in called_functions(node, functions) if functions else ():

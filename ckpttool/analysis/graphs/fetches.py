@@ -214,11 +214,9 @@ def feed_names(
         is_op = name in nodes or split_tensor(name)[0] in nodes
         tensor = keys.get(name) or (others.get(name) if not is_op else None)
         if tensor is None and not is_op and keys:
-            of = next((key for key, other in graph.signatures.items() if name in other.inputs), None)
-            hint = (
-                f"the signature {of} has it: --signature {of}" if of is not None else near_hint(name, [*keys, *nodes])
-            )
-            hint = hint or f"the inputs of {signature} are {', '.join(keys)}"
+            elsewhere = (key for key, other in graph.signatures.items() if name in other.inputs)
+            hint = next((f"the signature {key} has it: --signature {key}" for key in elsewhere), None)
+            hint = hint or near_hint(name, [*keys, *nodes]) or f"the inputs of {signature} are {', '.join(keys)}"
             raise NotFoundError(f"no input is named {name}", path=graph.path, hint=hint)
         tensor = tensor or full_name(nodes, name, graph.path)
         if tensor in taken:

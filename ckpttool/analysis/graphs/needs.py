@@ -156,7 +156,10 @@ def main_ops(graph: MetaGraph) -> list[str]:
 
 
 def local_initializers(graph: MetaGraph) -> dict[str, str]:
-    """The local variables, each with the op that initializes it."""
+    """The local variables, which no saver stores, each with the op that initializes it.
+
+    (Before TensorFlow 0.12 the collection lists only names.)
+    """
     found = {}
     local = graph.collections.get("local_variables")
     for member in local.members if local else ():

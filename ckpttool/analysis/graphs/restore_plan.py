@@ -12,17 +12,16 @@ In TensorFlow 2 the restore op calls a library function, and only the names can 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from ckpttool.analysis.graphs.needs import local_initializers
 from ckpttool.analysis.graphs.running import shared_state
 from ckpttool.analysis.graphs.savers import Restored, restored, saved_as
 from ckpttool.errors import CheckpointError, NotSupportedError
 from ckpttool.model.arguments import shape_text
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import REF_OFFSET, dtype_of
-from ckpttool.model.graph import VARIABLE_OPS, GraphVariable, MetaGraph, Node, shape_of, split_tensor
+from ckpttool.model.graph import VARIABLE_OPS, GraphVariable, MetaGraph, Node, shape_of
 from ckpttool.model.names import NearNames
 from ckpttool.model.variable import Variable
-
-_LOCAL = "local_variables"
 
 
 class Plan(NamedTuple):
@@ -84,7 +83,7 @@ def _one_by_one(
     variables: Mapping[str, GraphVariable],
 ) -> Plan:
     by_variable = {read.variable: read for read in reads if read.variable}
-    local, near = _local(graph), NearNames()
+    local, near = local_initializers(graph), NearNames()
     by_any_op = {} if by_variable else {read.variable: read for read in _restored(graph, by_any_op=True)}
     chosen, missing, unstored = [], {}, set()
     for name, variable in variables.items():
@@ -101,13 +100,6 @@ def _one_by_one(
         else:
             missing[name] = fault
     return Plan(False, chosen, missing, frozenset(unstored))
-
-
-def _local(graph: MetaGraph) -> set[str]:
-    """The variables that are local, and not stored; before TensorFlow 0.12 some collections list only names."""
-    members = graph.collections[_LOCAL].members if _LOCAL in graph.collections else ()
-    by_name = {split_tensor(member)[0] for member in members if isinstance(member, str)}
-    return by_name | {variable.name for variable in graph.variables if _LOCAL in variable.collections}
 
 
 def _why_not_saver(held: Sequence[str], *, usable: bool, v1_only: bool) -> list[str]:

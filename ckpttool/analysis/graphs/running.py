@@ -46,27 +46,27 @@ def _is_conditional(nodes: Mapping[str, Node], node: Node) -> bool:
 
 def is_random(graph: MetaGraph, op: str) -> bool:
     """Whether what an op gives is another each time, as far as that is sure: it is in no branch, and has no seed."""
+    library = {each.signature.name: each for each in graph.graph_def.library.function}
     nodes, seen, stack = graph.by_name, set[str](), [op]
     while stack:
         name = split_tensor(stack.pop().removeprefix("^"))[0]
         if name not in nodes or name in seen or nodes[name].type in _CHOICES:
             continue
         seen.add(name)
-        if _draws(graph, nodes[name].message):
+        if _draws(nodes[name].message, library):
             return True
         stack += nodes[name].inputs
     return False
 
 
-def _draws(graph: MetaGraph, node: Any) -> bool:
+def _draws(node: Any, library: Mapping[str, Any]) -> bool:
     """Whether an op draws a random number without a seed, or a function that it calls has one that does."""
-    library = {each.signature.name: each for each in graph.graph_def.library.function}
     seen, stack = set[str](), [node]
     while stack:
         node = stack.pop()
         if _RANDOM.fullmatch(node.op) and not any(node.attr[seed].i for seed in ("seed", "seed2") if seed in node.attr):
             return True
-        for name in called_functions(node, library) - seen if library else ():
+        for name in called_functions(node, library) - seen:
             seen.add(name)
             stack += library[name].node_def
     return False

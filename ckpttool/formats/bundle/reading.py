@@ -1,7 +1,7 @@
 """The index of a bundle, read and checked."""
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from math import prod
 
@@ -102,13 +102,13 @@ def _looked_up(table: Table, keys: Iterable[bytes]) -> Iterator[tuple[bytes, byt
             yield from table.found(_slice_keys(key, value) if key else [])
 
 
-_MOST_KEYS = 1 << 26
+_MOST_KEYS = 1 << 26  # Bytes of the keys of a variable's slices, together.
 
 
 def _slice_keys(key: bytes, value: bytes) -> list[bytes]:
     """The keys of the slices that an entry names, in order.
 
-    None if it is no entry, which is seen when it is read, or if they would be too long (see `_require_borne_out`).
+    None if it is no entry, which is seen when it is read, or if they would be too long (see `_keys_of_slices`).
     """
     try:
         slices = decode_bundle_entry(value).slices
@@ -177,10 +177,10 @@ class _Index:
             name = _decoded(key)
             try:
                 self._check(entry)
-                self._require_borne_out(key, entry)
-                slice_keys.update(encode_slice_key(key, extents) for extents in entry.slices)
-                if entry.slices:
-                    self._check_slices(key, entry)
+                keys = self._keys_of_slices(key, entry)
+                slice_keys.update(keys)
+                if keys:
+                    self._check_slices(keys, entry)
             except CheckpointError as error:  # Not `located`: a context for each of a million takes a second.
                 error.variable = name
                 self._report(error)
@@ -227,14 +227,14 @@ class _Index:
                 f" {prod(entry.shape) * dtype.itemsize:,} for {dtype.name}{list(entry.shape)}"
             )
 
-    def _require_borne_out(self, key: bytes, entry: BundleEntry) -> None:
-        """Raises for a long name of many slices that are not there: their keys, made of it, would fill the memory."""
+    def _keys_of_slices(self, key: bytes, entry: BundleEntry) -> list[bytes]:
+        """The keys of an entry's slices; raises where those of many that are not there would fill the memory."""
         if len(entry.slices) > len(self._slices) and len(key) * len(entry.slices) > _MOST_KEYS:
             raise CorruptionError(f"{len(entry.slices):,} slices, of which {len(self._slices):,} are there at most")
+        return [encode_slice_key(key, extents) for extents in entry.slices]
 
-    def _check_slices(self, key: bytes, entry: BundleEntry) -> None:
+    def _check_slices(self, keys: Sequence[bytes], entry: BundleEntry) -> None:
         """Raises unless each slice is there, is what its extents say, and lies beside the others."""
-        keys = [encode_slice_key(key, extents) for extents in entry.slices]
         boxes = [box_of(extents, entry.shape) for extents in entry.slices]
         fault = tiling_fault(entry.shape, boxes, partly=True)
         if fault:

@@ -128,11 +128,11 @@ class Tree:
             return None
         try:
             texts = [text for part in parts for text in self._texts_of(group, part)]
-            self._budget_of_lists -= sum(map(len, texts))
-            if self._budget_of_lists < 0:
-                raise CorruptionError("its lists take more than there is in the file")
         except CheckpointError:  # A list tells nothing of what is there: it is as good as empty.
             texts = []
+        # Those of other groups may share their texts with these, so that they are more than the file has.
+        self._budget_of_lists -= sum(map(len, texts))
+        texts = texts if self._budget_of_lists >= 0 else []
         return _Listing(path, {text: number for number, text in enumerate(texts)})
 
     def _texts_of(self, item: Object, name: str) -> list[bytes]:
