@@ -94,22 +94,28 @@ def _conversion(group: str, what: str, options: str, peers: tuple[Job, ...], sou
     )
 
 
-def _pieces(what: str, options: str, files: int = 0) -> Race:
-    """The same bytes in more and more pieces; where these become so many files, beside making as many."""
+def _pieces(what: str, options: str, *peers: Job) -> Race:
+    """The same bytes in more and more pieces, and what others take for the many."""
     jobs = {"one": "one variable", "tiny": "10,000 variables", "slices": "1,000 slices", "shards": "1,000 shards"}
     return Race(
         "pieces",
         f"{{pieces}} to {what}, stored as",
         tuple(jobs),
-        ("one variable", *([f"{files:,} files"] if files else [])),
-        (
-            *(Job(name, f"ckpttool export {{{kind}}} {options}") for kind, name in jobs.items()),
-            *([Job(f"{files:,} files", _FILES.format(files))] if files else []),
-        ),
+        ("one variable", *(peer.name for peer in peers)),
+        (*(Job(name, f"ckpttool export {{{kind}}} {options}") for kind, name in jobs.items()), *peers),
     )
 
 
-_FILES = "python {{here}}/peers/write_files.py {{one}}.data-00000-of-00001 {} {{output}}"
+def _files(count: int) -> Job:
+    """The same bytes in as many files, which is the least that it takes to write so many."""
+    return Job(
+        f"{count:,} files", f"python {{here}}/peers/write_files.py {{one}}.data-00000-of-00001 {count} {{output}}"
+    )
+
+
+def _variables(script: str, library: str = "") -> Job:
+    """The 10,000 variables, converted by a script that a user would write."""
+    return _tensorflow(script, f"10,000, TensorFlow{library}")
 
 
 _START = (
@@ -253,11 +259,14 @@ _BYTES = (
             _tensorflow("read_values.py {bundle}"),
         ),
     ),
-    _pieces("HDF5", "--h5 {output}"),
-    _pieces("safetensors", "--safetensors {output}.safetensors"),
-    _pieces("npz", "--npz {output}.npz"),
-    _pieces("npy", "--npy {output}", files=10_000),
-    _pieces("a bundle", "--tf {output}", files=1000),
+    _pieces("HDF5", "--h5 {output}", _variables("export_hdf5.py {tiny} {output}", " + h5py")),
+    _pieces(
+        *("safetensors", "--safetensors {output}.safetensors"),
+        _variables("export_safetensors.py {tiny} {output}", " + safetensors"),
+    ),
+    _pieces("npz", "--npz {output}.npz", _variables("export_npz.py {tiny} {output}.npz", " + NumPy")),
+    _pieces("npy", "--npy {output}", _files(10_000)),
+    _pieces("a bundle", "--tf {output}", _files(1000), _variables("save_op.py {tiny} {output}")),
     _pieces("a V1 checkpoint", "--tf-v1 {output}"),
 )
 

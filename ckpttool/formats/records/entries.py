@@ -172,9 +172,7 @@ def encode_bundle_entry(entry: BundleEntry) -> bytes:
 
     float32[4] at the start of shard 0 is `08 01 12 04 12 02 08 04 28 10 35 b9 6f 57 d8`.
     """
-    numbers = b"".join(
-        varint_field(n, value) for n, value in ((3, entry.shard), (4, entry.offset), (5, entry.size)) if value
-    )
+    numbers = varint_field(3, entry.shard) + varint_field(4, entry.offset) + varint_field(5, entry.size)
     crc = b"\x35" + encode_fixed32(entry.masked_crc32c) if entry.masked_crc32c else b""
     slices = b"".join(message_field(7, encode_extents(extents)) for extents in entry.slices)
     return _encoded_head(entry.dtype, entry.shape) + numbers + crc + slices
