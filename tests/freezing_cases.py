@@ -106,6 +106,18 @@ def restored_under_another_name() -> Case:
 
 
 @case
+def restored_by_the_graphs_own_saver() -> Case:
+    """A collection has further savers, and the ops of one that restores averages stand before the own one's."""
+    w = [variable(f"w{i}", 3, resource=bool(i % 2)) for i in range(8)]
+    for i in range(8):
+        variable(f"w{i}/average", 3, resource=False)
+    savers = [v1.train.Saver({f"w{i}/average": each for i, each in enumerate(w)}), v1.train.Saver()]
+    for saver in savers:
+        v1.add_to_collection("savers", saver)
+    return Case([tf.stack([each * 2 for each in w])], {}, savers[1])
+
+
+@case
 def restored_reshaped() -> Case:
     w = variable("w", 2, 6, resource=False)
     return Case([w * 2], {}, v1.train.Saver(reshape=True))

@@ -73,7 +73,7 @@ def restored(graph: MetaGraph, *, by_any_op: bool = False) -> list[Restored]:
     nodes = graph.by_name
     running = set(nodes) if by_any_op else saver_ops(graph, nodes)
     messages = {name: nodes[name].message for name in nodes if name in running}
-    targets = _targets(nodes, running)
+    targets = _targets(nodes, messages)
     found = []
     for node in messages.values():
         for number, read in enumerate(reads_of(graph, node, messages)):

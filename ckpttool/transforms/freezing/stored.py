@@ -13,6 +13,7 @@ of its op, or its shared name, or the one that the checkpoint's object graph giv
 import sys
 from collections.abc import Iterable, Iterator
 from functools import cached_property, lru_cache
+from itertools import chain
 from math import prod
 from typing import Any, NamedTuple
 
@@ -84,11 +85,13 @@ class StoredVariables:
         self._checkpoint, self._library, self._body = checkpoint, library, body
         self._lists: dict[tuple[Body, str], list[tuple[str, str]]] = {}
         self._by_function: dict[tuple[str, int], dict[str, Read]] = {}
-        savers = [graph.message.saver_def.restore_op_name, *_other_savers(graph)]
-        named = [name for name in map(_op, savers) if name in body.nodes]
         self._local = local_initializers(graph)
         self.initial: dict[str, None] = {}
-        self._by_saver = _first_of(self._restored(body, needed_ops(graph.by_name, named)))
+        own = needed_ops(graph.by_name, [_op(graph.message.saver_def.restore_op_name)])
+        others = needed_ops(graph.by_name, map(_op, _other_savers(graph))) - own
+        # One may restore averages in the place of the values: what the graph's own restores is what a session has.
+        by_saver = [self._restored(body, [name for name in body.nodes if name in ops]) for ops in (own, others)]
+        self._by_saver = _first_of(chain.from_iterable(by_saver))
 
     @cached_property
     def _by_any_op(self) -> dict[str, Read]:
