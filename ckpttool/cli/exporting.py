@@ -162,7 +162,7 @@ def export(
         _dtypes(cast, dtype_map),
         options.rules(rename, rename_file),
         strip_prefix,
-        with_object_graph=target == "tf",
+        with_object_graph=target == "tf" or h5_layout == "keras",
         named_by=names,
     )
     found = options.located(path, quiet, v1=v1, step=step)

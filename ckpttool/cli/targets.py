@@ -174,21 +174,22 @@ def write(
 ) -> None:
     """Writes the checkpoint, with a progress bar; says what was written, and what is not as it was."""
     writer = function_of(target, "write")
+    left_out: set[str] = set()
     if OBJECT_GRAPH_KEY in checkpoint:
         from ckpttool.transforms.object_graph import agreeing_without
 
         layout = {name: value for name, value in arguments.items() if name == "layout"}
         plan = function_of(target, "plan")(checkpoint, **layout)
-        checkpoint = agreeing_without(checkpoint, {planned.variable.name for planned in plan if planned.problem})
+        left_out = checkpoint.keys() - {planned.variable.name for planned in plan if not planned.problem}
+        checkpoint = agreeing_without(checkpoint, left_out)
     total = sum(variable.nbytes for variable in checkpoint.values())
     with render.progress("Writing", total) as progress:
         remarkable = writer(checkpoint, output, strict=strict, force=force, progress=progress, **arguments)
     _warn_of(remarkable)
     if not quiet:
-        left_out = [planned.variable for planned in remarkable if planned.problem]
-        total -= sum(variable.nbytes for variable in left_out)
-        count = render.counted(len(checkpoint) - len(left_out), "variable")
-        render.say(f"wrote {count}, {render.human_bytes(total)} · {output}")
+        left_out |= {planned.variable.name for planned in remarkable if planned.problem}
+        written = [variable.nbytes for name, variable in checkpoint.items() if name not in left_out]
+        render.say(f"wrote {render.counted(len(written), 'variable')}, {render.human_bytes(sum(written))} · {output}")
 
 
 _MOST_NAMED = 3

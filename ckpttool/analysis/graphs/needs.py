@@ -7,7 +7,7 @@ x ────────────────┘                     fed x:
 import struct
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Set
-from typing import Any
+from typing import Any, TypeVar
 
 from ckpttool.errors import NotFoundError
 from ckpttool.model.dtypes import DTYPES
@@ -44,7 +44,10 @@ def require_output(graph: MetaGraph, name: str) -> None:
         raise NotFoundError(f"no tensor {name}: {last}", path=graph.path)
 
 
-def walk(starts: Iterable[str], edges: Mapping[str, Iterable[str]], without: Set[str] = frozenset()) -> set[str]:
+Key = TypeVar("Key", str, int)
+
+
+def walk(starts: Iterable[Key], edges: Mapping[Key, Iterable[Key]], without: Set[Key] = frozenset()) -> set[Key]:
     """`starts` and all that the edges lead to from there, through nothing that is to be left out."""
     seen = set(starts)
     stack = list(seen)

@@ -30,10 +30,11 @@ from typing import Any, NamedTuple
 from ckpttool.errors import ConversionError
 from ckpttool.formats.hdf5.encoding.groups import Group
 from ckpttool.formats.hdf5.encoding.messages import ascii_type, attribute
+from ckpttool.formats.hdf5.inner_models import of_inner_models
 from ckpttool.formats.hdf5.names import dataset_path
 from ckpttool.formats.plan import Planned
 from ckpttool.model.checkpoint import Checkpoint
-from ckpttool.model.object_graph import VALUE
+from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, VALUE
 from ckpttool.model.slots import roles
 from ckpttool.model.variable import Variable
 
@@ -45,9 +46,6 @@ _WEIGHTS = [
     *("alpha", *_NOT_TRAINED, "mean", "variance", "count"),
 ]
 _PARTS = ["forward", "query", "key", "value", "attention_output", "output_dense", "backward"]
-# Of an object in a layer of a model, the path has one of these; in one of a model within the model, two.
-_LAYER = r"(?:layer(?:_with_weights)?-|_operations/)\d+/"
-_INNER = re.compile(f"{_LAYER}(?:.*/)?{_LAYER}", re.DOTALL)
 # Of a weight in Keras 3's `.weights.h5`.
 _NUMBERED = re.compile(r"/vars/[0-9]+$")
 # An attribute holds no more; Keras cuts its lists so, too.
@@ -70,6 +68,8 @@ class _Weight(NamedTuple):
 def keras_places(checkpoint: Checkpoint) -> list[Planned]:
     """Where each weight goes; what is no weight of a layer, or has no layer, is a problem.
 
+    An object graph, from which names are taken, is not in the plan, nor is what is stored a second time.
+
     Raises:
         ConversionError: two weights that differ have one name: the object graph's need not be unique.
     """
@@ -77,9 +77,10 @@ def keras_places(checkpoint: Checkpoint) -> list[Planned]:
     places = {name: place for name, place in checkpoint.places.items() if name.endswith(VALUE)}
     known = _roles(checkpoint)
     names = {name: place.full_name for name, place in places.items() if place.full_name}
-    plan = [_place(variable, names.get(name, name), known.get(name)) for name, variable in checkpoint.items()]
+    variables = (variable for name, variable in checkpoint.items() if name != OBJECT_GRAPH_KEY)
+    plan = [_place(each, names.get(each.name, each.name), known.get(each.name)) for each in variables]
     plan = _each_once(plan, _ranks(checkpoint))
-    inner = [name for name, place in places.items() if _INNER.search(place.path)]
+    inner = of_inner_models(checkpoint.object_graph) if places and checkpoint.object_graph else ()
     doubts = dict.fromkeys(inner, "its layer is that of a model within the model, whose name no object graph has")
     for layer, weights in _layers(plan, checkpoint).items():
         is_known = all(weight.rank is not None for weight in weights)
@@ -108,24 +109,14 @@ def _place(variable: Variable, name: str, role: str | None) -> Planned:
 
 
 def _each_once(plan: Sequence[Planned], ranks: Mapping[str, tuple[int, int]]) -> list[Planned]:
-    """The plan with weights of one place left out but for the first of them: Keras 3 exports each of them twice, and
-    the second time in no order.
-    """
+    """The plan with the first of the weights of each place: Keras 3 exports all twice, the second time in no order."""
     first: dict[str, Variable] = {}
     for planned in sorted(plan, key=lambda planned: ranks.get(planned.variable.name, ())):
-        if not planned.problem:
-            first.setdefault(planned.target, planned.variable)
-    return [_unless_again(planned, first.get(planned.target, planned.variable)) for planned in plan]
-
-
-def _unless_again(planned: Planned, kept: Variable) -> Planned:
-    variable = planned.variable
-    if kept is variable:
-        return planned
-    if not _is_same(kept, variable):
-        what = f"{kept.name!r} and {variable.name!r} would both be the weight {_weight(planned.target)}"
-        raise ConversionError(what, hint="--names object, or --exclude one of them")
-    return Planned(variable, "", f"it is {kept.name} once more")
+        kept = planned.variable if planned.problem else first.setdefault(planned.target, planned.variable)
+        if kept is not planned.variable and not _is_same(kept, planned.variable):
+            what = f"{kept.name!r} and {planned.variable.name!r} would both be the weight {_weight(planned.target)}"
+            raise ConversionError(what, hint="--names object, or --exclude one of them")
+    return [planned for planned in plan if planned.problem or first[planned.target] is planned.variable]
 
 
 def _is_same(one: Variable, other: Variable) -> bool:
