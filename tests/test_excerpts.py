@@ -339,3 +339,12 @@ def test_memory(tmp_path):
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("value", [1.5, float("nan")])
+def test_one_value_is_an_array_too(value):
+    """Of float64, NumPy's scalar is one of Python's floats, which JSON has otherwise than an array's values."""
+    variable = ckpttool.from_arrays({"x": np.array([0.0, value])})["x"]
+    part = sliced(variable, parse_slice("1", variable.shape)).numpy()
+    assert isinstance(part, np.ndarray)
+    assert np.array_equal(part, np.array(value), equal_nan=True)

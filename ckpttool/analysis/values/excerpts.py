@@ -77,12 +77,9 @@ class _Part(Source):
         nbytes = variable.size * (variable.dtype.itemsize or 1)
         return [Slice((0,) * len(variable.shape), variable.shape, 0, ByteRange("", 0, nbytes, None))]
 
-    def span(self, variable: Variable, piece: Slice) -> ByteRange | None:
-        return None
-
     def arrays(self, variable: Variable, piece: Slice, boxes: Iterable[Selection]) -> "Iterator[np.ndarray[Any, Any]]":
-        values = at(self._variable, self._wanted).reshape(variable.shape)
-        return (values[box] for box in boxes)
+        values: Any = at(self._variable, self._wanted).reshape(variable.shape)
+        return (values[(*box, ...)] for box in boxes)  # With the dots, a scalar stays an array.
 
     def strings(self, variable: Variable, piece: Slice) -> list[bytes]:
         return list(at(self._variable, self._wanted).ravel())
