@@ -30,8 +30,7 @@ def graph_of(*nodes, signatures=(), collections=()):
                 getattr(message.signature_def[key], side)[argument].name = tensor
     for name, members in collections:
         message.collection_def[name].node_list.value.extend(members)
-    graph = MetaGraph(message.SerializeToString())
-    return graph, {node.name: node for node in graph.nodes}
+    return MetaGraph(message.SerializeToString())
 
 
 PLAIN = (("x", "Placeholder", []), ("y", "Relu", ["x"]), ("z", "Softmax", ["y"]))
@@ -41,10 +40,10 @@ def test_by_default_the_signature_is_fetched():
     """serving_default, else the only one; of several others, none is guessed."""
     one = ("other", {"in": "x:0"}, {"out": "y:0"})
     default = ("serving_default", {}, {"out": "z:0"})
-    assert fetches.default_choice(*graph_of(*PLAIN, signatures=[one])).fetches == [("out", "y:0")]
-    assert fetches.default_choice(*graph_of(*PLAIN, signatures=[one, default])).signature == "serving_default"
+    assert fetches.default_choice(graph_of(*PLAIN, signatures=[one])).fetches == [("out", "y:0")]
+    assert fetches.default_choice(graph_of(*PLAIN, signatures=[one, default])).signature == "serving_default"
     with pytest.raises(NotFoundError, match="several signatures · choose one of again, other"):
-        fetches.default_choice(*graph_of(*PLAIN, signatures=[one, ("again", {}, {"out": "z:0"})]))
+        fetches.default_choice(graph_of(*PLAIN, signatures=[one, ("again", {}, {"out": "z:0"})]))
 
 
 def test_else_the_one_collection_of_the_user_and_else_what_is_inferred():
@@ -52,36 +51,36 @@ def test_else_the_one_collection_of_the_user_and_else_what_is_inferred():
     two, neither is chosen by its name.
     """
     graph = graph_of(*PLAIN, collections=[("a_inputs", ["x:0"]), ("answers", ["y:0"]), ("losses", ["z:0"])])
-    choice = fetches.default_choice(*graph)
+    choice = fetches.default_choice(graph)
     assert (choice.fetches, choice.why) == ([("y:0", "y:0")], "the members of the collection answers")
     two = graph_of(*PLAIN, ("w", "Relu", ["z"]), collections=[("a", ["y:0"]), ("b", ["z:0"])])
-    assert fetches.default_choice(*two).why.startswith("the likeliest output (in the collection ")
-    choice = fetches.default_choice(*graph_of(*PLAIN, collections=[("losses", ["y:0"])]))
+    assert fetches.default_choice(two).why.startswith("the likeliest output (in the collection ")
+    choice = fetches.default_choice(graph_of(*PLAIN, collections=[("losses", ["y:0"])]))
     assert choice.fetches[0].tensor == "z:0"
     assert choice.why.startswith("the likeliest output (")
     with pytest.raises(NotFoundError, match="found no outputs"):
-        fetches.default_choice(*graph_of(("c", "NoOp", [])))
+        fetches.default_choice(graph_of(("c", "NoOp", [])))
 
 
 def test_inputs_are_named_by_ops_tensors_and_keys():
     """A key of the signature in use comes before an op of that name; without one in use, an op does."""
-    graph, nodes = graph_of(*PLAIN, signatures=[("serving_default", {"y": "x:0", "image": "x:0"}, {"out": "z:0"})])
-    assert fetches.feed_names(graph, nodes, ["y"], "serving_default") == {"y": "x:0"}
-    assert fetches.feed_names(graph, nodes, ["y"]) == {"y": "y:0"}
-    assert fetches.feed_names(graph, nodes, ["image"]) == {"image": "x:0"}
-    assert fetches.feed_names(graph, nodes, ["x:0", "z"]) == {"x:0": "x:0", "z": "z:0"}
+    graph = graph_of(*PLAIN, signatures=[("serving_default", {"y": "x:0", "image": "x:0"}, {"out": "z:0"})])
+    assert fetches.feed_names(graph, ["y"], "serving_default") == {"y": "x:0"}
+    assert fetches.feed_names(graph, ["y"]) == {"y": "y:0"}
+    assert fetches.feed_names(graph, ["image"]) == {"image": "x:0"}
+    assert fetches.feed_names(graph, ["x:0", "z"]) == {"x:0": "x:0", "z": "z:0"}
     with pytest.raises(NotFoundError, match="no input is named imag · near names: image"):
-        fetches.feed_names(graph, nodes, ["imag"], "serving_default")
+        fetches.feed_names(graph, ["imag"], "serving_default")
     two = graph_of(*PLAIN, signatures=[("one", {"image": "x:0"}, {}), ("two", {"words": "x:0"}, {})])
     with pytest.raises(NotFoundError, match="no input is named words · the signature two has it: --signature two"):
-        fetches.feed_names(*two, ["words"], "one")
+        fetches.feed_names(two, ["words"], "one")
     with pytest.raises(ValueError, match="x:0 is fed twice"):
-        fetches.feed_names(graph, nodes, ["x", "x:0"])
+        fetches.feed_names(graph, ["x", "x:0"])
 
 
 def test_parts_of_sparse_arguments_have_names():
     """A sparse argument is three tensors, a composite one as many as it has."""
-    graph, _ = graph_of(*PLAIN)
+    graph = graph_of(*PLAIN)
     message = proto.parse("MetaGraphDef", graph.data)
     sparse = message.signature_def["s"].inputs["a"].coo_sparse
     sparse.indices_tensor_name, sparse.values_tensor_name, sparse.dense_shape_tensor_name = "i:0", "v:0", "d:0"
@@ -92,7 +91,7 @@ def test_parts_of_sparse_arguments_have_names():
 
 def test_what_is_not_fed_is_named_with_its_key():
     """Placeholders that are needed are named, with the signature's key; those in a branch are not asked for."""
-    _, nodes = graph_of(*PLAIN, ("gate", "NoOp", []), ("p", "Placeholder", ["^gate"]), ("q", "AddV2", ["p", "y"]))
+    nodes = graph_of(*PLAIN, ("gate", "NoOp", []), ("p", "Placeholder", ["^gate"]), ("q", "AddV2", ["p", "y"])).by_name
     with pytest.raises(ValueError, match=r"image \(x:0\) must be fed"):
         require_fed(nodes, needed_ops(nodes, ["q"]), keys={"image": "x:0"})
     require_fed(nodes, needed_ops(nodes, ["q"], {"y:0"}))
@@ -100,14 +99,14 @@ def test_what_is_not_fed_is_named_with_its_key():
 
 def test_what_waits_surely_is_told_from_what_may_wait():
     """A dequeue is in the way; one with control inputs, or behind a switch, may be."""
-    _, nodes = graph_of(
+    nodes = graph_of(
         ("q", "FIFOQueueV2", []),
         ("sure", "QueueDequeueV2", ["q"]),
         ("maybe", "QueueDequeueV2", ["q", "^gate"]),
         ("switch", "Switch", ["q", "gate"]),
         ("branch", "QueueDequeueV2", ["switch:1"]),
         ("gate", "NoOp", []),
-    )
+    ).by_name
     assert waiting(nodes, nodes) == (["sure"], ["branch", "maybe"])
     with pytest.raises(ValueError, match=r"sure \(QueueDequeueV2\) takes from an input pipeline"):
         require_fed(nodes, {"sure", "q"})
@@ -131,11 +130,11 @@ def test_the_ops_of_input_pipelines():
 
 def test_a_variable_that_is_only_written_needs_no_value():
     """Assigning, and asking whether there is a value, are no reads; adding is."""
-    _, nodes = graph_of(
+    nodes = graph_of(
         *(("v", "VariableV2", []), ("w", "VarHandleOp", []), ("c", "Const", [])),
         *(("set", "Assign", ["v", "c"]), ("put", "AssignVariableOp", ["w", "c"])),
         *(("add", "AssignAdd", ["v", "c"]), ("ask", "VarIsInitializedOp", ["w"]), ("get", "ReadVariableOp", ["w"])),
-    )
+    ).by_name
     assert read_variables(nodes, ["set", "put", "ask"]) == set()
     assert read_variables(nodes, ["add", "get"]) == {"v", "w"}
     assert read_variables(nodes, ["get"], {"w:0"}) == set()
@@ -219,8 +218,7 @@ def test_results_keep_their_bits(tmp_path):
 def test_the_tutorial_models_variables_are_fetched_by_their_values():
     """A collection of variables stands for the tensors of their values."""
     graph = ckpttool.open_graph(FIXTURES / "linear" / "model.meta")
-    nodes = {node.name: node for node in graph.nodes}
-    assert [fetch.tensor for fetch in fetches.of_collection(graph, nodes, "variables")] == ["W/read:0", "b/read:0"]
+    assert [fetch.tensor for fetch in fetches.of_collection(graph, "variables")] == ["W/read:0", "b/read:0"]
 
 
 def test_a_result_that_no_file_holds(tmp_path):

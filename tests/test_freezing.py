@@ -695,3 +695,15 @@ def test_functions_called_in_many_ways_are_refused():
     graph = MetaGraph(graph_def.SerializeToString(), root="GraphDef")
     with time_limit(5), pytest.raises(NotSupportedError, match="is called in more than 32 ways"):
         freeze(graph, None, ["call"])
+
+
+def test_the_graph_stays_as_it_was():
+    """Also what is parsed of it: a variable without a shared name gets none by being looked at."""
+    graph_def = proto.message_class("GraphDef")()
+    handle = graph_def.node.add(name="v", op="VarHandleOp")
+    handle.attr["dtype"].type = 1
+    handle.attr["shape"].shape.dim.add(size=2)
+    graph_def.node.add(name="y", op="ReadVariableOp", input=["v"]).attr["dtype"].type = 1
+    graph = MetaGraph(graph_def.SerializeToString(), root="GraphDef")
+    freeze(graph, ckpttool.from_arrays({"v": np.ones(2, np.float32)}), ["y"])
+    assert graph.graph_def == graph_def

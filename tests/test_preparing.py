@@ -152,7 +152,7 @@ def test_output_shapes_are_dropped_and_counted():
 
 def planned(prefix, **options):
     graph = ckpttool.open_graph(prefix)
-    return plan_restore(graph, {node.name: node for node in graph.nodes}, ckpttool.open_checkpoint(prefix), **options)
+    return plan_restore(graph, ckpttool.open_checkpoint(prefix), **options)
 
 
 @pytest.mark.parametrize("fixture", ["conv", "linear", "partitioned", "recurrent", "sharded"])
@@ -177,7 +177,7 @@ def test_partitioned_variables_are_read_in_slices_when_it_goes_one_by_one():
 def test_without_a_checkpoint_every_variable_is_missing():
     """A graph alone has no values, and each variable says so."""
     graph = linear()
-    plan = plan_restore(graph, {node.name: node for node in graph.nodes}, None)
+    plan = plan_restore(graph, None)
     assert dict(plan.missing) == {
         "W": "variable W has no value: there is no checkpoint beside the graph, and none was given (--checkpoint)",
         "b": "variable b has no value: there is no checkpoint beside the graph, and none was given (--checkpoint)",
@@ -229,7 +229,7 @@ def test_variables_of_one_shared_name_are_one():
         node = message.graph_def.node.add(name=name, op="VariableV2")
         node.attr["shared_name"].s, node.attr["container"].s = shared, container
     graph = MetaGraph(message.SerializeToString(), path=str(FIXTURES / "linear" / "model.meta"))
-    plan = plan_restore(graph, graph.by_name, ckpttool.open_checkpoint(FIXTURES / "linear" / "model"))
+    plan = plan_restore(graph, ckpttool.open_checkpoint(FIXTURES / "linear" / "model"))
     assert plan.unstored == {"other", "elsewhere"}
 
 
@@ -244,7 +244,7 @@ def test_many_variables_are_planned_in_no_time():
             message.collection_def[name].bytes_list.value.append(variable.SerializeToString())
     graph = MetaGraph(message.SerializeToString())
     with time_limit(5):
-        plan = plan_restore(graph, graph.by_name, ckpttool.open_checkpoint(FIXTURES / "linear" / "model"))
+        plan = plan_restore(graph, ckpttool.open_checkpoint(FIXTURES / "linear" / "model"))
     assert (len(plan.missing), len(plan.unstored)) == (count // 2, count // 2)
 
 

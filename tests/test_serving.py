@@ -622,8 +622,8 @@ def test_another_shape_or_dtype_is_refused(run, tf, tmp_path):
             )
         code, said = refusal(run, LINEAR, *ENDS, "--checkpoint", tmp_path / name, "-o", tmp_path / "served")
         assert (code, "variable 'W'" in said) == (5, True)
-        assert ("in the shape [], the checkpoint in [1]" in said) == (name == "shape")
-        assert ("as float32, the checkpoint has int32" in said) == (name == "dtype")
+        assert ("the graph restores [], the checkpoint has [1]" in said) == (name == "shape")
+        assert ("the graph restores float32, the checkpoint has int32" in said) == (name == "dtype")
 
 
 @tensorflow

@@ -10,6 +10,7 @@ from ckpttool.model.graph import MetaGraph
 from ckpttool.model.names import NearNames
 from ckpttool.model.object_graph import OBJECT_GRAPH_KEY
 from ckpttool.model.slots import BOOKKEEPING, roles
+from ckpttool.model.variable import Variable
 
 
 def disagreements(graph: MetaGraph, checkpoint: Checkpoint) -> list[Finding]:
@@ -56,6 +57,11 @@ def _disagreement(wanted: Restored, checkpoint: Checkpoint, near: NearNames) -> 
         names = near.of(wanted.key, checkpoint, 3)
         hint = f"; near names: {', '.join(names)}" if names else ""
         return f"the graph restores it, and the checkpoint has no such variable{hint}"
+    return misfit(wanted, stored)
+
+
+def misfit(wanted: Restored, stored: Variable) -> str:
+    """Why a stored variable is not of the dtype and shape that is restored; "" if it is."""
     if wanted.dtype is not None and wanted.dtype != stored.dtype:
         return f"the graph restores {wanted.dtype.name}, the checkpoint has {stored.dtype.name}"
     if not agrees(wanted.shape, stored.shape):

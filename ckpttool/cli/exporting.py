@@ -244,8 +244,7 @@ def _show_plan(
     from ckpttool.reports.findings import findings
 
     before, lost = (source.before, source.lost) if isinstance(source, Salvaged) else (source, {})
-    layout = {"layout": arguments["layout"]} if "layout" in arguments else {}
-    plan = targets.function_of(target, "plan")(changed.checkpoint, **layout)
+    plan = targets.plan_of(changed.checkpoint, target, arguments)
     facts = {"path": before.path, "output": output, "format": before.format}
     shown = [reports.export_plan(plan, before, changed.names, changed.dropped, lost)]
     if isinstance(source, Salvaged) and (source.faults or format == "json"):

@@ -86,12 +86,12 @@ def _endpoints(
     if outputs:
         return outputs, []
     if collection:
-        return _tensors(fetches.of_collection(graph, graph.by_name, collection)), []
+        return _tensors(fetches.of_collection(graph, collection)), []
     if signature:
         key = fetches.signature_named(graph, signature)
         choice = fetches.Choice(fetches.of_signature(graph, key), "", key)
     else:
-        choice = fetches.default_choice(graph, graph.by_name)
+        choice = fetches.default_choice(graph)
     chosen = _tensors(choice.fetches)
     if choice.why and not quiet:
         render.say(f"note: freezing for {listed(chosen)}: {choice.why}")

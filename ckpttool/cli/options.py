@@ -134,8 +134,12 @@ def variables_of(path: str, found: Located, other: str, quiet: bool, *, v1: bool
 
 
 def graph_of(path: str, quiet: bool, *, step: str | None = None, tags: str | None = None) -> MetaGraph:
-    """The graph that the path leads to; which it is, and which of several, is said."""
-    found = located(path, quiet, step=step)
+    """The graph that the path leads to; which it is, is said."""
+    return opened_graph(path, located(path, quiet, step=step), quiet, tags)
+
+
+def opened_graph(path: str, found: Located, quiet: bool, tags: str | None = None) -> MetaGraph:
+    """The graph that was located; as `graph_of`."""
     graph = open_graph(found, tags=tags)
     if not quiet and path != graph.path:
         render.say(f"note: the graph is {graph.path}")

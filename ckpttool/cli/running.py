@@ -14,7 +14,7 @@ from ckpttool.analysis.graphs import fetches as choosing
 from ckpttool.cli import options
 from ckpttool.formats.locate import Located
 from ckpttool.formats.outputs import require_writable
-from ckpttool.model.graph import MetaGraph, Node, split_tensor
+from ckpttool.model.graph import MetaGraph, split_tensor
 
 if TYPE_CHECKING:
     from ckpttool.reports.runs import Result
@@ -167,20 +167,17 @@ def _job(path: str, wanted: _Wanted, *, step: str | None, tags: str | None, quie
     from ckpttool.analysis.graphs.needs import main_ops, needed_ops
     from ckpttool.analysis.graphs.pipelines import filled_by, sole_makers
     from ckpttool.analysis.graphs.running import require_fed
-    from ckpttool.formats.opening import open_graph
 
     located = options.located(path, quiet, step=step)
-    graph = open_graph(located, tags=tags)
+    graph = options.opened_graph(path, located, quiet, tags)
     if not quiet:
-        if path != graph.path:
-            render.say(f"note: the graph is {graph.path}")
         options.say_tags(graph, tags)
     nodes = graph.by_name
-    choice = _choice(graph, nodes, wanted)
+    choice = _choice(graph, wanted)
     if not quiet and choice.why:
         render.say(f"note: fetching {', '.join(each.label for each in choice.fetches)}: {choice.why}")
     try:
-        feeds = _values(graph, nodes, wanted, choice.signature)
+        feeds = _values(graph, wanted, choice.signature)
         keys = choosing.arguments(graph, choice.signature, "inputs")
         filled = filled_by(nodes, needed_ops(nodes, main_ops(graph))) | sole_makers(nodes).keys()
         require_fed(nodes, needed_ops(nodes, [each.tensor for each in choice.fetches], feeds), feeds, keys, filled)
@@ -189,32 +186,32 @@ def _job(path: str, wanted: _Wanted, *, step: str | None, tags: str | None, quie
     return _Job(path, located, choice, feeds)
 
 
-def _choice(graph: MetaGraph, nodes: Mapping[str, Node], wanted: _Wanted) -> choosing.Choice:
+def _choice(graph: MetaGraph, wanted: _Wanted) -> choosing.Choice:
     """What was asked for; if nothing was, what is usual."""
     if not wanted.fetches and wanted.collection is None and wanted.signature is None:
-        return choosing.default_choice(graph, nodes)
+        return choosing.default_choice(graph)
     key = choosing.signature_named(graph, wanted.signature) if wanted.signature is not None else ""
     outputs = choosing.arguments(graph, key, "outputs")
     named = [
-        choosing.Fetch(name, outputs[name]) if name in outputs else choosing.by_name(graph, nodes, [name])[0]
+        choosing.Fetch(name, outputs[name]) if name in outputs else choosing.by_name(graph, [name])[0]
         for name in wanted.fetches
     ]
     if wanted.collection is not None:
-        named += choosing.of_collection(graph, nodes, wanted.collection)
+        named += choosing.of_collection(graph, wanted.collection)
     if key and not wanted.fetches:
         named += choosing.of_signature(graph, key)
     return choosing.Choice(list(dict.fromkeys(named)), "", key)
 
 
-def _values(graph: MetaGraph, nodes: Mapping[str, Node], wanted: _Wanted, signature: str) -> dict[str, Any]:
+def _values(graph: MetaGraph, wanted: _Wanted, signature: str) -> dict[str, Any]:
     """The values to feed, by the tensors' names."""
     from ckpttool.analysis.graphs.fitting import fit
     from ckpttool.formats.feeds import parse_feed
 
     found = {}
-    for name, tensor in choosing.feed_names(graph, nodes, wanted.feeds, signature).items():
+    for name, tensor in choosing.feed_names(graph, wanted.feeds, signature).items():
         op, index = split_tensor(tensor)
-        outputs = graph.outputs(nodes[op])
+        outputs = graph.outputs(graph.by_name[op])
         known = outputs[int(index)] if int(index) < len(outputs) else None
         dtype = known.dtype if known is not None else None
         is_string = dtype is not None and dtype.name.startswith("string")

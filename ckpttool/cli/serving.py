@@ -9,7 +9,6 @@ import typer
 from ckpttool import render
 from ckpttool.cli import options
 from ckpttool.errors import NotFoundError
-from ckpttool.formats.opening import open_graph
 
 if TYPE_CHECKING:
     from ckpttool.model.graph import MetaGraph
@@ -66,9 +65,7 @@ def saved_model(
     options.require_output(output)
     options.refuse(method not in _METHODS, f"--method is one of {', '.join(_METHODS)}")
     found = options.located(path, quiet, v1=v1, step=step)
-    graph = open_graph(found)
-    if not quiet and path != graph.path:
-        render.say(f"note: the graph is {graph.path}")
+    graph = options.opened_graph(path, found, quiet)
     fed, fetched = _endpoints(
         graph, options.split_names(inputs, "--inputs"), options.split_names(outputs, "--outputs"), quiet
     )

@@ -112,6 +112,13 @@ def function_of(target: str, which: str) -> Callable[..., Any]:
     return function
 
 
+def plan_of(checkpoint: Checkpoint, target: str, arguments: Mapping[str, Any]) -> list[Planned]:
+    """What the target's writer would make of each variable; some arguments are about that."""
+    layout = {name: value for name, value in arguments.items() if name == "layout"}
+    plan: list[Planned] = function_of(target, "plan")(checkpoint, **layout)
+    return plan
+
+
 def writer_arguments(
     target: str, output: str, shards: int | None, max_shard_size: str | None, compression: str | None, layout: str
 ) -> dict[str, Any]:
@@ -178,8 +185,7 @@ def write(
     if OBJECT_GRAPH_KEY in checkpoint:
         from ckpttool.transforms.object_graph import agreeing_without
 
-        layout = {name: value for name, value in arguments.items() if name == "layout"}
-        plan = function_of(target, "plan")(checkpoint, **layout)
+        plan = plan_of(checkpoint, target, arguments)
         left_out = checkpoint.keys() - {planned.variable.name for planned in plan if not planned.problem}
         checkpoint = agreeing_without(checkpoint, left_out)
     total = sum(variable.nbytes for variable in checkpoint.values())

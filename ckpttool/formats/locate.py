@@ -16,6 +16,7 @@ from ckpttool.formats.bundle.names import MEMBER
 from ckpttool.formats.checkpoint_state import STATE_FILE, candidates, read_checkpoint_state
 from ckpttool.formats.lookalikes import foreign_format, refuse_lookalike
 from ckpttool.formats.saved_model.reading import VARIABLES, saved_model_file
+from ckpttool.model.names import listed
 
 _V1_SHARD = re.compile(r"(.+)-(?:[0-9]{5,9}|\?{5})-of-([0-9]{5,9})", re.DOTALL)
 
@@ -228,8 +229,7 @@ def _what_is_in(path: str) -> str:
     alone = next((match for match in map(MEMBER.fullmatch, names) if match and match[2].startswith("data-")), None)
     if alone:
         return f"{alone[0]} has values, and nothing says which: its index is needed, {alone[1]}.index"
-    others = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
-    return f"there are {', '.join(names[:5])}{others}: give one of them" if names else "it is empty"
+    return f"there are {listed(names)}: give one of them" if names else "it is empty"
 
 
 def checkpoints_in(directory: str) -> list[str]:

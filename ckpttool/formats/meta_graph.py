@@ -25,7 +25,7 @@ from ckpttool.errors import CheckpointError, CorruptionError, FormatError, locat
 from ckpttool.formats.lookalikes import TRUNCATED, refuse_lookalike
 from ckpttool.formats.siblings import belonging
 from ckpttool.model.graph import MetaGraph
-from ckpttool.wire.message import LENGTH, VARINT, fields
+from ckpttool.wire.message import LENGTH, VARINT, fields, values_of
 
 _TEXT_ROOTS = {
     **dict.fromkeys(("node", "library", "version", "versions", "debug_info"), "GraphDef"),
@@ -210,8 +210,7 @@ def _spans(data: bytes, path: Sequence[int], start: int, end: int) -> Iterator[t
 def _first(data: bytes, number: int) -> bytes:
     """The first value of a length-delimited field; nothing if there is none."""
     with suppress(CheckpointError):
-        values = (data[start:end] for n, kind, _, start, end in fields(data) if (n, kind) == (number, LENGTH))
-        return next(values, b"")
+        return next(values_of(data, number), b"")
     return b""
 
 

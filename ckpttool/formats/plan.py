@@ -9,7 +9,8 @@ variable a note of what that format does not keep (see `Note`); the format's mod
 """
 
 import json
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise, repeat
 from typing import Any, NamedTuple
 
@@ -53,6 +54,16 @@ def require_positive(**numbers: int | None) -> None:
             raise ValueError(f"{name} is {number}, and must be at least 1")
 
 
+def filled(sizes: Iterable[int], limit: int) -> Iterator[int]:
+    """For each of the values of these sizes the number of its file: a new one where it would be larger than `limit`."""
+    number = nbytes = 0
+    for size in sizes:
+        if nbytes and nbytes + size > limit:
+            number, nbytes = number + 1, 0
+        nbytes += size
+        yield number
+
+
 def check_plan(plan: Iterable[Planned], *, strict: bool) -> list[Planned]:
     """The members that have a remark.
 
@@ -68,6 +79,14 @@ def check_plan(plan: Iterable[Planned], *, strict: bool) -> list[Planned]:
             hint="without --strict, it is done and reported",
         )
     return remarkable
+
+
+def description(checkpoint: Checkpoint) -> dict[str, str]:
+    """What a file that is written was made from; nothing that would differ between two runs."""
+    from ckpttool import __version__
+
+    source = os.path.basename(os.path.normpath(checkpoint.path)).encode(errors="replace").decode()
+    return {"source": source, "source_format": checkpoint.format, "created_by": f"ckpttool {__version__}"}
 
 
 def distinct(plan: list[Planned]) -> list[Planned]:

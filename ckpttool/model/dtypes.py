@@ -69,6 +69,11 @@ class DType:
         return np.dtype(self.stored)
 
     @property
+    def base(self) -> "DType":
+        """The dtype of the values: of a reference, that of the variable that it leads to."""
+        return dtype_of(self.number - REF_OFFSET) if self.is_ref else self
+
+    @property
     def dtype(self) -> "np.dtype[Any]":
         """As `numpy`: what NumPy itself asks for."""
         return self.numpy

@@ -49,6 +49,11 @@ class Node(NamedTuple):
     inputs: tuple[str, ...]
     message: Any
 
+    @property
+    def operands(self) -> list[str]:
+        """The tensors that it takes: its inputs, but for those that it only waits for."""
+        return [text for text in self.inputs if not text.startswith("^")]
+
     def __repr__(self) -> str:  # Without the message, which may hold megabytes of values.
         return f"Node({self.name!r}, {self.type!r}, inputs={list(self.inputs)}, device={self.device!r})"
 
@@ -90,9 +95,7 @@ class GraphVariable(NamedTuple):
     device: str
 
 
-# Collections whose members are serialized messages. (python/ops/ref_variable.py, training/saver.py,
-# training/queue_runner_impl.py, ops/control_flow_ops.py: register_proto_function)
-_MESSAGES = {
+COLLECTION_MESSAGES = {
     **dict.fromkeys(
         (
             *("variables", "trainable_variables", "moving_average_variables", "local_variables"),
@@ -105,6 +108,11 @@ _MESSAGES = {
     "cond_context": "CondContextDef",
     "while_context": "WhileContextDef",
 }
+"""Collections whose members are serialized messages, with the messages' names.
+
+(python/ops/ref_variable.py, training/saver.py, training/queue_runner_impl.py, ops/control_flow_ops.py:
+register_proto_function)
+"""
 
 
 class MetaGraph:
@@ -131,6 +139,8 @@ class MetaGraph:
     ) -> None:
         self.data, self.root, self.path, self.text = data, root, path, text
         self.number, self.facts = number, dict(facts or {})
+        # By type the outputs of ops that were asked for; None where nobody knows them.
+        self._results: dict[str, list[Argument] | None] = {}
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.root} {self.path!r} {len(self.data):,} bytes>"
@@ -190,6 +200,11 @@ class MetaGraph:
     def graph_def(self) -> Any:
         """The GraphDef, parsed: ops, functions and versions. Changing it does not change `data`."""
         return self.message.graph_def
+
+    @cached_property
+    def functions(self) -> dict[str, Any]:
+        """The library functions, by name: FunctionDefs."""
+        return {function.signature.name: function for function in self.graph_def.library.function}
 
     @property
     def tensorflow_version(self) -> str:
@@ -273,21 +288,13 @@ class MetaGraph:
     @cached_property
     def devices(self) -> Counter[str]:
         """How many ops, those of functions too, are placed on each device ("": none)."""
-        library = self.graph_def.library.function
-        counts = Counter(node.device for node in self.graph_def.node)
-        counts.update(node.device for function in library for node in function.node_def)
-        return counts
+        return Counter(node.device for node in all_nodes(self.graph_def))
 
     @cached_property
     def _op_defs(self) -> dict[str, Any]:
         """The OpDefs that the file carries: those of the ops its writer knew, and its own functions'."""
         stripped = {op.name: op for op in self.message.meta_info_def.stripped_op_list.op}
-        return stripped | {f.signature.name: f.signature for f in self.graph_def.library.function}
-
-    @cached_property
-    def _results(self) -> dict[str, list[Argument] | None]:
-        """By type the outputs of ops that were asked for; None where nobody knows them."""
-        return {}
+        return stripped | {name: function.signature for name, function in self.functions.items()}
 
     def op_def(self, type_: str) -> Any:
         """What describes an op: the OpDef that the file carries, else TensorFlow's; None: a type that nobody knows."""
@@ -324,11 +331,32 @@ def _declared_shape(node: Node) -> Shape:
     return () if node.type == "VarHandleOp" else None
 
 
+def all_nodes(graph_def: Any) -> Iterator[Any]:
+    """The NodeDefs of a GraphDef's ops, and then those of its functions'."""
+    yield from graph_def.node
+    for function in graph_def.library.function:
+        yield from function.node_def
+
+
 def shape_of(message: Any) -> Shape:
     """The shape that a TensorShapeProto says."""
     if message.unknown_rank:
         return None
     return tuple(dim.size if dim.size >= 0 else None for dim in message.dim)
+
+
+def shared_name(node: Any) -> str:
+    """The name, by its NodeDef, under which an op's variable, queue or the like is shared; "" if it has none."""
+    # Asking for an attribute that is not there would make one.
+    return node.attr["shared_name"].s.decode(errors="surrogateescape") if "shared_name" in node.attr else ""
+
+
+def set_shape(message: Any, shape: Shape) -> None:
+    """Makes a new TensorShapeProto say a shape."""
+    message.SetInParent()  # A scalar's has no fields.
+    message.unknown_rank = shape is None
+    for size in shape or ():
+        message.dim.add(size=-1 if size is None else size)
 
 
 def split_tensor(name: str) -> tuple[str, str]:
@@ -341,8 +369,8 @@ def split_tensor(name: str) -> tuple[str, str]:
 def _collection(name: str, message: Any) -> Collection:
     kind = message.WhichOneof("kind") or "empty"
     members = list(getattr(message, kind).value) if kind != "empty" else []
-    if kind == "bytes_list" and name in _MESSAGES:
-        members = [_decoded(_MESSAGES[name], member) for member in members]
+    if kind == "bytes_list" and name in COLLECTION_MESSAGES:
+        members = [_decoded(COLLECTION_MESSAGES[name], member) for member in members]
     elif kind == "any_list":
         members = [_decoded(any_.type_url.rpartition(".")[2], any_.value, any_.type_url) for any_ in members]
     return Collection(name, kind, members)

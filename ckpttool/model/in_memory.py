@@ -68,9 +68,6 @@ class _InMemory(Source):
         data = ByteRange("", 0, prod(variable.shape) * (variable.dtype.itemsize or 0), None)
         return [Slice((0,) * len(variable.shape), variable.shape, 0, data)]
 
-    def span(self, variable: Variable, piece: Slice) -> ByteRange | None:
-        return None
-
     def arrays(self, variable: Variable, piece: Slice, boxes: Iterable[Selection]) -> "Iterator[np.ndarray[Any, Any]]":
         for box in boxes:
             whole: Any = (*box, ...)  # With the ellipsis, a scalar stays an array.

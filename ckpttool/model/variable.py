@@ -94,6 +94,7 @@ class Source(Protocol):
         """The run of bytes that is the piece's values, row-major and little-endian; the file has been found to have
         it. None if there is none: the values must be decoded.
         """
+        return None
 
     def arrays(
         self, variable: "Variable", piece: Slice, boxes: Iterable[Selection]

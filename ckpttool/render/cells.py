@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
+from ckpttool.model.arguments import shape_text
 from ckpttool.reports.report import Column, Report
 
 
@@ -46,7 +47,7 @@ def counted(number: int, noun: str) -> str:
 def plain(value: Any, kind: str) -> str:
     """A cell for programs: numbers bare, shapes as [2,3]."""
     if kind == "shape" and not isinstance(value, str):
-        return "?" if value is None else f"[{','.join(['?' if size is None else str(size) for size in value])}]"
+        return shape_text(value) or "?"
     if kind == "list":
         return printable(",".join(value))
     if kind == "tree":

@@ -3,12 +3,11 @@
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from ckpttool.model.arguments import Outputs, Tensor, shape_text
 from ckpttool.model.dtypes import dtype_of
-from ckpttool.model.graph import Collection, MetaGraph, shape_of
+from ckpttool.model.graph import Collection, MetaGraph, all_nodes, shape_of
 from ckpttool.model.names import selector
 from ckpttool.reports.report import Column, Report
 
@@ -179,11 +178,9 @@ def graph_variables(graph: MetaGraph, names: Sequence[str] = (), types: Sequence
 def devices(graph: MetaGraph, names: Sequence[str] = (), types: Sequence[str] = ()) -> Report:
     """How many ops are placed on each device; those of functions are counted too."""
     named, typed = selector(names), selector(types)
-    functions = graph.graph_def.library.function
-    nodes = chain(graph.graph_def.node, *(function.node_def for function in functions))
-    counts = Counter(node.device for node in nodes if named(node.name) and typed(node.op))
+    counts = Counter(node.device for node in all_nodes(graph.graph_def) if named(node.name) and typed(node.op))
     rows = [(device or "(none)", count) for device, count in sorted(counts.items(), key=lambda i: (-i[1], i[0]))]
-    title = "Devices (of the ops in functions too)" if functions else "Devices"
+    title = "Devices (of the ops in functions too)" if graph.graph_def.library.function else "Devices"
     return Report("devices", title, [Column("device"), Column("ops", "number")], rows)
 
 

@@ -14,6 +14,7 @@ from ckpttool.analysis.graphs.needs import main_ops, needed_ops
 from ckpttool.analysis.graphs.pipelines import iterator_makers
 from ckpttool.analysis.graphs.restore_plan import plan_restore
 from ckpttool.analysis.graphs.running import waiting
+from ckpttool.analysis.graphs.savers import saver_ops
 from ckpttool.errors import NotFoundError, NotSupportedError
 from ckpttool.formats.locate import Located, locate
 from ckpttool.formats.opening import open_checkpoint, open_graph
@@ -99,11 +100,10 @@ class ImportedGraph:
 
     def _restore(self, located: Located, checkpoint: Checkpoint | None) -> None:
         saver = self.graph.message.saver_def
-        saver_ops = needed_ops(self._nodes, [saver.restore_op_name])
-        usable = not any(op in self.lacking for op in saver_ops)
-        plan = plan_restore(self.graph, self._nodes, checkpoint, usable=usable)
+        usable = not any(op in self.lacking for op in saver_ops(self.graph))
+        plan = plan_restore(self.graph, checkpoint, usable=usable)
         self._notes += plan.notes
-        self._state = state.State(self.graph, self._nodes, plan, self.lacking, self._run_op)
+        self._state = state.State(self.graph, plan, self.lacking, self._run_op)
         prefix = state.prefix_of(located)
         if plan.by_saver:
             self._run_op(saver.restore_op_name, {saver.filename_tensor_name: prefix})
@@ -210,7 +210,7 @@ class ImportedGraph:
         Raises:
             NotFoundError: there is none; near names are offered.
         """
-        op = split_tensor(choosing.full_name(self._nodes, name, self.path))[0]
+        op = split_tensor(choosing.full_name(self.graph, name))[0]
         return self.tf_graph.get_operation_by_name(op)
 
     def tensor(self, name: str) -> Any:
@@ -219,7 +219,7 @@ class ImportedGraph:
         Raises:
             NotFoundError: there is none; near names are offered.
         """
-        op, index = split_tensor(choosing.full_name(self._nodes, name, self.path))
+        op, index = split_tensor(choosing.full_name(self.graph, name))
         outputs = self.tf_graph.get_operation_by_name(op).outputs
         if int(index) >= len(outputs):
             count = f"{len(outputs)} output{'' if len(outputs) == 1 else 's'}"
@@ -234,7 +234,7 @@ class ImportedGraph:
             NotFoundError: there is no such collection; near names are offered.
         """
         if name not in self.graph.collections:
-            choosing.of_collection(self.graph, self._nodes, name)
+            choosing.of_collection(self.graph, name)
         return [self._member(member) for member in self.graph.collections[name].members]
 
     def _member(self, member: Any) -> Any:
@@ -304,7 +304,7 @@ class ImportedGraph:
 
     def _choice(self, signature: str | None) -> choosing.Choice:
         if signature is None:
-            return choosing.default_choice(self.graph, self._nodes)
+            return choosing.default_choice(self.graph)
         key = choosing.signature_named(self.graph, signature)
         return choosing.Choice(choosing.of_signature(self.graph, key), f"the signature {key}", key)
 
@@ -340,7 +340,7 @@ class ImportedGraph:
         for key in feeds:
             self._require_own(key)
         fed = {}
-        for name, tensor in choosing.feed_names(self.graph, self._nodes, values, signature).items():
+        for name, tensor in choosing.feed_names(self.graph, values, signature).items():
             target = self.tensor(tensor)
             shape = None if target.shape.rank is None else tuple(target.shape.as_list())
             dtype = dtype_of(target.dtype.as_datatype_enum)

@@ -18,8 +18,7 @@ from ckpttool.analysis.graphs.savers import Restored
 from ckpttool.analysis.graphs.tables import fillers
 from ckpttool.errors import NotFoundError, NotSupportedError
 from ckpttool.formats.locate import Located
-from ckpttool.model.dtypes import REF_OFFSET
-from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, Node, split_tensor
+from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, split_tensor
 from ckpttool.model.names import listed
 from ckpttool.transforms.preparing import HERE
 
@@ -41,7 +40,7 @@ def add_restore_op(tensorflow: Any, graph: Any, prefix: str, reads: Iterable[Res
             prefix=prefix,
             tensor_names=[read.key.encode(errors="surrogateescape") for read in reads],
             shape_and_slices=[read.slice_spec for read in reads],
-            dtypes=[read.dtype.number % REF_OFFSET for read in reads if read.dtype],
+            dtypes=[read.dtype.base.number for read in reads if read.dtype],
         )
         pairs = zip(reads, values, strict=True)
         return tensorflow.group(*(_assigned(tensorflow, graph, read.variable, value) for read, value in pairs))
@@ -75,16 +74,15 @@ class State:
     def __init__(
         self,
         graph: MetaGraph,
-        nodes: Mapping[str, Node],
         plan: Plan,
         lacking: Mapping[str, str],
         run: Callable[[str], None],
     ) -> None:
-        """Args: the graph and its ops; how it is restored; the ops that can't run; what runs an op by its name."""
-        self._graph, self._nodes, self._lacking, self._run = graph, nodes, lacking, run
+        """Args: the graph; how it is restored; the ops that can't run; what runs an op by its name."""
+        self._graph, self._nodes, self._lacking, self._run = graph, graph.by_name, lacking, run
         self._unset, self._missing = set(plan.unstored), dict(plan.missing)
         self._done: set[str] = set()
-        self._makers = sole_makers(nodes)
+        self._makers = sole_makers(self._nodes)
         self.filled: set[str] = set()
         self._lock = RLock()
         self._fillers = fillers(graph)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ckpttool.errors import ConversionError, NotSupportedError
 from ckpttool.model.boxes import Selection, shape_of, subdivide, within
 from ckpttool.model.checkpoint import Checkpoint
-from ckpttool.model.variable import BLOCK_SIZE, ByteRange, Slice, Source, Variable
+from ckpttool.model.variable import BLOCK_SIZE, Slice, Source, Variable
 from ckpttool.transforms.casting import COMPLEX, FLOATS, nearest, whole_piece
 
 if TYPE_CHECKING:
@@ -90,9 +90,6 @@ class _Mean(Source):
 
     def slices(self, variable: Variable) -> Sequence[Slice]:
         return [whole_piece(variable, self._variables[-1])]
-
-    def span(self, variable: Variable, piece: Slice) -> ByteRange | None:
-        return None
 
     def strings(self, variable: Variable, piece: Slice) -> list[bytes]:
         raise NotSupportedError(f"{variable.dtype.name} is no string", variable=variable.name)

@@ -98,9 +98,6 @@ class _Cast(Source):
     def slices(self, variable: Variable) -> Sequence[Slice]:
         return [whole_piece(variable, self._variable)]
 
-    def span(self, variable: Variable, piece: Slice) -> ByteRange | None:
-        return None
-
     def strings(self, variable: Variable, piece: Slice) -> list[bytes]:
         raise NotSupportedError(f"{variable.dtype.name} is no string", variable=variable.name)
 

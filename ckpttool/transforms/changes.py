@@ -73,14 +73,14 @@ def change(checkpoint: Checkpoint, changes: Changes) -> Changed:
         dropped |= dict.fromkeys(set(names.values()) - set(names), "its moving average takes its place")
         dropped |= {name: "moving average" for name in chosen if name not in names and name not in dropped}
     averages = {old: new for old, new in names.items() if old != new}
-    if changes.drop_slots:
+    owners = variables.slots(checkpoint) if changes.drop_slots else {}
+    if owners:
         # A slot is known by its variable, which may not be chosen; and a slot's average is in a slot's place.
-        owners = variables.slots(checkpoint)
         dropped |= {old: f"{owners[new]} slot" for old, new in names.items() if new in owners}
     names = {old: new for old, new in names.items() if old not in dropped}
     objects = variables.object_names(checkpoint, changes.named_by)
     named = {old: objects.get(new, new) for old, new in names.items()}
-    idle = _idle(checkpoint, named, changes) if named else []
+    idle = _idle(checkpoint, named, changes, has_objects=bool(objects), has_slots=bool(owners)) if named else []
     final = variables.new_names(named.values(), changes.rules, changes.strip_prefix)
     names = {old: final[new] for old, new in named.items()}
     casts = Casts()
@@ -89,12 +89,14 @@ def change(checkpoint: Checkpoint, changes: Changes) -> Changed:
     return Changed(made, names, {name: dropped[name] for name in chosen if name in dropped}, averages, casts, idle)
 
 
-def _idle(checkpoint: Checkpoint, names: Mapping[str, str], changes: Changes) -> list[str]:
+def _idle(
+    checkpoint: Checkpoint, names: Mapping[str, str], changes: Changes, *, has_objects: bool, has_slots: bool
+) -> list[str]:
     """What is asked for and changes nothing of what is left."""
     found = variables.idle(names.values(), changes.rules, changes.strip_prefix)
-    if changes.named_by != "key" and not variables.object_names(checkpoint, changes.named_by):
+    if changes.named_by != "key" and not has_objects:
         found.append("there is no object graph to name variables by")
-    if changes.drop_slots and not variables.slots(checkpoint):
+    if changes.drop_slots and not has_slots:
         found.append("there are no optimizers' slots to drop")
     if changes.dtypes and not any(checkpoint[name].dtype.name in changes.dtypes for name in names):
         found.append("there is nothing to cast")

@@ -12,6 +12,7 @@ from ckpttool.errors import NotFoundError, NotSupportedError
 from ckpttool.model.graph import MetaGraph, split_tensor
 from ckpttool.model.names import near_hint
 from ckpttool.transforms.graph_edits import edit_meta_graph, key_of, last_field
+from ckpttool.transforms.new_ops import with_entry
 from ckpttool.wire.message import LENGTH, edit, fields, message_field
 
 _COLLECTIONS = 4
@@ -119,17 +120,8 @@ def _with(data: bytes, name: str, members: Iterable[str]) -> bytes:
         there = {names[start:end] for *_, start, end in fields(names)}
         return names + b"".join(each for member, each in values.items() if member not in there)
 
-    entries = [
-        (start, end, data[value_start:end])
-        for n, kind, start, value_start, end in fields(data)
-        if (n, kind) == (_COLLECTIONS, LENGTH)
-    ]
-    if any(key_of(entry) == name and last_field(entry, 2) for *_, entry in entries):
+    entries = (data[start:end] for n, kind, _, start, end in fields(data) if (n, kind) == (_COLLECTIONS, LENGTH))
+    if any(key_of(entry) == name and last_field(entry, 2) for entry in entries):
         rules = {2: {1: added}}
         return edit(data, {_COLLECTIONS: lambda entry: edit(entry, rules) if key_of(entry) == name else entry})
-    new = message_field(_COLLECTIONS, message_field(1, name.encode()) + message_field(2, message_field(1, value)))
-    place = next((start for start, _, entry in entries if key_of(entry) > name), None)
-    if place is None:
-        after = (start for n, _, start, *_ in fields(data) if n > _COLLECTIONS)
-        place = entries[-1][1] if entries else next(after, len(data))
-    return data[:place] + new + data[place:]
+    return with_entry(data, _COLLECTIONS, name, message_field(1, value))

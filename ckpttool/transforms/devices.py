@@ -15,11 +15,10 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from itertools import chain
 from typing import NamedTuple
 
 from ckpttool.errors import CorruptionError
-from ckpttool.model.graph import MetaGraph
+from ckpttool.model.graph import MetaGraph, all_nodes
 from ckpttool.transforms.graph_edits import last_field, without_ties
 from ckpttool.wire.coding import encode_varint
 from ckpttool.wire.dropping import drop
@@ -60,9 +59,7 @@ def strip_devices(graph: MetaGraph, *, colocation: bool = False, all: bool = Fal
 
 def placed_ops(graph: MetaGraph) -> int:
     """How many ops have a device: of all graphs in the file, and those of functions too."""
-    graphs = graph.graph_defs
-    nodes = chain.from_iterable([each.node, *(f.node_def for f in each.library.function)] for each in graphs)
-    return sum(bool(node.device) for some in nodes for node in some)
+    return sum(bool(node.device) for each in graph.graph_defs for node in all_nodes(each))
 
 
 def device_mentions(graph: MetaGraph) -> list[Mention]:

@@ -11,8 +11,8 @@ queue_runner.proto, control_flow.proto)
 from collections.abc import Callable, Mapping
 
 from ckpttool.errors import CheckpointError
-from ckpttool.model.graph import MetaGraph, split_tensor
-from ckpttool.wire.message import LENGTH, Rule, edit, fields
+from ckpttool.model.graph import COLLECTION_MESSAGES, MetaGraph, split_tensor
+from ckpttool.wire.message import Rule, edit, message_field, values_of
 
 Text = Callable[[str], str]
 
@@ -27,10 +27,17 @@ def edit_meta_graph(graph: MetaGraph, change: Callable[[bytes], bytes]) -> MetaG
     return graph if data == graph.data else graph.replace(data=data)
 
 
+def meta_graph_data(graph: MetaGraph) -> bytes:
+    """The bytes of the graph's MetaGraphDef; of a GraphDef, of one made around it."""
+    if graph.root == "SavedModel":
+        return list(values_of(graph.data, 2))[graph.number]
+    return message_field(2, graph.data) if graph.root == "GraphDef" else graph.data
+
+
 def last_field(data: bytes, number: int) -> bytes:
     """The value of a length-delimited field; the last one counts."""
-    found = [data[start:end] for n, wire_type, _, start, end in fields(data) if (n, wire_type) == (number, LENGTH)]
-    return found[-1] if found else b""
+    *_, last = (b"", *values_of(data, number))
+    return last
 
 
 def key_of(entry: bytes) -> str:
@@ -74,7 +81,7 @@ def collection_rule(name: Text, full_name: Text) -> Callable[[bytes], bytes]:
     """The rule for an entry of collection_def; `name` changes references, `full_name` partitioned variables' names."""
 
     def rule(entry: bytes) -> bytes:
-        message = _MESSAGES.get(key_of(entry))
+        message = _MESSAGES.get(COLLECTION_MESSAGES.get(key_of(entry), ""))
         members: Rule = _guarded(message(text_rule(name), text_rule(full_name))) if message else lambda member: member
         return edit(entry, {2: {1: {1: text_rule(name)}, 2: {1: members}}})
 
@@ -123,13 +130,12 @@ def saver_rules(name: Rule, full_name: Rule | None = None) -> dict[int, Rule]:
     return {1: name, 2: name, 3: name}
 
 
-_VARIABLES = ("variables", "trainable_variables", "moving_average_variables", "local_variables", "model_variables")
 _MESSAGES: dict[str, Callable[[Rule, Rule], dict[int, Rule]]] = {
-    **dict.fromkeys((*_VARIABLES, "global_step", "metric_variables"), _variable),
-    "queue_runners": _queue_runner,
-    "cond_context": _cond,
-    "while_context": _while,
-    "savers": saver_rules,
+    "VariableDef": _variable,
+    "SaverDef": saver_rules,
+    "QueueRunnerDef": _queue_runner,
+    "CondContextDef": _cond,
+    "WhileContextDef": _while,
 }
 
 

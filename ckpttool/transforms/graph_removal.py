@@ -7,13 +7,13 @@ no sense without their op, and the message goes; a list loses a member.
 (tensorflow/core/protobuf/control_flow.proto, queue_runner.proto, saver.proto; core/framework/variable.proto)
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ckpttool.errors import CheckpointError
 from ckpttool.model.graph import split_tensor
 from ckpttool.transforms.graph_edits import last_field
-from ckpttool.wire.message import LENGTH, Rule, edit, fields
+from ckpttool.wire.message import Rule, edit, values_of
 
 Gone = Callable[[bytes], bool]
 """Whether a reference, as it is stored, is to an op that is removed."""
@@ -81,7 +81,7 @@ def message_without(data: bytes, name: str, gone: Gone) -> bytes | None:
 
 def _without(data: bytes, message: _Message, gone: Gone) -> bytes | None:
     for number in message.needed:
-        named = list(_texts(data, number))
+        named = list(values_of(data, number))
         if named and (all if number in message.lists else any)(map(gone, named)):
             return None
     rules: dict[int, Rule] = {number: lambda text: None if gone(text) else text for number in message.lists}
@@ -98,7 +98,3 @@ def _nested_without(data: bytes, gone: Gone) -> bytes | None:
     """A ControlFlowContextDef (1 cond_ctxt, 2 while_ctxt), which has one context or none."""
     rules: Mapping[int, Rule] = {1: lambda c: _without(c, _COND, gone), 2: lambda c: _without(c, _WHILE, gone)}
     return edit(data, rules) or None
-
-
-def _texts(data: bytes, number: int) -> Iterator[bytes]:
-    return (data[start:end] for n, kind, _, start, end in fields(data) if (n, kind) == (number, LENGTH))

@@ -9,7 +9,7 @@ it another one; then the op keeps its name. A partitioned variable `w` is the op
 """
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ckpttool.analysis.graphs.endpoints import FILLED_COLLECTIONS
@@ -114,8 +114,8 @@ class _Edits:
     def _require_what_is_left(self) -> None:
         for op, tensor in self.savers.lost_inputs(self.removed):
             raise ConversionError(f"the saver {op} needs {tensor}, which needs a variable that is dropped")
-        for key, signature in self._graph.message.signature_def.items():
-            for tensor in (name for info in signature.outputs.values() for name in _tensors(info)):
+        for key, signature in self._graph.signatures.items():
+            for tensor, _ in signature.outputs.values():
                 if split_tensor(tensor)[0] in self.removed:
                     raise ConversionError(f"the signature {key} needs {tensor}, which needs a variable that is dropped")
         for name, collection in self._graph.collections.items():
@@ -261,16 +261,3 @@ def _owners(nodes: Iterable[Any], variables: Collection[str]) -> dict[str, str]:
         if end > 0:
             owners[name] = name[:end]
     return owners
-
-
-def _tensors(info: Any) -> Iterator[str]:
-    """The tensors that a TensorInfo names."""
-    encoding = info.WhichOneof("encoding")
-    if encoding == "name":
-        yield info.name
-    elif encoding == "coo_sparse":
-        sparse = info.coo_sparse
-        yield from (sparse.indices_tensor_name, sparse.values_tensor_name, sparse.dense_shape_tensor_name)
-    elif encoding == "composite_tensor":
-        for component in info.composite_tensor.components:
-            yield from _tensors(component)

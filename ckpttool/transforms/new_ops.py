@@ -67,11 +67,6 @@ def with_entry(message: bytes, number: int, key: str, value: bytes | None) -> by
     return _inserted(left, number, entry) if place is None else left[:place] + entry + left[place:]
 
 
-def without(message: bytes, number: int) -> bytes:
-    """A message without a field."""
-    return b"".join(message[start:end] for n, _, start, _, end in fields(message) if n != number)
-
-
 def with_field(message: bytes, number: int, value: bytes) -> bytes:
     """A message with a field of bytes more, behind those of the number."""
     return _inserted(message, number, message_field(number, value))

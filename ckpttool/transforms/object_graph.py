@@ -14,6 +14,7 @@ from ckpttool.errors import NotSupportedError
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, ObjectGraph, stored_end
 from ckpttool.model.variable import Slice, Source, Variable
+from ckpttool.transforms.graph_edits import last_field
 from ckpttool.wire.message import VARINT, Rule, edit, values
 
 if TYPE_CHECKING:
@@ -47,9 +48,6 @@ class _Mended(Source):
 
     def slices(self, variable: Variable) -> Sequence[Slice]:
         return self._variable.slices
-
-    def span(self, variable: Variable, piece: Slice) -> None:
-        return None
 
     def arrays(self, variable: Variable, piece: Slice, boxes: object) -> "Iterator[np.ndarray[Any, Any]]":
         raise NotSupportedError("an object graph is no array of numbers", variable=variable.name)
@@ -96,8 +94,7 @@ def _unstored(graph: ObjectGraph, keys: Mapping[str, str | None]) -> set[int]:
 
 def _object_rules(keys: Mapping[str, str | None], unstored: Collection[int]) -> Mapping[int, Rule]:
     def attribute(data: bytes) -> bytes | None:
-        key = next((bytes(value) for n, _, value in values(data) if n == 3 and isinstance(value, bytes)), b"")
-        old = key.decode(errors="surrogateescape")
+        old = last_field(data, 3).decode(errors="surrogateescape")
         new = keys.get(old, old)
         if new is None:
             return None

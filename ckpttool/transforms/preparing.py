@@ -11,15 +11,15 @@ What this TensorFlow has is asked of a Registry: nothing here imports it.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
 from ckpttool import proto
 from ckpttool.analysis.graphs.needs import absent_input, called_functions, function_callers, recursive_functions
-from ckpttool.model.arguments import Dtypes, Shape, Tensor, arguments_of
-from ckpttool.model.dtypes import DTYPES, REF_OFFSET, DType
-from ckpttool.model.graph import MetaGraph, Node, split_tensor
+from ckpttool.model.arguments import Dtypes, Tensor, arguments_of
+from ckpttool.model.dtypes import DTYPES, DType
+from ckpttool.model.graph import MetaGraph, Node, all_nodes, set_shape, split_tensor
 
 _FLOAT = DTYPES["float32"].number
 _PYTHON = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
@@ -75,7 +75,7 @@ def prepare(graph: MetaGraph, registry: Registry, *, clear_devices: bool = True)
 
 
 def _clear_devices(graph_def: Any) -> None:
-    for node in _all_nodes(graph_def):
+    for node in all_nodes(graph_def):
         node.device = ""
         if "_class" in node.attr:
             members = node.attr["_class"].list.s
@@ -84,12 +84,6 @@ def _clear_devices(graph_def: Any) -> None:
                 members[:] = kept
             else:
                 del node.attr["_class"]
-
-
-def _all_nodes(graph_def: Any) -> Iterator[Any]:
-    yield from graph_def.node
-    for function in graph_def.library.function:
-        yield from function.node_def
 
 
 def drop_output_shapes(graph_def: Any) -> int:
@@ -125,14 +119,20 @@ def _lacking_functions(library: Any, names: Collection[str], registry: Registry)
             if node.op not in names and registry.op_def(node.op) is None:
                 reason = f"needs an op of type {node.op}, which {HERE} lacks"
                 found.setdefault(function.signature.name, reason)
-    callers = function_callers(library) if found else {}
+    if found:
+        _spread(found, function_callers(library), lambda _, why: why)
+    return found
+
+
+def _spread(found: dict[str, str], edges: Mapping[str, Iterable[str]], why: Callable[[str, str], str]) -> None:
+    """Adds what the edges lead to, each with the reason that follows from the one it is led to from, and its reason."""
     stack = list(found)
     while stack:
         name = stack.pop()
-        new = {caller for caller in callers.get(name, ()) if caller not in found}
-        found |= dict.fromkeys(new, found[name])
-        stack += new
-    return found
+        for near in edges.get(name, ()):
+            if near not in found:
+                found[near] = why(name, found[name])
+                stack.append(near)
 
 
 def _why_lacking(node: Any, registry: Registry, known: Collection[str], functions: Mapping[str, str]) -> str | None:
@@ -151,26 +151,16 @@ def _add_takers_of_references(graph: MetaGraph, registry: Registry, lacking: dic
     for node in graph.nodes if lacking else ():
         for source in _references(node, registry):
             takers.setdefault(source, []).append(node.name)
-    stack = list(lacking)
-    while stack:
-        source = stack.pop()
-        for taker in takers.get(source, ()):
-            if taker not in lacking:
-                lacking[taker] = f"{source} is in the way: {lacking[source]}"
-                stack.append(taker)
+    _spread(lacking, takers, lambda source, why: f"{source} is in the way: {why}")
 
 
 def _references(node: Node, registry: Registry) -> Iterator[str]:
     """The ops whose outputs an op takes as references."""
     op_def = registry.op_def(node.type)
     if op_def is not None and any(arg.is_ref for arg in op_def.input_arg):
-        for text, dtype in zip(_data_inputs(node), _input_dtypes(node, op_def), strict=False):
+        for text, dtype in zip(node.operands, _input_dtypes(node, op_def), strict=False):
             if dtype is not None and dtype.is_ref:
                 yield split_tensor(text)[0]
-
-
-def _data_inputs(node: Node) -> list[str]:
-    return [text for text in node.inputs if not text.startswith("^")]
 
 
 def _input_dtypes(node: Node, op_def: Any) -> Dtypes:
@@ -201,7 +191,7 @@ def _mended_attributes(graph: MetaGraph, graph_def: Any, registry: Registry, lac
         if attr.HasField("default_value")
     }
     dropped: Counter[tuple[str, str]] = Counter()
-    for node in _all_nodes(graph_def):
+    for node in all_nodes(graph_def):
         op_def = None if node.name in lacking else registry.op_def(node.op)
         if op_def is None:
             continue
@@ -234,7 +224,7 @@ def _uses(graph: MetaGraph, registry: Registry, lacking: Mapping[str, str]) -> d
     """The outputs of these ops that others take, with the dtype that the taker wants."""
     found: dict[str, dict[int, DType | None]] = {}
     for node in graph.nodes:
-        inputs = _data_inputs(node)
+        inputs = node.operands
         if node.name in lacking or not any(split_tensor(text)[0] in lacking for text in inputs):
             continue
         op_def = registry.op_def(node.type)
@@ -278,14 +268,5 @@ def _stand_in(message: Any, outputs: list[Tensor]) -> list[Any]:
 
 
 def _set_placeholder(node: Any, output: Tensor) -> None:
-    number = output.dtype.number if output.dtype is not None else _FLOAT
-    node.attr["dtype"].type = number - REF_OFFSET if number > REF_OFFSET else number
-    _set_shape(node.attr["shape"].shape, output.shape)
-
-
-def _set_shape(message: Any, shape: Shape) -> None:
-    if shape is None:
-        message.unknown_rank = True
-        return
-    for size in shape:
-        message.dim.add(size=-1 if size is None else size)
+    node.attr["dtype"].type = output.dtype.base.number if output.dtype is not None else _FLOAT
+    set_shape(node.attr["shape"].shape, output.shape)

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from ckpttool import proto
+from ckpttool.analysis.agreement import misfit
 from ckpttool.analysis.graphs.savers import RESTORE_OPS, Restored, reads_of, restored, saver_ops
 from ckpttool.errors import ConversionError, NotFoundError
-from ckpttool.model.arguments import agrees
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.graph import MetaGraph
 from ckpttool.transforms.graph_edits import edit_meta_graph
@@ -49,18 +49,14 @@ def restorable(graph: MetaGraph, checkpoint: Checkpoint | None) -> Checkpoint:
 def _require_fitting(wanted: Sequence[Restored], checkpoint: Checkpoint) -> None:
     for each in wanted:
         variable = checkpoint[checkpoint.stored_as(each.key)]
-        if each.dtype is not None and each.dtype.number != variable.dtype.number:
-            what = f"the graph restores it as {each.dtype.name}, the checkpoint has {variable.dtype.name}"
-            raise ConversionError(what, path=checkpoint.path, variable=each.key)
-        if not agrees(each.shape, variable.shape):
-            what = f"the graph has it in the shape {list(each.shape or ())}, the checkpoint in {list(variable.shape)}"
+        if what := misfit(each, variable):
             raise ConversionError(what, path=checkpoint.path, variable=each.key)
 
 
 def restoring_from_bundle(graph: MetaGraph) -> MetaGraph:
     """The graph with the restore ops of its saver such as can read a bundle; else byte for byte as it was."""
     nodes = graph.by_name
-    running = saver_ops(graph, nodes)
+    running = saver_ops(graph)
     old = [node for name, node in nodes.items() if name in running and node.type in RESTORE_OPS[1:]]
     messages = {name: node.message for name, node in nodes.items()} if old else {}
     made: dict[str, bytes] = {}

@@ -18,7 +18,7 @@ are that one's.
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ckpttool.analysis.graphs.savers import constant_input, strings_of
@@ -26,7 +26,7 @@ from ckpttool.errors import ConversionError
 from ckpttool.model.graph import PLACEHOLDERS, VARIABLE_OPS, split_tensor
 from ckpttool.transforms.graph_edits import last_field
 from ckpttool.wire.coding import encode_varint
-from ckpttool.wire.message import edit, message_field, varint_field
+from ckpttool.wire.message import DROP, edit, message_field, varint_field
 
 
 class Form(NamedTuple):
@@ -48,9 +48,9 @@ FORMS = {
 }
 """The ops that save and restore."""
 
-# Ops between a saver's file and its ops, each with the input that has the file's name; and between variables and what
-# is saved of them. (A loop of them would be no graph.)
-_FILE_OPS = {"ShardedFilename": 0, "StringJoin": 0, "Identity": 0, "Pack": 0}
+# Ops between a saver's file and its ops, and between variables and what is saved of them: their first inputs lead on.
+# (A loop of them would be no graph.)
+_FILE_OPS = {"ShardedFilename", "StringJoin", "Identity", "Pack"}
 _READS = {"Identity", "ReadVariableOp", "Snapshot"}
 _MOST_STEPS = 16
 
@@ -85,23 +85,21 @@ class SaverLists:
         savers: dict[str, list[Any]] = {self._main: []}
         for node in self._nodes.values():
             if node.op in FORMS and node.input:
-                savers.setdefault(self._traced(node, _FILE_OPS.get), []).append(node)
+                savers.setdefault(self._traced(node, _FILE_OPS), []).append(node)
         return {file: ops for file, ops in savers.items() if self._is_saver(file, ops)}
 
     def _is_saver(self, file: str, ops: Sequence[Any]) -> bool:
         is_fed = file in self._nodes and self._nodes[file].op in PLACEHOLDERS
         return file == self._main or is_fed or any(FORMS[node.op].tensors is not None for node in ops)
 
-    def _traced(self, node: Any, way: Callable[[str], int | None]) -> str:
-        """The op from which a node's first input comes, behind those that have a `way`."""
-        place: int | None = 0
+    def _traced(self, node: Any, passing: Collection[str]) -> str:
+        """The op from which a node's first input comes, through ops of these types."""
         for _ in range(_MOST_STEPS):
-            name = split_tensor(node.input[place])[0] if place is not None and place < len(node.input) else ""
+            name = split_tensor(node.input[0])[0] if node.input else ""
             if name not in self._nodes:
                 break
             node = self._nodes[name]
-            place = way(node.op)
-            if place is None:
+            if node.op not in passing:
                 break
         return str(node.name)
 
@@ -112,7 +110,7 @@ class SaverLists:
         for text, tensor in zip(strings_of(names), node.input[first:], strict=False):
             op = split_tensor(tensor)[0]
             if op in self._nodes and self._nodes[op].op in _READS:
-                op = self._traced(self._nodes[op], lambda type_: 0 if type_ in _READS else None)
+                op = self._traced(self._nodes[op], _READS)
             if op in self._nodes and self._nodes[op].op in VARIABLE_OPS and (op, text) not in self._known:
                 self._known.add((op, text))
                 self.keys.setdefault(op, []).append(text)
@@ -261,7 +259,7 @@ def _with_strings(data: bytes, texts: Sequence[str | None]) -> bytes:
     is_shorter = len(kept) != len(texts)
 
     def tensor(value: bytes) -> bytes:
-        left = edit(value, {8: lambda _: None})
+        left = edit(value, {8: DROP})
         if is_shorter:
             left = edit(left, {2: lambda _: _shape(len(kept))})
         return left + b"".join(message_field(8, text) for text in kept)

@@ -80,6 +80,15 @@ def values(data: bytes) -> Iterator[tuple[int, int, int | bytes]]:
             yield number, wire_type, int.from_bytes(data[value:end], "little")
 
 
+def values_of(data: bytes, number: int) -> Iterator[bytes]:
+    """The values of a length-delimited field, each time it is there.
+
+    Raises:
+        CorruptionError: this is no protobuf message.
+    """
+    return (data[value:end] for _, wire_type, _, value, end in fields(data, {number}) if wire_type == LENGTH)
+
+
 def varint_field(number: int, value: int) -> bytes:
     """A field with an integer, as proto3 writes it: not at all if it is zero."""
     return encode_varint(number << 3 | VARINT) + encode_varint(value) if value else b""

@@ -44,7 +44,7 @@ def compare_graphs(a: MetaGraph, b: MetaGraph) -> list[GraphChange]:
     one, other = a.message, b.message
     return [
         *_ops("", _by_name(one.graph_def.node), _by_name(other.graph_def.node)),
-        *_functions(_functions_of(one), _functions_of(other)),
+        *_functions(a.functions, b.functions),
         *_collections(a.collections, b.collections),
         *_fields_of_each("signature", one.signature_def, other.signature_def),
     ]
@@ -52,10 +52,6 @@ def compare_graphs(a: MetaGraph, b: MetaGraph) -> list[GraphChange]:
 
 def _by_name(nodes: Any) -> dict[str, Any]:
     return {node.name: node for node in nodes}
-
-
-def _functions_of(meta_graph: Any) -> dict[str, Any]:
-    return {function.signature.name: function for function in meta_graph.graph_def.library.function}
 
 
 def _ops(function: str, ops_a: _Messages, ops_b: _Messages) -> Iterator[GraphChange]:

@@ -6,7 +6,7 @@
 A collection's members and a signature's arguments have names of their own; results are labeled with them.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from ckpttool.analysis.graphs.endpoints import FILLED_COLLECTIONS, endpoints
@@ -38,24 +38,22 @@ class Choice(NamedTuple):
     signature: str = ""
 
 
-def full_name(nodes: Mapping[str, Node], name: str, path: str | None = None) -> str:
+def full_name(graph: MetaGraph, name: str) -> str:
     """A tensor's full name: "x" → "x:0".
 
     Raises:
         NotFoundError: there is no such op.
     """
-    op, index = (name, "0") if name in nodes else split_tensor(name)
-    if op not in nodes:
-        raise NotFoundError(f"the graph has no op named {op}", path=path, hint=near_hint(op, nodes))
-    return f"{op}:{int(index)}"
+    op, index = (name, "0") if name in graph.by_name else split_tensor(name)
+    return f"{graph.node(op).name}:{int(index)}"
 
 
-def by_name(graph: MetaGraph, nodes: Mapping[str, Node], names: Collection[str]) -> list[Fetch]:
+def by_name(graph: MetaGraph, names: Collection[str]) -> list[Fetch]:
     """Fetches that are named one by one; raises as `full_name` does."""
     try:
         return [Fetch(name, value_name(graph, name)) for name in names]
     except NotFoundError as error:
-        collection = next((name for name in names if name in graph.collections and name not in nodes), None)
+        collection = next((name for name in names if name in graph.collections and name not in graph.by_name), None)
         if collection is not None:
             error.hint = " · ".join(filter(None, [f"--collection {collection} fetches that collection", error.hint]))
         raise
@@ -68,7 +66,7 @@ def value_name(graph: MetaGraph, name: str) -> str:
         NotSupportedError: it is a handle of something that has no value, or that nothing reads.
     """
     nodes = graph.by_name
-    tensor = full_name(nodes, name, graph.path)
+    tensor = full_name(graph, name)
     op, index = split_tensor(tensor)
     if not _is_handle(graph, nodes[op], index):
         return tensor
@@ -78,11 +76,11 @@ def value_name(graph: MetaGraph, name: str) -> str:
     snapshots = [str(declared.get("snapshot_name", "")) for _, declared in graph.variable_defs.get(op, ())]
     for found in [*snapshots, *graph.reads.get(op, ())]:
         if split_tensor(found)[0] in nodes and split_tensor(found)[0] != op:
-            return full_name(nodes, found)
+            return full_name(graph, found)
     raise NotSupportedError(f"{op} is a variable that no op reads", path=graph.path, hint="vars and cat show values")
 
 
-def of_collection(graph: MetaGraph, nodes: Mapping[str, Node], name: str) -> list[Fetch]:
+def of_collection(graph: MetaGraph, name: str) -> list[Fetch]:
     """The members of a collection: its tensors, its ops' first outputs, its variables' values.
 
     Raises:
@@ -93,7 +91,7 @@ def of_collection(graph: MetaGraph, nodes: Mapping[str, Node], name: str) -> lis
         hint = near_hint(name, graph.collections) or f"there are {', '.join(graph.collections) or 'none'}"
         raise NotFoundError(f"the graph has no collection named {name}", path=graph.path, hint=hint)
     found = [text for member in graph.collections[name].members if (text := member_name(member))]
-    there = [text for text in found if text in nodes or split_tensor(text)[0] in nodes]
+    there = [text for text in found if text in graph.by_name or split_tensor(text)[0] in graph.by_name]
     fetches, handles = [], []
     for text in there:
         try:
@@ -144,7 +142,7 @@ def of_signature(graph: MetaGraph, name: str) -> list[Fetch]:
     return [Fetch(label, tensor) for label, tensor in arguments(graph, name, "outputs").items()]
 
 
-def default_choice(graph: MetaGraph, nodes: Mapping[str, Node]) -> Choice:
+def default_choice(graph: MetaGraph) -> Choice:
     """What is fetched if nobody says: the outputs of the signature, of the one collection that is the user's, or the
     likeliest.
 
@@ -160,16 +158,16 @@ def default_choice(graph: MetaGraph, nodes: Mapping[str, Node]) -> Choice:
     own: dict[str, list[str]] = {}
     for name in graph.collections.keys() - FILLED_COLLECTIONS:
         members = [text for text in graph.collections[name].members if isinstance(text, str)]
-        if outputs := [text for text in members if _is_output(graph, nodes, text)]:
+        if outputs := [text for text in members if _is_output(graph, text)]:
             own[name] = outputs
     if len(own) == 1:
         [(name, outputs)] = own.items()
-        return Choice(by_name(graph, nodes, outputs), f"the members of the collection {name}")
+        return Choice(by_name(graph, outputs), f"the members of the collection {name}")
     return _inferred(graph)
 
 
-def _is_output(graph: MetaGraph, nodes: Mapping[str, Node], text: str) -> bool:
-    node = nodes.get(split_tensor(text)[0])
+def _is_output(graph: MetaGraph, text: str) -> bool:
+    node = graph.by_name.get(split_tensor(text)[0])
     if node is None or ":" not in text or node.type in {*PLACEHOLDERS, *VARIABLE_OPS, "NoOp"}:
         return False
     return not _is_handle(graph, node, split_tensor(text)[1])
@@ -192,14 +190,11 @@ def _inferred(graph: MetaGraph) -> Choice:
     return Choice([Fetch(each.tensor, each.tensor) for each in best], f"the likeliest output ({best[0].reason}){more}")
 
 
-def feed_names(
-    graph: MetaGraph, nodes: Mapping[str, Node], names: Collection[str], signature: str = ""
-) -> dict[str, str]:
+def feed_names(graph: MetaGraph, names: Collection[str], signature: str = "") -> dict[str, str]:
     """The tensors that inputs are given for, by the names they were given with.
 
     Args:
         graph: the graph.
-        nodes: its ops, by name.
         names: names of ops or tensors, or keys of the signature's inputs.
         signature: the signature in use; "": keys of the default one are taken where no op is named so.
 
@@ -207,7 +202,7 @@ def feed_names(
         NotFoundError: there is no such op and no such key.
         ValueError: two names are the same tensor's.
     """
-    keys = arguments(graph, signature, "inputs")
+    nodes, keys = graph.by_name, arguments(graph, signature, "inputs")
     others = arguments(graph, "" if signature else signature_named(graph, None), "inputs")
     found, taken = dict[str, str](), set[str]()
     for name in names:
@@ -218,7 +213,7 @@ def feed_names(
             hint = next((f"the signature {key} has it: --signature {key}" for key in elsewhere), None)
             hint = hint or near_hint(name, [*keys, *nodes]) or f"the inputs of {signature} are {', '.join(keys)}"
             raise NotFoundError(f"no input is named {name}", path=graph.path, hint=hint)
-        tensor = tensor or full_name(nodes, name, graph.path)
+        tensor = tensor or full_name(graph, name)
         if tensor in taken:
             raise ValueError(f"{tensor} is fed twice")
         taken.add(tensor)

@@ -8,7 +8,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from ckpttool.model.arguments import Shape, agrees, shape_text
-from ckpttool.model.dtypes import REF_OFFSET, DType, dtype_of
+from ckpttool.model.dtypes import DType
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,7 +35,7 @@ def fit(
     Raises:
         ValueError: the value is of another type or shape; says what was expected and what came.
     """
-    wanted = dtype_of(dtype.number - REF_OFFSET) if dtype.is_ref else dtype
+    wanted = dtype.base
     expected = f"{name} takes {wanted.name}{shape_text(shape)}"
     if wanted.name in ("resource", "variant", "invalid") or wanted.name.startswith("unknown"):
         raise ValueError(f"{expected}, which can't be fed")

@@ -6,7 +6,7 @@ x ────────────────┘                     fed x:
 
 import struct
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from typing import Any, TypeVar
 
 from ckpttool.errors import NotFoundError
@@ -85,14 +85,14 @@ def needed_ops(nodes: Mapping[str, Node], wanted: Iterable[str], fed: Collection
     return found
 
 
-def origin(nodes: Mapping[str, Node], tensor: str, passing: Collection[str] = ("Identity",)) -> str:
-    """The op that a tensor comes from, through ops of these types, which pass on what they take."""
-    op = split_tensor(tensor)[0]
+def origin(nodes: Mapping[str, Node], tensor: str, passing: Collection[str] = ("Identity",)) -> tuple[str, str]:
+    """The op that a tensor comes from, through ops of these types, which pass on what they take; and which output."""
+    op, number = split_tensor(tensor)
     for _ in range(_MOST_STEPS):
         if op not in nodes or nodes[op].type not in passing or not nodes[op].inputs:
             break
-        op = split_tensor(nodes[op].inputs[0])[0]
-    return op
+        op, number = split_tensor(nodes[op].inputs[0])
+    return op, number
 
 
 def absent_input(nodes: Mapping[str, Node], node: Node) -> str:
@@ -117,6 +117,17 @@ def called_functions(node: Any, names: Collection[str]) -> set[str]:
         elif kind == "list":
             found |= {function.name for function in value.list.func}
     return {name for name in found if name in names}
+
+
+def all_called(library: Mapping[str, Any], callers: Iterable[Any]) -> Iterator[Any]:
+    """The library functions that ops call, and those that these call."""
+    seen: set[str] = set()
+    stack = list(callers) if library else []
+    while stack:
+        for name in sorted(called_functions(stack.pop(), library) - seen):
+            seen.add(name)
+            stack += library[name].node_def
+            yield library[name]
 
 
 def function_callers(library: Iterable[Any]) -> dict[str, set[str]]:

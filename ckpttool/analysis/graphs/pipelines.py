@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 
 from ckpttool.analysis.graphs.needs import must_be_fed, needed_ops, origin
-from ckpttool.model.graph import Node
+from ckpttool.model.graph import Node, shared_name
 
 _GETS_NEXT = r"IteratorGetNext(?:Sync|AsOptional)?|MultiDeviceIteratorGetNextFromShard"
 PIPELINE = (
@@ -49,12 +49,10 @@ def source_of(nodes: Mapping[str, Node], node: Node) -> str:
     "" if that is not there.
     """
     if _STAGED.fullmatch(node.type[:_LONG]):
-        shared = node.message.attr["shared_name"].s if "shared_name" in node.message.attr else b""
-        return shared.decode(errors="surrogateescape") or node.name
+        return shared_name(node.message) or node.name
     # MakeIterator(dataset, iterator); ReaderRead(reader, queue).
     place = 1 if node.type == "MakeIterator" or node.type.startswith("ReaderRead") else 0
-    inputs = [text for text in node.inputs if not text.startswith("^")]
-    name = origin(nodes, inputs[place], ("Identity", "Enter")) if place < len(inputs) else ""
+    name = origin(nodes, node.operands[place], ("Identity", "Enter"))[0] if place < len(node.operands) else ""
     return name if name in nodes else ""
 
 

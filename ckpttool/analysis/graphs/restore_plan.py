@@ -18,7 +18,6 @@ from ckpttool.analysis.graphs.savers import Restored, restored, saved_as
 from ckpttool.errors import CheckpointError, NotSupportedError
 from ckpttool.model.arguments import shape_text
 from ckpttool.model.checkpoint import Checkpoint
-from ckpttool.model.dtypes import REF_OFFSET, dtype_of
 from ckpttool.model.graph import VARIABLE_OPS, GraphVariable, MetaGraph, Node, shape_of
 from ckpttool.model.names import NearNames
 from ckpttool.model.variable import Variable
@@ -42,18 +41,15 @@ class Plan(NamedTuple):
     notes: Sequence[str] = ()
 
 
-def plan_restore(
-    graph: MetaGraph, nodes: Mapping[str, Node], checkpoint: Checkpoint | None, *, usable: bool = True
-) -> Plan:
+def plan_restore(graph: MetaGraph, checkpoint: Checkpoint | None, *, usable: bool = True) -> Plan:
     """How the graph's variables get their values.
 
     Args:
         graph: the graph.
-        nodes: its ops, by name.
         checkpoint: the stored values; None: there are none.
         usable: the saver's ops can run here.
     """
-    reads = _restored(graph)
+    reads, nodes = _restored(graph), graph.by_name
     near = NearNames()
     held = [fault for read in reads if (fault := _fault(nodes, read, checkpoint, near))]
     v1_only = any(read.is_v1 for read in reads) and checkpoint is not None and "V1" not in checkpoint.format
@@ -64,7 +60,7 @@ def plan_restore(
         faults = [_fault(nodes, read._replace(key=checkpoint.stored_as(read.key)), checkpoint, near) for read in reads]
         held = ["the checkpoint is one of objects, in which variables have other names", *filter(None, faults)]
     notes = [] if checkpoint is None or not reads else _why_not_saver(held, usable=usable, v1_only=v1_only)
-    return _one_by_one(graph, nodes, checkpoint, reads, variables)._replace(notes=notes)
+    return _one_by_one(graph, checkpoint, reads, variables)._replace(notes=notes)
 
 
 def _restored(graph: MetaGraph, *, by_any_op: bool = False) -> list[Restored]:
@@ -77,7 +73,6 @@ def _restored(graph: MetaGraph, *, by_any_op: bool = False) -> list[Restored]:
 
 def _one_by_one(
     graph: MetaGraph,
-    nodes: Mapping[str, Node],
     checkpoint: Checkpoint | None,
     reads: Sequence[Restored],
     variables: Mapping[str, GraphVariable],
@@ -92,7 +87,7 @@ def _one_by_one(
             read = by_any_op.get(name, read)
         if checkpoint is not None:
             read = read._replace(key=checkpoint.stored_as(read.key))
-        fault = _fault(nodes, read, checkpoint, near)
+        fault = _fault(graph.by_name, read, checkpoint, near)
         if checkpoint is not None and not fault:
             chosen.append(read if read.dtype else read._replace(dtype=checkpoint[read.key].dtype))
         elif (by_variable and name not in by_variable) or name in local:
@@ -143,7 +138,7 @@ def _fault(nodes: Mapping[str, Node], read: Restored, checkpoint: Checkpoint | N
         return f"{name} is not in the checkpoint{f' (near names: {alike})' if alike else ''}"
     if checkpoint.warnings and not _is_there(stored):
         return f"{name} has no value: {checkpoint.warnings[0]}"
-    wanted = dtype_of(read.dtype.number - REF_OFFSET) if read.dtype and read.dtype.is_ref else read.dtype
+    wanted = read.dtype.base if read.dtype else None
     if wanted is not None and stored.dtype.number != wanted.number:
         return f"{name}: the graph has {wanted.name}, the checkpoint {stored.dtype.name}"
     shape = _declared_shape(nodes, read)

@@ -6,17 +6,18 @@ An op with control inputs, or behind a Switch, may stand in a branch that is not
 
 import re
 from collections.abc import Collection, Iterable, Mapping
+from itertools import chain
 from typing import Any
 
-from ckpttool.analysis.graphs.needs import called_functions, must_be_fed, tensor_name
+from ckpttool.analysis.graphs.needs import all_called, must_be_fed, tensor_name
 from ckpttool.analysis.graphs.pipelines import gets_next, iterator_makers, source_of, waits
 from ckpttool.model.graph import ASSIGN_OPS, VARIABLE_OPS, MetaGraph, Node, split_tensor
 
-# They only ask whether there is a value.
 # Values that nothing but chance gives, unless an op has a seed; those with an input for one are called Stateless….
 _RANDOM = re.compile(r"(?:Stateful)?(?:Random|Uniform|StandardNormal|TruncatedNormal|Parameterized|Multinomial)\w*")
 # What another value may come through than that of all their inputs.
 _CHOICES = ("Merge", "If", "StatelessIf", "Case", "StatelessCase")
+# They only ask whether there is a value.
 _ASKERS = ("IsVariableInitialized", "VarIsInitializedOp")
 
 
@@ -24,7 +25,7 @@ def unfed(nodes: Mapping[str, Node], ops: Iterable[str], filled: Collection[str]
     """Of ops that must run: the placeholders, which must be fed; and what takes from an input pipeline that has nothing
     to give, for it is none of those that are `filled`.
     """
-    running = sorted(name for name in ops)
+    running = sorted(ops)
     placeholders = [name for name in running if must_be_fed(nodes, nodes[name])]
     return placeholders, [name for name in running if waits(nodes, nodes[name], filled)]
 
@@ -46,30 +47,23 @@ def _is_conditional(nodes: Mapping[str, Node], node: Node) -> bool:
 
 def is_random(graph: MetaGraph, op: str) -> bool:
     """Whether what an op gives is another each time, as far as that is sure: it is in no branch, and has no seed."""
-    library = {each.signature.name: each for each in graph.graph_def.library.function}
     nodes, seen, stack = graph.by_name, set[str](), [op]
     while stack:
         name = split_tensor(stack.pop().removeprefix("^"))[0]
         if name not in nodes or name in seen or nodes[name].type in _CHOICES:
             continue
         seen.add(name)
-        if _draws(nodes[name].message, library):
+        inside = (each for function in all_called(graph.functions, [nodes[name].message]) for each in function.node_def)
+        if any(map(_draws, chain([nodes[name].message], inside))):
             return True
         stack += nodes[name].inputs
     return False
 
 
-def _draws(node: Any, library: Mapping[str, Any]) -> bool:
-    """Whether an op draws a random number without a seed, or a function that it calls has one that does."""
-    seen, stack = set[str](), [node]
-    while stack:
-        node = stack.pop()
-        if _RANDOM.fullmatch(node.op) and not any(node.attr[seed].i for seed in ("seed", "seed2") if seed in node.attr):
-            return True
-        for name in called_functions(node, library) - seen:
-            seen.add(name)
-            stack += library[name].node_def
-    return False
+def _draws(node: Any) -> bool:
+    """Whether an op draws a random number without a seed."""
+    seeds = (node.attr[seed].i for seed in ("seed", "seed2") if seed in node.attr)
+    return _RANDOM.fullmatch(node.op) is not None and not any(seeds)
 
 
 def require_fed(
@@ -124,8 +118,7 @@ def read_variables(nodes: Mapping[str, Node], ops: Iterable[str], fed: Collectio
     found = set()
     for node in (nodes[op] for op in ops):
         first = 1 if node.type in ASSIGN_OPS else 0
-        inputs = [] if node.type in _ASKERS else [text for text in node.inputs if not text.startswith("^")][first:]
-        for text in inputs:
+        for text in node.operands[first:] if node.type not in _ASKERS else ():
             source = nodes.get(split_tensor(text)[0])
             if source is not None and source.type in VARIABLE_OPS and tensor_name(text) not in fed:
                 found.add(source.name)

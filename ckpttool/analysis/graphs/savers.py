@@ -5,12 +5,12 @@
 (tensorflow/core/ops/io_ops.cc; python/training/saver.py)
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from math import prod
 from typing import Any, NamedTuple
 
 from ckpttool import proto
-from ckpttool.analysis.graphs.needs import called_functions, needed_ops
+from ckpttool.analysis.graphs.needs import all_called, needed_ops, origin
 from ckpttool.errors import NotSupportedError
 from ckpttool.model.arguments import Shape
 from ckpttool.model.boxes import MAX_RANK, is_size
@@ -20,9 +20,8 @@ from ckpttool.model.graph import ASSIGN_OPS, VARIABLE_OPS, MetaGraph, Node, shap
 RESTORE_OPS = ("RestoreV2", "RestoreSlice", "Restore")
 """The types of the ops that restore."""
 
-# What may stand between a restored tensor and the variable; and so many of them.
+# What may stand between a restored tensor and the variable.
 _PASSING = ("Identity", "Cast", "Reshape")
-_MOST_STEPS = 16
 
 
 class Restored(NamedTuple):
@@ -71,7 +70,7 @@ def restored(graph: MetaGraph, *, by_any_op: bool = False) -> list[Restored]:
         NotSupportedError: it takes the names from elsewhere than from constants.
     """
     nodes = graph.by_name
-    running = set(nodes) if by_any_op else saver_ops(graph, nodes)
+    running = set(nodes) if by_any_op else saver_ops(graph)
     messages = {name: nodes[name].message for name in nodes if name in running}
     targets = _targets(nodes, messages)
     found = []
@@ -80,37 +79,23 @@ def restored(graph: MetaGraph, *, by_any_op: bool = False) -> list[Restored]:
             variable, is_as_it_is = targets.get((node.name, number), ("", False))
             shape = _shape(read.slice_spec, nodes[variable] if is_as_it_is else None)
             found.append(read._replace(variable=variable, shape=shape))
-    for function in _called(graph, messages.values()):
+    for function in all_called(graph.functions, messages.values()):
         body = {node.name: node for node in function.node_def}
         found += [read for node in function.node_def for read in reads_of(graph, node, body)]
     return found
 
 
-def saver_ops(graph: MetaGraph, nodes: Mapping[str, Node]) -> set[str]:
+def saver_ops(graph: MetaGraph) -> set[str]:
     """The ops that must run to restore."""
     wanted = graph.message.saver_def.restore_op_name
-    return needed_ops(nodes, [wanted]) if wanted else set()
-
-
-def _called(graph: MetaGraph, callers: Iterable[Any]) -> Iterator[Any]:
-    """The library functions that ops call, and those that these call."""
-    library = {function.signature.name: function for function in graph.graph_def.library.function}
-    seen: set[str] = set()
-    stack = list(callers) if library else []
-    while stack:
-        for name in called_functions(stack.pop(), library) - seen:
-            seen.add(name)
-            stack += library[name].node_def
-            yield library[name]
+    return needed_ops(graph.by_name, [wanted]) if wanted else set()
 
 
 def reads_of(graph: MetaGraph, node: Any, inside: Mapping[str, Any]) -> list[Restored]:
     """What an op reads, if it is one that restores; its constants are in the same graph or function."""
     if node.op not in RESTORE_OPS:
         return []
-    keys, specs = (_texts(node, place, inside) for place in (1, 2))
-    if node.op == "Restore":
-        specs = [""] * len(keys or ())
+    keys, specs = lists_of(node, inside)
     if keys is None or specs is None:
         what = f"the op {node.name} takes what to restore from elsewhere than from constants"
         raise NotSupportedError(what, path=graph.path)
@@ -124,6 +109,12 @@ def reads_of(graph: MetaGraph, node: Any, inside: Mapping[str, Any]) -> list[Res
         Restored(node.name, key, spec, dtype_of(number) if number else None, is_v1=is_v1)
         for key, spec, number in zip(keys, specs, numbers, strict=True)
     ]
+
+
+def lists_of(node: Any, inside: Mapping[str, Any]) -> tuple[list[str] | None, list[str] | None]:
+    """The names and the slices that an op reads, if it is one that restores; None for a list that is no constant."""
+    keys, specs = (_texts(node, place, inside) for place in (1, 2))
+    return keys, [""] * len(keys or ()) if node.op == "Restore" else specs
 
 
 def _texts(node: Any, place: int, inside: Mapping[str, Any]) -> list[str] | None:
@@ -141,15 +132,9 @@ def _targets(nodes: Mapping[str, Node], ops: Collection[str]) -> dict[tuple[str,
         if node.type not in ASSIGN_OPS or len(node.inputs) < 2:
             continue
         variable = split_tensor(node.inputs[0])[0]
-        op, number = split_tensor(node.inputs[1])
-        is_as_it_is = True
-        for _ in range(_MOST_STEPS):
-            if op not in nodes or nodes[op].type not in _PASSING or not nodes[op].inputs:
-                break
-            is_as_it_is &= nodes[op].type == "Identity"
-            op, number = split_tensor(nodes[op].inputs[0])
         if variable in nodes and nodes[variable].type in VARIABLE_OPS:
-            found[op, int(number)] = variable, is_as_it_is
+            op, number = origin(nodes, node.inputs[1], _PASSING)
+            found[op, int(number)] = variable, (op, number) == origin(nodes, node.inputs[1])
     return found
 
 

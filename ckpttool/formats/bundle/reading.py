@@ -108,7 +108,7 @@ _MOST_KEYS = 1 << 26  # Bytes of the keys of a variable's slices, together.
 def _slice_keys(key: bytes, value: bytes) -> list[bytes]:
     """The keys of the slices that an entry names, in order.
 
-    None if it is no entry, which is seen when it is read, or if they would be too long (see `_keys_of_slices`).
+    None of them if it is no entry, which is seen when it is read, or if they would be too long (see `_keys_of_slices`).
     """
     try:
         slices = decode_bundle_entry(value).slices

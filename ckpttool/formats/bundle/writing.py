@@ -25,7 +25,7 @@ from ckpttool import storage
 from ckpttool.errors import IS_INPUT, ConversionError, in_the_way
 from ckpttool.formats.bundle import bundle_files, index_path, shard_path
 from ckpttool.formats.contents import content_of, content_of_piece, require_little_endian
-from ckpttool.formats.plan import Planned, check_plan, require_positive
+from ckpttool.formats.plan import Planned, check_plan, filled, require_positive
 from ckpttool.formats.records.entries import BundleEntry, encode_bundle_entry, encode_bundle_header
 from ckpttool.formats.records.shapes import encode_slice_key
 from ckpttool.model.boxes import is_too_large
@@ -176,7 +176,7 @@ def _shards(pieces: Sequence[_Piece], count: int | None, limit: int | None) -> l
         by_name = sorted(placed, key=lambda piece: (piece.slice.shard, _name(piece)))
         placed = sorted(placed, key=_name) if placed == by_name else placed
         sizes = [piece.exact_nbytes for piece in placed]
-        numbers = _balanced(sizes, count) if count is not None else _filled(sizes, limit or 0)
+        numbers = _balanced(sizes, count) if count is not None else filled(sizes, limit or 0)
     shards: dict[int, list[_Piece]] = {}
     for number, piece in zip(numbers, placed, strict=True):
         shards.setdefault(number, []).append(piece)
@@ -193,16 +193,6 @@ def _balanced(sizes: Sequence[int], count: int) -> Iterator[int]:
         middle = (2 * end - size) * count // (2 * total)
         first, last = max(number, count - (len(sizes) - i)), min(number + 1, count - 1)
         number = max(first, min(middle, last))
-        yield number
-
-
-def _filled(sizes: Sequence[int], limit: int) -> Iterator[int]:
-    """For each piece the number of its file: a new one where it would be larger than `limit` bytes."""
-    number = filled = 0
-    for size in sizes:
-        if filled and filled + size > limit:
-            number, filled = number + 1, 0
-        filled += size
         yield number
 
 

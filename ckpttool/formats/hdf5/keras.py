@@ -50,6 +50,7 @@ _PARTS = ["forward", "query", "key", "value", "attention_output", "output_dense"
 _NUMBERED = re.compile(r"/vars/[0-9]+$")
 # An attribute holds no more; Keras cuts its lists so, too.
 _MAX_ATTRIBUTE = 64_512
+_MAX_SCOPES = 100
 # Readers only ask whether it is that of Keras 1.
 _KERAS_VERSION = b"2.15.0"
 
@@ -105,6 +106,10 @@ def _place(variable: Variable, name: str, role: str | None) -> Planned:
     first, slash, _ = name.partition("/")
     if not slash or not first:
         return Planned(variable, "", "its name has no layer in front")
+    depth = name.count("/") + 1
+    if depth > _MAX_SCOPES:  # Each is a layer that has all of the name below.
+        what = f"it is within {depth:,} scopes: no layer of Keras is within more than {_MAX_SCOPES}"
+        return Planned(variable, "", what)
     return Planned(variable, dataset_path(f"{first}/{name}"))
 
 

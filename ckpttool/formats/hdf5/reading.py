@@ -262,9 +262,6 @@ class _Datasets(Source):
         noted = noted_slices(variable, note, whole) if dataset.shape == variable.shape else []
         return noted or [whole]
 
-    def span(self, variable: Variable, piece: Slice) -> ByteRange | None:
-        return None
-
     def arrays(self, variable: Variable, piece: Slice, boxes: Iterable[Selection]) -> "Iterator[Array]":
         if variable.dtype.itemsize is None:
             raise NotSupportedError(f"values of dtype {variable.dtype.name} can't be decoded")

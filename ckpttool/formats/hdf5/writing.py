@@ -16,7 +16,7 @@ from ckpttool.formats.hdf5.encoding.output import SUPERBLOCK_SIZE, Output, align
 from ckpttool.formats.hdf5.keras import keras_places, link_keras_weights
 from ckpttool.formats.hdf5.names import MAX_DEPTH, NOTE, dataset_path
 from ckpttool.formats.hdf5.types import FLOATS, NARROW, NUMPY_TYPES, SELF_EXPLAINING, TYPES, datatype_of
-from ckpttool.formats.plan import Note, Planned, check_plan, notes_of
+from ckpttool.formats.plan import Note, Planned, check_plan, description, notes_of
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.variable import Variable
 from ckpttool.storage import Content
@@ -24,8 +24,6 @@ from ckpttool.storage import Content
 _MAX_RANK = 32  # H5S_MAX_RANK
 # An attribute holds 64 KB, its own header included.
 _MAX_TEXT = 60_000
-
-_MAX_SCOPES = 100
 
 _LAYOUTS = ("names", "keras")
 _COMPRESSIONS = ("gzip", "lzf")
@@ -61,8 +59,6 @@ def _problem(planned: Planned, layout: str) -> str | None:
     if len(variable.shape) > _MAX_RANK and variable.ranges is None:
         return f"HDF5 can't hold {len(variable.shape)} dimensions of values that must be decoded"
     depth = planned.target.count("/")
-    if layout == "keras" and depth > _MAX_SCOPES:  # Each is a layer that has all of the name below.
-        return f"it is within {depth:,} scopes: no layer of Keras is within more than {_MAX_SCOPES}"
     if depth >= MAX_DEPTH:
         return f"it would be {depth:,} groups deep, and readers go no deeper than {MAX_DEPTH - 1:,}"
     if planned.target != f"{variable.name}:0":  # Then an attribute has its name; or, for Keras, the weight's.
@@ -115,7 +111,7 @@ def write_hdf5(
     kept = [planned for planned in plan if not planned.problem]
     values = _Values(kept, compression)
     root = Group()
-    root.attributes += _description(checkpoint)
+    root.attributes += [messages.text(name.encode(), value) for name, value in description(checkpoint).items()]
     links = link_keras_weights(root, kept, checkpoint) if layout == "keras" else {}
     with storage.write_beside(Path(path), force=force, inputs=checkpoint.files) as beside:
         if compression is None:
@@ -131,15 +127,6 @@ def write_hdf5(
             write_groups(output, root)
         storage.write_contents(beside, values.contents(), progress)
     return remarkable
-
-
-def _description(checkpoint: Checkpoint) -> list[bytes]:
-    """What the file was made from; nothing that would differ between two runs."""
-    from ckpttool import __version__
-
-    source = os.path.basename(os.path.normpath(checkpoint.path)).encode(errors="replace").decode()
-    said = {b"source": source, b"source_format": checkpoint.format, b"created_by": f"ckpttool {__version__}"}
-    return [messages.text(name, value) for name, value in said.items()]
 
 
 class _Values:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from ckpttool import storage
 from ckpttool.errors import ConversionError
 from ckpttool.formats.contents import content_of, require_little_endian
-from ckpttool.formats.plan import Planned, check_plan, distinct, notes_of, require_positive
+from ckpttool.formats.plan import Planned, check_plan, description, distinct, filled, notes_of, require_positive
 from ckpttool.formats.safetensors.words import FALLBACKS, MAX_HEADER, METADATA, NOTES, PLACES, WORDS, escape
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.variable import Variable
@@ -159,17 +159,9 @@ def _notes(plan: Sequence[Planned], checkpoint: Checkpoint) -> dict[str, str]:
 
 
 def _description(checkpoint: Checkpoint) -> dict[str, str]:
-    """What the file was made from, nothing that would differ between two runs; and what its writer said of it."""
-    from ckpttool import __version__
-
-    source = os.path.basename(os.path.normpath(checkpoint.path)).encode(errors="replace").decode()
+    """What the file was made from; and what the writer of its source said of that."""
     # transformers takes no file that does not say what framework it is from.
-    ours = {
-        "format": "tf",
-        "source": source,
-        "source_format": checkpoint.format,
-        "created_by": f"ckpttool {__version__}",
-    }
+    ours = {"format": "tf", **description(checkpoint)}
     is_ours = checkpoint.metadata.get("created_by", "").startswith("ckpttool ")
     return ours | {name: text for name, text in checkpoint.metadata.items() if name not in ours or not is_ours}
 
@@ -183,18 +175,13 @@ class _Output(NamedTuple):
 
 def _sharded(directory: str, tensors: Sequence[_Tensor], limit: int) -> _Output:
     """The files of a directory; one file needs no index."""
-    shards: list[list[_Tensor]] = [[]]
-    filled = 0
-    for tensor in sorted(tensors, key=lambda tensor: tensor.name):
-        if filled and filled + tensor.nbytes > limit:
-            shards.append([])
-            filled = 0
-        shards[-1].append(tensor)
-        filled += tensor.nbytes
-    if len(shards) == 1:
+    by_name = sorted(tensors, key=lambda tensor: tensor.name)
+    numbers = list(filled((tensor.nbytes for tensor in by_name), limit))
+    count = numbers[-1] + 1 if numbers else 1
+    if count == 1:
         return _Output({os.path.join(directory, _SINGLE): list(tensors)}, None)
-    names = [f"model-{number:05d}-of-{len(shards):05d}.safetensors" for number in range(1, len(shards) + 1)]
-    weight_map = {tensor.name: name for name, shard in zip(names, shards, strict=True) for tensor in shard}
+    names = [f"model-{number:05d}-of-{count:05d}.safetensors" for number in range(1, count + 1)]
+    weight_map = {tensor.name: names[number] for tensor, number in zip(by_name, numbers, strict=True)}
     total = sum(tensor.nbytes for tensor in tensors)
     index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
     files: dict[str, list[_Tensor]] = {os.path.join(directory, name): [] for name in names}

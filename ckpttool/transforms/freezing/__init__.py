@@ -18,15 +18,16 @@ from ckpttool.analysis.graphs.tables import fillers
 from ckpttool.errors import NotFoundError, NotSupportedError, located
 from ckpttool.model.arguments import Shape
 from ckpttool.model.checkpoint import Checkpoint
-from ckpttool.model.dtypes import REF_OFFSET, dtype_of
-from ckpttool.model.graph import PLACEHOLDERS, MetaGraph
+from ckpttool.model.dtypes import dtype_of
+from ckpttool.model.graph import PLACEHOLDERS, MetaGraph, set_shape
 from ckpttool.model.names import listed
 from ckpttool.transforms.freezing.body import Body, Output
 from ckpttool.transforms.freezing.handles import FROZEN_OPS, Library, Trace
 from ckpttool.transforms.freezing.pruning import needed, output_of
 from ckpttool.transforms.freezing.rewriting import Names, Pieces, Rewriter
 from ckpttool.transforms.freezing.stored import Stored, StoredVariables
-from ckpttool.wire.message import DROP, LENGTH, edit, fields, length_prefix, message_field
+from ckpttool.transforms.graph_edits import meta_graph_data
+from ckpttool.wire.message import DROP, LENGTH, edit, fields, length_prefix, message_field, values_of
 
 MAX_SIZE = (1 << 31) - 1
 """Bytes that a protobuf message can have."""
@@ -241,9 +242,7 @@ class _Freezing:
         dtype, shape = self._known(node, output)
         made = proto.message_class("NodeDef")(name=name, op="Placeholder")
         made.attr["dtype"].type = dtype
-        made.attr["shape"].shape.unknown_rank = shape is None
-        for size in shape or ():
-            made.attr["shape"].shape.dim.add(size=-1 if size is None else size)
+        set_shape(made.attr["shape"].shape, shape)
         return bytes(made.SerializeToString(deterministic=True))
 
     def _known(self, node: Any, output: Output) -> tuple[int, Shape]:
@@ -257,7 +256,7 @@ class _Freezing:
         if not number:
             what = f"the graph does not say of what dtype {node.name}:{output.number} is: it can't become a placeholder"
             raise NotSupportedError(what, hint="feed another tensor near it")
-        return number - REF_OFFSET if dtype_of(number).is_ref else number, tensor.shape if tensor else None
+        return dtype_of(number).base.number, tensor.shape if tensor else None
 
     def _said(self, node: Any, output: Output) -> int:
         """The dtype as an op that takes it says it."""
@@ -297,14 +296,7 @@ def _assets(graph: MetaGraph, body: Body) -> dict[Output, str]:
 
 def _graph_def(graph: MetaGraph) -> bytes:
     """The bytes of the GraphDef."""
-    data = graph.data
-    if graph.root == "SavedModel":
-        data = list(_all(data, 2))[graph.number]
-    return data if graph.root == "GraphDef" else b"".join(_all(data, 2))
-
-
-def _all(data: bytes, number: int) -> Iterator[bytes]:
-    return (data[value:end] for n, wire_type, _, value, end in fields(data) if (n, wire_type) == (number, LENGTH))
+    return graph.data if graph.root == "GraphDef" else b"".join(values_of(meta_graph_data(graph), 2))
 
 
 def _require_size(nbytes: int) -> None:

@@ -18,13 +18,13 @@ from math import prod
 from typing import Any, NamedTuple
 
 from ckpttool.analysis.graphs.needs import local_initializers, needed_ops
-from ckpttool.analysis.graphs.savers import RESTORE_OPS, strings_of
+from ckpttool.analysis.graphs.savers import RESTORE_OPS, lists_of
 from ckpttool.errors import ConversionError, CorruptionError
 from ckpttool.model.arguments import agrees
 from ckpttool.model.boxes import Selection, is_size, shape_of
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import dtype_of
-from ckpttool.model.graph import ASSIGN_OPS, MetaGraph, split_tensor
+from ckpttool.model.graph import ASSIGN_OPS, MetaGraph, shared_name, split_tensor
 from ckpttool.model.graph import shape_of as declared_shape
 from ckpttool.model.variable import Slice, Variable
 from ckpttool.transforms.freezing.body import Body, Output
@@ -121,21 +121,21 @@ class StoredVariables:
 
     def _candidates(self, node: Any) -> Iterator[Read]:
         """What the variable may be stored as, the surest first."""
-        shared_name = node.attr["shared_name"].s.decode(errors="surrogateescape") if "shared_name" in node.attr else ""
-        twins = [node.name, *self._twins.get(shared_name, ())]
+        shared = shared_name(node)
+        twins = [node.name, *self._twins.get(shared, ())]
         yield from (self._by_saver[name] for name in twins if name in self._by_saver)
         yield Read(node.name, "", False)
         yield from (self._by_any_op[name] for name in twins if name in self._by_any_op)
-        if shared_name:
-            yield Read(shared_name, "", False)
+        if shared:
+            yield Read(shared, "", False)
 
     @cached_property
     def _twins(self) -> dict[str, list[str]]:
         """The graph's variables that share a variable, by its name."""
         found: dict[str, list[str]] = {}
         for name, node in self._body.nodes.items():
-            if node.op == "VarHandleOp" and node.attr["shared_name"].s:
-                found.setdefault(node.attr["shared_name"].s.decode(errors="surrogateescape"), []).append(name)
+            if node.op == "VarHandleOp" and (shared := shared_name(node)):
+                found.setdefault(shared, []).append(name)
         return found
 
     def _restored(self, body: Body, ops: Iterable[str], depth: int = 0) -> Iterator[tuple[str, Read]]:
@@ -167,7 +167,8 @@ class StoredVariables:
         if op not in body.nodes or body.nodes[op].op not in RESTORE_OPS:
             return None
         if (body, op) not in self._lists:
-            self._lists[body, op] = _lists(body, op)
+            keys, specs = lists_of(body.nodes[op], body.nodes)
+            self._lists[body, op] = list(zip(keys or (), specs or (), strict=False))
         lists = self._lists[body, op]
         return Read(*lists[number], is_reshaped) if number < len(lists) else None
 
@@ -204,19 +205,6 @@ def _origin(body: Body, output: Output) -> tuple[Output, bool]:
         is_reshaped |= node.op == "Reshape"
         output = body.operands[output.op][0]
     return output, is_reshaped
-
-
-def _lists(body: Body, op: str) -> list[tuple[str, str]]:
-    """The names and slices that an op restores."""
-    keys = _texts(body, op, 1)
-    specs = _texts(body, op, 2) if body.nodes[op].op != "Restore" else [""] * len(keys)
-    return list(zip(keys, specs, strict=False))
-
-
-def _texts(body: Body, op: str, number: int) -> list[str]:
-    operands = body.operands[op]
-    node = body.nodes.get(operands[number].op) if number < len(operands) else None
-    return strings_of(node) if node is not None and node.op == "Const" else []
 
 
 def _fitted(node: Any, restored: Read, variable: Variable) -> Stored:

@@ -16,13 +16,14 @@ from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.graph import DEFAULT_SIGNATURE, HIDDEN_SIGNATURES, MetaGraph
 from ckpttool.model.names import listed
 from ckpttool.transforms.devices import strip_devices
+from ckpttool.transforms.graph_edits import meta_graph_data
 from ckpttool.transforms.new_ops import with_entry, with_field
 from ckpttool.transforms.restoring import restorable, restoring_from_bundle
 from ckpttool.transforms.serving.assets import asset_files, with_assets
 from ckpttool.transforms.serving.initializing import initializers, with_declared_variables, with_main_op
 from ckpttool.transforms.serving.savers import with_saver
 from ckpttool.transforms.serving.signatures import require_served, signature_def
-from ckpttool.wire.message import DROP, LENGTH, edit, fields, message_field, varint_field
+from ckpttool.wire.message import DROP, edit, message_field, values_of, varint_field
 
 _SCHEMA_VERSION = 1
 
@@ -129,13 +130,7 @@ def _meta_graph(graph: MetaGraph) -> MetaGraph:
         )
     if graph.root == "MetaGraphDef" and graph.text is None:
         return graph  # With what it has parsed already.
-    data = graph.data
-    if graph.root == "GraphDef":
-        data = message_field(2, data)
-    elif graph.root == "SavedModel":
-        found = [data[start:end] for n, kind, _, start, end in fields(data) if (n, kind) == (2, LENGTH)]
-        data = found[graph.number]
-    return graph.replace(data=data, root="MetaGraphDef", text=None, number=0, facts={})
+    return graph.replace(data=meta_graph_data(graph), root="MetaGraphDef", text=None, number=0, facts={})
 
 
 def _require_values(
@@ -158,7 +153,7 @@ def _require_values(
 
 def _with_tags(data: bytes, tags: Sequence[str]) -> bytes:
     """A MetaGraphDef with these tags (meta_info_def 1 {tags 4}) and no others."""
-    if not any((n, kind) == (1, LENGTH) for n, kind, *_ in fields(data)):
+    if not any(True for _ in values_of(data, 1)):
         data = message_field(1, b"") + data
 
     def tagged(info: bytes) -> bytes:

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 from ckpttool import proto
 from ckpttool.analysis.graphs.needs import origin
 from ckpttool.model.graph import ASSETS, MetaGraph, Node, split_tensor
-from ckpttool.transforms.new_ops import free_name, with_entry, without
+from ckpttool.transforms.new_ops import free_name, with_entry
+from ckpttool.wire.message import DROP, edit
 
 _FILEPATHS = "asset_filepaths"
 _READERS = ("InitializeTableFromTextFile", "InitializeTableFromTextFileV2")
@@ -52,7 +53,7 @@ def asset_files(graph: MetaGraph) -> list[AssetFile]:
     readers: dict[str, list[str]] = {}
     for node in nodes.values():
         if node.type in _READERS and len(node.inputs) > 1:
-            readers.setdefault(origin(nodes, node.inputs[1]), []).append(node.name)
+            readers.setdefault(origin(nodes, node.inputs[1])[0], []).append(node.name)
     known = {tensor: posixpath.join("assets", file) for tensor, file in graph.assets.items()}
     listed = graph.collections[_FILEPATHS].members if _FILEPATHS in graph.collections else []
     names = [*readers, *(split_tensor(name)[0] for name in [*listed, *known] if isinstance(name, str))]
@@ -96,4 +97,5 @@ def with_assets(data: bytes, names: Mapping[str, str]) -> bytes:
         members.any_list.value.add(
             type_url="type.googleapis.com/tensorflow.AssetFileDef", value=asset.SerializeToString(deterministic=True)
         )
-    return with_entry(without(data, 6), 4, ASSETS, members.SerializeToString(deterministic=True) if names else None)
+    collection = members.SerializeToString(deterministic=True) if names else None
+    return with_entry(edit(data, {6: DROP}), 4, ASSETS, collection)

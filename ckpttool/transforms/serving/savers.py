@@ -19,7 +19,7 @@ from ckpttool.model.dtypes import DTYPES
 from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, Node, split_tensor
 from ckpttool.transforms.graph_edits import edit_meta_graph
 from ckpttool.transforms.new_ops import free_name, new_op, string_constant, with_field, with_nodes
-from ckpttool.wire.message import edit
+from ckpttool.wire.message import DROP, edit
 
 _STRING = DTYPES["string"].number
 _VERSION_V2 = 2
@@ -51,7 +51,7 @@ def with_saver(graph: MetaGraph) -> MetaGraph:
         return graph
     listed = graph.message.collection_def["savers"].bytes_list.value if "savers" in graph.collections else []
     if listed:
-        return edit_meta_graph(graph, lambda data: with_field(edit(data, {3: lambda _: None}), 3, listed[0]))
+        return edit_meta_graph(graph, lambda data: with_field(edit(data, {3: DROP}), 3, listed[0]))
     saved = _saved(graph)
     if not saved:
         return graph
@@ -67,7 +67,7 @@ def with_saver(graph: MetaGraph) -> MetaGraph:
     ).SerializeToString(deterministic=True)
 
     def change(data: bytes) -> bytes:
-        return with_field(edit(data, {2: lambda graph_def: with_nodes(graph_def, nodes), 3: lambda _: None}), 3, saver)
+        return with_field(edit(data, {2: lambda graph_def: with_nodes(graph_def, nodes), 3: DROP}), 3, saver)
 
     return edit_meta_graph(graph, change)
 

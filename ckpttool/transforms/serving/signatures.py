@@ -16,7 +16,7 @@ from ckpttool.analysis.graphs.needs import absent_input, needed_ops, require_out
 from ckpttool.analysis.graphs.running import unfed
 from ckpttool.errors import ConversionError, NotSupportedError
 from ckpttool.model.arguments import Tensor
-from ckpttool.model.graph import DEFAULT_SIGNATURE, MetaGraph, split_tensor
+from ckpttool.model.graph import DEFAULT_SIGNATURE, MetaGraph, set_shape, split_tensor
 
 METHODS = {name: f"tensorflow/serving/{name}" for name in ("predict", "classify", "regress")}
 """The methods of a server, by the word for each."""
@@ -65,7 +65,7 @@ def likely_inputs(graph: MetaGraph, outputs: Mapping[str, str], *, inferred: boo
     nodes = graph.by_name
     running = needed_ops(nodes, outputs.values(), set(found.values()))
     placeholders, waiting = unfed(nodes, running)
-    taken = [tensor_name(name) for op in sorted(running) for name in nodes[op].inputs if not name.startswith("^")]
+    taken = [tensor_name(name) for op in sorted(running) for name in nodes[op].operands]
     given = [name for name in dict.fromkeys([*taken, *outputs.values()]) if split_tensor(name)[0] in waiting]
     # What a pipeline gives is fed: what it reads itself is then needed no more.
     needed = needed_ops(nodes, outputs.values(), {*found.values(), *given})
@@ -166,12 +166,7 @@ def signature_def(graph: MetaGraph, inputs: Mapping[str, str], outputs: Mapping[
 def _fill(info: Any, name: str, tensor: Tensor) -> None:
     assert tensor.dtype is not None
     info.name, info.dtype = name, tensor.dtype.number
-    if tensor.shape is None:
-        info.tensor_shape.unknown_rank = True
-        return
-    info.tensor_shape.SetInParent()
-    for size in tensor.shape:
-        info.tensor_shape.dim.add(size=-1 if size is None else size)
+    set_shape(info.tensor_shape, tensor.shape)
 
 
 def _require_keys(graph: MetaGraph, method: str, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> None:
