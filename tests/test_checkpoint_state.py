@@ -111,6 +111,15 @@ def test_times_without_the_others(tmp_path):
         assert "last_preserved_timestamp: 7.25" in (tmp_path / "checkpoint").read_text()
 
 
+@pytest.mark.tensorflow
+def test_said_twice(tf, tmp_path):
+    """Of what stands there several times, the last counts, as TensorFlow reads it."""
+    text = 'model_checkpoint_path: "a"\nall_model_checkpoint_paths: "a"\nmodel_checkpoint_path: "b"\n'
+    (tmp_path / "checkpoint").write_text(text)
+    assert read_checkpoint_state(str(tmp_path / "checkpoint")).latest == "b"
+    assert tf.train.get_checkpoint_state(str(tmp_path)).model_checkpoint_path == str(tmp_path / "b")
+
+
 def test_state_file_that_is_none(tmp_path):
     """What is no state file is an error, and stays as it is."""
     (prefix,) = saved(tmp_path, "model")

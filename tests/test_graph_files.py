@@ -163,6 +163,64 @@ def test_a_graph_of_one_node(tmp_path):
     assert ckpttool.open_graph(tmp_path / "c").root == "SavedModel"
 
 
+def test_a_graph_in_two_parts(tmp_path):
+    """Messages that follow one another are one, with the fields of both: as cat makes them, and protobuf takes them."""
+    more = proto.message_class("MetaGraphDef")()
+    more.meta_info_def.tags.append("more")
+    (tmp_path / "a.meta").write_bytes(META.read_bytes() + more.SerializeToString())
+    graph = ckpttool.open_graph(tmp_path / "a.meta")
+    assert (graph.root, graph.message.meta_info_def.tags) == ("MetaGraphDef", ["more"])
+    assert len(graph.nodes) == len(ckpttool.open_graph(META).nodes)
+    graph_def = message("GraphDef")
+    (tmp_path / "a.pb").write_bytes(graph_def.SerializeToString())
+    assert ckpttool.open_graph(tmp_path / "a.pb").root == "GraphDef"
+
+
+TEXTS = {
+    "a long comment": "# a license .....\n" * 300 + 'node { name: "x" op: "NoOp" }',
+    "a comment within": 'node # the first\n{ name: "x" op: "NoOp" }',
+    "a list": 'node [ { name: "x" op: "NoOp" } ]',
+    "a list with a colon": 'node: [ { name: "x" op: "NoOp" } ]',
+    "angles": 'node < name: "x" op: "NoOp" >',
+    "said twice": 'node { name: "y" op: "X" op: "NoOp" name: "x" }',
+}
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_texts_that_tensorflow_takes(text, tf, tmp_path):
+    """Whatever protobuf's parser takes for the text of a graph is one."""
+    (tmp_path / "a.pbtxt").write_text(text)
+    expected = text_format.Merge(text, tf.compat.v1.GraphDef())
+    graph = ckpttool.open_graph(tmp_path / "a.pbtxt")
+    assert graph.graph_def.SerializeToString() == expected.SerializeToString()
+    assert [node.name for node in graph.nodes] == ["x"]
+
+
+def test_a_saved_models_text_says_each_thing_once(tmp_path):
+    """TensorFlow's loader refuses the text of a SavedModel that says one thing twice."""
+    (tmp_path / "saved_model.pbtxt").write_text(
+        "saved_model_schema_version: 1 saved_model_schema_version: 1 meta_graphs {}"
+    )
+    with pytest.raises(CorruptionError, match="should not have multiple"):
+        ckpttool.open_graph(tmp_path)
+
+
+def test_a_message_of_which_the_fields_are_not_known(tmp_path):
+    """Within an Any, bytes may be of any message, and a text only of one that is known; it is not damaged for that."""
+    made = message("MetaGraphDef")
+    made.collection_def["conf"].any_list.value.add(type_url="type.googleapis.com/tensorflow.ConfigProto", value=b"8\1")
+    (tmp_path / "binary").write_bytes(made.SerializeToString())
+    assert ckpttool.open_graph(tmp_path / "binary").collections["conf"].kind == "any_list"
+    text = text_format.MessageToString(made).replace('value: "8\\001"', "")
+    text = text.replace(
+        'type_url: "type.googleapis.com/tensorflow.ConfigProto"', "[type.googleapis.com/tensorflow.ConfigProto] {}"
+    )
+    (tmp_path / "text").write_text(text)
+    with pytest.raises(NotSupportedError, match="a message of a type that is not known here: Type tensorflow"):
+        ckpttool.open_graph(tmp_path / "text")
+
+
 @pytest.fixture
 def saved_model(tmp_path):
     """A SavedModel directory with two graphs, an asset and a fingerprint."""

@@ -173,7 +173,7 @@ def _parse(path: str) -> Any:
         raise FormatError("too large for a state file", path=path)
     message = proto.message_class("CheckpointState")()
     try:
-        text_format.Parse(storage.read_file(path), message)
+        text_format.Merge(storage.read_file(path), message)  # Of several values the last one, as TensorFlow.
     except (text_format.ParseError, ValueError, RecursionError) as error:  # ValueError: a number, or no UTF-8.
         raise CorruptionError(f"not a checkpoint state file: {error}", path=path, hint=_OTHERS) from error
     if not message.model_checkpoint_path:

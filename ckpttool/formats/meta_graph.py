@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ckpttool import proto, storage
-from ckpttool.errors import CheckpointError, CorruptionError, FormatError, located
+from ckpttool.errors import CheckpointError, CorruptionError, FormatError, NotSupportedError, located
 from ckpttool.formats.lookalikes import TRUNCATED, refuse_lookalike
 from ckpttool.formats.siblings import belonging
 from ckpttool.model.graph import MetaGraph
@@ -40,10 +40,13 @@ _STARTS = (b"\x0a", b"\x08\x01", b"\0\0")
 _QUOTED = re.compile(
     rb"""'[^'\\]*+(?:\\.[^'\\]*+)*+(?:'|\\?\Z)|"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|\#[^\n]*+""", re.DOTALL
 )
-_FIRST_FIELD = re.compile(rb"(?:\s|#[^\n]*\n)*([a-z_]+)\s*[:{<]")
+_SPACE = rb"(?:\s|#[^\n]*+\n)*+"
+_FIRST_FIELD = re.compile(_SPACE + rb"([a-z_]++)" + _SPACE + rb"[:{<\[]")
 _TEXT_BYTES = bytes({*range(0x20, 0x7F), *range(0x80, 0x100), *b"\t\n\r\f"})
 # So many messages of no more bytes than that, whatever they are, say nothing: `dim { size: 1 }` takes 15.
 _MANY, _LEAST = 50_000, 12
+# What protobuf says of a message that a google.protobuf.Any holds. Of bytes, it need not know the fields.
+_UNKNOWN = "not found in descriptor pool"
 _OP = re.compile(rb"[A-Za-z_][\w>]*")
 # Fields that are looked at to tell what a file is: there may be millions, made to take long.
 _TELLING = 1_000_000
@@ -128,7 +131,7 @@ def meta_graph_beside(
 
 def _text_root(data: bytes) -> str | None:
     """The message that a text file is of; None if it is not text."""
-    first = _FIRST_FIELD.match(data[:4096])
+    first = _FIRST_FIELD.match(data)
     return _TEXT_ROOTS.get(first[1].decode()) if first else None
 
 
@@ -145,8 +148,13 @@ def _from_text(root: str, data: bytes) -> bytes:
             f"not the text of a {root}: {count:,} messages in {len(data):,} bytes are nearly all empty"
         )
     try:
-        text_format.Parse(data, message, descriptor_pool=proto.pool())
+        # TensorFlow takes the last of several values in a graph, and in a SavedModel refuses them.
+        read = text_format.Parse if root == "SavedModel" else text_format.Merge
+        read(data, message, descriptor_pool=proto.pool())
     except (text_format.ParseError, ValueError, RecursionError) as error:  # ValueError: a number, or no UTF-8.
+        if _UNKNOWN in str(error):
+            what = f"the text of a {root} in which there is a message of a type that is not known here: {error}"
+            raise NotSupportedError(what, hint="as bytes it can be read: export it with as_text=False") from error
         raise CorruptionError(f"not the text of a {root}: {error}") from error
     return bytes(message.SerializeToString(deterministic=True))
 
@@ -173,8 +181,9 @@ def _root(data: bytes, path: str) -> str:
     if kinds[1, VARINT] and kinds[2, LENGTH]:
         return "SavedModel"
     if kinds[1, LENGTH]:
-        # A MetaGraphDef has one field 1, which names no op; and a graph may have a single node.
-        return "GraphDef" if kinds[1, LENGTH] > 1 or _is_node(_first(data, 1)) else "MetaGraphDef"
+        # A MetaGraphDef has one field 1, which names no op, or it in parts; and a graph may have a single node.
+        is_list = kinds[1, LENGTH] > 1 and not _is_node(_first(_first(data, 2), 1))
+        return "GraphDef" if is_list or _is_node(_first(data, 1)) else "MetaGraphDef"
     if not kinds[2, LENGTH]:
         raise FormatError("not a TensorFlow checkpoint or graph: some other protobuf message")
     # A SavedModel without a version, or a MetaGraphDef without meta_info_def: by whether a graph in it has nodes.
