@@ -95,6 +95,13 @@ def hostile_names(tf):
         yield name, tf.constant(np.int32(n)), ""
 
 
+def one_partition(tf):
+    """A variable that a partitioner cut into one part says so by numbers, and one that nobody cut says "all"."""
+    yield "cut", tf.constant([[1.0, 2], [3, 4]]), "2 2 0,2:0,2"
+    yield "half", tf.constant([[1.0, 2], [3, 4]]), "2 2 -:0,2"
+    yield "whole", tf.constant([[1.0, 2], [3, 4]]), ""
+
+
 def thousands(tf):
     scalars = [tf.constant(np.float16(n)) for n in range(3000)]
     for n in range(3000):
@@ -112,7 +119,7 @@ def large_ones(tf):
     yield "small", tf.constant(1), ""
 
 
-CONTENTS = [every_dtype, texts, slices, hostile_names, thousands, large_ones]
+CONTENTS = [every_dtype, texts, slices, one_partition, hostile_names, thousands, large_ones]
 
 
 @pytest.mark.tensorflow
@@ -136,6 +143,17 @@ def test_from_a_bundle_byte_for_byte(contents, tf, tmp_path):
     write_bundle(opened(tmp_path / "ours"), tmp_path / "back")
     for suffix in (".index", ".data-00000-of-00001"):
         assert Path(f"{tmp_path}/back{suffix}").read_bytes() == Path(prefix + suffix).read_bytes()
+
+
+@pytest.mark.tensorflow
+def test_one_partition_in_a_bundle(tf, tmp_path):
+    """A bundle has nothing of a cut that leaves one part, and TensorFlow's is the same byte for byte."""
+    pieces = list(one_partition(tf))
+    names, tensors, specs = zip(*sorted(pieces, key=lambda piece: piece[0]), strict=True)
+    tf.raw_ops.SaveV2(prefix=str(tmp_path / "v2"), tensor_names=names, shape_and_slices=specs, tensors=tensors)
+    write_bundle(opened(save(tf, tmp_path / "v1", pieces)), tmp_path / "ours")
+    for suffix in (".index", ".data-00000-of-00001"):
+        assert (tmp_path / f"ours{suffix}").read_bytes() == (tmp_path / f"v2{suffix}").read_bytes()
 
 
 @pytest.mark.tensorflow

@@ -162,9 +162,12 @@ def require_bundle_writable(prefix: str, inputs: Sequence[str], force: bool) -> 
 def _pieces(variable: Variable) -> Iterator[_Piece]:
     name = variable.name.encode(errors="surrogateescape")
     for piece in variable.slices:
-        yield _Piece(name if piece.extents is None else encode_slice_key(name, piece.extents), variable, piece)
-        if piece.extents is None:  # Sources that keep slices without a stored form keep them for themselves.
+        # TensorFlow stores a slice that is all of it as if nobody had cut it. Sources that keep slices without a stored
+        # form keep them for themselves.
+        if piece.extents is None or piece.shape == variable.shape:
+            yield _Piece(name, variable, piece._replace(extents=None))
             return
+        yield _Piece(encode_slice_key(name, piece.extents), variable, piece)
 
 
 def _shards(pieces: Sequence[_Piece], count: int | None, limit: int | None) -> list[list[_Piece]]:

@@ -166,7 +166,8 @@ class _TensorSlices(Source):
         else:
             nbytes = prod(piece.shape) * variable.dtype.itemsize
         span = ByteRange(self._files[piece.shard][0], 0, nbytes, None)
-        extents = None if piece.shape == variable.shape else piece.extents
+        # A variable in one partition is all of itself, and says so by numbers.
+        extents = None if piece.extents == _whole_if_empty((), variable.shape) else piece.extents
         return Slice(piece.start, piece.shape, piece.shard, span, 0, extents)
 
     def _nbytes(self, variable: Variable, piece: _Piece) -> int:
