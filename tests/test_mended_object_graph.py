@@ -50,6 +50,20 @@ def test_only_keys_change():
     assert again[OBJECT_GRAPH_KEY].strings() == checkpoint[OBJECT_GRAPH_KEY].strings()
 
 
+def test_a_variable_that_only_bears_the_name(run, tmp_path):
+    """An array of that name is a variable as any, which is left alone where others are left out."""
+    values = {
+        OBJECT_GRAPH_KEY: np.ones(2, np.float32),
+        f"a{VALUE}": np.zeros(3, np.float32),
+        "b": np.zeros(1, np.int32),
+    }
+    prefix = bundle(values).write(tmp_path)
+    result = run("export", prefix, "--npz", tmp_path / "out.npz", "--exclude", "b", "--rename", "^a/=>c/")
+    assert result.exit_code == 0, result.stderr
+    with np.load(tmp_path / "out.npz") as archive:
+        assert {name: archive[name].tolist() for name in archive} == {OBJECT_GRAPH_KEY: [1, 1], f"c{VALUE}": [0, 0, 0]}
+
+
 def test_unknown_fields_stay(tmp_path):
     """What a later TensorFlow may store beside is written back as it was."""
     attribute = field(2, field(1, b"VARIABLE_VALUE") + field(3, b"w") + field(77, b"attribute"))
@@ -243,6 +257,13 @@ def test_everything_by_the_command(tf, tmp_path, plain, run):
 
 
 @pytest.mark.tensorflow
+def test_names_of_objects_do_not_lead_back(run, tmp_path):
+    """A file of variables under their objects' names has an object graph that does not know them: that is told."""
+    run("export", OBJECTS, "--npz", tmp_path / "named.npz", "--names", "object", "--drop-slots")
+    result = run("export", tmp_path / "named.npz", "--tf", tmp_path / "back")
+    assert "will not restore 6 variables that no object has: 'model/layers/1/bias'" in result.stderr
+
+
 def test_names_cut_short_are_told(tf, tmp_path, plain, run):
     """TensorFlow restores no variable whose name lost its end: it is told, once."""
     model_class, _, prefix = plain

@@ -155,7 +155,9 @@ def export(
     options.refuse(meta and target != "tf", "--meta needs --tf")
     options.refuse(latest and target != "tf", "--latest needs --tf")
     options.refuse(names not in NAMES, f"--names is one of {', '.join(NAMES)}")
-    options.refuse(meta and (cast or dtype_map), "--meta: the graph's ops have dtypes of their own, so no --cast")
+    options.refuse(
+        meta and (cast or dtype_map), "--meta: the graph's ops have dtypes of their own, so no --cast or --dtype-map"
+    )
     options.refuse(meta and salvage, "--meta: a graph restores all of its variables, and --salvage may leave some out")
     changes = Changes(
         *(include or (), exclude or (), ema, drop_slots),
@@ -274,6 +276,10 @@ def _warn_of_lost_objects(changed: "Changed", before: Checkpoint) -> None:
     if OBJECT_GRAPH_KEY not in before:
         return
     objects = [old for old in changed.names if stored_end(old)]
+    others = [old for old in changed.names if old != OBJECT_GRAPH_KEY and not stored_end(old)]
+    if others:
+        count = render.counted(len(others), "variable")
+        options.warn([f"tf.train.Checkpoint will not restore {count} that no object has: {others[0]!r}"])
     if objects and OBJECT_GRAPH_KEY not in changed.names:
         options.warn(["without the object graph, tf.train.Checkpoint will not restore this"])
         return

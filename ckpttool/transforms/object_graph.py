@@ -28,6 +28,8 @@ def mended_object_graph(checkpoint: Checkpoint, names: Mapping[str, str], *, is_
     its reasons; of a checkpoint that is damaged, it goes too.
     """
     variable = checkpoint[OBJECT_GRAPH_KEY]
+    if variable.dtype.name != "string" or variable.shape != ():
+        return variable  # It only bears the name.
     return Variable(variable.name, variable.dtype, variable.shape, _Mended(checkpoint, names, is_damaged))
 
 
