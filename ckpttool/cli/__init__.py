@@ -9,6 +9,7 @@ import gc
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -124,7 +125,7 @@ class _Commands(TyperGroup):
             sys.stdout.flush()  # A closed pipe is to be noticed here, not when Python exits.
         except tuple(_EXIT_CODES) as error:
             if ctx.params.get("traceback"):
-                raise
+                traceback.print_exception(error)
             _fail(error)
         return result
 

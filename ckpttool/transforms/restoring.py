@@ -46,9 +46,16 @@ def restorable(graph: MetaGraph, checkpoint: Checkpoint | None) -> Checkpoint:
     return checkpoint.with_variables({key: checkpoint[checkpoint.stored_as(key)].renamed(key) for key in keys})
 
 
+_AGREEING = "the graph restores it: export with --meta writes a graph that agrees with what is left"
+
+
 def _require_fitting(wanted: Sequence[Restored], checkpoint: Checkpoint) -> None:
     for each in wanted:
-        variable = checkpoint[checkpoint.stored_as(each.key)]
+        try:
+            variable = checkpoint[checkpoint.stored_as(each.key)]
+        except NotFoundError as error:
+            error.hint = " · ".join(filter(None, [error.hint, _AGREEING]))
+            raise
         if what := misfit(each, variable):
             raise ConversionError(what, path=checkpoint.path, variable=each.key)
 
