@@ -336,6 +336,25 @@ def test_built_graphs(build, use_resource, options, tf, run, tmp_path):
     check_pair(tf, run, given, folders[2], "-x", "in", "-x", "**/Momentum")
 
 
+def test_a_saver_that_calls_parts_by_their_ops(tf, run, tmp_path):
+    """A further saver may have slots of parts under the names of their ops: it loses them all the same."""
+
+    def build(v1):
+        partitioned_with_slots(v1)
+        slots = [each for each in v1.global_variables() if "Momentum" in each.op.name]
+        parts = v1.get_collection("trainable_variables")
+        by_op = v1.train.Saver({each.op.name: each for each in [*parts, *slots]}, name="by_op")
+        v1.add_to_collection("savers", by_op)
+
+    prefix = built(tf, tmp_path, build)
+    given = Source(prefix, {}, ["output:0"], restored(Path(f"{prefix}.meta"), prefix, {}, ["output:0"]))
+    (tmp_path / "out").mkdir()
+    check_pair(tf, run, given, tmp_path / "out", "--drop-slots")
+    graph = ckpttool.open_graph(tmp_path / "out" / "model.meta")
+    names = graph.node("by_op/SaveV2/tensor_names").message.attr["value"].tensor.string_val
+    assert [*names] == [b"scope/rows/part_0", b"scope/rows/part_1"]
+
+
 def test_a_variable_in_a_loop_takes_its_loop_along(tf, run, tmp_path):
     """What is left of contexts when a loop's variable is dropped is what TensorFlow imports."""
     prefix = built(tf, tmp_path, loops)

@@ -135,6 +135,10 @@ class SaverLists:
             ConversionError: the main saver would have nothing left to save; lists are not constant, or shared.
         """
         gone: set[str] = set()
+        # What the main saver has of a variable, others may have under a name that is no other's.
+        names = {first for first, *_ in self.keys.values()}
+        aliases = {name for first, *others in self.keys.values() if first in dropped for name in others}
+        dropped = {*dropped, *(aliases - names)}
         for file, ops in self._savers.items():
             emptied = [node for node in ops if self._change(node, renames, dropped, averages)]
             saving = [node for node in ops if FORMS[node.op].tensors is not None]
