@@ -284,6 +284,13 @@ def test_the_savers_placeholders_are_no_inputs() -> None:
     assert list(inputs(MetaGraph(message.SerializeToString()))) == ["x:0"]
 
 
+def test_a_saver_that_has_a_name() -> None:
+    """Of `Saver(name="averages")`, too, nothing is an input."""
+    lines = ("averages/filename/input = Const", "averages/filename = PlaceholderWithDefault(averages/filename/input)")
+    ops = ("averages/RestoreV2 = RestoreV2(averages/filename)", "averages/restore_all = NoOp(^averages/RestoreV2)")
+    assert list(inputs(graph(*LAYER, *lines, *ops))) == ["x:0"]
+
+
 def test_a_scope_called_save_is_not_always_a_savers() -> None:
     """A scope `save` without an op that saves is the model's."""
     given = graph("save/x = Placeholder", "save/y = Neg(save/x)")

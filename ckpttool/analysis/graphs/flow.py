@@ -92,7 +92,8 @@ class Flow:
         self._pipelines = {name for name, type_ in self._types.items() if is_pipeline(type_)}
         saver = graph.message.saver_def
         savers = [name for name, type_ in self._types.items() if _role_by_type(type_) == "saver"]
-        self.saver = {scope for scope in map(_scope, savers) if _SAVE_SCOPE.fullmatch(scope)}
+        # One that has a name has its scope, too, and in that an op which runs all that restores.
+        self.saver = {s for s in map(_scope, savers) if _SAVE_SCOPE.fullmatch(s) or f"{s}/restore_all" in self.nodes}
         self.saver |= {
             split_tensor(saver.filename_tensor_name)[0],
             split_tensor(saver.save_tensor_name)[0],
