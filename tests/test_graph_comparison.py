@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from bundles import bundle
 from conftest import FIXTURES, corpus_files, corpus_id, needs_corpus
@@ -275,6 +276,21 @@ def test_a_variable_that_is_restored_twice(run, tmp_path):
         "W": "the graph restores int32, the checkpoint has float32",
         "b": "the checkpoint has it, and the graph does not restore it",
     }
+
+
+def test_a_graph_that_does_not_say_which_saver_is_its_own(run, tmp_path):
+    """A GraphDef is compared by what its ops restore; one that restores nothing, as if frozen, with nothing."""
+    changed = message(FIXTURES / "linear" / "model.meta")
+    (tmp_path / "graph.pb").write_bytes(changed.graph_def.SerializeToString())
+    assert run("diff", tmp_path / "graph.pb", FIXTURES / "linear" / "model.index").exit_code == 0
+    prefix = bundle({"W": np.float32(1)}).write(tmp_path)
+    assert [*findings(run, tmp_path / "graph.pb", prefix)] == ["b"]
+    kept = [node for node in changed.graph_def.node if not node.name.startswith("save/")]
+    frozen = proto.message_class("GraphDef")(node=kept)
+    (tmp_path / "frozen.pb").write_bytes(frozen.SerializeToString())
+    result = run("diff", prefix, tmp_path / "frozen.pb")
+    assert (result.exit_code, result.stdout) == (5, "")
+    assert "the graph restores no variables" in result.stderr
 
 
 def test_a_graph_and_weights_of_another_format(run, tmp_path):

@@ -2,7 +2,10 @@
 graph of a TensorFlow 2 checkpoint.
 """
 
+from collections.abc import Iterable
+
 from ckpttool.analysis.graphs.savers import Restored, restored
+from ckpttool.errors import NotSupportedError
 from ckpttool.model.arguments import agrees, shape_text
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.findings import Finding
@@ -18,16 +21,34 @@ def disagreements(graph: MetaGraph, checkpoint: Checkpoint) -> list[Finding]:
 
     What the checkpoint has beyond that is nothing wrong.
     """
+    return _disagreements(graph, restored(graph), checkpoint)
+
+
+def differences(graph: MetaGraph, checkpoint: Checkpoint) -> list[Finding]:
+    """What TensorFlow would not restore, and what the checkpoint has beyond that.
+
+    Of a graph that does not say which of its ops are the saver's, what any of them restores counts.
+
+    Raises:
+        NotSupportedError: it has none that restores.
+    """
+    reads = restored(graph, by_any_op=not graph.message.saver_def.restore_op_name)
+    if not reads:
+        hint = "of a frozen graph, the values are constants: ls --constants lists them"
+        raise NotSupportedError("the graph restores no variables", path=graph.path, hint=hint)
+    return [*_disagreements(graph, reads, checkpoint), *_not_restored(reads, checkpoint)]
+
+
+def _disagreements(graph: MetaGraph, reads: Iterable[Restored], checkpoint: Checkpoint) -> list[Finding]:
     near, found = NearNames(), dict[str, str]()
-    for each in restored(graph):
+    for each in reads:
         if not found.get(each.key):  # A partitioned variable is restored slice by slice.
             found[each.key] = _disagreement(each, checkpoint, near)
     return [Finding("graph", what, graph.path, name) for name, what in found.items() if what]
 
 
-def not_restored(graph: MetaGraph, checkpoint: Checkpoint) -> list[Finding]:
-    """What the checkpoint has and the graph's saver does not ask for."""
-    asked = {each.key for each in restored(graph)}
+def _not_restored(reads: Iterable[Restored], checkpoint: Checkpoint) -> list[Finding]:
+    asked = {each.key for each in reads}
     wanted = {checkpoint.stored_as(key) for key in asked}
     if wanted != asked:  # A checkpoint of objects has more than variables.
         known = roles(checkpoint, checkpoint.object_graph)

@@ -104,7 +104,7 @@ def diff(
 
 def _of_graphs(one: _Side, other: _Side) -> _Found:
     """Two graphs, or a graph and a checkpoint."""
-    from ckpttool.analysis.agreement import disagreements, not_restored
+    from ckpttool.analysis import agreement
     from ckpttool.analysis.graphs.comparison import compare_graphs
     from ckpttool.reports import differences, findings
 
@@ -112,8 +112,7 @@ def _of_graphs(one: _Side, other: _Side) -> _Found:
         changes = compare_graphs(open_graph(one.found), open_graph(other.found))
         return _Found([differences.graphs(changes)], bool(changes))
     side, stored = (one, other) if one.is_graph else (other, one)
-    graph, checkpoint = open_graph(side.found), stored.checkpoint()
-    found = [*disagreements(graph, checkpoint), *not_restored(graph, checkpoint)]
+    found = agreement.differences(open_graph(side.found), stored.checkpoint())
     return _Found([findings.findings(found)], bool(found))
 
 

@@ -609,7 +609,7 @@ def _serve(graph: Any, directory: str, random: Random) -> None:
 
 
 def _edit(graph: Any, directory: str, random: Random) -> None:
-    from ckpttool.analysis.agreement import disagreements, not_restored
+    from ckpttool.analysis.agreement import differences, disagreements
     from ckpttool.transforms.collections import edit_collections
     from ckpttool.transforms.graph_variables import rename_and_drop
 
@@ -619,7 +619,7 @@ def _edit(graph: Any, directory: str, random: Random) -> None:
     stored = _stored(directory)
     if stored is not None:
         attempt(lambda: disagreements(graph, stored))
-        attempt(lambda: not_restored(graph, stored))
+        attempt(lambda: differences(graph, stored))
         names = {name: f"new/{name}" for name in stored}
         attempt(lambda: rename_and_drop(graph, names, []))
 
