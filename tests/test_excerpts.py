@@ -1,6 +1,8 @@
 """`ckpttool cat`: slices are NumPy's, and what is printed are the values."""
 
 import json
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -274,6 +276,20 @@ def test_npy(run, tmp_path):
     assert run("cat", prefix, "s", "--npy", file, "--force", "--slice", "1:").exit_code == 0
     assert np.load(file).tolist() == [b"bc"]
     assert run("cat", prefix, "w", "--npy", f"{prefix}.index", "--force").exit_code == 2
+
+
+def test_npy_into_a_pipe(fresh_python, tmp_path):
+    """--npy - writes the file to standard output, and nothing of one that is damaged."""
+    values = np.arange(6, dtype=np.float32).reshape(2, 3)
+    made = bundle({"w": values})
+    command = ["-m", "ckpttool", "cat", made.write(tmp_path), "w", "--npy", "-"]
+    with open(tmp_path / "out", "wb") as file:
+        subprocess.run([sys.executable, *command], stdout=file, check=True)
+    assert np.load(tmp_path / "out").tolist() == values.tolist()
+    made.change("w", crc32c=1)
+    made.write(tmp_path)
+    damaged = fresh_python(*command)
+    assert (damaged.returncode, damaged.stdout) == (4, "")
 
 
 def test_npy_of_what_numpy_lacks(run, tmp_path):

@@ -955,6 +955,17 @@ def test_what_is_printed(run, tmp_path):
     assert result.stderr.endswith(f"0 of 2 variables whole · {prefix}\n")
 
 
+def test_what_a_damaged_index_still_lists(run, tmp_path):
+    """Of an index whose block is damaged, nobody knows how many variables it had: the count says so."""
+    prefix = bundle({name: np.ones(2) for name in "abc"}).write(tmp_path)
+    index = bytearray(Path(index_path(str(prefix))).read_bytes())
+    index[-60] ^= 1  # In the last entry, or the restarts behind it.
+    Path(index_path(str(prefix))).write_bytes(index)
+    result = run("verify", prefix)
+    assert result.exit_code == 1
+    assert "whole, of those that the index still lists" in result.stderr
+
+
 def test_json(run, tmp_path):
     """The document has the counts, the causes, and a row for each finding, with where it is."""
     prefix = bundle({"a": np.ones(4), "b": np.ones(3)}).write(tmp_path)

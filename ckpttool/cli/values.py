@@ -1,5 +1,9 @@
 """The commands that look at values."""
 
+import shutil
+import sys
+from collections.abc import Sequence
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -53,7 +57,9 @@ def cat(
         int | None,
         typer.Option("--precision", metavar="N", min=1, max=17, help="Significant digits; default: all."),
     ] = None,
-    npy: Annotated[str, typer.Option("--npy", metavar="FILE", help="Write the values into this .npy file.")] = "",
+    npy: Annotated[
+        str, typer.Option("--npy", metavar="FILE", help="Write the values into this .npy file; -: standard output.")
+    ] = "",
     v1: options.V1 = False,
     step: options.Step = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, every value.")] = False,
@@ -72,10 +78,8 @@ def cat(
     checkpoint, variable = options.variable_of(path, name, quiet, v1=v1, step=step)
     part = variable if taken is None else _sliced(variable, taken)
     if npy:
-        from ckpttool.formats.npy import write_npy_file
-
-        planned = write_npy_file(part, npy, force=force, inputs=checkpoint.files)
-        options.warn([f"{name}: {planned.remark}"] if planned.remark else [])
+        remark = _write(part, npy, force, checkpoint.files)
+        options.warn([f"{name}: {remark}"] if remark else [])
     elif as_json:
         facts: dict[str, Any] = {"path": checkpoint.path, "name": variable.name, "dtype": variable.dtype.name}
         facts |= {"shape": variable.shape, "slice": taken, "values": part.numpy()}
@@ -85,6 +89,20 @@ def cat(
     else:
         indices = excerpts.edges(variable.shape)
         render.print_array(excerpts.at(variable, indices), precision, indices=indices, shape=variable.shape)
+
+
+def _write(variable: "Variable", path: str, force: bool, inputs: Sequence[str]) -> str | None:
+    """Writes a .npy file, to standard output for `-`, and gives what there is to say of it."""
+    from ckpttool.formats.npy import write_npy_file
+
+    if path != "-":
+        return write_npy_file(variable, path, force=force, inputs=inputs).remark
+    options.refuse(sys.stdout.isatty(), "--npy - writes bytes, which no terminal should show: redirect them")
+    with TemporaryDirectory() as directory:  # What is damaged is noticed before any of it is written.
+        remark = write_npy_file(variable, f"{directory}/values.npy").remark
+        with open(f"{directory}/values.npy", "rb") as file:
+            shutil.copyfileobj(file, sys.stdout.buffer)
+    return remark
 
 
 def _sliced(variable: "Variable", taken: str) -> "Variable":
