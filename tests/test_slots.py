@@ -12,6 +12,14 @@ from ckpttool.model.slots import MOVING_AVERAGE, optimizer_names, roles, slot_ow
 SLOTS: dict[str, tuple[list[str], dict[str, str]]] = {
     "Adam": (["w"], {"w/Adam": "Adam", "w/Adam_1": "Adam", "beta1_power": "Adam", "beta2_power": "Adam"}),
     "two Adams": (["w"], {"w/Adam": "Adam", "w/Adam_3": "Adam", "beta1_power_1": "Adam"}),
+    "an Adam with a name": (
+        ["a/w", "b", "b_1", "c/d", "c/d_1"],
+        dict.fromkeys(("a/w/Mine", "a/w/Mine_1", "t/b/Mine", "t/b/Mine_1", "beta1_power", "beta2_power"), "Adam"),
+    ),
+    "two Adams with names": (
+        ["w"],
+        dict.fromkeys(("w/A", "w/A_1", "w/B", "w/B_1", "d/beta1_power", "d/beta2_power", "beta1_power_1"), "Adam"),
+    ),
     "powers in a scope": (["w"], {"train/beta1_power": "Adam", "train/beta2_power_1": "Adam"}),
     "in a scope": (["dense/w"], {"train/dense/w/Adam": "Adam", "a/b/dense/w/Momentum": "Momentum"}),
     "Momentum": (["a/w"], {"a/w/Momentum": "Momentum", "a/w/Momentum_1": "Momentum"}),
@@ -106,6 +114,8 @@ WEIGHTS: dict[str, list[str]] = {
     "a longer variable of that name": ["kernel", "mykernel/Adam"],
     "a variable below": ["w/Adam/kernel", "w"],
     "batch normalization": ["bn/gamma", "bn/beta", "bn/moving_mean", "bn/moving_variance"],
+    "a power alone": ["w", "w/Momentums", "beta1_power"],
+    "pairs below a variable, and no Adam": ["w", "w/mask", "w/mask_1"],
     "powers only alike": ["beta1_power_x", "beta3_power", "my_beta1_power", "beta1_power/w", "beta1"],
     "Keras without the variable": ["Adam/m/dense/w", "Adam/dense/w/v", "Adam/m", "Adam/v"],
     "Keras' slots in another scope": ["w", "encoder/m/w", "decoder/w/v"],

@@ -2,7 +2,7 @@
 
 TensorFlow 1 names a slot after its variable, possibly below scopes of the optimizer's:
 
-    w   w/Adam   w/Adam_1   train/w/Momentum        beta1_power (one for all)
+    w   w/Adam   w/Adam_1   train/w/Momentum        beta1_power, beta2_power (for all)
 
 Keras puts its own name in front: `Adam/w/m`, and since 2.11 `Adam/m/w`. A name of that form counts only if the
 variable it is named after is there: somebody's own variable `Momentum` is a weight.
@@ -20,7 +20,7 @@ ops/lookup_ops.py, data/ops/iterator_ops.py, trackable/python_state.py)
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache, lru_cache
 from typing import NamedTuple
 
@@ -150,10 +150,34 @@ def slot_owners(
     """The variables among `names` that are slots, with the name of the optimizer each belongs to; see `roles`."""
     if graph is None and any(_OBJECT_BASED in name for name in names):
         graph = object_graph_from_keys(names)
-    by_name = (name for name in names if _OBJECT_BASED not in name)
-    found = {name: owner for name in by_name if (owner := _owner(name, names))} | _keras_3_owners(names)
+    by_name = [name for name in names if _OBJECT_BASED not in name]
+    found = {name: owner for name in by_name if (owner := _owner(name, names))}
+    if powers := {name for name in found if _kind(name.rpartition("/")[2]) == _POWER}:
+        slots = {name: owner for name, owner in found.items() if name not in powers}
+        slots |= _slots_of_named_adams(by_name, sum("beta1" in name.rpartition("/")[2] for name in powers), slots)
+        is_adam = {"Adam", "AdaMax"} & set(slots.values()) or len(
+            {_unnumbered(n.rpartition("/")[2]) for n in powers}
+        ) > 1
+        found = slots | (dict.fromkeys(powers, "Adam") if is_adam else {})
+    found |= _keras_3_owners(names)
     found |= _owners_by_objects(names, graph) if graph else {}
     return {name: _keras_3_owner(name) or "optimizer" for name in of_optimizers} | found
+
+
+def _slots_of_named_adams(names: Sequence[str], powers: int, slots: Mapping[str, str]) -> dict[str, str]:
+    """The slots of Adams that were given names, by which slots are called then: w/Mine, w/Mine_1.
+
+    An Adam has two slots of each variable, and one beta1_power: there can't be more of them than of that.
+    """
+    there, kinds = set(names), set[str]()
+    for second in (name for name in names if name.endswith("_1")):
+        head, _, last = second.removesuffix("_1").rpartition("/")
+        if f"{head}/{last}" in there and second not in slots and _is_scoped(head, there):
+            kinds.add(last)
+    if not 0 < len(kinds) <= powers - ("Adam" in slots.values()):
+        return {}
+    named = (name for name in names if _unnumbered(name.rpartition("/")[2]) in kinds)
+    return {name: "Adam" for name in named if _is_scoped(name.rpartition("/")[0], there)}
 
 
 def _keras_3_owners(names: Collection[str]) -> dict[str, str]:
