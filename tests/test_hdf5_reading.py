@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ckpttool
-from ckpttool.errors import CheckpointError, CorruptionError
+from ckpttool.errors import CheckpointError, CorruptionError, NotSupportedError
 from ckpttool.formats.hdf5 import read_hdf5, write_hdf5
 from ckpttool.formats.hdf5.heap import GlobalHeap
 
@@ -262,6 +262,9 @@ def test_what_is_passed_over_is_said(made, path, tmp_path):
         file["opaque"] = np.zeros(2, "V5")
         file.create_dataset("lists", (2,), h5py.vlen_dtype(np.float32))
         file.create_dataset("long", data=np.zeros(2, np.longdouble))
+        bits = h5py.h5t.STD_I32LE.copy()
+        bits.set_precision(24)
+        h5py.h5d.create(file.id, b"bits", bits, h5py.h5s.create_simple((3,)))
         file.create_dataset("stored", (3,), "<f4", external=[(str(tmp_path / "other.h5"), 0, 12)])
         layout = h5py.VirtualLayout((3,), "<f4")
         layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "x", (3,))
@@ -272,13 +275,31 @@ def test_what_is_passed_over_is_said(made, path, tmp_path):
     assert set(reasons) == {f"/{name}" for name in _items(path)} - {"/good", "/group"}
     assert reasons["/hard"] == "the same as /good"
     assert reasons["/group/back"] == "the same as /"
-    assert reasons["/soft"] == reasons["/dangling"] == reasons["/external"] == "a link to somewhere else"
+    assert (
+        reasons["/soft"]
+        == reasons["/dangling"]
+        == reasons["/external"]
+        == "a soft or external link, which is not followed"
+    )
     assert reasons["/null"] == "it is empty: it has no shape, and no values"
-    assert reasons["/stored"] == reasons["/virtual"] == "its values are in other files"
+    assert reasons["/stored"] == "its values are in other files"
+    assert reasons["/virtual"] == "it is virtual: its values are those of other datasets"
+    assert reasons["/bits"] == "TensorFlow has no dtype for HDF5's type integer of 4 bytes, of which not all bits count"
     assert reasons["/compound"] == "TensorFlow has no dtype for HDF5's type compound of 12 bytes"
     for word in ("reference", "enum", "opaque", "compound", "float"):
         assert any(f"HDF5's type {word} of" in reason for reason in reasons.values()), word
     assert "variable-length sequence" in reasons["/lists"]
+
+
+@pytest.mark.parametrize("driver", ["family", "split"])
+def test_a_file_in_several(driver, tmp_path):
+    """A file of a family, or one with its values in another, is not cut off: it is one of several."""
+    options = {"memb_size": 4096} if driver == "family" else {}
+    with h5py.File(tmp_path / ("part%d.h5" if driver == "family" else "part"), "w", driver=driver, **options) as file:
+        file["x"] = np.ones(5000, "<f4")
+    first = tmp_path / ("part0.h5" if driver == "family" else "part-m.h5")
+    with pytest.raises(NotSupportedError, match="one of several files"):
+        read_hdf5(first)
 
 
 def _items(path) -> set[str]:

@@ -111,6 +111,7 @@ def _from_file(path: str, is_string: bool) -> Any:
     if member and not (member[2] is not None and os.path.exists(path)):
         return _from_npz(member[1], member[2])
     if path.endswith(".npy"):
+        storage.file_size(path)  # Which is about the file alone, if there is none.
         (variable,) = read_npy(path).values()
         return variable.numpy()
     if storage.file_size(path) > _MOST_FILE:

@@ -36,7 +36,7 @@ class Difference(NamedTuple):
         max_abs: the largest difference: infinite where one is infinite, or a NaN beside a number; NaN of strings.
         l2: the square root of the sum of the squares of the differences; NaN of strings.
         cosine: the cosine of the angle between the two as vectors; NaN where one of them is zero or not finite, and
-            where nothing has changed.
+            where nothing has changed. (Squares are float64: what is below 1e-162 counts as zero in both.)
     """
 
     elements: int

@@ -195,7 +195,9 @@ class _Reader:
 
 def _require_readable(dataset: Dataset) -> None:
     """Raises NotSupportedError unless the values are in this file, and all filters that they went through are known."""
-    if dataset.layout.kind == VIRTUAL or dataset.is_elsewhere:
+    if dataset.layout.kind == VIRTUAL:
+        raise NotSupportedError("it is virtual: its values are those of other datasets")
+    if dataset.is_elsewhere:
         raise NotSupportedError("its values are in other files")
     if dataset.space.shape is None:
         raise NotSupportedError("it is empty: it has no shape, and no values")

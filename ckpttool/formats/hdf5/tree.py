@@ -194,7 +194,7 @@ class Tree:
             if b"/" in name or name in (b"", b"."):
                 self._pass_over(child, "no link can have this name")
             elif address is None:
-                self._pass_over(child, "a link to somewhere else")
+                self._pass_over(child, "a soft or external link, which is not followed")
             elif address not in self._seen:
                 self._seen[address] = child
                 yield child, address

@@ -144,6 +144,11 @@ _WORDS = {
 }
 
 
+# What is odd of one that has the size of TensorFlow's.
+_ODD = {INTEGER: "of which not all bits count", FLOAT: "with exponent and fraction in other bits, or another bias"}
+
+
 def said_of(stored: Datatype) -> str:
     """What a type is, in HDF5's words, for somebody who wonders why it is not read."""
-    return f"HDF5's type {_WORDS.get(stored.kind, f'class {stored.kind}')} of {stored.size:,} bytes"
+    said = f"HDF5's type {_WORDS.get(stored.kind, f'class {stored.kind}')} of {stored.size:,} bytes"
+    return f"{said}, {_ODD[stored.kind]}" if stored.kind in _ODD and stored.size in (1, 2, 4, 8) else said

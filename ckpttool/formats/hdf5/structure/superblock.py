@@ -77,7 +77,10 @@ def _old(cursor: Cursor, version: int, read: Read, size: int) -> File:
     cursor.skip(4)
     cursor.sizes = _sizes(cursor)
     cursor.skip(9 if version == 0 else 13)
-    stated, _, end, _ = cursor.address(), cursor.address(), cursor.address(), cursor.address()
+    stated, _, end, driver = cursor.address(), cursor.address(), cursor.address(), cursor.address()
+    if driver is not None:
+        name = read(cursor.offset + driver, 16)[8:].decode("latin-1")
+        raise NotSupportedError(f"one of several files that only together are an HDF5 file (driver {name!r})")
     cursor.skip(cursor.sizes.length)  # The root group has no name.
     return _file(cursor, stated, end, cursor.address(), None, read, size)
 
