@@ -33,6 +33,13 @@ class _Side(NamedTuple):
             and (not self.found.has_variables or os.path.realpath(self.path) == os.path.realpath(graph))
         )
 
+    @property
+    def is_frozen(self) -> bool:
+        """Whether it is a graph whose constants can be compared with variables."""
+        from ckpttool.formats.frozen import constants_of
+
+        return self.is_graph and not self.as_graph and constants_of(open_graph(self.found)) is not None
+
     def checkpoint(self) -> "Checkpoint":
         """Its variables; what is wrong with it, and does not keep it from being read, is said."""
         checkpoint = options.opened(self.path, self.found, self.quiet)
@@ -78,14 +85,15 @@ def diff(
 
     ckpttool diff model.ckpt.meta other.ckpt
 
-    A graph and a checkpoint are compared by what the graph's saver would restore; two graphs by their ops, functions,
-    collections and signatures.
+    A graph and a checkpoint are compared by what the graph's saver would restore; a frozen graph and a checkpoint by
+    the values of constants that have variables' names; two graphs by ops, functions, collections and signatures.
 
     Exit code 0: the same, or within the tolerance; 1: different; others: nothing was found out, as for every command.
     """
     wanted = options.format_of(format, as_json)
     one, other = (_Side(path, options.located(path, quiet), graphs, quiet) for path in (a, b))
-    if one.is_graph or other.is_graph:
+    has_values = one.is_graph != other.is_graph and (one.is_frozen or other.is_frozen)
+    if (one.is_graph or other.is_graph) and not has_values:
         options.refuse(include or exclude or rtol or atol or structure, "a graph has no values to choose or to compare")
         found = _of_graphs(one, other)
     else:
@@ -116,6 +124,18 @@ def _of_graphs(one: _Side, other: _Side) -> _Found:
     return _Found([findings.findings(found)], bool(found))
 
 
+def _with_weights_alone(*sides: "Checkpoint") -> "list[Checkpoint]":
+    """Both sides; a frozen graph without the constants that are no variables of the other."""
+    from ckpttool.formats import frozen
+
+    return [
+        side.with_variables({name: side[name] for name in side if name in other})
+        if side.format == frozen.FORMAT
+        else side
+        for side, other in zip(sides, reversed(sides), strict=True)
+    ]
+
+
 def _of_variables(
     one: _Side,
     other: _Side,
@@ -126,7 +146,7 @@ def _of_variables(
     from ckpttool.analysis.values.comparison import compare
     from ckpttool.reports import differences as reports
 
-    whole = one.checkpoint(), other.checkpoint()
+    whole = _with_weights_alone(one.checkpoint(), other.checkpoint())
     a, b = (options.chosen(side, *choice) for side in whole)
     options.exit_if_no_match(not a and not b and any(choice), choice[0] or (), [*whole[0], *whole[1]])
     total = 0 if structure else sum(each[name].nbytes for each in (a, b) for name in each if name in a and name in b)

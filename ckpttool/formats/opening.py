@@ -27,7 +27,8 @@ def open_checkpoint(
 
     Args:
         path: a prefix (`model.ckpt`), one of its files (`model.ckpt.index`), a V1 file, a SavedModel, or a directory
-            with a `checkpoint` state file; a file of HDF5, NumPy or safetensors; or what `locate` made of one of these.
+            with a `checkpoint` state file; a file of HDF5, NumPy or safetensors; a frozen graph, for its constants; or
+            what `locate` made of one of these.
         faults: is told of what is damaged, which is passed over, as far as anything can be listed without it; None:
             damage is raised.
         only: the names of the variables that are wanted: the checkpoint has no others. In a tensor bundle they are
@@ -66,7 +67,11 @@ def _open(found: Located, faults: list[CheckpointError] | None, only: Collection
             if begins_as_tensor_slices(found.prefix):
                 return read_tensor_slices((found.prefix,), path=found.prefix, faults=faults)
         if found.graph == found.prefix:
-            open_graph(found)  # Says what the file is, if it is not even a graph.
+            from ckpttool.formats.frozen import constants_of
+
+            constants = constants_of(open_graph(found))  # Says what the file is, if it is not even a graph.
+            if constants is not None:
+                return constants
             raise NotFoundError("no variables here", path=found.prefix, hint="it holds a graph: ls shows it")
         missing = index_path(found.prefix)
         raise NotFoundError("no variables here", path=found.prefix, hint=f"{missing} is missing; ls shows the graph")

@@ -536,6 +536,7 @@ def work_on(graph: Any, directory: str, random: Random) -> None:
 
 
 def _list(graph: Any, directory: str, random: Random) -> None:
+    from ckpttool.formats.frozen import constants_of
     from ckpttool.reports import graphs as reports
 
     for make in (
@@ -546,6 +547,8 @@ def _list(graph: Any, directory: str, random: Random) -> None:
         reports.functions,
     ):
         attempt(lambda make=make: make(graph))
+    for variable in (attempt(lambda: constants_of(graph)) or {}).values():
+        attempt(variable.numpy)
 
 
 def _endpoints(graph: Any, directory: str, random: Random) -> None:

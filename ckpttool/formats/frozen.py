@@ -1,0 +1,67 @@
+"""A frozen graph as a checkpoint: its constants, by the names of their ops.
+
+Who freezes a graph puts a constant in the place of each variable, of the variable's name; it has others beside, axes
+and shapes, and nothing tells these apart but their names. A graph that has variables is not frozen: its values are
+in a checkpoint.
+
+(tensorflow/python/framework/convert_to_constants.py, graph_util_impl.py)
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from ckpttool.errors import located
+from ckpttool.model.boxes import Selection
+from ckpttool.model.checkpoint import Checkpoint
+from ckpttool.model.dtypes import dtype_of
+from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, shape_of
+from ckpttool.model.tensors import numbers_of, texts_of
+from ckpttool.model.variable import ByteRange, Slice, Source, Variable
+
+if TYPE_CHECKING:
+    import numpy as np
+
+FORMAT = "TensorFlow graph (constants)"
+
+
+def constants_of(graph: MetaGraph) -> Checkpoint | None:
+    """The constants of a GraphDef in which nothing is a variable; None if it is none, or has no constants."""
+    if graph.root != "GraphDef" or any(node.type in VARIABLE_OPS for node in graph.nodes):
+        return None
+    source, variables, warnings = _Constants(graph.path or ""), dict[str, Variable](), []
+    for node in graph.nodes:
+        if node.type != "Const" or "value" not in node.message.attr:
+            continue
+        tensor = node.message.attr["value"].tensor
+        shape = shape_of(tensor.tensor_shape)
+        if shape is None or None in shape:
+            warnings.append(f"{node.name} is passed over: a constant without a shape")
+            continue
+        sizes = tuple(size for size in shape if size is not None)
+        variables[node.name] = Variable(node.name, dtype_of(tensor.dtype), sizes, source, tensor)
+    path = graph.path or ""
+    return Checkpoint(variables, path=path, format=FORMAT, files=[path], warnings=warnings) if variables else None
+
+
+class _Constants(Source):
+    """The source of constants. A variable's key is its TensorProto."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def slices(self, variable: Variable) -> Sequence[Slice]:
+        itemsize = variable.dtype.itemsize
+        nbytes = variable.key.ByteSize() if itemsize is None else prod(variable.shape) * itemsize
+        return [Slice((0,) * len(variable.shape), variable.shape, 0, ByteRange(self._path, 0, nbytes, None))]
+
+    def arrays(self, variable: Variable, piece: Slice, boxes: Iterable[Selection]) -> "Iterator[np.ndarray[Any, Any]]":
+        with located(self._path, variable.name):
+            array = numbers_of(variable.key, variable.dtype, variable.shape)
+        for box in boxes:
+            whole: Any = (*box, ...)  # With the ellipsis, a scalar stays an array.
+            yield array[whole]
+
+    def strings(self, variable: Variable, piece: Slice) -> list[bytes]:
+        with located(self._path, variable.name):
+            return texts_of(variable.key, variable.shape)

@@ -1,0 +1,88 @@
+"""The values of a TensorProto, which is what a constant of a graph has.
+
+They are bytes (tensor_content), or a list of values in the field of their dtype; where the list is shorter than the
+tensor, its last value goes on to the end, and where it is empty, all are zero.
+
+(tensorflow/core/framework/tensor.proto, tensor.cc: FromProtoField)
+"""
+
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from ckpttool.errors import CorruptionError, NotSupportedError
+from ckpttool.model.dtypes import DType
+
+if TYPE_CHECKING:
+    import numpy as np
+
+# The fields with lists; of the dtypes that are not named, integers and what is stored as such, it is `int_val`.
+_LISTS = {
+    "float16": "half_val",
+    "bfloat16": "half_val",
+    "float32": "float_val",
+    "float64": "double_val",
+    "complex64": "scomplex_val",
+    "complex128": "dcomplex_val",
+    "int64": "int64_val",
+    "uint32": "uint32_val",
+    "uint64": "uint64_val",
+    "bool": "bool_val",
+}
+_PARTS = {"complex64": "float32", "complex128": "float64"}
+# No graph is larger, and what goes on from some values is made in memory.
+_MOST_BYTES, _MOST_GOING_ON = 1 << 31, 1 << 28
+
+
+def numbers_of(tensor: Any, dtype: DType, shape: tuple[int, ...]) -> "np.ndarray[Any, Any]":
+    """The values of a TensorProto of numbers, which may be a view of few.
+
+    Raises:
+        CorruptionError: there are not as many as the shape wants.
+        NotSupportedError: they are of a dtype that no constant has, or too many.
+    """
+    import numpy as np
+
+    if dtype.itemsize is None:
+        raise NotSupportedError(f"values of dtype {dtype.name} can't be decoded")
+    count = prod(shape)
+    if tensor.tensor_content:
+        if len(tensor.tensor_content) != count * dtype.itemsize:
+            raise CorruptionError(f"{len(tensor.tensor_content):,} bytes for {dtype.name}{list(shape)}")
+        return np.frombuffer(tensor.tensor_content, dtype.numpy).reshape(shape)
+    if count * dtype.itemsize > _MOST_BYTES:
+        raise NotSupportedError(f"{count:,} values are more than a graph can have")
+    given = _listed(tensor, dtype)
+    if len(given) >= count:
+        return given[:count].reshape(shape)
+    if len(given) < 2:
+        return np.broadcast_to(given[0] if len(given) else np.zeros((), dtype.numpy), shape)
+    if count * dtype.itemsize > _MOST_GOING_ON:
+        raise NotSupportedError(f"{count:,} values, of which {len(given):,} are given")
+    return np.concatenate([given, np.repeat(given[-1:], count - len(given))]).reshape(shape)
+
+
+def _listed(tensor: Any, dtype: DType) -> "np.ndarray[Any, Any]":
+    import numpy as np
+
+    if dtype.name.startswith("float8"):
+        return np.frombuffer(tensor.float8_val, dtype.numpy)
+    listed = list(getattr(tensor, _LISTS.get(dtype.name, "int_val")))
+    if dtype.name in _PARTS:
+        if len(listed) % 2:
+            raise CorruptionError(f"{len(listed):,} real and imaginary parts")
+        return np.array(listed, _PARTS[dtype.name]).view(dtype.numpy)
+    if _LISTS.get(dtype.name) == "half_val":
+        return np.array(listed, np.int32).astype(np.uint16).view(dtype.numpy)
+    return np.array(listed, dtype.numpy if dtype.name in _LISTS else np.int32).astype(dtype.numpy, copy=False)
+
+
+def texts_of(tensor: Any, shape: tuple[int, ...]) -> list[bytes]:
+    """The values of a TensorProto of strings, in row-major order.
+
+    Raises:
+        NotSupportedError: they are too many.
+    """
+    count, given = prod(shape), list(tensor.string_val)
+    if len(given) < count and count > _MOST_GOING_ON >> 6:
+        raise NotSupportedError(f"{count:,} values, of which {len(given):,} are given")
+    return (given + (given[-1:] or [b""]) * (count - len(given)))[:count]
