@@ -300,6 +300,11 @@ def test_a_file_in_several(driver, tmp_path):
     first = tmp_path / ("part0.h5" if driver == "family" else "part-m.h5")
     with pytest.raises(NotSupportedError, match="one of several files"):
         read_hdf5(first)
+    data = bytearray(first.read_bytes())
+    data[48:56] = b"\xf0" + b"\xff" * 7  # The address of what is said of it.
+    first.write_bytes(data)
+    with pytest.raises(CorruptionError, match="behind its end"):
+        read_hdf5(first)
 
 
 def _items(path) -> set[str]:

@@ -79,6 +79,8 @@ def _old(cursor: Cursor, version: int, read: Read, size: int) -> File:
     cursor.skip(9 if version == 0 else 13)
     stated, _, end, driver = cursor.address(), cursor.address(), cursor.address(), cursor.address()
     if driver is not None:
+        if cursor.offset + driver + 16 > size:
+            raise CorruptionError("what is said of the file's driver is behind its end", offset=cursor.offset)
         name = read(cursor.offset + driver, 16)[8:].decode("latin-1")
         raise NotSupportedError(f"one of several files that only together are an HDF5 file (driver {name!r})")
     cursor.skip(cursor.sizes.length)  # The root group has no name.
