@@ -14,7 +14,7 @@ from ckpttool.analysis.graphs import fetches as choosing
 from ckpttool.cli import options
 from ckpttool.formats.locate import Located
 from ckpttool.formats.outputs import require_writable
-from ckpttool.model.graph import MetaGraph, split_tensor
+from ckpttool.model.graph import MetaGraph, op_of, split_tensor
 
 if TYPE_CHECKING:
     from ckpttool.reports.runs import Result
@@ -249,7 +249,7 @@ def _run(job: _Job, how: _How) -> "tuple[Result, dict[str, float] | None]":
 def _runnable(model: "ImportedGraph", tensor: str) -> str:
     """The tensor; or an op without outputs, which is run for what it does."""
     operation = model.operation(tensor)
-    return tensor if operation.outputs else split_tensor(tensor)[0]
+    return tensor if operation.outputs else op_of(tensor)
 
 
 def _timed(model: "ImportedGraph", fetched: list[str], feeds: Mapping[str, Any], arguments: Mapping[str, Any]) -> float:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from ckpttool.errors import ConversionError
 from ckpttool.model.boxes import MAX_RANK, Extents
 from ckpttool.model.checkpoint import Checkpoint
+from ckpttool.model.texts import to_bytes, to_text
 from ckpttool.model.variable import Variable
 
 
@@ -168,7 +169,7 @@ def name_in_json(text: str) -> str:
     Raises:
         ValueError: there are other ones.
     """
-    return text.encode(errors="surrogateescape").decode(errors="surrogateescape")
+    return to_text(to_bytes(text))
 
 
 def _count(number: Any) -> int:
@@ -194,7 +195,7 @@ def notes_of(checkpoint: Checkpoint) -> dict[str, Note]:
     keys: list[_Key] = []
     pieces: list[tuple[str, Extents | None]] = []
     for name, variable in checkpoint.items():
-        encoded = _bytes(name)
+        encoded = to_bytes(name)
         for piece in variable.slices:
             keys.append((piece.shard, piece.position, encoded))
             pieces.append((name, piece.extents))
@@ -221,7 +222,3 @@ def _places(keys: Sequence[_Key]) -> Iterable[int | None]:
     for place, index in enumerate(by_place):
         places[index] = place
     return places
-
-
-def _bytes(name: str) -> bytes:
-    return name.encode(errors="surrogateescape")

@@ -14,6 +14,7 @@ from ckpttool.errors import CheckpointError, CorruptionError, NotFoundError, loc
 from ckpttool.model.arguments import Argument, Dtypes, Outputs, Shape, Tensor, arguments_of
 from ckpttool.model.dtypes import DTYPES, DType, dtype_of
 from ckpttool.model.names import near_hint
+from ckpttool.model.texts import to_text
 
 VARIABLE_OPS = {"Variable", "VariableV2", "VarHandleOp", "TemporaryVariable", "AutoReloadVariable"}
 """Types of the ops that hold a variable."""
@@ -186,7 +187,7 @@ class MetaGraph:
         found: dict[str, list[str]] = {}
         for node in self.nodes:
             if node.type == "ReadVariableOp" and len(node.inputs) == 1 and split_tensor(node.inputs[0])[1] == "0":
-                found.setdefault(split_tensor(node.inputs[0])[0], []).append(node.name)
+                found.setdefault(op_of(node.inputs[0]), []).append(node.name)
         return found
 
     @property
@@ -264,7 +265,7 @@ class MetaGraph:
         for collection in self.collections.values():
             for member in collection.members:
                 if isinstance(member, dict) and member.get("@type") == "VariableDef":
-                    op = split_tensor(member.get("variable_name", ""))[0]
+                    op = op_of(member.get("variable_name", ""))
                     found.setdefault(op, []).append((collection.name, member))
         return found
 
@@ -348,7 +349,7 @@ def shape_of(message: Any) -> Shape:
 def shared_name(node: Any) -> str:
     """The name, by its NodeDef, under which an op's variable, queue or the like is shared; "" if it has none."""
     # Asking for an attribute that is not there would make one.
-    return node.attr["shared_name"].s.decode(errors="surrogateescape") if "shared_name" in node.attr else ""
+    return to_text(node.attr["shared_name"].s) if "shared_name" in node.attr else ""
 
 
 def set_shape(message: Any, shape: Shape) -> None:
@@ -357,6 +358,11 @@ def set_shape(message: Any, shape: Shape) -> None:
     message.unknown_rank = shape is None
     for size in shape or ():
         message.dim.add(size=-1 if size is None else size)
+
+
+def op_of(name: str) -> str:
+    """The op that a tensor is of: "x:1" → "x"."""
+    return split_tensor(name)[0] if ":" in name else name
 
 
 def split_tensor(name: str) -> tuple[str, str]:

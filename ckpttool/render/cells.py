@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any
 
 from ckpttool.model.arguments import shape_text
+from ckpttool.model.texts import to_text
 from ckpttool.reports.report import Column, Report
 
 
@@ -133,7 +134,7 @@ def _member_text(member: Any) -> str:
     if isinstance(member, list):
         return f"[{', '.join(map(_member_text, member))}]"
     if isinstance(member, bytes):
-        return member.decode(errors="surrogateescape") if len(member) <= 200 else f"({len(member):,} bytes)"
+        return to_text(member) if len(member) <= 200 else f"({len(member):,} bytes)"
     return str(member).lower() if isinstance(member, bool) else str(member)
 
 

@@ -20,7 +20,7 @@ from ckpttool.formats.locate import Located, locate
 from ckpttool.formats.opening import open_checkpoint, open_graph
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import dtype_of
-from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, Signature, split_tensor
+from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, Signature, op_of, split_tensor
 from ckpttool.runtime import state
 from ckpttool.runtime.importing import Interruptible, Translated, imported
 from ckpttool.runtime.quiet import import_tensorflow
@@ -136,7 +136,7 @@ class ImportedGraph:
 
     def _run_op(self, name: str, feeds: Mapping[str, Any] | None = None) -> None:
         session = self._open_session()
-        op = session.graph.get_operation_by_name(split_tensor(name)[0])
+        op = session.graph.get_operation_by_name(op_of(name))
         with Translated(self._tf, self.path):
             self._interruptible(lambda: session.run(op, feeds))
 
@@ -210,7 +210,7 @@ class ImportedGraph:
         Raises:
             NotFoundError: there is none; near names are offered.
         """
-        op = split_tensor(choosing.full_name(self.graph, name))[0]
+        op = op_of(choosing.full_name(self.graph, name))
         return self.tf_graph.get_operation_by_name(op)
 
     def tensor(self, name: str) -> Any:
@@ -241,7 +241,7 @@ class ImportedGraph:
         text = choosing.member_name(member)
         if text in self._nodes:
             return self.operation(text)
-        if split_tensor(text)[0] not in self._nodes:
+        if op_of(text) not in self._nodes:
             return member
         tensor = self.tensor(text)
         if tensor.op.type in VARIABLE_OPS:
@@ -344,7 +344,7 @@ class ImportedGraph:
             target = self.tensor(tensor)
             shape = None if target.shape.rank is None else tuple(target.shape.as_list())
             dtype = dtype_of(target.dtype.as_datatype_enum)
-            label = tensor if name in (tensor, split_tensor(tensor)[0]) else f"{name} ({tensor})"
+            label = tensor if name in (tensor, op_of(tensor)) else f"{name} ({tensor})"
             fed[target] = fit(values[name], dtype, shape, name=label, batch_dim=batch_dim, broadcast=broadcast)
         return fed
 

@@ -18,8 +18,9 @@ from ckpttool.analysis.graphs.savers import Restored
 from ckpttool.analysis.graphs.tables import fillers
 from ckpttool.errors import NotFoundError, NotSupportedError
 from ckpttool.formats.locate import Located
-from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, split_tensor
+from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, op_of
 from ckpttool.model.names import listed
+from ckpttool.model.texts import to_bytes
 from ckpttool.transforms.preparing import HERE
 
 _V1_SHARD = re.compile(r"-[0-9]{5,9}(-of-[0-9]{5,9})$")
@@ -38,7 +39,7 @@ def add_restore_op(tensorflow: Any, graph: Any, prefix: str, reads: Iterable[Res
     with graph.as_default(), tensorflow.device("/cpu:0"):
         values = tensorflow.raw_ops.RestoreV2(
             prefix=prefix,
-            tensor_names=[read.key.encode(errors="surrogateescape") for read in reads],
+            tensor_names=[to_bytes(read.key) for read in reads],
             shape_and_slices=[read.slice_spec for read in reads],
             dtypes=[read.dtype.base.number for read in reads if read.dtype],
         )
@@ -121,7 +122,7 @@ class State:
         ops = needed_ops(self._nodes, wanted, fed)
         self._require_known(ops)
         require_fed(self._nodes, ops, fed, keys, self.filled | self._makers.keys())
-        fetched = {split_tensor(text)[0] for text in wanted} & ops
+        fetched = {op_of(text) for text in wanted} & ops
         variables = read_variables(self._nodes, ops, fed)
         variables |= {op for op in fetched if self._nodes[op].type in VARIABLE_OPS}
         missing = sorted(variables & self._missing.keys())
@@ -182,7 +183,7 @@ class State:
     def _initializer(self, variable: str) -> str:
         """The op that gives a variable its first value."""
         for _, declared in self._graph.variable_defs.get(variable, ()):
-            return split_tensor(declared.get("initializer_name", f"{variable}/Assign"))[0]
+            return op_of(declared.get("initializer_name", f"{variable}/Assign"))
         if f"{variable}/Assign" in self._nodes:
             return f"{variable}/Assign"
         raise NotFoundError("it has no stored value and no initializer", variable=variable, path=self._graph.path)

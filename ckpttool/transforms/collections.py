@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from ckpttool.analysis.graphs.needs import require_output
 from ckpttool.errors import NotFoundError, NotSupportedError
-from ckpttool.model.graph import MetaGraph, split_tensor
+from ckpttool.model.graph import MetaGraph, op_of
 from ckpttool.model.names import near_hint
 from ckpttool.transforms.graph_edits import edit_meta_graph, key_of, last_field
 from ckpttool.transforms.new_ops import with_entry
@@ -87,7 +87,7 @@ def _require_tensor(graph: MetaGraph, member: str) -> None:
 
     (tensorflow/python/framework/ops.py, Graph.as_graph_element)
     """
-    graph.node(split_tensor(member)[0])
+    graph.node(op_of(member))
     require_output(graph, member)
 
 

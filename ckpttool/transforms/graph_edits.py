@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 
 from ckpttool.errors import CheckpointError
 from ckpttool.model.graph import COLLECTION_MESSAGES, MetaGraph, split_tensor
+from ckpttool.model.texts import to_bytes, to_text
 from ckpttool.wire.message import Rule, edit, message_field, values_of
 
 Text = Callable[[str], str]
@@ -42,7 +43,7 @@ def last_field(data: bytes, number: int) -> bytes:
 
 def key_of(entry: bytes) -> str:
     """The key of a map's entry."""
-    return last_field(entry, 1).decode(errors="surrogateescape")
+    return to_text(last_field(entry, 1))
 
 
 def without_ties(entry: bytes, gone: Callable[[bytes], bool]) -> bytes | None:
@@ -59,9 +60,9 @@ def text_rule(change: Text) -> Callable[[bytes], bytes]:
     """The rule that changes a text."""
 
     def rule(data: bytes) -> bytes:
-        text = data.decode(errors="surrogateescape")
+        text = to_text(data)
         new = change(text)
-        return data if new == text else new.encode(errors="surrogateescape")
+        return data if new == text else to_bytes(new)
 
     return rule
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ckpttool.errors import CheckpointError
-from ckpttool.model.graph import split_tensor
+from ckpttool.model.graph import op_of
 from ckpttool.transforms.graph_edits import last_field
 from ckpttool.wire.message import Rule, edit, values_of
 
@@ -33,7 +33,7 @@ def needing(nodes: Sequence[Any], gone: Collection[str], spared: Collection[str]
     left: dict[str, int] = {}
     for node in nodes:
         waits_for = {text[1:]: False for text in node.input if text.startswith("^")}
-        waits_for |= {split_tensor(text)[0]: True for text in node.input if not text.startswith("^")}
+        waits_for |= {op_of(text): True for text in node.input if not text.startswith("^")}
         for op, is_value in waits_for.items():
             consumers.setdefault(op, {})[node.name] = is_value
         if node.op == "NoOp":

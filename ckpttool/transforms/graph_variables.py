@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 from ckpttool.analysis.graphs.endpoints import FILLED_COLLECTIONS
 from ckpttool.errors import ConversionError, NotSupportedError
-from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, split_tensor
+from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, op_of
+from ckpttool.model.texts import to_text
 from ckpttool.transforms.graph_edits import (
     collection_rule,
     edit_meta_graph,
@@ -84,7 +85,7 @@ class _Edits:
         self.lost: list[tuple[str, str]] = []
         self._graph, self._types = graph, {node.name: node.op for node in graph.graph_def.node}
         nodes = list(graph.graph_def.node)
-        self.savers = SaverLists(nodes, split_tensor(graph.message.saver_def.filename_tensor_name)[0])
+        self.savers = SaverLists(nodes, op_of(graph.message.saver_def.filename_tensor_name))
         self._full_names = _full_names(graph)
         becomes = _becoming(self._full_names, self.savers.keys, renames, dropped)
         self._new_full_names = {full: renames[full] for full in self._full_names.values() if full in renames}
@@ -116,7 +117,7 @@ class _Edits:
             raise ConversionError(f"the saver {op} needs {tensor}, which needs a variable that is dropped")
         for key, signature in self._graph.signatures.items():
             for tensor, _ in signature.outputs.values():
-                if split_tensor(tensor)[0] in self.removed:
+                if op_of(tensor) in self.removed:
                     raise ConversionError(f"the signature {key} needs {tensor}, which needs a variable that is dropped")
         for name, collection in self._graph.collections.items():
             for member in collection.members:
@@ -127,16 +128,16 @@ class _Edits:
 
     def _require_initializer(self, variable: Mapping[str, Any]) -> None:
         """A variable that is left must have what sets it: TensorFlow imports none without."""
-        name = split_tensor(variable.get("variable_name", ""))[0]
+        name = op_of(variable.get("variable_name", ""))
         needed = [variable.get(field, "") for field in ("initializer_name", "snapshot_name", "initial_value_name")]
-        lost = [text for text in needed if split_tensor(text)[0] in self.removed]
+        lost = [text for text in needed if op_of(text) in self.removed]
         if lost and name not in self.removed:
             raise ConversionError(
                 f"{name} is left, and {lost[0]} needs a variable that is dropped", hint=f"drop {name} too, or neither"
             )
 
     def _require_member(self, collection: str, member: str) -> None:
-        op = split_tensor(member)[0]
+        op = op_of(member)
         if op in self.removed and collection not in FILLED_COLLECTIONS and self._types[op] != "NoOp":
             raise ConversionError(
                 f"the collection {collection} needs {member}, which needs a variable that is dropped",
@@ -169,7 +170,7 @@ class _Edits:
         return edit(data, {1: name, 3: operand, 5: attr})
 
     def _is_removed(self, value: bytes) -> bool:
-        return split_tensor(value.decode(errors="surrogateescape"))[0] in self.removed
+        return op_of(to_text(value)) in self.removed
 
     def _collection(self, entry: bytes) -> bytes | None:
         """An entry of collection_def, less what names an op that is gone; nothing of it if nothing is left."""
@@ -178,8 +179,8 @@ class _Edits:
             return entry
 
         def kept(value: bytes) -> bytes | None:
-            text = value.decode(errors="surrogateescape")
-            op = split_tensor(text)[0]
+            text = to_text(value)
+            op = op_of(text)
             is_run = text == op or collection.name in FILLED_COLLECTIONS
             if op in self.removed or (op in self._halted and is_run):
                 self.lost.append((collection.name, text))
@@ -192,7 +193,7 @@ class _Edits:
             kind = next(kinds, "")  # Of two collections of one name, the last counts.
             left = message_without(value, kind, self._is_removed)
             if left is None and kind in ("QueueRunnerDef", "SaverDef"):
-                self.lost.append((collection.name, last_field(value, 1).decode(errors="surrogateescape")))
+                self.lost.append((collection.name, to_text(last_field(value, 1))))
             return left
 
         left = edit(entry, {2: {1: {1: kept}, 2: {1: left_of}}})

@@ -10,6 +10,7 @@ from typing import Any
 
 from ckpttool import proto
 from ckpttool.model.dtypes import DTYPES
+from ckpttool.model.texts import to_bytes
 from ckpttool.transforms.graph_edits import key_of
 from ckpttool.wire.message import LENGTH, fields, message_field
 
@@ -39,7 +40,7 @@ def string_constant(name: str, texts: Sequence[str]) -> Any:
     tensor = node.attr["value"].tensor
     tensor.dtype = _STRING
     tensor.tensor_shape.dim.add(size=len(texts))
-    tensor.string_val.extend(text.encode(errors="surrogateescape") for text in texts)
+    tensor.string_val.extend(to_bytes(text) for text in texts)
     return node
 
 
@@ -63,7 +64,7 @@ def with_entry(message: bytes, number: int, key: str, value: bytes | None) -> by
     left = b"".join([*pieces, message[copied:]])
     if value is None:
         return left
-    entry = message_field(number, message_field(1, key.encode(errors="surrogateescape")) + message_field(2, value))
+    entry = message_field(number, message_field(1, to_bytes(key)) + message_field(2, value))
     return _inserted(left, number, entry) if place is None else left[:place] + entry + left[place:]
 
 

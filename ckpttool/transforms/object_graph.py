@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ckpttool.errors import NotSupportedError
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, ObjectGraph, stored_end
+from ckpttool.model.texts import to_bytes, to_text
 from ckpttool.model.variable import Slice, Source, Variable
 from ckpttool.transforms.graph_edits import last_field
 from ckpttool.wire.message import VARINT, Rule, edit, values
@@ -96,11 +97,11 @@ def _unstored(graph: ObjectGraph, keys: Mapping[str, str | None]) -> set[int]:
 
 def _object_rules(keys: Mapping[str, str | None], unstored: Collection[int]) -> Mapping[int, Rule]:
     def attribute(data: bytes) -> bytes | None:
-        old = last_field(data, 3).decode(errors="surrogateescape")
+        old = to_text(last_field(data, 3))
         new = keys.get(old, old)
         if new is None:
             return None
-        return data if new == old else edit(data, {3: lambda _: new.encode(errors="surrogateescape")})
+        return data if new == old else edit(data, {3: lambda _: to_bytes(new)})
 
     def slot(data: bytes) -> bytes | None:
         variable = next((value for number, wire_type, value in values(data) if (number, wire_type) == (3, VARINT)), 0)

@@ -19,7 +19,7 @@ from ckpttool import proto
 from ckpttool.analysis.graphs.needs import absent_input, called_functions, function_callers, recursive_functions
 from ckpttool.model.arguments import Dtypes, Tensor, arguments_of
 from ckpttool.model.dtypes import DTYPES, DType
-from ckpttool.model.graph import MetaGraph, Node, all_nodes, set_shape, split_tensor
+from ckpttool.model.graph import MetaGraph, Node, all_nodes, op_of, set_shape, split_tensor
 
 _FLOAT = DTYPES["float32"].number
 _PYTHON = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
@@ -160,7 +160,7 @@ def _references(node: Node, registry: Registry) -> Iterator[str]:
     if op_def is not None and any(arg.is_ref for arg in op_def.input_arg):
         for text, dtype in zip(node.operands, _input_dtypes(node, op_def), strict=False):
             if dtype is not None and dtype.is_ref:
-                yield split_tensor(text)[0]
+                yield op_of(text)
 
 
 def _input_dtypes(node: Node, op_def: Any) -> Dtypes:
@@ -225,7 +225,7 @@ def _uses(graph: MetaGraph, registry: Registry, lacking: Mapping[str, str]) -> d
     found: dict[str, dict[int, DType | None]] = {}
     for node in graph.nodes:
         inputs = node.operands
-        if node.name in lacking or not any(split_tensor(text)[0] in lacking for text in inputs):
+        if node.name in lacking or not any(op_of(text) in lacking for text in inputs):
             continue
         op_def = registry.op_def(node.type)
         dtypes: Dtypes | list[DType | None] = _input_dtypes(node, op_def) if op_def is not None else []

@@ -17,6 +17,7 @@ from ckpttool.analysis.graphs.savers import RESTORE_OPS, Restored, reads_of, res
 from ckpttool.errors import ConversionError, NotFoundError
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.graph import MetaGraph
+from ckpttool.model.texts import to_bytes
 from ckpttool.transforms.graph_edits import edit_meta_graph
 from ckpttool.transforms.new_ops import free_name, string_constant, with_nodes
 from ckpttool.wire.message import edit
@@ -42,7 +43,7 @@ def restorable(graph: MetaGraph, checkpoint: Checkpoint | None) -> Checkpoint:
     _require_fitting(wanted, checkpoint)
     if all(each.key in checkpoint for each in wanted):
         return checkpoint
-    keys = sorted({each.key for each in wanted}, key=lambda key: key.encode(errors="surrogateescape"))
+    keys = sorted({each.key for each in wanted}, key=to_bytes)
     return checkpoint.with_variables({key: checkpoint[checkpoint.stored_as(key)].renamed(key) for key in keys})
 
 

@@ -23,7 +23,8 @@ from typing import Any, NamedTuple
 
 from ckpttool.analysis.graphs.savers import constant_input, strings_of
 from ckpttool.errors import ConversionError
-from ckpttool.model.graph import PLACEHOLDERS, VARIABLE_OPS, split_tensor
+from ckpttool.model.graph import PLACEHOLDERS, VARIABLE_OPS, op_of, split_tensor
+from ckpttool.model.texts import to_bytes, to_text
 from ckpttool.transforms.graph_edits import last_field
 from ckpttool.wire.coding import encode_varint
 from ckpttool.wire.message import DROP, edit, message_field, varint_field
@@ -95,7 +96,7 @@ class SaverLists:
     def _traced(self, node: Any, passing: Collection[str]) -> str:
         """The op from which a node's first input comes, through ops of these types."""
         for _ in range(_MOST_STEPS):
-            name = split_tensor(node.input[0])[0] if node.input else ""
+            name = op_of(node.input[0]) if node.input else ""
             if name not in self._nodes:
                 break
             node = self._nodes[name]
@@ -108,7 +109,7 @@ class SaverLists:
         if first is None or names is None:
             return
         for text, tensor in zip(strings_of(names), node.input[first:], strict=False):
-            op = split_tensor(tensor)[0]
+            op = op_of(tensor)
             if op in self._nodes and self._nodes[op].op in _READS:
                 op = self._traced(self._nodes[op], _READS)
             if op in self._nodes and self._nodes[op].op in VARIABLE_OPS and (op, text) not in self._known:
@@ -182,12 +183,12 @@ class SaverLists:
             raise ConversionError(f"savers share {constant}, and would need different ones")
 
     def _shard_file(self, node: Any) -> Iterator[str]:
-        name = split_tensor(node.input[0])[0]
+        name = op_of(node.input[0])
         if name in self._nodes and self._nodes[name].op == "ShardedFilename":
             yield name
 
     def _joins_files(self, node: Any, gone: Collection[str]) -> bool:
-        files = [split_tensor(text)[0] for text in node.input if not text.startswith("^")]
+        files = [op_of(text) for text in node.input if not text.startswith("^")]
         return node.op == "Pack" and any(f in gone and self._nodes[f].op == "ShardedFilename" for f in files)
 
     def _is_gone(self, text: str) -> bool:
@@ -200,7 +201,7 @@ class SaverLists:
         for name in self.ops - set(removed):
             node, first = self._nodes[name], FORMS[self._nodes[name].op].tensors
             for place, text in enumerate(node.input[first:] if first is not None else ()):
-                if split_tensor(text)[0] in removed and place not in self._places.get(name, ()):
+                if op_of(text) in removed and place not in self._places.get(name, ()):
                     yield name, text
 
     @property
@@ -215,12 +216,12 @@ class SaverLists:
         if node.name in self._places:
             data = self._without_places(data, node, self._places[node.name])
         if node.name in self.shortened:
-            left = [text for text in node.input if not text.startswith("^") and split_tensor(text)[0] not in removed]
+            left = [text for text in node.input if not text.startswith("^") and op_of(text) not in removed]
             return _shortened(data, len(left))
         renumbered = {
             text.encode(): self._renumbered(text)
             for text in node.input
-            if split_tensor(text)[0] in self._places and not text.startswith("^")
+            if op_of(text) in self._places and not text.startswith("^")
         }
         return edit(data, {3: lambda value: renumbered.get(value, value)}) if renumbered else data
 
@@ -239,7 +240,7 @@ class SaverLists:
             return None if is_tensor and place in gone else value
 
         def attr(entry: bytes) -> bytes:
-            key = last_field(entry, 1).decode(errors="surrogateescape")
+            key = to_text(last_field(entry, 1))
             if key == form.types:
                 kept = [number for place, number in enumerate(node.attr[key].list.type) if place not in gone]
                 packed = message_field(6, b"".join(map(encode_varint, kept)))
@@ -259,7 +260,7 @@ def _shape(size: int) -> bytes:
 
 def _with_strings(data: bytes, texts: Sequence[str | None]) -> bytes:
     """A constant with other texts: one dimension, as long as they are."""
-    kept = [text.encode(errors="surrogateescape") for text in texts if text is not None]
+    kept = [to_bytes(text) for text in texts if text is not None]
     is_shorter = len(kept) != len(texts)
 
     def tensor(value: bytes) -> bytes:

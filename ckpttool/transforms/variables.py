@@ -14,6 +14,7 @@ from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.names import near_hint, selector
 from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, VALUE
 from ckpttool.model.slots import MOVING_AVERAGE, averaged_variables, slot_owners
+from ckpttool.model.texts import to_bytes
 from ckpttool.transforms.object_graph import mended_object_graph
 
 
@@ -248,8 +249,8 @@ def renamed(checkpoint: Checkpoint, names: Mapping[str, str]) -> Checkpoint:
     if all(old == new for old, new in olds.items()):
         variables = {name: checkpoint[name] for name in taken}
     else:
-        in_order, placed = list(checkpoint) == sorted(checkpoint, key=_bytes), not _stands_by_name(checkpoint)
-        ordered = sorted(taken, key=_bytes) if in_order else list(taken)
+        in_order, placed = list(checkpoint) == sorted(checkpoint, key=to_bytes), not _stands_by_name(checkpoint)
+        ordered = sorted(taken, key=to_bytes) if in_order else list(taken)
         variables = {new: checkpoint[taken[new]].renamed(new, placed=placed) for new in ordered}
     if OBJECT_GRAPH_KEY in variables:
         variables[OBJECT_GRAPH_KEY] = mended_object_graph(checkpoint, olds)
@@ -258,9 +259,5 @@ def renamed(checkpoint: Checkpoint, names: Mapping[str, str]) -> Checkpoint:
 
 def _stands_by_name(checkpoint: Checkpoint) -> bool:
     """Whether the values are stored in the order of the names, within each shard."""
-    pieces = [(p.shard, p.position, _bytes(v.name)) for v in checkpoint.values() for p in v.slices]
+    pieces = [(p.shard, p.position, to_bytes(v.name)) for v in checkpoint.values() for p in v.slices]
     return sorted(pieces) == sorted(pieces, key=lambda piece: (piece[0], piece[2], piece[1]))
-
-
-def _bytes(name: str) -> bytes:
-    return name.encode(errors="surrogateescape")

@@ -18,6 +18,7 @@ from ckpttool.model.graph import (
     VARIABLE_OPS,
     MetaGraph,
     Node,
+    op_of,
     split_tensor,
 )
 from ckpttool.model.names import listed, near_hint
@@ -75,7 +76,7 @@ def value_name(graph: MetaGraph, name: str) -> str:
         raise NotSupportedError(what, path=graph.path, hint="fetch what is made of it")
     snapshots = [str(declared.get("snapshot_name", "")) for _, declared in graph.variable_defs.get(op, ())]
     for found in [*snapshots, *graph.reads.get(op, ())]:
-        if split_tensor(found)[0] in nodes and split_tensor(found)[0] != op:
+        if op_of(found) in nodes and op_of(found) != op:
             return full_name(graph, found)
     raise NotSupportedError(f"{op} is a variable that no op reads", path=graph.path, hint="vars and cat show values")
 
@@ -91,7 +92,7 @@ def of_collection(graph: MetaGraph, name: str) -> list[Fetch]:
         hint = near_hint(name, graph.collections) or f"there are {', '.join(graph.collections) or 'none'}"
         raise NotFoundError(f"the graph has no collection named {name}", path=graph.path, hint=hint)
     found = [text for member in graph.collections[name].members if (text := member_name(member))]
-    there = [text for text in found if text in graph.by_name or split_tensor(text)[0] in graph.by_name]
+    there = [text for text in found if text in graph.by_name or op_of(text) in graph.by_name]
     fetches, handles = [], []
     for text in there:
         try:
@@ -167,7 +168,7 @@ def default_choice(graph: MetaGraph) -> Choice:
 
 
 def _is_output(graph: MetaGraph, text: str) -> bool:
-    node = graph.by_name.get(split_tensor(text)[0])
+    node = graph.by_name.get(op_of(text))
     if node is None or ":" not in text or node.type in {*PLACEHOLDERS, *VARIABLE_OPS, "NoOp"}:
         return False
     return not _is_handle(graph, node, split_tensor(text)[1])
@@ -206,7 +207,7 @@ def feed_names(graph: MetaGraph, names: Collection[str], signature: str = "") ->
     others = arguments(graph, "" if signature else signature_named(graph, None), "inputs")
     found, taken = dict[str, str](), set[str]()
     for name in names:
-        is_op = name in nodes or split_tensor(name)[0] in nodes
+        is_op = name in nodes or op_of(name) in nodes
         tensor = keys.get(name) or (others.get(name) if not is_op else None)
         if tensor is None and not is_op and keys:
             elsewhere = (key for key, other in graph.signatures.items() if name in other.inputs)

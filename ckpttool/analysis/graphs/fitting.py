@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ckpttool.model.arguments import Shape, agrees, shape_text
 from ckpttool.model.dtypes import DType
+from ckpttool.model.texts import to_bytes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,7 +51,7 @@ def _strings(value: Any, expected: str) -> "Array":
         value = value.astype(object)
     shape = _shape_of(value, expected)
     flat = np.asarray(value, object).ravel() if isinstance(value, np.ndarray) else _flattened(value)
-    texts = [text.encode(errors="surrogateescape") if isinstance(text, str) else text for text in flat]
+    texts = [to_bytes(text) if isinstance(text, str) else text for text in flat]
     wrong = next((text for text in texts if not isinstance(text, bytes)), None)
     if wrong is not None:
         raise ValueError(f"{expected}, and {wrong!r} is no string")

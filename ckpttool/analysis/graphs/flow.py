@@ -14,7 +14,7 @@ from ckpttool.analysis.graphs.needs import walk
 from ckpttool.analysis.graphs.pipelines import PIPELINE, is_pipeline
 from ckpttool.analysis.graphs.tables import fillers
 from ckpttool.model.arguments import Tensor
-from ckpttool.model.graph import PLACEHOLDERS, VARIABLE_OPS, MetaGraph, Node, split_tensor
+from ckpttool.model.graph import PLACEHOLDERS, VARIABLE_OPS, MetaGraph, Node, op_of, split_tensor
 
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 MOST_TENSORS = 10
@@ -95,8 +95,8 @@ class Flow:
         # One that has a name has its scope, too, and in that an op which runs all that restores.
         self.saver = {s for s in map(_scope, savers) if _SAVE_SCOPE.fullmatch(s) or f"{s}/restore_all" in self.nodes}
         self.saver |= {
-            split_tensor(saver.filename_tensor_name)[0],
-            split_tensor(saver.save_tensor_name)[0],
+            op_of(saver.filename_tensor_name),
+            op_of(saver.save_tensor_name),
             saver.restore_op_name,
         }
         self.roles = {name: self._role(node) for name, node in self.nodes.items()}
@@ -136,10 +136,10 @@ class Flow:
 
     def type(self, key: str) -> str:
         found = self._types.get(key)
-        return self._types.get(split_tensor(key)[0], "") if found is None else found
+        return self._types.get(op_of(key), "") if found is None else found
 
     def is_pipeline(self, key: str) -> bool:
-        return (key if key in self.nodes else split_tensor(key)[0]) in self._pipelines
+        return (key if key in self.nodes else op_of(key)) in self._pipelines
 
     def _role(self, node: Node) -> str:
         scope = _scope(node.name)
@@ -158,7 +158,7 @@ class Flow:
 
     def tensor(self, name: str) -> Tensor:
         """What is known of a tensor."""
-        op, index = split_tensor(name) if split_tensor(name)[0] in self.nodes else (name, "0")
+        op, index = split_tensor(name) if op_of(name) in self.nodes else (name, "0")
         known = self.graph.outputs(self.nodes[op])
         return known[int(index)] if int(index) < len(known) else Tensor(None, None)
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from ckpttool.errors import NotFoundError
 from ckpttool.model.dtypes import DTYPES
-from ckpttool.model.graph import BARE_PLACEHOLDERS, PLACEHOLDERS, MetaGraph, Node, split_tensor
+from ckpttool.model.graph import BARE_PLACEHOLDERS, PLACEHOLDERS, MetaGraph, Node, op_of, split_tensor
 
 _INT64 = DTYPES["int64"].number
 
@@ -67,12 +67,12 @@ def needed_ops(nodes: Mapping[str, Node], wanted: Iterable[str], fed: Collection
         wanted: names of tensors, or of ops.
         fed: full names of tensors that are given: what only they need is not needed.
     """
-    fed_ops = {split_tensor(name)[0] for name in fed}
+    fed_ops = {op_of(name) for name in fed}
     found: set[str] = set()
     stack = list(wanted)
     while stack:
         text = stack.pop()
-        op = split_tensor(text.removeprefix("^"))[0]
+        op = op_of(text.removeprefix("^"))
         # An op that waits for a fed one waits for the feeding if that is a placeholder, else for the op, which runs.
         # (tensorflow/core/graph/subgraph.cc FeedInputs)
         if text.startswith("^"):
@@ -102,7 +102,7 @@ def absent_input(nodes: Mapping[str, Node], node: Node) -> str:
     (tensorflow/python/framework/meta_graph.py export_scoped_meta_graph)
     """
     for text in node.inputs:
-        if text not in nodes and (op := split_tensor(text.removeprefix("^"))[0]) not in nodes:
+        if text not in nodes and (op := op_of(text.removeprefix("^"))) not in nodes:
             return op
     return ""
 
@@ -165,7 +165,7 @@ def main_ops(graph: MetaGraph) -> list[str]:
     (tensorflow/python/saved_model/loader_impl.py get_init_op)
     """
     if INIT_SIGNATURE in graph.signatures:
-        return [split_tensor(tensor)[0] for tensor, _ in graph.signatures[INIT_SIGNATURE].outputs.values()]
+        return [op_of(tensor) for tensor, _ in graph.signatures[INIT_SIGNATURE].outputs.values()]
     return next((found for name in _MAIN_OPS if (found := listed_ops(graph, name))), [])
 
 
@@ -178,16 +178,16 @@ def local_initializers(graph: MetaGraph) -> dict[str, str]:
     local = graph.collections.get("local_variables")
     for member in local.members if local else ():
         name = member.get("variable_name", "") if isinstance(member, dict) else member
-        op = split_tensor(name)[0] if isinstance(name, str) else ""
+        op = op_of(name) if isinstance(name, str) else ""
         initializer = member.get("initializer_name", "") if isinstance(member, dict) else f"{op}/Assign"
-        found[op] = split_tensor(initializer)[0]
+        found[op] = op_of(initializer)
     return found
 
 
 def listed_ops(graph: MetaGraph, collection: str) -> list[str]:
     """The ops that are members of a collection, or whose outputs are."""
     members = graph.collections[collection].members if collection in graph.collections else ()
-    return [split_tensor(member)[0] for member in members if isinstance(member, str)]
+    return [op_of(member) for member in members if isinstance(member, str)]
 
 
 def must_be_fed(nodes: Mapping[str, Node], node: Node) -> bool:
@@ -201,7 +201,7 @@ def must_be_fed(nodes: Mapping[str, Node], node: Node) -> bool:
     scope, _, last = node.name.rpartition("/")
     if node.type != "PlaceholderWithDefault" or last != "shape" or not node.inputs:
         return False
-    default = nodes.get(split_tensor(node.inputs[0])[0])
+    default = nodes.get(op_of(node.inputs[0]))
     parts = [nodes.get(f"{scope}/{part}") for part in ("indices", "values")]
     is_sparse = all(part is not None and part.type in PLACEHOLDERS for part in parts)
     return is_sparse and default is not None and any(size < 0 for size in _int64s(default.message))

@@ -11,7 +11,8 @@ from typing import Any
 
 from ckpttool.analysis.graphs.needs import all_called, must_be_fed, tensor_name
 from ckpttool.analysis.graphs.pipelines import gets_next, iterator_makers, source_of, waits
-from ckpttool.model.graph import ASSIGN_OPS, VARIABLE_OPS, MetaGraph, Node, split_tensor
+from ckpttool.model.graph import ASSIGN_OPS, VARIABLE_OPS, MetaGraph, Node, op_of
+from ckpttool.model.texts import to_bytes
 
 # Values that nothing but chance gives, unless an op has a seed; those with an input for one are called Stateless….
 _RANDOM = re.compile(r"(?:Stateful)?(?:Random|Uniform|StandardNormal|TruncatedNormal|Parameterized|Multinomial)\w*")
@@ -40,7 +41,7 @@ def waiting(nodes: Mapping[str, Node], ops: Iterable[str], filled: Collection[st
 
 
 def _is_conditional(nodes: Mapping[str, Node], node: Node) -> bool:
-    sources = [nodes.get(split_tensor(text)[0]) for text in node.inputs]
+    sources = [nodes.get(op_of(text)) for text in node.inputs]
     is_controlled = any(text.startswith("^") for text in node.inputs)
     return is_controlled or any(source is not None and "Switch" in source.type for source in sources)
 
@@ -49,7 +50,7 @@ def is_random(graph: MetaGraph, op: str) -> bool:
     """Whether what an op gives is another each time, as far as that is sure: it is in no branch, and has no seed."""
     nodes, seen, stack = graph.by_name, set[str](), [op]
     while stack:
-        name = split_tensor(stack.pop().removeprefix("^"))[0]
+        name = op_of(stack.pop().removeprefix("^"))
         if name not in nodes or name in seen or nodes[name].type in _CHOICES:
             continue
         seen.add(name)
@@ -95,9 +96,9 @@ def require_fed(
 def _why_waiting(nodes: Mapping[str, Node], name: str, ops: Collection[str], fed: Collection[str]) -> str:
     """What an op waits for, and what to do."""
     node = nodes[name]
-    given = [tensor for tensor in fed if split_tensor(tensor)[0] == name]
+    given = [tensor for tensor in fed if op_of(tensor) == name]
     if given:
-        taken = {tensor_name(text) for op in ops for text in nodes[op].inputs if split_tensor(text)[0] == name}
+        taken = {tensor_name(text) for op in ops for text in nodes[op].inputs if op_of(text) == name}
         if lacking := sorted(taken - set(given)):
             return f"{given[0]} is fed, and {', '.join(lacking)} of the same op is needed too: feed it as well"
         return (
@@ -119,7 +120,7 @@ def read_variables(nodes: Mapping[str, Node], ops: Iterable[str], fed: Collectio
     for node in (nodes[op] for op in ops):
         first = 1 if node.type in ASSIGN_OPS else 0
         for text in node.operands[first:] if node.type not in _ASKERS else ():
-            source = nodes.get(split_tensor(text)[0])
+            source = nodes.get(op_of(text))
             if source is not None and source.type in VARIABLE_OPS and tensor_name(text) not in fed:
                 found.add(source.name)
     return found
@@ -128,11 +129,11 @@ def read_variables(nodes: Mapping[str, Node], ops: Iterable[str], fed: Collectio
 def written_variables(nodes: Mapping[str, Node], ops: Iterable[str]) -> set[str]:
     """The variables that ops, run, give a value to."""
     writers = (nodes[op] for op in ops if op in nodes and nodes[op].type in ASSIGN_OPS)
-    return {split_tensor(writer.inputs[0])[0] for writer in writers if writer.inputs}
+    return {op_of(writer.inputs[0]) for writer in writers if writer.inputs}
 
 
 def shared_state(nodes: Mapping[str, Node], variable: str) -> tuple[bytes, bytes]:
     """What a variable's values are known by in a session: two ops of one shared name are one variable."""
     attr = nodes[variable].message.attr if variable in nodes else {}
     container, shared = (attr[name].s if name in attr else b"" for name in ("container", "shared_name"))
-    return container, shared or variable.encode(errors="surrogateescape")
+    return container, shared or to_bytes(variable)

@@ -15,7 +15,8 @@ from ckpttool.errors import NotSupportedError
 from ckpttool.model.arguments import Shape
 from ckpttool.model.boxes import MAX_RANK, is_size
 from ckpttool.model.dtypes import DTYPES, DType, dtype_of
-from ckpttool.model.graph import ASSIGN_OPS, VARIABLE_OPS, MetaGraph, Node, shape_of, split_tensor
+from ckpttool.model.graph import ASSIGN_OPS, VARIABLE_OPS, MetaGraph, Node, op_of, shape_of
+from ckpttool.model.texts import to_text
 
 RESTORE_OPS = ("RestoreV2", "RestoreSlice", "Restore")
 """The types of the ops that restore."""
@@ -131,7 +132,7 @@ def _targets(nodes: Mapping[str, Node], ops: Collection[str]) -> dict[tuple[str,
     for node in (nodes[name] for name in ops):
         if node.type not in ASSIGN_OPS or len(node.inputs) < 2:
             continue
-        variable = split_tensor(node.inputs[0])[0]
+        variable = op_of(node.inputs[0])
         if variable in nodes and nodes[variable].type in VARIABLE_OPS:
             op, number = origin(nodes, node.inputs[1], _PASSING)
             found[op, int(number)] = variable, (op, number) == origin(nodes, node.inputs[1])
@@ -153,7 +154,7 @@ _MOST = 1 << 20
 
 def constant_input(node: Any, index: int, by_name: Mapping[str, Any]) -> Any:
     """The string constant that is an input; None if it is none."""
-    name = split_tensor(node.input[index])[0] if index < len(node.input) else ""
+    name = op_of(node.input[index]) if index < len(node.input) else ""
     found = by_name.get(name)
     if found is None or found.op != "Const" or "value" not in found.attr:
         return None
@@ -163,7 +164,7 @@ def constant_input(node: Any, index: int, by_name: Mapping[str, Any]) -> Any:
 def strings_of(constant: Any) -> list[str]:
     """The texts of a constant: where there are fewer than elements, the last one stands for the rest."""
     tensor = constant.attr["value"].tensor
-    texts = [value.decode(errors="surrogateescape") for value in tensor.string_val]
+    texts = [to_text(value) for value in tensor.string_val]
     dims = tensor.tensor_shape.dim
     size = prod(dim.size for dim in dims) if len(dims) <= MAX_RANK else 0
     return texts + texts[-1:] * (size - len(texts)) if len(texts) < size < _MOST else texts

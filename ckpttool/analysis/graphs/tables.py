@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from ckpttool.analysis.graphs.needs import called_functions, function_callers, walk
-from ckpttool.model.graph import MetaGraph, Node, split_tensor
+from ckpttool.model.graph import MetaGraph, Node, op_of
 
 TABLE = re.compile(r"(?:Mutable)?(?:Dense)?HashTable(?:OfTensors)?(?:V2)?|(?:Anonymous\w*Table)(?:V2)?")
 """Types of the ops that are tables."""
@@ -34,12 +34,12 @@ def fillers(graph: MetaGraph) -> dict[str, list[str]]:
 def _filled(node: Node, nodes: Mapping[str, Node], functions: Collection[str]) -> list[str]:
     """The tables that an op fills."""
     if node.type.startswith(_FILLS):
-        table, *sources = [split_tensor(text)[0] for text in node.operands] or [""]
+        table, *sources = [op_of(text) for text in node.operands] or [""]
         is_restored = any(op in nodes and nodes[op].type.startswith(_RESTORES) for op in sources)
         return [table] if table and not is_restored else []
     if not functions or not called_functions(node.message, functions):
         return []
-    taken = [split_tensor(text)[0] for text in node.operands]
+    taken = [op_of(text) for text in node.operands]
     return [op for op in dict.fromkeys(taken) if op in nodes and TABLE.fullmatch(nodes[op].type)]
 
 

@@ -21,6 +21,7 @@ from ckpttool.formats.records.shapes import box_of, encode_slice_key, sliced_nam
 from ckpttool.model.boxes import tiling_fault
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import DTYPES, dtype_of, stored_dtype_of
+from ckpttool.model.texts import to_bytes, to_text
 from ckpttool.model.variable import Variable, lacking_slices
 from ckpttool.wire.coding import encode_fixed64
 from ckpttool.wire.sstable import FOOTER_SIZE, MAGIC, Table
@@ -90,7 +91,7 @@ def _records(index: bytes, report: Report, only: Collection[str] | None) -> Iter
         raise
     if only is None or report is not refuse or any(name.startswith("\0") for name in only):  # Slices' keys do.
         return table.pairs(report)
-    return _looked_up(table, [b"", *map(_encoded, filter(None, only))])
+    return _looked_up(table, [b"", *map(to_bytes, filter(None, only))])
 
 
 def _looked_up(table: Table, keys: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
@@ -157,7 +158,7 @@ class _Index:
         others: dict[bytes, bytes] = {}
         num_shards = self._header.num_shards
         for key, value in records:
-            name, plain = key.decode(errors="surrogateescape"), plain_entry(value, num_shards)
+            name, plain = to_text(key), plain_entry(value, num_shards)
             if plain:
                 variables[name] = Variable(name, plain.dtype, plain.shape, self.source, value)
             else:
@@ -171,10 +172,10 @@ class _Index:
     def _read_others(self, stored: Mapping[bytes, bytes], variables: dict[str, Variable]) -> None:
         """Reads entries that are not plain, when all that are have been read: they may be in slices."""
         entries, slice_keys = self._decode(stored), set[bytes]()
-        for name in map(_decoded, stored.keys() - entries.keys()):
+        for name in map(to_text, stored.keys() - entries.keys()):
             del variables[name]
         for key, entry in entries.items():
-            name = _decoded(key)
+            name = to_text(key)
             try:
                 self._check(entry)
                 keys = self._keys_of_slices(key, entry)
@@ -191,7 +192,7 @@ class _Index:
             if entry.slices:
                 self.partitioned.append(variables[name])
         for key in slice_keys:
-            variables.pop(_decoded(key), None)
+            variables.pop(to_text(key), None)
 
     def _decode(self, stored: Mapping[bytes, bytes]) -> dict[bytes, BundleEntry]:
         entries = {}
@@ -200,7 +201,7 @@ class _Index:
                 entries[key] = decode_bundle_entry(value)
             except CheckpointError as error:
                 # An offset would count from the start of the record, and mislead.
-                error.variable, error.offset = _decoded(key), None
+                error.variable, error.offset = to_text(key), None
                 self._report(error)
                 self._slices.pop(key, None)
         return entries
@@ -208,9 +209,9 @@ class _Index:
     def drop_stray_slices(self) -> None:
         """In an index that is damaged, what looks like a slice is no variable, but one of a variable that is lost."""
         for variable in list(self.variables.values()):
-            whole = sliced_name(_encoded(variable.name))
+            whole = sliced_name(to_bytes(variable.name))
             if whole is not None:
-                self._report(CorruptionError("there is a slice of it, and not its own entry", variable=_decoded(whole)))
+                self._report(CorruptionError("there is a slice of it, and not its own entry", variable=to_text(whole)))
                 del self.variables[variable.name]
 
     def _check(self, entry: BundleEntry) -> None:
@@ -254,11 +255,3 @@ class _Index:
 def _header_by_files(prefix: str) -> BundleHeader:
     """What takes the place of a header that is damaged."""
     return BundleHeader(max(shard_counts(prefix), default=1), big_endian=False)
-
-
-def _decoded(key: bytes) -> str:
-    return key.decode(errors="surrogateescape")
-
-
-def _encoded(name: str) -> bytes:
-    return name.encode(errors="surrogateescape")

@@ -30,6 +30,7 @@ from ckpttool.formats.records.entries import BundleEntry, encode_bundle_entry, e
 from ckpttool.formats.records.shapes import encode_slice_key
 from ckpttool.model.boxes import is_too_large
 from ckpttool.model.checkpoint import Checkpoint
+from ckpttool.model.texts import to_bytes
 from ckpttool.model.variable import Slice, Variable
 from ckpttool.storage import Content
 from ckpttool.wire.crc32c import mask
@@ -78,7 +79,7 @@ def _problem(variable: Variable) -> str | None:
     if 0 in variable.shape and is_too_large(variable.shape):
         return f"TensorFlow has no shape {list(variable.shape)}, and would abort"
     try:
-        key = variable.name.encode(errors="surrogateescape")
+        key = to_bytes(variable.name)
     except UnicodeEncodeError:
         return "its name is no text: half of a surrogate pair stands alone"
     return None if key else "no variable can have an empty name: the header's key is empty"
@@ -160,7 +161,7 @@ def require_bundle_writable(prefix: str, inputs: Sequence[str], force: bool) -> 
 
 
 def _pieces(variable: Variable) -> Iterator[_Piece]:
-    name = variable.name.encode(errors="surrogateescape")
+    name = to_bytes(variable.name)
     for piece in variable.slices:
         # TensorFlow stores a slice that is all of it as if nobody had cut it. Sources that keep slices without a stored
         # form keep them for themselves.
@@ -200,7 +201,7 @@ def _balanced(sizes: Sequence[int], count: int) -> Iterator[int]:
 
 
 def _name(piece: _Piece) -> bytes:
-    return piece.variable.name.encode(errors="surrogateescape")
+    return to_bytes(piece.variable.name)
 
 
 class _IndexBuilder:

@@ -28,6 +28,7 @@ from ckpttool.formats.raw import RawSource, Run, noted_slices, slice_of_strings
 from ckpttool.model.boxes import Selection, is_size, shape_of
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import DTYPES, DType
+from ckpttool.model.texts import to_text
 from ckpttool.model.variable import OF_OPTIMIZER, ByteRange, Layer, Slice, Source, Variable
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ class _Reader:
         said = None
         try:
             text = text_of(found.dataset, "name") if self.is_ours else None
-            said = None if text is None else text.decode(errors="surrogateescape")
+            said = None if text is None else to_text(text)
             with _in_memory():  # An index of chunks may be in it.
                 variable = self._variable(found.path, found.dataset)
         except CheckpointError as error:

@@ -18,6 +18,7 @@ from ckpttool.formats.hdf5.structure.links import Link
 from ckpttool.formats.hdf5.structure.objects import DATASET, GROUP, TYPE
 from ckpttool.formats.hdf5.structure.sharing import SharedMessages
 from ckpttool.model.boxes import MAX_RANK
+from ckpttool.model.texts import to_bytes, to_text
 
 # Characters of all paths together: a group's name is stored once, and is in the path of everything below it.
 _MAX_PATHS = 64 << 20
@@ -54,7 +55,7 @@ class _Listing(NamedTuple):
 
     def number(self, path: str) -> int | None:
         inner = path[len(self.path) + 1 if self.path else 0 :]
-        return self.numbers.get(inner.encode(errors="surrogateescape"))
+        return self.numbers.get(to_bytes(inner))
 
 
 class _Place(NamedTuple):
@@ -175,7 +176,7 @@ class Tree:
             name = self._text_of(Object(self._file, self._shared, own), _NAME)
         except CheckpointError:  # It is told of where it is entered.
             return None
-        return (path, name.decode(errors="surrogateescape")) if name else None
+        return (path, to_text(name)) if name else None
 
     def _text_of(self, item: Object, name: str) -> bytes | None:
         """As `text_of`, and of variable length too."""
@@ -189,7 +190,7 @@ class Tree:
         """The paths of the datasets and groups in a group, and the addresses of their headers."""
         before = f"{path}/" if path else ""
         for name, address in self._links(group, len(before)):
-            child = before + name.decode(errors="surrogateescape")
+            child = before + to_text(name)
             # A name that is a path leads somewhere else.
             if b"/" in name or name in (b"", b"."):
                 self._pass_over(child, "no link can have this name")

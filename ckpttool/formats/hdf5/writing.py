@@ -18,6 +18,7 @@ from ckpttool.formats.hdf5.names import MAX_DEPTH, NOTE, dataset_path
 from ckpttool.formats.hdf5.types import FLOATS, NARROW, NUMPY_TYPES, SELF_EXPLAINING, TYPES, datatype_of
 from ckpttool.formats.plan import Note, Planned, check_plan, description, notes_of
 from ckpttool.model.checkpoint import Checkpoint
+from ckpttool.model.texts import to_bytes
 from ckpttool.model.variable import Variable
 from ckpttool.storage import Content
 
@@ -63,7 +64,7 @@ def _problem(planned: Planned, layout: str) -> str | None:
         return f"it would be {depth:,} groups deep, and readers go no deeper than {MAX_DEPTH - 1:,}"
     if planned.target != f"{variable.name}:0":  # Then an attribute has its name; or, for Keras, the weight's.
         text = planned.target if layout == "keras" else variable.name
-        nbytes = len(text.encode(errors="surrogateescape"))
+        nbytes = len(to_bytes(text))
         if nbytes > _MAX_TEXT:
             return f"its name takes {nbytes:,} bytes, and HDF5's attributes hold no more than {_MAX_TEXT:,}"
     return None

@@ -28,6 +28,7 @@ from ckpttool.formats.plan import Note, Planned, name_in_json
 from ckpttool.formats.raw import RawSource, Run
 from ckpttool.formats.siblings import sibling
 from ckpttool.model.checkpoint import Checkpoint
+from ckpttool.model.texts import to_bytes
 from ckpttool.model.variable import ByteRange, Variable
 
 FORMAT = "NumPy (.npy)"
@@ -51,7 +52,7 @@ def plan_npy(checkpoint: Checkpoint) -> list[Planned]:
 
 def _file_name(name: str, taken: set[str]) -> str:
     """A name for the variable's file that every file system has room for, and that no other one has in any case."""
-    data = name.encode(errors="surrogateescape")
+    data = to_bytes(name)
     safe = re.sub(rb"[^A-Za-z0-9_.-]", lambda match: b"%%%02X" % match[0][0], data).decode()
     safe = re.sub(r"^\.", "%2E", safe)
     # Windows keeps these names for devices, with any suffix.

@@ -6,6 +6,7 @@ from ckpttool.errors import FormatError, located
 from ckpttool.formats.records.entries import check_version
 from ckpttool.formats.records.shapes import decode_extents, decode_shape
 from ckpttool.model.boxes import Extents
+from ckpttool.model.texts import to_text
 from ckpttool.wire.coding import decode_varint, to_signed
 from ckpttool.wire.message import LENGTH, VARINT, fields
 
@@ -60,7 +61,7 @@ def _decode_slice_meta(data: bytes) -> SavedSliceMeta:
             dtype = to_signed(decode_varint(data, start)[0])
         elif (number, wire_type) == (4, LENGTH):
             slices.append(data[start:end])
-    with located(variable=name.decode(errors="surrogateescape")):
+    with located(variable=to_text(name)):
         return SavedSliceMeta(name, decode_shape(shape), dtype, tuple(map(decode_extents, slices)))
 
 

@@ -20,6 +20,7 @@ from ckpttool.formats.tensor_slices import FORMAT
 from ckpttool.model.boxes import Extents, Selection, tiling_fault, within
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import DType, dtype_of
+from ckpttool.model.texts import to_text
 from ckpttool.model.variable import ByteRange, Slice, Source, Variable, lacking_slices
 from ckpttool.wire.coding import decode_varint
 from ckpttool.wire.message import FIXED32, FIXED64, LENGTH, VARINT, fields
@@ -123,7 +124,7 @@ class _TensorSlices(Source):
         names: set[bytes] = set()
         for meta in metas:
             try:
-                with located(path, _text(meta.name)):
+                with located(path, to_text(meta.name)):
                     if meta.name in names:
                         raise CorruptionError("the file lists the tensor twice")
                     self._add_tensor(meta)
@@ -133,7 +134,7 @@ class _TensorSlices(Source):
         self._files.append((path, table))
 
     def _add_tensor(self, meta: SavedSliceMeta) -> None:
-        name, dtype = _text(meta.name), dtype_of(meta.dtype)
+        name, dtype = to_text(meta.name), dtype_of(meta.dtype)
         variable = self.variables.setdefault(name, Variable(name, dtype, meta.shape, self, meta.name))
         if (variable.dtype, variable.shape) != (dtype, meta.shape):
             raise CorruptionError(
@@ -216,12 +217,8 @@ class _TensorSlices(Source):
         piece = self._by_box[variable.key][of.start, of.shape]
         name, stored, tensor = decode_saved_slice(self._record(variable, piece))
         if (name, _whole_if_empty(stored, variable.shape)) != (variable.key, piece.extents):
-            raise CorruptionError(f"the record of {piece} is that of {list(stored)} of {_text(name)!r}")
+            raise CorruptionError(f"the record of {piece} is that of {list(stored)} of {to_text(name)!r}")
         return tensor
-
-
-def _text(name: bytes) -> str:
-    return name.decode(errors="surrogateescape")
 
 
 def _whole_if_empty(extents: Extents, shape: tuple[int, ...]) -> Extents:

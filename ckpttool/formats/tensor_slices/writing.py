@@ -22,6 +22,7 @@ from ckpttool.formats.records.shapes import encode_extents, encode_shape, encode
 from ckpttool.formats.tensor_slices.reading import VALUE_FIELDS
 from ckpttool.model.boxes import Extents, is_too_large
 from ckpttool.model.checkpoint import Checkpoint
+from ckpttool.model.texts import to_bytes
 from ckpttool.model.variable import BLOCK_SIZE, Slice, Variable
 from ckpttool.storage import Content
 from ckpttool.wire.coding import encode_varint
@@ -151,7 +152,7 @@ def _keyed(pieces: Iterable[_Piece]) -> dict[bytes, _Piece]:
 
 
 def _name(variable: Variable) -> bytes:
-    return variable.name.encode(errors="surrogateescape")
+    return to_bytes(variable.name)
 
 
 def _tensor_meta(variable: Variable, pieces: Iterable[_Piece]) -> bytes:

@@ -18,6 +18,7 @@ from ckpttool.formats.records.entries import (
 from ckpttool.formats.verifying.files import stored_pieces
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.findings import Finding, finding_of
+from ckpttool.model.texts import to_text
 from ckpttool.model.variable import ByteRange
 from ckpttool.wire.sstable import FOOTER_SIZE, TRAILER_SIZE, Block, BlockBuilder, BlockHandle, Footer, Table
 
@@ -60,7 +61,7 @@ def _table(path: str, is_bundle: bool) -> Iterator[Finding]:
             yield Finding("strict", "the block's handle is not as a writer encodes it", path, "", handle.offset)
     for key, value in table if is_bundle else ():
         if not _is_minimal(key, value):
-            name = key.decode(errors="surrogateescape")
+            name = to_text(key)
             yield Finding("strict", "the record is not as a writer encodes it", path, name)
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ckpttool.analysis.graphs.pipelines import is_pipeline
 from ckpttool.analysis.graphs.tables import TABLE
 from ckpttool.errors import NotFoundError, NotSupportedError
-from ckpttool.model.graph import split_tensor
+from ckpttool.model.graph import op_of
 from ckpttool.model.names import near_hint
 from ckpttool.transforms.freezing.body import Body, Output
 from ckpttool.transforms.freezing.handles import Trace
@@ -189,5 +189,5 @@ def output_of(body: Body, name: str) -> Output:
     output = Output(name, 0) if name in body.nodes else body.output(name)
     if output.op in body.nodes:
         return output
-    hint = near_hint(split_tensor(name)[0], body.nodes) or "ls --ops lists them"
+    hint = near_hint(op_of(name), body.nodes) or "ls --ops lists them"
     raise NotFoundError(f"the graph has no op named {output.op}", hint=hint)

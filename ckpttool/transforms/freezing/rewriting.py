@@ -10,6 +10,7 @@ from typing import Any
 
 from ckpttool import proto
 from ckpttool.errors import CorruptionError, NotFoundError, NotSupportedError
+from ckpttool.model.texts import to_bytes, to_text
 from ckpttool.transforms.freezing.body import Output
 from ckpttool.transforms.freezing.constants import constant
 from ckpttool.transforms.freezing.handles import FROZEN_OPS, PLAIN_PASSES, READS, Call, Held, Kinds, Library, Trace
@@ -57,11 +58,11 @@ class Names:
         return self.renamed.get(text, text)
 
     def _operand(self, value: bytes) -> bytes | None:
-        new = self._input(value.decode(errors="surrogateescape"))
-        return None if new is None else new.encode(errors="surrogateescape")
+        new = self._input(to_text(value))
+        return None if new is None else to_bytes(new)
 
     def _is_gone_op(self, value: bytes) -> bool:
-        return self.is_gone(value.decode(errors="surrogateescape"))
+        return self.is_gone(to_text(value))
 
 
 class Rewriter:

@@ -24,7 +24,7 @@ from ckpttool.model.arguments import agrees
 from ckpttool.model.boxes import Selection, is_size, shape_of
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import dtype_of
-from ckpttool.model.graph import ASSIGN_OPS, MetaGraph, shared_name, split_tensor
+from ckpttool.model.graph import ASSIGN_OPS, MetaGraph, op_of, shared_name
 from ckpttool.model.graph import shape_of as declared_shape
 from ckpttool.model.variable import Slice, Variable
 from ckpttool.transforms.freezing.body import Body, Output
@@ -87,8 +87,8 @@ class StoredVariables:
         self._by_function: dict[tuple[str, int], dict[str, Read]] = {}
         self._local = local_initializers(graph)
         self.initial: dict[str, None] = {}
-        own = needed_ops(graph.by_name, [_op(graph.message.saver_def.restore_op_name)])
-        others = needed_ops(graph.by_name, map(_op, _other_savers(graph))) - own
+        own = needed_ops(graph.by_name, [op_of(graph.message.saver_def.restore_op_name)])
+        others = needed_ops(graph.by_name, map(op_of, _other_savers(graph))) - own
         # One may restore averages in the place of the values: what the graph's own restores is what a session has.
         by_saver = [self._restored(body, [name for name in body.nodes if name in ops]) for ops in (own, others)]
         self._by_saver = _first_of(chain.from_iterable(by_saver))
@@ -182,10 +182,6 @@ def _first_of(found: Iterable[tuple[str, Read]]) -> dict[str, Read]:
     for name, restored in found:
         first.setdefault(name, restored)
     return first
-
-
-def _op(name: str) -> str:
-    return split_tensor(name)[0]
 
 
 def _other_savers(graph: MetaGraph) -> list[str]:

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 from ckpttool import proto
 from ckpttool.analysis.graphs.needs import origin
-from ckpttool.model.graph import ASSETS, MetaGraph, Node, split_tensor
+from ckpttool.model.graph import ASSETS, MetaGraph, Node, op_of
+from ckpttool.model.texts import to_text
 from ckpttool.transforms.new_ops import free_name, with_entry
 from ckpttool.wire.message import DROP, edit
 
@@ -44,7 +45,7 @@ class AssetFile(NamedTuple):
     @property
     def names(self) -> tuple[str, ...]:
         """What it may be called: its path, its name, the constant."""
-        return self.path, self.name, split_tensor(self.tensor)[0], self.tensor
+        return self.path, self.name, op_of(self.tensor), self.tensor
 
 
 def asset_files(graph: MetaGraph) -> list[AssetFile]:
@@ -56,7 +57,7 @@ def asset_files(graph: MetaGraph) -> list[AssetFile]:
             readers.setdefault(origin(nodes, node.inputs[1])[0], []).append(node.name)
     known = {tensor: posixpath.join("assets", file) for tensor, file in graph.assets.items()}
     listed = graph.collections[_FILEPATHS].members if _FILEPATHS in graph.collections else []
-    names = [*readers, *(split_tensor(name)[0] for name in [*listed, *known] if isinstance(name, str))]
+    names = [*readers, *(op_of(name) for name in [*listed, *known] if isinstance(name, str))]
     found = []
     for name in dict.fromkeys(names):
         path = known.get(f"{name}:0") or _text(nodes.get(name))
@@ -70,7 +71,7 @@ def _text(node: Node | None) -> str:
     if node is None or node.type != "Const" or "value" not in node.message.attr:
         return ""
     texts = node.message.attr["value"].tensor.string_val
-    return bytes(texts[0]).decode(errors="surrogateescape") if len(texts) == 1 else ""
+    return to_text(bytes(texts[0])) if len(texts) == 1 else ""
 
 
 def file_names(places: Mapping[AssetFile, str]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from ckpttool.analysis.graphs.needs import INIT_SIGNATURE, MAIN_OP, listed_ops, 
 from ckpttool.analysis.graphs.running import unfed
 from ckpttool.analysis.graphs.tables import STATIC_TABLES, TABLE, fillers
 from ckpttool.errors import NotSupportedError
-from ckpttool.model.graph import MetaGraph, Node, split_tensor
+from ckpttool.model.graph import MetaGraph, Node, op_of
 from ckpttool.transforms.new_ops import free_name, new_op, with_entry, with_nodes
 from ckpttool.wire.message import edit
 
@@ -69,7 +69,7 @@ def initializers(
             queue += [name for name in new if name not in queued]
             queued |= new.keys()
             continue
-        state = split_tensor(nodes[op].inputs[0])[0] if nodes[op].inputs else op
+        state = op_of(nodes[op].inputs[0]) if nodes[op].inputs else op
         if state in needed or op in tables:
             state = tables.get(op, state)
             raise NotSupportedError(f"{op} initializes {state}, which an output needs, and {why}", path=graph.path)
@@ -121,7 +121,7 @@ def with_declared_variables(data: bytes, graph: MetaGraph) -> bytes:
     nodes = graph.by_name
     for node in nodes.values():
         if node.type == "Assign" and node.inputs:
-            assigned.setdefault(split_tensor(node.inputs[0])[0], node.name)
+            assigned.setdefault(op_of(node.inputs[0]), node.name)
     for name in _VARIABLES:
         if name in graph.collections and graph.collections[name].kind == "node_list":
             declared = proto.message_class("CollectionDef")()

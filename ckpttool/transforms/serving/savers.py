@@ -16,7 +16,7 @@ from ckpttool import proto
 from ckpttool.analysis.graphs.savers import saved_as
 from ckpttool.errors import NotSupportedError
 from ckpttool.model.dtypes import DTYPES
-from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, Node, split_tensor
+from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, Node, op_of
 from ckpttool.transforms.graph_edits import edit_meta_graph
 from ckpttool.transforms.new_ops import free_name, new_op, string_constant, with_field, with_nodes
 from ckpttool.wire.message import DROP, edit
@@ -79,7 +79,7 @@ def _saved(graph: MetaGraph) -> list[_Saved]:
     saved = [
         _Saved(nodes[op], *saved_as(op, member))
         for member in members
-        if (op := split_tensor(member.get("variable_name", ""))[0]) in nodes and nodes[op].type in VARIABLE_OPS
+        if (op := op_of(member.get("variable_name", ""))) in nodes and nodes[op].type in VARIABLE_OPS
     ]
     if not saved and any(node.type in VARIABLE_OPS for node in nodes.values()):
         hint = "a .meta file says which they are, and how they are restored"

@@ -16,7 +16,7 @@ from ckpttool.analysis.graphs.needs import absent_input, needed_ops, require_out
 from ckpttool.analysis.graphs.running import unfed
 from ckpttool.errors import ConversionError, NotSupportedError
 from ckpttool.model.arguments import Tensor
-from ckpttool.model.graph import DEFAULT_SIGNATURE, MetaGraph, set_shape, split_tensor
+from ckpttool.model.graph import DEFAULT_SIGNATURE, MetaGraph, op_of, set_shape, split_tensor
 
 METHODS = {name: f"tensorflow/serving/{name}" for name in ("predict", "classify", "regress")}
 """The methods of a server, by the word for each."""
@@ -66,7 +66,7 @@ def likely_inputs(graph: MetaGraph, outputs: Mapping[str, str], *, inferred: boo
     running = needed_ops(nodes, outputs.values(), set(found.values()))
     placeholders, waiting = unfed(nodes, running)
     taken = [tensor_name(name) for op in sorted(running) for name in nodes[op].operands]
-    given = [name for name in dict.fromkeys([*taken, *outputs.values()]) if split_tensor(name)[0] in waiting]
+    given = [name for name in dict.fromkeys([*taken, *outputs.values()]) if op_of(name) in waiting]
     # What a pipeline gives is fed: what it reads itself is then needed no more.
     needed = needed_ops(nodes, outputs.values(), {*found.values(), *given})
     placeholders = [placeholder for placeholder in placeholders if placeholder in needed]
@@ -142,7 +142,7 @@ def known_tensor(graph: MetaGraph, name: str) -> Tensor:
 
 
 def _reads(inputs: tuple[str, ...], op: str) -> bool:
-    return bool(inputs) and split_tensor(inputs[0])[0] == op
+    return bool(inputs) and op_of(inputs[0]) == op
 
 
 def signature_def(graph: MetaGraph, inputs: Mapping[str, str], outputs: Mapping[str, str], method: str) -> bytes:

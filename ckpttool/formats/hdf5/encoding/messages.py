@@ -18,6 +18,7 @@ from ckpttool.formats.hdf5.structure.datatype import (
 )
 from ckpttool.formats.hdf5.structure.headers import ATTRIBUTE, DATASPACE, DATATYPE, FILL, LAYOUT, PIPELINE, SYMBOL_TABLE
 from ckpttool.formats.hdf5.structure.pipeline import Filter
+from ckpttool.model.texts import to_bytes
 
 # Flags: a message that never changes; a filter that can be left out.
 _CONSTANT, _OPTIONAL = 1, 1
@@ -159,7 +160,7 @@ def text(name: bytes, value: str) -> bytes:
 
     It is stored as bytes where HDF5 would not keep the text.
     """
-    data = value.encode(errors="surrogateescape")
+    data = to_bytes(value)
     if b"\0" not in data and value.isprintable():
         return attribute(name, utf8_type(len(data) or 1), (), data or b"\0")
     return attribute(name, opaque_type(len(data)), (), data)
