@@ -84,6 +84,9 @@ def drop_slots(checkpoint: Checkpoint) -> Checkpoint:
 _AVERAGE = "/ExponentialMovingAverage"
 
 
+_OTHERWISE_NAMED = "of another name, w/NAME, --include '**/NAME' --rename '/NAME$=>' takes them"
+
+
 def averages_as_variables(checkpoint: Checkpoint, chosen: Collection[str] | None = None) -> dict[str, str]:
     """For what is left when moving averages take their variables' places: old name → new name.
 
@@ -100,7 +103,7 @@ def averages_as_variables(checkpoint: Checkpoint, chosen: Collection[str] | None
         found = {name: name.removesuffix(_AVERAGE) for name in checkpoint if name.endswith(_AVERAGE)}
     averages = {average: variable for average, variable in found.items() if average in names}
     if not averages:
-        hint = "there are such, and they were not chosen" if found else None
+        hint = "there are such, and they were not chosen" if found else _OTHERWISE_NAMED
         raise NotFoundError("no moving averages (…/ExponentialMovingAverage)", path=checkpoint.path, hint=hint)
     owners = slot_owners(checkpoint.keys(), checkpoint.object_graph, checkpoint.of_optimizers)
     gone = {name for name, owner in owners.items() if owner == MOVING_AVERAGE} | set(averages.values())
