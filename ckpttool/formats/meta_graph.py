@@ -25,7 +25,7 @@ from ckpttool.errors import CheckpointError, CorruptionError, FormatError, NotSu
 from ckpttool.formats.lookalikes import TRUNCATED, refuse_lookalike
 from ckpttool.formats.siblings import belonging
 from ckpttool.model.graph import MetaGraph
-from ckpttool.wire.message import LENGTH, VARINT, fields, values_of
+from ckpttool.wire.message import LENGTH, MAX_SIZE, VARINT, fields, values_of
 
 _TEXT_ROOTS = {
     **dict.fromkeys(("node", "library", "version", "versions", "debug_info"), "GraphDef"),
@@ -83,7 +83,7 @@ def _read(path: str) -> bytes:
     if start and start[0] < _FIRST_TAG and not _is_text(start):
         return start
     # Text takes up to four times as much: a byte may be written \000.
-    most = 4 * MAX_GRAPH if _is_text(start) else MAX_GRAPH
+    most = 4 * MAX_SIZE if _is_text(start) else MAX_SIZE
     if storage.file_size(path) > most:
         raise FormatError(f"no graph: it is larger than {most >> 30} GiB, and none can be", path=path)
     return storage.read_file(path)
@@ -91,8 +91,6 @@ def _read(path: str) -> bytes:
 
 # No field has the number 0, and so much of a file tells what the rest is not.
 _FIRST_TAG, _START = 8, 4096
-MAX_GRAPH = (1 << 31) - 1
-"""The bytes that a protobuf message has at most."""
 
 
 def write_meta_graph(

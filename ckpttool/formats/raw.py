@@ -7,19 +7,17 @@ note beside the variable does (formats.plan): also where it was cut into slices,
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import tee
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpttool import storage
-from ckpttool.errors import CheckpointError, CorruptionError, NotSupportedError
+from ckpttool.errors import CheckpointError, CorruptionError
+from ckpttool.formats.decoding import arrays_of, require_decodable, strings_of
 from ckpttool.formats.plan import Note
 from ckpttool.formats.records.shapes import box_of
-from ckpttool.formats.records.strings import DECODERS
 from ckpttool.model.boxes import Selection, shape_of, tiling_fault
 from ckpttool.model.dtypes import DType
 from ckpttool.model.variable import ByteRange, Slice, Source, Variable
-from ckpttool.storage import read_pieces
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,24 +73,11 @@ class RawSource(Source):
         return ByteRange(data.path, offset, prod(piece.shape) * variable.dtype.itemsize, None)
 
     def arrays(self, variable: Variable, piece: Slice, boxes: Iterable[Selection]) -> "Iterator[np.ndarray[Any, Any]]":
-        if variable.dtype.itemsize is None:
-            raise NotSupportedError(f"values of dtype {variable.dtype.name} can't be decoded")
+        require_decodable(variable.dtype)
         span = self.span(variable, piece)
         if span is None:
             return self._gathered(variable, boxes)
-        return self._arrays(variable.dtype, span, map(shape_of, boxes))
-
-    def _arrays(
-        self, dtype: DType, span: ByteRange, shapes: Iterable[tuple[int, ...]]
-    ) -> "Iterator[np.ndarray[Any, Any]]":
-        import numpy as np
-
-        shapes, again = tee(shapes)
-        chunks = read_pieces(span, (prod(shape) * (dtype.itemsize or 1) for shape in again))
-        for shape, chunk in zip(shapes, chunks, strict=False):
-            yield np.frombuffer(chunk, np.uint8).view(dtype.numpy).reshape(shape)
-        for _ in chunks:  # Runs to the checksum, also where there is no chunk.
-            pass
+        return arrays_of(span, variable.dtype, map(shape_of, boxes))
 
     def _gathered(self, variable: Variable, boxes: Iterable[Selection]) -> "Iterator[np.ndarray[Any, Any]]":
         """Boxes whose rows lie apart, through a map of the file that is made anew for each: memory is given back."""
@@ -105,12 +90,7 @@ class RawSource(Source):
 
     def strings(self, variable: Variable, piece: Slice) -> list[bytes]:
         """Strings that are stored as a bundle stores them."""
-        data = self._runs[variable.key].data
-        decode = DECODERS.get(variable.dtype.name)
-        if decode is None:
-            raise NotSupportedError(f"values of dtype {variable.dtype.name} can't be decoded")
-        storage.require_range(data)
-        values = decode(storage.read_range(data.path, data.offset, data.nbytes), prod(variable.shape), None, False)
+        values = strings_of(self._runs[variable.key].data, variable.dtype, prod(variable.shape))
         return slice_of_strings(values, variable, piece)
 
 

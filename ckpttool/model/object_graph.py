@@ -27,7 +27,8 @@ from ckpttool.errors import CorruptionError
 OBJECT_GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
 VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 """What the key of a variable's value ends in, behind the path of its object."""
-_ATTRIBUTES = "/.ATTRIBUTES/"
+ATTRIBUTES_IN_KEY = "/.ATTRIBUTES/"
+"""What stands in a key between the path of an object and the name of what is stored of it."""
 _SLOT = "/.OPTIMIZER_SLOT/"
 
 # Keras 3 lists what an optimizer or a model has once more, by number. (keras/src/backend/tensorflow/trackable.py)
@@ -205,7 +206,7 @@ class ObjectGraph:
         for key, (node, attribute) in attributes.items():
             found.setdefault(node, {}).update({key: attribute} if key in names else {})
         beginnings = attributes.keys() - names
-        rest = {name for name in names if name not in attributes and _ATTRIBUTES in name}
+        rest = {name for name in names if name not in attributes and ATTRIBUTES_IN_KEY in name}
         for name, key in _longest_beginnings(rest, beginnings):
             node, attribute = attributes[key]
             found[node][name] = attribute
@@ -328,7 +329,7 @@ def _nodes_of(names: Iterable[str]) -> list[_Node]:
         return node
 
     for key in names:
-        path, is_object, attribute = key.partition(_ATTRIBUTES)
+        path, is_object, attribute = key.partition(ATTRIBUTES_IN_KEY)
         if not is_object:
             continue
         variable, is_slot, behind = path.partition(_SLOT)
@@ -345,13 +346,13 @@ def _nodes_of(names: Iterable[str]) -> list[_Node]:
 
 def stored_end(key: str) -> str:
     """The end of a key that says what is stored of the object; "" if it has none."""
-    _, found, attribute = key.partition(_ATTRIBUTES)
+    _, found, attribute = key.partition(ATTRIBUTES_IN_KEY)
     return found + attribute
 
 
 def place_by_key(key: str) -> Place | None:
     """Where a key comes from by its own form, when the object graph can't be read; None if it has not that form."""
-    path, found, _ = key.partition(_ATTRIBUTES)
+    path, found, _ = key.partition(ATTRIBUTES_IN_KEY)
     if not found:
         return None
     variable, is_slot, slot = path.partition(_SLOT)

@@ -24,7 +24,7 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import cache, lru_cache
 from typing import NamedTuple
 
-from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, ObjectGraph, object_graph_from_keys
+from ckpttool.model.object_graph import ATTRIBUTES_IN_KEY, OBJECT_GRAPH_KEY, ObjectGraph, object_graph_from_keys
 
 MOVING_AVERAGE = "moving average"
 BOOKKEEPING = "bookkeeping"
@@ -77,7 +77,6 @@ _KERAS_3_SLOT = (
 # Of weights alone: layers/dense/vars/0, _layer_checkpoint_dependencies/dense/vars/0, and the optimizer's.
 _KERAS_3_VARS = r"(?s)(optimizer/)?(?:.*/)?vars/\d+"
 
-_OBJECT_BASED = "/.ATTRIBUTES/"
 # What an object-based checkpoint stores and nobody trained, by the object's name or by the attribute.
 _COUNTERS = (
     r"(?s)(?P<save_counter>save_counter)"
@@ -112,7 +111,7 @@ def roles(
         of_optimizers: those that are known to be an optimizer's, whatever they are called.
     """
     found = {name: _slot_of(owner) for name, owner in slot_owners(names, graph, of_optimizers).items()}
-    objects = [name for name in names if _OBJECT_BASED in name]
+    objects = [name for name in names if ATTRIBUTES_IN_KEY in name]
     found |= {name: Role(text, BOOKKEEPING) for name in objects if (text := _bookkeeping(name))}
     return found | ({OBJECT_GRAPH_KEY: Role("object graph", BOOKKEEPING)} if OBJECT_GRAPH_KEY in names else {})
 
@@ -123,7 +122,7 @@ def _slot_of(owner: str) -> Role:
 
 
 def _bookkeeping(name: str) -> str:
-    path, _, attribute = name.partition(_OBJECT_BASED)
+    path, _, attribute = name.partition(ATTRIBUTES_IN_KEY)
     if attribute == "VARIABLE_VALUE":
         counter = re.fullmatch(_COUNTERS, path)
         return str(counter.lastgroup).replace("_", " ") if counter else ""
@@ -148,9 +147,9 @@ def slot_owners(
     names: Collection[str], graph: ObjectGraph | None = None, of_optimizers: Collection[str] = ()
 ) -> dict[str, str]:
     """The variables among `names` that are slots, with the name of the optimizer each belongs to; see `roles`."""
-    if graph is None and any(_OBJECT_BASED in name for name in names):
+    if graph is None and any(ATTRIBUTES_IN_KEY in name for name in names):
         graph = object_graph_from_keys(names)
-    by_name = [name for name in names if _OBJECT_BASED not in name]
+    by_name = [name for name in names if ATTRIBUTES_IN_KEY not in name]
     found = {name: owner for name in by_name if (owner := _owner(name, names))}
     if powers := {name for name in found if _kind(name.rpartition("/")[2]) == _POWER}:
         slots = {name: owner for name, owner in found.items() if name not in powers}

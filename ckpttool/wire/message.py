@@ -16,6 +16,8 @@ from ckpttool.wire.coding import decode_varint, encode_varint
 
 VARINT, FIXED64, LENGTH, GROUP, END_GROUP, FIXED32 = range(6)
 _FIXED_SIZES = {FIXED64: 8, FIXED32: 4}
+MAX_SIZE = (1 << 31) - 1
+"""The bytes that a message has at most."""
 # What protobuf's own parsers allow.
 _MAX_DEPTH = 100
 

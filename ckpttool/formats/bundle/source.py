@@ -1,21 +1,17 @@
 """Where the values of a bundle's variables lie, and what they are."""
 
 import os
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import tee
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpttool import storage
-from ckpttool.errors import NotSupportedError, located
 from ckpttool.formats.bundle.names import shard_counts, shard_path
+from ckpttool.formats.decoding import arrays_of, require_decodable, strings_of
 from ckpttool.formats.records.entries import BundleEntry, BundleHeader, decode_bundle_entry
 from ckpttool.formats.records.shapes import box_of, encode_slice_key
-from ckpttool.formats.records.strings import DECODERS
 from ckpttool.model.boxes import Extents, Selection, shape_of
-from ckpttool.model.dtypes import DType
 from ckpttool.model.variable import ByteRange, Slice, Source, Variable
 from ckpttool.wire.crc32c import unmask
 
@@ -101,34 +97,9 @@ class BundleSource(Source):
         return piece.data
 
     def arrays(self, variable: Variable, piece: Slice, boxes: Iterable[Selection]) -> "Iterator[np.ndarray[Any, Any]]":
-        if variable.dtype.itemsize is None:
-            raise NotSupportedError(f"values of dtype {variable.dtype.name} can't be decoded")
+        require_decodable(variable.dtype)
         storage.require_range(piece.data)
-        return self._arrays(variable.dtype, piece, map(shape_of, boxes))
-
-    def _arrays(
-        self, dtype: DType, piece: Slice, shapes: Iterable[tuple[int, ...]]
-    ) -> "Iterator[np.ndarray[Any, Any]]":
-        import numpy as np
-
-        assert dtype.itemsize is not None
-        shapes, again = tee(shapes)
-        chunks = storage.read_pieces(piece.data, (prod(shape) * dtype.itemsize for shape in again))
-        for shape, chunk in zip(shapes, chunks, strict=False):
-            array = np.frombuffer(chunk, np.uint8)
-            if self._header.big_endian != (sys.byteorder == "big"):
-                component = dtype.itemsize // (2 if dtype.name.startswith("complex") else 1)
-                array.view(f"u{component}").byteswap(inplace=True)
-            yield array.view(dtype.numpy).reshape(shape)
-        for _ in chunks:  # Runs to the checksum, also where there is no chunk.
-            pass
+        return arrays_of(piece.data, variable.dtype, map(shape_of, boxes), is_big=self._header.big_endian)
 
     def strings(self, variable: Variable, piece: Slice) -> list[bytes]:
-        if variable.dtype.name not in DECODERS:
-            raise NotSupportedError(f"values of dtype {variable.dtype.name} can't be decoded")
-        span = piece.data
-        storage.require_range(span)
-        data = storage.read_range(span.path, span.offset, span.nbytes)
-        with located(span.path):
-            decode = DECODERS[variable.dtype.name]
-            return decode(data, prod(piece.shape), span.crc32c or 0, self._header.big_endian)
+        return strings_of(piece.data, variable.dtype, prod(piece.shape), is_big=self._header.big_endian)

@@ -27,10 +27,7 @@ from ckpttool.transforms.freezing.pruning import needed, output_of
 from ckpttool.transforms.freezing.rewriting import Names, Pieces, Rewriter
 from ckpttool.transforms.freezing.stored import Stored, StoredVariables
 from ckpttool.transforms.graph_edits import meta_graph_data
-from ckpttool.wire.message import DROP, LENGTH, edit, fields, length_prefix, message_field, values_of
-
-MAX_SIZE = (1 << 31) - 1
-"""Bytes that a protobuf message can have."""
+from ckpttool.wire.message import DROP, LENGTH, MAX_SIZE, edit, fields, length_prefix, message_field, values_of
 
 
 class Frozen(NamedTuple):
