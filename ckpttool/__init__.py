@@ -26,8 +26,9 @@ if TYPE_CHECKING:
         NotSupportedError,
     )
     from ckpttool.formats.bundle.writing import write_bundle
+    from ckpttool.formats.checkpoint_state import CheckpointState, add_to_checkpoint_state, read_checkpoint_state
     from ckpttool.formats.hdf5 import write_hdf5
-    from ckpttool.formats.locate import Located, locate
+    from ckpttool.formats.locate import Located, checkpoints_in, locate
     from ckpttool.formats.meta_graph import write_meta_graph
     from ckpttool.formats.npy import write_npy
     from ckpttool.formats.npz import write_npz
@@ -63,6 +64,7 @@ _HOMES = {
     "Casts": "transforms.casting",
     "Checkpoint": "model.checkpoint",
     "CheckpointError": "errors",
+    "CheckpointState": "formats.checkpoint_state",
     "Collection": "model.graph",
     "Comparison": "analysis.values.comparison",
     "ConversionError": "errors",
@@ -93,9 +95,11 @@ _HOMES = {
     "Tensor": "model.arguments",
     "Variable": "model.variable",
     "Verified": "formats.verifying",
+    "add_to_checkpoint_state": "formats.checkpoint_state",
     "asset_files": "transforms.serving.assets",
     "average": "transforms.averaging",
     "cast": "transforms.casting",
+    "checkpoints_in": "formats.locate",
     "compare": "analysis.values.comparison",
     "device_mentions": "transforms.devices",
     "drop_slots": "transforms.variables",
@@ -106,6 +110,7 @@ _HOMES = {
     "locate": "formats.locate",
     "open_checkpoint": "formats.opening",
     "open_graph": "formats.opening",
+    "read_checkpoint_state": "formats.checkpoint_state",
     "rename": "transforms.variables",
     "select": "transforms.variables",
     "servable": "transforms.serving",
@@ -129,6 +134,7 @@ __all__ = [
     "Casts",
     "Checkpoint",
     "CheckpointError",
+    "CheckpointState",
     "Collection",
     "Comparison",
     "ConversionError",
@@ -159,9 +165,11 @@ __all__ = [
     "Tensor",
     "Variable",
     "Verified",
+    "add_to_checkpoint_state",
     "asset_files",
     "average",
     "cast",
+    "checkpoints_in",
     "compare",
     "device_mentions",
     "drop_slots",
@@ -172,6 +180,7 @@ __all__ = [
     "locate",
     "open_checkpoint",
     "open_graph",
+    "read_checkpoint_state",
     "rename",
     "select",
     "servable",

@@ -1,6 +1,7 @@
 """The library as its users import it."""
 
 import json
+import pickle
 import re
 import sys
 from types import FunctionType
@@ -11,7 +12,9 @@ import pytest
 from conftest import FIXTURES, ROOT
 
 import ckpttool
+from ckpttool.model.dtypes import DTYPES
 
+LINEAR = FIXTURES / "linear" / "model"
 READER = "ckpttool.formats.bundle.reading"
 LIBRARIES = {"tensorflow", "numpy", "h5py", "ml_dtypes", "rich", "typer", "google.protobuf", "cramjam"}
 HEAVY = LIBRARIES | {"dataclasses", READER}
@@ -286,3 +289,80 @@ def test_no_big_endian_machine_writes(monkeypatch, tmp_path, writer):
     with pytest.raises(ckpttool.NotSupportedError, match="on a big-endian machine"):
         getattr(ckpttool, f"write_{writer}")(checkpoint, tmp_path / "out")
     assert not list(tmp_path.iterdir())
+
+
+def test_variables_under_other_names(tmp_path):
+    """A checkpoint made of others' variables has them under its own names, whatever writes it."""
+    arrays = {"a": np.float32([1, 2]), "b": np.float32([3, 4])}
+    checkpoint = ckpttool.from_arrays(arrays)
+    swapped = checkpoint.with_variables({"a": checkpoint["b"], "b": checkpoint["a"], "c/d": checkpoint["a"]})
+    ckpttool.write_bundle(swapped, tmp_path / "out")
+    ckpttool.write_npz(swapped, tmp_path / "out.npz")
+    for path in (tmp_path / "out", tmp_path / "out.npz"):
+        found = {name: variable.numpy().tolist() for name, variable in ckpttool.open_checkpoint(path).items()}
+        assert found == {"a": [3, 4], "b": [1, 2], "c/d": [1, 2]}
+
+
+def test_only_takes_any_names():
+    """From a generator, too; what are no texts are refused."""
+    assert list(ckpttool.open_checkpoint(LINEAR, only=(name for name in ("b", "none")))) == ["b"]
+    with pytest.raises(TypeError, match="only has 1"):
+        ckpttool.open_checkpoint(LINEAR, only=["b", 1])
+
+
+def test_dtypes_are_numpys_types():
+    """As np.dtype("float32") == np.float32; a quantized type is none of NumPy's."""
+    dtypes = ckpttool.from_arrays({"f": np.zeros(1, np.float32), "b": np.zeros(1, ml_dtypes.bfloat16)})
+    assert dtypes["f"].dtype == np.float32
+    assert dtypes["b"].dtype == ml_dtypes.bfloat16
+    assert dtypes["f"].dtype not in (np.float64, int, str)
+    assert DTYPES["qint8"] != np.int8
+    assert f"{dtypes['f'].dtype:>9}" == "  float32"
+
+
+def test_graphs_and_checkpoints_are_pickled(tmp_path):
+    """For another process: what has been parsed is left behind."""
+    graph = ckpttool.open_graph(f"{LINEAR}.meta")
+    assert len(graph.nodes) == len(pickle.loads(pickle.dumps(graph)).nodes)
+    frozen = ckpttool.freeze(graph, ckpttool.open_checkpoint(LINEAR), ["activation_opt"]).graph
+    ckpttool.write_meta_graph(frozen, tmp_path / "frozen.pb")
+    arrays = ckpttool.from_arrays({"w": np.asfortranarray(np.arange(6.0).reshape(2, 3)), "s": [b"x"]})
+    ckpttool.write_npy(arrays, tmp_path / "arrays")
+    for path in (tmp_path / "frozen.pb", tmp_path / "arrays", LINEAR):
+        checkpoint = ckpttool.open_checkpoint(path)
+        copied = pickle.loads(pickle.dumps(checkpoint))
+        assert {name: v.numpy().tolist() for name, v in copied.items()} == {
+            name: v.numpy().tolist() for name, v in checkpoint.items()
+        }
+
+
+def test_a_part_does_not_keep_the_whole():
+    """An index gives a copy, unless it takes everything."""
+    variable = ckpttool.from_arrays({"x": np.arange(1000.0)})["x"]
+    assert variable[:3].base is None
+    assert variable[:3].tolist() == [0, 1, 2]
+    assert variable[5] == 5
+
+
+def test_arguments_that_are_none():
+    """They are refused with what they should be."""
+    checkpoint = ckpttool.open_checkpoint(LINEAR)
+    with pytest.raises(ValueError, match="nbytes is 0"):
+        next(checkpoint["W"].blocks(0))
+    with pytest.raises(ValueError, match="tolerances are -1"):
+        ckpttool.compare(checkpoint, checkpoint, rtol=-1)
+    with pytest.raises(TypeError, match="not 3"):
+        ckpttool.cast(checkpoint, 3)
+    assert ckpttool.cast(checkpoint, DTYPES["float16"])["W"].dtype == "float16"
+    with pytest.raises(ckpttool.NotFoundError, match="x:0 is a tensor, of the op x"):
+        ckpttool.open_graph(f"{LINEAR}.meta").node("x:0")
+
+
+def test_checkpoints_of_a_directory(tmp_path):
+    """They are listed, and the state file is read and written."""
+    for step in (9, 10):
+        ckpttool.write_bundle(ckpttool.from_arrays({"x": [1.0]}), tmp_path / f"model-{step}")
+        assert ckpttool.add_to_checkpoint_state(tmp_path / f"model-{step}", force=True)
+    assert ckpttool.checkpoints_in(tmp_path) == [str(tmp_path / f"model-{step}") for step in (9, 10)]
+    state = ckpttool.read_checkpoint_state(tmp_path / "checkpoint")
+    assert (state.latest, state.all) == ("model-10", ("model-9", "model-10"))

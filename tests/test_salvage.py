@@ -38,7 +38,7 @@ def test_what_is_whole_is_written(run, tmp_path, target):
     assert result.exit_code == 1
     assert values(output) == expected("a", "s", "z")
     assert "warning: b: left out: Checksum does not match" in result.stderr
-    assert "likely cause: one variable of 4 is damaged, and no other: b" in result.stderr
+    assert "likely cause: one stored tensor of 4 is damaged, and no other: b" in result.stderr
     assert "wrote 3 variables" in result.stderr
 
 

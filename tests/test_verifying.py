@@ -375,7 +375,7 @@ def test_space_that_was_never_written(tmp_path):
     data = data_file(prefix)
     data.write_bytes(data.read_bytes()[:20_000].ljust(40_000, b"\0"))
     [cause] = verified(prefix).causes
-    assert "5 of 10 variables in" in cause
+    assert "5 of 10 stored tensors in" in cause
     assert "all from byte 20,000 on, and it ends in zeros: space that was never written" in cause
 
 
@@ -386,7 +386,7 @@ def test_one_variable(tmp_path):
     data[500] ^= 1
     data_file(prefix).write_bytes(data)
     [cause] = verified(prefix).causes
-    assert cause.startswith("one variable of 14 is damaged, and no other: ")
+    assert cause.startswith("one stored tensor of 14 is damaged, and no other: ")
 
 
 def test_strings_among_others(tmp_path):
@@ -398,7 +398,7 @@ def test_strings_among_others(tmp_path):
     found = verified(made.write(tmp_path))
     assert [(finding.variable, finding.offset) for finding in found.findings] == [("c", 32), ("s", 56)]
     assert found.causes[0].endswith(
-        "2 of 25 variables in " + f"{data_file(tmp_path / 'model')} are damaged, between byte 32 and byte 67"
+        "2 of 25 stored tensors in " + f"{data_file(tmp_path / 'model')} are damaged, between byte 32 and byte 67"
     )
 
 

@@ -36,7 +36,7 @@ class CheckpointState(NamedTuple):
     timestamps: tuple[float, ...] = ()
 
 
-def read_checkpoint_state(path: str) -> CheckpointState:
+def read_checkpoint_state(path: str | os.PathLike[str]) -> CheckpointState:
     """Reads a state file.
 
     Raises:
@@ -44,7 +44,7 @@ def read_checkpoint_state(path: str) -> CheckpointState:
         FormatError: the file is too large to be one.
         CorruptionError: it is no text message, or names no latest checkpoint.
     """
-    message = _parse(path)
+    message = _parse(os.fspath(path))
     return CheckpointState(
         message.model_checkpoint_path,
         tuple(message.all_model_checkpoint_paths),
@@ -52,7 +52,7 @@ def read_checkpoint_state(path: str) -> CheckpointState:
     )
 
 
-def add_to_checkpoint_state(prefix: str, *, force: bool = False) -> bool:
+def add_to_checkpoint_state(prefix: str | os.PathLike[str], *, force: bool = False) -> bool:
     """Makes a checkpoint the latest that the state file in its directory names, by its name alone.
 
     Where the others have times of saving, it is given that of its index, as TensorFlow's CheckpointManager would: one
@@ -69,6 +69,7 @@ def add_to_checkpoint_state(prefix: str, *, force: bool = False) -> bool:
         FormatError, CorruptionError: there is a state file, and it is none.
         ConversionError: a text can't have the name.
     """
+    prefix = os.fspath(prefix)
     directory, name = os.path.split(prefix)
     try:
         name.encode()

@@ -29,7 +29,7 @@ def constants_of(graph: MetaGraph) -> Checkpoint | None:
     """The constants of a GraphDef in which nothing is a variable; None if it is none, or has no constants."""
     if graph.root != "GraphDef" or any(node.type in VARIABLE_OPS for node in graph.nodes):
         return None
-    source, variables, warnings = _Constants(graph.path or ""), dict[str, Variable](), []
+    source, variables, warnings = _Constants(graph), dict[str, Variable](), []
     for node in graph.nodes:
         if node.type != "Const" or "value" not in node.message.attr:
             continue
@@ -39,29 +39,32 @@ def constants_of(graph: MetaGraph) -> Checkpoint | None:
             warnings.append(f"{node.name} is passed over: a constant without a shape")
             continue
         sizes = tuple(size for size in shape if size is not None)
-        variables[node.name] = Variable(node.name, dtype_of(tensor.dtype), sizes, source, tensor)
+        variables[node.name] = Variable(node.name, dtype_of(tensor.dtype), sizes, source, node.name)
     path = graph.path or ""
     return Checkpoint(variables, path=path, format=FORMAT, files=[path], warnings=warnings) if variables else None
 
 
 class _Constants(Source):
-    """The source of constants. A variable's key is its TensorProto."""
+    """The source of constants. A variable's key is the name of the op."""
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, graph: MetaGraph) -> None:
+        self._graph, self._path = graph, graph.path or ""
+
+    def _tensor(self, variable: Variable) -> Any:
+        return self._graph.by_name[variable.key].message.attr["value"].tensor
 
     def slices(self, variable: Variable) -> Sequence[Slice]:
         itemsize = variable.dtype.itemsize
-        nbytes = variable.key.ByteSize() if itemsize is None else prod(variable.shape) * itemsize
+        nbytes = self._tensor(variable).ByteSize() if itemsize is None else prod(variable.shape) * itemsize
         return [Slice((0,) * len(variable.shape), variable.shape, 0, ByteRange(self._path, 0, nbytes, None))]
 
     def arrays(self, variable: Variable, piece: Slice, boxes: Iterable[Selection]) -> "Iterator[np.ndarray[Any, Any]]":
         with located(self._path, variable.name):
-            array = numbers_of(variable.key, variable.dtype, variable.shape)
+            array = numbers_of(self._tensor(variable), variable.dtype, variable.shape)
         for box in boxes:
             whole: Any = (*box, ...)  # With the ellipsis, a scalar stays an array.
             yield array[whole]
 
     def strings(self, variable: Variable, piece: Slice) -> list[bytes]:
         with located(self._path, variable.name):
-            return texts_of(variable.key, variable.shape)
+            return texts_of(self._tensor(variable), variable.shape)

@@ -232,9 +232,13 @@ def _what_is_in(path: str) -> str:
     return f"there are {listed(names)}: give one of them" if names else "it is empty"
 
 
-def checkpoints_in(directory: str) -> list[str]:
-    """The prefixes of all checkpoints in a directory, by name and then by step."""
-    prefixes = set()
+def checkpoints_in(directory: str | os.PathLike[str]) -> list[str]:
+    """The prefixes of all checkpoints in a directory, V2 and V1, by name and then by step.
+
+    Raises:
+        OSError: there is no such directory.
+    """
+    directory, prefixes = os.fspath(directory), set()
     for name in os.listdir(directory):
         path = os.path.join(directory, name)
         shard = _V1_SHARD.fullmatch(path)

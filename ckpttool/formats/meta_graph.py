@@ -17,7 +17,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from operator import itemgetter
-from pathlib import Path
 from typing import Any
 
 from ckpttool import proto, storage
@@ -94,7 +93,12 @@ _FIRST_TAG, _START = 8, 4096
 
 
 def write_meta_graph(
-    graph: MetaGraph, path: str | Path, *, force: bool = False, in_place: bool = False, inputs: Sequence[str] = ()
+    graph: MetaGraph,
+    path: str | os.PathLike[str],
+    *,
+    force: bool = False,
+    in_place: bool = False,
+    inputs: Sequence[str] = (),
 ) -> None:
     """Writes the graph's bytes, or its text if it was read from text, beside and renamed.
 
@@ -114,14 +118,19 @@ def write_meta_graph(
 
 @contextmanager
 def meta_graph_beside(
-    graph: MetaGraph, path: str | Path, *, force: bool = False, in_place: bool = False, inputs: Sequence[str] = ()
+    graph: MetaGraph,
+    path: str | os.PathLike[str],
+    *,
+    force: bool = False,
+    in_place: bool = False,
+    inputs: Sequence[str] = (),
 ) -> Iterator[None]:
     """As `write_meta_graph`, with a block in which what belongs to the graph is written: it gets its name after that.
 
     If the block ends with an error, there is no graph at `path` but the one that was there.
     """
     inputs = [*inputs, *belonging(graph.path), *([graph.path] if graph.path and not in_place else [])]
-    path = os.path.realpath(path) if in_place else path
+    path = os.path.realpath(path) if in_place else os.fspath(path)
     with storage.write_beside(path, force=force or in_place, inputs=inputs) as beside:
         beside.write_bytes(graph.data if graph.text is None else _to_text(graph, graph.text))
         yield

@@ -1,7 +1,7 @@
 """The two doors: open whatever a path leads to, as a checkpoint or as a graph."""
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from importlib import import_module
 
 from ckpttool.errors import CheckpointError, NotFoundError, NotSupportedError
@@ -16,14 +16,16 @@ def open_checkpoint(
     path: str | os.PathLike[str] | Located,
     *,
     faults: list[CheckpointError] | None = None,
-    only: Collection[str] | None = None,
+    only: Iterable[str] | None = None,
 ) -> Checkpoint:
-    """Opens a checkpoint: reads its index, and values only when they are asked for.
+    """Opens a checkpoint: reads its index, and values only when they are asked for, by any number of threads.
 
         >>> checkpoint = ckpttool.open_checkpoint("model.ckpt")
         >>> checkpoint["dense/kernel"].shape
         (784, 10)
         >>> checkpoint["dense/kernel"].numpy()
+
+    Its files must stay where they are, as seen from the working directory if the path is relative.
 
     Args:
         path: a prefix (`model.ckpt`), one of its files (`model.ckpt.index`), a V1 file, a SavedModel, or a directory
@@ -31,8 +33,9 @@ def open_checkpoint(
             what `locate` made of one of these.
         faults: is told of what is damaged, which is passed over, as far as anything can be listed without it; None:
             damage is raised.
-        only: the names of the variables that are wanted: the checkpoint has no others. In a tensor bundle they are
-            looked up, and the rest of a large index is neither read nor checked, unless `faults` wants to know of it.
+        only: the names of the variables that are wanted, as they are stored: the checkpoint has no others, and of these
+            only those that are there. In a tensor bundle they are looked up, and the rest of a large index is neither
+            read nor checked, unless `faults` wants to know of it.
 
     Raises:
         TypeError: `only` is one name, and no list of names.
@@ -43,6 +46,9 @@ def open_checkpoint(
     """
     if isinstance(only, str):
         raise TypeError(f"only is a list of names: [{only!r}], not {only!r}")
+    only = None if only is None else list(only)
+    if only is not None and not all(isinstance(name, str) for name in only):
+        raise TypeError(f"names are texts, and only has {next(name for name in only if not isinstance(name, str))!r}")
     found = path if isinstance(path, Located) else locate(path)
     checkpoint = _open(found, faults, only)
     if faults and not checkpoint:

@@ -2,6 +2,7 @@
 
 from collections.abc import ItemsView, Iterator, Mapping, Sequence, ValuesView
 from functools import cached_property
+from operator import ne
 from typing import TypeVar, overload
 
 from ckpttool.errors import CheckpointError, NotFoundError, located
@@ -13,7 +14,7 @@ _T = TypeVar("_T")
 
 
 class Checkpoint(Mapping[str, Variable]):
-    """The variables of a checkpoint, by name, in the checkpoint's order.
+    """The variables of a checkpoint, by name, in the checkpoint's order. Under another name, a variable gets that.
 
     Attributes:
         path: what was opened: for a bundle, its prefix.
@@ -33,6 +34,8 @@ class Checkpoint(Mapping[str, Variable]):
         warnings: Sequence[str] = (),
         metadata: Mapping[str, str] | None = None,
     ) -> None:
+        if any(map(ne, variables, (variable.name for variable in variables.values()))):
+            variables = {name: variable.renamed(name) for name, variable in variables.items()}
         self._variables, self.path, self.format = variables, path, format
         self.files, self.warnings, self.metadata = tuple(files), tuple(warnings), metadata or {}
 

@@ -4,6 +4,7 @@ Sub-byte types (int4 and its like) take one byte an element in a checkpoint, the
 Numbers and names: tensorflow/core/framework/types.proto, tf.dtypes.
 """
 
+import sys
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ REF_OFFSET = 100
 
 
 class DType:
-    """One dtype. It is equal to its name, and NumPy takes it where it takes a dtype.
+    """One dtype. It is equal to its name, and to NumPy's type of its values; NumPy takes it where it takes a dtype.
 
     Attributes:
         number: its DataType number.
@@ -47,7 +48,13 @@ class DType:
     def __eq__(self, other: object) -> bool:
         if isinstance(other, DType):
             return (self.name, self.itemsize) == (other.name, other.itemsize)
+        if isinstance(other, type) and self.name == self.stored and (numpy := sys.modules.get("numpy")):
+            # As NumPy has it: np.dtype("float32") == np.float32.
+            return bool(issubclass(other, numpy.generic) and self.numpy == other)
         return self.name == other if isinstance(other, str) else NotImplemented
+
+    def __format__(self, spec: str) -> str:
+        return format(self.name, spec)
 
     def __hash__(self) -> int:
         return hash(self.name)

@@ -146,6 +146,11 @@ class MetaGraph:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.root} {self.path!r} {len(self.data):,} bytes>"
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy, or another process, needs: not what has been parsed."""
+        kept = ("data", "root", "path", "text", "number", "facts")
+        return {name: getattr(self, name) for name in kept} | {"_results": {}}
+
     def replace(self, **changes: Any) -> "MetaGraph":
         """The same graph with other attributes."""
         kept = {name: getattr(self, name) for name in ("data", "root", "path", "text", "number", "facts")}
@@ -224,7 +229,9 @@ class MetaGraph:
             NotFoundError: there is none.
         """
         if name not in self.by_name:
-            raise NotFoundError(f"the graph has no op named {name}", path=self.path, hint=near_hint(name, self.by_name))
+            op = op_of(name)
+            hint = f"{name} is a tensor, of the op {op}" if op in self.by_name else near_hint(name, self.by_name)
+            raise NotFoundError(f"the graph has no op named {name}", path=self.path, hint=hint)
         return self.by_name[name]
 
     @cached_property

@@ -145,7 +145,10 @@ class Variable:
 
     def __getitem__(self, index: Any) -> Any:
         """A part of the values, by an index as NumPy takes it; all of them are read, for only all have a checksum."""
-        return self.numpy()[index]
+        values = self.numpy()
+        part = values[index]
+        # A view would keep all of them.
+        return part.copy() if getattr(part, "base", None) is not None and part.size < values.size else part
 
     __iter__ = None  # Not value by value, each of which would be read with all others.
 
@@ -240,9 +243,12 @@ class Variable:
         none of them unless the iteration ends.
 
         Raises:
+            ValueError: `nbytes` is not positive.
             CorruptionError: bytes are missing or do not have their checksum.
             NotSupportedError: values of this dtype can't be decoded, or only a part of them is stored (see `lacking`).
         """
+        if nbytes < 1:
+            raise ValueError(f"nbytes is {nbytes}, and must be at least 1")
         self._require_numpy()
         if self.dtype.itemsize is None:
             yield selection((0,) * len(self.shape), self.shape), self.numpy()

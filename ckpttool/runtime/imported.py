@@ -82,7 +82,7 @@ class ImportedGraph:
         there = located.has_variables or checkpoint is not None
         values = open_checkpoint(located) if there and not located.foreign else None
         self._tf: Any = import_tensorflow()
-        for library in op_libraries:
+        for library in [op_libraries] if isinstance(op_libraries, str | os.PathLike) else op_libraries:
             load_op_library(self._tf, library)
         prepared = prepare(self.graph, InstalledRegistry(self._tf), clear_devices=clear_devices)
         self.lacking: Mapping[str, str] = prepared.lacking
@@ -287,6 +287,8 @@ class ImportedGraph:
                 fed, or an iterator has no data; the graph is closed.
             TypeError: something given as a fetch is no name, tensor or op.
         """
+        if timeout is not None and not timeout > 0:
+            raise ValueError(f"timeout is {timeout}, and must be more than no time; None: never")
         session = self._open_session()
         if fetches is None or signature is not None:
             choice = self._choice(signature)

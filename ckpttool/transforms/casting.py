@@ -41,13 +41,23 @@ class Loss(NamedTuple):
 
 
 class Casts:
-    """The losses of a cast checkpoint's variables, by name; known when their values have been read."""
+    """What was lost in casting a checkpoint.
+
+    Attributes:
+        losses: of variables, by their names, how many values overflowed, underflowed and were rounded; known when their
+            values have been read.
+    """
 
     def __init__(self) -> None:
         self.losses: dict[str, Loss] = {}
 
+    def __repr__(self) -> str:
+        return f"Casts({self.losses})"
 
-def cast(checkpoint: Checkpoint, dtypes: Mapping[str, str] | str, casts: Casts | None = None) -> Checkpoint:
+
+def cast(
+    checkpoint: Checkpoint, dtypes: Mapping[str, str | DType] | str | DType, casts: Casts | None = None
+) -> Checkpoint:
     """The checkpoint in other dtypes; nothing is computed before values are asked for.
 
         >>> ckpttool.cast(checkpoint, "bfloat16")
@@ -55,19 +65,23 @@ def cast(checkpoint: Checkpoint, dtypes: Mapping[str, str] | str, casts: Casts |
 
     Args:
         checkpoint: whose variables.
-        dtypes: for names of dtypes those to cast to; or one name, for all floating-point variables.
+        dtypes: for names of dtypes those to cast to; or one, for all floating-point variables. A DType will do, too.
         casts: is told what was lost.
 
     Raises:
         ValueError: there is no such dtype, or no such cast.
+        TypeError: that is no name of a dtype.
     """
-    if isinstance(dtypes, str):
-        check_cast("float32", dtypes)
+    if isinstance(dtypes, str | DType):
+        check_cast("float32", str(dtypes))
         dtypes = dict.fromkeys(FLOATS, dtypes)
-    for old, new in dtypes.items():
+    if not isinstance(dtypes, Mapping):
+        raise TypeError(f"dtypes are a name, a DType, or a mapping of these, not {dtypes!r}")
+    names = {str(old): str(new) for old, new in dtypes.items()}
+    for old, new in names.items():
         check_cast(old, new)
     casts = casts or Casts()
-    variables = {name: _cast(v, dtypes.get(v.dtype.name, v.dtype.name), casts) for name, v in checkpoint.items()}
+    variables = {name: _cast(v, names.get(v.dtype.name, v.dtype.name), casts) for name, v in checkpoint.items()}
     return checkpoint.with_variables(variables)
 
 

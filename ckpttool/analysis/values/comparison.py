@@ -47,14 +47,17 @@ def compare(
     Args:
         a: the one.
         b: the other.
-        rtol: see `difference`.
-        atol: the same.
+        rtol: relative tolerance: differences up to this share of what is in `b` count as none.
+        atol: absolute tolerance: so do those up to this, and to both together.
         values: False: only names, dtypes and shapes; no values are read.
         progress: is told bytes that have been read.
 
     Raises:
+        ValueError: a tolerance is negative, or not a number.
         CorruptionError: values are missing or damaged.
     """
+    if not (rtol >= 0 and atol >= 0):
+        raise ValueError(f"tolerances are {rtol} and {atol}, and must not be less than 0")
     both = [name for name in a if name in b]
     unlike = [name for name in both if (a[name].dtype, a[name].shape) != (b[name].dtype, b[name].shape)]
     only_a, only_b = [name for name in a if name not in b], [name for name in b if name not in a]

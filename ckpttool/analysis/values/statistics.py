@@ -43,9 +43,10 @@ class Statistics(NamedTuple):
         maximum: the largest of them.
         mean: their mean, in float64.
         deviation: their standard deviation (that of the population).
-        quantiles: for each of QUANTILES the smallest value that so many are not above; to 1/128 of its size, or of
-            the smallest normal number.
-        histogram: numbers of finite values in HISTOGRAM_BINS bins; empty where all are the same.
+        quantiles: the 1st, 25th, 50th, 75th and 99th percentile: each the smallest value that so many are not above; to
+            1/128 of its size, or of the smallest normal number.
+        histogram: numbers of finite values in 16 bins of one width, from the minimum to the maximum; empty where all
+            are the same.
     """
 
     elements: int

@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from hashlib import sha256
 from io import BufferedIOBase
 from pathlib import Path
@@ -268,7 +269,7 @@ class _Sources:
             dtype, shape = meaning(header, note)
             by_columns = header.fortran_order and len(header.shape) > 1
             if by_columns or header.dtype.byteorder == ">" or header.dtype.kind in "SU":
-                return self._streams.add(name, Stored(path, header, note, lambda: _values(path, header.nbytes)))
+                return self._streams.add(name, Stored(path, header, note, partial(_values, path, header.nbytes)))
             return self._raw.add(name, dtype, shape, Run(ByteRange(path, header.nbytes, header.size, None), note))
 
 

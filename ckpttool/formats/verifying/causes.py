@@ -127,7 +127,7 @@ def _of_file(
     elif len(offsets) == 1:
         # Several variables may lie in the same bytes.
         names = " = ".join(sorted({name for _, name in bad}))
-        yield f"one variable of {len(ranges):,} is damaged, and no other: {names} in {path}"
+        yield f"one stored tensor of {len(ranges):,} is damaged, and no other: {names} in {path}"
     elif bad:
         yield _region(path, [data for data in ranges if data.offset in offsets], whole)
 
@@ -136,7 +136,7 @@ def _region(path: str, damaged: Sequence[ByteRange], whole: Sequence[ByteRange])
     """Where in a file the damage is."""
     start = min((data.offset for data in damaged), default=0)
     end = max((data.offset + data.nbytes for data in damaged), default=0)
-    said = f"{len(damaged):,} of {len(damaged) + len(whole):,} variables in {path} are damaged"
+    said = f"{len(damaged):,} of {len(damaged) + len(whole):,} stored tensors in {path} are damaged"
     if all(data.offset < start for data in whole) and _is_zero(path, end):
         return f"{said}: all from byte {start:,} on, and it ends in zeros: space that was never written"
     return f"{said}, between byte {start:,} and byte {end:,}"
