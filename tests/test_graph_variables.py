@@ -336,6 +336,20 @@ def test_built_graphs(build, use_resource, options, tf, run, tmp_path):
     check_pair(tf, run, given, folders[2], "-x", "in", "-x", "**/Momentum")
 
 
+def test_a_name_that_two_savers_have_for_two_variables(tf, run, tmp_path):
+    """What a further saver restores into a variable that is left stays restored: it is refused."""
+
+    def build(v1):
+        a, b = (v1.get_variable(name, [2], use_resource=False) for name in "ab")
+        for variable in (a, b):
+            v1.add_to_collection("savers", v1.train.Saver({"v": variable}))
+
+    prefix = built(tf, tmp_path, build)
+    result = run("export", prefix, "--tf", tmp_path / "out", "--meta", "--exclude", "a")
+    assert result.exit_code == 5
+    assert "needs a, which needs a variable that is dropped" in result.stderr
+
+
 def test_a_saver_that_calls_parts_by_their_ops(tf, run, tmp_path):
     """A further saver may have slots of parts under the names of their ops: it loses them all the same."""
 

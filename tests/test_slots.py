@@ -20,6 +20,20 @@ SLOTS: dict[str, tuple[list[str], dict[str, str]]] = {
         ["w"],
         dict.fromkeys(("w/A", "w/A_1", "w/B", "w/B_1", "d/beta1_power", "d/beta2_power", "beta1_power_1"), "Adam"),
     ),
+    "an Adam with a name that has a number": (
+        ["w"],
+        dict.fromkeys(("w/opt_1", "w/opt_1_1", "beta1_power", "beta2_power"), "Adam"),
+    ),
+    "two Adams, and a pair of weights below a variable": (
+        ["w", "w/mask", "w/mask_1"],
+        dict.fromkeys(
+            (
+                *("w/Adam", "w/Adam_1", "w/Adam_2", "w/Adam_3"),
+                *("beta1_power", "beta2_power", "beta1_power_1", "beta2_power_1"),
+            ),
+            "Adam",
+        ),
+    ),
     "powers in a scope": (["w"], {"train/beta1_power": "Adam", "train/beta2_power_1": "Adam"}),
     "in a scope": (["dense/w"], {"train/dense/w/Adam": "Adam", "a/b/dense/w/Momentum": "Momentum"}),
     "Momentum": (["a/w"], {"a/w/Momentum": "Momentum", "a/w/Momentum_1": "Momentum"}),

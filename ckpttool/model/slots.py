@@ -166,17 +166,21 @@ def slot_owners(
 def _slots_of_named_adams(names: Sequence[str], powers: int, slots: Mapping[str, str]) -> dict[str, str]:
     """The slots of Adams that were given names, by which slots are called then: w/Mine, w/Mine_1.
 
-    An Adam has two slots of each variable, and one beta1_power: there can't be more of them than of that.
+    An Adam has two slots of each variable, and one beta1_power: there can't be more of them than of that. Nothing
+    that is trained is a slot, nor, as far as is sure, what is below a variable that an Adam without a name trains.
     """
     there, kinds = set(names), set[str]()
+    trained = {slot.rpartition("/")[0] for slot, owner in slots.items() if owner == "Adam"}
     for second in (name for name in names if name.endswith("_1")):
-        head, _, last = second.removesuffix("_1").rpartition("/")
-        if f"{head}/{last}" in there and second not in slots and _is_scoped(head, there):
+        first = second.removesuffix("_1")
+        head, _, last = first.rpartition("/")
+        if first in there and second not in slots and not trained & {head, first, second} and _is_scoped(head, there):
             kinds.add(last)
     if not 0 < len(kinds) <= powers - ("Adam" in slots.values()):
         return {}
-    named = (name for name in names if _unnumbered(name.rpartition("/")[2]) in kinds)
-    return {name: "Adam" for name in named if _is_scoped(name.rpartition("/")[0], there)}
+    ends = ((name, *name.rpartition("/")[::2]) for name in names)
+    named = ((name, head) for name, head, last in ends if last in kinds or _unnumbered(last) in kinds)
+    return {name: "Adam" for name, head in named if _is_scoped(head, there)}
 
 
 def _keras_3_owners(names: Collection[str]) -> dict[str, str]:

@@ -137,7 +137,7 @@ class SaverLists:
         """
         gone: set[str] = set()
         # What the main saver has of a variable, others may have under a name that is no other's.
-        names = {first for first, *_ in self.keys.values()}
+        names = {name for first, *others in self.keys.values() if first not in dropped for name in (first, *others)}
         aliases = {name for first, *others in self.keys.values() if first in dropped for name in others}
         dropped = {*dropped, *(aliases - names)}
         for file, ops in self._savers.items():
