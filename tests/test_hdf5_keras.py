@@ -287,7 +287,10 @@ def test_models_of_keras_3_within_models(tf, tmp_path):
     model = keras.Sequential([keras.Input((3,)), layers.Dense(3, name="first"), block, layers.Dense(2, name="last")])
     tf.train.Checkpoint(model=model).write(str(tmp_path / "checkpoint"))
     tf.saved_model.save(model, str(tmp_path / "saved_model"))
-    for source in ("checkpoint", "saved_model"):
+    model.compile("adam", "mse")
+    model.fit(np.ones((1, 3)), np.ones((1, 2)), verbose=0)
+    tf.train.Checkpoint(model=model).write(str(tmp_path / "trained"))  # Of which the optimizer has a list, too.
+    for source in ("checkpoint", "saved_model", "trained"):
         plan = plan_hdf5(ckpttool.open_checkpoint(tmp_path / source), layout="keras")
         doubted = {planned.target.split("/")[-2] for planned in plan if "a model within" in (planned.doubt or "")}
         assert doubted == {"up", "norm"}

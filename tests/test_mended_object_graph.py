@@ -256,7 +256,6 @@ def test_everything_by_the_command(tf, tmp_path, plain, run):
     np.testing.assert_array_equal(restored.first.kernel.numpy(), tf.cast(model.first.kernel, tf.float16).numpy())
 
 
-@pytest.mark.tensorflow
 def test_names_of_objects_do_not_lead_back(run, tmp_path):
     """A file of variables under their objects' names has an object graph that does not know them: that is told."""
     run("export", OBJECTS, "--npz", tmp_path / "named.npz", "--names", "object", "--drop-slots")
@@ -264,6 +263,7 @@ def test_names_of_objects_do_not_lead_back(run, tmp_path):
     assert "will not restore 6 variables that no object has: 'model/layers/1/bias'" in result.stderr
 
 
+@pytest.mark.tensorflow
 def test_names_cut_short_are_told(tf, tmp_path, plain, run):
     """TensorFlow restores no variable whose name lost its end: it is told, once."""
     model_class, _, prefix = plain

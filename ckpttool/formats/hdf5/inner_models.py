@@ -23,6 +23,7 @@ def of_inner_models(graph: ObjectGraph) -> list[str]:
     nodes = range(len(graph))
     models = {node: layers_of for node in nodes if (layers_of := _layers(graph, node))}
     beside = {node: [child for name, child in graph.children(node) if not _leads_below(name)] for node in nodes}
+    beside |= {optimizer: [] for optimizer in graph.optimizers}  # They have what they train.
     outer = walk([0], beside)
     layers = {layer for model in outer & models.keys() for layer in models[model]}
     own = walk(layers - models.keys(), beside, without=models.keys())

@@ -19,12 +19,13 @@ somebody writes), base address, extension, end of the file, the root group's hea
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from ckpttool import storage
 from ckpttool.errors import CorruptionError, NotSupportedError
 from ckpttool.formats.hdf5.structure.checksum import require_checksum
 from ckpttool.formats.hdf5.structure.file import Cursor, File, Read, Sizes
+from ckpttool.formats.hdf5.structure.headers import DRIVER, read_messages
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _SHORTEST, _LONGEST = 24, 128
@@ -81,8 +82,7 @@ def _old(cursor: Cursor, version: int, read: Read, size: int) -> File:
     if driver is not None:
         if cursor.offset + driver + 16 > size:
             raise CorruptionError("what is said of the file's driver is behind its end", offset=cursor.offset)
-        name = read(cursor.offset + driver, 16)[8:].decode("latin-1")
-        raise NotSupportedError(f"one of several files that only together are an HDF5 file (driver {name!r})")
+        raise _one_of_several(read(cursor.offset + driver, 16)[8:])
     cursor.skip(cursor.sizes.length)  # The root group has no name.
     return _file(cursor, stated, end, cursor.address(), None, read, size)
 
@@ -112,6 +112,17 @@ def _file(
         raise CorruptionError("a superblock without addresses", offset=base)
     # Where a block was put before the file later, or taken away, the addresses go with the superblock.
     end += base - stated
+    file = File(read, size, cursor.sizes, base, root, extension)
+    if extension is not None:
+        with suppress(CorruptionError):  # It may be what is cut off.
+            drivers = [message.data[1:9] for message in read_messages(file, extension) if message.kind == DRIVER]
+            if drivers:
+                raise _one_of_several(drivers[0])
     if end > size:
         raise CorruptionError(f"the file is truncated: it has {size:,} bytes of {end:,}", offset=size)
-    return File(read, size, cursor.sizes, base, root, extension)
+    return file
+
+
+def _one_of_several(driver: bytes) -> NotSupportedError:
+    said = driver.decode("latin-1")
+    return NotSupportedError(f"one of several files that only together are an HDF5 file (driver {said!r})")
