@@ -61,10 +61,21 @@ def test_values_as_tensorflow_decodes_them(dtype, tf, tmp_path):
 
 @pytest.mark.tensorflow
 def test_strings(tf, tmp_path):
-    """Texts, and one text for all."""
-    tensors = [tf.make_tensor_proto([b"a\0", b"", b"\xff"]), tf.make_tensor_proto(b"x", shape=[2, 2])]
-    found = ckpttool.open_checkpoint(written(tmp_path, graph_of(*tensors)))
+    """Texts, one text for all, and texts as bytes, which C++ writes: as TensorFlow runs the constants."""
+    tensors = [
+        tf.make_tensor_proto([b"a\0", b"", b"\xff"]),
+        tf.make_tensor_proto(b"x", shape=[2, 2]),
+        tensor(7, [3], tensor_content=b"\2\0\3abxyz"),
+    ]
+    graph_def = graph_of(*tensors)
+    for node in graph_def.node:
+        node.attr["dtype"].type = 7
+    found = ckpttool.open_checkpoint(written(tmp_path, graph_def))
     assert [found["c0"].numpy().tolist(), found["c1"].numpy().tolist()] == [[b"a\0", b"", b"\xff"], [[b"x"] * 2] * 2]
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        tf.import_graph_def(tf.compat.v1.GraphDef.FromString(graph_def.SerializeToString()), name="")
+        for name, variable in found.items():
+            assert variable.numpy().tolist() == session.run(f"{name}:0").tolist()
 
 
 @pytest.mark.tensorflow
@@ -102,6 +113,42 @@ def test_beside_the_checkpoint(run, tmp_path):
     assert run("cat", tmp_path / "frozen.pbtxt", "W").stdout == run("cat", f"{LINEAR}.index", "W").stdout
 
 
+def test_beside_what_optimizers_have(run, tmp_path):
+    """Slots, averages and powers are in no frozen graph, and no difference; what the outputs need not, is one."""
+    run("freeze", f"{CONV}.meta", "--outputs", "predictions", "-o", tmp_path / "frozen.pb")
+    result = run("diff", tmp_path / "frozen.pb", f"{CONV}.index")
+    only = {line.split("\t")[0] for line in result.stdout.splitlines() if "only in B" in line}
+    assert (result.exit_code, only) == (1, {"bn/moving_mean", "bn/moving_variance", "global_step"})
+
+
+@pytest.mark.tensorflow
+def test_beside_objects(tf, run, tmp_path):
+    """A graph frozen from a SavedModel of TensorFlow 2 has variables' full names, and the checkpoint keys."""
+    module = tf.Module()
+    module.weight = tf.Variable([1.0, 2.0], name="w")
+    module.call = tf.function(lambda x: x * module.weight, [tf.TensorSpec([2], "float32")])
+    tf.saved_model.save(module, str(tmp_path / "model"), module.call)
+    assert run("freeze", tmp_path / "model", "-o", tmp_path / "frozen.pb").exit_code == 0
+    result = run("diff", tmp_path / "model" / "variables" / "variables.index", tmp_path / "frozen.pb")
+    assert (result.exit_code, result.stdout) == (0, ""), result.stderr
+
+
+def test_beside_another_model(run, tmp_path):
+    """Where no constant has a variable's name, nothing was compared, and that is said."""
+    prefix = written(tmp_path, graph_of(tensor(1, [1], float_val=[1])))
+    result = run("diff", prefix, f"{LINEAR}.index")
+    assert (result.exit_code, result.stdout) == (5, "")
+    assert "no constant of the graph has the name of a variable" in result.stderr
+
+
+def test_what_is_passed_over_is_refused_if_all_is_wanted(run, tmp_path):
+    """--strict is about constants, too."""
+    path = written(tmp_path, graph_of(tensor(1, [1], float_val=[2]), tensor(1, [-1])))
+    assert run("export", path, "--npz", tmp_path / "out.npz").exit_code == 0
+    result = run("export", path, "--npz", tmp_path / "strict.npz", "--strict")
+    assert (result.exit_code, (tmp_path / "strict.npz").exists()) == (5, False)
+
+
 def test_what_is_not_frozen(tmp_path):
     """A graph with variables has its values elsewhere, and one without constants has none."""
     graph_def = proto.parse("MetaGraphDef", LINEAR.with_suffix(".meta").read_bytes()).graph_def
@@ -125,6 +172,11 @@ HOSTILE = {
     "much of little": (tensor(1, [1 << 28], float_val=[1, 2]), NotSupportedError, "of which 2 are given"),
     "texts of nothing": (tensor(7, [1 << 40], string_val=[b"x"]), NotSupportedError, "of which 1 are given"),
     "bytes that are not there": (tensor(1, [3], tensor_content=b"12345678"), CorruptionError, "8 bytes for float32"),
+    "texts that are not there": (
+        tensor(7, [2], tensor_content=b"\1\2ab"),
+        CorruptionError,
+        "4 bytes for 2 strings of 3",
+    ),
     "half of a number": (tensor(8, [2], scomplex_val=[1, 2, 3]), CorruptionError, "3 real and imaginary parts"),
     "a handle": (tensor(20, []), NotSupportedError, "resource"),
 }

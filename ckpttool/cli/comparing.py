@@ -8,6 +8,7 @@ import typer
 
 from ckpttool import render
 from ckpttool.cli import options
+from ckpttool.errors import NotSupportedError
 from ckpttool.formats.opening import open_graph, require_readable
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def diff(
     ckpttool diff model.ckpt.meta other.ckpt
 
     A graph and a checkpoint are compared by what the graph's saver would restore; a frozen graph and a checkpoint by
-    the values of constants that have variables' names; two graphs by ops, functions, collections and signatures.
+    the weights, if constants have their names; two graphs by ops, functions, collections and signatures.
 
     Exit code 0: the same, or within the tolerance; 1: different; others: nothing was found out, as for every command.
     """
@@ -124,16 +125,27 @@ def _of_graphs(one: _Side, other: _Side) -> _Found:
     return _Found([findings.findings(found)], bool(found))
 
 
-def _with_weights_alone(*sides: "Checkpoint") -> "list[Checkpoint]":
-    """Both sides; a frozen graph without the constants that are no variables of the other."""
-    from ckpttool.formats import frozen
+def _weights_alone(one: "Checkpoint", other: "Checkpoint") -> "tuple[Checkpoint, Checkpoint]":
+    """Both sides; of a frozen graph and a checkpoint, constants with variables' names, and what is no optimizer's.
 
-    return [
-        side.with_variables({name: side[name] for name in side if name in other})
-        if side.format == frozen.FORMAT
-        else side
-        for side, other in zip(sides, reversed(sides), strict=True)
-    ]
+    Raises:
+        NotSupportedError: no constant bears the name of a variable.
+    """
+    from ckpttool.formats import frozen
+    from ckpttool.model.slots import roles
+
+    if other.format == frozen.FORMAT and one.format != frozen.FORMAT:
+        return _weights_alone(other, one)[::-1]
+    if one.format != frozen.FORMAT or other.format == frozen.FORMAT:
+        return one, other
+    known = roles(other, other.object_graph, other.of_optimizers)
+    keys = {other.stored_as(name): name for name in one}
+    weights = {key: one[name] for key, name in keys.items() if key in other}
+    if not weights:
+        hint = "frozen by TensorFlow 2, constants have names of their own: vars shows them"
+        raise NotSupportedError("no constant of the graph has the name of a variable", path=one.path, hint=hint)
+    left = {name: variable for name, variable in other.items() if name not in known}
+    return one.with_variables(weights), other.with_variables(left)
 
 
 def _of_variables(
@@ -146,7 +158,7 @@ def _of_variables(
     from ckpttool.analysis.values.comparison import compare
     from ckpttool.reports import differences as reports
 
-    whole = _with_weights_alone(one.checkpoint(), other.checkpoint())
+    whole = _weights_alone(one.checkpoint(), other.checkpoint())
     a, b = (options.chosen(side, *choice) for side in whole)
     options.exit_if_no_match(not a and not b and any(choice), choice[0] or (), [*whole[0], *whole[1]])
     total = 0 if structure else sum(each[name].nbytes for each in (a, b) for name in each if name in a and name in b)

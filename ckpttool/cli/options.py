@@ -121,7 +121,9 @@ def to_convert(path: str, found: Located, quiet: bool, *, strict: bool) -> Check
     """
     checkpoint = opened(path, found, quiet)
     require_readable(found, checkpoint)
-    if found.foreign and checkpoint.warnings and strict:
+    # What is said of one of TensorFlow's is nothing that was passed over.
+    is_partial = bool(checkpoint.warnings) and (found.foreign is not None or not found.has_variables)
+    if is_partial and strict:
         raise ConversionError(checkpoint.warnings[0], path=found.prefix, hint="without --strict, the rest is written")
     return checkpoint
 

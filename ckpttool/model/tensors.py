@@ -6,6 +6,7 @@ tensor, its last value goes on to the end, and where it is empty, all are zero.
 (tensorflow/core/framework/tensor.proto, tensor.cc: FromProtoField)
 """
 
+from itertools import accumulate
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -80,9 +81,32 @@ def texts_of(tensor: Any, shape: tuple[int, ...]) -> list[bytes]:
     """The values of a TensorProto of strings, in row-major order.
 
     Raises:
+        CorruptionError: there are not as many as the shape wants.
         NotSupportedError: they are too many.
     """
-    count, given = prod(shape), list(tensor.string_val)
+    count = prod(shape)
+    if tensor.tensor_content:
+        return _packed(tensor.tensor_content, count)
+    given = list(tensor.string_val)
     if len(given) < count and count > _MOST_GOING_ON >> 6:
         raise NotSupportedError(f"{count:,} values, of which {len(given):,} are given")
     return (given + (given[-1:] or [b""]) * (count - len(given)))[:count]
+
+
+def _packed(data: bytes, count: int) -> list[bytes]:
+    """Strings in one run of bytes: the lengths of all, as varints, and then the strings.
+
+    (tensorflow/core/platform/tensor_coding.cc: DecodeStringList)
+    """
+    lengths, length, shift, start = list[int](), 0, 0, 0
+    for byte in data if count else ():
+        start, length, shift = start + 1, length | (byte & 127) << shift, shift + 7
+        if byte < 128 or shift > 28:  # Nothing is longer than a file of 2 GiB.
+            lengths.append(length)
+            length = shift = 0
+        if len(lengths) == count:
+            break
+    if len(lengths) != count or sum(lengths) != len(data) - start:
+        raise CorruptionError(f"{len(data):,} bytes for {count:,} strings of {sum(lengths):,} bytes")
+    starts = accumulate(lengths, initial=start)
+    return [data[start : start + length] for start, length in zip(starts, lengths, strict=False)]
