@@ -350,6 +350,25 @@ def test_a_name_that_two_savers_have_for_two_variables(tf, run, tmp_path):
     assert "needs a, which needs a variable that is dropped" in result.stderr
 
 
+def test_a_further_saver_that_has_the_whole(tf, run, tmp_path):
+    """The main saver has parts under the names of their ops: what is dropped of these goes from the graph."""
+
+    def build(v1):
+        partitioned_with_slots(v1)
+        variable(v1, "kept", [2])
+        v1.add_to_collection("savers", v1.train.Saver(name="whole"))
+        return {each.op.name: each for each in v1.global_variables()}
+
+    prefix = built(tf, tmp_path, build)
+    result = run("export", prefix, "--tf", tmp_path / "out", "--meta", "--drop-slots")
+    assert result.exit_code == 0, result.stderr
+    stored = keys(tf, tmp_path / "out")
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        tf.compat.v1.train.import_meta_graph(f"{tmp_path / 'out'}.meta").restore(session, str(tmp_path / "out"))
+        assert {each.op.name for each in tf.compat.v1.global_variables()} == stored
+        assert session.run(tf.compat.v1.report_uninitialized_variables()).tolist() == []
+
+
 def test_a_saver_that_calls_parts_by_their_ops(tf, run, tmp_path):
     """A further saver may have slots of parts under the names of their ops: it loses them all the same."""
 

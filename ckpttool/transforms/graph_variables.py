@@ -87,7 +87,7 @@ class _Edits:
         nodes = list(graph.graph_def.node)
         self.savers = SaverLists(nodes, op_of(graph.message.saver_def.filename_tensor_name))
         self._full_names = _full_names(graph)
-        becomes = _becoming(self._full_names, self.savers.keys, renames, dropped)
+        becomes = _becoming(self._full_names, self.savers, renames, dropped)
         self._new_full_names = {full: renames[full] for full in self._full_names.values() if full in renames}
         owners = _owners(nodes, becomes)
         self.ops = {op: new + op[len(of) :] for op, of in owners.items() if (new := becomes[of]) not in (None, of)}
@@ -221,13 +221,14 @@ def _full_names(graph: MetaGraph) -> dict[str, str]:
 
 
 def _becoming(
-    full_names: Mapping[str, str], keys: Mapping[str, Sequence[str]], renames: Mapping[str, str], dropped: set[str]
+    full_names: Mapping[str, str], savers: SaverLists, renames: Mapping[str, str], dropped: set[str]
 ) -> dict[str, str | None]:
     """What becomes of each variable's op, and of the name of a partitioned variable: its name; None if it goes."""
-    taken = {key for of in keys.values() for key in of}
+    taken = {key for of in savers.keys.values() for key in of}
     becomes: dict[str, str | None] = {}
     for op, full in full_names.items():
-        of = keys.get(op, ())
+        # What the checkpoint has is the main saver's; others may have the whole of what that has in parts.
+        of = savers.own.get(op) or savers.keys.get(op) or []
         key = full if full in of or (not of and full not in taken) else next(iter(of), "")
         if key in dropped:
             becomes[op] = None

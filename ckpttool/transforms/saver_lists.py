@@ -62,6 +62,7 @@ class SaverLists:
     Attributes:
         ops: the names of the ops that save and restore.
         keys: for each variable's op, the names under which it is saved, those of the main saver first.
+        own: those of the main saver alone.
     """
 
     def __init__(self, nodes: Sequence[Any], file: str = "") -> None:
@@ -72,8 +73,12 @@ class SaverLists:
         self.ops = {node.name for ops in self._savers.values() for node in ops}
         self.keys: dict[str, list[str]] = {}
         self._known: set[tuple[str, str]] = set()
-        for node in (node for ops in self._savers.values() for node in ops):
-            self._add_keys(node)
+        self.own: dict[str, list[str]] = {}
+        for name, ops in self._savers.items():
+            for node in ops:
+                self._add_keys(node)
+            if name == self._main:
+                self.own = {op: list(texts) for op, texts in self.keys.items()}
         # Constant → its new texts, None for one that goes; op → the places that go, and those in order; Packs of files
         # that lose some.
         self._texts: dict[str, list[str | None]] = {}
