@@ -17,7 +17,7 @@ FROZEN = [
 ]
 DTYPES = [
     *("float16", "bfloat16", "float32", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64"),
-    *("uint64", "bool", "complex64", "complex128", "float8_e5m2", "float8_e4m3fn", "int4", "uint4"),
+    *("uint64", "bool", "complex64", "complex128", "float8_e5m2", "float8_e4m3fn", "float4_e2m1fn", "int4", "uint4"),
 ]
 
 
@@ -168,16 +168,15 @@ def tensor(dtype: int, sizes: list[int], **values):
 
 
 HOSTILE = {
-    "more than a graph has": (tensor(1, [1 << 20, 1 << 20], float_val=[1]), NotSupportedError, "more than a graph"),
+    "more than a graph has": (tensor(1, [1 << 15, 1 << 15], float_val=[1]), NotSupportedError, "more than a graph"),
     "much of little": (tensor(1, [1 << 28], float_val=[1, 2]), NotSupportedError, "of which 2 are given"),
-    "texts of nothing": (tensor(7, [1 << 40], string_val=[b"x"]), NotSupportedError, "of which 1 are given"),
+    "texts of nothing": (tensor(7, [1 << 26], string_val=[b"x"]), NotSupportedError, "of which 1 are given"),
     "bytes that are not there": (tensor(1, [3], tensor_content=b"12345678"), CorruptionError, "8 bytes for float32"),
     "texts that are not there": (
         tensor(7, [2], tensor_content=b"\1\2ab"),
         CorruptionError,
         "4 bytes for 2 strings of 3",
     ),
-    "half of a number": (tensor(8, [2], scomplex_val=[1, 2, 3]), CorruptionError, "3 real and imaginary parts"),
     "a handle": (tensor(20, []), NotSupportedError, "resource"),
 }
 
@@ -193,9 +192,11 @@ def test_constants_that_are_none(case, tmp_path):
 
 def test_a_constant_without_a_shape(tmp_path):
     """It is passed over, and said."""
-    made = tensor(1, [-1])
-    found = ckpttool.open_checkpoint(written(tmp_path, graph_of(tensor(1, [1], float_val=[2]), made)))
-    assert (list(found), found.warnings) == (["c0"], ("c1 is passed over: a constant without a shape",))
+    made = tensor(1, [-1]), tensor(1, [1 << 60, 1 << 60])
+    found = ckpttool.open_checkpoint(written(tmp_path, graph_of(tensor(1, [1], float_val=[2]), *made)))
+    assert list(found) == ["c0"]
+    assert found.warnings[0] == "c1 is passed over: a constant without a shape"
+    assert "more than a graph can have" in found.warnings[1]
 
 
 @needs_corpus

@@ -229,6 +229,19 @@ def test_keras_optimizers_are_named(tf, tmp_path, run, optimizer, name):
     assert {key for key in totals if key.startswith("slots")} == {f"slots ({name})"}
 
 
+@pytest.mark.tensorflow
+def test_adafactor_under_another_name(tf, tmp_path):
+    """What it keeps of rows and columns is in lists of their own, and is its all the same."""
+    keras = pytest.importorskip("tf_keras", reason="needs the extra `tensorflow`")
+    model = keras.Sequential([keras.layers.Dense(3, input_shape=(4,))])
+    model.compile(keras.optimizers.Adafactor(name="mine"), "mse")
+    model.optimizer.build(model.trainable_variables)
+    model.save_weights(tmp_path / "model")
+    checkpoint = ckpttool.drop_slots(ckpttool.open_checkpoint(tmp_path / "model"))
+    left = {place.full_name for place in checkpoint.places.values()}
+    assert left - {"", "save_counter"} == {weight.name.removesuffix(":0") for weight in model.weights}
+
+
 def test_what_an_optimizer_of_tf_keras_has_once():
     """In a graph of tf.keras, rates and counters are the optimizer's, where all that it must have are there."""
     once = ["beta_1", "beta_2", "decay", "iter", "learning_rate"]

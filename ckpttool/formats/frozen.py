@@ -16,7 +16,7 @@ from ckpttool.model.boxes import Selection
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import dtype_of
 from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, shape_of
-from ckpttool.model.tensors import numbers_of, texts_of
+from ckpttool.model.tensors import MOST_BYTES, numbers_of, texts_of
 from ckpttool.model.variable import ByteRange, Slice, Source, Variable
 
 if TYPE_CHECKING:
@@ -39,6 +39,9 @@ def constants_of(graph: MetaGraph) -> Checkpoint | None:
             warnings.append(f"{node.name} is passed over: a constant without a shape")
             continue
         sizes = tuple(size for size in shape if size is not None)
+        if prod(sizes) > MOST_BYTES:
+            warnings.append(f"{node.name} is passed over: {prod(sizes):,} values are more than a graph can have")
+            continue
         variables[node.name] = Variable(node.name, dtype_of(tensor.dtype), sizes, source, node.name)
     path = graph.path or ""
     return Checkpoint(variables, path=path, format=FORMAT, files=[path], warnings=warnings) if variables else None

@@ -19,6 +19,7 @@ python/ops/lookup_ops.py, python/data/ops/iterator_ops.py)
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from functools import cached_property
+from itertools import chain
 from typing import Any, NamedTuple
 
 from ckpttool import proto
@@ -38,7 +39,9 @@ _LISTS = {"_variables", "_trainable_variables", "_non_trainable_variables", "_al
 _OPTIMIZER_CHILDREN = {"_iterations": {"_learning_rate", "_variables"}, "iter": {"learning_rate", "beta_1", "decay"}}
 # The one object of its own that an optimizer of Keras 2 has. (tf_keras/src/mixed_precision/loss_scale_optimizer.py)
 _LOSS_SCALE = "loss_scale"
-_HOLDERS = _LISTS | {_LOSS_SCALE}
+# What Keras 2's Adafactor keeps for rows and columns. (tf_keras/src/optimizers/adafactor.py)
+_FACTORS = ("_r", "_c")
+_HOLDERS = _LISTS | {_LOSS_SCALE, *_FACTORS}
 _OPTIMIZER_NAMES = {"optimizer", "_optimizer"}
 
 
@@ -188,7 +191,8 @@ class ObjectGraph:
             if name in _HOLDERS and self._owners_of_lists[node] == optimizer
         }
         found = [slot_variable for _, _, slot_variable in self.slots(optimizer)]
-        found += [*children.values(), *listed.get("_variables", ()), *listed.get(_LOSS_SCALE, ())]
+        of_lists = (listed.get(name, ()) for name in ("_variables", _LOSS_SCALE, *_FACTORS))
+        found += [*children.values(), *chain.from_iterable(of_lists)]
         trained = listed.get("_trainable_variables", set())
         return [node for node in dict.fromkeys(found) if node not in trained and self.attributes(node)]
 

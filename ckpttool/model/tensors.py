@@ -30,8 +30,9 @@ _LISTS = {
     "bool": "bool_val",
 }
 _PARTS = {"complex64": "float32", "complex128": "float64"}
-# No graph is larger, and what goes on from some values is made in memory.
-_MOST_BYTES, _MOST_GOING_ON = 1 << 31, 1 << 28
+MOST_BYTES = 1 << 31
+"""No graph is larger."""
+_MOST_GOING_ON = 1 << 28  # What goes on from some values is made in memory.
 
 
 def numbers_of(tensor: Any, dtype: DType, shape: tuple[int, ...]) -> "np.ndarray[Any, Any]":
@@ -46,11 +47,13 @@ def numbers_of(tensor: Any, dtype: DType, shape: tuple[int, ...]) -> "np.ndarray
     if dtype.itemsize is None:
         raise NotSupportedError(f"values of dtype {dtype.name} can't be decoded")
     count = prod(shape)
+    if not count:
+        return np.empty(shape, dtype.numpy)
     if tensor.tensor_content:
         if len(tensor.tensor_content) != count * dtype.itemsize:
             raise CorruptionError(f"{len(tensor.tensor_content):,} bytes for {dtype.name}{list(shape)}")
         return np.frombuffer(tensor.tensor_content, dtype.numpy).reshape(shape)
-    if count * dtype.itemsize > _MOST_BYTES:
+    if count * dtype.itemsize > MOST_BYTES:
         raise NotSupportedError(f"{count:,} values are more than a graph can have")
     given = _listed(tensor, dtype)
     if len(given) >= count:
@@ -65,13 +68,11 @@ def numbers_of(tensor: Any, dtype: DType, shape: tuple[int, ...]) -> "np.ndarray
 def _listed(tensor: Any, dtype: DType) -> "np.ndarray[Any, Any]":
     import numpy as np
 
-    if dtype.name.startswith("float8"):
+    if dtype.name.startswith(("float8", "float4")):
         return np.frombuffer(tensor.float8_val, dtype.numpy)
     listed = list(getattr(tensor, _LISTS.get(dtype.name, "int_val")))
     if dtype.name in _PARTS:
-        if len(listed) % 2:
-            raise CorruptionError(f"{len(listed):,} real and imaginary parts")
-        return np.array(listed, _PARTS[dtype.name]).view(dtype.numpy)
+        return np.array(listed[: len(listed) // 2 * 2], _PARTS[dtype.name]).view(dtype.numpy)
     if _LISTS.get(dtype.name) == "half_val":
         return np.array(listed, np.int32).astype(np.uint16).view(dtype.numpy)
     return np.array(listed, dtype.numpy if dtype.name in _LISTS else np.int32).astype(dtype.numpy, copy=False)
