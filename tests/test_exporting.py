@@ -140,6 +140,15 @@ def test_the_plan_is_what_is_written(run, tmp_path, target):
 # What was done is said
 
 
+def test_averages_of_other_names_are_said(run, tmp_path):
+    """With --ema, an average whose variable has another name stays as it is, and that is told."""
+    names = ("ck/a", "a/ExponentialMovingAverage", "b", "b/ExponentialMovingAverage")
+    ckpttool.write_npz(ckpttool.from_arrays({name: np.ones(2) for name in names}), tmp_path / "in.npz")
+    result = run("export", tmp_path / "in.npz", "--npz", tmp_path / "out.npz", "--ema")
+    assert "note: a/ExponentialMovingAverage is the average of no variable that is there (1 such)" in result.stderr
+    assert set(ckpttool.open_checkpoint(tmp_path / "out.npz")) == {"ck/a", "a/ExponentialMovingAverage", "b"}
+
+
 def test_what_was_dropped_is_said(run, tmp_path):
     """Slots, and what averages replace, are counted with the bytes saved; the plan says so too; --quiet does not."""
     options = ["--drop-slots", "--ema", "--npz", tmp_path / "out.npz"]

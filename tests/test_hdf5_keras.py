@@ -259,6 +259,9 @@ def test_a_layer_that_is_chosen(keras, run, tmp_path):
         assert [np.array_equal(*each) for each in zip(loaded.weights, trained.weights, strict=True)] == [False] * 2 + [
             True
         ] * 2
+    full = [*command, "--names", "full", "--drop-slots"]
+    assert run(*full).exit_code == 0
+    assert run(*command, "--names", "object", "--drop-slots").exit_code == 2
     refused = run(*command)
     assert refused.exit_code == 5
     assert "no weight of a layer: Adam slot" in refused.stderr

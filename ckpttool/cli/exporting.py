@@ -159,6 +159,9 @@ def export(
         meta and (cast or dtype_map), "--meta: the graph's ops have dtypes of their own, so no --cast or --dtype-map"
     )
     options.refuse(meta and salvage, "--meta: a graph restores all of its variables, and --salvage may leave some out")
+    by_full_names = h5_layout == "keras"  # As far as nobody renames: then it has the order of weights, too.
+    options.refuse(by_full_names and names == "object", "--h5-layout keras: Keras finds weights by their full names")
+    names = "key" if by_full_names and not (rename or rename_file or strip_prefix) else names
     changes = Changes(
         *(include or (), exclude or (), ema, drop_slots),
         _dtypes(cast, dtype_map),

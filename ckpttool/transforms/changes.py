@@ -94,6 +94,9 @@ def _idle(
 ) -> list[str]:
     """What is asked for and changes nothing of what is left."""
     found = variables.idle(names.values(), changes.rules, changes.strip_prefix)
+    left = [old for old, new in names.items() if changes.averages and old == new and old.endswith(variables.AVERAGE)]
+    if left:
+        found.append(f"{left[0]} is the average of no variable that is there ({len(left):,} such): it stays as it is")
     if changes.named_by != "key" and not has_objects:
         found.append("there is no object graph to name variables by")
     if changes.drop_slots and not has_slots:

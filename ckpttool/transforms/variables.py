@@ -81,7 +81,8 @@ def drop_slots(checkpoint: Checkpoint) -> Checkpoint:
     return without(checkpoint, slots(checkpoint))
 
 
-_AVERAGE = "/ExponentialMovingAverage"
+AVERAGE = "/ExponentialMovingAverage"
+"""What TensorFlow puts behind a variable's name for its moving average's."""
 
 
 _OTHERWISE_NAMED = "of another name, w/NAME, --include '**/NAME' --rename '/NAME$=>' takes them"
@@ -100,7 +101,7 @@ def averages_as_variables(checkpoint: Checkpoint, chosen: Collection[str] | None
     names = checkpoint.keys() if chosen is None else chosen
     found = averaged_variables(checkpoint.keys())
     if not found:  # Of a saver that stores averages in the place of variables. (Else, one without is a loss's.)
-        found = {name: name.removesuffix(_AVERAGE) for name in checkpoint if name.endswith(_AVERAGE)}
+        found = {name: name.removesuffix(AVERAGE) for name in checkpoint if name.endswith(AVERAGE)}
     averages = {average: variable for average, variable in found.items() if average in names}
     if not averages:
         hint = "there are such, and they were not chosen" if found else _OTHERWISE_NAMED

@@ -120,7 +120,7 @@ def _each_once(plan: Sequence[Planned], ranks: Mapping[str, tuple[int, int]]) ->
         kept = planned.variable if planned.problem else first.setdefault(planned.target, planned.variable)
         if kept is not planned.variable and not _is_same(kept, planned.variable):
             what = f"{kept.name!r} and {planned.variable.name!r} would both be the weight {_weight(planned.target)}"
-            raise ConversionError(what, hint="--names object, or --exclude one of them")
+            raise ConversionError(what, hint="--exclude one of them")
     return [planned for planned in plan if planned.problem or first[planned.target] is planned.variable]
 
 
