@@ -40,9 +40,10 @@ if TYPE_CHECKING:
     from ckpttool.formats.verifying import Verified, verify
     from ckpttool.model.arguments import Outputs, Tensor
     from ckpttool.model.checkpoint import Checkpoint
+    from ckpttool.model.collections import Collection
     from ckpttool.model.dtypes import DType
     from ckpttool.model.findings import Finding
-    from ckpttool.model.graph import Collection, GraphVariable, MetaGraph, Node, Signature
+    from ckpttool.model.graph import GraphVariable, MetaGraph, Node, Signature
     from ckpttool.model.in_memory import from_arrays
     from ckpttool.model.object_graph import ObjectGraph
     from ckpttool.model.variable import ByteRange, Slice, Variable
@@ -65,7 +66,7 @@ _HOMES = {
     "Checkpoint": "model.checkpoint",
     "CheckpointError": "errors",
     "CheckpointState": "formats.checkpoint_state",
-    "Collection": "model.graph",
+    "Collection": "model.collections",
     "Comparison": "analysis.values.comparison",
     "ConversionError": "errors",
     "CorruptionError": "errors",

@@ -10,8 +10,9 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from ckpttool import proto
-from ckpttool.errors import CheckpointError, CorruptionError, NotFoundError, located
+from ckpttool.errors import CorruptionError, NotFoundError, located
 from ckpttool.model.arguments import Argument, Dtypes, Outputs, Shape, Tensor, arguments_of
+from ckpttool.model.collections import Collection, decoded_collection, fields_of
 from ckpttool.model.dtypes import DTYPES, DType, dtype_of
 from ckpttool.model.names import near_hint
 from ckpttool.model.texts import to_text
@@ -59,18 +60,6 @@ class Node(NamedTuple):
         return f"Node({self.name!r}, {self.type!r}, inputs={list(self.inputs)}, device={self.device!r})"
 
 
-class Collection(NamedTuple):
-    """A collection: its name, its kind as the message calls it ("node_list", …), and its decoded members.
-
-    Members are strings (names of nodes and tensors), bytes, ints, floats, or dicts of the fields of a decoded
-    message, whose name stands under "@type".
-    """
-
-    name: str
-    kind: str
-    members: list[Any]
-
-
 class Signature(NamedTuple):
     """A SignatureDef: for each key of inputs and outputs, the tensor's name and what is known of it.
 
@@ -94,26 +83,6 @@ class GraphVariable(NamedTuple):
     trainable: bool
     collections: tuple[str, ...]
     device: str
-
-
-COLLECTION_MESSAGES = {
-    **dict.fromkeys(
-        (
-            *("variables", "trainable_variables", "moving_average_variables", "local_variables"),
-            *("model_variables", "global_step", "metric_variables"),
-        ),
-        "VariableDef",
-    ),
-    "savers": "SaverDef",
-    "queue_runners": "QueueRunnerDef",
-    "cond_context": "CondContextDef",
-    "while_context": "WhileContextDef",
-}
-"""Collections whose members are serialized messages, with the messages' names.
-
-(python/ops/ref_variable.py, training/saver.py, training/queue_runner_impl.py, ops/control_flow_ops.py:
-register_proto_function)
-"""
 
 
 class MetaGraph:
@@ -243,7 +212,7 @@ class MetaGraph:
     def collections(self) -> dict[str, Collection]:
         """Every collection, by name."""
         found = self.message.collection_def
-        return {name: _collection(name, found[name]) for name in sorted(found)}
+        return {name: decoded_collection(name, found[name]) for name in sorted(found)}
 
     @cached_property
     def signatures(self) -> dict[str, Signature]:
@@ -258,7 +227,7 @@ class MetaGraph:
         TensorFlow 1 puts them into a collection, and TensorFlow 2 into a field of their own, which goes before.
         (get_asset_tensors in python/saved_model/loader_impl.py)
         """
-        defs = [_fields(each) for each in self.message.asset_file_def]
+        defs = [fields_of(each) for each in self.message.asset_file_def]
         if not defs and ASSETS in self.collections:
             members = self.collections[ASSETS].members
             defs = [each for each in members if isinstance(each, dict) and each.get("@type") == "AssetFileDef"]
@@ -377,49 +346,6 @@ def split_tensor(name: str) -> tuple[str, str]:
     head, colon, index = name.rpartition(":")
     is_number = colon and len(index) < 10 and index.isascii() and index.isdecimal()
     return (head, index) if is_number else (name, "0")
-
-
-def _collection(name: str, message: Any) -> Collection:
-    kind = message.WhichOneof("kind") or "empty"
-    members = list(getattr(message, kind).value) if kind != "empty" else []
-    if kind == "bytes_list" and name in COLLECTION_MESSAGES:
-        members = [_decoded(COLLECTION_MESSAGES[name], member) for member in members]
-    elif kind == "any_list":
-        members = [_decoded(any_.type_url.rpartition(".")[2], any_.value, any_.type_url) for any_ in members]
-    return Collection(name, kind, members)
-
-
-def _decoded(name: str, data: bytes, type_url: str = "") -> Any:
-    """The fields of a serialized message; its bytes if it is not one that we know."""
-    try:
-        message = proto.parse(name, data)
-    except (CheckpointError, KeyError):
-        return {"@type": type_url, "value": data} if type_url else data
-    return {"@type": name, **_fields(message)}
-
-
-def _fields(message: Any) -> dict[str, Any]:
-    """A message as a dict of the fields it has; enums by name."""
-    return {field.name: _field_value(field, value) for field, value in message.ListFields()}
-
-
-def _field_value(field: Any, value: Any) -> Any:
-    is_map = field.message_type is not None and field.message_type.GetOptions().map_entry
-    if is_map:
-        values = field.message_type.fields_by_name["value"]
-        return {str(key): _single_value(values, value[key]) for key in sorted(value)}
-    if field.is_repeated:
-        return [_single_value(field, item) for item in value]
-    return _single_value(field, value)
-
-
-def _single_value(field: Any, value: Any) -> Any:
-    if field.message_type is not None:
-        return _fields(value)
-    if field.enum_type is not None:
-        named = field.enum_type.values_by_number.get(value)
-        return named.name if named else value
-    return value
 
 
 def _signature(key: str, message: Any) -> Signature:

@@ -6,8 +6,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ckpttool.model.arguments import Outputs, Tensor, shape_text
+from ckpttool.model.collections import Collection
 from ckpttool.model.dtypes import dtype_of
-from ckpttool.model.graph import Collection, MetaGraph, all_nodes, shape_of
+from ckpttool.model.graph import MetaGraph, all_nodes, shape_of
 from ckpttool.model.names import selector
 from ckpttool.reports.report import Column, Report
 

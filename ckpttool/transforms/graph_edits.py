@@ -11,7 +11,8 @@ queue_runner.proto, control_flow.proto)
 from collections.abc import Callable, Mapping
 
 from ckpttool.errors import CheckpointError
-from ckpttool.model.graph import COLLECTION_MESSAGES, MetaGraph, split_tensor
+from ckpttool.model.collections import COLLECTION_MESSAGES
+from ckpttool.model.graph import MetaGraph, split_tensor
 from ckpttool.model.texts import to_bytes, to_text
 from ckpttool.wire.message import Rule, edit, message_field, values_of
 

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from ckpttool.model.graph import Collection, MetaGraph
+from ckpttool.model.collections import Collection
+from ckpttool.model.graph import MetaGraph
 
 _LONGEST = 80
 _PARSED = 1 << 16

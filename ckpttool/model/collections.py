@@ -1,0 +1,86 @@
+"""Collections of a graph: lists of names, numbers, bytes, or serialized messages, which are decoded by the collection's
+name, or by the type that an Any says.
+
+(tensorflow/core/protobuf/meta_graph.proto: CollectionDef)
+"""
+
+from typing import Any, NamedTuple
+
+from ckpttool import proto
+from ckpttool.errors import CheckpointError
+
+
+class Collection(NamedTuple):
+    """A collection: its name, its kind as the message calls it ("node_list", …), and its decoded members.
+
+    Members are strings (names of nodes and tensors), bytes, ints, floats, or dicts of the fields of a decoded
+    message, whose name stands under "@type".
+    """
+
+    name: str
+    kind: str
+    members: list[Any]
+
+
+COLLECTION_MESSAGES = {
+    **dict.fromkeys(
+        (
+            *("variables", "trainable_variables", "moving_average_variables", "local_variables"),
+            *("model_variables", "global_step", "metric_variables"),
+        ),
+        "VariableDef",
+    ),
+    "savers": "SaverDef",
+    "queue_runners": "QueueRunnerDef",
+    "cond_context": "CondContextDef",
+    "while_context": "WhileContextDef",
+}
+"""Collections whose members are serialized messages, with the messages' names.
+
+(python/ops/ref_variable.py, training/saver.py, training/queue_runner_impl.py, ops/control_flow_ops.py:
+register_proto_function)
+"""
+
+
+def decoded_collection(name: str, message: Any) -> Collection:
+    """A collection, by the CollectionDef of this name."""
+    kind = message.WhichOneof("kind") or "empty"
+    members = list(getattr(message, kind).value) if kind != "empty" else []
+    if kind == "bytes_list" and name in COLLECTION_MESSAGES:
+        members = [_decoded(COLLECTION_MESSAGES[name], member) for member in members]
+    elif kind == "any_list":
+        members = [_decoded(any_.type_url.rpartition(".")[2], any_.value, any_.type_url) for any_ in members]
+    return Collection(name, kind, members)
+
+
+def _decoded(name: str, data: bytes, type_url: str = "") -> Any:
+    """The fields of a serialized message; its bytes if it is not one that we know."""
+    try:
+        message = proto.parse(name, data)
+    except (CheckpointError, KeyError):
+        return {"@type": type_url, "value": data} if type_url else data
+    return {"@type": name, **fields_of(message)}
+
+
+def fields_of(message: Any) -> dict[str, Any]:
+    """A message as a dict of the fields it has; enums by name."""
+    return {field.name: _field_value(field, value) for field, value in message.ListFields()}
+
+
+def _field_value(field: Any, value: Any) -> Any:
+    is_map = field.message_type is not None and field.message_type.GetOptions().map_entry
+    if is_map:
+        values = field.message_type.fields_by_name["value"]
+        return {str(key): _single_value(values, value[key]) for key in sorted(value)}
+    if field.is_repeated:
+        return [_single_value(field, item) for item in value]
+    return _single_value(field, value)
+
+
+def _single_value(field: Any, value: Any) -> Any:
+    if field.message_type is not None:
+        return fields_of(value)
+    if field.enum_type is not None:
+        named = field.enum_type.values_by_number.get(value)
+        return named.name if named else value
+    return value
