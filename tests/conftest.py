@@ -34,6 +34,14 @@ def corpus_id(path: Path) -> str:
     return str(path.relative_to(CORPUS))
 
 
+FROZEN = [
+    path
+    for path in corpus_files("*.pb")
+    if {"onnx_tensorflow_onnx", "utensor_cgen"} & set(path.parts) and path.name != "saved_model.pb"
+]
+"""Frozen graphs of the corpus."""
+
+
 needs_corpus = pytest.mark.skipif(not CORPUS.is_dir(), reason="the corpus is not beside the project")
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import FIXTURES, corpus_files, corpus_id, needs_corpus
+from conftest import FIXTURES, FROZEN, corpus_id, needs_corpus
 from google.protobuf import text_format
 
 import ckpttool
@@ -10,11 +10,6 @@ from ckpttool import proto
 from ckpttool.errors import CorruptionError, NotFoundError, NotSupportedError
 
 LINEAR, CONV = FIXTURES / "linear" / "model", FIXTURES / "conv" / "model"
-FROZEN = [
-    path
-    for path in corpus_files("*.pb")
-    if {"onnx_tensorflow_onnx", "utensor_cgen"} & set(path.parts) and path.name != "saved_model.pb"
-]
 DTYPES = [
     *("float16", "bfloat16", "float32", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64"),
     *("uint64", "bool", "complex64", "complex128", "float8_e5m2", "float8_e4m3fn", "float4_e2m1fn", "int4", "uint4"),

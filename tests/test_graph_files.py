@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import CORPUS, FIXTURES, corpus_files, corpus_id, needs_corpus
+from conftest import CORPUS, FIXTURES, FROZEN, corpus_files, corpus_id, needs_corpus
 from google.protobuf import text_format
 
 import ckpttool
@@ -15,11 +15,6 @@ from ckpttool.wire.coding import encode_varint
 
 META = FIXTURES / "recurrent" / "model.meta"
 SAVED_MODELS = [path for path in corpus_files("saved_model.pb") if not path.read_bytes().startswith(b"version ")]
-FROZEN = [
-    path
-    for path in corpus_files("*.pb")
-    if {"onnx_tensorflow_onnx", "utensor_cgen"} & set(path.parts) and path.name != "saved_model.pb"
-]
 
 
 def message(root: str, graphs: int = 1):

@@ -34,8 +34,7 @@ def differences(graph: MetaGraph, checkpoint: Checkpoint) -> list[Finding]:
     """
     reads = restored(graph, by_any_op=not graph.message.saver_def.restore_op_name)
     if not reads:
-        hint = "of a frozen graph, the values are constants: ls --constants lists them"
-        raise NotSupportedError("the graph restores no variables", path=graph.path, hint=hint)
+        raise NotSupportedError("the graph restores no variables: none of its ops reads a checkpoint", path=graph.path)
     return [*_disagreements(graph, reads, checkpoint), *_not_restored(reads, checkpoint)]
 
 

@@ -1,6 +1,7 @@
 """The command that compares."""
 
 import os
+from functools import cached_property
 from math import isnan
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -12,38 +13,39 @@ from ckpttool.errors import NotSupportedError
 from ckpttool.formats.opening import open_graph, require_readable
 
 if TYPE_CHECKING:
-    from ckpttool.formats.locate import Located
     from ckpttool.model.checkpoint import Checkpoint
     from ckpttool.reports.report import Report
 
 
-class _Side(NamedTuple):
+class _Side:
     """One of the two things that are compared."""
 
-    path: str
-    found: "Located"
-    as_graph: bool
-    quiet: bool
+    def __init__(self, path: str, *, as_graph: bool, quiet: bool) -> None:
+        self.found = options.located(path, quiet)
+        self._path, self._as_graph, self._quiet = path, as_graph, quiet
 
     @property
     def is_graph(self) -> bool:
         """Whether its graph is meant: it was asked for, or the path leads to nothing else."""
         graph = self.found.graph
-        return self.as_graph or (
+        return self._as_graph or (
             graph is not None
-            and (not self.found.has_variables or os.path.realpath(self.path) == os.path.realpath(graph))
+            and (not self.found.has_variables or os.path.realpath(self._path) == os.path.realpath(graph))
         )
 
-    @property
-    def is_frozen(self) -> bool:
-        """Whether it is a graph whose constants can be compared with variables."""
+    @cached_property
+    def constants(self) -> "Checkpoint | None":
+        """Those of a frozen graph, which can be compared with variables; None if it is none."""
         from ckpttool.formats.frozen import constants_of
 
-        return self.is_graph and not self.as_graph and constants_of(open_graph(self.found)) is not None
+        return constants_of(open_graph(self.found)) if self.is_graph and not self._as_graph else None
 
     def checkpoint(self) -> "Checkpoint":
         """Its variables; what is wrong with it, and does not keep it from being read, is said."""
-        checkpoint = options.opened(self.path, self.found, self.quiet)
+        if self.constants is not None:
+            options.warn(() if self._quiet else self.constants.warnings)
+            return self.constants
+        checkpoint = options.opened(self._path, self.found, self._quiet)
         require_readable(self.found, checkpoint)
         return checkpoint
 
@@ -92,9 +94,9 @@ def diff(
     Exit code 0: the same, or within the tolerance; 1: different; others: nothing was found out, as for every command.
     """
     wanted = options.format_of(format, as_json)
-    one, other = (_Side(path, options.located(path, quiet), graphs, quiet) for path in (a, b))
-    has_values = one.is_graph != other.is_graph and (one.is_frozen or other.is_frozen)
-    if (one.is_graph or other.is_graph) and not has_values:
+    one, other = (_Side(path, as_graph=graphs, quiet=quiet) for path in (a, b))
+    is_frozen = one.is_graph != other.is_graph and (one.constants or other.constants) is not None
+    if (one.is_graph or other.is_graph) and not is_frozen:
         options.refuse(include or exclude or rtol or atol or structure, "a graph has no values to choose or to compare")
         found = _of_graphs(one, other)
     else:
@@ -125,27 +127,23 @@ def _of_graphs(one: _Side, other: _Side) -> _Found:
     return _Found([findings.findings(found)], bool(found))
 
 
-def _weights_alone(one: "Checkpoint", other: "Checkpoint") -> "tuple[Checkpoint, Checkpoint]":
-    """Both sides; of a frozen graph and a checkpoint, constants with variables' names, and what is no optimizer's.
+def _weights_alone(constants: "Checkpoint", stored: "Checkpoint") -> "tuple[Checkpoint, Checkpoint]":
+    """Of a frozen graph and a checkpoint what can be in both: constants that bear variables' names, and variables that
+    are no optimizer's.
 
     Raises:
         NotSupportedError: no constant bears the name of a variable.
     """
-    from ckpttool.formats import frozen
     from ckpttool.model.slots import roles
 
-    if other.format == frozen.FORMAT and one.format != frozen.FORMAT:
-        return _weights_alone(other, one)[::-1]
-    if one.format != frozen.FORMAT or other.format == frozen.FORMAT:
-        return one, other
-    known = roles(other, other.object_graph, other.of_optimizers)
-    keys = {other.stored_as(name): name for name in one}
-    weights = {key: one[name] for key, name in keys.items() if key in other}
+    known = roles(stored, stored.object_graph, stored.of_optimizers)
+    keys = {stored.stored_as(name): name for name in constants}
+    weights = {key: constants[name] for key, name in keys.items() if key in stored}
     if not weights:
-        hint = "frozen by TensorFlow 2, constants have names of their own: vars shows them"
-        raise NotSupportedError("no constant of the graph has the name of a variable", path=one.path, hint=hint)
-    left = {name: variable for name, variable in other.items() if name not in known}
-    return one.with_variables(weights), other.with_variables(left)
+        hint = "TensorFlow 2 gives constants other names when it freezes a graph: vars shows them"
+        raise NotSupportedError("no constant of the graph has the name of a variable", path=constants.path, hint=hint)
+    left = {name: variable for name, variable in stored.items() if name not in known}
+    return constants.with_variables(weights), stored.with_variables(left)
 
 
 def _of_variables(
@@ -158,7 +156,11 @@ def _of_variables(
     from ckpttool.analysis.values.comparison import compare
     from ckpttool.reports import differences as reports
 
-    whole = _weights_alone(one.checkpoint(), other.checkpoint())
+    whole = one.checkpoint(), other.checkpoint()
+    if one.constants is not None:
+        whole = _weights_alone(*whole)
+    elif other.constants is not None:
+        whole = _weights_alone(*whole[::-1])[::-1]
     a, b = (options.chosen(side, *choice) for side in whole)
     options.exit_if_no_match(not a and not b and any(choice), choice[0] or (), [*whole[0], *whole[1]])
     total = 0 if structure else sum(each[name].nbytes for each in (a, b) for name in each if name in a and name in b)

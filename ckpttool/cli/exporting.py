@@ -159,15 +159,16 @@ def export(
         meta and (cast or dtype_map), "--meta: the graph's ops have dtypes of their own, so no --cast or --dtype-map"
     )
     options.refuse(meta and salvage, "--meta: a graph restores all of its variables, and --salvage may leave some out")
-    by_full_names = h5_layout == "keras"  # As far as nobody renames: then it has the order of weights, too.
-    options.refuse(by_full_names and names == "object", "--h5-layout keras: Keras finds weights by their full names")
-    names = "key" if by_full_names and not (rename or rename_file or strip_prefix) else names
+    for_keras = h5_layout == "keras"
+    options.refuse(for_keras and names == "object", "--h5-layout keras: Keras finds weights by their full names")
+    # The layout takes full names from the object graph, and from the keys there, too, the order of weights.
+    names = "key" if for_keras and not (rename or rename_file or strip_prefix) else names
     changes = Changes(
         *(include or (), exclude or (), ema, drop_slots),
         _dtypes(cast, dtype_map),
         options.rules(rename, rename_file),
         strip_prefix,
-        with_object_graph=target == "tf" or h5_layout == "keras",
+        with_object_graph=target == "tf" or for_keras,
         named_by=names,
     )
     found = options.located(path, quiet, v1=v1, step=step)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpttool import storage
 from ckpttool.errors import CheckpointError, CorruptionError, NotSupportedError, located, reporter
+from ckpttool.formats.decoding import require_decodable
 from ckpttool.formats.hdf5.chunks import padded_size, require_run, stored_bytes, values_of
 from ckpttool.formats.hdf5.filters import require_known
 from ckpttool.formats.hdf5.names import NOTE
@@ -266,8 +267,7 @@ class _Datasets(Source):
         return noted or [whole]
 
     def arrays(self, variable: Variable, piece: Slice, boxes: Iterable[Selection]) -> "Iterator[Array]":
-        if variable.dtype.itemsize is None:
-            raise NotSupportedError(f"values of dtype {variable.dtype.name} can't be decoded")
+        require_decodable(variable.dtype)
         dataset, done = self._stored[variable.key].dataset, 0
         with located(self._path), _in_memory(), values_of(self._path, dataset) as values:
             for box in boxes:

@@ -6,7 +6,8 @@ from io import BufferedIOBase
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ckpttool.errors import CorruptionError, NotSupportedError, located
+from ckpttool.errors import CorruptionError, located
+from ckpttool.formats.decoding import require_decodable
 from ckpttool.formats.npy.arrays import meaning
 from ckpttool.formats.npy.header import Header
 from ckpttool.formats.plan import Note
@@ -57,8 +58,7 @@ class ArraySource(Source):
         return None
 
     def arrays(self, variable: Variable, piece: Slice, boxes: Iterable[Selection]) -> "Iterator[np.ndarray[Any, Any]]":
-        if variable.dtype.itemsize is None:
-            raise NotSupportedError(f"values of dtype {variable.dtype.name} can't be decoded")
+        require_decodable(variable.dtype)
         stored = self._stored[variable.key]
         in_order = piece.shape == variable.shape and not stored.header.fortran_order
         return self._in_order(variable, stored, boxes) if in_order else self._boxes(variable, stored, boxes)
