@@ -221,6 +221,10 @@ def test_layers_that_no_name_tells(keras, tmp_path):
     trained.save_weights(tmp_path / "model.h5")
     path = exported(tmp_path / "model.h5", tmp_path / "out.h5", strict=True)
     require_loaded(model(), path, trained.weights)
+    by_position = filled(model(), seed=2)
+    by_position.load_weights(path)
+    for ours, theirs in zip(by_position.weights, trained.weights, strict=True):
+        assert ours.numpy().tobytes() == theirs.numpy().tobytes()
     trained.save_weights(tmp_path / "model")
     trained.save(tmp_path / "saved_model")
     for source in ("model", "saved_model"):

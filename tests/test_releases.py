@@ -88,7 +88,9 @@ def test_keras(release, run, tmp_path):
     assert found == {path.split("/", 2)[2]: values for path, values in arrays.items()}
     assert run("export", source, "--h5", tmp_path / "keras.h5", "--h5-layout", "keras").exit_code == 0
     with h5py.File(source) as old, h5py.File(tmp_path / "keras.h5") as new:
-        for layer in old["model_weights"].attrs["layer_names"]:
+        layers = [[os.fsencode(layer) for layer in file.attrs["layer_names"]] for file in (old["model_weights"], new)]
+        assert layers[0] == layers[1]
+        for layer in layers[0]:
             names = [list(file[layer].attrs["weight_names"]) for file in (old["model_weights"], new)]
             assert [os.fsencode(name) for name in names[0]] == names[1]
             for name in names[1]:

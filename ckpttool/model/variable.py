@@ -69,11 +69,13 @@ class Layer(NamedTuple):
         rank: the place among the weights of its model: that of the layer (0, if it is not known), and its own in that;
             None if nothing tells.
         scope: what the variable's name begins with instead of the layer's; "" if it is no other.
+        weight: the variable's name there; what has another one now may be meant for another layer.
     """
 
     name: str
     rank: tuple[int, int] | None
     scope: str = ""
+    weight: str | None = None
 
 
 OF_OPTIMIZER = Layer("", None)

@@ -11,9 +11,10 @@ they don't, it is a guess, and said.
 
 What layer a weight is of, its name does not say: of `block/dense/kernel` it may be `block` (which made a `dense` of its
 own) or `block/dense` (whose name has a slash). So every scope is listed as a layer, those within others by hard links
-to the same datasets, and so is the layer that Keras' own HDF5 had it in; Keras takes those that the model has. Where
-all names begin with the same scope, it may be the model's own name, and the scopes within are layers too. What no layer
-has, optimizers' slots and global steps, is left out.
+to the same datasets; Keras takes those that the model has. Where all names begin with the same scope, it may be the
+model's own name, and the scopes within are layers too. Keras' own HDF5 tells the layer: unless the weight has been
+renamed since, it is the only one, and layers can be loaded by position, too. What no layer has, optimizers' slots and
+global steps, is left out.
 
 Of a model within a model, and of TimeDistributed, names have nothing of the outer layer's, and neither has an object
 graph: only from Keras' own HDF5 are their weights found again.
@@ -181,12 +182,14 @@ def _layers(plan: Sequence[Planned], checkpoint: Checkpoint) -> dict[str, list[_
     has_model_name = len({head[0] for head in heads}) == 1 and not any(head[1].endswith(":0") for head in heads)
     for planned in kept:
         variable, path = planned.variable, _weight(planned.target)
+        layer = variable.layer
         *parts, _ = path.split("/")
         scopes = {"/".join(parts[:end]): end for end in range(1, len(parts) + 1)}
         inner = {"/".join(parts[1:end]): end for end in range(2, len(parts) + 1)} if has_model_name else {}
-        own = {dataset_path(variable.layer.name).removesuffix(":0"): 1} if variable.layer is not None else {}
+        own = {} if layer is None else {dataset_path(layer.name).removesuffix(":0"): 1}
         # Under another name, what was its layer may be meant, or what is in front now.
-        for name, depth in (own if scopes.keys() & own.keys() else own | inner | scopes).items():
+        is_told = layer is not None and (layer.weight == variable.name or scopes.keys() & own.keys())
+        for name, depth in (own if is_told else own | inner | scopes).items():
             target = f"{name}/{path}"
             # The name may repeat itself, as in a/a/a/kernel.
             if target == planned.target or target not in taken:

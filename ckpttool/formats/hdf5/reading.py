@@ -79,7 +79,9 @@ def read_hdf5(path: str | os.PathLike[str], *, faults: list[CheckpointError] | N
             else:
                 if name in variables:
                     report(CorruptionError("the file has it twice", variable=name))
-                variables[name] = described.variable.renamed(name)
+                variables[name] = variable = described.variable.renamed(name)
+                if variable.layer is not None and variable.layer is not OF_OPTIMIZER:
+                    variable.layer = variable.layer._replace(weight=name)
     return Checkpoint(variables, path=path, format=FORMAT, files=[path], warnings=tree.warnings)
 
 
