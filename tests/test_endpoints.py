@@ -9,8 +9,9 @@ import pytest
 from conftest import CORPUS, FIXTURES, needs_corpus
 
 from ckpttool import proto
-from ckpttool.analysis.graphs.endpoints import FILLED_COLLECTIONS, Endpoint, endpoints, how_to_run
+from ckpttool.analysis.graphs.endpoints import Endpoint, endpoints, how_to_run
 from ckpttool.analysis.graphs.running import unfed
+from ckpttool.model.collections import FILLED_COLLECTIONS
 from ckpttool.model.graph import MetaGraph
 
 FLOAT, STRING, BOOL, RESOURCE = 1, 7, 10, 20
@@ -191,6 +192,109 @@ def test_logits_before_the_last_op_are_listed() -> None:
     """A tensor named logits is listed though an ArgMax comes after it."""
     given = graph(*LAYER, "logits = Add(dense, w/read)", "answer_id = ArgMax(logits)")
     assert list(outputs(given)) == ["answer_id:0", "logits:0"]
+
+
+SHOWN = (
+    "Predictions/Softmax = Softmax(dense)",
+    "Predictions/Reshape_1 = Reshape(Predictions/Softmax)",
+    "activations = HistogramSummary(tag, Predictions/Reshape_1)",
+    "zero/NotEqual = NotEqual(Predictions/Reshape_1, none)",
+    "zero/fraction = Mean(zero/NotEqual)",
+    "sparsity = ScalarSummary(tag, zero/fraction)",
+)
+
+
+def test_what_is_shown_stays_an_end() -> None:
+    """How much of the predictions is zero, in a summary, does not make it the output in their place."""
+    assert list(outputs(graph(*LAYER, *SHOWN)))[:2] == ["Predictions/Softmax:0", "Predictions/Reshape_1:0"]
+
+
+def test_layers_in_a_collection_come_after_the_ends() -> None:
+    """A collection of every layer, as slim fills and gpt-2's `checkpoints`, says no more than that there are layers."""
+    layers = ("v = VariableV2", "dense_2 = MatMul(dense, v)", "hidden = MatMul(dense_2, w/read)", "end = Tanh(hidden)")
+    given = graph(*LAYER, *layers, points=["dense:0", "dense_2:0"])
+    assert list(outputs(given)) == ["end:0", "dense:0", "dense_2:0"]
+
+
+def test_of_collected_tensors_the_last_comes_first() -> None:
+    """What is made of other collected ones is the likelier, though the loss takes arithmetic to make it."""
+    lines = ("other = Mul(dense, dense)", "Sum = Sum(other)", "loss = Mean(Sum)", "gradients/loss_grad/Fill = Fill")
+    given = graph(*LAYER, *lines, a=["dense:0"], b=["Sum:0"], losses=["loss:0"])
+    assert list(outputs(given))[:2] == ["Sum:0", "dense:0"]
+
+
+def test_of_towers_the_first_comes_first() -> None:
+    """Of two that do the same with the same weights and inputs, the one made first is fetched."""
+    first = ("Softmax = Softmax(dense)", "ArgMax = ArgMax(Softmax)")
+    second = ("part = Neg(x)", "dense_2 = MatMul(part, w/read)", "Softmax_1 = Softmax(dense_2)")
+    assert list(outputs(graph(*LAYER, *first, *second))) == ["Softmax:0", "ArgMax:0", "Softmax_1:0"]
+
+
+def test_what_is_trained_comes_before_its_copies() -> None:
+    """Of a worker's weights, which are copied from the trained ones, the output comes second."""
+    copy = ("x_2 = Placeholder", "c = VariableV2", "c/read = Identity(c)", "dense_2 = MatMul(x_2, c/read)")
+    ends = ("Softmax = Softmax(dense)", "Softmax_1 = Softmax(dense_2)", "Assign = Assign(c, w/read)")
+    train = ("train/update_w/ApplyAdam = ApplyAdam(w, rate)", "rate = Placeholder")
+    given = graph(*LAYER, *copy, *ends, *train, trainable=["w", "c"])
+    assert list(outputs(given)) == ["Softmax:0", "Softmax_1:0"]
+
+
+def test_what_a_critic_takes_is_an_output() -> None:
+    """A generator's picture is one, though a discriminator with an optimizer of its own comes after it."""
+    picture = ("Sigmoid = Sigmoid(dense)", "both = ConcatV2(Sigmoid, x, axis)")
+    critic = ("real = Placeholder", "d = VariableV2", "d/read = Identity(d)", "fake_1 = MatMul(both, d/read)")
+    losses = ("real_1 = MatMul(real, d/read)", "loss = Mean(fake_1)", "loss_2 = Mean(real_1)")
+    train = ("Adam/update_w/ApplyAdam = ApplyAdam(w, rate)", "Adam_1/update_d/ApplyAdam = ApplyAdam(d, rate)")
+    lines = (*LAYER, *picture, *critic, *losses, *train, "rate = Placeholder")
+    given = graph(*lines, trainable=["w", "d"], losses=["loss:0", "loss_2:0"])
+    assert next(iter(outputs(given).items())) == ("Sigmoid:0", "what another optimizer trains takes it")
+
+
+def test_a_target_made_of_weights_is_no_output() -> None:
+    """What reaches the loss only behind a StopGradient, as a second network does, comes after what is learned."""
+    target = ("x_2 = Placeholder", "t = VariableV2", "dense_2 = MatMul(x_2, t)", "OneHot = OneHot(dense_2)")
+    after = ("target = Mul(OneHot, y)", "StopGradient = StopGradient(target)", "difference = Sub(dense, StopGradient)")
+    given = graph(*LAYER, "y = Placeholder", *target, *after, *LOSS[2:], trainable=["w", "t"])
+    found = outputs(given)
+    assert next(iter(found)) == "dense:0"
+    assert found["OneHot:0"] == "a target of the loss is made of it"
+
+
+def test_the_loss_takes_a_part() -> None:
+    """Of `logits[:, :-1]` in the loss, the logits are the output."""
+    given = graph(*LAYER, "y = Placeholder", "part = StridedSlice(dense, a)", "difference = Sub(part, y)", *LOSS[2:])
+    assert list(outputs(given)) == ["dense:0"]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("classes = Placeholder", "s = LogUniformCandidateSampler(classes)", "rows = GatherV2(v, s)"),
+        ("labels = Placeholder", "rows = GatherV2(v, labels)"),
+    ],
+)
+def test_labels_may_meet_weights(lines: tuple[str, ...]) -> None:
+    """Those of a sampled loss and of a CRF do, and are labels all the same."""
+    loss = ("product = Mul(dense, rows)", "loss = Mean(product)", "end = Tanh(dense)")
+    given = graph(*LAYER, "v = VariableV2", *lines, *loss, trainable=["w", "v"], losses=["loss:0"])
+    assert inputs(given)[f"{lines[0].split()[0]}:0"] == "only the loss needs it"
+    assert next(iter(outputs(given))) == "end:0"
+
+
+def test_a_lookups_default_name_is_no_name() -> None:
+    """`embedding_lookup` is what TensorFlow calls it; nobody named it an embedding."""
+    given = graph("x = Placeholder", "w = VariableV2", "embedding_lookup = GatherV2(w, x)", "Softmax = Softmax(w, x)")
+    assert outputs(given)["embedding_lookup:0"] == "end of the forward path"
+
+
+@pytest.mark.parametrize("read", ["Identity", "ReadVariableOp"])
+def test_a_switch_may_be_a_variable(read: str) -> None:
+    """A mode that a variable holds, as tflearn's does, was saved as training left it: it may be fed."""
+    mode = ("is_training = VarHandleOp", f"is_training/read = {read}(is_training)", "y = If(is_training/read, dense)")
+    message = graph(*LAYER, *mode).message
+    message.graph_def.node[4].attr["dtype"].type = BOOL
+    message.graph_def.node[4].attr["shape"].shape.SetInParent()
+    assert inputs(meta_graph(message))["is_training/read:0"] == "mode switch that a variable holds"
 
 
 def test_training_is_no_output() -> None:

@@ -646,6 +646,15 @@ def test_several_series_in_a_directory(run, tmp_path):
         assert mean_of(tmp_path / "out") == (2, 3)
 
 
+def test_a_state_file_with_whole_paths(run, tmp_path, monkeypatch):
+    """TensorFlow writes whole paths there; the directory may be named in any other way."""
+    several(tmp_path, **{"model.ckpt-1": 1, "model.ckpt-2": 3, "z.ckpt-9": 70})
+    (tmp_path / "checkpoint").write_text(f'model_checkpoint_path: "{tmp_path}/model.ckpt-2"\n')
+    monkeypatch.chdir(tmp_path)
+    assert run("average", ".", "--last", 2, "--tf", tmp_path / "out").exit_code == 0
+    assert mean_of(tmp_path / "out") == (2, 3)
+
+
 USAGE = {
     "one checkpoint": ["model.ckpt-1"],
     "a directory": ["."],

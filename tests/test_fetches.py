@@ -62,6 +62,15 @@ def test_else_the_one_collection_of_the_user_and_else_what_is_inferred():
         fetches.default_choice(graph_of(("c", "NoOp", [])))
 
 
+def test_a_collection_of_layers_is_not_fetched():
+    """The layers that slim, or gpt-2 for its gradients, collects are none of what somebody wants by default."""
+    nodes = (*PLAIN, ("w", "VariableV2", []), ("a", "MatMul", ["x", "w"]), ("b", "MatMul", ["a", "w"]))
+    graph = graph_of(
+        *nodes, ("c", "MatMul", ["b", "w"]), ("d", "Softmax", ["c"]), collections=[("points", ["a:0", "b:0"])]
+    )
+    assert fetches.default_choice(graph).fetches[0].tensor == "d:0"
+
+
 def test_inputs_are_named_by_ops_tensors_and_keys():
     """A key of the signature in use comes before an op of that name; without one in use, an op does."""
     graph = graph_of(*PLAIN, signatures=[("serving_default", {"y": "x:0", "image": "x:0"}, {"out": "z:0"})])

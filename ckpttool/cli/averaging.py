@@ -117,7 +117,8 @@ def _series(directory: str) -> list[str]:
 
 
 def _stem(prefix: str) -> str:
-    return re.sub(r"[0-9]+$", "", os.path.normpath(prefix))
+    directory, name = os.path.split(prefix)
+    return re.sub(r"[0-9]+$", "", os.path.join(os.path.realpath(directory), name))
 
 
 def _numbers(text: str) -> list[float]:

@@ -42,6 +42,25 @@ register_proto_function)
 """
 
 
+FILLED_COLLECTIONS = frozenset(
+    {
+        *("variables", "trainable_variables", "local_variables", "model_variables", "moving_average_variables"),
+        *("metric_variables", "concatenated_variables", "trainable_resource_variables", "_trainable_concat_variables"),
+        *("global_step", "global_step_read_op_cache", "eval_step", "weights", "biases", "activations", "_activations"),
+        *("summaries", "summary_op", "_SUMMARY_V2", "losses", "regularization_losses", "update_ops", "train_op"),
+        *("init_op", "local_init_op", "ready_op", "ready_for_local_init_op", "table_initializer", "savers"),
+        *("saveable_objects", "resources", "local_resources", "queue_runners", "iterators", "cond_context"),
+        *("while_context", "streaming_model_ports", "unbound_inputs", "asset_filepaths", "legacy_init_op"),
+        *("saved_model_assets", "saved_model_main_op", "saved_model_train_op", "serving_init_op", "serving_assets"),
+        *("serving_signatures", "serving_graph"),
+    }
+)
+"""Collections that TensorFlow fills by itself; any other was filled by the user, on purpose.
+
+(tensorflow/python/framework/ops.py GraphKeys; saved_model/constants.py; session_bundle/constants.py; tf_slim)
+"""
+
+
 def decoded_collection(name: str, message: Any) -> Collection:
     """A collection, by the CollectionDef of this name."""
     kind = message.WhichOneof("kind") or "empty"

@@ -12,8 +12,8 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ckpttool.analysis.graphs.endpoints import FILLED_COLLECTIONS
 from ckpttool.errors import ConversionError, NotSupportedError
+from ckpttool.model.collections import FILLED_COLLECTIONS
 from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, op_of
 from ckpttool.model.texts import to_text
 from ckpttool.transforms.graph_edits import (

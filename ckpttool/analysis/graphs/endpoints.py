@@ -13,11 +13,14 @@ input meets one on its way, a label joins after the last.
 import re
 from typing import NamedTuple
 
-from ckpttool.analysis.graphs.flow import MOST_TENSORS, OUTPUT_NAME, Flow, Parts, is_named
+from ckpttool.analysis.graphs.critics import judged, trained_by_optimizer
+from ckpttool.analysis.graphs.flow import MOST_TENSORS, OUTPUT_NAME, Flow, is_named
 from ckpttool.analysis.graphs.needs import must_be_fed, walk
+from ckpttool.analysis.graphs.parts import Parts
 from ckpttool.model.arguments import Shape
+from ckpttool.model.collections import FILLED_COLLECTIONS
 from ckpttool.model.dtypes import DType
-from ckpttool.model.graph import DEFAULT_SIGNATURE, HIDDEN_SIGNATURES, VARIABLE_OPS, MetaGraph
+from ckpttool.model.graph import DEFAULT_SIGNATURE, HIDDEN_SIGNATURES, VARIABLE_OPS, MetaGraph, op_of
 
 
 class Endpoint(NamedTuple):
@@ -38,24 +41,6 @@ class Endpoint(NamedTuple):
     needed: bool
     reason: str
 
-
-FILLED_COLLECTIONS = frozenset(
-    {
-        *("variables", "trainable_variables", "local_variables", "model_variables", "moving_average_variables"),
-        *("metric_variables", "concatenated_variables", "trainable_resource_variables", "_trainable_concat_variables"),
-        *("global_step", "global_step_read_op_cache", "eval_step", "weights", "biases", "activations", "_activations"),
-        *("summaries", "summary_op", "_SUMMARY_V2", "losses", "regularization_losses", "update_ops", "train_op"),
-        *("init_op", "local_init_op", "ready_op", "ready_for_local_init_op", "table_initializer", "savers"),
-        *("saveable_objects", "resources", "local_resources", "queue_runners", "iterators", "cond_context"),
-        *("while_context", "streaming_model_ports", "unbound_inputs", "asset_filepaths", "legacy_init_op"),
-        *("saved_model_assets", "saved_model_main_op", "saved_model_train_op", "serving_init_op", "serving_assets"),
-        *("serving_signatures", "serving_graph"),
-    }
-)
-"""Collections that TensorFlow fills by itself; any other was filled by the user, on purpose.
-
-(tensorflow/python/framework/ops.py GraphKeys; saved_model/constants.py; session_bundle/constants.py; tf_slim)
-"""
 
 _SCORES = {"ArgMax", "Softmax", "LogSoftmax", "Sigmoid", "TopK", "TopKV2"}
 _HEADS = {
@@ -97,12 +82,44 @@ def _inferred(graph: MetaGraph) -> list[Endpoint]:
     members = _user_members(flow, parts, likely)
     fed = {key: why for key, (rank, why) in members.items() if rank == _FED}
     chosen = {key: found for key, found in (likely | members).items() if key not in fed}
-    best = sorted(chosen, key=lambda key: chosen[key][0])[:MOST_TENSORS]
+    best = _in_order(flow, parts, chosen)
+    if best and chosen[best[0]][0][0] < _SHOWN:  # A number that is only shown, such as how much of a layer is zero.
+        best = [key for key in best if chosen[key][0][0] < _SHOWN or flow.tensor(flow.fetches(key)[0]).shape != ()]
     outputs = [(tensor, chosen[key][1]) for key in best for tensor in flow.fetches(key) if _is_value(flow, tensor)]
     outputs = outputs[:MOST_TENSORS]
     listed = [("input", *item) for item in _inputs(flow, parts, best, fed)]
     listed += [("output", name, number == 0, why) for number, (name, why) in enumerate(outputs)]
     return [Endpoint(way, "", "", name, *flow.tensor(name), True, needed, why) for way, name, needed, why in listed]
+
+
+def _in_order(flow: Flow, parts: Parts, chosen: "_Ranked") -> list[str]:
+    """The best of them: what is trained before its copies, and the first of those that are alike."""
+    best = sorted(chosen, key=lambda key: chosen[key][0])[:MOST_TENSORS]
+    alike: dict[tuple[object, ...], list[str]] = {}
+    for key in best:
+        alike.setdefault((chosen[key][0][0], flow.type(key), str(flow.tensor(key))), []).append(key)
+    swapped = dict[str, str]()
+    for keys in alike.values():
+        swapped |= _towers_swapped(flow, parts, keys) if len(keys) > 1 else {}
+    trained = set().union(*trained_by_optimizer(flow).values())
+    learning = walk(trained, flow.users, flow.outside) if trained else parts.weighted
+    copies = parts.weighted - learning
+    best = [swapped.get(key, key) for key in best]
+    return sorted(best, key=lambda key: (chosen[key][0][0], key in copies))
+
+
+def _towers_swapped(flow: Flow, parts: Parts, keys: list[str]) -> dict[str, str]:
+    """Of ops made of the same weights and the same that is fed, as in towers, which takes the place of which."""
+    towers: dict[frozenset[str], list[str]] = {}
+    for key in keys:
+        before = walk([key], flow.inputs, flow.outside)
+        made_of = frozenset(n for n in before if n in parts.sources or flow.type(n) in VARIABLE_OPS)
+        towers.setdefault(made_of if key in parts.weighted else frozenset([key]), []).append(key)
+    places = {name: number for number, name in enumerate(flow.nodes)}
+    swapped = dict[str, str]()
+    for tower in towers.values():
+        swapped |= zip(tower, sorted(tower, key=lambda key: places.get(op_of(key), 0)), strict=True)
+    return swapped
 
 
 def _is_value(flow: Flow, tensor: str) -> bool:
@@ -146,7 +163,10 @@ def _candidates(flow: Flow, parts: Parts) -> _Ranked:
             queue += new
     found = {key: (_strength(flow, parts, key, steps), steps) for key, steps in distance.items()}
     best = min((rank for (rank, _), _ in found.values()), default=0)
-    return {
+    by_critics: _Ranked = dict.fromkeys(
+        judged(flow, parts)[:MOST_TENSORS], ((2, -1), "what another optimizer trains takes it")
+    )
+    return by_critics | {
         k: ((rank, n), why) for k, ((rank, why), n) in found.items() if why and (rank < _NO_WEIGHTS or rank == best)
     }
 
@@ -156,12 +176,15 @@ def _is_end(flow: Flow, parts: Parts, key: str) -> bool:
         return False
     users, inputs = flow.users.get(key, ()), flow.inputs[key]
     is_read = all(flow.type(near) in VARIABLE_OPS for near in inputs)
+    # What is only made to be shown in a summary, such as how much of it is zero, takes nothing of its being an end.
+    passed = parts.shown if key not in parts.shown or any(flow.roles[n] == "summary" for n in users) else ()
     return not is_read and not any(
-        near in parts.forward or flow.roles[near] in ("update", "queue", "other") for near in users
+        (near in parts.forward and near not in passed) or flow.roles[near] in ("update", "queue", "other")
+        for near in users
     )
 
 
-_NO_WEIGHTS = 8
+_SHOWN, _NO_WEIGHTS = 7, 8
 
 
 def _strength(flow: Flow, parts: Parts, key: str, steps: int) -> tuple[int, str]:
@@ -170,11 +193,13 @@ def _strength(flow: Flow, parts: Parts, key: str, steps: int) -> tuple[int, str]
     if parts.body and key not in parts.weighted:
         return _NO_WEIGHTS, "" if steps else "end of a path without weights"
     if users and all(flow.roles[near] == "summary" for near in users) and not named:
-        return 7, "only a summary shows it"
+        return _SHOWN, "only a summary shows it"
     # "Softmax_1" is what TensorFlow itself calls a Softmax.
     if named and not re.fullmatch(rf"{re.escape(type_)}(_\d+)?", key.rpartition("/")[2]):
         return 1, "named like an output, at the end of the forward path"
     is_for_loss = any(near in parts.lossy and near in parts.for_loss for near in users)
+    if is_for_loss and key not in parts.learned:
+        return 6, "a target of the loss is made of it"
     if type_ in _SCORES and not (type_ == "LogSoftmax" and is_for_loss):  # Else it is what logits are to others.
         return 2, f"{type_} at the end of the forward path"
     if is_for_loss:
@@ -185,22 +210,27 @@ def _strength(flow: Flow, parts: Parts, key: str, steps: int) -> tuple[int, str]
     return (6, "last value of a loop") if is_of_loop else (4, "end of the forward path")
 
 
-_FED = (-1, 0, 0)
+_FED = (-1, 0, 0, 0)
 
 
 def _user_members(flow: Flow, parts: Parts, likely: _Ranked) -> _Ranked:
     """The members of the user's own collections that are tensors of the model."""
     found: _Ranked = {}
+    before = walk((near for key in parts.collected for near in flow.inputs.get(key, ())), flow.inputs, flow.outside)
     for collection in flow.graph.collections.values():
         if collection.name in FILLED_COLLECTIONS:
             continue
         is_input = is_named(_INPUT_NAME, collection.name)
-        for key in (flow.key(member) for member in collection.members if isinstance(member, str)):
+        keys = [flow.key(member) for member in collection.members if isinstance(member, str)]
+        for key in keys:
             if key and key not in flow.outside and flow.type(key) not in VARIABLE_OPS:
                 # Some collect every layer's output; the last are the likely ones.
-                rank = (0, int(key in parts.lossy), int(key not in likely))
+                rank = (0, int(key in parts.lossy), int(key in before), int(key not in likely))
+                if len(keys) > 1 and key in parts.inner:
+                    rank = (_SHOWN, 1, 0, 0)
                 rank = _FED if is_input or key in parts.sources else rank
-                found.setdefault(key, (rank, f"in the collection {collection.name}"))
+                if rank[0] < _SHOWN or key not in likely:
+                    found.setdefault(key, (rank, f"in the collection {collection.name}"))
     return found
 
 
@@ -235,7 +265,17 @@ def _inputs(flow: Flow, parts: Parts, outputs: list[str], fed: dict[str, str]) -
             has_default = flow.type(key) == "PlaceholderWithDefault" and not must_be_fed(flow.nodes, flow.nodes[key])
             needed = key in for_first and not has_default
             found.append((rank, flow.fetches(key)[0], needed, f"{why}; has a default" if has_default else why))
+    found += [(1, f"{key}:0", False, "mode switch that a variable holds") for key in _held_switches(flow, for_first)]
     return [(tensor, needed, why) for _, tensor, needed, why in sorted(found, key=lambda item: item[0])]
+
+
+def _held_switches(flow: Flow, needed: set[str]) -> list[str]:
+    """What reads a variable that is a switch: it was saved as training left it."""
+    held = [key for key in flow.nodes if key in needed and flow.type(key) in VARIABLE_OPS and _is_switch(flow, key)]
+    reads = [
+        near for key in held for near in flow.users.get(key, ()) if flow.type(near) in ("Identity", "ReadVariableOp")
+    ]
+    return [near for near in reads if near in needed]
 
 
 def _is_switch(flow: Flow, key: str) -> bool:

@@ -9,8 +9,9 @@ A collection's members and a signature's arguments have names of their own; resu
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
-from ckpttool.analysis.graphs.endpoints import FILLED_COLLECTIONS, endpoints
+from ckpttool.analysis.graphs.endpoints import endpoints
 from ckpttool.errors import NotFoundError, NotSupportedError
+from ckpttool.model.collections import FILLED_COLLECTIONS
 from ckpttool.model.graph import (
     DEFAULT_SIGNATURE,
     HIDDEN_SIGNATURES,
@@ -163,6 +164,8 @@ def default_choice(graph: MetaGraph) -> Choice:
             own[name] = outputs
     if len(own) == 1:
         [(name, outputs)] = own.items()
+    likeliest = next((each.tensor for each in endpoints(graph) if each.direction == "output"), None)
+    if len(own) == 1 and likeliest in {full_name(graph, text) for text in outputs}:  # Else it collects layers.
         return Choice(by_name(graph, outputs), f"the members of the collection {name}")
     return _inferred(graph)
 

@@ -1,0 +1,58 @@
+"""What a critic judges: of two optimizers that train different variables, what the layers of one take of the other's.
+
+    noise ─▶ generator ─▶ picture ─▶ discriminator ─▶ loss
+                             real ─▶ discriminator ─▶ loss
+
+The picture is an output, though more comes after it.
+"""
+
+import re
+from collections.abc import Iterable
+
+from ckpttool.analysis.graphs.flow import Flow
+from ckpttool.analysis.graphs.needs import walk
+from ckpttool.analysis.graphs.parts import Parts
+
+_APPLY = re.compile(r"(?:Resource)?(?:Sparse)?Apply\w+")
+_MOST_OPTIMIZERS = 8
+# What a picture passes on its way to the critic.
+_JOINS = {"Concat", "ConcatV2", "Pad", "PadV2", "Reshape", "ExpandDims", "Squeeze", "Transpose", "Cast", "Identity"}
+
+
+def trained_by_optimizer(flow: Flow) -> dict[str, set[str]]:
+    """The variables that each optimizer updates, by the scope of its ops."""
+    found: dict[str, set[str]] = {}
+    for name in flow.nodes:
+        if _APPLY.fullmatch(flow.type(name)) and flow.inputs[name]:
+            found.setdefault(name.rpartition("/update_")[0], set()).add(flow.inputs[name][0])
+    return found
+
+
+def judged(flow: Flow, parts: Parts) -> list[str]:
+    """The ops of the forward path that are judged, each once; none where optimizers share a variable."""
+    groups = list(trained_by_optimizer(flow).values())
+    if not 1 < len(groups) <= _MOST_OPTIMIZERS or len(set().union(*groups)) < sum(map(len, groups)):
+        return []
+    takers = [parts.meetings(flow, group) for group in groups]
+    after = [walk(found, flow.users, flow.outside) for found in takers]
+    found: list[str] = []
+    for number, group in enumerate(groups):
+        if len(parts.meetings(flow, {min(group)})) < 2:  # A critic sees what is made, and what is real.
+            continue
+        for made in (other - after[number] for other in after[:number] + after[number + 1 :]):
+            found += _given(flow, takers[number], made)
+    return [key for key in dict.fromkeys(found) if key in parts.forward and key not in parts.sources]
+
+
+def _given(flow: Flow, takers: Iterable[str], made: set[str]) -> list[str]:
+    """What of `made` the ops take, before it was put together with something else."""
+    stack = [near for name in takers for near in flow.inputs[name] if near in made]
+    seen, found = set(stack), []
+    while stack:
+        key = stack.pop()
+        inner = [near for near in flow.inputs[key] if near in made] if flow.type(key) in _JOINS else []
+        if not inner:
+            found.append(key)
+        stack += [near for near in inner if near not in seen]
+        seen |= set(inner)
+    return found
