@@ -38,7 +38,7 @@ def test_what_is_there_can_be_listed_and_read(run, tmp_path):
 
 @pytest.mark.parametrize("target", ["--npz", "--npy", "--h5", "--safetensors", "--tf-v1"])
 def test_other_formats_hold_the_rest(run, tmp_path, target):
-    """Nothing is written in the place of what is not there; without it, or with --salvage, the rest is."""
+    """Nothing is written in the place of what is not there, which is said before and refused if --strict is."""
     prefix = made(tmp_path)
     out = tmp_path / "out"
     result = run("export", prefix, target, out)
@@ -46,9 +46,10 @@ def test_other_formats_hold_the_rest(run, tmp_path, target):
         assert result.exit_code == 0
         assert LACKING in ckpttool.open_checkpoint(out)["p"].lacking
         return
-    assert (result.exit_code, LACKING in result.stderr) == (5, True), result.stderr
-    assert not out.exists()
-    assert run("export", prefix, target, out, "--exclude", "p").exit_code == 0
+    assert (result.exit_code, f"p: left out: {LACKING}" in result.stderr) == (0, True), result.stderr
+    strict = run("export", prefix, target, tmp_path / "strict", "--strict")
+    assert (strict.exit_code, LACKING in strict.stderr, (tmp_path / "strict").exists()) == (5, True, False)
+    assert LACKING in run("export", prefix, target, tmp_path / "dry", "--dry-run").stdout
     result = run("export", prefix, target, tmp_path / "salvaged", "--salvage")
     assert (result.exit_code, LACKING in result.stderr) == (1, True)
     for path in (out, tmp_path / "salvaged"):
@@ -60,6 +61,18 @@ def test_it_is_said_by_verify(run, tmp_path):
     result = run("verify", made(tmp_path))
     assert (result.exit_code, LACKING in result.stdout) == (1, True)
     assert "1 of 2 variables whole" in result.stderr
+
+
+def test_verify_reads_what_is_there(run, tmp_path):
+    """Of a V1 file, whose values have their checksums in its blocks: lacking is said once, and damage is found."""
+    path = tmp_path / "v1"
+    half = bundle({"p": np.zeros((1000, 300))}, slices={"p": [((0, 500), (0, 300))]}).write(tmp_path)
+    assert run("export", half, "--tf-v1", path).exit_code == 0
+    assert [finding.kind for finding in ckpttool.verify(path).findings] == ["index"]
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    assert [finding.kind for finding in ckpttool.verify(path).findings] == ["index", "data"]
 
 
 @pytest.mark.tensorflow
@@ -106,3 +119,34 @@ def test_the_entry_of_the_whole_names_the_first_shard(run, tmp_path, tf):
             saver.save(session, str(tmp_path / "model"), write_meta_graph=False, write_state=False)
     assert isinstance(ckpttool.open_checkpoint(tmp_path / "model"), Checkpoint)
     _require_rewritten(run, tmp_path, "--tf")
+
+
+def cut(tmp_path: Path, name: str) -> Path:
+    """A partitioned variable with Adagrad's slots as Estimators have them, each part's under a name of its own."""
+    halves = [((0, 2), (0, 3))], [((2, 2), (0, 3))]
+    slots = {"w/t_0/Adagrad": halves[0], "w/t_1/Adagrad": halves[1]}
+    arrays = {"w": ARRAY, "b": np.ones(2, np.float32)} | dict.fromkeys(slots, ARRAY)
+    (tmp_path / name).mkdir()
+    return Path(bundle(arrays, slices={"w": [*halves[0], *halves[1]], **slots}).write(tmp_path / name))
+
+
+def test_slots_of_parts_are_no_fault(run, tmp_path):
+    """They are all there, and slots; what looks at values leaves them out, and says so."""
+    a, b = cut(tmp_path, "a"), cut(tmp_path, "b")
+    result = run("verify", a)
+    assert (result.exit_code, "4 of 4 variables whole" in result.stderr) == (0, True), result.output
+    assert "slots (Adagrad): 2 variables" in run("vars", a, "--format", "table").stdout
+    said = f"w/t_0/Adagrad: left out: {LACKING} (2 such variables)"
+    result = run("stats", a)
+    assert (result.exit_code, said in result.stderr, result.stdout.count("\n")) == (0, True, 3), result.output
+    result = run("average", a, b, "--npz", tmp_path / "mean.npz")
+    assert (result.exit_code, said in result.stderr) == (0, True), result.output
+    assert set(ckpttool.open_checkpoint(tmp_path / "mean.npz")) == {"w", "b"}
+    result = run("diff", a, b)
+    assert result.exit_code == 0
+    assert f"w/t_0/Adagrad: values not compared: {LACKING} (2 such variables)" in result.stderr
+    assert "no differences in what can be read" in result.stderr
+    found = ckpttool.compare(ckpttool.open_checkpoint(a), ckpttool.open_checkpoint(b))
+    assert found.partly == {"w/t_0/Adagrad": LACKING, "w/t_1/Adagrad": LACKING}
+    result = run("export", a, "--tf", tmp_path / "weights", "--drop-slots")
+    assert (result.exit_code, set(ckpttool.open_checkpoint(tmp_path / "weights"))) == (0, {"w", "b"})

@@ -36,12 +36,27 @@ SLOTS: dict[str, tuple[list[str], dict[str, str]]] = {
     ),
     "powers in a scope": (["w"], {"train/beta1_power": "Adam", "train/beta2_power_1": "Adam"}),
     "in a scope": (["dense/w"], {"train/dense/w/Adam": "Adam", "a/b/dense/w/Momentum": "Momentum"}),
+    "partitioned, in a scope": (
+        ["dnn/w", "dnn/b"],
+        {
+            "dnn/w/t_0/Adagrad": "Adagrad",
+            "dnn/w/t_12/Adam_1": "Adam",
+            "dnn/w/nn/w/part_0/Adam": "Adam",
+            "dnn/w/head/dnn/w/part_0/Ftrl_1": "Ftrl",
+            "dnn/b//b/part_0/Momentum": "Momentum",
+        },
+    ),
     "Momentum": (["a/w"], {"a/w/Momentum": "Momentum", "a/w/Momentum_1": "Momentum"}),
     "RMSProp": (["w"], {"w/RMSProp": "RMSProp", "w/RMSProp_1": "RMSProp", "w/RMSProp_2": "RMSProp"}),
     "Adagrad": (["w"], {"w/Adagrad": "Adagrad", "w/AdagradDA_1": "Adagrad", "w/ProximalAdagrad": "Adagrad"}),
     "Adadelta": (["w"], {"w/Adadelta": "Adadelta", "w/Adadelta_1": "Adadelta"}),
     "Ftrl": (["w"], {"w/Ftrl": "Ftrl", "w/Ftrl_1": "Ftrl"}),
     "LARS": (["w"], {"w/LARSOptimizer": "LARS"}),
+    "of contrib.opt": (
+        ["w"],
+        {"w/RegAdagrad": "Adagrad", "w/AddSignOptimizer": "AddSign", "w/PowerSignOptimizer": "PowerSign"}
+        | dict.fromkeys(("w/Shampoo", "w/Shampoo_1", "w/Shampoo_2"), "Shampoo"),
+    ),
     "AdaMax": (["w"], {"w/AdaMax": "AdaMax", "w/AdaMax_1": "AdaMax"}),
     "BERT": (["bert/w"], {"bert/w/adam_m": "Adam or LAMB", "bert/w/adam_v": "Adam or LAMB"}),
     "LAMB": (["w"], {"w/LAMB": "LAMB", "w/LAMB_1": "LAMB", "w/lamb_m": "LAMB"}),

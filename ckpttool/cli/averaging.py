@@ -58,6 +58,7 @@ def average(
     opened = [options.to_convert(*each, quiet, strict=strict) for each in _distinct(_last_of(paths, last), quiet)]
     chosen = [select(each, include or (), exclude or (), with_object_graph=target == "tf") for each in opened]
     options.exit_if_no_match(not any(chosen), include or (), opened[0])
+    chosen = [options.without_partly_stored(each) for each in chosen]
     if target == "tf":
         targets.require_state(output, latest)
     try:
@@ -94,7 +95,7 @@ def _last_of(paths: list[str], last: int | None) -> list[str]:
         return paths
     options.refuse(len(paths) != 1 or not os.path.isdir(paths[0]), "--last needs one directory")
     found = _series(paths[0])
-    options.refuse(len(found) < last, f"there are {len(found)} checkpoints in {paths[0]!r}, not {last}")
+    options.refuse(len(found) < last, f"in {paths[0]!r} there are not {last} checkpoints, but {len(found)}")
     return found[-last:]
 
 

@@ -170,5 +170,9 @@ def _of_variables(
     shown = [reports.structure(a, b, compared)]
     if not structure:
         shown.append(reports.values(compared))
-    is_partial = any(side.found.foreign and each.warnings for side, each in zip((one, other), whole, strict=True))
+    more = f" ({len(compared.partly):,} such variables)" if len(compared.partly) > 1 else ""
+    options.warn(f"{name}: values not compared: {what}{more}" for name, what in list(compared.partly.items())[:1])
+    is_partial = bool(compared.partly) or any(
+        side.found.foreign and each.warnings for side, each in zip((one, other), whole, strict=True)
+    )
     return _Found(shown, compared.is_different, is_partial)

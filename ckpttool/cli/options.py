@@ -162,6 +162,16 @@ def chosen(checkpoint: Checkpoint, include: list[str] | None, exclude: list[str]
     return select(checkpoint, include or (), exclude or ())
 
 
+def without_partly_stored(checkpoint: Checkpoint) -> Checkpoint:
+    """The variables whose values are all there; others are left out, and that is said."""
+    if not checkpoint.warnings:  # Who reads such a variable has warned of it, and to look at each takes time.
+        return checkpoint
+    lacking = {name: what for name, variable in checkpoint.items() if (what := variable.lacking)}
+    more = f" ({len(lacking):,} such variables)" if len(lacking) > 1 else ""
+    warn(f"{name}: left out: {what}{more}" for name, what in list(lacking.items())[:1])
+    return checkpoint.with_variables({name: v for name, v in checkpoint.items() if name not in lacking})
+
+
 def rules(texts: list[str] | None, file: str | None) -> "list[Rule]":
     """The rules for names: those of the file, then those given.
 

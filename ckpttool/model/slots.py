@@ -4,6 +4,9 @@ TensorFlow 1 names a slot after its variable, possibly below scopes of the optim
 
     w   w/Adam   w/Adam_1   train/w/Momentum        beta1_power, beta2_power (for all)
 
+Where an optimizer is in a scope and the variable partitioned, if only into one part as those of Estimators, it cuts
+`dnn/w/part_0/Adagrad` at the wrong place, by as much as the scope is long: `w/t_0/Adagrad`.
+
 Keras puts its own name in front: `Adam/w/m`, and since 2.11 `Adam/m/w`. A name of that form counts only if the
 variable it is named after is there: somebody's own variable `Momentum` is a weight.
 
@@ -36,13 +39,16 @@ _SUFFIXES = {
     "AdaMax": ("AdaMax", "Adamax"),
     "Momentum": ("Momentum", "MomentumW"),
     "RMSProp": ("RMSProp", "RMSprop"),
-    "Adagrad": ("Adagrad", "AdagradDA", "ProximalAdagrad"),
+    "Adagrad": ("Adagrad", "AdagradDA", "ProximalAdagrad", "RegAdagrad"),
     "Adadelta": ("Adadelta",),
     "Ftrl": ("Ftrl",),
     "LARS": ("LARSOptimizer", "LARS"),
     "LAMB": ("LAMB", "LAMBOptimizer", "lamb_m", "lamb_v"),
     "Adam or LAMB": ("adam_m", "adam_v"),
     "Adafactor": ("Adafactor", "AdafactorOptimizer"),
+    "AddSign": ("AddSignOptimizer",),
+    "PowerSign": ("PowerSignOptimizer",),
+    "Shampoo": ("Shampoo",),
     MOVING_AVERAGE: ("ExponentialMovingAverage", "biased", "local_step"),
 }
 _POWER, _FACTORED = "power", "factored"
@@ -248,7 +254,7 @@ def _full_names(graph: ObjectGraph) -> set[str]:
 def _owner(name: str, names: Collection[str]) -> str | None:
     head, slash, last = name.rpartition("/")
     kind = _kind(last)
-    if slash and kind in _SUFFIXES and _is_scoped(head, names):
+    if slash and kind in _SUFFIXES and (_is_scoped(head, names) or is_slot_of_part(name, names)):
         return kind
     if kind == _POWER:
         return "Adam"
@@ -297,6 +303,25 @@ _MOST_SCOPES = 100
 def _is_scoped(name: str, names: Collection[str]) -> bool:
     """Whether `name`, or what is left of it without some of its first segments, is one of the variables."""
     return _scoped(name, names) is not None
+
+
+def is_slot_of_part(name: str, names: Collection[str]) -> bool:
+    """Whether a variable is the slot of one part of a partitioned one, under a name of its own: TensorFlow has cut off
+    too much of `scope/w/part_0/Adagrad`.
+
+    (tensorflow/python/training/slot_creator.py, _create_slot_var)
+    """
+    head, _, last = name.rpartition("/")
+    number = re.search(r"[0-9]+\Z", head)
+    if number is None or _kind(last) not in _SUFFIXES:
+        return False
+    whole = head
+    for _ in range(_MOST_SCOPES):
+        whole = whole.rpartition("/")[0]
+        part, rest = f"/{whole}/part_{number[0]}", head[len(whole) + 1 :]
+        if whole in names and (part.endswith(rest) or rest.endswith(part)):
+            return True
+    return False
 
 
 def _scoped(name: str, names: Collection[str]) -> str | None:

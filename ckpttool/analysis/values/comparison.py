@@ -18,6 +18,8 @@ class Comparison(NamedTuple):
         renamed: name in the first → name in the second, of variables with the same values.
         unlike: names of variables whose dtype or shape is another one.
         differences: of all that have the same shape, how their values differ.
+        partly: names of those of which one checkpoint has only a part (see `Variable.lacking`), and what it lacks; they
+            are not in `differences`.
     """
 
     only_a: list[str]
@@ -25,6 +27,7 @@ class Comparison(NamedTuple):
     renamed: dict[str, str]
     unlike: list[str]
     differences: dict[str, Difference]
+    partly: dict[str, str]
 
     @property
     def is_different(self) -> bool:
@@ -62,8 +65,10 @@ def compare(
     unlike = [name for name in both if (a[name].dtype, a[name].shape) != (b[name].dtype, b[name].shape)]
     only_a, only_b = [name for name in a if name not in b], [name for name in b if name not in a]
     if not values:
-        return Comparison(only_a, only_b, {}, unlike, {})
-    comparable = [name for name in both if a[name].shape == b[name].shape and _kind(a[name]) == _kind(b[name])]
+        return Comparison(only_a, only_b, {}, unlike, {}, {})
+    partly = {name: lacking for name in both if (lacking := a[name].lacking or b[name].lacking)}
+    alike = [name for name in both if a[name].shape == b[name].shape and _kind(a[name]) == _kind(b[name])]
+    comparable = [name for name in alike if name not in partly]
     found = in_order(
         lambda name: difference(a[name], b[name], rtol=rtol, atol=atol, progress=progress),
         comparable,
@@ -75,7 +80,7 @@ def compare(
     return Comparison(
         [name for name in only_a if name not in gone],
         [name for name in only_b if name not in come],
-        *(renamed, unlike, differences),
+        *(renamed, unlike, differences, partly),
     )
 
 
@@ -98,7 +103,8 @@ def _renamed(only_a: Iterable[Variable], only_b: Iterable[Variable]) -> dict[str
 def _by_kind(variables: Iterable[Variable]) -> dict[tuple[Any, ...], list[Variable]]:
     found: dict[tuple[Any, ...], list[Variable]] = {}
     for variable in variables:
-        found.setdefault((variable.dtype, variable.shape), []).append(variable)
+        if not variable.lacking:
+            found.setdefault((variable.dtype, variable.shape), []).append(variable)
     return found
 
 

@@ -57,6 +57,8 @@ def _problem(planned: Planned, layout: str) -> str | None:
     variable = planned.variable
     if variable.dtype.name not in _DTYPES:
         return f"HDF5 can't hold values of dtype {variable.dtype.name}"
+    if lacking := variable.lacking:
+        return lacking
     if len(variable.shape) > _MAX_RANK and variable.ranges is None:
         return f"HDF5 can't hold {len(variable.shape)} dimensions of values that must be decoded"
     depth = planned.target.count("/")

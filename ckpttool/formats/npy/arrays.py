@@ -51,6 +51,8 @@ def planned_array(variable: Variable, target: str) -> Planned:
     name = variable.dtype.name
     if name not in _PLAIN and name not in _FALLBACKS:
         return Planned(variable, target, f"NumPy can't hold values of dtype {name}")
+    if lacking := variable.lacking:
+        return Planned(variable, target, lacking)
     if len(variable.shape) > NUMPY_RANK:
         return Planned(variable, target, f"NumPy has no arrays of rank {len(variable.shape)}")
     if name == "string" and not _loses(variable.strings()):

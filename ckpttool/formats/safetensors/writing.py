@@ -32,6 +32,7 @@ def plan_safetensors(checkpoint: Checkpoint) -> list[Planned]:
 def _planned(variable: Variable) -> Planned:
     name = variable.dtype.name
     problem = None if name in WORDS or name in FALLBACKS else f"safetensors can't hold values of dtype {name}"
+    problem = problem or variable.lacking or None
     return Planned(variable, escape(variable.name), problem, FALLBACKS.get(name, (None, None))[1])
 
 

@@ -23,6 +23,7 @@ from ckpttool.formats.verifying.files import absent_data, stored_pieces
 from ckpttool.formats.verifying.strictness import strict_findings
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.findings import Finding, finding_of
+from ckpttool.model.slots import is_slot_of_part
 
 __all__ = ["Verified", "completed", "has_checksums", "strict_findings", "verify", "verify_values"]
 
@@ -101,7 +102,9 @@ def verify_values(
     absent = absent_data(stored)
     there = [each for each in stored if each.variable.name not in absent.variables]
     damaged = list(damaged_data(there, progress))
-    lacking = [Finding("index", what, checkpoint.files[0], v.name) for v in checkpoint.values() if (what := v.lacking)]
+    partly = {name: what for name, variable in checkpoint.items() if (what := variable.lacking)}
+    wanted = {name: what for name, what in partly.items() if not is_slot_of_part(name, checkpoint)}
+    lacking = [Finding("index", what, checkpoint.files[0], name) for name, what in wanted.items()]
     reasons = {**{finding.variable: finding.what for finding in reversed([*lacking, *damaged])}, **absent.variables}
     return Verified(
         checkpoint,

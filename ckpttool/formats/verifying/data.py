@@ -14,7 +14,7 @@ from ckpttool.analysis.parallel import in_order
 from ckpttool.errors import CheckpointError, CorruptionError
 from ckpttool.formats.verifying.files import Stored
 from ckpttool.model.findings import Finding, finding_of
-from ckpttool.model.variable import ByteRange, Variable
+from ckpttool.model.variable import ByteRange, Slice, Variable
 from ckpttool.wire.crc32c import combine
 
 Progress = Callable[[int], None]
@@ -137,7 +137,10 @@ def _unreadable(pieces: Sequence[Stored], progress: Progress) -> Finding | None:
     """Reads all values of a variable; what comes of it, if they can't be."""
     variable = pieces[0].variable
     try:
-        if variable.dtype.itemsize is None:
+        if variable.lacking:  # What is there of it is read slice by slice.
+            for piece in variable.slices:
+                _read_slice(variable, piece, progress)
+        elif variable.dtype.itemsize is None:
             variable.strings()
             progress(variable.nbytes)
         else:
@@ -149,3 +152,12 @@ def _unreadable(pieces: Sequence[Stored], progress: Progress) -> Finding | None:
         places = (piece.data.offset for piece in pieces if piece.is_placed and piece.data.path == finding.path)
         return finding._replace(offset=next(places, finding.offset))
     return None
+
+
+def _read_slice(variable: Variable, piece: Slice, progress: Progress) -> None:
+    if variable.dtype.itemsize is None:
+        variable.strings_of(piece)
+        progress(piece.data.nbytes)
+    else:
+        for block in variable.arrays_of(piece):
+            progress(block.nbytes)
