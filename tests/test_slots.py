@@ -6,7 +6,7 @@ import pytest
 from conftest import FIXTURES
 
 import ckpttool
-from ckpttool.model.slots import MOVING_AVERAGE, optimizer_names, roles, slot_owners
+from ckpttool.model.slots import MOVING_AVERAGE, Role, optimizer_names, roles, slot_owners
 
 # Variables, and slots among them with their owners.
 SLOTS: dict[str, tuple[list[str], dict[str, str]]] = {
@@ -263,3 +263,23 @@ def test_what_an_optimizer_of_tf_keras_has_once():
     names = ["dense/kernel", "training/Adam/dense/kernel/m", *(f"training/Adam/{name}" for name in once)]
     assert slot_owners(names) == dict.fromkeys(names[1:], "Adam")
     assert slot_owners(["mine/SGD/decay", "mine/SGD/x"]) == {}
+
+
+def test_optimizers_of_keras_before_it_was_tf_keras():
+    """Their slots are named after no variable: Keras 2.0 to 2.2 and tf.keras 1.4 to 1.12, and Keras 2.3."""
+    weights = ["d1/kernel", "d1/bias", "v_1", "block/Variable", "head/m_0"]
+    for rate, slots in (("lr", ["Variable", "Variable_1"]), ("learning_rate", ["m_0", "v_0_1", "vhat_0"])):
+        own = ["Adam/iterations", f"Adam/{rate}", "Adam/beta_1", *(f"training/Adam/{slot}" for slot in slots)]
+        own += ["Adam_1/iterations", f"Adam_1/{rate}", *(f"training_1/Adam/{slot}" for slot in slots)]
+        found = roles([*weights, *own])
+        assert sorted(found) == sorted(own)
+        assert {role.text for role in found.values()} == {"Adam slot"}
+    assert roles(["Adam/iterations", "training/Adam/Variable"]) == {}
+
+
+def test_metrics_of_a_saved_keras_model_are_bookkeeping():
+    """A SavedModel of a compiled model has what its metrics counted."""
+    key = "keras_api/metrics/0/total/.ATTRIBUTES/VARIABLE_VALUE"
+    assert roles([key])[key] == Role("metric", "bookkeeping")
+    other = "metrics/0/total/.ATTRIBUTES/VARIABLE_VALUE"
+    assert other not in roles([other])

@@ -8,7 +8,8 @@ Where an optimizer is in a scope and the variable partitioned, if only into one 
 `dnn/w/part_0/Adagrad` at the wrong place, by as much as the scope is long: `w/t_0/Adagrad`.
 
 Keras puts its own name in front: `Adam/w/m`, and since 2.11 `Adam/m/w`. A name of that form counts only if the
-variable it is named after is there: somebody's own variable `Momentum` is a weight.
+variable it is named after is there: somebody's own variable `Momentum` is a weight. Up to Keras 2.3, and in tf.keras up
+to 1.12, a slot has no variable's: `training/Adam/Variable_3`, `training/Adam/m_0`, beside `Adam/iterations`.
 
 Keras 3 joins the variable's name with underscores, in the HDF5 of a whole model: `adam/block_dense_kernel_momentum` of
 `block/dense/kernel`. In that of weights alone, nothing has a name, and the optimizer's are `optimizer/vars/0`, ….
@@ -73,6 +74,10 @@ _KERAS_SLOTS = {
 }
 # What an optimizer of tf.keras has once: all of them have the first two.
 _KERAS_ONCE = {"learning_rate", "decay", "iter", "beta_1", "beta_2", "momentum", "rho", "beta", "learning_rate_power"}
+# What an optimizer of Keras had before: this, a rate, and slots without their variables' names.
+_KERAS_2_COUNTER, _KERAS_2_RATES = "iterations", ("lr", "learning_rate")
+_KERAS_2_ONCE = _KERAS_ONCE | {_KERAS_2_COUNTER, "lr", "m_schedule"}
+_KERAS_2_SLOT = r"(?:Variable|moment|(?:delta_)?accumulator|m|v|u|vhat)(?:_\d+)*"
 # What an optimizer of Keras 3 has once: both of the first two tell that there is one. Nadam's has no name of its own.
 _KERAS_3_ONCE = {"iteration", "learning_rate", "dynamic_scale", "step_counter"}
 _KERAS_3_NAMES |= {"loss_scale_optimizer": "LossScale"}
@@ -86,6 +91,7 @@ _KERAS_3_VARS = r"(?s)(optimizer/)?(?:.*/)?vars/\d+"
 # What an object-based checkpoint stores and nobody trained, by the object's name or by the attribute.
 _COUNTERS = (
     r"(?s)(?P<save_counter>save_counter)"
+    r"|(?:.*/)?(?P<metric>keras_api/metrics/[0-9]+/.+)"
     r"|(?:.*/)?(?:(?P<global_step>global_step)|(?P<random_state>seed_generator_state|_state_var))"
 )
 _ATTRIBUTES = {
@@ -293,7 +299,16 @@ def _keras_owner(name: str, names: Collection[str]) -> str | None:
     scope = name.removesuffix(keras[2])
     if keras[2] in _KERAS_ONCE and f"{scope}learning_rate" in names and f"{scope}decay" in names:
         return keras[1]
+    if keras[2] in _KERAS_2_ONCE and _is_of_keras_2(scope, names):
+        return keras[1]
+    # The second model's optimizer has its slots in training_1/Adam, and what it has once in Adam_1.
+    if _is_of_keras_2(f"{keras[1]}/", names) and re.fullmatch(_KERAS_2_SLOT, keras[2]):
+        return keras[1]
     return None
+
+
+def _is_of_keras_2(scope: str, names: Collection[str]) -> bool:
+    return f"{scope}{_KERAS_2_COUNTER}" in names and any(f"{scope}{rate}" in names for rate in _KERAS_2_RATES)
 
 
 # No optimizer's scopes are so many; a name of a hundred thousand segments is not tried whole.
