@@ -19,6 +19,7 @@ from ckpttool.errors import ConversionError, CorruptionError, NotFoundError, Not
 from ckpttool.formats.locate import locate
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.graph import MetaGraph
+from ckpttool.reports.graphs import functions
 from ckpttool.transforms import freezing
 from ckpttool.transforms.freezing import Frozen, freeze
 from ckpttool.transforms.freezing.initial import initial_value
@@ -413,6 +414,48 @@ def test_what_can_not_be_frozen_is_named(name: str, tmp_path: Path) -> None:
         freeze(graph, checkpoint, [name])
     assert caught.value.hint
     assert freeze(graph, checkpoint, ["waiting"]).dropped == ["added"]
+
+
+def test_trees_can_not_be_frozen(tmp_path: Path) -> None:
+    """A forest is no variable: without what restores it, a frozen graph would have none."""
+    with tf.Graph().as_default():
+        forest = tf.raw_ops.BoostedTreesEnsembleResourceHandleOp(container="", shared_name="forest", name="forest")
+        tf.raw_ops.BoostedTreesPredict(
+            tree_ensemble_handle=forest, bucketized_features=[[0, 1]], logits_dimension=1, name="leaves"
+        )
+        v1.train.export_meta_graph(str(tmp_path / "model.meta"))
+    graph = ckpttool.open_graph(tmp_path / "model.meta")
+    reason = r"need forest \(BoostedTreesEnsembleResourceHandleOp\), whose contents no constant can hold"
+    with pytest.raises(NotSupportedError, match=reason) as caught:
+        freeze(graph, None, ["leaves"])
+    assert caught.value.hint is not None
+    assert caught.value.hint.endswith("--inputs leaves:0")
+    assert freeze(graph, None, ["leaves"], inputs=["leaves"]).placeholders == {"leaves:0": "leaves"}
+
+
+def test_functions_of_before_tensorflow_1(tmp_path: Path) -> None:
+    """Their ops are counted, in texts too; as TensorFlow reads them no more, what needs them is refused."""
+    path = tmp_path / "graph.pbtxt"
+    path.write_text(
+        """node { name: "x" op: "Placeholder" attr { key: "dtype" value { type: DT_FLOAT } } }
+        node { name: "y" op: "twice" input: "x" }
+        library { function {
+          signature {
+            name: "twice"
+            input_arg { name: "a" type: DT_FLOAT } output_arg { name: "b" type: DT_FLOAT }
+          }
+          node { ret: "b" op: "Add" arg: "a" arg: "a" attr { key: "T" value { type: DT_FLOAT } } }
+        } }"""
+    )
+    graph = ckpttool.open_graph(path)
+    assert functions(graph).rows == [("twice", 1, ["a"], ["b"])]
+    with pytest.raises(NotSupportedError, match="the function twice is written as TensorFlow before 1"):
+        freeze(graph, None, ["y"])
+    with (
+        ckpttool.ImportedGraph(path) as model,
+        pytest.raises(NotSupportedError, match="twice is written as TensorFlow"),
+    ):
+        model.run("y", {"x": 1})
 
 
 def test_names_that_are_none() -> None:

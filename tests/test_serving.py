@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from c_loader import Served
 from conftest import FIXTURES, corpus_files, corpus_id, needs_corpus
+from running import edit_meta, save_model
 from serving import SIGNATURE, bits, of_all, of_load, require_same, signature_of
 
 import ckpttool
@@ -155,6 +156,29 @@ def test_all_else_is_as_it_was(make, tmp_path):
     served = ckpttool.open_graph(tmp_path / "served")
     assert ckpttool.strip_devices(ckpttool.open_graph(tmp_path / "kept")).data == served.data
     assert {v: served.devices[v] for v in served.devices} == {"": 24}
+
+
+@tensorflow
+def test_shapes_that_tensorflow_1_inferred_for_batch_norm_are_in_nobodys_way(make, tf, tmp_path):
+    """They are not said of gradients, whose shapes are inferred otherwise since: no loader would take the graph."""
+
+    def build(v1):
+        x = v1.placeholder("float32", [None, 2, 2, 3], name="x")
+        scale = v1.get_variable("scale", initializer=[1.0, 2.0, 3.0])
+        y, *_ = v1.nn.fused_batch_norm(x, scale, scale)
+        v1.gradients(y, scale)
+        tf.identity(y, name="y")
+
+    def as_tensorflow_1(message):
+        node = next(node for node in message.graph_def.node if node.op == "FusedBatchNormGradV3")
+        for shape in node.attr["_output_shapes"].list.shape[3:]:
+            shape.dim[0].size = 3
+
+    prefix = save_model(tf, tmp_path, build)
+    shutil.copy(f"{prefix}.meta", tmp_path / "loadable.meta")
+    edit_meta(tf, prefix, as_tensorflow_1)
+    make(prefix, tmp_path / "served", "--inputs", "x=x", "--outputs", "y=y")
+    assert require_same(tf, tmp_path / "loadable.meta", prefix, tmp_path / "served")
 
 
 def test_the_variables_are_the_checkpoints_own_bytes(make, tmp_path):

@@ -208,7 +208,7 @@ def functions(graph: MetaGraph, names: Sequence[str] = ()) -> Report:
     rows = [
         (
             function.signature.name,
-            len(function.node_def),
+            len(function.node_def) + len(function.node),
             [arg.name for arg in function.signature.input_arg],
             [arg.name for arg in function.signature.output_arg],
         )

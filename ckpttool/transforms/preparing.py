@@ -16,7 +16,13 @@ from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
 from ckpttool import proto
-from ckpttool.analysis.graphs.needs import absent_input, called_functions, function_callers, recursive_functions
+from ckpttool.analysis.graphs.needs import (
+    BEFORE_1,
+    absent_input,
+    called_functions,
+    function_callers,
+    recursive_functions,
+)
 from ckpttool.model.arguments import Dtypes, Tensor, arguments_of
 from ckpttool.model.dtypes import DTYPES, DType
 from ckpttool.model.graph import MetaGraph, Node, all_nodes, op_of, set_shape, split_tensor
@@ -115,6 +121,8 @@ def _lacking_functions(library: Any, names: Collection[str], registry: Registry)
     # TensorFlow would call them without end while it imports the graph.
     found = dict.fromkeys(recursive_functions(library), "calls itself, or one that does")
     for function in library:
+        if function.node:
+            found.setdefault(function.signature.name, BEFORE_1)
         for node in function.node_def:
             if node.op not in names and registry.op_def(node.op) is None:
                 reason = f"needs an op of type {node.op}, which {HERE} lacks"

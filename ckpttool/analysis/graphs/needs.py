@@ -17,6 +17,9 @@ _INT64 = DTYPES["int64"].number
 
 _MOST_STEPS = 64  # Nobody has so many in a row; a cycle has no end.
 
+BEFORE_1 = "is written as TensorFlow before 1.0 wrote it, and none since reads it"
+"""What is wrong with a function that has its ops in FunctionDef.node."""
+
 MAIN_OP = "saved_model_main_op"
 """The collection of the op that initializes a SavedModel's graph, once its variables are there."""
 INIT_SIGNATURE = "__saved_model_init_op"

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ckpttool.analysis.graphs.needs import BEFORE_1
 from ckpttool.errors import NotSupportedError
 from ckpttool.model.graph import VARIABLE_OPS
 from ckpttool.transforms.freezing.body import Body, Output
@@ -75,6 +76,8 @@ class Library:
         """The ops of a function."""
         if name not in self._bodies:
             function = self.functions[name]
+            if function.node:
+                raise NotSupportedError(f"the function {name} {BEFORE_1}")
             self._bodies[name] = Body(function.node_def, self.op_def, function)
         return self._bodies[name]
 

@@ -16,6 +16,9 @@ from ckpttool.model.names import near_hint
 from ckpttool.transforms.freezing.body import Body, Output
 from ckpttool.transforms.freezing.handles import Trace
 
+# What tree models live in: no variables, and nothing else that could become a constant.
+# (tensorflow/core/framework/resource_mgr.h REGISTER_RESOURCE_HANDLE_OP)
+_RESOURCE = re.compile(r"\w+ResourceHandleOp")
 _ITERATOR = re.compile(r"Iterator\w*|\w*Iterator(?:V2)?")
 _OUTPUTS_HINT = "choose other outputs, or feed a tensor before it: --inputs"
 
@@ -59,6 +62,7 @@ def needed(
     for op in filling:
         walk.reach(Output(op, 0), None)
     walk.run()
+    _require_no_resources(trace, walk.ops)
     # What is fed has the value that it is fed.
     fed_ops = {output.op for output in walk.fed}
     dropped = [op for op in walk.dropped if not trace.changed(op) <= fed_ops]
@@ -178,6 +182,15 @@ def _fillers_of(trace: Trace, kept: Collection[str], fillers: Mapping[str, list[
                 found = next((f" {op}:0" for op in lookups if op in kept), "")
                 raise NotSupportedError(what, hint=f"feed what is looked up in it: --inputs{found}")
             yield from fillers[name]
+
+
+def _require_no_resources(trace: Trace, kept: Collection[str]) -> None:
+    """Raises NotSupportedError if what is needed has contents that only a saver's own ops can restore."""
+    for name, node in trace.body.nodes.items():
+        if name in kept and _RESOURCE.fullmatch(node.op):
+            what = f"the outputs need {name} ({node.op}), whose contents no constant can hold"
+            user = next((f" {op}:0" for op in trace.body.users(name) if op in kept), "")
+            raise NotSupportedError(what, hint=f"saved-model keeps it; or feed what is made of it: --inputs{user}")
 
 
 def output_of(body: Body, name: str) -> Output:
