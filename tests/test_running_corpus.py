@@ -24,6 +24,7 @@ TABLE = {
     "fixtures/linear/model.meta": RAN,
     "fixtures/partitioned/model.meta": RAN,
     "fixtures/recurrent/model.meta": RAN,
+    **{f"fixtures/releases/{release}/model.meta": RAN for release in ("0.12", "1.0", "1.4", "1.8", "1.12", "1.15")},
     "fixtures/sharded/model.meta": RAN,
     "ajaytalati_fastweights/save/FW/save-56000.meta": RAN,
     "ajaytalati_fastweights/save/FW/save-60000.meta": RAN,
