@@ -172,7 +172,7 @@ def test_what_a_decoder_takes_beside_is_no_label() -> None:
         *(*LAYER, "lengths = Placeholder", "labels = Placeholder"),
         *("loss = CTCLoss(dense, labels, lengths)", "found = CTCBeamSearchDecoder(dense, lengths)"),
     )
-    assert list(outputs(given)) == ["found:0"]
+    assert list(outputs(given)) == ["found:0", "dense:0"]
     assert (inputs(given)["lengths:0"], inputs(given)["labels:0"]) == ("an output needs it", "only the loss needs it")
 
 
@@ -279,6 +279,76 @@ def test_labels_may_meet_weights(lines: tuple[str, ...]) -> None:
     given = graph(*LAYER, "v = VariableV2", *lines, *loss, trainable=["w", "v"], losses=["loss:0"])
     assert inputs(given)[f"{lines[0].split()[0]}:0"] == "only the loss needs it"
     assert next(iter(outputs(given))) == "end:0"
+
+
+STYLE = (
+    *("Tanh = Tanh(dense)", "fixed = Const", "features = Conv2D(Tanh, fixed)", "gram = MatMul(features, features)"),
+    *("difference = Sub(gram, wanted)", "wanted = Const", "style = L2Loss(difference)", "pooled = MaxPool(features)"),
+    *("left = Slice(Tanh)", "right = Slice(Tanh)", "edges = Sub(left, right)", "smooth = L2Loss(edges)"),
+    *("loss = AddV2(style, smooth)", "part = Slice(Tanh)"),
+)
+
+
+def shaped(given: MetaGraph, *names: str) -> MetaGraph:
+    """The same graph with shapes, of two dimensions, for some ops."""
+    for node in given.message.graph_def.node:
+        if node.name in names:
+            shape = node.attr["_output_shapes"].list.shape.add()
+            shape.dim.add(size=-1)
+            shape.dim.add(size=4)
+    return meta_graph(given.message)
+
+
+def test_what_all_passes_on_its_way_to_the_loss_is_an_output() -> None:
+    """Of a picture that fixed layers judge, what these give is the loss's; a crop of it comes after it."""
+    given = shaped(graph(*LAYER, *STYLE, trainable=["w"]), "Tanh", "part")
+    assert list(outputs(given)) == ["Tanh:0", "part:0", "pooled:0"]
+    assert outputs(given)["Tanh:0"] == "input of the loss"
+
+
+def test_what_all_passes_is_listed_though_it_is_no_end() -> None:
+    """It comes after what is made of it."""
+    given = graph(*LAYER, "real = Mul(dense, deviation)", "deviation = Const", *LOSS)
+    assert list(outputs(given).items()) == [
+        ("real:0", "end of the forward path"),
+        ("dense:0", "all that is learned passes it"),
+    ]
+
+
+def test_behind_a_layer_all_may_pass_nothing() -> None:
+    """Of two heads, each with a loss, each is an output, and what both take is none; nor is it of a loop's layer."""
+    heads = ("v = VariableV2", "a = MatMul(dense, v)", "u = VariableV2", "b = MatMul(dense, u)")
+    losses = ("loss_a = L2Loss(a)", "loss_b = L2Loss(b)", "loss = AddV2(loss_a, loss_b)")
+    assert list(outputs(graph(*LAYER, *heads, *losses, trainable=["w", "v", "u"]))) == ["b:0", "a:0"]
+    loop = ("enter = Enter(dense)", "merge = Merge(enter, next)", "switch = Switch(merge, go)", "go = LoopCond(less)")
+    loop += ("less = Less(merge)", "next = NextIteration(a)", "a = MatMul(switch:1, v)", "b = Exit(switch)")
+    lines = (*LAYER, "v = VariableV2", *loop, "c = L2Loss(b)", "d = L2Loss(dense)", "loss = AddV2(c, d)")
+    assert list(outputs(graph(*lines, trainable=["w", "v"]))) == ["b:0"]
+
+
+def test_a_crfs_transitions_are_no_layer() -> None:
+    """Tags, too, meet the weights which what comes after the scores meets: the scores are the output."""
+    tagged = ("tags = Placeholder", "t = VariableV2", "t/read = Identity(t)", "steps = GatherV2(t/read, tags)")
+    norm = ("part = Reshape(dense)", "each = AddV2(part, t/read)", "Exp = Exp(each)", "all = MatMul(Exp, Exp)")
+    chosen = ("taken = GatherV2(dense, tags)", "likely = AddV2(taken, steps)", "difference = Sub(likely, all)")
+    given = graph(*LAYER, *tagged, *norm, *chosen, "loss = Mean(difference)", trainable=["w", "t"])
+    assert list(outputs(given)) == ["dense:0"]
+    assert inputs(given)["tags:0"] == "only the loss needs it"
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (("v = VariableV2", "b = MatMul(x, v)", "both = Sub(dense, b)"), "both:0"),  # A dueling network.
+        (("both = AddV2(x, dense)",), "both:0"),  # A correction.
+        (("both = Sub(x, dense)",), "dense:0"),  # An error.
+        (("b = MatMul(x2, w/read)", "x2 = Placeholder", "both = Sub(dense, b)"), "b:0"),  # Two ranks.
+    ],
+)
+def test_a_sum_of_models_is_no_arithmetic(lines: tuple[str, ...], expected: str) -> None:
+    """With which a label is compared, where each has weights of its own, or one has none and is added."""
+    loss = ("y = Placeholder", "difference = Sub(both, y)", "loss = L2Loss(difference)")
+    assert next(iter(outputs(graph(*LAYER, *lines, *loss, trainable=["w", "v"])))) == expected
 
 
 def test_a_lookups_default_name_is_no_name() -> None:
@@ -598,6 +668,9 @@ def test_time_is_linear() -> None:
     assert list(outputs(graph(*chain))) == [f"n{count - 1}:0"]
     hub = ["x = Placeholder", "h = Sub(x, x)", *(f"loss_{i} = Neg(h)" for i in range(count))]
     assert outputs(graph(*hub)) is not None
+    sums = ["x = Placeholder", "w = VariableV2", "n0 = MatMul(x, w)", "y = Placeholder", "loss = Sub(n0, y)"]
+    sums += [f"n{i} = AddV2(n{i - 1}, n{i - 1})" for i in range(1, count)]
+    assert outputs(graph(*sums, f"cost = Sub(n{count - 1}, y)", trainable=["w"])) is not None
     ladder = ["x = Placeholder", *(f"p{i} = Placeholder" for i in range(count // 2))]
     ladder += [f"e{i} = Softmax(p{i}, x)" for i in range(count // 2)]
     assert len(inputs(graph(*ladder))) == count // 2 + 1

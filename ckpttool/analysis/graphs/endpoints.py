@@ -14,7 +14,7 @@ import re
 from typing import NamedTuple
 
 from ckpttool.analysis.graphs.critics import judged, trained_by_optimizer
-from ckpttool.analysis.graphs.flow import MOST_TENSORS, OUTPUT_NAME, Flow, is_named
+from ckpttool.analysis.graphs.flow import MOST_TENSORS, OUTPUT_NAME, SCORES, Flow, is_named
 from ckpttool.analysis.graphs.needs import must_be_fed, walk
 from ckpttool.analysis.graphs.parts import Parts
 from ckpttool.model.arguments import Shape
@@ -42,9 +42,8 @@ class Endpoint(NamedTuple):
     reason: str
 
 
-_SCORES = {"ArgMax", "Softmax", "LogSoftmax", "Sigmoid", "TopK", "TopKV2"}
 _HEADS = {
-    *_SCORES,
+    *SCORES,
     "Identity",
     "Cast",
     "Squeeze",
@@ -156,7 +155,7 @@ def _candidates(flow: Flow, parts: Parts) -> _Ranked:
     distance = dict.fromkeys(reversed(ends), 0)
     queue = list(distance)
     for key in queue:
-        if flow.type(key) in _HEADS:
+        if flow.type(key) in _HEADS or _is_crop(flow, key):
             inner = [near for near in flow.inputs[key] if near in parts.forward and near not in parts.sources]
             new = dict.fromkeys((near for near in inner if near not in distance), distance[key] + 1)
             distance |= new
@@ -166,9 +165,20 @@ def _candidates(flow: Flow, parts: Parts) -> _Ranked:
     by_critics: _Ranked = dict.fromkeys(
         judged(flow, parts)[:MOST_TENSORS], ((2, -1), "what another optimizer trains takes it")
     )
-    return by_critics | {
+    ranked = by_critics | {
         k: ((rank, n), why) for k, ((rank, why), n) in found.items() if why and (rank < _NO_WEIGHTS or rank == best)
     }
+    if parts.neck:
+        ranked.setdefault(parts.neck, ((5, 0), "all that is learned passes it"))
+    return ranked
+
+
+def _is_crop(flow: Flow, key: str) -> bool:
+    """Whether an op gives a part of what it takes, of as many dimensions."""
+    if flow.type(key) not in ("Slice", "StridedSlice") or not flow.inputs[key]:
+        return False
+    part, whole = flow.tensor(key).shape, flow.tensor(flow.inputs[key][0]).shape
+    return part is not None and whole is not None and len(part) == len(whole)
 
 
 def _is_end(flow: Flow, parts: Parts, key: str) -> bool:
@@ -200,7 +210,7 @@ def _strength(flow: Flow, parts: Parts, key: str, steps: int) -> tuple[int, str]
     is_for_loss = any(near in parts.lossy and near in parts.for_loss for near in users)
     if is_for_loss and key not in parts.learned:
         return 6, "a target of the loss is made of it"
-    if type_ in _SCORES and not (type_ == "LogSoftmax" and is_for_loss):  # Else it is what logits are to others.
+    if type_ in SCORES and not (type_ == "LogSoftmax" and is_for_loss):  # Else it is what logits are to others.
         return 2, f"{type_} at the end of the forward path"
     if is_for_loss:
         return 3, "input of the loss"

@@ -38,6 +38,7 @@ GRADIENTS = re.compile(r"gradients(?:_\d+)?")
 _OTHER_SCOPE = re.compile(r"report_uninitialized_variables(?:_\d+)?|[Aa]ssert\w*|AssignMovingAvg(?:_\d+)?|Initializer")
 _SAVE_SCOPE = re.compile(r"(?:.*/)?save(?:_\d+)?", re.DOTALL)
 
+SCORES = {"ArgMax", "Softmax", "LogSoftmax", "Sigmoid", "TopK", "TopKV2"}
 OUTPUT_NAME = re.compile(
     r"(?!embedding_lookup)(?:\w*_)?"  # That one is TensorFlow's own.
     r"(?:outputs?|preds?|predicts?|predictions?|predicted|logits?|probs?|probability|probabilities|scores?"

@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Iterable
-from functools import lru_cache
 
-from ckpttool.analysis.graphs.flow import GRADIENTS, OUTPUT_NAME, Flow, is_named, scope_of
+from ckpttool.analysis.graphs.flow import OUTPUT_NAME, SCORES, Flow, is_named, scope_of
+from ckpttool.analysis.graphs.losses import LOSS_MATH, is_loss, losses
+from ckpttool.analysis.graphs.necks import necks
 from ckpttool.analysis.graphs.needs import walk
 from ckpttool.model.collections import FILLED_COLLECTIONS
 from ckpttool.model.graph import PLACEHOLDERS, VARIABLE_OPS, op_of
@@ -14,17 +15,10 @@ _READS = {
     *("Identity", "ReadVariableOp", "Enter", "RefEnter", "Switch", "RefSwitch", "Cast", "Reshape", "Transpose"),
     *("ExpandDims", "Squeeze", "Concat", "ConcatV2", "Split", "SplitV", "Slice", "StridedSlice", "Unpack"),
 }
-_LOSS_TYPE = re.compile(r"\w*CrossEntropy\w*|\w*Loss(?:V\d)?")
 _DECODER = re.compile(r"CTC\w*Decoder(?:V\d)?")
 _SAMPLER = re.compile(r"\w*CandidateSampler(?:V\d)?")
-_LABEL_NAME = re.compile(r"(?:\w*_)?(?:labels?|targets?|ground_?truth|y_?true)(?:_?\d+)?", re.IGNORECASE)
-_LOSS_NAME = re.compile(r"(?:\w*_)?(?:loss|cost)(?:_\w*)?")
-_LOSS_MATH = {
-    *("Neg", "Mean", "Sum", "Prod", "Log", "Log1p", "Exp", "Square", "Sqrt", "Rsqrt", "Pow", "Abs", "Cast"),
-    *("Add", "AddV2", "AddN", "Sub", "Mul", "Div", "RealDiv", "DivNoNan", "Select", "SelectV2", "Maximum", "Minimum"),
-    *("SquaredDifference", "Greater", "GreaterEqual", "Less", "LessEqual"),
-    *("Slice", "StridedSlice", "ExpandDims"),
-}
+_LABEL_NAME = re.compile(r"(?:\w*_)?(?:labels?|targets?|tags?|ground_?truth|y_?true)(?:_?\d+)?", re.IGNORECASE)
+_SUMS = {"Add", "AddV2", "Sub"}
 
 
 class Parts:
@@ -43,6 +37,7 @@ class Parts:
         shown: what leads to nothing but summaries.
         lossy: what of `reached` only belongs to losses: labels, and their arithmetic.
         forward: what does not.
+        neck: the last op of the model that all which is learned passes on its way to the loss; "" if there is none.
     """
 
     def __init__(self, flow: Flow) -> None:
@@ -54,7 +49,8 @@ class Parts:
         self.reached = walk(self.sources or held, flow.users, flow.outside)
         self._no_reads = {name for name in flow.nodes if name in flow.outside or flow.type(name) not in _READS}
         variables = flow.graph.variables
-        meets = self.meetings(flow, {v.name for v in variables if v.trainable} or {v.name for v in variables})
+        self._trained = {v.name for v in variables if v.trainable} or {v.name for v in variables}
+        meets = self.meetings(flow, self._trained)
         self.body = walk(meets, flow.inputs, flow.outside)
         self.inner = walk((near for key in meets for near in flow.inputs[key]), flow.inputs, flow.outside)
         self.weighted = walk(meets, flow.users, flow.outside)
@@ -65,12 +61,17 @@ class Parts:
             for member in collection.members
             if isinstance(member, str)
         }
-        self.losses = _losses(flow, self.reached)
+        self.losses = losses(flow, self.reached)
         self.for_loss = walk(self.losses, flow.inputs, flow.outside)
-        stops = {name for name in self.reached if flow.type(name) == "StopGradient"}
-        self.learned = walk(self.losses - stops, flow.inputs, flow.outside | stops)
+        self.learned = self._learned(flow, "StopGradient")
         self.shown = _only_before((name for name, role in flow.roles.items() if role == "summary"), flow, self.reached)
-        self.lossy = self._lossy(flow)
+        after = walk(self._labels(flow), flow.users, flow.outside)
+        self.lossy = self._lossy(flow, after)
+        self.neck = self._neck(flow, after)
+        if self.neck:
+            behind = walk([self.neck], flow.users, flow.outside) & self.for_loss
+            self.lossy |= {key for key in behind if flow.type(key) not in SCORES and not self._is_meant(key)}
+            self.lossy -= walk([self.neck], flow.inputs)
         self.forward = self.reached - self.lossy
 
     def meetings(self, flow: Flow, variables: set[str]) -> list[str]:
@@ -78,16 +79,23 @@ class Parts:
         weights = walk(variables, flow.users, self._no_reads) - self.reached
         return [name for name in self.reached if any(key in weights for key in flow.inputs.get(name, ()))]
 
-    def _lossy(self, flow: Flow) -> set[str]:
-        """What comes after a label, what shares a scope with where they join, and the arithmetic before a loss."""
+    def _learned(self, flow: Flow, *stops: str) -> set[str]:
+        """What the losses are made of, back to ops of some types."""
+        without = {name for name in self.reached if flow.type(name) in stops}
+        return walk(self.losses - without, flow.inputs, flow.outside | without)
+
+    def _labels(self, flow: Flow) -> set[str]:
+        """What only a loss wants to be fed."""
         labels = {key for key in self.sources if self.body and key not in self.body and key in self.for_loss}
         labels |= self._weighted_labels(flow)
         # The lengths of what is decoded are no labels, whatever else wants them.
         decoders = [name for name in self.reached if _DECODER.fullmatch(flow.type(name))]
-        labels -= walk(decoders, flow.inputs, flow.outside)
-        after = walk(labels, flow.users, flow.outside)
+        return labels - walk(decoders, flow.inputs, flow.outside)
+
+    def _lossy(self, flow: Flow, after: set[str]) -> set[str]:
+        """What comes after a label, what shares a scope with where they join, and the arithmetic before a loss."""
         joins = [key for key in after if any(near not in after for near in flow.inputs.get(key, ()))]
-        joins += [name for name in self.losses if _is_loss(flow.type(name))]
+        joins += [name for name in self.losses if is_loss(flow.type(name))]
         scopes = {scope_of(name) for name in joins} - {scope_of(name) for name in self.body} - {""}
         lossy = after | self.losses | {n for n in self.reached if scope_of(n) in scopes and n not in self.sources}
         # What the model uses besides is no arithmetic of the loss'.
@@ -113,8 +121,36 @@ class Parts:
         return self.sources.keys() & likely - used if self.sources.keys() & self.body - likely else set()
 
     def _is_arithmetic(self, flow: Flow, key: str) -> bool:
-        is_meant = key in self.collected or is_named(OUTPUT_NAME, key)
-        return key not in self.body and flow.type(key) in _LOSS_MATH and not is_meant
+        return key not in self.body and flow.type(key) in LOSS_MATH and not self._is_meant(key)
+
+    def _is_meant(self, key: str) -> bool:
+        return key in self.collected or is_named(OUTPUT_NAME, key)
+
+    def _neck(self, flow: Flow, after: set[str]) -> str:
+        """The last op that all passes before labels join; no arithmetic, but for that which joins two models."""
+        # Weights that labels meet, such as the transitions of a CRF, are the loss's.
+        met = {near for key in self.learned & after for near in flow.inputs.get(key, ())}
+        no_reads = self._no_reads | self.reached
+        met |= {near for key in walk(met - no_reads, flow.inputs, no_reads) for near in flow.inputs[key]}
+        layers = set(self.meetings(flow, self._trained - met))
+        ends = walk(after | self.losses, flow.users, flow.outside) & self.learned
+        stops = {name for name in self.reached if flow.type(name) == "StopGradient"}
+        way = walk(layers, flow.users, flow.outside | stops) & self._learned(flow, "StopGradient", "NextIteration")
+        found = necks(flow, way - ends, layers, ends)
+        neck = next((key for key in found if key not in self.lossy or self._joins_models(flow, key, after)), "")
+        behind = walk([neck], flow.users, flow.outside) - {neck}
+        return "" if behind & layers else neck
+
+    def _joins_models(self, flow: Flow, key: str, after: set[str]) -> bool:
+        """Whether a label is compared with a sum of two models' results, as in "wide and deep", or with what a model
+        adds to what was fed.
+        """
+        inputs, users = flow.inputs[key], flow.users.get(key, ())
+        is_compared = any(user in after for user in users) and flow.tensor(key).shape != ()
+        if flow.type(key) not in _SUMS or not is_compared or len(inputs) != 2 or not self.reached.issuperset(inputs):
+            return False
+        first, second = (walk([near], flow.inputs, flow.outside) & self._trained for near in inputs)
+        return bool(first - second and second - first) or (flow.type(key) != "Sub" and not (first and second))
 
 
 def _only_before(ends: Iterable[str], flow: Flow, within: set[str]) -> set[str]:
@@ -128,40 +164,3 @@ def _only_before(ends: Iterable[str], flow: Flow, within: set[str]) -> set[str]:
                 found.add(near)
                 stack.append(near)
     return found
-
-
-def _losses(flow: Flow, reached: set[str]) -> set[str]:
-    """What is a loss by the collection `losses`, because gradients start there, by its type, its name, or its scope."""
-    collection = flow.graph.collections.get("losses")
-    found = {flow.key(member) for member in (collection.members if collection else []) if isinstance(member, str)}
-    derived = {name for name in map(_derived_op, flow.nodes) if name in flow.nodes and name not in flow.outside}
-    before = walk((key for name in derived for key in flow.inputs[name]), flow.inputs, flow.outside)
-    # A loop's last state has a gradient whether or not anything uses it.
-    found |= {name for name in derived - before if flow.type(name) != "Exit"}
-    for name in reached:
-        type_ = flow.type(name)
-        is_end = type_ in _LOSS_MATH and not flow.users.get(name) and flow.tensor(name).shape == ()
-        is_last = is_end and (type_ == "Mean" or _is_loss_scope(scope_of(name)))
-        if is_last or (type_ in _LOSS_MATH and is_named(_LOSS_NAME, name)) or _is_loss(type_):
-            found.add(name)
-    return found & reached
-
-
-def _derived_op(name: str) -> str:
-    """The op whose gradient this op is part of: "train/gradients/loss/mul_grad/Sum" → "loss/mul"."""
-    if "_grad/" not in name:
-        return ""
-    parts = name.split("/")
-    start = next((i for i, part in enumerate(parts) if GRADIENTS.fullmatch(part)), len(parts))
-    end = next((i for i in range(start + 1, len(parts) - 1) if parts[i].endswith("_grad")), start)
-    return "/".join(parts[start + 1 : end + 1]).removesuffix("_grad")
-
-
-@lru_cache(4096)
-def _is_loss(type_: str) -> bool:
-    return _LOSS_TYPE.fullmatch(type_) is not None
-
-
-@lru_cache(4096)
-def _is_loss_scope(scope: str) -> bool:
-    return any(is_named(_LOSS_NAME, part) for part in scope.split("/"))
