@@ -1,7 +1,7 @@
 """Writes what TensorFlow's registry says of each op's outputs, for `ckpttool/proto/ops.pb`: an OpList.
 
-Of an op its name, its outputs, and the defaults of the attributes that these go by; and which inputs are references,
-if any is.
+Of an op its name, its outputs, and the defaults of the attributes that these go by; which inputs are references, if any
+is; and since when new graphs may not have it, if that is so.
 
 python tests/op_defs.py > ckpttool/proto/ops.pb
 """
@@ -29,6 +29,8 @@ def op_list() -> bytes:
         if any(argument.is_ref for argument in op.input_arg):
             for argument in op.input_arg:
                 made.input_arg.add(is_ref=argument.is_ref)
+        if op.HasField("deprecation"):
+            made.deprecation.version = op.deprecation.version
         used = {text for argument in made.output_arg for text in (argument.type_attr, argument.number_attr)}
         used |= {argument.type_list_attr for argument in made.output_arg}
         for attr in op.attr:

@@ -54,8 +54,9 @@ def saved_model(
 ) -> None:
     """Write a SavedModel from a graph and its checkpoint, for tf.saved_model.load and TensorFlow Serving.
 
-    The graph keeps every op. If TensorFlow can't load it because of one that no output needs ("Op type not
-    registered"), freeze it first, and convert the frozen graph.
+    The graph keeps every op, and it is said if TensorFlow 2 does not load one. If no output needs it, freeze the graph
+    first, and convert the frozen graph. If it is of before TensorFlow 1, such as TensorArrayV2, then
+    tf.compat.v1.saved_model.load loads it, and TensorFlow Serving.
 
     ckpttool saved-model model.ckpt --inputs x=x:0 --outputs y=activation_opt:0 -o served
     """
@@ -83,6 +84,7 @@ def saved_model(
         return
     for op, why in served.left_out.items():
         render.say(f"note: {op} is not run: it {why}; no output needs it")
+    _say_obstacles(served.graph, fed, fetched)
     count = render.counted(len(served.variables), "variable")
     render.say(f"wrote the signature {signature} and {count}, {render.human_bytes(total)} · {output}")
 
@@ -104,6 +106,23 @@ def _endpoints(
             pairs = " ".join(f"{option} {key}={tensor}" for key, tensor in taken.items()) or f"no {option}"
             render.say(f"note: taking {pairs}")
     return fed, fetched
+
+
+def _say_obstacles(graph: "MetaGraph", fed: dict[str, str], fetched: dict[str, str]) -> None:
+    """Says what is in the way of TensorFlow 2, which is to load the SavedModel."""
+    from ckpttool.analysis.graphs.loading import obstacles
+    from ckpttool.model.names import listed
+
+    found = obstacles(graph, fetched.values(), fed.values())
+    if found.unneeded:
+        what = f"TensorFlow 2 has no {listed(found.unneeded)}, and loads no graph with one"
+        render.say(f"note: {what}; no output needs it: freeze the graph first")
+    if found.needed:
+        what = f"TensorFlow 2 has no {listed(found.needed)}, which an output needs"
+        render.say(f"note: {what}: only where it is registered is the graph loaded")
+    if found.deprecated:
+        what = f"tf.saved_model.load takes no {listed(found.deprecated)}, which an output needs"
+        render.say(f"note: {what}; tf.compat.v1.saved_model.load does")
 
 
 def _assets(graph: "MetaGraph", given: list[str], quiet: bool) -> tuple[dict[str, str], dict[str, str]]:

@@ -7,8 +7,8 @@ Python has. After a change of the files, make it anew (a test compares the two):
     python -m grpc_tools.protoc -I. --include_imports \
         --descriptor_set_out=ckpttool/proto/descriptors.pb ckpttool/proto/*.proto
 
-`ops.pb`, made by `tests/op_defs.py`, is what TensorFlow's registry says of ops' outputs, and which inputs are
-references: frozen graphs say nothing of them.
+`ops.pb`, made by `tests/op_defs.py`, is what TensorFlow's registry says of ops' outputs, which inputs are references,
+and which ops are deprecated: frozen graphs say nothing of them.
 
 Protobuf is imported on first use: listing a checkpoint's variables needs none of it.
 """

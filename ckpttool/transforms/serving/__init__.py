@@ -1,7 +1,7 @@
 """A graph made one that servers take: with a signature, tags, a main op, assets, and a saver that reads a bundle.
 
 What else is in it stays as it was, byte for byte, but for the devices that its ops were placed on, and for shapes that
-no TensorFlow since 2 believes.
+no TensorFlow since 2 believes or can infer.
 
 (tensorflow/python/saved_model/builder_impl.py; core/protobuf/saved_model.proto, meta_graph.proto)
 """
@@ -17,21 +17,17 @@ from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.graph import DEFAULT_SIGNATURE, HIDDEN_SIGNATURES, MetaGraph
 from ckpttool.model.names import listed
 from ckpttool.transforms.devices import strip_devices
-from ckpttool.transforms.graph_edits import last_field, meta_graph_data
+from ckpttool.transforms.graph_edits import meta_graph_data
 from ckpttool.transforms.new_ops import with_entry, with_field
 from ckpttool.transforms.restoring import restorable, restoring_from_bundle
 from ckpttool.transforms.serving.assets import asset_files, with_assets
 from ckpttool.transforms.serving.initializing import initializers, with_declared_variables, with_main_op
 from ckpttool.transforms.serving.savers import with_saver
+from ckpttool.transforms.serving.shapes import with_shapes_left_alone
 from ckpttool.transforms.serving.signatures import require_served, signature_def
 from ckpttool.wire.message import DROP, edit, message_field, values_of, varint_field
 
 _SCHEMA_VERSION = 1
-
-# Gradients of batch norm give two more outputs, which nobody takes. TensorFlow 1 wrote down their shapes as [channels],
-# says [0] since, and refuses a graph that says otherwise.
-# (tensorflow/core/framework/common_shape_fns.cc FusedBatchNormGradShape)
-_STALE_SHAPES = {b"FusedBatchNormGrad", b"FusedBatchNormGradV2", b"FusedBatchNormGradV3"}
 
 
 class Marks(NamedTuple):
@@ -113,7 +109,7 @@ def servable(
     data = with_declared_variables(with_main_op(graph.data, graph, run), graph)
     data = with_assets(data, names)
     data = with_entry(data, 5, marks.signature, value)
-    data = _without_stale_shapes(_with_tags(data, marks.tags))
+    data = with_shapes_left_alone(_with_tags(data, marks.tags), graph)
     served = graph.replace(
         data=varint_field(1, _SCHEMA_VERSION) + message_field(2, data), root="SavedModel", text=None, number=0, facts={}
     )
@@ -169,17 +165,3 @@ def _with_tags(data: bytes, tags: Sequence[str]) -> bytes:
         return info
 
     return edit(data, {1: tagged})
-
-
-def _without_stale_shapes(data: bytes) -> bytes:
-    """A MetaGraphDef whose ops (graph_def 2 {node 1}) do not say what TensorFlow would no longer infer."""
-    if b"FusedBatchNormGrad" not in data:
-        return data
-
-    def attribute(entry: bytes) -> bytes | None:
-        return None if last_field(entry, 1) == b"_output_shapes" else entry
-
-    def node(node: bytes) -> bytes:
-        return edit(node, {5: attribute}) if last_field(node, 2) in _STALE_SHAPES else node
-
-    return edit(data, {2: {1: node}})

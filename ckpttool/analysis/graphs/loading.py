@@ -1,0 +1,38 @@
+"""What is in TensorFlow 2's way when it loads a graph: ops that it lacks, and ops that it takes from old graphs alone.
+
+A graph with an op that is not registered is loaded by nobody. One that is deprecated, such as TensorArrayV2 of before
+TensorFlow 1, stays in the graphs that are older than its deprecation; but tf.saved_model.load copies what a signature
+needs into a function, which is new.
+
+(tensorflow/core/framework/op_def_util.cc CheckOpDeprecation; python/saved_model/load_v1_in_v2.py)
+"""
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+from ckpttool import proto
+from ckpttool.analysis.graphs.needs import needed_ops
+from ckpttool.model.graph import MetaGraph
+
+
+class Obstacles(NamedTuple):
+    """Types of ops.
+
+    Attributes:
+        needed: those that TensorFlow 2 lacks, and that outputs need.
+        unneeded: those that it lacks, and that no output needs.
+        deprecated: those that it takes from old graphs alone, and that outputs need.
+    """
+
+    needed: list[str]
+    unneeded: list[str]
+    deprecated: list[str]
+
+
+def obstacles(graph: MetaGraph, outputs: Collection[str], fed: Collection[str] = ()) -> Obstacles:
+    """What is in TensorFlow 2's way, of the outputs by their names, given what is fed."""
+    known, functions = proto.known_ops(), graph.functions
+    needed = {graph.by_name[op].type for op in needed_ops(graph.by_name, outputs, fed)}
+    lacking = {node.type for node in graph.nodes if node.type not in known and node.type not in functions}
+    deprecated = [type for type in needed if type in known and known[type].HasField("deprecation")]
+    return Obstacles(sorted(lacking & needed), sorted(lacking - needed), sorted(deprecated))
