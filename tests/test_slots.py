@@ -2,10 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 from conftest import FIXTURES
 
 import ckpttool
+from ckpttool.model.averages import averages_of_others
 from ckpttool.model.slots import MOVING_AVERAGE, Role, optimizer_names, roles, slot_owners
 
 # Variables, and slots among them with their owners.
@@ -283,3 +285,35 @@ def test_metrics_of_a_saved_keras_model_are_bookkeeping():
     assert roles([key])[key] == Role("metric", "bookkeeping")
     other = "metrics/0/total/.ATTRIBUTES/VARIABLE_VALUE"
     assert other not in roles([other])
+
+
+TOGETHER = {
+    "contrib.mixed_precision": (["good_steps", "bad_steps", "loss_scale"], "loss scale"),
+    "tf.train.experimental": (["a/good_steps", "a/current_loss_scale"], "loss scale"),
+    "tf.keras": (["o/good_steps" + VALUE, "o/current_loss_scale" + VALUE], "loss scale"),
+    "contrib.layers.optimize_loss": (["OptimizeLoss/learning_rate", "a/OptimizeLoss_1/learning_rate"], "learning rate"),
+    "moving_averages": (["m/WeightedMovingAvg/value_x_weight", "m/WeightedMovingAvg/weight"], "weighted average"),
+}
+
+
+@pytest.mark.parametrize(("names", "text"), TOGETHER.values(), ids=TOGETHER.keys())
+def test_bookkeeping_by_names(names, text):
+    """What TensorFlow 1 has beside weights is told by names that stand together; one alone is anybody's."""
+    weights = ["w", "weight", "m/weight", "good_steps_x", "b/learning_rate", "c/good_steps", "d/loss_scale"]
+    assert roles([*names, *weights]) == dict.fromkeys(names, Role(text, "bookkeeping"))
+
+
+def test_averages_of_losses_are_bookkeeping():
+    """They are scalars beside weights that are not; what is of a variable, or has neighbors, is none of them."""
+    losses = ["loss/Mean/ExponentialMovingAverage", "total_loss/avg", "Accuracy/Mean/moving_avg"]
+    debiasing = ["loss/Mean/ExponentialMovingAverage/biased", "loss/Mean/ExponentialMovingAverage/local_step"]
+    weights = ["w", "b", "w/ExponentialMovingAverage", "b/ExponentialMovingAverage", "norm/avg", "norm/std", "b/avg"]
+    shapes = {"w": (2,), "w/ExponentialMovingAverage": (2,), "codes/ExponentialMovingAverage": (2,)}
+    names = [*losses, *debiasing, *weights, "codes/ExponentialMovingAverage"]
+    checkpoint = ckpttool.from_arrays({name: np.zeros(shapes.get(name, ()), np.float32) for name in names})
+    assert averages_of_others(checkpoint) == {*losses, *debiasing}
+    found = roles(checkpoint, averages=averages_of_others(checkpoint))
+    assert {name for name, role in found.items() if role == Role("average of no variable", "bookkeeping")} == {
+        *losses,
+        *debiasing,
+    }

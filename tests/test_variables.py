@@ -396,6 +396,17 @@ def test_averages_whose_variables_are_not_stored(tmp_path):
     assert values(found) == {"a": 0, "b": 1, "step": 2}
 
 
+def test_averages_of_losses_take_no_places():
+    """A checkpoint that averages only losses has no averages of variables; one of weights' averages may have both."""
+    losses, weights = scalars(f"loss/{AVERAGE}", f"loss/{AVERAGE}/biased"), {"w": np.ones(2, np.float32)}
+    with pytest.raises(ckpttool.NotFoundError, match=f"no moving averages .*: loss/{AVERAGE} is the average of no"):
+        ckpttool.use_moving_averages(ckpttool.from_arrays(losses | weights))
+    both = ckpttool.from_arrays(losses | weights | {f"w/{AVERAGE}": weights["w"]})
+    changed = change(both, Changes(averages=True))
+    assert sorted(changed.checkpoint) == [f"loss/{AVERAGE}", f"loss/{AVERAGE}/biased", "w"]
+    assert changed.idle == [f"loss/{AVERAGE} is the average of no variable that is there (1 such): it stays as it is"]
+
+
 def test_a_name_that_is_empty_from_the_start_is_no_renaming():
     """A variable without a name, which safetensors may have, stays so; only a rule that leaves none is an error."""
     checkpoint = ckpttool.from_arrays({"": 1.0, "a": 2.0})

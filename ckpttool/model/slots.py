@@ -1,4 +1,4 @@
-"""What is stored beside the weights: what optimizers have of their own, and bookkeeping.
+"""What is stored beside the weights: above all, what optimizers have of their own.
 
 TensorFlow 1 names a slot after its variable, possibly below scopes of the optimizer's:
 
@@ -19,8 +19,7 @@ and their TensorFlow 1 names tell the optimizer's. Without the message, the keys
 
 (tensorflow/python/training/slot_creator.py, moving_averages.py; keras/optimizers; keras/src/saving/saving_lib.py,
 legacy/legacy_h5_format.py; google-research/bert
-optimization.py; tensor2tensor adafactor.py; for bookkeeping tensorflow/python/checkpoint/checkpoint.py,
-ops/lookup_ops.py, data/ops/iterator_ops.py, trackable/python_state.py)
+optimization.py; tensor2tensor adafactor.py)
 """
 
 import re
@@ -28,6 +27,7 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import cache, lru_cache
 from typing import NamedTuple
 
+from ckpttool.model.bookkeeping import bookkeeping
 from ckpttool.model.object_graph import ATTRIBUTES_IN_KEY, OBJECT_GRAPH_KEY, ObjectGraph, object_graph_from_keys
 
 MOVING_AVERAGE = "moving average"
@@ -88,19 +88,6 @@ _KERAS_3_SLOT = (
 # Of weights alone: layers/dense/vars/0, _layer_checkpoint_dependencies/dense/vars/0, and the optimizer's.
 _KERAS_3_VARS = r"(?s)(optimizer/)?(?:.*/)?vars/\d+"
 
-# What an object-based checkpoint stores and nobody trained, by the object's name or by the attribute.
-_COUNTERS = (
-    r"(?s)(?P<save_counter>save_counter)"
-    r"|(?:.*/)?(?P<metric>keras_api/metrics/[0-9]+/.+)"
-    r"|(?:.*/)?(?:(?P<global_step>global_step)|(?P<random_state>seed_generator_state|_state_var))"
-)
-_ATTRIBUTES = {
-    "iterator": r"ITERATOR.*",
-    "table": r"(?s).*-(?:keys|values)",
-    "Python state": r"py_state",
-    "configuration": r"OBJECT_CONFIG_JSON",
-}
-
 
 class Role(NamedTuple):
     """What a variable that is no weight is there for: in words, and in which total it counts."""
@@ -113,7 +100,10 @@ _AVERAGE = Role(MOVING_AVERAGE, "moving averages")
 
 
 def roles(
-    names: Collection[str], graph: ObjectGraph | None = None, of_optimizers: Collection[str] = ()
+    names: Collection[str],
+    graph: ObjectGraph | None = None,
+    of_optimizers: Collection[str] = (),
+    averages: Collection[str] = (),
 ) -> dict[str, Role]:
     """The variables among `names` that are no weights, with what they are.
 
@@ -121,24 +111,17 @@ def roles(
         names: all names of the checkpoint: a slot is known by its variable.
         graph: the object graph; None: there is none, or it can't be read.
         of_optimizers: those that are known to be an optimizer's, whatever they are called.
+        averages: those that are known to be averages of no variable (see `averages_of_others`).
     """
     found = {name: _slot_of(owner) for name, owner in slot_owners(names, graph, of_optimizers).items()}
-    objects = [name for name in names if ATTRIBUTES_IN_KEY in name]
-    found |= {name: Role(text, BOOKKEEPING) for name in objects if (text := _bookkeeping(name))}
+    found |= {name: Role(text, BOOKKEEPING) for name, text in bookkeeping(names).items()}
+    found |= dict.fromkeys(averages, Role("average of no variable", BOOKKEEPING))
     return found | ({OBJECT_GRAPH_KEY: Role("object graph", BOOKKEEPING)} if OBJECT_GRAPH_KEY in names else {})
 
 
 @cache
 def _slot_of(owner: str) -> Role:
     return _AVERAGE if owner == MOVING_AVERAGE else Role(f"{owner} slot", f"slots ({owner})")
-
-
-def _bookkeeping(name: str) -> str:
-    path, _, attribute = name.partition(ATTRIBUTES_IN_KEY)
-    if attribute == "VARIABLE_VALUE":
-        counter = re.fullmatch(_COUNTERS, path)
-        return str(counter.lastgroup).replace("_", " ") if counter else ""
-    return next((text for text, pattern in _ATTRIBUTES.items() if re.fullmatch(pattern, attribute)), "")
 
 
 def averaged_variables(names: Collection[str]) -> dict[str, str]:

@@ -7,6 +7,7 @@ from math import prod
 from typing import Any
 
 from ckpttool.errors import CheckpointError
+from ckpttool.model.averages import averages_of_others
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.object_graph import Attribute, ObjectGraph, Place, object_graph_from_keys, place_by_key
 from ckpttool.model.slots import BOOKKEEPING, Role, optimizer_names, roles
@@ -38,7 +39,7 @@ def variables(
     """
     whole = whole or checkpoint
     graph = _object_graph(whole)
-    places, known = _places(whole, graph), roles(whole.keys(), graph, whole.of_optimizers)
+    places, known = _places(whole, graph), _roles(whole, graph)
     ordered = sorted(checkpoint.values(), key=SORTS[sort]) if sort else list(checkpoint.values())
 
     def made(chosen: Iterable[Variable]) -> Iterator[Row]:
@@ -65,6 +66,10 @@ _NOWHERE, _WEIGHT = Place("", ""), Role("", "weights")
 
 def _shard_text(shards: Sequence[int]) -> str:
     return ",".join(map(str, sorted(set(shards))))
+
+
+def _roles(checkpoint: Checkpoint, graph: ObjectGraph | None) -> dict[str, Role]:
+    return roles(checkpoint.keys(), graph, checkpoint.of_optimizers, averages_of_others(checkpoint))
 
 
 def _object_graph(checkpoint: Checkpoint) -> ObjectGraph | None:
@@ -178,7 +183,7 @@ def variable_tree(checkpoint: Checkpoint, *, depth: int | None = None, whole: Ch
         *(Column("parameters", "number"), Column("bytes", "bytes")),
     ]
     shown = [row for row in rows if depth is None or row[0][0] < depth]
-    totals = variable_totals(checkpoint, roles(whole.keys(), _object_graph(whole), whole.of_optimizers))
+    totals = variable_totals(checkpoint, _roles(whole, _object_graph(whole)))
     return Report("tree", "Variables by scope", columns, shown, totals)
 
 

@@ -9,6 +9,7 @@ sees what the rules have made.
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from ckpttool.model.averages import AVERAGE
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.transforms import variables
 from ckpttool.transforms.casting import FLOATS, Casts, cast
@@ -94,7 +95,7 @@ def _idle(
 ) -> list[str]:
     """What is asked for and changes nothing of what is left."""
     found = variables.idle(names.values(), changes.rules, changes.strip_prefix)
-    left = [old for old, new in names.items() if changes.averages and old == new and old.endswith(variables.AVERAGE)]
+    left = [old for old, new in names.items() if changes.averages and old == new and old.endswith(AVERAGE)]
     if left:
         found.append(f"{left[0]} is the average of no variable that is there ({len(left):,} such): it stays as it is")
     if changes.named_by != "key" and not has_objects:

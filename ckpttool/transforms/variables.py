@@ -10,10 +10,11 @@ from itertools import chain
 from typing import NamedTuple
 
 from ckpttool.errors import ConversionError, NotFoundError
+from ckpttool.model.averages import averages_of_others, averages_of_variables
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.names import near_hint, selector
 from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, VALUE
-from ckpttool.model.slots import MOVING_AVERAGE, averaged_variables, slot_owners
+from ckpttool.model.slots import MOVING_AVERAGE, slot_owners
 from ckpttool.model.texts import to_bytes
 from ckpttool.transforms.object_graph import mended_object_graph
 
@@ -81,10 +82,6 @@ def drop_slots(checkpoint: Checkpoint) -> Checkpoint:
     return without(checkpoint, slots(checkpoint))
 
 
-AVERAGE = "/ExponentialMovingAverage"
-"""What TensorFlow puts behind a variable's name for its moving average's."""
-
-
 _OTHERWISE_NAMED = "of another name, w/NAME, --include '**/NAME' --rename '/NAME$=>' takes them"
 
 
@@ -99,15 +96,15 @@ def averages_as_variables(checkpoint: Checkpoint, chosen: Collection[str] | None
         NotFoundError: there are no moving averages.
     """
     names = checkpoint.keys() if chosen is None else chosen
-    found = averaged_variables(checkpoint.keys())
-    if not found:  # Of a saver that stores averages in the place of variables. (Else, one without is a loss's.)
-        found = {name: name.removesuffix(AVERAGE) for name in checkpoint if name.endswith(AVERAGE)}
+    found, others = averages_of_variables(checkpoint), averages_of_others(checkpoint)
     averages = {average: variable for average, variable in found.items() if average in names}
     if not averages:
+        what = f": {min(others)} is the average of no variable" if others and not found else ""
         hint = "there are such, and they were not chosen" if found else _OTHERWISE_NAMED
-        raise NotFoundError("no moving averages (…/ExponentialMovingAverage)", path=checkpoint.path, hint=hint)
+        raise NotFoundError(f"no moving averages (…/ExponentialMovingAverage){what}", path=checkpoint.path, hint=hint)
     owners = slot_owners(checkpoint.keys(), checkpoint.object_graph, checkpoint.of_optimizers)
-    gone = {name for name, owner in owners.items() if owner == MOVING_AVERAGE} | set(averages.values())
+    gone = {name for name, owner in owners.items() if owner == MOVING_AVERAGE and name not in others}
+    gone |= set(averages.values())
     return {name: name for name in names if name not in gone} | averages
 
 

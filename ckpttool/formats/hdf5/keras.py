@@ -34,6 +34,7 @@ from ckpttool.formats.hdf5.encoding.messages import ascii_type, attribute
 from ckpttool.formats.hdf5.inner_models import of_inner_models
 from ckpttool.formats.hdf5.names import dataset_path
 from ckpttool.formats.plan import Planned
+from ckpttool.model.averages import averages_of_others
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, VALUE
 from ckpttool.model.slots import roles
@@ -134,10 +135,9 @@ def _is_same(one: Variable, other: Variable) -> bool:
 
 
 def _roles(checkpoint: Checkpoint) -> dict[str, str]:
-    return {
-        name: role.text
-        for name, role in roles(checkpoint.keys(), checkpoint.object_graph, checkpoint.of_optimizers).items()
-    }
+    averages = averages_of_others(checkpoint)
+    found = roles(checkpoint.keys(), checkpoint.object_graph, checkpoint.of_optimizers, averages)
+    return {name: role.text for name, role in found.items()}
 
 
 def _ranks(checkpoint: Checkpoint) -> dict[str, tuple[int, int]]:

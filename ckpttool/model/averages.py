@@ -1,0 +1,65 @@
+"""Moving averages that take variables' places, and those that can't: averages of losses, of accuracies.
+
+TensorFlow 1 names an average after what it is of; programs may give it another last name:
+
+    w/ExponentialMovingAverage                   of a variable, which is there too
+    loss/Mean/ExponentialMovingAverage           of a tensor
+    total_loss/avg, Accuracy/Mean/moving_avg     the same, in TensorFlow's CIFAR-10 and TFLearn
+
+A saver may store averages in the place of variables, so that none of these is there. If only the averages are scalars,
+they are of losses.
+
+(tensorflow/python/training/moving_averages.py; tensorflow/models tutorials/image/cifar10; tflearn/summaries.py)
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from itertools import islice
+
+from ckpttool.model.slots import averaged_variables
+from ckpttool.model.variable import Variable
+
+AVERAGE = "/ExponentialMovingAverage"
+"""What TensorFlow puts behind a variable's name for its moving average's."""
+
+_OTHERS = ("/avg", "/moving_avg")
+_MOST_SCOPES = 100
+
+
+def averages_of_variables(checkpoint: Mapping[str, Variable]) -> dict[str, str]:
+    """The moving averages that are of variables, each with that one's name, whether or not it is there."""
+    found = averaged_variables(checkpoint.keys())
+    if not found:
+        alone = [name for name in checkpoint if name.endswith(AVERAGE)]
+        if any(checkpoint[name].shape for name in alone) or not any(variable.shape for variable in checkpoint.values()):
+            found = {name: name.removesuffix(AVERAGE) for name in alone}
+    return found
+
+
+def averages_of_others(checkpoint: Mapping[str, Variable]) -> set[str]:
+    """The moving averages of what is no variable, such as losses, and what these are computed with."""
+    scalars = {name for name in checkpoint if name.endswith((AVERAGE, *_OTHERS)) and not checkpoint[name].shape}
+    if not scalars:
+        return scalars
+    found = {name for name in scalars if name.endswith(AVERAGE)} - averages_of_variables(checkpoint).keys()
+    found |= _without_neighbors(checkpoint, scalars - found)
+    return found | {name for name in checkpoint if name.rpartition("/")[0] in found}
+
+
+def _without_neighbors(names: Collection[str], averages: Collection[str]) -> set[str]:
+    """Those by other names that stand alone: what has an average and a deviation, say, is not a loss."""
+    by_scope: dict[str, list[str]] = {}
+    for name in averages:
+        if name.endswith(_OTHERS):
+            by_scope.setdefault(name.rpartition("/")[0], []).append(name)
+    for name in names if by_scope else ():
+        for scope in islice(_scopes(name), _MOST_SCOPES):
+            if by_scope.get(scope, [name]) != [name]:
+                del by_scope[scope]
+    return {name for alone in by_scope.values() for name in alone}
+
+
+def _scopes(name: str) -> Iterator[str]:
+    """The variable's own name, and those of the scopes that it is in, from the inside."""
+    while name:
+        yield name
+        name = name.rpartition("/")[0]

@@ -1,0 +1,65 @@
+"""What is stored and neither trained nor an optimizer's slot: counters, rates, tables, by their names.
+
+An object-based checkpoint tells by the attribute or by the object's name. TensorFlow 1 has only names: what counts here
+is one that nobody else gives, or several that stand together as one writer names them.
+
+(tensorflow/python/checkpoint/checkpoint.py, ops/lookup_ops.py, data/ops/iterator_ops.py, trackable/python_state.py;
+python/training/experimental/loss_scale.py, moving_averages.py WeightedMovingAverage; contrib/mixed_precision,
+contrib/layers/python/layers/optimizers.py)
+"""
+
+import re
+from collections.abc import Collection
+
+from ckpttool.model.object_graph import ATTRIBUTES_IN_KEY, VALUE
+
+# What an object-based checkpoint stores and nobody trained, by the object's name or by the attribute.
+_COUNTERS = (
+    r"(?s)(?P<save_counter>save_counter)"
+    r"|(?:.*/)?(?P<metric>keras_api/metrics/[0-9]+/.+)"
+    r"|(?:.*/)?(?:(?P<global_step>global_step)|(?P<random_state>seed_generator_state|_state_var))"
+)
+_ATTRIBUTES = {
+    "iterator": r"ITERATOR.*",
+    "table": r"(?s).*-(?:keys|values)",
+    "Python state": r"py_state",
+    "configuration": r"OBJECT_CONFIG_JSON",
+}
+
+# By the name of the one that tells: what it and others are, of which one must be there, and what may be there too.
+_TOGETHER = {
+    "good_steps": ("loss scale", ("loss_scale", "current_loss_scale"), ("bad_steps",)),
+    "value_x_weight": ("weighted average", ("weight",), ()),
+}
+_ENDS = tuple(end + behind for end in (*_TOGETHER, "/learning_rate") for behind in ("", VALUE))
+_RATE = r"(?s)(?:.*/)?OptimizeLoss(?:_\d+)?/learning_rate"
+
+
+def bookkeeping(names: Collection[str]) -> dict[str, str]:
+    """The bookkeeping among a checkpoint's variables, in words."""
+    found = {}
+    for name in names:
+        if ATTRIBUTES_IN_KEY in name and (text := _of_object(name)):
+            found[name] = text
+        if name.endswith(_ENDS):
+            found |= _by_name(name, names)
+    return found
+
+
+def _of_object(name: str) -> str:
+    path, _, attribute = name.partition(ATTRIBUTES_IN_KEY)
+    if attribute == "VARIABLE_VALUE":
+        counter = re.fullmatch(_COUNTERS, path)
+        return str(counter.lastgroup).replace("_", " ") if counter else ""
+    return next((text for text, pattern in _ATTRIBUTES.items() if re.fullmatch(pattern, attribute)), "")
+
+
+def _by_name(name: str, names: Collection[str]) -> dict[str, str]:
+    path = name.removesuffix(VALUE)
+    if re.fullmatch(_RATE, path):
+        return {name: "learning rate"}
+    scope, slash, last = path.rpartition("/")
+    text, partners, more = _TOGETHER.get(last, ("", (), ()))
+    placed = [[f"{scope}{slash}{each}{name[len(path) :]}" for each in few] for few in (partners, more)]
+    there, further = ([each for each in few if each in names] for few in placed)
+    return dict.fromkeys([name, *there, *further], text) if there else {}
