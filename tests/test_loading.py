@@ -115,3 +115,21 @@ def test_functions_that_call_functions_are_loaded(served, tf, tmp_path, release)
         edit_meta(tf, prefix, as_tensorflow_1_12)
     served(prefix)
     assert require_same(tf, f"{prefix}.meta", prefix, tmp_path / "served")
+
+
+@tensorflow
+def test_functions_of_before_tensorflow_1_are_named(served, tf, tmp_path):
+    """tf.saved_model.load takes no graph that has one, whether or not an output needs it."""
+
+    def as_tensorflow_0(message):
+        function = message.graph_def.library.function.add()
+        function.signature.name = "old"
+        function.signature.output_arg.add(name="y", type=1)
+        function.MergeFromString(bytes.fromhex("1209 0a0179 1204 4e6f4f70"))  # node {ret: "y", op: "NoOp"}
+
+    prefix = save_model(tf, tmp_path, build)
+    edit_meta(tf, prefix, as_tensorflow_0)
+    why = "is written as TensorFlow before 1.0 wrote it, and none since reads it"
+    assert f"note: tf.saved_model.load does not load the graph: the function old {why}\n" in served(prefix)
+    with pytest.raises(KeyError):
+        of_load(tf, tmp_path / "served")

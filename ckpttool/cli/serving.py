@@ -111,6 +111,7 @@ def _endpoints(
 def _say_obstacles(graph: "MetaGraph", fed: dict[str, str], fetched: dict[str, str]) -> None:
     """Says what is in the way of TensorFlow 2, which is to load the SavedModel."""
     from ckpttool.analysis.graphs.loading import obstacles
+    from ckpttool.analysis.graphs.needs import BEFORE_1
     from ckpttool.model.names import listed
 
     found = obstacles(graph, fetched.values(), fed.values())
@@ -123,6 +124,9 @@ def _say_obstacles(graph: "MetaGraph", fed: dict[str, str], fetched: dict[str, s
     if found.deprecated:
         what = f"tf.saved_model.load takes no {listed(found.deprecated)}, which an output needs"
         render.say(f"note: {what}; tf.compat.v1.saved_model.load does")
+    if found.functions:
+        what = f"the function {found.functions[0]} {BEFORE_1}"
+        render.say(f"note: tf.saved_model.load does not load the graph: {what}")
 
 
 def _assets(graph: "MetaGraph", given: list[str], quiet: bool) -> tuple[dict[str, str], dict[str, str]]:

@@ -16,17 +16,19 @@ from ckpttool.model.graph import MetaGraph
 
 
 class Obstacles(NamedTuple):
-    """Types of ops.
+    """Types of ops, and functions.
 
     Attributes:
         needed: those that TensorFlow 2 lacks, and that outputs need.
         unneeded: those that it lacks, and that no output needs.
         deprecated: those that it takes from old graphs alone, and that outputs need.
+        functions: the library functions that none reads since TensorFlow 1.0.
     """
 
     needed: list[str]
     unneeded: list[str]
     deprecated: list[str]
+    functions: list[str]
 
 
 def obstacles(graph: MetaGraph, outputs: Collection[str], fed: Collection[str] = ()) -> Obstacles:
@@ -35,4 +37,5 @@ def obstacles(graph: MetaGraph, outputs: Collection[str], fed: Collection[str] =
     needed = {graph.by_name[op].type for op in needed_ops(graph.by_name, outputs, fed)}
     lacking = {node.type for node in graph.nodes if node.type not in known and node.type not in functions}
     deprecated = [type for type in needed if type in known and known[type].HasField("deprecation")]
-    return Obstacles(sorted(lacking & needed), sorted(lacking - needed), sorted(deprecated))
+    unreadable = [name for name, function in functions.items() if function.node]
+    return Obstacles(sorted(lacking & needed), sorted(lacking - needed), sorted(deprecated), sorted(unreadable))
