@@ -150,3 +150,39 @@ def test_values_without_an_index(tmp_path):
     assert prefix.endswith("model")
     with pytest.raises(NotFoundError, match=r"no checkpoint in this directory .* its index is needed, model\.index"):
         locate(tmp_path)
+
+
+def versions(directory, *names: str):
+    """A directory with a SavedModel in each of these below it."""
+    for name in names:
+        (directory / "export" / name / "variables").mkdir(parents=True)
+        shutil.copy(FIXTURES / "linear" / "model.meta", directory / "export" / name / "saved_model.pb")
+        for file in (FIXTURES / "linear").glob("model.[di]*"):
+            shutil.copy(file, directory / "export" / name / "variables" / file.name.replace("model", "variables", 1))
+    return directory / "export"
+
+
+def test_the_only_version_of_an_export(tmp_path):
+    """Where Estimators and TensorFlow Serving have a directory for each version, the only one is taken, and said."""
+    found = locate(versions(tmp_path, "1796023344"))
+    assert set(ckpttool.open_checkpoint(found)) == {"W", "b"}
+    assert found.graph == str(tmp_path / "export" / "1796023344" / "saved_model.pb")
+    assert found.notes == (f"taking {tmp_path / 'export' / '1796023344'}",)
+
+
+@pytest.mark.parametrize("names", [["1", "2"], ["1", "best"], ["best"]])
+def test_other_models_below_a_directory_are_named(tmp_path, names):
+    """Where there is a choice, or no version, nothing is taken."""
+    with pytest.raises(NotFoundError, match=f"there are models below it: {', '.join(names)}"):
+        locate(versions(tmp_path, *names))
+
+
+@pytest.mark.parametrize("head", ["", "# of run 1\n\n"])
+def test_a_state_file_of_another_name(directory, head):
+    """What a saver calls by its `latest_filename` is known by what is in it."""
+    text = (directory / "checkpoint").read_text()
+    (directory / "mine").write_text(head + text)
+    assert locate(directory / "mine").prefix == str(directory / "model")
+    (directory / "other").write_text(f"see model_checkpoint_path: {text}")
+    with pytest.raises(FormatError, match="a text file"):
+        ckpttool.open_checkpoint(directory / "other")

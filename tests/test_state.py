@@ -221,3 +221,13 @@ def test_checkpoints_without_steps_are_given_by_their_paths(tmp_path):
             shutil.copy(file, tmp_path / file.name.replace("model", name))
     with pytest.raises(NotFoundError, match="give the path of one of a, b"):
         locate(tmp_path)
+
+
+def test_a_state_file_of_another_name(directory, run):
+    """It is listed, and mended, as that named `checkpoint` is."""
+    (directory / "checkpoint").rename(directory / "mine")
+    assert run("state", directory / "mine", "--json").stdout.count("dangling") == 1
+    assert run("state", directory / "mine", "--relocate").exit_code == 0
+    assert 'model_checkpoint_path: "model-100"' in (directory / "mine").read_text()
+    assert (directory / "mine.bak").exists()
+    assert not (directory / "checkpoint").exists()

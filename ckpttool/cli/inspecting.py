@@ -10,7 +10,7 @@ import typer
 from ckpttool import render
 from ckpttool.cli import options
 from ckpttool.errors import NotFoundError
-from ckpttool.formats.checkpoint_state import STATE_FILE, relocate_checkpoint_state
+from ckpttool.formats.checkpoint_state import STATE_FILE, is_checkpoint_state, relocate_checkpoint_state
 from ckpttool.formats.locate import has_checkpoint, state_entries
 from ckpttool.formats.opening import is_whole
 from ckpttool.reports.report import Report
@@ -172,7 +172,9 @@ def objects(
 
 
 def state(
-    directory: Annotated[str, typer.Argument(metavar="DIR", help="A directory with a `checkpoint` file.")],
+    directory: Annotated[
+        str, typer.Argument(metavar="DIR", help="A directory with a `checkpoint` file, or such a file of another name.")
+    ],
     relocate: Annotated[
         bool,
         typer.Option(
@@ -196,16 +198,17 @@ def state(
     wanted = options.format_of(format, as_json)
     options.refuse((output or force) and not relocate, "--output and --force need --relocate")
     options.refuse(wanted and relocate, "--relocate prints nothing to format")
-    if os.path.basename(directory) == STATE_FILE and not os.path.isdir(directory):
-        directory = os.path.dirname(directory) or "."
+    name = STATE_FILE
+    if (os.path.basename(directory) == STATE_FILE and not os.path.isdir(directory)) or is_checkpoint_state(directory):
+        directory, name = os.path.dirname(directory) or ".", os.path.basename(directory)
     if relocate:
-        state_file = os.path.join(directory, STATE_FILE)
+        state_file = os.path.join(directory, name)
         exists = partial(has_checkpoint, listings={})
         changed = relocate_checkpoint_state(state_file, exists, output=output or None, force=force)
         if not quiet:
             render.say(f"made {render.counted(changed, 'path')} relative · {output or state_file}")
         return
-    entries = state_entries(directory)
+    entries = state_entries(directory, name)
     incomplete = {entry.prefix for entry in entries if entry.prefix and not is_whole(entry.prefix)}
     report = reports.state(entries, directory, incomplete)
     render.render([report], format=wanted, schema="ckpttool.state/1", facts={"path": directory})

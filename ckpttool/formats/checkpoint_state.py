@@ -4,7 +4,8 @@
     all_model_checkpoint_paths: "model.ckpt-100"
     all_model_checkpoint_paths: "model.ckpt-200"
 
-Paths are absolute or relative to the file's directory; those that were absolute die when the directory moves.
+Paths are absolute or relative to the file's directory; those that were absolute die when the directory moves. A saver
+that was given `latest_filename` calls the file otherwise.
 (tensorflow/python/checkpoint/checkpoint_management.py)
 """
 
@@ -25,6 +26,10 @@ STATE_FILE = "checkpoint"
 _MAX_SIZE = 1 << 24
 
 
+_HEAD = 2048
+_SIGN = rb"(?m)[^\0]*?^\s*model_checkpoint_path\s*:"
+
+
 class CheckpointState(NamedTuple):
     """The state file's paths, as they are written in it.
 
@@ -34,6 +39,11 @@ class CheckpointState(NamedTuple):
     latest: str
     all: tuple[str, ...]
     timestamps: tuple[float, ...] = ()
+
+
+def is_checkpoint_state(path: str) -> bool:
+    """Whether a file, whatever its name, begins as the text of a state file."""
+    return os.path.isfile(path) and re.match(_SIGN, storage.read_range(path, 0, _HEAD)) is not None
 
 
 def read_checkpoint_state(path: str | os.PathLike[str]) -> CheckpointState:

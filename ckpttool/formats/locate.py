@@ -7,14 +7,16 @@ like (formats.lookalikes).
 
 import os
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ckpttool import storage
 from ckpttool.errors import CheckpointError, NotFoundError
 from ckpttool.formats import bundle
 from ckpttool.formats.bundle.names import MEMBER
-from ckpttool.formats.checkpoint_state import STATE_FILE, candidates, read_checkpoint_state
+from ckpttool.formats.checkpoint_state import STATE_FILE, candidates, is_checkpoint_state, read_checkpoint_state
 from ckpttool.formats.lookalikes import foreign_format, refuse_lookalike
+from ckpttool.formats.saved_model.reading import FILES as SAVED_MODEL_FILES
 from ckpttool.formats.saved_model.reading import VARIABLES, saved_model_file
 from ckpttool.model.names import listed
 
@@ -215,14 +217,23 @@ def _without_state(path: str, v1: bool, step: str | None) -> Located:
         return Located(os.path.join(path, metas[0].removesuffix(".meta")), graph=os.path.join(path, metas[0]))
     if any(name.endswith(".npy") for name in os.listdir(path)):
         return Located(path, foreign="npy directory")
-    raise NotFoundError("no checkpoint in this directory", path=path, hint=_what_is_in(path))
+    below = _models_below(path)
+    if step is None and len(below) == 1 and _STEP.fullmatch(below[0]):
+        version = os.path.join(path, below[0])
+        found = _in_directory(version, v1, None)
+        return found._replace(notes=(f"taking {version}", *found.notes))
+    raise NotFoundError("no checkpoint in this directory", path=path, hint=_what_is_in(path, below))
 
 
-def _what_is_in(path: str) -> str:
-    signs = ("saved_model.pb", STATE_FILE, VARIABLES)
-    below = sorted(
+def _models_below(path: str) -> list[str]:
+    """The directories in one that hold a model, such as the versions of a SavedModel that is exported or served."""
+    signs = (*SAVED_MODEL_FILES, STATE_FILE, VARIABLES)
+    return sorted(
         name for name in os.listdir(path) if any(os.path.exists(os.path.join(path, name, sign)) for sign in signs)
     )
+
+
+def _what_is_in(path: str, below: Sequence[str]) -> str:
     if below:
         return f"there are models below it: {', '.join(below[:9])}"
     names = sorted(os.listdir(path))
@@ -265,8 +276,8 @@ class StateEntry(NamedTuple):
     is_latest: bool
 
 
-def state_entries(directory: str) -> list[StateEntry]:
-    """What a directory's state file lists, if it has one, and then what is there and not listed.
+def state_entries(directory: str, name: str = STATE_FILE) -> list[StateEntry]:
+    """What a directory's state file, of that name, lists, if it has one, and then what is there and not listed.
 
     Raises:
         NotFoundError: there is no such directory.
@@ -274,7 +285,7 @@ def state_entries(directory: str) -> list[StateEntry]:
     """
     if not os.path.isdir(directory):
         raise NotFoundError("no such directory", path=directory)
-    state_file = os.path.join(directory, STATE_FILE)
+    state_file = os.path.join(directory, name)
     state = read_checkpoint_state(state_file) if os.path.exists(state_file) else None
     entries, listings = [], dict[str, list[str]]()
     times = dict(zip(state.all, state.timestamps, strict=False)) if state else {}
@@ -329,9 +340,11 @@ def _from_file(path: str, v1: bool) -> Located:
     foreign = None if os.path.basename(path).startswith("saved_model.") else foreign_format(path)
     if foreign:
         return Located(path, notes=_whole_of_shard(path), foreign=foreign)
+    if is_checkpoint_state(path):
+        return _from_state(path, v1)
     refuse_lookalike(path)
     if os.path.basename(path) == STATE_FILE:
-        return _from_state(path, v1)
+        return _from_state(path, v1)  # Says what is wrong with it.
     if os.path.basename(path).startswith("saved_model."):
         return _in_saved_model(path)
     return Located(path, graph=path)
