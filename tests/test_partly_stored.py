@@ -36,6 +36,22 @@ def test_what_is_there_can_be_listed_and_read(run, tmp_path):
     assert "warning: variable p does not" in run("vars", made(tmp_path)).stderr
 
 
+@pytest.mark.parametrize("format", ["--tf", "--tf-v1"])
+def test_what_is_there_is_counted(run, tmp_path, format):
+    """Parameters and bytes, of the variable and in all, are those that are stored; of another name too."""
+    assert run("export", made(tmp_path), format, tmp_path / "out", "--rename", "p=>q").exit_code == 0
+    assert ckpttool.open_checkpoint(tmp_path / "out")["q"].nbytes == 24
+    rows = [line.split("\t") for line in run("vars", tmp_path / "out", "--format", "tsv").stdout.splitlines()]
+    places = [rows[0].index(column) for column in ("name", "shape", "parameters", "bytes")]
+    assert [[row[place] for place in places] for row in rows[1:]] == [
+        ["q", "[4,3]", "6", "24"],
+        ["whole", "[2]", "2", "8"],
+    ]
+    for more in ((), ("--tree",), ("--sort", "size")):
+        said = run("vars", tmp_path / "out", "--format", "table", *more).stdout
+        assert "weights: 2 variables, 8 parameters, 32 B" in said, said
+
+
 @pytest.mark.parametrize("target", ["--npz", "--npy", "--h5", "--safetensors", "--tf-v1"])
 def test_other_formats_hold_the_rest(run, tmp_path, target):
     """Nothing is written in the place of what is not there, which is said before and refused if --strict is."""

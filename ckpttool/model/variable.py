@@ -119,9 +119,11 @@ class Variable:
         shape: its full shape, also when it is stored in slices.
         key: what its source knows it by.
         layer: the layer of Keras that it is a weight of, or OF_OPTIMIZER; None if the source does not tell.
+        is_partly_stored: only some slices of it are there; see `PartlyStored`.
     """
 
     __slots__ = ("_placed", "_source", "dtype", "key", "layer", "name", "shape")
+    is_partly_stored = False
 
     def __init__(
         self,
@@ -165,10 +167,15 @@ class Variable:
         return prod(self.shape)
 
     @property
+    def stored(self) -> int:
+        """Number of elements that are stored."""
+        return self.size
+
+    @property
     def nbytes(self) -> int:
         """Bytes that the values take in the checkpoint."""
         if self.dtype.itemsize is not None:
-            return self.size * self.dtype.itemsize
+            return self.stored * self.dtype.itemsize
         return sum(piece.data.nbytes for piece in self.slices)
 
     @property
@@ -206,7 +213,7 @@ class Variable:
     def renamed(self, name: str, *, placed: bool = True) -> "Variable":
         """The same variable under another name; not `placed`, it may be stored anywhere among the others."""
         placed = placed and self._placed
-        return Variable(name, self.dtype, self.shape, self._source, self.key, placed=placed, layer=self.layer)
+        return type(self)(name, self.dtype, self.shape, self._source, self.key, placed=placed, layer=self.layer)
 
     @property
     def ranges(self) -> Sequence[ByteRange] | None:
@@ -360,8 +367,26 @@ class Variable:
         return arrays[0] if arrays else np.zeros(piece.shape, self.dtype.numpy)
 
 
+class PartlyStored(Variable):
+    """A variable of which only some slices are stored: it has no values as a whole (see `lacking`)."""
+
+    __slots__ = ()
+    is_partly_stored = True
+
+    @property
+    def stored(self) -> int:
+        return sum(prod(piece.shape) for piece in self.slices)
+
+
+def as_stored(variable: Variable, stored: Iterable[tuple[int, ...]]) -> Variable:
+    """The variable, given the shapes of its slices: a PartlyStored, unless they are all of it."""
+    if sum(map(prod, stored)) == variable.size:
+        return variable
+    return PartlyStored(variable.name, variable.dtype, variable.shape, variable._source, variable.key)
+
+
 def lacking_slices(partitioned: Iterable[Variable]) -> list[str]:
     """A warning, if there are variables of which only a part is stored."""
-    found = [(variable.name, lacking) for variable in partitioned if (lacking := variable.lacking)]
+    found = [variable for variable in partitioned if variable.is_partly_stored]
     others = f" (and {len(found) - 1:,} more such variables)" if len(found) > 1 else ""
-    return [f"variable {name} {lacking}{others}" for name, lacking in found[:1]]
+    return [f"variable {variable.name} {variable.lacking}{others}" for variable in found[:1]]

@@ -45,7 +45,8 @@ def variables(
     def made(chosen: Iterable[Variable]) -> Iterator[Row]:
         for v in chosen:
             name, shape, dtype, shards = v.name, v.shape, v.dtype, v.shards
-            place, role, size = places.get(name, _NOWHERE), known.get(name, _WEIGHT), prod(shape)
+            place, role = places.get(name, _NOWHERE), known.get(name, _WEIGHT)
+            size = v.stored if v.is_partly_stored else prod(shape)
             nbytes = v.nbytes if dtype.itemsize is None else size * dtype.itemsize
             shard = str(shards[0]) if len(shards) == 1 else _shard_text(shards)
             yield name, *place, dtype.name, shape, size, nbytes, shard, len(shards), role.text
@@ -130,8 +131,8 @@ def variable_totals(checkpoint: Checkpoint, known: Mapping[str, Role]) -> list[d
     alike: Counter[tuple[str, int, tuple[int, ...]]] = Counter()
     for name, variable in checkpoint.items():
         kind = known.get(name, _WEIGHT).total
-        if variable.dtype.itemsize is None:
-            _add(kinds.setdefault(kind, [0, 0, 0]), 1, variable.size, variable.nbytes)
+        if variable.dtype.itemsize is None or variable.is_partly_stored:
+            _add(kinds.setdefault(kind, [0, 0, 0]), 1, variable.stored, variable.nbytes)
         else:
             alike[kind, variable.dtype.itemsize, variable.shape] += 1
     for (kind, itemsize, shape), count in alike.items():
@@ -167,7 +168,7 @@ def variable_tree(checkpoint: Checkpoint, *, depth: int | None = None, whole: Ch
         # What lies deeper is shown in one piece: a name of a thousand segments is no scope's.
         path = tuple(name.split("/", min(depth or _LEVELS, _LEVELS)))
         for end in range(1, len(path) + 1):
-            _add(sums.setdefault(path[:end], [0, 0, 0]), 1, variable.size, variable.nbytes)
+            _add(sums.setdefault(path[:end], [0, 0, 0]), 1, variable.stored, variable.nbytes)
     scopes = {path[:-1] for path in sums}
     rows: list[tuple[Any, ...]] = []
     for path in sorted(sums):
@@ -177,7 +178,7 @@ def variable_tree(checkpoint: Checkpoint, *, depth: int | None = None, whole: Ch
             level += 1
         if name in checkpoint:
             v = checkpoint[name]
-            rows.append(((level, name, path[-1]), v.shape, 1, v.size, v.nbytes))
+            rows.append(((level, name, path[-1]), v.shape, 1, v.stored, v.nbytes))
     columns = [
         *(Column("name", "tree"), Column("shape", "shape"), Column("variables", "number")),
         *(Column("parameters", "number"), Column("bytes", "bytes")),

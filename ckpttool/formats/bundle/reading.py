@@ -22,7 +22,7 @@ from ckpttool.model.boxes import tiling_fault
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import DTYPES, dtype_of, stored_dtype_of
 from ckpttool.model.texts import to_bytes, to_text
-from ckpttool.model.variable import Variable, lacking_slices
+from ckpttool.model.variable import Variable, as_stored, lacking_slices
 from ckpttool.wire.coding import encode_fixed64
 from ckpttool.wire.sstable import FOOTER_SIZE, MAGIC, Table
 
@@ -188,9 +188,11 @@ class _Index:
                 del variables[name]
                 continue
             known_by = Partitioned(key, entry) if entry.slices else stored[key]
-            variables[name] = Variable(name, stored_dtype_of(entry.dtype), entry.shape, self.source, known_by)
+            variable = Variable(name, stored_dtype_of(entry.dtype), entry.shape, self.source, known_by)
             if entry.slices:
-                self.partitioned.append(variables[name])
+                variable = as_stored(variable, (box_of(extents, entry.shape)[1] for extents in entry.slices))
+                self.partitioned.append(variable)
+            variables[name] = variable
         for key in slice_keys:
             variables.pop(to_text(key), None)
 

@@ -21,7 +21,7 @@ from ckpttool.model.boxes import Extents, Selection, tiling_fault, within
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import DType, dtype_of
 from ckpttool.model.texts import to_text
-from ckpttool.model.variable import ByteRange, Slice, Source, Variable, lacking_slices
+from ckpttool.model.variable import ByteRange, Slice, Source, Variable, as_stored, lacking_slices
 from ckpttool.wire.coding import decode_varint
 from ckpttool.wire.message import FIXED32, FIXED64, LENGTH, VARINT, fields
 from ckpttool.wire.sstable import MAX_COMPRESSION, Table
@@ -156,7 +156,8 @@ class _TensorSlices(Source):
                 self._report(CorruptionError(fault, variable=variable.name))
                 del self.variables[variable.name]
             elif boxes[0][1] != variable.shape:
-                self.partitioned.append(variable)
+                self.variables[variable.name] = as_stored(variable, (shape for _, shape in boxes))
+                self.partitioned.append(self.variables[variable.name])
 
     def slices(self, variable: Variable) -> Sequence[Slice]:
         return [self._slice(variable, piece) for piece in self._pieces[variable.key]]
