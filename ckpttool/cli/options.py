@@ -164,8 +164,6 @@ def chosen(checkpoint: Checkpoint, include: list[str] | None, exclude: list[str]
 
 def without_partly_stored(checkpoint: Checkpoint) -> Checkpoint:
     """The variables whose values are all there; others are left out, and that is said."""
-    if not checkpoint.warnings:  # Who reads such a variable has warned of it, and to look at each takes time.
-        return checkpoint
     lacking = {name: what for name, variable in checkpoint.items() if (what := variable.lacking)}
     more = f" ({len(lacking):,} such variables)" if len(lacking) > 1 else ""
     warn(f"{name}: left out: {what}{more}" for name, what in list(lacking.items())[:1])

@@ -190,20 +190,14 @@ class Variable:
 
         Such a variable has slices, and no values as a whole.
         """
-        return self._lacking(self.slices)
-
-    def _lacking(self, pieces: Sequence[Slice]) -> str:
-        if len(pieces) == 1 and pieces[0].extents is None:
-            return ""
-        return lacking(self.shape, (piece.shape for piece in pieces))
+        return ""
 
     def _whole_slices(self) -> Sequence[Slice]:
         """The pieces, which are the whole of it."""
-        pieces = self.slices
-        if lacking := self._lacking(pieces):
+        if self.lacking:
             hint = "only the slices that are there can be written, into a bundle; --exclude leaves it out"
-            raise NotSupportedError(lacking, variable=self.name, hint=hint)
-        return pieces
+            raise NotSupportedError(self.lacking, variable=self.name, hint=hint)
+        return self.slices
 
     @property
     def shards(self) -> Sequence[int]:
@@ -376,6 +370,10 @@ class PartlyStored(Variable):
     @property
     def stored(self) -> int:
         return sum(prod(piece.shape) for piece in self.slices)
+
+    @property
+    def lacking(self) -> str:
+        return lacking(self.shape, (piece.shape for piece in self.slices))
 
 
 def as_stored(variable: Variable, stored: Iterable[tuple[int, ...]]) -> Variable:

@@ -100,7 +100,7 @@ def _cast(variable: Variable, dtype: str, casts: Casts) -> Variable:
     if dtype == variable.dtype.name:
         return variable
     source = _Cast(variable, DTYPES[dtype], casts)
-    return Variable(variable.name, DTYPES[dtype], variable.shape, source, variable.key, layer=variable.layer)
+    return type(variable)(variable.name, DTYPES[dtype], variable.shape, source, variable.key, layer=variable.layer)
 
 
 class _Cast(Source):
