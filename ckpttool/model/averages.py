@@ -12,8 +12,8 @@ they are of losses.
 (tensorflow/python/training/moving_averages.py; tensorflow/models tutorials/image/cifar10; tflearn/summaries.py)
 """
 
-from collections.abc import Collection, Iterator, Mapping
-from itertools import islice
+from bisect import bisect_left
+from collections.abc import Collection, Mapping
 
 from ckpttool.model.slots import averaged_variables
 from ckpttool.model.variable import Variable
@@ -22,7 +22,7 @@ AVERAGE = "/ExponentialMovingAverage"
 """What TensorFlow puts behind a variable's name for its moving average's."""
 
 _OTHERS = ("/avg", "/moving_avg")
-_MOST_SCOPES = 100
+_NAMES = (AVERAGE, *_OTHERS)
 
 
 def averages_of_variables(checkpoint: Mapping[str, Variable]) -> dict[str, str]:
@@ -37,29 +37,21 @@ def averages_of_variables(checkpoint: Mapping[str, Variable]) -> dict[str, str]:
 
 def averages_of_others(checkpoint: Mapping[str, Variable]) -> set[str]:
     """The moving averages of what is no variable, such as losses, and what these are computed with."""
-    scalars = {name for name in checkpoint if name.endswith((AVERAGE, *_OTHERS)) and not checkpoint[name].shape}
+    scalars = {name for name in checkpoint if name.endswith(_NAMES) and not checkpoint[name].shape}
     if not scalars:
         return scalars
     found = {name for name in scalars if name.endswith(AVERAGE)} - averages_of_variables(checkpoint).keys()
-    found |= _without_neighbors(checkpoint, scalars - found)
+    found |= _without_neighbors(checkpoint, {name for name in scalars if name.endswith(_OTHERS)})
     return found | {name for name in checkpoint if name.rpartition("/")[0] in found}
 
 
 def _without_neighbors(names: Collection[str], averages: Collection[str]) -> set[str]:
     """Those by other names that stand alone: what has an average and a deviation, say, is not a loss."""
-    by_scope: dict[str, list[str]] = {}
+    ordered, found = sorted(names) if averages else [], set()
     for name in averages:
-        if name.endswith(_OTHERS):
-            by_scope.setdefault(name.rpartition("/")[0], []).append(name)
-    for name in names if by_scope else ():
-        for scope in islice(_scopes(name), _MOST_SCOPES):
-            if by_scope.get(scope, [name]) != [name]:
-                del by_scope[scope]
-    return {name for alone in by_scope.values() for name in alone}
-
-
-def _scopes(name: str) -> Iterator[str]:
-    """The variable's own name, and those of the scopes that it is in, from the inside."""
-    while name:
-        yield name
-        name = name.rpartition("/")[0]
+        scope, slash, _ = name.rpartition("/")
+        first = bisect_left(ordered, scope + slash)
+        near = [other for other in ordered[first : first + 2] if other.startswith(scope + slash)]
+        if near == [name] and scope not in names:
+            found.add(name)
+    return found
