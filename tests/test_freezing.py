@@ -14,6 +14,7 @@ from conftest import FIXTURES, corpus_files, corpus_id, needs_corpus
 
 import ckpttool
 from ckpttool import proto
+from ckpttool.analysis.graphs.chance import drawn
 from ckpttool.analysis.graphs.endpoints import endpoints
 from ckpttool.errors import ConversionError, CorruptionError, NotFoundError, NotSupportedError
 from ckpttool.formats.locate import locate
@@ -164,8 +165,9 @@ def paired_metas() -> list[Any]:
 
 
 def likely_outputs(graph: MetaGraph) -> list[str]:
-    """The likeliest outputs; the variables, if there are none."""
+    """The likeliest outputs, of which the second is no other each time; the variables, if there are none."""
     found = [endpoint.tensor for endpoint in endpoints(graph) if endpoint.direction == "output"][:2]
+    found = found[:1] + [tensor for tensor in found[1:] if not drawn(graph, [tensor])]
     return found or [f"{v.name}:0" for v in graph.variables if v.type in ("Variable", "VariableV2")]
 
 

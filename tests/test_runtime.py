@@ -17,7 +17,7 @@ from conftest import FIXTURES, ROOT
 from running import edit_meta, save_model, scaled
 
 import ckpttool
-from ckpttool.analysis.graphs.running import is_random
+from ckpttool.analysis.graphs.chance import drawn
 from ckpttool.errors import NotFoundError, NotSupportedError
 from ckpttool.model.graph import MetaGraph
 
@@ -487,7 +487,7 @@ def test_what_is_drawn_by_chance(tf):
         v1.get_variable("called", initializer=tf.function(lambda: tf.random.normal([2]))())
         meta = v1.train.export_meta_graph()
     found = MetaGraph(meta.SerializeToString())
-    by_chance = [v.name for v in found.variables if is_random(found, f"{v.name}/Assign")]
+    by_chance = [v.name for v in found.variables if drawn(found, [f"{v.name}/Assign"])]
     assert by_chance == ["chance", "called"]
 
 

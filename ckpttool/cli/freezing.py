@@ -7,6 +7,7 @@ import typer
 from ckpttool import render
 from ckpttool.analysis.graphs import fetches
 from ckpttool.cli import options
+from ckpttool.cli.caveats import say_caveats
 from ckpttool.model.names import listed
 
 if TYPE_CHECKING:
@@ -70,13 +71,13 @@ def freeze(
         options.say_tags(graph, tags)
     chosen, fed = _endpoints(graph, options.split_names(outputs, "--outputs"), collection, signature, quiet)
     variables = options.variables_of(path, found, checkpoint, quiet, v1=v1)
-    frozen = freeze(
-        graph, variables, chosen, inputs=[*options.split_names(inputs, "--inputs"), *fed], keep_devices=keep_devices
-    )
+    fed += options.split_names(inputs, "--inputs")
+    frozen = freeze(graph, variables, chosen, inputs=fed, keep_devices=keep_devices)
     written = frozen.graph.replace(path=graph.path, text=b"" if output.endswith(".pbtxt") else None)
     write_meta_graph(written, output, force=force, inputs=variables.files if variables else ())
     if not quiet:
         _say(graph, frozen, chosen, output)
+        say_caveats(graph, chosen, fed, lambda: variables, "--inputs")
 
 
 def _endpoints(

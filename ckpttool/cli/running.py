@@ -12,7 +12,9 @@ import typer
 from ckpttool import render
 from ckpttool.analysis.graphs import fetches as choosing
 from ckpttool.cli import options
+from ckpttool.cli.caveats import say_caveats
 from ckpttool.formats.locate import Located
+from ckpttool.formats.opening import open_checkpoint
 from ckpttool.formats.outputs import require_writable
 from ckpttool.model.graph import MetaGraph, op_of, split_tensor
 
@@ -130,9 +132,9 @@ def run(
     options.refuse(force and not out, "--force needs --out")
     fitting = {"batch_dim": batch_dim, "broadcast": broadcast}
     wanted = _Wanted(fetch or [], collection, signature, _feeds(feed or []), fitting, cache(_read_stdin))
-    jobs = [_job(path, wanted, step=step, tags=tags, quiet=quiet) for path in paths]
     options.refuse(checkpoint and len(paths) > 1, "--checkpoint takes one model")
     values = options.located(checkpoint, quiet) if checkpoint else None
+    jobs = [_job(path, wanted, values, step=step, tags=tags, quiet=quiet) for path in paths]
     imported: dict[str, Any] = {"tags": tags, "clear_devices": not keep_devices, "op_libraries": op_library or ()}
     imported |= {"checkpoint": values}
     how = _How(imported, {**fitting, "timeout": timeout}, repeat if time else 0, verbose, quiet)
@@ -162,7 +164,9 @@ def _feeds(texts: list[str]) -> dict[str, str]:
     return found
 
 
-def _job(path: str, wanted: _Wanted, *, step: str | None, tags: str | None, quiet: bool) -> _Job:
+def _job(
+    path: str, wanted: _Wanted, values: Located | None, *, step: str | None, tags: str | None, quiet: bool
+) -> _Job:
     """What is to be done with a model; all that can be known without TensorFlow is refused here, before it starts."""
     from ckpttool.analysis.graphs.needs import main_ops, needed_ops
     from ckpttool.analysis.graphs.pipelines import filled_by, sole_makers
@@ -180,9 +184,13 @@ def _job(path: str, wanted: _Wanted, *, step: str | None, tags: str | None, quie
         feeds = _values(graph, wanted, choice.signature)
         keys = choosing.arguments(graph, choice.signature, "inputs")
         filled = filled_by(nodes, needed_ops(nodes, main_ops(graph))) | sole_makers(nodes).keys()
-        require_fed(nodes, needed_ops(nodes, [each.tensor for each in choice.fetches], feeds), feeds, keys, filled)
+        tensors = [each.tensor for each in choice.fetches]
+        require_fed(nodes, needed_ops(nodes, tensors, feeds), feeds, keys, filled)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--feed") from error
+    if not quiet:
+        held = values or (located if located.has_variables else None)
+        say_caveats(graph, tensors, feeds, lambda: open_checkpoint(held) if held else None, "--feed")
     return _Job(path, located, choice, feeds)
 
 

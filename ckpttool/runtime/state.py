@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable, Mapping
 from threading import RLock
 from typing import Any
 
+from ckpttool.analysis.graphs.chance import drawn
 from ckpttool.analysis.graphs.needs import needed_ops
 from ckpttool.analysis.graphs.pipelines import filled_by, sole_makers
 from ckpttool.analysis.graphs.restore_plan import Plan
-from ckpttool.analysis.graphs.running import is_random, read_variables, require_fed, written_variables
+from ckpttool.analysis.graphs.running import read_variables, require_fed, written_variables
 from ckpttool.analysis.graphs.savers import Restored
 from ckpttool.analysis.graphs.tables import fillers
 from ckpttool.errors import NotFoundError, NotSupportedError
@@ -157,7 +158,7 @@ class State:
         except BaseException:
             self._unset |= variables - written_variables(self._nodes, self._done)
             raise
-        by_chance = {name for name in variables if is_random(self._graph, self._initializer(name))}
+        by_chance = {name for name in variables if drawn(self._graph, [self._initializer(name)])}
         if by_chance:
             what = "variables have random values, other ones at each run, because none were stored"
             self.warnings.append(f"{what}: {listed(sorted(by_chance))}")

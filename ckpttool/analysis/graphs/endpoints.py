@@ -11,12 +11,14 @@ input meets one on its way, a label joins after the last.
 """
 
 import re
+from itertools import chain
 from typing import NamedTuple
 
 from ckpttool.analysis.graphs.critics import judged, trained_by_optimizer
 from ckpttool.analysis.graphs.flow import MOST_TENSORS, OUTPUT_NAME, SCORES, Flow, is_named
 from ckpttool.analysis.graphs.needs import must_be_fed, walk
 from ckpttool.analysis.graphs.parts import Parts
+from ckpttool.analysis.graphs.switches import held_switches, is_switch
 from ckpttool.model.arguments import Shape
 from ckpttool.model.collections import FILLED_COLLECTIONS
 from ckpttool.model.dtypes import DType
@@ -59,7 +61,6 @@ _HEADS = {
 _LOOPS = {"While", "StatelessWhile"}
 _NO_END = {"Switch", "RefSwitch", "Enter", "RefEnter", "NextIteration", "LoopCond", "ControlTrigger", "Const"}
 _INPUT_NAME = re.compile(r"(?:\w*_)?(?:inputs?|feeds?|placeholders?|features|images?|x)", re.IGNORECASE)
-_SWITCH_NAME = re.compile(r"keep_?prob|drop_?out|drop_?rate|is_?train|training|phase", re.IGNORECASE)
 
 
 def endpoints(graph: MetaGraph) -> list[Endpoint]:
@@ -269,25 +270,12 @@ def _inputs(flow: Flow, parts: Parts, outputs: list[str], fed: dict[str, str]) -
         rank, why = 0, fed.get(key) or why
         if key not in values and key not in fed:
             rank, why = 2, next((why for why, keys in rest.items() if key in keys), "no listed output needs it")
-        elif _is_switch(flow, key):
+        elif is_switch(key, flow.tensor(key)):
             rank, why = 1, f"{why}; dropout or mode switch"
         if rank < 2 or key in parts.placeholders:
             has_default = flow.type(key) == "PlaceholderWithDefault" and not must_be_fed(flow.nodes, flow.nodes[key])
             needed = key in for_first and not has_default
             found.append((rank, flow.fetches(key)[0], needed, f"{why}; has a default" if has_default else why))
-    found += [(1, f"{key}:0", False, "mode switch that a variable holds") for key in _held_switches(flow, for_first)]
+    held = chain.from_iterable(held_switches(flow.graph, for_first).values())
+    found += [(1, f"{key}:0", False, "mode switch that a variable holds") for key in held]
     return [(tensor, needed, why) for _, tensor, needed, why in sorted(found, key=lambda item: item[0])]
-
-
-def _held_switches(flow: Flow, needed: set[str]) -> list[str]:
-    """What reads a variable that is a switch: it was saved as training left it."""
-    held = [key for key in flow.nodes if key in needed and flow.type(key) in VARIABLE_OPS and _is_switch(flow, key)]
-    reads = [
-        near for key in held for near in flow.users.get(key, ()) if flow.type(near) in ("Identity", "ReadVariableOp")
-    ]
-    return [near for near in reads if near in needed]
-
-
-def _is_switch(flow: Flow, key: str) -> bool:
-    dtype, shape = flow.tensor(key)
-    return not shape and (_SWITCH_NAME.search(key) is not None or (dtype is not None and dtype.name == "bool"))

@@ -4,20 +4,13 @@ value.
 An op with control inputs, or behind a Switch, may stand in a branch that is not taken: it may, not must, be in the way.
 """
 
-import re
 from collections.abc import Collection, Iterable, Mapping
-from itertools import chain
-from typing import Any
 
-from ckpttool.analysis.graphs.needs import all_called, must_be_fed, tensor_name
+from ckpttool.analysis.graphs.needs import must_be_fed, tensor_name
 from ckpttool.analysis.graphs.pipelines import gets_next, iterator_makers, source_of, waits
-from ckpttool.model.graph import ASSIGN_OPS, VARIABLE_OPS, MetaGraph, Node, op_of
+from ckpttool.model.graph import ASSIGN_OPS, VARIABLE_OPS, Node, op_of
 from ckpttool.model.texts import to_bytes
 
-# Values that nothing but chance gives, unless an op has a seed; those with an input for one are called Stateless….
-_RANDOM = re.compile(r"(?:Stateful)?(?:Random|Uniform|StandardNormal|TruncatedNormal|Parameterized|Multinomial)\w*")
-# What another value may come through than that of all their inputs.
-_CHOICES = ("Merge", "If", "StatelessIf", "Case", "StatelessCase")
 # They only ask whether there is a value.
 _ASKERS = ("IsVariableInitialized", "VarIsInitializedOp")
 
@@ -44,27 +37,6 @@ def _is_conditional(nodes: Mapping[str, Node], node: Node) -> bool:
     sources = [nodes.get(op_of(text)) for text in node.inputs]
     is_controlled = any(text.startswith("^") for text in node.inputs)
     return is_controlled or any(source is not None and "Switch" in source.type for source in sources)
-
-
-def is_random(graph: MetaGraph, op: str) -> bool:
-    """Whether what an op gives is another each time, as far as that is sure: it is in no branch, and has no seed."""
-    nodes, seen, stack = graph.by_name, set[str](), [op]
-    while stack:
-        name = op_of(stack.pop().removeprefix("^"))
-        if name not in nodes or name in seen or nodes[name].type in _CHOICES:
-            continue
-        seen.add(name)
-        inside = (each for function in all_called(graph.functions, [nodes[name].message]) for each in function.node_def)
-        if any(map(_draws, chain([nodes[name].message], inside))):
-            return True
-        stack += nodes[name].inputs
-    return False
-
-
-def _draws(node: Any) -> bool:
-    """Whether an op draws a random number without a seed."""
-    seeds = (node.attr[seed].i for seed in ("seed", "seed2") if seed in node.attr)
-    return _RANDOM.fullmatch(node.op) is not None and not any(seeds)
 
 
 def require_fed(

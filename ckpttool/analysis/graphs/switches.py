@@ -1,0 +1,33 @@
+"""What puts a model into a mode, such as is_training and keep_prob: numbers that are fed, or that variables hold."""
+
+import re
+from collections.abc import Container
+
+from ckpttool.model.arguments import Tensor
+from ckpttool.model.dtypes import dtype_of
+from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, Node, op_of, shape_of
+
+_NAME = re.compile(r"keep_?prob|drop_?out|drop_?rate|is_?train|training|phase", re.IGNORECASE)
+
+
+def is_switch(name: str, known: Tensor) -> bool:
+    is_bool = known.dtype is not None and known.dtype.name == "bool"
+    return not known.shape and (is_bool or _NAME.search(name) is not None)
+
+
+def held_switches(graph: MetaGraph, ops: Container[str]) -> dict[str, list[str]]:
+    """Of some ops, those that read variables that are switches, by these: they were saved as training left them."""
+    found: dict[str, list[str]] = {}
+    for node in graph.nodes:
+        if node.type in ("Identity", "ReadVariableOp") and node.name in ops and node.operands:
+            variable = graph.by_name.get(op_of(node.operands[0]))
+            if variable is not None and _is_held_switch(variable):
+                found.setdefault(variable.name, []).append(node.name)
+    return found
+
+
+def _is_held_switch(node: Node) -> bool:
+    attr = node.message.attr
+    if node.type not in VARIABLE_OPS or "shape" not in attr:
+        return False
+    return is_switch(node.name, Tensor(dtype_of(attr["dtype"].type), shape_of(attr["shape"].shape)))

@@ -1,0 +1,72 @@
+"""What a result depends on that nobody feeds: chance, and switches that variables hold."""
+
+from typing import Any
+
+import pytest
+from running import save_model
+
+from ckpttool import open_graph
+from ckpttool.analysis.graphs.chance import drawn
+
+pytestmark = pytest.mark.tensorflow
+
+
+def model(v1: Any) -> None:
+    """Noise with a seed and without, dropout of two kinds, and behind a condition that a variable holds."""
+    x = v1.placeholder("float32", [None, 2], name="x")
+    keep = v1.placeholder("float32", name="keep")
+    w = v1.get_variable("w", [2, 2])
+    training = v1.get_variable("is_training", initializer=True, trainable=False, use_resource=False)
+    y = v1.matmul(x, w, name="y")
+    v1.identity(y + v1.random_normal([2]), name="noisy")
+    v1.identity(y + v1.random_normal([2], seed=3), name="seeded")
+    v1.identity(v1.nn.dropout(y, 0.5), name="always")
+    v1.identity(v1.nn.dropout(y, keep), name="as_fed")
+    v1.identity(v1.where(y > 0, y, v1.random_normal([2, 2])), name="chosen")
+    v1.identity(v1.cond(training, lambda: v1.nn.dropout(y, 0.5), lambda: y), name="in_training")
+    v1.identity(v1.random_shuffle(y), name="shuffled")
+
+
+CHANCE = {
+    "y": "",
+    "noisy": "random_normal/RandomStandardNormal",
+    "seeded": "",
+    "always": "dropout/random_uniform/RandomUniform",
+    "as_fed": "",
+    "chosen": "",
+    "in_training": "",
+    "shuffled": "RandomShuffle",
+}
+
+
+@pytest.fixture(scope="module")
+def saved(tf: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return save_model(tf, tmp_path_factory.mktemp("model"), model)
+
+
+@pytest.mark.parametrize("output", CHANCE)
+def test_only_what_is_another_each_time_is(output: str, saved: Any) -> None:
+    """Not with a seed, nor as what is fed or a condition decides; what is fed itself does not count."""
+    graph = open_graph(saved)
+    assert drawn(graph, [f"{output}:0"]) == CHANCE[output]
+    assert drawn(graph, [f"{output}:0"], {f"{op}:0" for op in CHANCE.values() if op}) == ""
+
+
+def test_it_is_said_of_what_is_run_frozen_and_served(run: Any, saved: Any, tmp_path: Any) -> None:
+    """The op that draws; the switch, its value and the way to feed it, unless it is fed. Nothing, if --quiet."""
+    random = "note: the result is another each time: random_normal/RandomStandardNormal draws random numbers, and has"
+    switch = "note: is_training is True, as it was saved; {} is_training/read:0 feeds it"
+    file = tmp_path / "frozen.pb"
+    assert random in run("freeze", saved, "--outputs", "noisy", "-o", file).stderr
+    said = run("freeze", saved, "--outputs", "in_training", "-o", tmp_path / "b.pb").stderr
+    assert switch.format("--inputs") in said
+    assert "another" not in said
+    assert random in run("run", file, "--fetch", "noisy", "--feed", "x=[[1, 2]]").stderr
+    ends = ("--inputs", "x", "--outputs", "in_training,noisy")
+    said = run("saved-model", saved, *ends, "-o", tmp_path / "served").stderr
+    assert random in said
+    assert switch.format("--inputs") in said
+    fetch = ("run", saved, "--fetch", "in_training", "--feed", "x=[[1, 2]]")
+    assert switch.format("--feed") in run(*fetch).stderr
+    assert "is_training" not in run(*fetch, "--feed", "is_training/read:0=false").stderr
+    assert "is_training" not in run(*fetch, "-q").stderr
