@@ -22,37 +22,38 @@ _JOINS = {"Concat", "ConcatV2", "Pad", "PadV2", "Reshape", "ExpandDims", "Squeez
 def trained_by_optimizer(flow: Flow) -> dict[str, set[str]]:
     """The variables that each optimizer updates, by the scope of its ops."""
     found: dict[str, set[str]] = {}
-    for name in flow.nodes:
-        if _APPLY.fullmatch(flow.type(name)) and flow.inputs[name]:
+    for name in flow.of_types(_APPLY.fullmatch):
+        if flow.inputs[name]:
             found.setdefault(name.rpartition("/update_")[0], set()).add(flow.inputs[name][0])
     return found
 
 
 def judged(flow: Flow, parts: Parts) -> list[str]:
-    """The ops of the forward path that are judged, each once; none where optimizers share a variable."""
-    groups = list(trained_by_optimizer(flow).values())
+    """The ops of the forward path that are judged, in the graph's order; none where optimizers share a variable."""
+    groups = [group for _, group in sorted(trained_by_optimizer(flow).items())]
     if not 1 < len(groups) <= _MOST_OPTIMIZERS or len(set().union(*groups)) < sum(map(len, groups)):
         return []
     takers = [parts.meetings(flow, group) for group in groups]
     after = [walk(found, flow.users, flow.outside) for found in takers]
-    found: list[str] = []
+    found = set[str]()
     for number, group in enumerate(groups):
         if len(parts.meetings(flow, {min(group)})) < 2:  # A critic sees what is made, and what is real.
             continue
         for made in (other - after[number] for other in after[:number] + after[number + 1 :]):
-            found += _given(flow, takers[number], made)
-    return [key for key in dict.fromkeys(found) if key in parts.forward and key not in parts.sources]
+            found |= _given(flow, takers[number], made)
+    found &= parts.forward - parts.sources.keys()
+    return [key for key in flow.nodes if key in found] if found else []
 
 
-def _given(flow: Flow, takers: Iterable[str], made: set[str]) -> list[str]:
+def _given(flow: Flow, takers: Iterable[str], made: set[str]) -> set[str]:
     """What of `made` the ops take, before it was put together with something else."""
     stack = [near for name in takers for near in flow.inputs[name] if near in made]
-    seen, found = set(stack), []
+    seen, found = set(stack), set[str]()
     while stack:
         key = stack.pop()
         inner = [near for near in flow.inputs[key] if near in made] if flow.type(key) in _JOINS else []
         if not inner:
-            found.append(key)
+            found.add(key)
         stack += [near for near in inner if near not in seen]
         seen |= set(inner)
     return found

@@ -6,7 +6,7 @@ is linear in the graph: it may be cyclic, and made by anybody.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from ckpttool.analysis.graphs.pipelines import PIPELINE, is_pipeline
@@ -76,6 +76,9 @@ class Flow:
         self.graph = graph
         self.nodes = graph.by_name
         self._types = {name: node.type[:_LONG] for name, node in self.nodes.items()}
+        self._by_type: dict[str, list[str]] = {}
+        for name, type_ in self._types.items():
+            self._by_type.setdefault(type_, []).append(name)
         self._pipelines = {name for name, type_ in self._types.items() if is_pipeline(type_)}
         saver = graph.message.saver_def
         savers = [name for name, type_ in self._types.items() if _role_by_type(type_) == "saver"]
@@ -124,6 +127,10 @@ class Flow:
     def type(self, key: str) -> str:
         found = self._types.get(key)
         return self._types.get(op_of(key), "") if found is None else found
+
+    def of_types(self, is_meant: Callable[[str], object]) -> set[str]:
+        """The ops of some types: of many ops, there are few types to look at."""
+        return {name for type_, names in self._by_type.items() if is_meant(type_) for name in names}
 
     def is_pipeline(self, key: str) -> bool:
         return (key if key in self.nodes else op_of(key)) in self._pipelines

@@ -41,13 +41,13 @@ class Parts:
     """
 
     def __init__(self, flow: Flow) -> None:
-        model = [name for name in flow.nodes if name not in flow.outside]
-        self.placeholders = dict.fromkeys(name for name in model if flow.type(name) in PLACEHOLDERS)
+        placeholders = flow.of_types(PLACEHOLDERS.__contains__) - flow.outside
+        self.placeholders = dict.fromkeys(name for name in flow.nodes if name in placeholders)
         self.sources = dict.fromkeys([*self.placeholders, *(key for key in flow.users if flow.is_pipeline(key))])
         self.sources |= {name: None for name in flow.incomplete if name not in flow.outside}
-        held = [name for name in model if flow.type(name) in VARIABLE_OPS or flow.type(name) == "Const"]
+        held = flow.of_types({*VARIABLE_OPS, "Const"}.__contains__) - flow.outside
         self.reached = walk(self.sources or held, flow.users, flow.outside)
-        self._no_reads = {name for name in flow.nodes if name in flow.outside or flow.type(name) not in _READS}
+        self._no_reads = flow.of_types(lambda type_: type_ not in _READS) | flow.outside
         variables = flow.graph.variables
         self._trained = {v.name for v in variables if v.trainable} or {v.name for v in variables}
         meets = self.meetings(flow, self._trained)
@@ -77,11 +77,11 @@ class Parts:
     def meetings(self, flow: Flow, variables: set[str]) -> list[str]:
         """Where what is fed meets one of the variables."""
         weights = walk(variables, flow.users, self._no_reads) - self.reached
-        return [name for name in self.reached if any(key in weights for key in flow.inputs.get(name, ()))]
+        return list({user for key in weights for user in flow.users.get(key, ()) if user in self.reached})
 
     def _learned(self, flow: Flow, *stops: str) -> set[str]:
         """What the losses are made of, back to ops of some types."""
-        without = {name for name in self.reached if flow.type(name) in stops}
+        without = flow.of_types(stops.__contains__)
         return walk(self.losses - without, flow.inputs, flow.outside | without)
 
     def _labels(self, flow: Flow) -> set[str]:
@@ -89,7 +89,7 @@ class Parts:
         labels = {key for key in self.sources if self.body and key not in self.body and key in self.for_loss}
         labels |= self._weighted_labels(flow)
         # The lengths of what is decoded are no labels, whatever else wants them.
-        decoders = [name for name in self.reached if _DECODER.fullmatch(flow.type(name))]
+        decoders = flow.of_types(_DECODER.fullmatch) & self.reached
         return labels - walk(decoders, flow.inputs, flow.outside)
 
     def _lossy(self, flow: Flow, after: set[str]) -> set[str]:
@@ -113,7 +113,7 @@ class Parts:
 
     def _weighted_labels(self, flow: Flow) -> set[str]:
         """Labels that meet weights, too, as those of a sampled loss and of a CRF do; not if nothing else was fed."""
-        sampled = [name for name in self.reached if _SAMPLER.fullmatch(flow.type(name))]
+        sampled = flow.of_types(_SAMPLER.fullmatch) & self.reached
         likely = walk((near for name in sampled for near in flow.inputs[name]), flow.inputs, flow.outside)
         likely |= {key for key in self.sources if is_named(_LABEL_NAME, op_of(key))}
         ends = {key for key in self.reached if not flow.users.get(key)}
@@ -134,7 +134,7 @@ class Parts:
         met |= {near for key in walk(met - no_reads, flow.inputs, no_reads) for near in flow.inputs[key]}
         layers = set(self.meetings(flow, self._trained - met))
         ends = walk(after | self.losses, flow.users, flow.outside) & self.learned
-        stops = {name for name in self.reached if flow.type(name) == "StopGradient"}
+        stops = flow.of_types("StopGradient".__eq__)
         way = walk(layers, flow.users, flow.outside | stops) & self._learned(flow, "StopGradient", "NextIteration")
         found = necks(flow, way - ends, layers, ends)
         neck = next((key for key in found if key not in self.lossy or self._joins_models(flow, key, after)), "")
