@@ -622,3 +622,148 @@ def test_keras_3s_optimizers_are_told_from_weights(run, tmp_path, name):
         left = np.load(tmp_path / f"{file}.npz")
         assert len(left.files) == len(model.weights) == 6, sorted(left.files)[6:]
         assert sorted(v.tobytes() for v in left.values()) == sorted(w.numpy().tobytes() for w in model.weights)
+
+
+# The layers that an object graph tells
+
+
+def layers_in_layers(keras, names: str):
+    """A model with a layer of every kind that has others, under names that are given."""
+    layers = keras.layers
+    each = iter(names)
+    given = keras.Input((4, 6))
+    inner = keras.Sequential(
+        [layers.Dense(6, name="up"), layers.BatchNormalization(), layers.Dense(6, name="down")], name=next(each)
+    )
+    x = layers.Bidirectional(layers.GRU(3, return_sequences=True), name=next(each))(given)
+    x = layers.MultiHeadAttention(2, 3, name=next(each))(x, x)
+    x = layers.TimeDistributed(inner, name=next(each))(x)
+    x = layers.Dropout(0.1)(inner(layers.GlobalAveragePooling1D()(x)))
+    x = layers.Reshape((2, 3))(x)
+    x = layers.RNN([layers.GRUCell(2), layers.LSTMCell(3)], name=next(each))(x)
+    return keras.Model(given, layers.Dense(3, name=next(each))(x))
+
+
+def require_loaded_by_position(made, path, expected) -> None:
+    """As `require_loaded`, without names."""
+    filled(made, seed=2).load_weights(path)
+    for ours, theirs in zip(made.weights, expected, strict=True):
+        assert ours.numpy().tobytes() == np.asarray(theirs).tobytes(), ours.name
+
+
+def test_layers_that_an_object_graph_tells(tf, keras, tmp_path):
+    """An object graph tells the layers: Keras loads them by position, whatever they and their parts are called."""
+    trained = filled(layers_in_layers(keras, "zyxwvu"))
+    trained.save_weights(tmp_path / "model")
+    trained.save(tmp_path / "saved_model")
+    tf.train.Checkpoint(net=trained, step=tf.Variable(1)).write(str(tmp_path / "within"))
+    for source in ("model", "saved_model", "within"):
+        path = exported(tmp_path / source, tmp_path / f"{source}.h5")
+        require_loaded_by_position(layers_in_layers(keras, "abcdef"), path, trained.weights)
+        with h5py.File(path) as file:
+            assert len(file.attrs["layer_names"]) == 6
+            assert {b"y", b"x", b"v", b"u"} < set(file.attrs["layer_names"])
+
+
+def test_a_frozen_layer_in_a_saved_model(keras, tmp_path):
+    """A SavedModel has lists of what is trained, which Keras has first: part of a model within may not be."""
+
+    def model(seed):
+        made = filled(keras.Sequential([keras.Input((3, 4)), *within(keras)]), seed)
+        made.layers[0].layers[0].trainable = made.layers[0].layers[1].trainable = False
+        return made
+
+    trained = model(1)
+    trained.save(tmp_path / "saved_model")
+    path = exported(tmp_path / "saved_model", tmp_path / "a.h5")
+    require_loaded_by_position(model(2), path, trained.weights)
+
+
+def test_the_layers_of_a_model_within_that_is_chosen(keras, run, tmp_path):
+    """Where only the weights of a model within the model are taken, its layers are listed, and found by name."""
+
+    def inner():
+        return keras.Sequential([keras.layers.Dense(3, name="up"), keras.layers.Dense(3, name="down")])
+
+    backbone = inner()
+    model = filled(keras.Sequential([keras.Input((3,)), backbone, keras.layers.Dense(2, name="head")]))
+    model.save_weights(tmp_path / "model")
+    chosen = ["--include", "layer_with_weights-0/**", "--h5", tmp_path / "a.h5", "--h5-layout", "keras", "--strict"]
+    result = run("export", tmp_path / "model", *chosen)
+    assert result.exit_code == 0, result.stderr
+    made = inner()
+    made.build((None, 3))
+    require_loaded(made, tmp_path / "a.h5", backbone.weights)
+    require_loaded_by_position(made, tmp_path / "a.h5", backbone.weights)
+
+
+def test_layers_of_one_name_in_two_models_within(keras, tmp_path):
+    """Weights of one name are two, where an object graph tells that they are of two layers."""
+
+    def model():
+        parts = [keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, name="dense")]) for _ in range(2)]
+        return keras.Sequential([keras.Input((2,)), *parts, keras.layers.Dense(1, name="out")])
+
+    trained = filled(model())
+    trained.save_weights(tmp_path / "model")
+    path = exported(tmp_path / "model", tmp_path / "a.h5")
+    require_loaded_by_position(model(), path, trained.weights)
+    assert len(read_hdf5(path)) == 6
+
+
+def test_several_models_are_found_by_names(tf, keras, tmp_path):
+    """Of two models in a checkpoint, nothing tells which one's positions are meant: every scope is a layer."""
+
+    def model(name):
+        lstm = keras.layers.LSTM(2, name=f"{name}_lstm")
+        return keras.Sequential([keras.Input((4, 3)), lstm, keras.layers.Dense(1, name=name)])
+
+    one, two = filled(model("one"), 3), filled(model("two"), 4)
+    tf.train.Checkpoint(one=one, two=two).write(str(tmp_path / "model"))
+    path = exported(tmp_path / "model", tmp_path / "a.h5")
+    require_loaded(model("one"), path, one.weights)
+    require_loaded(model("two"), path, two.weights)
+
+
+def test_positions_of_keras_3(tf, keras, tmp_path):
+    """The layers of Keras 3 are in a list: they are loaded by position, and by name unless they are models."""
+    keras_3 = pytest.importorskip("keras", minversion="3")
+
+    def model(of, names):
+        layers, (inner, *each) = of.layers, names
+        block = of.Sequential([of.Input((3,)), layers.Dense(4, name="up"), layers.BatchNormalization()], name=inner)
+        rnn = layers.Bidirectional(layers.LSTM(2), name=each[0])
+        last = layers.Dense(2, name=each[1])
+        return of.Sequential([of.Input((3,)), layers.Dropout(0.5), block, layers.Reshape((2, 2)), rnn, last])
+
+    trained = filled_3(model(keras_3, "zyx"))
+    tf.train.Checkpoint(model=trained).write(str(tmp_path / "checkpoint"))
+    tf.saved_model.save(trained, str(tmp_path / "saved_model"))
+    for source in ("checkpoint", "saved_model"):
+        path = exported(tmp_path / source, tmp_path / f"{source}.h5")
+        require_loaded_by_position(model(keras, "abc"), path, trained.get_weights())
+        with h5py.File(path) as file:
+            assert list(file.attrs["layer_names"]) == [b"z", b"y", b"x"]
+
+
+def test_layers_that_share_what_is_below_take_no_time(tmp_path):
+    """A graph of many layers that all have the same objects is walked a number of times, and no more."""
+    from ckpttool.formats.hdf5.model_layers import layers_of_model
+    from ckpttool.model.object_graph import ObjectGraph
+    from ckpttool.proto import message_class
+
+    made = message_class("TrackableObjectGraph")()
+    count = 2000
+    nodes = [made.nodes.add() for _ in range(2 * count)]
+    for number in range(count):
+        nodes[0].children.add(local_name=f"layer_with_weights-{number}", node_id=1 + number % (count - 1))
+        nodes[1 + number % (count - 1)].children.add(local_name="part", node_id=count)
+    for number in range(count, 2 * count - 1):
+        nodes[number].children.add(local_name="part", node_id=number + 1)
+    key = "k/.ATTRIBUTES/VARIABLE_VALUE"
+    nodes[-1].attributes.add(name="VARIABLE_VALUE", full_name="a/k", checkpoint_key=key)
+    graph = ObjectGraph(made.SerializeToString())
+    walks = []
+    graph.as_made = lambda start=0: walks.append(start) or ObjectGraph.as_made(graph, start)
+    assert layers_of_model(graph, {key: "a/k"}) == []
+    assert len(walks) < 300

@@ -102,7 +102,7 @@ def export(
         typer.Option(
             "--h5-layout",
             metavar="|".join(targets.LAYOUTS),
-            help="With --h5: keras is the layout that Keras' load_weights(by_name=True) reads.",
+            help="With --h5: keras is the layout that Keras' load_weights reads.",
         ),
     ] = "names",
     compression: Annotated[

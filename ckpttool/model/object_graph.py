@@ -235,13 +235,13 @@ class ObjectGraph:
             for key, attribute in keys.items()
         }
 
-    def as_made(self) -> list[int]:
-        """The objects but for optimizers', in the order of their parents' lists, to which they were added when they
-        were made: depth first, and of an object what is stored of its children before what they have below.
+    def as_made(self, start: int = 0) -> list[int]:
+        """The objects from one on, but for optimizers', in the order of their parents' lists, to which they were added
+        when they were made: depth first, and of an object what is stored of its children before what they have below.
         """
         found: dict[int, None] = {}
         entered: set[int] = set()
-        stack = [0] if len(self) else []
+        stack = [start] if len(self) else []
         while stack:
             node = stack.pop()
             if node in entered or node in self.optimizers:

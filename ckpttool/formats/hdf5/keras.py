@@ -12,12 +12,12 @@ they don't, it is a guess, and said.
 What layer a weight is of, its name does not say: of `block/dense/kernel` it may be `block` (which made a `dense` of its
 own) or `block/dense` (whose name has a slash). So every scope is listed as a layer, those within others by hard links
 to the same datasets; Keras takes those that the model has. Where all names begin with the same scope, it may be the
-model's own name, and the scopes within are layers too. Keras' own HDF5 tells the layer: unless the weight has been
-renamed since, it is the only one, and layers can be loaded by position, too. What no layer has, optimizers' slots and
-global steps, is left out.
+model's own name, and the scopes within are layers too. Keras' own HDF5 tells the layer, and so does the object graph of
+a model, if it is the only one: unless the weight has been renamed since, that is the only one, and layers can be loaded
+by position, too. What no layer has, optimizers' slots and global steps, is left out.
 
-Of a model within a model, and of TimeDistributed, names have nothing of the outer layer's, and neither has an object
-graph: only from Keras' own HDF5 are their weights found again.
+Of a model within a model, and of TimeDistributed of one, names have nothing of the outer layer's: by its name it is
+found again from Keras' own HDF5 alone, and from an object graph by its position.
 
 (tf_keras/src/saving/legacy/hdf5_format.py, keras/src/legacy/saving/legacy_h5_format.py)
 """
@@ -31,7 +31,13 @@ from typing import Any, NamedTuple
 from ckpttool.errors import ConversionError
 from ckpttool.formats.hdf5.encoding.groups import Group
 from ckpttool.formats.hdf5.encoding.messages import ascii_type, attribute
-from ckpttool.formats.hdf5.inner_models import of_inner_models
+from ckpttool.formats.hdf5.model_layers import (
+    NOT_TRAINED,
+    ModelLayer,
+    doubts_of_inner_models,
+    layers_of_model,
+    names_in_layers,
+)
 from ckpttool.formats.hdf5.names import dataset_path
 from ckpttool.formats.plan import Planned
 from ckpttool.model.averages import averages_of_others
@@ -40,12 +46,10 @@ from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, VALUE
 from ckpttool.model.slots import roles
 from ckpttool.model.variable import Variable
 
-# What is not trained comes after all that is.
-_NOT_TRAINED = ("moving_mean", "moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev", "vector_u")
 # The weights of Keras' layers in the order in which layers make them; and the layers within layers.
 _WEIGHTS = [
     *("embeddings", "gamma", "beta", "depthwise_kernel", "pointwise_kernel", "kernel", "recurrent_kernel", "bias"),
-    *("alpha", *_NOT_TRAINED, "mean", "variance", "count"),
+    *("alpha", *NOT_TRAINED, "mean", "variance", "count"),
 ]
 _PARTS = ["forward", "query", "key", "value", "attention_output", "output_dense", "backward"]
 # Of a weight in Keras 3's `.weights.h5`.
@@ -80,12 +84,13 @@ def keras_places(checkpoint: Checkpoint) -> list[Planned]:
     places = {name: place for name, place in checkpoint.places.items() if name.endswith(VALUE)}
     known = _roles(checkpoint)
     names = {name: place.full_name for name, place in places.items() if place.full_name}
+    told = _told_layers(checkpoint, known)
+    names |= names_in_layers(told, names)
     variables = (variable for name, variable in checkpoint.items() if name != OBJECT_GRAPH_KEY)
     plan = [_place(each, names.get(each.name, each.name), known.get(each.name)) for each in variables]
     plan = _each_once(plan, _ranks(checkpoint))
-    inner = of_inner_models(checkpoint.object_graph) if places and checkpoint.object_graph else ()
-    doubts = dict.fromkeys(inner, "its layer is that of a model within the model, whose name no object graph has")
-    for layer, weights in _layers(plan, checkpoint).items():
+    doubts = doubts_of_inner_models(checkpoint.object_graph, told) if places and checkpoint.object_graph else {}
+    for layer, weights in _layers(plan, checkpoint, told).items():
         is_known = all(weight.rank is not None for weight in weights)
         is_guess = _is_of_parts(weights) or any(_is_guess(one, other) for one, other in pairwise(_ordered(weights)))
         if is_guess and not is_known:
@@ -95,6 +100,18 @@ def keras_places(checkpoint: Checkpoint) -> list[Planned]:
     numbered = [name for name, variable in checkpoint.items() if variable.layer is None and _NUMBERED.search(name)]
     doubts |= dict.fromkeys(numbered, "the name of its layer is not stored, and Keras goes by it")
     return [p if p.problem else p._replace(doubt=doubts.get(p.variable.name)) for p in plan]
+
+
+def _told_layers(checkpoint: Checkpoint, known: Mapping[str, str]) -> list[ModelLayer]:
+    """The layers that an object graph tells.
+
+    Args:
+        checkpoint: where it may be.
+        known: what is no weight.
+    """
+    graph = checkpoint.object_graph if checkpoint.places else None
+    names = {key: place.full_name for key, place in checkpoint.places.items() if place.full_name and key not in known}
+    return layers_of_model(graph, names) if graph else []
 
 
 def _place(variable: Variable, name: str, role: str | None) -> Planned:
@@ -158,7 +175,7 @@ def link_keras_weights(root: Group, plan: Sequence[Planned], checkpoint: Checkpo
     """
     links: dict[str, list[str]] = {}
     targets = {_weight(planned.target): planned.target for planned in plan}
-    layers = _layers(plan, checkpoint)
+    layers = _layers(plan, checkpoint, _told_layers(checkpoint, _roles(checkpoint)))
     for layer, weights in layers.items():
         for weight in weights:
             path, target = f"{layer}/{weight.path}", targets[weight.path]
@@ -173,29 +190,52 @@ def link_keras_weights(root: Group, plan: Sequence[Planned], checkpoint: Checkpo
     return links
 
 
-def _layers(plan: Sequence[Planned], checkpoint: Checkpoint) -> dict[str, list[_Weight]]:
-    """The weights of each layer that there may be, the layers in the order of their model, as far as that is known."""
+def _layers(plan: Sequence[Planned], checkpoint: Checkpoint, told: Sequence[ModelLayer]) -> dict[str, list[_Weight]]:
+    """The weights of each layer that there may be, the layers in the order of their model, as far as that is known.
+
+    Args:
+        plan: where the weights go.
+        checkpoint: what they are of.
+        told: the layers that are known.
+    """
+    of_model: dict[str, list[tuple[str, tuple[int, int]]]] = {}
+    for number, known in enumerate(told):
+        layer = dataset_path(known.name).removesuffix(":0")
+        for rank, key in enumerate(known.keys):
+            of_model.setdefault(key, []).append((layer, (number, rank)))
     ranks, layers = _ranks(checkpoint), dict[str, list[_Weight]]()
     kept = [planned for planned in plan if not planned.problem]
     taken = {planned.target for planned in kept}
     heads = {tuple(_weight(planned.target).split("/")[:2]) for planned in kept}
     has_model_name = len({head[0] for head in heads}) == 1 and not any(head[1].endswith(":0") for head in heads)
     for planned in kept:
-        variable, path = planned.variable, _weight(planned.target)
-        layer = variable.layer
-        *parts, _ = path.split("/")
-        scopes = {"/".join(parts[:end]): end for end in range(1, len(parts) + 1)}
-        inner = {"/".join(parts[1:end]): end for end in range(2, len(parts) + 1)} if has_model_name else {}
-        own = {} if layer is None else {dataset_path(layer.name).removesuffix(":0"): 1}
-        # Under another name, what was its layer may be meant, or what is in front now.
-        is_told = layer is not None and (layer.weight == variable.name or scopes.keys() & own.keys())
-        for name, depth in (own if is_told else own | inner | scopes).items():
-            target = f"{name}/{path}"
+        name, path = planned.variable.name, _weight(planned.target)
+        found = [(layer, _Weight(name, path, 1, rank)) for layer, rank in of_model.get(name, ())]
+        if not found:
+            depths = _possible_layers(planned, has_model_name=has_model_name)
+            found = [(layer, _Weight(name, path, depth, ranks.get(name))) for layer, depth in depths.items()]
+        for layer, weight in found:
+            target = f"{layer}/{path}"
             # The name may repeat itself, as in a/a/a/kernel.
             if target == planned.target or target not in taken:
                 taken.add(target)
-                layers.setdefault(name, []).append(_Weight(variable.name, path, depth, ranks.get(variable.name)))
+                layers.setdefault(layer, []).append(weight)
     return dict(sorted(layers.items(), key=lambda layer: _first(layer[1], checkpoint)))
+
+
+def _possible_layers(planned: Planned, *, has_model_name: bool) -> dict[str, int]:
+    """The layers that a weight may be of, by its name, with how many of its scopes are each one's; or that which is
+    known.
+    """
+    variable, path = planned.variable, _weight(planned.target)
+    layer = variable.layer
+    *parts, _ = path.split("/")
+    scopes = {"/".join(parts[:end]): end for end in range(1, len(parts) + 1)}
+    inner = {"/".join(parts[1:end]): end for end in range(2, len(parts) + 1)} if has_model_name else {}
+    own = {} if layer is None else {dataset_path(layer.name).removesuffix(":0"): 1}
+    # Under another name, what was its layer may be meant, or what is in front now.
+    is_told = layer is not None and (layer.weight == variable.name or scopes.keys() & own.keys())
+    return own if is_told else own | inner | scopes
 
 
 def _first(weights: Sequence[_Weight], checkpoint: Checkpoint) -> tuple[Any, ...]:
@@ -224,7 +264,7 @@ def _ordered(weights: Sequence[_Weight]) -> list[_Weight]:
     ranks = {weight.path: weight.rank for weight in weights if weight.rank is not None}
     if len(ranks) < len(weights):
         return sorted(weights, key=_order)
-    last = {path for path in ranks if path.rpartition("/")[2].removesuffix(":0") in _NOT_TRAINED}
+    last = {path for path in ranks if path.rpartition("/")[2].removesuffix(":0") in NOT_TRAINED}
     if len({layer for layer, _ in ranks.values()}) == 1:  # It is a layer of the source, whose list has all in order.
         last.clear()
     return sorted(weights, key=lambda weight: (weight.path in last, ranks[weight.path]))
@@ -235,7 +275,7 @@ def _order(weight: _Weight) -> tuple[Any, ...]:
     *parts, last = weight.path.removesuffix(":0").split("/")[weight.depth :]
     made = [(_part(part), _natural(part)) for part in parts]
     rank = _WEIGHTS.index(last) if last in _WEIGHTS else len(_WEIGHTS)
-    return last in _NOT_TRAINED, made, rank, _natural(last)
+    return last in NOT_TRAINED, made, rank, _natural(last)
 
 
 def _part(scope: str) -> int:
