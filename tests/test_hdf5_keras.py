@@ -767,3 +767,36 @@ def test_layers_that_share_what_is_below_take_no_time(tmp_path):
     graph.as_made = lambda start=0: walks.append(start) or ObjectGraph.as_made(graph, start)
     assert layers_of_model(graph, {key: "a/k"}) == []
     assert len(walks) < 300
+
+
+def test_layers_of_weights_alone_without_names(keras, run, tmp_path):
+    """tf.keras stores no names in a .weights.h5: a layer is called as Keras calls one without, and it is said."""
+    keras.backend.clear_session()
+
+    def model():
+        layers = [
+            keras.layers.Dense(4),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dense(4),
+            keras.layers.Dense(4),
+        ]
+        return keras.Sequential([keras.Input((4,)), *layers])
+
+    trained = filled(model())
+    trained.compile("adam", "mse", metrics=["mae"])
+    trained.fit(np.ones((1, 4)), np.ones((1, 4)), verbose=0)
+    trained.save_weights(tmp_path / "a.weights.h5")
+    with h5py.File(tmp_path / "a.weights.h5") as ours, h5py.File(tmp_path / "b.weights.h5", "w") as theirs:
+        ours.copy("metrics", theirs)
+        for group in ours["layers"]:  # TensorFlow 2.13 counts each layer twice.
+            kind, _, number = group.rpartition("_")
+            twice = f"{kind}_{2 * int(number)}" if number.isdecimal() else group
+            ours.copy(f"layers/{group}", theirs, f"_layer_checkpoint_dependencies/{twice}")
+    for name in "ab":
+        arguments = ["export", tmp_path / f"{name}.weights.h5", "--h5", tmp_path / "c.h5", "--h5-layout", "keras"]
+        said = run(*arguments, "--force").stderr
+        assert "the name of its layer is not stored" in said
+        assert "metrics/mean/vars/0 and 3 more variables: left out: no weight of a layer: metric" in said
+        keras.backend.clear_session()
+        require_loaded(model(), tmp_path / "c.h5", trained.weights)
+        assert run(*arguments, "--force", "--strict").exit_code == 5

@@ -86,7 +86,7 @@ _KERAS_3_SLOT = (
     r"|accumulated_(?:grad|delta_var)|average|gradient_accumulator|r|c|v)"
 )
 # Of weights alone: layers/dense/vars/0, _layer_checkpoint_dependencies/dense/vars/0, and the optimizer's.
-_KERAS_3_VARS = r"(?s)(optimizer/)?(?:.*/)?vars/\d+"
+_KERAS_3_VARS = r"(?s)(?:(?P<optimizer>optimizer)/|(?P<metrics>metrics)/)?(?:.*/)?vars/\d+"
 
 
 class Role(NamedTuple):
@@ -116,6 +116,8 @@ def roles(
     found = {name: _slot_of(owner) for name, owner in slot_owners(names, graph, of_optimizers).items()}
     found |= {name: Role(text, BOOKKEEPING) for name, text in bookkeeping(names).items()}
     found |= dict.fromkeys(averages, Role("average of no variable", BOOKKEEPING))
+    metrics = (name for name, what in _beside_numbered_weights(names).items() if what == "metrics")
+    found |= dict.fromkeys(metrics, Role("metric", BOOKKEEPING))
     return found | ({OBJECT_GRAPH_KEY: Role("object graph", BOOKKEEPING)} if OBJECT_GRAPH_KEY in names else {})
 
 
@@ -196,11 +198,14 @@ def _keras_3_owners(names: Collection[str]) -> dict[str, str]:
             owner = "Nadam"
         if owner and (last in _KERAS_3_ONCE or is_unnamed or (slot and slot[1] in joined)):
             found[name] = owner
+    return found | {name: "optimizer" for name, what in _beside_numbered_weights(names).items() if what == "optimizer"}
+
+
+def _beside_numbered_weights(names: Collection[str]) -> dict[str, str]:
+    """Of an HDF5 file of Keras 3 with weights alone, what is none: "optimizer" or "metrics"."""
     numbered = (name for name in names if "vars/" in name)
-    unnamed = {name: match[1] for name in numbered if (match := re.fullmatch(_KERAS_3_VARS, name))}
-    if None in unnamed.values():
-        found |= {name: "optimizer" for name, of_optimizer in unnamed.items() if of_optimizer}
-    return found
+    found = {name: match.lastgroup for name in numbered if (match := re.fullmatch(_KERAS_3_VARS, name))}
+    return {name: what for name, what in found.items() if what} if None in found.values() else {}
 
 
 def _owners_by_objects(names: Collection[str], graph: ObjectGraph) -> dict[str, str]:

@@ -70,12 +70,14 @@ class Layer(NamedTuple):
             None if nothing tells.
         scope: what the variable's name begins with instead of the layer's; "" if it is no other.
         weight: the variable's name there; what has another one now may be meant for another layer.
+        is_guess: whether the source has no name of it.
     """
 
     name: str
     rank: tuple[int, int] | None
     scope: str = ""
     weight: str | None = None
+    is_guess: bool = False
 
 
 OF_OPTIMIZER = Layer("", None)

@@ -97,8 +97,11 @@ def keras_places(checkpoint: Checkpoint) -> list[Planned]:
             doubt = f"its place among the weights of the layer {layer} is a guess, and Keras goes by it"
             doubts |= dict.fromkeys((weight.name for weight in weights), doubt)
     # What Keras calls layers/dense_1 is the second of a class, and its name any.
-    numbered = [name for name, variable in checkpoint.items() if variable.layer is None and _NUMBERED.search(name)]
-    doubts |= dict.fromkeys(numbered, "the name of its layer is not stored, and Keras goes by it")
+    for name in filter(_NUMBERED.search, checkpoint):
+        of = checkpoint[name].layer
+        if of is None or of.is_guess:
+            taken = ", that of a first model without names is taken" if of is not None else ""
+            doubts[name] = f"the name of its layer is not stored{taken}, and Keras goes by it"
     return [p if p.problem else p._replace(doubt=doubts.get(p.variable.name)) for p in plan]
 
 

@@ -24,6 +24,7 @@ from ckpttool.formats.hdf5.structure.datatype import INTEGER, OPAQUE, VLEN, Data
 from ckpttool.formats.hdf5.structure.layout import CONTIGUOUS, VIRTUAL
 from ckpttool.formats.hdf5.tree import Found, Tree, sizes_of, text_of
 from ckpttool.formats.hdf5.types import dtype_of, is_swapped, said_of
+from ckpttool.formats.hdf5.unnamed import guessed_layer
 from ckpttool.formats.plan import Note
 from ckpttool.formats.raw import RawSource, Run, noted_slices, slice_of_strings
 from ckpttool.model.boxes import Selection, is_size, shape_of
@@ -145,6 +146,8 @@ class _Reader:
             scope, name = found.saved
             number = found.path[len(f"{scope}/vars/") :]
             variable.layer = Layer(name, (0, int(number)) if is_size(number) else None, scope)
+        elif not self.is_ours:
+            variable.layer = guessed_layer(found.path)
         return _Described(found.path, found.layer, said, variable)
 
     def _variable(self, path: str, found: Object) -> Variable:
