@@ -8,7 +8,9 @@ from conftest import FIXTURES
 
 import ckpttool
 from ckpttool.model.averages import averages_of_others
+from ckpttool.model.object_graph import ObjectGraph
 from ckpttool.model.slots import MOVING_AVERAGE, Role, optimizer_names, roles, slot_owners
+from ckpttool.proto import message_class
 
 # Variables, and slots among them with their owners.
 SLOTS: dict[str, tuple[list[str], dict[str, str]]] = {
@@ -257,6 +259,25 @@ def test_adafactor_under_another_name(tf, tmp_path):
     checkpoint = ckpttool.drop_slots(ckpttool.open_checkpoint(tmp_path / "model"))
     left = {place.full_name for place in checkpoint.places.values()}
     assert left - {"", "save_counter"} == {weight.name.removesuffix(":0") for weight in model.weights}
+
+
+@pytest.mark.parametrize(("name", "label"), [("Adam", "Adam"), ("mine", "optimizer")])
+def test_optimizers_of_tensorflow_2_9(name, label):
+    """Its new optimizers have slots in lists of their own: one total has all that is one's, whatever it is called."""
+    made = message_class("TrackableObjectGraph")()
+    nodes = [made.nodes.add() for _ in range(8)]
+    children = {0: [("layer", 1), ("optimizer", 2)], 1: [("kernel", 3)]}
+    children[2] = [("_iterations", 4), ("_learning_rate", 5), ("_momentums", 6)]
+    children[6] = [("0", 7)]
+    for node, named in children.items():
+        for child, number in named:
+            nodes[node].children.add(local_name=child, node_id=number)
+    full = {3: "dense/kernel", 4: "iteration", 5: "learning_rate", 7: f"{name}/m/dense/kernel"}
+    for number, full_name in full.items():
+        key = f"{number}/.ATTRIBUTES/VARIABLE_VALUE"
+        nodes[number].attributes.add(name="VARIABLE_VALUE", full_name=full_name, checkpoint_key=key)
+    keys = [f"{number}/.ATTRIBUTES/VARIABLE_VALUE" for number in full]
+    assert slot_owners(keys, ObjectGraph(made.SerializeToString())) == dict.fromkeys(keys[1:], label)
 
 
 def test_what_an_optimizer_of_tf_keras_has_once():

@@ -41,7 +41,12 @@ _OPTIMIZER_CHILDREN = {"_iterations": {"_learning_rate", "_variables"}, "iter": 
 _LOSS_SCALE = "loss_scale"
 # What Keras 2's Adafactor keeps for rows and columns. (tf_keras/src/optimizers/adafactor.py)
 _FACTORS = ("_r", "_c")
-_HOLDERS = _LISTS | {_LOSS_SCALE, *_FACTORS}
+# The lists in which the new optimizers of TensorFlow 2.9 and 2.10 have slots. (keras/optimizers/optimizer_experimental)
+_OF_SLOTS = (
+    *("_momentums", "momentums", "_velocities", "_velocity_hats", "_average_gradients", "_accumulators", "_linears"),
+    *("_accumulated_grads", "_accumulated_delta_vars", "_m", "_u", "_model_variables_moving_average"),
+)
+_HOLDERS = _LISTS | {_LOSS_SCALE, *_FACTORS, *_OF_SLOTS}
 _OPTIMIZER_NAMES = {"optimizer", "_optimizer"}
 
 
@@ -191,7 +196,7 @@ class ObjectGraph:
             if name in _HOLDERS and self._owners_of_lists[node] == optimizer
         }
         found = [slot_variable for _, _, slot_variable in self.slots(optimizer)]
-        of_lists = (listed.get(name, ()) for name in ("_variables", _LOSS_SCALE, *_FACTORS))
+        of_lists = (listed.get(name, ()) for name in ("_variables", _LOSS_SCALE, *_FACTORS, *_OF_SLOTS))
         found += [*children.values(), *chain.from_iterable(of_lists)]
         trained = listed.get("_trainable_variables", set())
         return [node for node in dict.fromkeys(found) if node not in trained and self.attributes(node)]
