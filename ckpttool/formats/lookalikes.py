@@ -162,7 +162,8 @@ def _zip_kind(path: str) -> tuple[str, str]:
     if "data.pkl" in names or "constants.pkl" in names:
         return "a PyTorch checkpoint (.pt, .ckpt)", "torch.load opens it"
     if "config.json" in names and any(name.endswith(".weights.h5") for name in names):
-        return "a Keras 3 model (.keras)", "keras.saving.load_model opens it"
+        hint = "unzip it, and give the model.weights.h5 that is inside"
+        return "a whole model of Keras (.keras), which is a zip archive", hint
     if any(name.startswith("saved_model.pb") or name.endswith(".index") for name in names):
         return "a zip archive with a TensorFlow model in it", "unpack it, and give what is inside"
     if any(name.endswith(".npy") for name in names) or (path.endswith(".npz") and not names):
