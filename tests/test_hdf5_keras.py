@@ -11,7 +11,9 @@ import ckpttool
 from ckpttool.errors import ConversionError
 from ckpttool.formats.hdf5 import plan_hdf5, read_hdf5, write_hdf5
 from ckpttool.model.slots import roles
+from ckpttool.proto import message_class
 from ckpttool.transforms.variables import rename
+from ckpttool.wire.message import values
 
 pytestmark = pytest.mark.tensorflow
 
@@ -226,11 +228,39 @@ def test_layers_that_no_name_tells(keras, tmp_path):
     for ours, theirs in zip(by_position.weights, trained.weights, strict=True):
         assert ours.numpy().tobytes() == theirs.numpy().tobytes()
     trained.save_weights(tmp_path / "model")
+    plan = plan_hdf5(ckpttool.open_checkpoint(tmp_path / "model"), layout="keras")
+    doubted = {planned.target.rpartition("/")[0] for planned in plan if "a model within" in (planned.doubt or "")}
+    assert doubted == {"up/up", "norm/norm", "down/down"}
+
+
+def test_names_of_layers_in_a_saved_model(keras, tmp_path):
+    """A SavedModel has the names of all layers, in a file of its own or, of TensorFlow 2.4, among its objects."""
+
+    def model():
+        return keras.Sequential([keras.Input((3, 4)), *within(keras)])
+
+    trained = filled(model())
     trained.save(tmp_path / "saved_model")
-    for source in ("model", "saved_model"):
-        plan = plan_hdf5(ckpttool.open_checkpoint(tmp_path / source), layout="keras")
-        doubted = {planned.target.rpartition("/")[0] for planned in plan if "a model within" in (planned.doubt or "")}
-        assert doubted == {"up/up", "norm/norm", "down/down"}
+    require_loaded(model(), exported(tmp_path / "saved_model", tmp_path / "a.h5", strict=True), trained.weights)
+    said = (tmp_path / "saved_model" / "keras_metadata.pb").read_bytes()
+    metadata = {node[2][0]: node[5][0] for node in map(fields_of, fields_of(said)[1]) if 2 in node}
+    graph = message_class("SavedModel").FromString((tmp_path / "saved_model" / "saved_model.pb").read_bytes())
+    for number, text in metadata.items():
+        graph.meta_graphs[0].object_graph_def.nodes[number].user_object.metadata = text.decode()
+    (tmp_path / "saved_model" / "saved_model.pb").write_bytes(graph.SerializeToString())
+    (tmp_path / "saved_model" / "keras_metadata.pb").unlink()
+    require_loaded(model(), exported(tmp_path / "saved_model", tmp_path / "b.h5", strict=True), trained.weights)
+    (tmp_path / "saved_model" / "keras_metadata.pb").write_bytes(said[:9])
+    with pytest.raises(ConversionError, match="a model within"):
+        exported(tmp_path / "saved_model", tmp_path / "c.h5", strict=True)
+
+
+def fields_of(data):
+    """The values of a message's fields by their numbers."""
+    found = {}
+    for number, _, value in values(data):
+        found.setdefault(number, []).append(value)
+    return found
 
 
 def test_a_layer_that_is_chosen(keras, run, tmp_path):
@@ -750,7 +780,6 @@ def test_layers_that_share_what_is_below_take_no_time(tmp_path):
     """A graph of many layers that all have the same objects is walked a number of times, and no more."""
     from ckpttool.formats.hdf5.model_layers import layers_of_model
     from ckpttool.model.object_graph import ObjectGraph
-    from ckpttool.proto import message_class
 
     made = message_class("TrackableObjectGraph")()
     count = 2000
@@ -765,7 +794,7 @@ def test_layers_that_share_what_is_below_take_no_time(tmp_path):
     graph = ObjectGraph(made.SerializeToString())
     walks = []
     graph.as_made = lambda start=0: walks.append(start) or ObjectGraph.as_made(graph, start)
-    assert layers_of_model(graph, {key: "a/k"}) == []
+    assert layers_of_model(graph, {key: "a/k"}, {}) == []
     assert len(walks) < 300
 
 

@@ -40,6 +40,7 @@ from ckpttool.formats.hdf5.model_layers import (
 )
 from ckpttool.formats.hdf5.names import dataset_path
 from ckpttool.formats.plan import Planned
+from ckpttool.formats.saved_model.layer_names import layer_names
 from ckpttool.model.averages import averages_of_others
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, VALUE
@@ -114,7 +115,7 @@ def _told_layers(checkpoint: Checkpoint, known: Mapping[str, str]) -> list[Model
     """
     graph = checkpoint.object_graph if checkpoint.places else None
     names = {key: place.full_name for key, place in checkpoint.places.items() if place.full_name and key not in known}
-    return layers_of_model(graph, names) if graph else []
+    return layers_of_model(graph, names, layer_names(checkpoint.path)) if graph else []
 
 
 def _place(variable: Variable, name: str, role: str | None) -> Planned:

@@ -5,8 +5,8 @@
       └───▶ layer_with_weights-1 ─▶ kernel, bias                        block/dense/kernel, block/dense/bias
 
 These are two layers, whatever their weights are called, so that Keras can load them by position. The name of a layer
-is not stored: it is the scope of the weights that it made itself, `block/dense`, or of what its parts have in common,
-`both`. What a model within the model is called, nothing tells if not its weights.
+is not stored, but in SavedModels of Keras 2: it is the scope of the weights that it made itself, `block/dense`, or of
+what its parts have in common, `both`. What a model within the model is called, nothing tells if not its weights.
 
 (tf_keras/src/engine/functional.py _trackable_children, keras/src/models/functional.py)
 """
@@ -56,13 +56,14 @@ class ModelLayer(NamedTuple):
     has_models: bool
 
 
-def layers_of_model(graph: ObjectGraph, names: Mapping[str, str]) -> list[ModelLayer]:
+def layers_of_model(graph: ObjectGraph, names: Mapping[str, str], known: Mapping[int, str]) -> list[ModelLayer]:
     """The layers that have weights, in the order of their model; none if there is no such model, or several.
 
     Args:
         graph: the object graph.
         names: the full names of the weights, by their keys. If only a model within the model has them, and Keras 2 says
             that others had weights, too, that one is meant.
+        known: the names of objects, as far as they are known.
     """
     models = models_of(graph)
     outer = outer_models(graph, models)
@@ -79,12 +80,15 @@ def layers_of_model(graph: ObjectGraph, names: Mapping[str, str]) -> list[ModelL
         if len(layers) > 1 or layers[0] not in models or not has_several_with_weights(graph, model):
             break
         candidates = [*layers]
+    ordered = [_ordered(graph, layer, kept[layer], names) for layer in layers]
+    stored = [known[layer] for layer in layers if known.get(layer)]
+    if len(set(stored)) == len(layers):
+        return [ModelLayer(name, found, has_models=False) for name, found in zip(stored, ordered, strict=True)]
     of_keras_3 = any(is_of_keras_3(graph, model) for model in outer)
     told = [_told(graph, layer, {key: names[key] for key in kept[layer]}, layer in models) for layer in layers]
-    return [
-        ModelLayer(name, _ordered(graph, layer, kept[layer], names), not models.keys().isdisjoint(below[layer]))
-        for name, layer in zip(_names(told, of_keras_3=of_keras_3), layers, strict=False)
-    ]
+    has_models = [not models.keys().isdisjoint(below[layer]) for layer in layers]
+    possible = _names(told, of_keras_3=of_keras_3)
+    return [ModelLayer(*layer) for layer in zip(possible, ordered, has_models, strict=False)]
 
 
 class _Walked:

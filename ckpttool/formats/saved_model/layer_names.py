@@ -1,0 +1,60 @@
+"""The names of the layers of a model of Keras 2 in its SavedModel, by the numbers that they have in its checkpoint.
+
+    keras_metadata.pb   nodes (1): number (2), metadata (5)                                     TensorFlow 2.5 to 2.15
+    saved_model.pb      meta_graphs (2): object_graph_def (7): nodes (1): user_object (4): metadata (3)     2.0 to 2.4
+
+The metadata begin with {"name": "dense", or before that the class's name.
+
+(tensorflow/python/keras/protobuf/saved_metadata.proto, core/protobuf/saved_object_graph.proto)
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+
+from ckpttool import storage
+from ckpttool.errors import CheckpointError
+from ckpttool.formats.saved_model.reading import VARIABLES
+from ckpttool.model.texts import to_text
+from ckpttool.wire.message import values, values_of
+
+# Not parsed as JSON: a model's has all of its layers', one in another.
+_NAME = r'\{(?:"class_name": "[^"]*", )?"name": ("(?:[^"\\]|\\.)*")'
+
+_MOST_SCOPES = 100
+
+
+def layer_names(prefix: str) -> dict[int, str]:
+    """The names of objects; nothing if the prefix is not that of a SavedModel's checkpoint, or no names are there."""
+    if not prefix.endswith(f"{os.sep}{VARIABLES}"):
+        return {}
+    directory = prefix.removesuffix(VARIABLES)
+    found: dict[int, str] = {}
+    with suppress(CheckpointError, OSError, ValueError):
+        for number, metadata in _metadata(directory):
+            name = re.match(_NAME, to_text(metadata))
+            if name is not None:
+                text = json.loads(name[1])
+                found |= {number: text} if text.count("/") < _MOST_SCOPES and text.encode() else {}
+    return found
+
+
+def _metadata(directory: str) -> Iterator[tuple[int, bytes]]:
+    path = os.path.join(directory, "keras_metadata.pb")
+    if os.path.isfile(path):
+        for node in values_of(_read(path), 1):
+            said = {number: value for number, _, value in values(node)}
+            number, metadata = said.get(2, 0), said.get(5)
+            if isinstance(number, int) and isinstance(metadata, bytes):
+                yield number, metadata
+        return
+    graph = next(values_of(_read(os.path.join(directory, "saved_model.pb")), 2), b"")
+    for objects in values_of(graph, 7):
+        for number, node in enumerate(values_of(objects, 1)):
+            yield from ((number, text) for user in values_of(node, 4) for text in values_of(user, 3))
+
+
+def _read(path: str) -> bytes:
+    return storage.read_file(path)
