@@ -28,7 +28,7 @@ _MOST_SCOPES = 100
 
 def layer_names(prefix: str) -> dict[int, str]:
     """The names of objects; nothing if the prefix is not that of a SavedModel's checkpoint, or no names are there."""
-    if not prefix.endswith(f"{os.sep}{VARIABLES}"):
+    if not f"{os.sep}{prefix}".endswith(f"{os.sep}{VARIABLES}"):
         return {}
     directory = prefix.removesuffix(VARIABLES)
     found: dict[int, str] = {}
@@ -44,17 +44,13 @@ def layer_names(prefix: str) -> dict[int, str]:
 def _metadata(directory: str) -> Iterator[tuple[int, bytes]]:
     path = os.path.join(directory, "keras_metadata.pb")
     if os.path.isfile(path):
-        for node in values_of(_read(path), 1):
+        for node in values_of(storage.read_file(path), 1):
             said = {number: value for number, _, value in values(node)}
             number, metadata = said.get(2, 0), said.get(5)
             if isinstance(number, int) and isinstance(metadata, bytes):
                 yield number, metadata
         return
-    graph = next(values_of(_read(os.path.join(directory, "saved_model.pb")), 2), b"")
+    graph = next(values_of(storage.read_file(os.path.join(directory, "saved_model.pb")), 2), b"")
     for objects in values_of(graph, 7):
         for number, node in enumerate(values_of(objects, 1)):
             yield from ((number, text) for user in values_of(node, 4) for text in values_of(user, 3))
-
-
-def _read(path: str) -> bytes:
-    return storage.read_file(path)
