@@ -33,15 +33,15 @@ def judged(flow: Flow, parts: Parts) -> list[str]:
     groups = [group for _, group in sorted(trained_by_optimizer(flow).items())]
     if not 1 < len(groups) <= _MOST_OPTIMIZERS or len(set().union(*groups)) < sum(map(len, groups)):
         return []
-    takers = [parts.meetings(flow, group) for group in groups]
+    takers = [parts.layers.meetings(group) for group in groups]
     after = [walk(found, flow.users, flow.outside) for found in takers]
     found = set[str]()
     for number, group in enumerate(groups):
-        if len(parts.meetings(flow, {min(group)})) < 2:  # A critic sees what is made, and what is real.
+        if len(parts.layers.meetings({min(group)})) < 2:  # A critic sees what is made, and what is real.
             continue
         for made in (other - after[number] for other in after[:number] + after[number + 1 :]):
             found |= _given(flow, takers[number], made)
-    found &= parts.forward - parts.sources.keys()
+    found &= parts.forward - parts.layers.sources.keys()
     return [key for key in flow.nodes if key in found] if found else []
 
 

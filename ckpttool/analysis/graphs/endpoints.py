@@ -102,8 +102,8 @@ def _in_order(flow: Flow, parts: Parts, chosen: "_Ranked") -> list[str]:
     for keys in alike.values():
         swapped |= _towers_swapped(flow, parts, keys) if len(keys) > 1 else {}
     trained = set().union(*trained_by_optimizer(flow).values())
-    learning = walk(trained, flow.users, flow.outside) if trained else parts.weighted
-    copies = parts.weighted - learning
+    learning = walk(trained, flow.users, flow.outside) if trained else parts.layers.weighted
+    copies = parts.layers.weighted - learning
     best = [swapped.get(key, key) for key in best]
     return sorted(best, key=lambda key: (chosen[key][0][0], key in copies))
 
@@ -113,8 +113,8 @@ def _towers_swapped(flow: Flow, parts: Parts, keys: list[str]) -> dict[str, str]
     towers: dict[frozenset[str], list[str]] = {}
     for key in keys:
         before = walk([key], flow.inputs, flow.outside)
-        made_of = frozenset(n for n in before if n in parts.sources or flow.type(n) in VARIABLE_OPS)
-        towers.setdefault(made_of if key in parts.weighted else frozenset([key]), []).append(key)
+        made_of = frozenset(n for n in before if n in parts.layers.sources or flow.type(n) in VARIABLE_OPS)
+        towers.setdefault(made_of if key in parts.layers.weighted else frozenset([key]), []).append(key)
     places = {name: number for number, name in enumerate(flow.nodes)}
     swapped = dict[str, str]()
     for tower in towers.values():
@@ -150,14 +150,14 @@ def _candidates(flow: Flow, parts: Parts) -> _Ranked:
     """The ends of the forward path, and what is only turned into a score or an answer behind."""
     ends = [key for key in flow.nodes if key in parts.forward and _is_end(flow, parts, key)]
     if not ends:  # All of them go into metrics, and are no ends.
-        reached = [key for key in flow.nodes if key in parts.forward and key not in parts.sources]
+        reached = [key for key in flow.nodes if key in parts.forward and key not in parts.layers.sources]
         ends = [key for key in reached if is_named(OUTPUT_NAME, key)]
     # Of equals, the later: a graph is written front to back.
     distance = dict.fromkeys(reversed(ends), 0)
     queue = list(distance)
     for key in queue:
         if flow.type(key) in _HEADS or _is_crop(flow, key):
-            inner = [near for near in flow.inputs[key] if near in parts.forward and near not in parts.sources]
+            inner = [near for near in flow.inputs[key] if near in parts.forward and near not in parts.layers.sources]
             new = dict.fromkeys((near for near in inner if near not in distance), distance[key] + 1)
             distance |= new
             queue += new
@@ -183,7 +183,7 @@ def _is_crop(flow: Flow, key: str) -> bool:
 
 
 def _is_end(flow: Flow, parts: Parts, key: str) -> bool:
-    if key in parts.sources or flow.type(key) in _NO_END or key.endswith(("/switch_t", "/switch_f", "/pred_id")):
+    if key in parts.layers.sources or flow.type(key) in _NO_END or key.endswith(("/switch_t", "/switch_f", "/pred_id")):
         return False
     users, inputs = flow.users.get(key, ()), flow.inputs[key]
     is_read = all(flow.type(near) in VARIABLE_OPS for near in inputs)
@@ -201,15 +201,15 @@ _SHOWN, _NO_WEIGHTS = 7, 8
 def _strength(flow: Flow, parts: Parts, key: str, steps: int) -> tuple[int, str]:
     """How likely an output it is (the less the likelier) and why; no reason: it is none."""
     type_, users, named = flow.type(key), flow.users.get(key, []), is_named(OUTPUT_NAME, key)
-    if parts.body and key not in parts.weighted:
+    if parts.layers.body and key not in parts.layers.weighted:
         return _NO_WEIGHTS, "" if steps else "end of a path without weights"
     if users and all(flow.roles[near] == "summary" for near in users) and not named:
         return _SHOWN, "only a summary shows it"
     # "Softmax_1" is what TensorFlow itself calls a Softmax.
     if named and not re.fullmatch(rf"{re.escape(type_)}(_\d+)?", key.rpartition("/")[2]):
         return 1, "named like an output, at the end of the forward path"
-    is_for_loss = any(near in parts.lossy and near in parts.for_loss for near in users)
-    if is_for_loss and key not in parts.learned:
+    is_for_loss = any(near in parts.lossy and near in parts.losses.made_of for near in users)
+    if is_for_loss and key not in parts.losses.learned:
         return 6, "a target of the loss is made of it"
     if type_ in SCORES and not (type_ == "LogSoftmax" and is_for_loss):  # Else it is what logits are to others.
         return 2, f"{type_} at the end of the forward path"
@@ -237,9 +237,9 @@ def _user_members(flow: Flow, parts: Parts, likely: _Ranked) -> _Ranked:
             if key and key not in flow.outside and flow.type(key) not in VARIABLE_OPS:
                 # Some collect every layer's output; the last are the likely ones.
                 rank = (0, int(key in parts.lossy), int(key in before), int(key not in likely))
-                if len(keys) > 1 and key in parts.inner:
+                if len(keys) > 1 and key in parts.layers.inner:
                     rank = (_SHOWN, 1, 0, 0)
-                rank = _FED if is_input or key in parts.sources else rank
+                rank = _FED if is_input or key in parts.layers.sources else rank
                 if rank[0] < _SHOWN or key not in likely:
                     found.setdefault(key, (rank, f"in the collection {collection.name}"))
     return found
@@ -256,12 +256,12 @@ def _inputs(flow: Flow, parts: Parts, outputs: list[str], fed: dict[str, str]) -
     before = {role: [name for name in flow.nodes if flow.roles[name] == role] for role in ("update", "queue")}
     rest = {
         "an output needs its shape": walk(outputs, flow.needs),
-        "only the loss needs it": parts.for_loss,
+        "only the loss needs it": parts.losses.made_of,
         "only training or initialization needs it": walk(before["update"], flow.inputs),
         "fills an input queue": walk(before["queue"], flow.inputs),
     }
     found: list[tuple[int, str, bool, str]] = []
-    for key in dict.fromkeys([*parts.sources, *fed]):
+    for key in dict.fromkeys([*parts.layers.sources, *fed]):
         why = "an output needs it"
         if flow.is_pipeline(key):
             why = "the input pipeline gives it; it may be fed directly"
@@ -272,7 +272,7 @@ def _inputs(flow: Flow, parts: Parts, outputs: list[str], fed: dict[str, str]) -
             rank, why = 2, next((why for why, keys in rest.items() if key in keys), "no listed output needs it")
         elif is_switch(key, flow.tensor(key)):
             rank, why = 1, f"{why}; dropout or mode switch"
-        if rank < 2 or key in parts.placeholders:
+        if rank < 2 or key in parts.layers.placeholders:
             has_default = flow.type(key) == "PlaceholderWithDefault" and not must_be_fed(flow.nodes, flow.nodes[key])
             needed = key in for_first and not has_default
             found.append((rank, flow.fetches(key)[0], needed, f"{why}; has a default" if has_default else why))

@@ -1,4 +1,4 @@
-"""What is a loss, and what it is reckoned with."""
+"""What is a loss, what it is made of, and what it is reckoned with."""
 
 import re
 from functools import lru_cache
@@ -16,7 +16,28 @@ LOSS_MATH = {
 }
 
 
-def losses(flow: Flow, reached: set[str]) -> set[str]:
+class Losses:
+    """The losses of a graph, each attribute a set of ops.
+
+    Attributes:
+        ops: the losses.
+        made_of: these, and what they are made of.
+        learned: the same, as far as gradients go.
+    """
+
+    def __init__(self, flow: Flow, reached: set[str]) -> None:
+        self._flow = flow
+        self.ops = _losses(flow, reached)
+        self.made_of = walk(self.ops, flow.inputs, flow.outside)
+        self.learned = self.back_to("StopGradient")
+
+    def back_to(self, *types: str) -> set[str]:
+        """What the losses are made of, back to ops of some types, and without these."""
+        stops = self._flow.of_types(types.__contains__)
+        return walk(self.ops - stops, self._flow.inputs, self._flow.outside | stops)
+
+
+def _losses(flow: Flow, reached: set[str]) -> set[str]:
     """What is a loss by the collection `losses`, because gradients start there, by its type, its name, or its scope."""
     collection = flow.graph.collections.get("losses")
     found = {flow.key(member) for member in (collection.members if collection else []) if isinstance(member, str)}

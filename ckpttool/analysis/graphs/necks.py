@@ -9,9 +9,42 @@ The last such op is an output: the picture, and not what is made of it to judge 
 from collections.abc import Iterable
 
 from ckpttool.analysis.graphs.flow import Flow
+from ckpttool.analysis.graphs.layers import Layers
+from ckpttool.analysis.graphs.losses import Losses
+from ckpttool.analysis.graphs.needs import walk
+
+_SUMS = {"Add", "AddV2", "Sub"}
 
 
-def necks(flow: Flow, way: set[str], starts: Iterable[str], ends: set[str]) -> list[str]:
+def neck_of(flow: Flow, layers: Layers, losses: Losses, labeled: set[str], lossy: set[str]) -> str:
+    """The last op that all passes before labels join, "" if there is none.
+
+    It is none that is `lossy`, but for that which joins two models. `labeled` are labels, and what comes after these.
+    """
+    # Weights that labels meet, such as the transitions of a CRF, are the loss's.
+    starts = set(layers.meetings(layers.trained - layers.taken_by(losses.learned & labeled)))
+    ends = walk(labeled | losses.ops, flow.users, flow.outside) & losses.learned
+    stops = flow.of_types("StopGradient".__eq__)
+    way = walk(starts, flow.users, flow.outside | stops) & losses.back_to("StopGradient", "NextIteration")
+    found = _necks(flow, way - ends, starts, ends)
+    neck = next((key for key in found if key not in lossy or _joins_models(flow, layers, key, labeled)), "")
+    behind = walk([neck], flow.users, flow.outside) - {neck}
+    return "" if behind & starts else neck
+
+
+def _joins_models(flow: Flow, layers: Layers, key: str, labeled: set[str]) -> bool:
+    """Whether a label is compared with a sum of two models' results, as in "wide and deep", or with what a model adds
+    to what was fed.
+    """
+    inputs, users = flow.inputs[key], flow.users.get(key, ())
+    is_compared = any(user in labeled for user in users) and flow.tensor(key).shape != ()
+    if flow.type(key) not in _SUMS or not is_compared or len(inputs) != 2 or not layers.reached.issuperset(inputs):
+        return False
+    first, second = (walk([near], flow.inputs, flow.outside) & layers.trained for near in inputs)
+    return bool(first - second and second - first) or (flow.type(key) != "Sub" and not (first and second))
+
+
+def _necks(flow: Flow, way: set[str], starts: Iterable[str], ends: set[str]) -> list[str]:
     """Of the ops of a way, which has no loops, those that every path from `starts` to `ends` passes; the last first.
 
     Where each op comes after what it takes, these are the ones that no edge leads past.

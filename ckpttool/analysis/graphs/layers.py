@@ -1,0 +1,63 @@
+"""The layers of a graph: where what is fed meets the weights.
+
+    x ─▶ MatMul ─▶ Add ─▶ Softmax
+          ▲         ▲
+          W         b
+
+x is a source, which reaches all that is right of it, and meets the weights at MatMul and Add.
+"""
+
+from collections.abc import Iterable
+
+from ckpttool.analysis.graphs.flow import Flow
+from ckpttool.analysis.graphs.needs import walk
+from ckpttool.model.graph import PLACEHOLDERS, VARIABLE_OPS
+
+# What a weight passes on its way to where it is used. No arithmetic: a weight's norm in the loss is no layer.
+_READS = {
+    *("Identity", "ReadVariableOp", "Enter", "RefEnter", "Switch", "RefSwitch", "Cast", "Reshape", "Transpose"),
+    *("ExpandDims", "Squeeze", "Concat", "ConcatV2", "Split", "SplitV", "Slice", "StridedSlice", "Unpack"),
+}
+
+
+class Layers:
+    """What is fed, and the layers that it goes through, each a set of ops.
+
+    Attributes:
+        placeholders: what may be fed.
+        sources: these, and what else has no values of its own: pipelines, and what takes what the graph does not have.
+        reached: what sources reach, but for plumbing.
+        trained: the variables that are trained; all, where nothing tells.
+        body: all that comes before the last layer, and that.
+        inner: the same without what has no layer behind it.
+        weighted: what has a layer before it.
+    """
+
+    def __init__(self, flow: Flow) -> None:
+        self._flow = flow
+        placeholders = flow.of_types(PLACEHOLDERS.__contains__) - flow.outside
+        self.placeholders = dict.fromkeys(name for name in flow.nodes if name in placeholders)
+        self.sources = dict.fromkeys([*self.placeholders, *(key for key in flow.users if flow.is_pipeline(key))])
+        self.sources |= {name: None for name in flow.incomplete if name not in flow.outside}
+        held = flow.of_types({*VARIABLE_OPS, "Const"}.__contains__) - flow.outside
+        self.reached = walk(self.sources or held, flow.users, flow.outside)
+        self._no_reads = flow.of_types(lambda type_: type_ not in _READS) | flow.outside
+        variables = flow.graph.variables
+        self.trained = {v.name for v in variables if v.trainable} or {v.name for v in variables}
+        layers = self.meetings(self.trained)
+        self.body = walk(layers, flow.inputs, flow.outside)
+        self.inner = walk((near for key in layers for near in flow.inputs[key]), flow.inputs, flow.outside)
+        self.weighted = walk(layers, flow.users, flow.outside)
+
+    def meetings(self, variables: set[str]) -> list[str]:
+        """Where what is fed meets one of the variables."""
+        users = self._flow.users
+        weights = walk(variables, users, self._no_reads) - self.reached
+        return list({user for key in weights for user in users.get(key, ()) if user in self.reached})
+
+    def taken_by(self, ops: Iterable[str]) -> set[str]:
+        """What ops take, and what that is read from: the variables that they meet are among it."""
+        inputs = self._flow.inputs
+        taken = {near for key in ops for near in inputs.get(key, ())}
+        no_reads = self._no_reads | self.reached
+        return taken | {near for key in walk(taken - no_reads, inputs, no_reads) for near in inputs[key]}
