@@ -10,7 +10,7 @@ from bundles import bundle
 import ckpttool
 from ckpttool.errors import ConversionError
 from ckpttool.formats.hdf5 import plan_hdf5, read_hdf5, write_hdf5
-from ckpttool.model.slots import roles
+from ckpttool.model.roles import roles
 from ckpttool.proto import message_class
 from ckpttool.transforms.variables import rename
 from ckpttool.wire.message import values

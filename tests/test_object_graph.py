@@ -11,7 +11,7 @@ import ckpttool
 from ckpttool import proto
 from ckpttool.errors import CorruptionError
 from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, ObjectGraph, object_graph_from_keys, place_by_key
-from ckpttool.model.slots import roles
+from ckpttool.model.roles import roles
 
 
 def made(*nodes):

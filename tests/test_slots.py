@@ -9,7 +9,8 @@ from conftest import FIXTURES
 import ckpttool
 from ckpttool.model.averages import averages_of_others
 from ckpttool.model.object_graph import ObjectGraph
-from ckpttool.model.slots import MOVING_AVERAGE, Role, optimizer_names, roles, slot_owners
+from ckpttool.model.roles import Role, roles
+from ckpttool.model.slots import MOVING_AVERAGE, optimizer_names, slot_owners
 from ckpttool.proto import message_class
 
 # Variables, and slots among them with their owners.

@@ -12,7 +12,7 @@ from ckpttool.model.findings import Finding
 from ckpttool.model.graph import MetaGraph
 from ckpttool.model.names import NearNames
 from ckpttool.model.object_graph import OBJECT_GRAPH_KEY
-from ckpttool.model.slots import BOOKKEEPING, roles
+from ckpttool.model.roles import BOOKKEEPING, roles_of
 from ckpttool.model.variable import Variable
 
 
@@ -50,7 +50,7 @@ def _not_restored(reads: Iterable[Restored], checkpoint: Checkpoint) -> list[Fin
     asked = {each.key for each in reads}
     wanted = {checkpoint.stored_as(key) for key in asked}
     if wanted != asked:  # A checkpoint of objects has more than variables.
-        known = roles(checkpoint, checkpoint.object_graph)
+        known = roles_of(checkpoint, checkpoint.object_graph)
         wanted |= {name for name, role in known.items() if role.total == BOOKKEEPING}
     what = "the checkpoint has it, and the graph does not restore it"
     return [Finding("graph", what, checkpoint.path, name) for name in checkpoint if name not in wanted]

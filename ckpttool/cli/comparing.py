@@ -134,10 +134,9 @@ def _weights_alone(constants: "Checkpoint", stored: "Checkpoint") -> "tuple[Chec
     Raises:
         NotSupportedError: no constant bears the name of a variable.
     """
-    from ckpttool.model.averages import averages_of_others
-    from ckpttool.model.slots import roles
+    from ckpttool.model.roles import roles_of
 
-    known = roles(stored, stored.object_graph, stored.of_optimizers, averages_of_others(stored))
+    known = roles_of(stored, stored.object_graph)
     keys = {stored.stored_as(name): name for name in constants}
     weights = {key: constants[name] for key, name in keys.items() if key in stored}
     if not weights:

@@ -1,4 +1,4 @@
-"""What is stored beside the weights: above all, what optimizers have of their own.
+"""What optimizers store beside the weights: slots, and what they have once.
 
 TensorFlow 1 names a slot after its variable, possibly below scopes of the optimizer's:
 
@@ -18,20 +18,16 @@ In an object-based checkpoint the object graph tells: an optimizer lists its slo
 and their TensorFlow 1 names tell the optimizer's. Without the message, the keys tell what they can.
 
 (tensorflow/python/training/slot_creator.py, moving_averages.py; keras/optimizers; keras/src/saving/saving_lib.py,
-legacy/legacy_h5_format.py; google-research/bert
-optimization.py; tensor2tensor adafactor.py)
+legacy/legacy_h5_format.py; google-research/bert optimization.py; tensor2tensor adafactor.py)
 """
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from functools import cache, lru_cache
-from typing import NamedTuple
+from functools import lru_cache
 
-from ckpttool.model.bookkeeping import bookkeeping
-from ckpttool.model.object_graph import ATTRIBUTES_IN_KEY, OBJECT_GRAPH_KEY, ObjectGraph, object_graph_from_keys
+from ckpttool.model.object_graph import ATTRIBUTES_IN_KEY, ObjectGraph, object_graph_from_keys
 
 MOVING_AVERAGE = "moving average"
-BOOKKEEPING = "bookkeeping"
 
 # The last segment of a slot's name, by whose it is. "_1", "_2", … stand for the second slot and for further
 # optimizers of the same kind.
@@ -89,43 +85,6 @@ _KERAS_3_SLOT = (
 _KERAS_3_VARS = r"(?s)(?:(?P<optimizer>optimizer)/|(?P<metrics>metrics)/)?(?:.*/)?vars/\d+"
 
 
-class Role(NamedTuple):
-    """What a variable that is no weight is there for: in words, and in which total it counts."""
-
-    text: str
-    total: str
-
-
-_AVERAGE = Role(MOVING_AVERAGE, "moving averages")
-
-
-def roles(
-    names: Collection[str],
-    graph: ObjectGraph | None = None,
-    of_optimizers: Collection[str] = (),
-    averages: Collection[str] = (),
-) -> dict[str, Role]:
-    """The variables among `names` that are no weights, with what they are.
-
-    Args:
-        names: all names of the checkpoint: a slot is known by its variable.
-        graph: the object graph; None: there is none, or it can't be read.
-        of_optimizers: those that are known to be an optimizer's, whatever they are called.
-        averages: those that are known to be averages of no variable (see `averages_of_others`).
-    """
-    found = {name: _slot_of(owner) for name, owner in slot_owners(names, graph, of_optimizers).items()}
-    found |= {name: Role(text, BOOKKEEPING) for name, text in bookkeeping(names).items()}
-    found |= dict.fromkeys(averages, Role("average of no variable", BOOKKEEPING))
-    metrics = (name for name, what in _beside_numbered_weights(names).items() if what == "metrics")
-    found |= dict.fromkeys(metrics, Role("metric", BOOKKEEPING))
-    return found | ({OBJECT_GRAPH_KEY: Role("object graph", BOOKKEEPING)} if OBJECT_GRAPH_KEY in names else {})
-
-
-@cache
-def _slot_of(owner: str) -> Role:
-    return _AVERAGE if owner == MOVING_AVERAGE else Role(f"{owner} slot", f"slots ({owner})")
-
-
 def averaged_variables(names: Collection[str]) -> dict[str, str]:
     """The moving averages among `names`, each with the variable that it is of.
 
@@ -143,7 +102,13 @@ def averaged_variables(names: Collection[str]) -> dict[str, str]:
 def slot_owners(
     names: Collection[str], graph: ObjectGraph | None = None, of_optimizers: Collection[str] = ()
 ) -> dict[str, str]:
-    """The variables among `names` that are slots, with the name of the optimizer each belongs to; see `roles`."""
+    """The variables among `names` that are slots, with the name of the optimizer each belongs to.
+
+    Args:
+        names: all names of the checkpoint: a slot is known by its variable.
+        graph: the object graph; None: there is none, or it can't be read.
+        of_optimizers: those that are known to be an optimizer's, whatever they are called.
+    """
     if graph is None and any(ATTRIBUTES_IN_KEY in name for name in names):
         graph = object_graph_from_keys(names)
     by_name = [name for name in names if ATTRIBUTES_IN_KEY not in name]
@@ -198,10 +163,10 @@ def _keras_3_owners(names: Collection[str]) -> dict[str, str]:
             owner = "Nadam"
         if owner and (last in _KERAS_3_ONCE or is_unnamed or (slot and slot[1] in joined)):
             found[name] = owner
-    return found | {name: "optimizer" for name, what in _beside_numbered_weights(names).items() if what == "optimizer"}
+    return found | {name: "optimizer" for name, what in beside_numbered_weights(names).items() if what == "optimizer"}
 
 
-def _beside_numbered_weights(names: Collection[str]) -> dict[str, str]:
+def beside_numbered_weights(names: Collection[str]) -> dict[str, str]:
     """Of an HDF5 file of Keras 3 with weights alone, what is none: "optimizer" or "metrics"."""
     numbered = (name for name in names if "vars/" in name)
     found = {name: match.lastgroup for name in numbered if (match := re.fullmatch(_KERAS_3_VARS, name))}

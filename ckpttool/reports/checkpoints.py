@@ -7,10 +7,10 @@ from math import prod
 from typing import Any
 
 from ckpttool.errors import CheckpointError
-from ckpttool.model.averages import averages_of_others
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.object_graph import Attribute, ObjectGraph, Place, object_graph_from_keys, place_by_key
-from ckpttool.model.slots import BOOKKEEPING, Role, optimizer_names, roles
+from ckpttool.model.roles import BOOKKEEPING, Role, roles_of
+from ckpttool.model.slots import optimizer_names
 from ckpttool.model.variable import Variable
 from ckpttool.reports.report import Column, Report, Row, Rows
 
@@ -39,7 +39,7 @@ def variables(
     """
     whole = whole or checkpoint
     graph = _object_graph(whole)
-    places, known = _places(whole, graph), _roles(whole, graph)
+    places, known = _places(whole, graph), roles_of(whole, graph)
     ordered = sorted(checkpoint.values(), key=SORTS[sort]) if sort else list(checkpoint.values())
 
     def made(chosen: Iterable[Variable]) -> Iterator[Row]:
@@ -69,10 +69,6 @@ def _shard_text(shards: Sequence[int]) -> str:
     return ",".join(map(str, sorted(set(shards))))
 
 
-def _roles(checkpoint: Checkpoint, graph: ObjectGraph | None) -> dict[str, Role]:
-    return roles(checkpoint.keys(), graph, checkpoint.of_optimizers, averages_of_others(checkpoint))
-
-
 def _object_graph(checkpoint: Checkpoint) -> ObjectGraph | None:
     """The object graph, or without the data file what the keys tell of it; None for a checkpoint saved by name."""
     try:
@@ -92,7 +88,7 @@ def _places(checkpoint: Checkpoint, graph: ObjectGraph | None) -> Mapping[str, P
 
 def object_tree(checkpoint: Checkpoint, graph: ObjectGraph, *, depth: int | None = None) -> Report:
     """The object graph as a tree; what was shown before is named again and not entered."""
-    stored, known, optimizers = graph.stored(checkpoint), roles(checkpoint, graph), optimizer_names(graph)
+    stored, known, optimizers = graph.stored(checkpoint), roles_of(checkpoint, graph), optimizer_names(graph)
     rows: list[tuple[Any, ...]] = []
     for step in graph.walk():
         if depth is not None and step.depth > depth:
@@ -184,7 +180,7 @@ def variable_tree(checkpoint: Checkpoint, *, depth: int | None = None, whole: Ch
         *(Column("parameters", "number"), Column("bytes", "bytes")),
     ]
     shown = [row for row in rows if depth is None or row[0][0] < depth]
-    totals = variable_totals(checkpoint, _roles(whole, _object_graph(whole)))
+    totals = variable_totals(checkpoint, roles_of(whole, _object_graph(whole)))
     return Report("tree", "Variables by scope", columns, shown, totals)
 
 

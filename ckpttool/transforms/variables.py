@@ -73,8 +73,11 @@ def slots(checkpoint: Checkpoint) -> dict[str, str]:
 
     Moving averages are no optimizer's: see `use_moving_averages`.
     """
-    owners = slot_owners(checkpoint.keys(), checkpoint.object_graph, checkpoint.of_optimizers)
-    return {name: owner for name, owner in owners.items() if owner != MOVING_AVERAGE}
+    return {name: owner for name, owner in _slot_owners(checkpoint).items() if owner != MOVING_AVERAGE}
+
+
+def _slot_owners(checkpoint: Checkpoint) -> dict[str, str]:
+    return slot_owners(checkpoint.keys(), checkpoint.object_graph, checkpoint.of_optimizers)
 
 
 def drop_slots(checkpoint: Checkpoint) -> Checkpoint:
@@ -102,8 +105,7 @@ def averages_as_variables(checkpoint: Checkpoint, chosen: Collection[str] | None
         what = f": {min(others)} is the average of no variable" if others and not found else ""
         hint = "there are such, and they were not chosen" if found else _OTHERWISE_NAMED
         raise NotFoundError(f"no moving averages (…/ExponentialMovingAverage){what}", path=checkpoint.path, hint=hint)
-    owners = slot_owners(checkpoint.keys(), checkpoint.object_graph, checkpoint.of_optimizers)
-    gone = {name for name, owner in owners.items() if owner == MOVING_AVERAGE and name not in others}
+    gone = {name for name, owner in _slot_owners(checkpoint).items() if owner == MOVING_AVERAGE and name not in others}
     gone |= set(averages.values())
     return {name: name for name in names if name not in gone} | averages
 

@@ -41,10 +41,9 @@ from ckpttool.formats.hdf5.model_layers import (
 from ckpttool.formats.hdf5.names import dataset_path
 from ckpttool.formats.plan import Planned
 from ckpttool.formats.saved_model.layer_names import layer_names
-from ckpttool.model.averages import averages_of_others
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, VALUE
-from ckpttool.model.slots import roles
+from ckpttool.model.roles import roles_of
 from ckpttool.model.variable import Variable
 
 # The weights of Keras' layers in the order in which layers make them; and the layers within layers.
@@ -156,9 +155,7 @@ def _is_same(one: Variable, other: Variable) -> bool:
 
 
 def _roles(checkpoint: Checkpoint) -> dict[str, str]:
-    averages = averages_of_others(checkpoint)
-    found = roles(checkpoint.keys(), checkpoint.object_graph, checkpoint.of_optimizers, averages)
-    return {name: role.text for name, role in found.items()}
+    return {name: role.text for name, role in roles_of(checkpoint, checkpoint.object_graph).items()}
 
 
 def _ranks(checkpoint: Checkpoint) -> dict[str, tuple[int, int]]:
