@@ -15,7 +15,7 @@ they are of losses.
 from bisect import bisect_left
 from collections.abc import Collection, Mapping
 
-from ckpttool.model.slots import averaged_variables
+from ckpttool.model.slots import scoped
 from ckpttool.model.variable import Variable
 
 AVERAGE = "/ExponentialMovingAverage"
@@ -27,12 +27,13 @@ _NAMES = (AVERAGE, *_OTHERS)
 
 def averages_of_variables(checkpoint: Mapping[str, Variable]) -> dict[str, str]:
     """The moving averages that are of variables, each with that one's name, whether or not it is there."""
-    found = averaged_variables(checkpoint.keys())
-    if not found:
-        alone = [name for name in checkpoint if name.endswith(AVERAGE)]
-        if any(checkpoint[name].shape for name in alone) or not any(variable.shape for variable in checkpoint.values()):
-            found = {name: name.removesuffix(AVERAGE) for name in alone}
-    return found
+    named = [name for name in checkpoint if name.endswith(AVERAGE)]
+    # `scope/w/ExponentialMovingAverage` is that of `scope/w`, or below scopes of its own of `w`.
+    found = {name: variable for name in named if (variable := scoped(name.removesuffix(AVERAGE), checkpoint.keys()))}
+    if found:
+        return found
+    are_of_losses = any(each.shape for each in checkpoint.values()) and not any(checkpoint[n].shape for n in named)
+    return {} if are_of_losses else {name: name.removesuffix(AVERAGE) for name in named}
 
 
 def averages_of_others(checkpoint: Mapping[str, Variable]) -> set[str]:

@@ -85,20 +85,6 @@ _KERAS_3_SLOT = (
 _KERAS_3_VARS = r"(?s)(?:(?P<optimizer>optimizer)/|(?P<metrics>metrics)/)?(?:.*/)?vars/\d+"
 
 
-def averaged_variables(names: Collection[str]) -> dict[str, str]:
-    """The moving averages among `names`, each with the variable that it is of.
-
-    `scope/w/ExponentialMovingAverage` is that of `scope/w`, or below scopes of its own of `w`.
-    """
-    found = {}
-    for name in names:
-        head, _, last = name.rpartition("/")
-        variable = _scoped(head, names) if last == "ExponentialMovingAverage" else None
-        if variable:
-            found[name] = variable
-    return found
-
-
 def slot_owners(
     names: Collection[str], graph: ObjectGraph | None = None, of_optimizers: Collection[str] = ()
 ) -> dict[str, str]:
@@ -270,7 +256,7 @@ _MOST_SCOPES = 100
 
 def _is_scoped(name: str, names: Collection[str]) -> bool:
     """Whether `name`, or what is left of it without some of its first segments, is one of the variables."""
-    return _scoped(name, names) is not None
+    return scoped(name, names) is not None
 
 
 def is_slot_of_part(name: str, names: Collection[str]) -> bool:
@@ -292,7 +278,7 @@ def is_slot_of_part(name: str, names: Collection[str]) -> bool:
     return False
 
 
-def _scoped(name: str, names: Collection[str]) -> str | None:
+def scoped(name: str, names: Collection[str]) -> str | None:
     """The variable that is `name`, or what is left of it without some of its first segments."""
     for _ in range(_MOST_SCOPES):
         if not name or name in names:
