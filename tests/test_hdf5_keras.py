@@ -779,6 +779,7 @@ def test_positions_of_keras_3(tf, keras, tmp_path):
 def test_layers_that_share_what_is_below_take_no_time(tmp_path):
     """A graph of many layers that all have the same objects is walked a number of times, and no more."""
     from ckpttool.formats.hdf5.model_layers import layers_of_model
+    from ckpttool.formats.hdf5.models import Models
     from ckpttool.model.object_graph import ObjectGraph
 
     made = message_class("TrackableObjectGraph")()
@@ -794,7 +795,7 @@ def test_layers_that_share_what_is_below_take_no_time(tmp_path):
     graph = ObjectGraph(made.SerializeToString())
     walks = []
     graph.as_made = lambda start=0: walks.append(start) or ObjectGraph.as_made(graph, start)
-    assert layers_of_model(graph, {key: "a/k"}, {}) == []
+    assert layers_of_model(Models(graph), {key: "a/k"}, {}) == []
     assert len(walks) < 300
 
 

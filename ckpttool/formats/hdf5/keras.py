@@ -38,6 +38,7 @@ from ckpttool.formats.hdf5.model_layers import (
     layers_of_model,
     names_in_layers,
 )
+from ckpttool.formats.hdf5.models import Models
 from ckpttool.formats.hdf5.names import dataset_path
 from ckpttool.formats.plan import Planned
 from ckpttool.formats.saved_model.layer_names import layer_names
@@ -84,12 +85,13 @@ def keras_places(checkpoint: Checkpoint) -> list[Planned]:
     places = {name: place for name, place in checkpoint.places.items() if name.endswith(VALUE)}
     known = _roles(checkpoint)
     names = {name: place.full_name for name, place in places.items() if place.full_name}
-    told = _told_layers(checkpoint, known)
+    models = _models(checkpoint)
+    told = _told_layers(models, checkpoint, known)
     names |= names_in_layers(told, names)
     variables = (variable for name, variable in checkpoint.items() if name != OBJECT_GRAPH_KEY)
     plan = [_place(each, names.get(each.name, each.name), known.get(each.name)) for each in variables]
     plan = _each_once(plan, _ranks(checkpoint))
-    doubts = doubts_of_inner_models(checkpoint.object_graph, told) if places and checkpoint.object_graph else {}
+    doubts = doubts_of_inner_models(models, told) if models and places else {}
     for layer, weights in _layers(plan, checkpoint, told).items():
         is_known = all(weight.rank is not None for weight in weights)
         is_guess = _is_of_parts(weights) or any(_is_guess(one, other) for one, other in pairwise(_ordered(weights)))
@@ -105,16 +107,21 @@ def keras_places(checkpoint: Checkpoint) -> list[Planned]:
     return [p if p.problem else p._replace(doubt=doubts.get(p.variable.name)) for p in plan]
 
 
-def _told_layers(checkpoint: Checkpoint, known: Mapping[str, str]) -> list[ModelLayer]:
+def _models(checkpoint: Checkpoint) -> Models | None:
+    graph = checkpoint.object_graph if checkpoint.places else None
+    return Models(graph) if graph else None
+
+
+def _told_layers(models: Models | None, checkpoint: Checkpoint, known: Mapping[str, str]) -> list[ModelLayer]:
     """The layers that an object graph tells.
 
     Args:
-        checkpoint: where it may be.
+        models: those of the graph, if there is one.
+        checkpoint: the checkpoint.
         known: what is no weight.
     """
-    graph = checkpoint.object_graph if checkpoint.places else None
     names = {key: place.full_name for key, place in checkpoint.places.items() if place.full_name and key not in known}
-    return layers_of_model(graph, names, layer_names(checkpoint.path)) if graph else []
+    return layers_of_model(models, names, layer_names(checkpoint.path)) if models else []
 
 
 def _place(variable: Variable, name: str, role: str | None) -> Planned:
@@ -176,7 +183,7 @@ def link_keras_weights(root: Group, plan: Sequence[Planned], checkpoint: Checkpo
     """
     links: dict[str, list[str]] = {}
     targets = {_weight(planned.target): planned.target for planned in plan}
-    layers = _layers(plan, checkpoint, _told_layers(checkpoint, _roles(checkpoint)))
+    layers = _layers(plan, checkpoint, _told_layers(_models(checkpoint), checkpoint, _roles(checkpoint)))
     for layer, weights in layers.items():
         for weight in weights:
             path, target = f"{layer}/{weight.path}", targets[weight.path]

@@ -17,15 +17,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import takewhile
 from typing import NamedTuple
 
-from ckpttool.formats.hdf5.inner_models import (
-    LISTS,
-    has_several_with_weights,
-    is_of_keras_3,
-    models_of,
-    number_of,
-    of_inner_models,
-    outer_models,
-)
+from ckpttool.formats.hdf5.models import LISTS, Models, has_several_with_weights, is_of_keras_3, number_of
 from ckpttool.model.object_graph import VALUE, ObjectGraph
 
 NOT_TRAINED = (
@@ -56,37 +48,36 @@ class ModelLayer(NamedTuple):
     has_models: bool
 
 
-def layers_of_model(graph: ObjectGraph, names: Mapping[str, str], known: Mapping[int, str]) -> list[ModelLayer]:
+def layers_of_model(models: Models, names: Mapping[str, str], known: Mapping[int, str]) -> list[ModelLayer]:
     """The layers that have weights, in the order of their model; none if there is no such model, or several.
 
     Args:
-        graph: the object graph.
+        models: those of the object graph.
         names: the full names of the weights, by their keys. If only a model within the model has them, and Keras 2 says
             that others had weights, too, that one is meant.
         known: the names of objects, as far as they are known.
     """
-    models = models_of(graph)
-    outer = outer_models(graph, models)
+    graph, layers_of = models.graph, models.layers
     walked = _Walked(graph)
-    candidates = outer
+    candidates = models.outer
     while True:
-        below = walked.below({layer for model in candidates for layer in models[model]})
+        below = walked.below({layer for model in candidates for layer in layers_of[model]})
         kept = {layer: [key for key in _keys(graph, nodes) if key in names] for layer, nodes in below.items()}
-        found = {tuple(layer for layer in models[model] if kept[layer]): model for model in candidates}
+        found = {tuple(layer for layer in layers_of[model] if kept[layer]): model for model in candidates}
         found.pop((), None)
         if len(found) != 1:
             return []
         ((layers, model),) = found.items()
-        if len(layers) > 1 or layers[0] not in models or not has_several_with_weights(graph, model):
+        if len(layers) > 1 or layers[0] not in layers_of or not has_several_with_weights(graph, model):
             break
         candidates = [*layers]
     ordered = [_ordered(graph, layer, kept[layer], names) for layer in layers]
     stored = [known[layer] for layer in layers if known.get(layer)]
     if len(set(stored)) == len(layers):
         return [ModelLayer(name, found, has_models=False) for name, found in zip(stored, ordered, strict=True)]
-    of_keras_3 = any(is_of_keras_3(graph, model) for model in outer)
-    told = [_told(graph, layer, {key: names[key] for key in kept[layer]}, layer in models) for layer in layers]
-    has_models = [not models.keys().isdisjoint(below[layer]) for layer in layers]
+    of_keras_3 = any(is_of_keras_3(graph, model) for model in models.outer)
+    told = [_told(graph, layer, {key: names[key] for key in kept[layer]}, layer in layers_of) for layer in layers]
+    has_models = [not layers_of.keys().isdisjoint(below[layer]) for layer in layers]
     possible = _names(told, of_keras_3=of_keras_3)
     return [ModelLayer(*layer) for layer in zip(possible, ordered, has_models, strict=False)]
 
@@ -194,10 +185,10 @@ def _names(layers: Sequence[_Told], *, of_keras_3: bool) -> list[str]:
     return [names[number] for number in range(len(layers))]
 
 
-def doubts_of_inner_models(graph: ObjectGraph, layers: Sequence[ModelLayer]) -> dict[str, str]:
+def doubts_of_inner_models(models: Models, layers: Sequence[ModelLayer]) -> dict[str, str]:
     """The keys of what only a model within the model has, with what to say of them."""
     what = "its layer is that of a model within the model, whose name no object graph has"
-    doubts = dict.fromkeys(of_inner_models(graph), what)
+    doubts = dict.fromkeys(models.inner_keys(), what)
     doubts |= {key: f"{what}: Keras finds it by position" for layer in layers if layer.has_models for key in layer.keys}
     named = {key for layer in layers if not layer.has_models for key in layer.keys}
     return {key: doubt for key, doubt in doubts.items() if key not in named}

@@ -1,4 +1,4 @@
-"""What only a model within a model of Keras has, by the object graph.
+"""The models of Keras in an object graph: which objects are models, with which layers, and which are within others.
 
     root ─▶ layer_with_weights-1 (a model: has layers itself) ─▶ layer_with_weights-0 ─▶ kernel
       └───▶ variables ─▶ 3, which is that kernel again: lists lead around the layers
@@ -7,39 +7,42 @@
 """
 
 import re
-from collections.abc import Mapping
 
 from ckpttool.analysis.graphs.needs import walk
 from ckpttool.model.object_graph import ObjectGraph
 
-# What a model calls its layers, in Keras 2 one by one and in Keras 3 the list of them; and what has of a model or layer
-# all that is below it.
+# What a model calls its layers, in Keras 2 one by one and in Keras 3 the list of them.
 _WITH_WEIGHTS = re.compile(r"layer_with_weights-\d+")
 _LAYER = re.compile(r"layer(?:_with_weights)?-\d+")
 _LAYERS = {"_operations", "_layers"}
 _FUNCTIONAL = "_functional"  # Of a Sequential of Keras 3.
 LISTS = {"keras_api", "variables", "trainable_variables", "non_trainable_variables"}
+"""What of a model or layer has all that is below it."""
 
 
-def of_inner_models(graph: ObjectGraph) -> list[str]:
-    """The keys of what is stored of layers that only a model within a model has."""
-    nodes = range(len(graph))
-    models, beside = models_of(graph), _beside(graph)
-    outer = walk([0], beside)
-    layers = {layer for model in outer & models.keys() for layer in models[model]}
-    own = walk(layers - models.keys(), beside, without=models.keys())
-    below = walk(layers, {node: [child for _, child in graph.children(node)] for node in nodes})
-    return [attribute.key for node in below - own - outer for attribute in graph.attributes(node)]
+class Models:
+    """The models of an object graph.
 
+    Attributes:
+        graph: the object graph.
+        layers: those of each object that is a model.
+        outer: the models that are within no other.
+    """
 
-def models_of(graph: ObjectGraph) -> dict[int, list[int]]:
-    """The objects that are models, with their layers."""
-    return {node: layers for node in range(len(graph)) if (layers := _layers(graph, node))}
+    def __init__(self, graph: ObjectGraph) -> None:
+        self.graph = graph
+        self.layers = {node: layers for node in range(len(graph)) if (layers := _layers(graph, node))}
+        self._beside = _beside(graph)
+        self._of_no_layer = walk([0], self._beside)
+        self.outer = sorted(self._of_no_layer & self.layers.keys())
 
-
-def outer_models(graph: ObjectGraph, models: Mapping[int, list[int]]) -> list[int]:
-    """Those of the models that are within no other."""
-    return sorted(walk([0], _beside(graph)) & models.keys())
+    def inner_keys(self) -> list[str]:
+        """The keys of what is stored of layers that only a model within a model has."""
+        graph, models = self.graph, self.layers.keys()
+        layers = {layer for model in self.outer for layer in self.layers[model]}
+        own = walk(layers - models, self._beside, without=models)
+        below = walk(layers, {node: [child for _, child in graph.children(node)] for node in range(len(graph))})
+        return [attribute.key for node in below - own - self._of_no_layer for attribute in graph.attributes(node)]
 
 
 def _beside(graph: ObjectGraph) -> dict[int, list[int]]:
