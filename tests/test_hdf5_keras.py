@@ -5,11 +5,12 @@ names that it gave its weights.
 import h5py
 import numpy as np
 import pytest
-from bundles import bundle
+from bundles import bundle, strings, time_limit
 
 import ckpttool
 from ckpttool.errors import ConversionError
 from ckpttool.formats.hdf5 import plan_hdf5, read_hdf5, write_hdf5
+from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, VALUE
 from ckpttool.model.roles import roles
 from ckpttool.proto import message_class
 from ckpttool.transforms.variables import rename
@@ -797,6 +798,71 @@ def test_layers_that_share_what_is_below_take_no_time(tmp_path):
     graph.as_made = lambda start=0: walks.append(start) or ObjectGraph.as_made(graph, start)
     assert layers_of_model(Models(graph), {key: "a/k"}, {}) == []
     assert len(walks) < 300
+
+
+def object_graph(*nodes):
+    """The message of an object graph: of each object the children, by (name, number), and the attributes' (full name,
+    key)."""
+    made = message_class("TrackableObjectGraph")()
+    for children, attributes in nodes:
+        node = made.nodes.add()
+        for name, number in children:
+            node.children.add(local_name=name, node_id=number)
+        for name, key in attributes:
+            node.attributes.add(name="VARIABLE_VALUE", full_name=name, checkpoint_key=key)
+    return made.SerializeToString()
+
+
+def layers_told(data, names):
+    from ckpttool.formats.hdf5.model_layers import layers_of_model
+    from ckpttool.formats.hdf5.models import Models
+    from ckpttool.model.object_graph import ObjectGraph
+
+    return layers_of_model(Models(ObjectGraph(data)), names, {})
+
+
+def test_lists_of_layers_that_many_have_take_no_time():
+    """A long list that many objects have, or that one has many times, and a model within itself."""
+    count, key = 20_000, f"k{VALUE}"
+    layers, weight = [(f"l{number}", 2 + number) for number in range(count)], ([], [("a/k", key)])
+    shared = object_graph((layers, []), (layers, []), *[([("_layers", 1)], [(f"a/{n}", key)]) for n in range(count)])
+    lists = [("trainable_variables", 2)] * count
+    repeated = object_graph(([("layer-0", 1)], []), (lists, []), ([(str(n), 3) for n in range(count)], []), weight)
+    inner = [("layer_with_weights-0", 1), ("layer_with_weights-1", 2), *((f"c{n}", 3) for n in range(count))]
+    looped = object_graph(([("m", 1)], []), (inner, []), ([], []), weight)
+    with time_limit(10):
+        assert layers_told(shared, {key: "a/k"}) == []
+        for data in (repeated, looped):
+            (layer,) = layers_told(data, {key: "a/k"})
+            assert layer.keys == [key]
+
+
+def test_a_monstrous_name_that_many_layers_share(run, tmp_path):
+    """No layer is told of a weight with such a name, as often as it would be there."""
+    count, name = 4000, "a/" * 50_000 + "k"
+    nodes = [([(f"layer-{n}", 2 + n) for n in range(count)], []), ([], [(name, f"k{VALUE}")])]
+    data = object_graph(*nodes, *[([("kernel", 1)], []) for _ in range(count)])
+    values = {OBJECT_GRAPH_KEY: strings(data).reshape(()), f"k{VALUE}": np.ones(2, np.float32)}
+    with time_limit(5):
+        done = run("export", bundle(values).write(tmp_path), "--h5", tmp_path / "a.h5", "--h5-layout", "keras")
+    assert "no layer of Keras is within more than" in done.output
+
+
+def test_what_a_layer_lists_and_is_no_value(run, tmp_path):
+    """A list of what is trained may have an object of which something else than a value is stored."""
+    other = "o/.ATTRIBUTES/OTHER"
+    data = object_graph(
+        ([("layer-0", 1)], []),
+        ([("trainable_variables", 2), ("kernel", 3)], []),
+        ([("0", 3), ("1", 4)], []),
+        ([], [("dense/kernel", f"k{VALUE}")]),
+        ([], [("dense/other", other)]),
+    )
+    values = {OBJECT_GRAPH_KEY: strings(data).reshape(()), f"k{VALUE}": np.ones(2), other: np.ones(3)}
+    done = run("export", bundle(values).write(tmp_path), "--h5", tmp_path / "a.h5", "--h5-layout", "keras")
+    assert done.exit_code == 0, done.output
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert file["dense/dense/kernel:0"][:].tolist() == [1, 1]
 
 
 def test_layers_of_weights_alone_without_names(keras, run, tmp_path):

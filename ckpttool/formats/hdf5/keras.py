@@ -58,6 +58,7 @@ _NUMBERED = re.compile(r"/vars/[0-9]+$")
 # An attribute holds no more; Keras cuts its lists so, too.
 _MAX_ATTRIBUTE = 64_512
 _MAX_SCOPES = 100
+_LONG = 4096
 # Readers only ask whether it is that of Keras 1.
 _KERAS_VERSION = b"2.15.0"
 
@@ -120,8 +121,14 @@ def _told_layers(models: Models | None, checkpoint: Checkpoint, known: Mapping[s
         checkpoint: the checkpoint.
         known: what is no weight.
     """
-    names = {key: place.full_name for key, place in checkpoint.places.items() if place.full_name and key not in known}
+    full = {key: place.full_name for key, place in checkpoint.places.items() if key.endswith(VALUE)}
+    names = {key: name for key, name in full.items() if key not in known and _may_be_told(name)}
     return layers_of_model(models, names, layer_names(checkpoint.path)) if models else []
+
+
+def _may_be_told(name: str) -> bool:
+    """Whether a name is one, and not monstrous: many layers may have the same weight."""
+    return 0 < len(name) < _LONG and name.count("/") < _MAX_SCOPES
 
 
 def _place(variable: Variable, name: str, role: str | None) -> Planned:

@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import takewhile
 from typing import NamedTuple
 
-from ckpttool.formats.hdf5.models import LISTS, Models, has_several_with_weights, is_of_keras_3, number_of
+from ckpttool.formats.hdf5.models import LISTS, Models, extent, has_several_with_weights, is_of_keras_3, number_of
 from ckpttool.model.object_graph import VALUE, ObjectGraph
 
 NOT_TRAINED = (
@@ -59,7 +59,7 @@ def layers_of_model(models: Models, names: Mapping[str, str], known: Mapping[int
     """
     graph, layers_of = models.graph, models.layers
     walked = _Walked(graph)
-    candidates = models.outer
+    candidates, entered = models.outer, set[int]()
     while True:
         below = walked.below({layer for model in candidates for layer in layers_of[model]})
         kept = {layer: [key for key in _keys(graph, nodes) if key in names] for layer, nodes in below.items()}
@@ -68,7 +68,9 @@ def layers_of_model(models: Models, names: Mapping[str, str], known: Mapping[int
         if len(found) != 1:
             return []
         ((layers, model),) = found.items()
-        if len(layers) > 1 or layers[0] not in layers_of or not has_several_with_weights(graph, model):
+        entered.add(model)
+        is_inner = len(layers) == 1 and layers[0] in layers_of.keys() - entered
+        if not is_inner or not has_several_with_weights(graph, model):
             break
         candidates = [*layers]
     ordered = [_ordered(graph, layer, kept[layer], names) for layer in layers]
@@ -76,7 +78,8 @@ def layers_of_model(models: Models, names: Mapping[str, str], known: Mapping[int
     if len(set(stored)) == len(layers):
         return [ModelLayer(name, found, has_models=False) for name, found in zip(stored, ordered, strict=True)]
     of_keras_3 = any(is_of_keras_3(graph, model) for model in models.outer)
-    told = [_told(graph, layer, {key: names[key] for key in kept[layer]}, layer in layers_of) for layer in layers]
+    scopes = {key: tuple(name.split("/")[:-1]) for key, name in names.items()}
+    told = [_told(graph, layer, {key: scopes[key] for key in kept[layer]}, layer in layers_of) for layer in layers]
     has_models = [not layers_of.keys().isdisjoint(below[layer]) for layer in layers]
     possible = _names(told, of_keras_3=of_keras_3)
     return [ModelLayer(*layer) for layer in zip(possible, ordered, has_models, strict=False)]
@@ -87,8 +90,7 @@ class _Walked:
 
     def __init__(self, graph: ObjectGraph) -> None:
         self._graph = graph
-        edges = sum(len(graph.children(node)) for node in range(len(graph)))
-        self._budget = _MOST_WALKS * (len(graph) + edges)
+        self._budget = _MOST_WALKS * extent(graph)
 
     def below(self, layers: Collection[int]) -> dict[int, list[int]]:
         """The objects below each layer, in the order in which they were made; none at all, where they are too many."""
@@ -109,7 +111,8 @@ def _keys(graph: ObjectGraph, nodes: Iterable[int]) -> list[str]:
 
 def _ordered(graph: ObjectGraph, layer: int, made: Sequence[str], names: Mapping[str, str]) -> list[str]:
     """The keys of a layer's weights, as Keras has them: those first that are trained, which a SavedModel lists."""
-    lists = [node for name, node in graph.children(layer) if name == "trainable_variables"]
+    lists = {node: None for name, node in graph.children(layer) if name == "trainable_variables"}
+    lists = {node: None for node in lists if node not in graph.optimizers}  # None of these was walked.
     if not lists:
         return sorted(made, key=lambda key: names[key].rpartition("/")[2] in NOT_TRAINED)
     listed = (node for each in lists for _, node in sorted(graph.children(each), key=number_of))
@@ -131,8 +134,7 @@ class _Told(NamedTuple):
         return _Told(*(scope[1:] if len(scope) > 1 and scope[0] == model else scope for scope in self))
 
 
-def _told(graph: ObjectGraph, layer: int, names: Mapping[str, str], is_model: bool) -> _Told:
-    scopes = {key: tuple(name.split("/")[:-1]) for key, name in names.items()}
+def _told(graph: ObjectGraph, layer: int, scopes: Mapping[str, _Scope], is_model: bool) -> _Told:
     common = _common(scopes.values())
     if is_model:
         return _Told((), common, common)

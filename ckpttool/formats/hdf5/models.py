@@ -18,6 +18,8 @@ _LAYERS = {"_operations", "_layers"}
 _FUNCTIONAL = "_functional"  # Of a Sequential of Keras 3.
 LISTS = {"keras_api", "variables", "trainable_variables", "non_trainable_variables"}
 """What of a model or layer has all that is below it."""
+# A list of layers is had by a model, and by what it is made of; of hostile ones, by any number of objects.
+_MOST_READS = 8
 
 
 class Models:
@@ -31,7 +33,7 @@ class Models:
 
     def __init__(self, graph: ObjectGraph) -> None:
         self.graph = graph
-        self.layers = {node: layers for node in range(len(graph)) if (layers := _layers(graph, node))}
+        self.layers = _all_layers(graph)
         self._beside = _beside(graph)
         self._of_no_layer = walk([0], self._beside)
         self.outer = sorted(self._of_no_layer & self.layers.keys())
@@ -45,6 +47,24 @@ class Models:
         return [attribute.key for node in below - own - self._of_no_layer for attribute in graph.attributes(node)]
 
 
+def _all_layers(graph: ObjectGraph) -> dict[int, list[int]]:
+    """The objects that are models, with their layers; none at all where too many have the same long lists."""
+    models, left = dict[int, list[int]](), _MOST_READS * extent(graph)
+    for node in range(len(graph)):
+        layers, steps = _layers(graph, node)
+        left -= steps
+        if left < 0:
+            return {}
+        if layers:
+            models[node] = layers
+    return models
+
+
+def extent(graph: ObjectGraph) -> int:
+    """How many objects and children a walk through all of a graph meets."""
+    return sum(1 + len(graph.children(node)) for node in range(len(graph)))
+
+
 def _beside(graph: ObjectGraph) -> dict[int, list[int]]:
     """What each object has that is no layer of it; optimizers have what they train."""
     nodes = range(len(graph))
@@ -52,17 +72,18 @@ def _beside(graph: ObjectGraph) -> dict[int, list[int]]:
     return beside | {optimizer: [] for optimizer in graph.optimizers}
 
 
-def _layers(graph: ObjectGraph, node: int) -> list[int]:
+def _layers(graph: ObjectGraph, node: int) -> tuple[list[int], int]:
     """The layers of an object, if it is a model, in its order, those without weights maybe last: Keras 2 counts them so
-    and so.
+    and so; and how many children were looked at.
     """
     children = graph.children(node)
     inside = {child for name, child in children if name == _FUNCTIONAL}
-    lists = [child for each in (node, *inside) for name, child in graph.children(each) if name in _LAYERS]
-    layers = [layer for listed in dict.fromkeys(lists) for _, layer in sorted(graph.children(listed), key=number_of)]
+    lists = {child: None for each in (node, *inside) for name, child in graph.children(each) if name in _LAYERS}
+    layers = [layer for listed in lists for _, layer in sorted(graph.children(listed), key=number_of)]
     named = sorted((child for child in children if _LAYER.fullmatch(child[0])), key=number_of)
     layers += [layer for name, layer in named if _WITH_WEIGHTS.fullmatch(name)] + [layer for _, layer in named]
-    return list(dict.fromkeys(layers))
+    steps = sum(len(graph.children(each)) for each in (node, *inside, *lists))
+    return list(dict.fromkeys(layers)), steps
 
 
 def is_of_keras_3(graph: ObjectGraph, model: int) -> bool:
