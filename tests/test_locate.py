@@ -170,6 +170,16 @@ def test_the_only_version_of_an_export(tmp_path):
     assert found.notes == (f"taking {tmp_path / 'export' / '1796023344'}",)
 
 
+def test_versions_within_versions_are_not_entered(tmp_path):
+    """What only has a directory of a model's name is no version, however many are in it, one in another."""
+    directory = tmp_path
+    for _ in range(500):
+        directory /= "1"
+        (directory / "checkpoint").mkdir(parents=True)
+    with pytest.raises(NotFoundError, match="there are models below it: 1"):
+        locate(tmp_path)
+
+
 @pytest.mark.parametrize("names", [["1", "2"], ["1", "best"], ["best"]])
 def test_other_models_below_a_directory_are_named(tmp_path, names):
     """Where there is a choice, or no version, nothing is taken."""

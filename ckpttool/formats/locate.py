@@ -179,6 +179,17 @@ def _graph_beside(prefix: str) -> str | None:
 
 
 def _in_directory(path: str, v1: bool, step: str | None) -> Located:
+    found = _model_in(path, v1, step)
+    if found:
+        return found
+    for name, foreign in _FOREIGN_IN_DIRECTORY.items():
+        if os.path.isfile(os.path.join(path, name)):
+            return Located(path if foreign == "npy directory" else os.path.join(path, name), foreign=foreign)
+    return _without_state(path, v1, step)
+
+
+def _model_in(path: str, v1: bool, step: str | None) -> Located | None:
+    """The model that a directory is, or that its state file names; None if it is none and has no such file."""
     graph = saved_model_file(path)
     if graph:
         return Located(os.path.join(path, VARIABLES), graph=graph)
@@ -188,10 +199,7 @@ def _in_directory(path: str, v1: bool, step: str | None) -> Located:
     state_file = os.path.join(path, STATE_FILE)
     if os.path.isfile(state_file) and step in (None, "latest"):
         return _from_state(state_file, v1)
-    for name, foreign in _FOREIGN_IN_DIRECTORY.items():
-        if os.path.isfile(os.path.join(path, name)):
-            return Located(path if foreign == "npy directory" else os.path.join(path, name), foreign=foreign)
-    return _without_state(path, v1, step)
+    return None
 
 
 def _without_state(path: str, v1: bool, step: str | None) -> Located:
@@ -220,8 +228,9 @@ def _without_state(path: str, v1: bool, step: str | None) -> Located:
     below = _models_below(path)
     if step is None and len(below) == 1 and _STEP.fullmatch(below[0]):
         version = os.path.join(path, below[0])
-        found = _in_directory(version, v1, None)
-        return found._replace(notes=(f"taking {version}", *found.notes))
+        found = _model_in(version, v1, None)
+        if found:
+            return found._replace(notes=(f"taking {version}", *found.notes))
     raise NotFoundError("no checkpoint in this directory", path=path, hint=_what_is_in(path, below))
 
 
