@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from bundles import time_limit
 from conftest import CORPUS, FIXTURES, needs_corpus
 
 from ckpttool import proto
@@ -149,6 +150,17 @@ def test_a_default_name_is_no_name() -> None:
     assert outputs(graph(*LAYER, "Softmax_1 = Softmax(dense)")) == {
         "Softmax_1:0": "Softmax at the end of the forward path"
     }
+
+
+def test_sums_that_labels_are_compared_with_take_no_time() -> None:
+    """Of very many sums before the loss, each compared with a label, not each is followed back to its weights."""
+    lines = [*LAYER, "y = Placeholder", "lossy/compared = Sub(dense, y)", "lossy/sum0 = Add(dense, dense)"]
+    for number in range(1, 8000):
+        before = f"lossy/sum{number - 1}"
+        lines += [f"lossy/sum{number} = Add({before}, {before})", f"lossy/compared{number} = Sub({before}, y)"]
+    given = graph(*lines, f"last = Sub(y, lossy/sum{7999})", "total_loss = Mean(last)")
+    with time_limit(5):
+        assert "dense:0" in outputs(given)
 
 
 def test_a_distance_of_two_is_an_output() -> None:

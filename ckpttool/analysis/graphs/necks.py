@@ -7,6 +7,7 @@ The last such op is an output: the picture, and not what is made of it to judge 
 """
 
 from collections.abc import Iterable
+from itertools import islice
 
 from ckpttool.analysis.graphs.flow import Flow
 from ckpttool.analysis.graphs.layers import Layers
@@ -14,6 +15,8 @@ from ckpttool.analysis.graphs.losses import Losses
 from ckpttool.analysis.graphs.needs import walk
 
 _SUMS = {"Add", "AddV2", "Sub"}
+# For each, the graph is walked.
+_MOST_SUMS = 10
 
 
 def neck_of(flow: Flow, layers: Layers, losses: Losses, labeled: set[str], lossy: set[str]) -> str:
@@ -27,20 +30,22 @@ def neck_of(flow: Flow, layers: Layers, losses: Losses, labeled: set[str], lossy
     stops = flow.of_types("StopGradient".__eq__)
     way = walk(starts, flow.users, flow.outside | stops) & losses.back_to("StopGradient", "NextIteration")
     found = _necks(flow, way - ends, starts, ends)
-    neck = next((key for key in found if key not in lossy or _joins_models(flow, layers, key, labeled)), "")
+    sums = set(islice((key for key in found if key in lossy and _is_sum(flow, layers, key, labeled)), _MOST_SUMS))
+    neck = next((k for k in found if k not in lossy or (k in sums and _joins_models(flow, layers, k))), "")
     behind = walk([neck], flow.users, flow.outside) - {neck}
     return "" if behind & starts else neck
 
 
-def _joins_models(flow: Flow, layers: Layers, key: str, labeled: set[str]) -> bool:
-    """Whether a label is compared with a sum of two models' results, as in "wide and deep", or with what a model adds
-    to what was fed.
-    """
-    inputs, users = flow.inputs[key], flow.users.get(key, ())
-    is_compared = any(user in labeled for user in users) and flow.tensor(key).shape != ()
-    if flow.type(key) not in _SUMS or not is_compared or len(inputs) != 2 or not layers.reached.issuperset(inputs):
-        return False
-    first, second = (walk([near], flow.inputs, flow.outside) & layers.trained for near in inputs)
+def _is_sum(flow: Flow, layers: Layers, key: str, labeled: set[str]) -> bool:
+    """Whether it is a sum of two that are reached which a label is compared with."""
+    is_compared = any(user in labeled for user in flow.users.get(key, ())) and flow.tensor(key).shape != ()
+    inputs = flow.inputs[key]
+    return flow.type(key) in _SUMS and is_compared and len(inputs) == 2 and layers.reached.issuperset(inputs)
+
+
+def _joins_models(flow: Flow, layers: Layers, key: str) -> bool:
+    """Whether a sum is one of two models' results, as in "wide and deep", or of what a model adds to what was fed."""
+    first, second = (walk([near], flow.inputs, flow.outside) & layers.trained for near in flow.inputs[key])
     return bool(first - second and second - first) or (flow.type(key) != "Sub" and not (first and second))
 
 
