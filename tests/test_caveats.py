@@ -2,11 +2,14 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
+from bundles import bundle, time_limit
 from running import save_model
 
-from ckpttool import open_graph
+from ckpttool import open_graph, proto
 from ckpttool.analysis.graphs.chance import drawn
+from ckpttool.model.graph import MetaGraph
 
 pytestmark = pytest.mark.tensorflow
 
@@ -70,3 +73,38 @@ def test_it_is_said_of_what_is_run_frozen_and_served(run: Any, saved: Any, tmp_p
     assert switch.format("--feed") in run(*fetch).stderr
     assert "is_training" not in run(*fetch, "--feed", "is_training/read:0=false").stderr
     assert "is_training" not in run(*fetch, "-q").stderr
+
+
+@pytest.mark.parametrize(("count", "shape", "lines"), [(1, (3,), 0), (12, (), 10)])
+def test_what_is_said_has_an_end(count: int, shape: tuple[int, ...], lines: int, run: Any, tmp_path: Any) -> None:
+    """A switch that is stored as no scalar is none, whatever the graph lacks of its shape; of many, the first."""
+    message = proto.message_class("MetaGraphDef")()
+    reads = [f"phase{number}/read" for number in range(count)]
+    for read in reads:
+        variable = message.graph_def.node.add(name=read.removesuffix("/read"), op="VariableV2")
+        variable.attr["dtype"].type = 1
+        variable.attr["shape"].shape.unknown_rank = True
+        message.graph_def.node.add(name=read, op="Identity", input=[variable.name]).attr["T"].type = 1
+    message.graph_def.node.add(name="y", op="AddN", input=reads).attr["T"].type = 1
+    prefix = bundle({f"phase{number}": np.ones(shape, np.float32) for number in range(count)}).write(tmp_path)
+    (tmp_path / "model.meta").write_bytes(message.SerializeToString())
+    said = run("freeze", prefix, "--outputs", "y", "-o", tmp_path / "frozen.pb").stderr
+    assert said.count("saved") == lines, said
+
+
+def test_functions_that_many_ops_call_are_read_once() -> None:
+    """A chain of functions, which each of many ops calls, takes no time; what the last one draws, the first gives."""
+    message = proto.message_class("GraphDef")()
+    for number in range(2000):
+        function = message.library.function.add()
+        function.signature.name = f"f{number}"
+        function.node_def.add(name="next", op=f"f{number + 1}" if number < 1999 else "RandomUniform")
+    message.node.add(name="y0", op="Const")
+    for number in range(1, 5000):
+        message.node.add(name=f"y{number}", op="f1", input=[f"y{number - 1}"])
+    message.node.add(name="drawn", op="f0")
+    graph = MetaGraph(message.SerializeToString(), root="GraphDef")
+    with time_limit(5):
+        assert drawn(graph, ["drawn:0"]) == "drawn"
+        message.library.function[-1].node_def[0].op = "Identity"
+        assert drawn(MetaGraph(message.SerializeToString(), root="GraphDef"), ["y4999:0"]) == ""

@@ -1,6 +1,8 @@
 """What a result depends on that nobody feeds, and what commands that fetch it say of that."""
 
 from collections.abc import Callable, Collection
+from itertools import islice
+from typing import Any
 
 from ckpttool import render
 from ckpttool.analysis.graphs.chance import drawn
@@ -8,6 +10,8 @@ from ckpttool.analysis.graphs.needs import needed_ops, tensor_name
 from ckpttool.analysis.graphs.switches import held_switches
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.graph import MetaGraph
+
+_MOST = 9
 
 
 def say_caveats(
@@ -21,8 +25,21 @@ def say_caveats(
     fed = {tensor_name(name) for name in fed}
     if op := drawn(graph, tensors, fed):
         render.say(f"note: the result is another each time: {op} draws random numbers, and has no seed")
-    for name, reads in held_switches(graph, needed_ops(graph.by_name, tensors, fed)).items():
-        checkpoint = stored()
-        if checkpoint is not None and (key := checkpoint.stored_as(name)) in checkpoint:
-            value = checkpoint[key].numpy().tolist()
-            render.say(f"note: {name} is {value}, as it was saved; {option} {reads[0]}:0 feeds it")
+    held = held_switches(graph, needed_ops(graph.by_name, tensors, fed))
+    checkpoint = stored() if held else None
+    values = _values(checkpoint, held) if checkpoint is not None else {}
+    for name, value in islice(values.items(), _MOST):
+        render.say(f"note: {name} is {value}, as it was saved; {option} {held[name][0]}:0 feeds it")
+    if len(values) > _MOST:
+        more = render.counted(len(values) - _MOST, "more such variable")
+        render.say(f"note: {more} taken as saved")
+
+
+def _values(checkpoint: Checkpoint, names: Collection[str]) -> dict[str, Any]:
+    """The values of switches that are stored as the scalars that they are."""
+    stored = ((name, checkpoint.get(checkpoint.stored_as(name))) for name in names)
+    return {
+        name: variable.numpy().tolist()
+        for name, variable in stored
+        if variable is not None and not variable.shape and variable.dtype.itemsize is not None
+    }

@@ -15,7 +15,14 @@ import re
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from ckpttool.analysis.graphs.needs import all_called, needed_ops, tensor_name, walk
+from ckpttool.analysis.graphs.needs import (
+    all_called,
+    called_functions,
+    function_callers,
+    needed_ops,
+    tensor_name,
+    walk,
+)
 from ckpttool.model.graph import ASSIGN_OPS, PLACEHOLDERS, VARIABLE_OPS, MetaGraph, Node, op_of, shape_of
 
 # Values that nothing but chance gives, unless an op has a seed; those with an input for one are called Stateless….
@@ -35,7 +42,9 @@ def drawn(graph: MetaGraph, tensors: Iterable[str], fed: Collection[str] = ()) -
     """
     nodes, stack = graph.by_name, list(tensors)
     fed_ops = {op_of(tensor) for tensor in fed} & nodes.keys()
-    seen, numbers = set[str](), _numbers(graph, needed_ops(nodes, stack, fed), fed_ops)
+    needed = needed_ops(nodes, stack, fed)
+    seen, numbers = set[str](), _numbers(graph, needed, fed_ops)
+    drawing, choosing = _functions(graph, needed)
     while stack:
         text = stack.pop()
         name = op_of(text)
@@ -46,12 +55,20 @@ def drawn(graph: MetaGraph, tensors: Iterable[str], fed: Collection[str] = ()) -
         values = node.operands[1:] if node.type in ASSIGN_OPS else node.operands
         if node.type in _CHOICES or any(op_of(value) in numbers for value in values):
             continue
-        called = all_called(graph.functions, [node.message])
-        inside = [node.message, *(each for function in called for each in function.node_def)]
-        if any(map(_draws, inside)) and not any(each.op in _CHOICES for each in inside):
+        called = called_functions(node.message, graph.functions)
+        if (_draws(node.message) or called & drawing) and not called & choosing:
             return name
         stack += values[:1] if node.type in _SELECTS else values
     return ""
+
+
+def _functions(graph: MetaGraph, ops: Iterable[str]) -> tuple[set[str], set[str]]:
+    """The functions that draw a random number, and those that choose, by themselves or by what they call."""
+    called = list(all_called(graph.functions, (graph.by_name[name].message for name in ops)))
+    callers = function_callers(called)
+    drawing = {function.signature.name for function in called if any(map(_draws, function.node_def))}
+    choosing = {function.signature.name for function in called if any(n.op in _CHOICES for n in function.node_def)}
+    return walk(drawing, callers), walk(choosing, callers)
 
 
 def _draws(node: Any) -> bool:
