@@ -145,7 +145,7 @@ def test_averages_of_other_names_are_said(run, tmp_path):
     names = ("ck/a", "a/ExponentialMovingAverage", "b", "b/ExponentialMovingAverage")
     ckpttool.write_npz(ckpttool.from_arrays({name: np.ones(2) for name in names}), tmp_path / "in.npz")
     result = run("export", tmp_path / "in.npz", "--npz", tmp_path / "out.npz", "--ema")
-    assert "note: a/ExponentialMovingAverage is the average of no variable that is there (1 such)" in result.stderr
+    assert "note: a/ExponentialMovingAverage is the average of no variable that is there" in result.stderr
     assert set(ckpttool.open_checkpoint(tmp_path / "out.npz")) == {"ck/a", "a/ExponentialMovingAverage", "b"}
 
 

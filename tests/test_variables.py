@@ -404,7 +404,7 @@ def test_averages_of_losses_take_no_places():
     both = ckpttool.from_arrays(losses | weights | {f"w/{AVERAGE}": weights["w"]})
     changed = change(both, Changes(averages=True))
     assert sorted(changed.checkpoint) == [f"loss/{AVERAGE}", f"loss/{AVERAGE}/biased", "w"]
-    assert changed.idle == [f"loss/{AVERAGE} is the average of no variable that is there (1 such): it stays as it is"]
+    assert changed.idle == [f"loss/{AVERAGE} is the average of no variable that is there: it stays as it is"]
 
 
 def test_a_name_that_is_empty_from_the_start_is_no_renaming():

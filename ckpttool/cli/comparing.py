@@ -170,8 +170,7 @@ def _of_variables(
     shown = [reports.structure(a, b, compared)]
     if not structure:
         shown.append(reports.values(compared))
-    more = f" ({len(compared.partly):,} such variables)" if len(compared.partly) > 1 else ""
-    options.warn(f"{name}: values not compared: {what}{more}" for name, what in list(compared.partly.items())[:1])
+    options.warn_of_first(compared.partly, "values not compared")
     is_partial = bool(compared.partly) or any(
         side.found.foreign and each.warnings for side, each in zip((one, other), whole, strict=True)
     )

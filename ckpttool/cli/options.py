@@ -1,6 +1,7 @@
 """What commands share: options, and what they stand for."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,7 +13,7 @@ from ckpttool.formats.opening import open_checkpoint, open_graph, require_readab
 from ckpttool.formats.saved_model.reading import tags_text
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.graph import MetaGraph
-from ckpttool.model.names import near_hint
+from ckpttool.model.names import near_hint, such
 from ckpttool.model.variable import Variable
 
 if TYPE_CHECKING:
@@ -165,8 +166,7 @@ def chosen(checkpoint: Checkpoint, include: list[str] | None, exclude: list[str]
 def without_partly_stored(checkpoint: Checkpoint) -> Checkpoint:
     """The variables whose values are all there; others are left out, and that is said."""
     lacking = {name: what for name, variable in checkpoint.items() if (what := variable.lacking)}
-    more = f" ({len(lacking):,} such variables)" if len(lacking) > 1 else ""
-    warn(f"{name}: left out: {what}{more}" for name, what in list(lacking.items())[:1])
+    warn_of_first(lacking, "left out")
     return checkpoint.with_variables({name: v for name, v in checkpoint.items() if name not in lacking})
 
 
@@ -238,6 +238,12 @@ def is_text(argument: str) -> bool:
 def warn(warnings: Iterable[str]) -> None:
     for warning in warnings:
         render.say(f"warning: {warning}")
+
+
+def warn_of_first(found: Mapping[str, str], done: str) -> None:
+    """Warns of the first of some variables: what was done, and why."""
+    for name, why in islice(found.items(), 1):
+        warn([f"{name}: {done}: {why}{such(len(found))}"])
 
 
 def exit_if_no_match(nothing: object, globs: Iterable[str], names: Collection[str]) -> None:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from ckpttool.errors import ConversionError
 from ckpttool.model.boxes import MAX_RANK, Extents
 from ckpttool.model.checkpoint import Checkpoint
+from ckpttool.model.names import such
 from ckpttool.model.texts import to_bytes, to_text
 from ckpttool.model.variable import Variable
 
@@ -75,7 +76,7 @@ def check_plan(plan: Iterable[Planned], *, strict: bool) -> list[Planned]:
     if remarkable and strict:
         first = remarkable[0]
         raise ConversionError(
-            f"{first.remark} ({len(remarkable):,} such variables)" if len(remarkable) > 1 else f"{first.remark}",
+            f"{first.remark}{such(len(remarkable))}",
             variable=first.variable.name,
             hint="without --strict, it is done and reported",
         )

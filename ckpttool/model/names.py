@@ -94,6 +94,11 @@ def listed(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + more
 
 
+def such(count: int, what: str = "variables") -> str:
+    """How many there are, behind what is said of the first of them: " (3 such variables)"; nothing, of the only one."""
+    return f" ({count:,} such {what})" if count > 1 else ""
+
+
 def near_hint(name: str, others: Collection[str]) -> str | None:
     """A hint with the names that are most like one that is not there, and such as have its last segment in theirs."""
     near = NearNames().of(name, others, 3)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from ckpttool.errors import NotSupportedError, located
 from ckpttool.model.boxes import Extents, Selection, intersection, lacking, selection, shape_of, subdivide, within
 from ckpttool.model.dtypes import DType
+from ckpttool.model.names import such
 
 if TYPE_CHECKING:
     import numpy as np
@@ -388,5 +389,4 @@ def as_stored(variable: Variable, stored: Iterable[tuple[int, ...]]) -> Variable
 def lacking_slices(partitioned: Iterable[Variable]) -> list[str]:
     """A warning, if there are variables of which only a part is stored."""
     found = [variable for variable in partitioned if variable.is_partly_stored]
-    others = f" (and {len(found) - 1:,} more such variables)" if len(found) > 1 else ""
-    return [f"variable {variable.name} {variable.lacking}{others}" for variable in found[:1]]
+    return [f"variable {variable.name} {variable.lacking}{such(len(found))}" for variable in found[:1]]

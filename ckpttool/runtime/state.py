@@ -20,7 +20,7 @@ from ckpttool.analysis.graphs.tables import fillers
 from ckpttool.errors import NotFoundError, NotSupportedError
 from ckpttool.formats.locate import Located
 from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, op_of
-from ckpttool.model.names import listed
+from ckpttool.model.names import listed, such
 from ckpttool.model.texts import to_bytes
 from ckpttool.transforms.preparing import HERE
 
@@ -138,10 +138,10 @@ class State:
         found = sorted(op for op in ops if op in self._lacking)
         if found:
             op = found[0]
-            more = f" (and {len(found) - 1:,} more such ops)" if len(found) > 1 else ""
             library = "--op-library loads ops and kernels; or " if HERE in self._lacking[op] else ""
+            why = f"{self._lacking[op]}{such(len(found), 'ops')}"
             raise NotSupportedError(
-                f"{op} is needed, an op of type {self._nodes[op].type}, and can't run: {self._lacking[op]}{more}",
+                f"{op} is needed, an op of type {self._nodes[op].type}, and can't run: {why}",
                 path=self._graph.path,
                 hint=f"{library}feed {op}:0",
             )

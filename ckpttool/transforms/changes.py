@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from ckpttool.model.averages import AVERAGE
 from ckpttool.model.checkpoint import Checkpoint
+from ckpttool.model.names import such
 from ckpttool.transforms import variables
 from ckpttool.transforms.casting import FLOATS, Casts, cast
 
@@ -97,7 +98,7 @@ def _idle(
     found = variables.idle(names.values(), changes.rules, changes.strip_prefix)
     left = [old for old, new in names.items() if changes.averages and old == new and old.endswith(AVERAGE)]
     if left:
-        found.append(f"{left[0]} is the average of no variable that is there ({len(left):,} such): it stays as it is")
+        found.append(f"{left[0]} is the average of no variable that is there{such(len(left))}: it stays as it is")
     if changes.named_by != "key" and not has_objects:
         found.append("there is no object graph to name variables by")
     if changes.drop_slots and not has_slots:
