@@ -14,7 +14,7 @@ from ckpttool.analysis.graphs.needs import walk
 from ckpttool.analysis.graphs.parts import Parts
 
 _APPLY = re.compile(r"(?:Resource)?(?:Sparse)?Apply\w+")
-_MOST_OPTIMIZERS = 8
+_MOST_OPTIMIZERS = 8  # Of each, the graph is walked.
 # What a picture passes on its way to the critic.
 _JOINS = {"Concat", "ConcatV2", "Pad", "PadV2", "Reshape", "ExpandDims", "Squeeze", "Transpose", "Cast", "Identity"}
 

@@ -6,8 +6,8 @@ Signatures say it. A training graph has none, so its endpoints are inferred, fro
           ▲         ▲              └─▶ Log ─▶ Mul ─▶ Mean   Mean: the loss, from which the gradients start
           W         b                  labels ─┘            labels: only the loss needs it
 
-The forward path is what placeholders reach (analysis.graphs.flow). A label is told from an input by the weights: an
-input meets one on its way, a label joins after the last.
+The parts of the graph say which is which (analysis.graphs.parts): a label is told from an input by the weights, of
+which an input meets one on its way, while a label joins after the last.
 """
 
 import re
@@ -44,19 +44,11 @@ class Endpoint(NamedTuple):
     reason: str
 
 
+# What turns an output into a score or an answer, so that what it takes is likely, too.
 _HEADS = {
     *SCORES,
-    "Identity",
-    "Cast",
-    "Squeeze",
-    "ExpandDims",
-    "Reshape",
-    "Max",
-    "Mean",
-    "Sum",
-    "Greater",
-    "GreaterEqual",
-    "Round",
+    *("Identity", "Cast", "Squeeze", "ExpandDims", "Reshape", "Max", "Mean", "Sum"),
+    *("Greater", "GreaterEqual", "Round"),
 }
 _LOOPS = {"While", "StatelessWhile"}
 _NO_END = {"Switch", "RefSwitch", "Enter", "RefEnter", "NextIteration", "LoopCond", "ControlTrigger", "Const"}

@@ -1,8 +1,10 @@
 """Which op of a graph feeds which, and which are the model's.
 
-From types and names of ops alone, for custom ops are none that anybody knows: what is plumbing is gradients, updates,
-savers, summaries, queues, asserts. Nothing here or in what builds on it (analysis.graphs.parts) recurses, and each step
-is linear in the graph: it may be cyclic, and made by anybody.
+What is no part of the model is plumbing: gradients, updates, savers, summaries, queues, asserts. Types and names of ops
+alone tell it, for nobody knows what custom ops do.
+
+Nothing here or in what builds on it (analysis.graphs.parts) recurses, and each step is linear in the graph: it may be
+cyclic, and made by anybody.
 """
 
 import re
@@ -14,9 +16,11 @@ from ckpttool.analysis.graphs.tables import fillers
 from ckpttool.model.arguments import Tensor
 from ckpttool.model.graph import MetaGraph, Node, op_of, split_tensor
 
-_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 MOST_TENSORS = 10
-_LONG = 200
+"""So many tensors of an op, and so many outputs, are told."""
+
+_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+_LONG = 200  # Longer types and names are monstrous, and matched with no pattern.
 
 # What is no part of the model, by the op's type …
 _ROLE_TYPES = {
@@ -35,10 +39,14 @@ _ROLE_TYPES = {
 _ROLE_TYPE = re.compile("|".join(f"(?P<{role}>{types})" for role, types in _ROLE_TYPES.items()))
 # … and by a scope that it lies in.
 GRADIENTS = re.compile(r"gradients(?:_\d+)?")
+"""A segment of a name: the scope that tf.gradients makes."""
+
 _OTHER_SCOPE = re.compile(r"report_uninitialized_variables(?:_\d+)?|[Aa]ssert\w*|AssignMovingAvg(?:_\d+)?|Initializer")
 _SAVE_SCOPE = re.compile(r"(?:.*/)?save(?:_\d+)?", re.DOTALL)
 
 SCORES = {"ArgMax", "Softmax", "LogSoftmax", "Sigmoid", "TopK", "TopKV2"}
+"""Types of ops whose results are what a model is for."""
+
 OUTPUT_NAME = re.compile(
     r"(?!embedding_lookup)(?:\w*_)?"  # That one is TensorFlow's own.
     r"(?:outputs?|preds?|predicts?|predictions?|predicted|logits?|probs?|probability|probabilities|scores?"
@@ -46,6 +54,7 @@ OUTPUT_NAME = re.compile(
     r"|decoded|generated)(?:_\w*)?",
     re.IGNORECASE,
 )
+"""What programs call the outputs of a model: the last segment of a name."""
 
 
 def scope_of(name: str) -> str:

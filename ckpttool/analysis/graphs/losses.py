@@ -14,6 +14,7 @@ LOSS_MATH = {
     *("SquaredDifference", "Greater", "GreaterEqual", "Less", "LessEqual"),
     *("Slice", "StridedSlice", "ExpandDims"),
 }
+"""Types of ops that a loss is reckoned with."""
 
 
 class Losses:

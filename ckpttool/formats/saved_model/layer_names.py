@@ -23,7 +23,7 @@ from ckpttool.wire.message import values, values_of
 # Not parsed as JSON: a model's has all of its layers', one in another.
 _NAME = r'\{(?:"class_name": "[^"]*", )?"name": ("(?:[^"\\]|\\.)*")'
 
-_MOST_SCOPES = 100
+_MOST_SCOPES = 100  # No layer's name has so many slashes; each scope would be a group in HDF5.
 
 
 def layer_names(prefix: str) -> dict[int, str]:
