@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from bundles import time_limit
 from conftest import FIXTURES
 
 import ckpttool
@@ -177,6 +178,12 @@ WEIGHTS: dict[str, list[str]] = {
 def test_no_slots(names: list[str]) -> None:
     """Names that only look like slots are left alone."""
     assert slot_owners(names) == {}
+
+
+def test_names_of_many_digits_are_no_slots():
+    """A name is looked at from its end, however many digits are in it."""
+    with time_limit(5):
+        assert roles([f"{'1' * 200_000}x/Adagrad", f"{'1' * 200_000}/Adagrad", f"a/{'1' * 200_000}/Adagrad"]) == {}
 
 
 def test_the_object_graph_names_the_optimizers():

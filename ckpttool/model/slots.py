@@ -266,13 +266,16 @@ def is_slot_of_part(name: str, names: Collection[str]) -> bool:
     (tensorflow/python/training/slot_creator.py, _create_slot_var)
     """
     head, _, last = name.rpartition("/")
-    number = re.search(r"[0-9]+\Z", head)
-    if number is None or _kind(last) not in _SUFFIXES:
+    end = head.rpartition("/")[2]
+    number = end[len(end.rstrip("0123456789")) :]
+    if not number or not f"part_{number}".endswith(end) or _kind(last) not in _SUFFIXES:
         return False
     whole = head
-    for _ in range(_MOST_SCOPES):
+    for _ in range(_MOST_SCOPES if end == f"part_{number}" else 1):  # What is cut has nothing but that end left.
         whole = whole.rpartition("/")[0]
-        part, rest = f"/{whole}/part_{number[0]}", head[len(whole) + 1 :]
+        if not whole:
+            break
+        part, rest = f"/{whole}/part_{number}", head[len(whole) + 1 :]
         if whole in names and (part.endswith(rest) or rest.endswith(part)):
             return True
     return False

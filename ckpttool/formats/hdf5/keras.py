@@ -313,7 +313,8 @@ def _is_guess(one: _Weight, other: _Weight) -> bool:
 
 def _letters(name: str) -> str:
     """A name without the number that tells it from others."""
-    return re.sub(r"_?[0-9]+$", "", name)
+    stem = name.rstrip("0123456789")
+    return name if stem == name else stem.removesuffix("_")
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
