@@ -2,14 +2,17 @@
 names that it gave its weights.
 """
 
+import os
+
 import h5py
 import numpy as np
 import pytest
-from bundles import bundle, strings, time_limit
+from bundles import bundle, field, strings, time_limit
 
 import ckpttool
 from ckpttool.errors import ConversionError
 from ckpttool.formats.hdf5 import plan_hdf5, read_hdf5, write_hdf5
+from ckpttool.formats.saved_model.layer_names import layer_names
 from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, VALUE
 from ckpttool.model.roles import roles
 from ckpttool.proto import message_class
@@ -254,6 +257,20 @@ def test_names_of_layers_in_a_saved_model(keras, tmp_path):
     (tmp_path / "saved_model" / "keras_metadata.pb").write_bytes(said[:9])
     with pytest.raises(ConversionError, match="a model within"):
         exported(tmp_path / "saved_model", tmp_path / "c.h5", strict=True)
+
+
+def test_names_of_layers_that_are_none(tmp_path):
+    """A name that is no text takes none from the others; of a monstrous one, and of a file that is, little is read."""
+    (tmp_path / "variables").mkdir()
+    names = [b"a", b"\\ud800", b"\\x", b"\xff", b"a/" * 200, b"b" * 20_000_000, b"c"]
+    nodes = (field(2, number) + field(5, b'{"name": "%s"}' % name) for number, name in enumerate(names, 1))
+    metadata = tmp_path / "keras_metadata.pb"
+    metadata.write_bytes(b"".join(field(1, node) for node in nodes))
+    prefix = str(tmp_path / "variables" / "variables")
+    with time_limit(1):
+        assert layer_names(prefix) == {1: "a", 7: "c"}
+        os.truncate(metadata, 1 << 40)
+        assert layer_names(prefix) == {}
 
 
 def fields_of(data):

@@ -18,11 +18,13 @@ from ckpttool import storage
 from ckpttool.errors import CheckpointError
 from ckpttool.formats.saved_model.reading import VARIABLES
 from ckpttool.model.texts import to_text
-from ckpttool.wire.message import values, values_of
+from ckpttool.wire.message import MAX_SIZE, values, values_of
 
 # Not parsed as JSON: a model's has all of its layers', one in another.
 _NAME = r'\{(?:"class_name": "[^"]*", )?"name": ("(?:[^"\\]|\\.)*")'
 
+# No name is longer, and no more of the metadata is read.
+_HEAD = 4096
 _MOST_SCOPES = 100  # No layer's name has so many slashes; each scope would be a group in HDF5.
 
 
@@ -32,25 +34,37 @@ def layer_names(prefix: str) -> dict[int, str]:
         return {}
     directory = prefix.removesuffix(VARIABLES)
     found: dict[int, str] = {}
-    with suppress(CheckpointError, OSError, ValueError):
+    with suppress(CheckpointError, OSError):
         for number, metadata in _metadata(directory):
-            name = re.match(_NAME, to_text(metadata))
-            if name is not None:
-                text = json.loads(name[1])
-                found |= {number: text} if text.count("/") < _MOST_SCOPES and text.encode() else {}
+            if name := _name(metadata):
+                found[number] = name
     return found
+
+
+def _name(metadata: bytes) -> str:
+    """The name that metadata begin with; "" if there is none, or it can be no layer's."""
+    match = re.match(_NAME, to_text(metadata[:_HEAD]))
+    with suppress(ValueError):
+        name = str(json.loads(match[1])) if match else ""
+        return name if name.count("/") < _MOST_SCOPES and name.encode() else ""
+    return ""
 
 
 def _metadata(directory: str) -> Iterator[tuple[int, bytes]]:
     path = os.path.join(directory, "keras_metadata.pb")
     if os.path.isfile(path):
-        for node in values_of(storage.read_file(path), 1):
+        for node in values_of(_message(path), 1):
             said = {number: value for number, _, value in values(node)}
             number, metadata = said.get(2, 0), said.get(5)
             if isinstance(number, int) and isinstance(metadata, bytes):
                 yield number, metadata
         return
-    graph = next(values_of(storage.read_file(os.path.join(directory, "saved_model.pb")), 2), b"")
+    graph = next(values_of(_message(os.path.join(directory, "saved_model.pb")), 2), b"")
     for objects in values_of(graph, 7):
         for number, node in enumerate(values_of(objects, 1)):
             yield from ((number, text) for user in values_of(node, 4) for text in values_of(user, 3))
+
+
+def _message(path: str) -> bytes:
+    """A file's contents; nothing if no message is so large."""
+    return storage.read_file(path) if storage.file_size(path) <= MAX_SIZE else b""
