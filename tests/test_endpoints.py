@@ -841,3 +841,13 @@ def test_old_placeholders_of_unknown_shape(producer: int, type_: str, shape: tup
     node.attr["shape"].shape.SetInParent()
     graph = MetaGraph(message.SerializeToString(), root="GraphDef", path="old.pb")
     assert graph.outputs(graph.node("x"))[0].shape == shape
+
+
+def test_checked_tensors_are_what_they_were() -> None:
+    """tf.add_check_numerics_ops puts a check behind every tensor, of which none is an output."""
+    plain = graph(*LAYER, *LOSS, "logits = Add(dense, w/read)")
+    tensors = ("w/read", "dense", "difference", "square", "mean", "logits")
+    checks = [f"CheckNumerics_{i} = CheckNumerics({tensor})" for i, tensor in enumerate(tensors)]
+    assert endpoints(graph(*LAYER, *LOSS, "logits = Add(dense, w/read)", *checks)) == endpoints(plain)
+    within = graph(*LAYER, "checked = CheckNumerics(dense)", "logits = Neg(checked)")
+    assert list(outputs(within)) == ["logits:0"]

@@ -107,6 +107,7 @@ class Flow:
         self.users: dict[str, list[str]] = {}
         for name, node in self.nodes.items():
             self._connect(name, node.inputs)
+        self._set_checks_aside()
 
     def _connect(self, name: str, tensors: Sequence[str]) -> None:
         inputs = [key for tensor in tensors if tensor[:1] != "^" and (key := self.key(tensor))]
@@ -121,6 +122,14 @@ class Flow:
                 self.users[key].append(name)
             else:
                 self.users[key] = [name]
+
+    def _set_checks_aside(self) -> None:
+        """Nothing takes what tf.add_check_numerics_ops has checked: every tensor of the model has such a check."""
+        checks = {name for name in self.of_types("CheckNumerics".__eq__) if not self.users.get(name)}
+        for key in {key for name in checks for key in self.inputs[name]}:
+            self.users[key] = [user for user in self.users[key] if user not in checks]
+        self.roles |= dict.fromkeys(checks, "other")
+        self.outside |= checks
 
     def key(self, tensor: str) -> str:
         """The op's name, for an output of an input pipeline the tensor's; "" if there is none."""
