@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ckpttool.model import names
-from ckpttool.model.names import near_hint, selector
+from ckpttool.model.names import near_hint, selector, such
 
 GLOBS: list[tuple[str, list[str], list[str]]] = [
     ("dense/kernel", ["dense/kernel"], ["dense", "dense/kernel/Adam", "x/dense/kernel", "dense/kerne", "Dense/kernel"]),
@@ -133,3 +133,9 @@ def test_near_names_are_offered_among_many_too():
         assert near_hint("layer_77/ou", names) == "near names: layer_0/out, layer_1/out, layer_2/out"
         assert near_hint("zzz", names) is None
     assert near_hint("layer_77/ou", names[77:79]) == "near names: layer_77/out, layer_78/out"
+
+
+def test_how_many_there_are_is_said_of_several():
+    assert such(1) == ""
+    assert such(1_200) == " (1,200 such variables)"
+    assert such(2, "ops") == " (2 such ops)"
