@@ -4,10 +4,9 @@
     /dense       weight_names = [b"dense/kernel:0", b"dense/bias:0"]
     /dense/dense/kernel:0   /dense/dense/bias:0
 
-Keras matches layers by name, and the weights of a layer by their order, which is that in which the layer made them,
-those that are not trained last. Keras' own HDF5 lists both, and an object graph has the order: of an object, its own
-variables come before those of its parts. Of plain names, the tables below know the order for Keras' own layers; where
-they don't, it is a guess, and said.
+Keras matches layers by name or by position, and the weights of a layer by their order (formats.hdf5.weight_order).
+Keras' own HDF5 lists both, and an object graph has the order: of an object, its own variables come before those of its
+parts. Where nothing tells, it is a guess, and said.
 
 What layer a weight is of, its name does not say: of `block/dense/kernel` it may be `block` (which made a `dense` of its
 own) or `block/dense` (whose name has a slash). So every scope is listed as a layer, those within others by hard links
@@ -22,24 +21,17 @@ found again from Keras' own HDF5 alone, and from an object graph by its position
 (tf_keras/src/saving/legacy/hdf5_format.py, keras/src/legacy/saving/legacy_h5_format.py)
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
 from math import inf
-from typing import Any, NamedTuple
+from typing import Any
 
 from ckpttool.errors import ConversionError
 from ckpttool.formats.hdf5.encoding.groups import Group
 from ckpttool.formats.hdf5.encoding.messages import ascii_type, attribute
-from ckpttool.formats.hdf5.model_layers import (
-    NOT_TRAINED,
-    ModelLayer,
-    doubts_of_inner_models,
-    layers_of_model,
-    names_in_layers,
-)
+from ckpttool.formats.hdf5.model_layers import ModelLayer, doubts_of_inner_models, layers_of_model, names_in_layers
 from ckpttool.formats.hdf5.models import Models
 from ckpttool.formats.hdf5.names import dataset_path
+from ckpttool.formats.hdf5.weight_order import NUMBERED, Weight, in_order, is_guess, natural
 from ckpttool.formats.plan import Planned
 from ckpttool.formats.saved_model.layer_names import layer_names
 from ckpttool.model.checkpoint import Checkpoint
@@ -47,31 +39,12 @@ from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, VALUE
 from ckpttool.model.roles import roles_of
 from ckpttool.model.variable import Variable
 
-# The weights of Keras' layers in the order in which layers make them; and the layers within layers.
-_WEIGHTS = [
-    *("embeddings", "gamma", "beta", "depthwise_kernel", "pointwise_kernel", "kernel", "recurrent_kernel", "bias"),
-    *("alpha", *NOT_TRAINED, "mean", "variance", "count"),
-]
-_PARTS = ["forward", "query", "key", "value", "attention_output", "output_dense", "backward"]
-# Of a weight in Keras 3's `.weights.h5`.
-_NUMBERED = re.compile(r"/vars/[0-9]+$")
 # An attribute holds no more; Keras cuts its lists so, too.
 _MAX_ATTRIBUTE = 64_512
 _MAX_SCOPES = 100
 _LONG = 4096
 # Readers only ask whether it is that of Keras 1.
 _KERAS_VERSION = b"2.15.0"
-
-
-class _Weight(NamedTuple):
-    """A weight of a layer: the variable's name, its path in the layer's group, how many scopes of that are the layer's,
-    its rank.
-    """
-
-    name: str
-    path: str
-    depth: int
-    rank: tuple[int, int] | None
 
 
 def keras_places(checkpoint: Checkpoint) -> list[Planned]:
@@ -94,18 +67,22 @@ def keras_places(checkpoint: Checkpoint) -> list[Planned]:
     plan = _each_once(plan, _ranks(checkpoint))
     doubts = doubts_of_inner_models(models, told) if models and places else {}
     for layer, weights in _layers(plan, checkpoint, told).items():
-        is_known = all(weight.rank is not None for weight in weights)
-        is_guess = _is_of_parts(weights) or any(_is_guess(one, other) for one, other in pairwise(_ordered(weights)))
-        if is_guess and not is_known:
+        if is_guess(weights):
             doubt = f"its place among the weights of the layer {layer} is a guess, and Keras goes by it"
             doubts |= dict.fromkeys((weight.name for weight in weights), doubt)
-    # What Keras calls layers/dense_1 is the second of a class, and its name any.
-    for name in filter(_NUMBERED.search, checkpoint):
-        of = checkpoint[name].layer
-        if of is None or of.is_guess:
-            taken = ", that of a first model without names is taken" if of is not None else ""
-            doubts[name] = f"the name of its layer is not stored{taken}, and Keras goes by it"
+    doubts |= _doubts_of_names(checkpoint)
     return [p if p.problem else p._replace(doubt=doubts.get(p.variable.name)) for p in plan]
+
+
+def _doubts_of_names(checkpoint: Checkpoint) -> dict[str, str]:
+    """Of a `.weights.h5`, the weights of layers whose names are not stored: layers/dense_1 is the second of a class."""
+    found = {}
+    for name in filter(NUMBERED.search, checkpoint):
+        layer = checkpoint[name].layer
+        if layer is None or layer.is_guess:
+            taken = ", that of a first model without names is taken" if layer is not None else ""
+            found[name] = f"the name of its layer is not stored{taken}, and Keras goes by it"
+    return found
 
 
 def _models(checkpoint: Checkpoint) -> Models | None:
@@ -200,12 +177,12 @@ def link_keras_weights(root: Group, plan: Sequence[Planned], checkpoint: Checkpo
     for name, value in (b"backend", b"tensorflow"), (b"keras_version", _KERAS_VERSION):
         root.attributes.append(attribute(name, ascii_type(len(value)), (), value))
     for layer, weights in layers.items():
-        listed = _list(b"weight_names", [weight.path for weight in _ordered(weights)])
+        listed = _list(b"weight_names", [weight.path for weight in in_order(weights)])
         root.at(layer.encode().split(b"/")).attributes += listed
     return links
 
 
-def _layers(plan: Sequence[Planned], checkpoint: Checkpoint, told: Sequence[ModelLayer]) -> dict[str, list[_Weight]]:
+def _layers(plan: Sequence[Planned], checkpoint: Checkpoint, told: Sequence[ModelLayer]) -> dict[str, list[Weight]]:
     """The weights of each layer that there may be, the layers in the order of their model, as far as that is known.
 
     Args:
@@ -218,17 +195,17 @@ def _layers(plan: Sequence[Planned], checkpoint: Checkpoint, told: Sequence[Mode
         layer = dataset_path(known.name).removesuffix(":0")
         for rank, key in enumerate(known.keys):
             of_model.setdefault(key, []).append((layer, (number, rank)))
-    ranks, layers = _ranks(checkpoint), dict[str, list[_Weight]]()
+    ranks, layers = _ranks(checkpoint), dict[str, list[Weight]]()
     kept = [planned for planned in plan if not planned.problem]
     taken = {planned.target for planned in kept}
     heads = {tuple(_weight(planned.target).split("/")[:2]) for planned in kept}
     has_model_name = len({head[0] for head in heads}) == 1 and not any(head[1].endswith(":0") for head in heads)
     for planned in kept:
         name, path = planned.variable.name, _weight(planned.target)
-        found = [(layer, _Weight(name, path, 1, rank)) for layer, rank in of_model.get(name, ())]
+        found = [(layer, Weight(name, path, 1, rank)) for layer, rank in of_model.get(name, ())]
         if not found:
             depths = _possible_layers(planned, has_model_name=has_model_name)
-            found = [(layer, _Weight(name, path, depth, ranks.get(name))) for layer, depth in depths.items()]
+            found = [(layer, Weight(name, path, depth, ranks.get(name))) for layer, depth in depths.items()]
         for layer, weight in found:
             target = f"{layer}/{path}"
             # The name may repeat itself, as in a/a/a/kernel.
@@ -253,74 +230,16 @@ def _possible_layers(planned: Planned, *, has_model_name: bool) -> dict[str, int
     return own if is_told else own | inner | scopes
 
 
-def _first(weights: Sequence[_Weight], checkpoint: Checkpoint) -> tuple[Any, ...]:
+def _first(weights: Sequence[Weight], checkpoint: Checkpoint) -> tuple[Any, ...]:
     """By this, layers are in the order of their model, as far as it is known: of a `.weights.h5`, within a class."""
     layer = checkpoint[weights[0].name].layer
     rank = min((weight.rank for weight in weights if weight.rank is not None), default=(inf,))
-    return rank[0], _natural(layer.scope if layer is not None else ""), rank
-
-
-def _is_of_parts(weights: Sequence[_Weight]) -> bool:
-    """Whether the weights are those of several objects in a `.weights.h5`: it does not say which are not trained, and
-    Keras has these last. Of some parts all are trained.
-    """
-    groups = {weight.path.rpartition("/")[0] for weight in weights if _NUMBERED.search(weight.path.removesuffix(":0"))}
-    known = (any(_part(scope) >= 0 for scope in group.split("/")) for group in groups)
-    return len(groups) > 1 and not all(known)
+    return rank[0], natural(layer.scope if layer is not None else ""), rank
 
 
 def _weight(target: str) -> str:
     """The path of a weight within its layer's group."""
     return target.partition("/")[2]
-
-
-def _ordered(weights: Sequence[_Weight]) -> list[_Weight]:
-    """The weights of a layer, in the order in which it made them, as far as that is known."""
-    ranks = {weight.path: weight.rank for weight in weights if weight.rank is not None}
-    if len(ranks) < len(weights):
-        return sorted(weights, key=_order)
-    last = {path for path in ranks if path.rpartition("/")[2].removesuffix(":0") in NOT_TRAINED}
-    if len({layer for layer, _ in ranks.values()}) == 1:  # It is a layer of the source, whose list has all in order.
-        last.clear()
-    return sorted(weights, key=lambda weight: (weight.path in last, ranks[weight.path]))
-
-
-def _order(weight: _Weight) -> tuple[Any, ...]:
-    """The place of a weight among those of its layer, by its name."""
-    *parts, last = weight.path.removesuffix(":0").split("/")[weight.depth :]
-    made = [(_part(part), _natural(part)) for part in parts]
-    rank = _WEIGHTS.index(last) if last in _WEIGHTS else len(_WEIGHTS)
-    return last in NOT_TRAINED, made, rank, _natural(last)
-
-
-def _part(scope: str) -> int:
-    """`forward_lstm`, `attention_output`, `kernel_1`: what is known of them is how they begin."""
-    return next((i for i, known in enumerate(_PARTS) if scope.startswith(known)), -1)
-
-
-def _is_guess(one: _Weight, other: _Weight) -> bool:
-    """Whether nothing but the letters of their names says which of two weights comes first."""
-    *parts, last = one.path.split("/")[one.depth :]
-    *others, other_last = other.path.split("/")[other.depth :]
-    if parts[: len(others)] == others[: len(parts)]:
-        if len(parts) != len(others):  # A layer's own weights come before those of its parts.
-            return False
-        one_name, other_name = last.removesuffix(":0"), other_last.removesuffix(":0")
-        return not (one_name in _WEIGHTS and other_name in _WEIGHTS) and _letters(one_name) != _letters(other_name)
-    a, b = next((a, b) for a, b in zip(parts, others, strict=False) if a != b)
-    return (_part(a) < 0 or _part(b) < 0) and _letters(a) != _letters(b)
-
-
-def _letters(name: str) -> str:
-    """A name without the number that tells it from others."""
-    stem = name.rstrip("0123456789")
-    return name if stem == name else stem.removesuffix("_")
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    """By this, dense_2 comes before dense_10: of numbers, the one with fewer digits."""
-    parts = re.split(r"0*([0-9]+)", name)
-    return [(len(part), part) if i % 2 else (-1, part) for i, part in enumerate(parts)]
 
 
 def _list(name: bytes, texts: Sequence[str]) -> Iterator[bytes]:

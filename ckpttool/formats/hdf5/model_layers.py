@@ -18,13 +18,8 @@ from itertools import takewhile
 from typing import NamedTuple
 
 from ckpttool.formats.hdf5.models import LISTS, Models, extent, has_several_with_weights, is_of_keras_3, number_of
+from ckpttool.formats.hdf5.weight_order import NOT_TRAINED
 from ckpttool.model.object_graph import VALUE, ObjectGraph
-
-NOT_TRAINED = (
-    *("moving_mean", "moving_variance", "moving_stddev", "renorm_mean", "renorm_mean_weight"),
-    *("renorm_stddev", "renorm_stddev_weight", "vector_u"),
-)
-"""What the weights are called that are not trained: those of a layer come after all that are."""
 
 # What Keras 2 calls a model that is given no name.
 _MODEL = re.compile(r"(?:sequential|model|functional)(?:_\d+)?")
