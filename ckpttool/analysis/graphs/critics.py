@@ -9,11 +9,11 @@ The picture is an output, though more comes after it.
 import re
 from collections.abc import Iterable
 
-from ckpttool.analysis.graphs.flow import Flow
+from ckpttool.analysis.graphs.flow import APPLY, Flow
 from ckpttool.analysis.graphs.needs import walk
 from ckpttool.analysis.graphs.parts import Parts
 
-_APPLY = re.compile(r"(?:Resource)?(?:Sparse)?Apply\w+")
+_APPLY = re.compile(APPLY)
 _MOST_OPTIMIZERS = 8  # Of each, the graph is walked.
 # What a picture passes on its way to the critic.
 _JOINS = {"Concat", "ConcatV2", "Pad", "PadV2", "Reshape", "ExpandDims", "Squeeze", "Transpose", "Cast", "Identity"}

@@ -22,9 +22,12 @@ MOST_TENSORS = 10
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 _LONG = 200  # Longer types and names are monstrous, and matched with no pattern.
 
+APPLY = r"(?:Resource)?(?:Sparse)?Apply\w+"
+"""Types of the ops by which optimizers update variables."""
+
 # What is no part of the model, by the op's type …
 _ROLE_TYPES = {
-    "update": r"(?:Resource)?(?:Sparse)?Apply\w+|Assign\w*|CountUpTo"
+    "update": rf"{APPLY}|Assign\w*|CountUpTo"
     r"|(?:Resource)?Scatter(?:Nd)?(?:Add|Sub|Mul|Div|Min|Max|Update)",
     "saver": r"(?:Legacy)?(?:Save|Restore)(?:V2|Slices?)?|MergeV2Checkpoints|ShardedFile\w+",
     "summary": r"\w*Summary\w*",

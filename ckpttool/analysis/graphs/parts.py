@@ -7,7 +7,7 @@
 What is reached and belongs to no loss is the forward path.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Set
 
 from ckpttool.analysis.graphs.flow import OUTPUT_NAME, SCORES, Flow, is_named, scope_of
 from ckpttool.analysis.graphs.labels import labels
@@ -35,7 +35,8 @@ class Parts:
         self.layers = layers = Layers(flow)
         self.losses = losses = Losses(flow, layers.reached)
         self.collected = _collected(flow)
-        self.shown = _only_before((n for n, role in flow.roles.items() if role == "summary"), flow, layers.reached)
+        summaries = (name for name, role in flow.roles.items() if role == "summary")
+        self.shown = _only_before(summaries, flow, layers.reached.__contains__)
         labeled = walk(labels(flow, layers, losses, self.shown), flow.users, flow.outside)
         self.lossy = self._lossy(flow, labeled)
         self.neck = neck_of(flow, layers, losses, labeled, self.lossy)
@@ -54,17 +55,9 @@ class Parts:
         beside = {name for name in layers.reached if scope_of(name) in scopes and name not in layers.sources}
         lossy = labeled | losses.ops | beside
         # What the model uses besides is no arithmetic of the loss'.
-        others: dict[str, int] = {}
-        stack = list(lossy)
-        while stack:
-            for near in dict.fromkeys(flow.inputs.get(stack.pop(), ())):
-                if near not in others:
-                    others[near] = sum(user not in flow.outside for user in flow.users[near])
-                others[near] -= 1
-                if near not in lossy and others[near] <= 0 and self._is_arithmetic(flow, near):
-                    lossy.add(near)
-                    stack.append(near)
-        return lossy
+        return lossy | _only_before(
+            lossy, flow, lambda key: key not in lossy and self._is_arithmetic(flow, key), but_for=flow.outside
+        )
 
     def _is_arithmetic(self, flow: Flow, key: str) -> bool:
         return key not in self.layers.body and flow.type(key) in LOSS_MATH and not self._is_meant(key)
@@ -78,14 +71,18 @@ def _collected(flow: Flow) -> set[str]:
     return {flow.key(member) for each in collections for member in each.members if isinstance(member, str)}
 
 
-def _only_before(ends: Iterable[str], flow: Flow, within: set[str]) -> set[str]:
-    """What of the ops `within` leads to nothing but `ends`."""
+def _only_before(
+    ends: Iterable[str], flow: Flow, may_be: Callable[[str], bool], but_for: Set[str] = frozenset()
+) -> set[str]:
+    """What leads to nothing but `ends`, of what may be such; what `but_for` takes does not count."""
     found, left = set[str](), dict[str, int]()
     stack = list(ends)
     while stack:
         for near in dict.fromkeys(flow.inputs.get(stack.pop(), ())):
-            left[near] = left.get(near, len(flow.users[near])) - 1
-            if not left[near] and near in within:
+            if near not in left:
+                left[near] = sum(user not in but_for for user in flow.users[near])
+            left[near] -= 1
+            if not left[near] and may_be(near):
                 found.add(near)
                 stack.append(near)
     return found
