@@ -193,6 +193,16 @@ def test_a_state_file_of_another_name(directory, head):
     text = (directory / "checkpoint").read_text()
     (directory / "mine").write_text(head + text)
     assert locate(directory / "mine").prefix == str(directory / "model")
-    (directory / "other").write_text(f"see model_checkpoint_path: {text}")
-    with pytest.raises(FormatError, match="a text file"):
-        ckpttool.open_checkpoint(directory / "other")
+    (directory / "moved").write_text(head + "".join(sorted(text.splitlines(keepends=True))))
+    assert locate(directory / "moved").prefix == str(directory / "model")
+    for other in (f"see model_checkpoint_path: {text}", f"rate: 1\n{text}", "model_checkpoint_path: str = ''"):
+        (directory / "other").write_text(head + other)
+        with pytest.raises(FormatError, match="a text file"):
+            ckpttool.open_checkpoint(directory / "other")
+
+
+def test_a_state_file_that_is_no_text(directory):
+    """Why it is none is said."""
+    (directory / "checkpoint").write_bytes(b'model_checkpoint_path: "\xff"\n')
+    with pytest.raises(CorruptionError, match="not a checkpoint state file: no UTF-8"):
+        locate(directory)

@@ -27,7 +27,11 @@ _MAX_SIZE = 1 << 24
 
 
 _HEAD = 2048
-_SIGN = rb"(?m)[^\0]*?^\s*model_checkpoint_path\s*:"
+# Fields may be in any order; a configuration may have one of such a name among its own.
+_SIGN = (
+    rb"(?:\s|#[^\n]*\n)*(?:model_checkpoint_path|all_model_checkpoint_(?:paths|timestamps)|last_preserved_timestamp)"
+    rb"\s*:\s*[\"'0-9[]"
+)
 
 
 class CheckpointState(NamedTuple):
@@ -186,7 +190,8 @@ def _parse(path: str) -> Any:
     try:
         text_format.Merge(storage.read_file(path), message)  # Of several values the last one, as TensorFlow.
     except (text_format.ParseError, ValueError, RecursionError) as error:  # ValueError: a number, or no UTF-8.
-        raise CorruptionError(f"not a checkpoint state file: {error}", path=path, hint=_OTHERS) from error
+        why = str(error) or "no UTF-8"
+        raise CorruptionError(f"not a checkpoint state file: {why}", path=path, hint=_OTHERS) from error
     if not message.model_checkpoint_path:
         raise CorruptionError("the state file names no latest checkpoint", path=path, hint=_OTHERS)
     return message
