@@ -10,6 +10,7 @@ from bundles import bundle
 import ckpttool
 from ckpttool.errors import NotSupportedError
 from ckpttool.model.checkpoint import Checkpoint
+from ckpttool.transforms.casting import Casts, cast
 
 ARRAY = np.arange(12, dtype=np.float32).reshape(4, 3)
 LACKING = "does not have sufficient slices: 6 of 12 elements"
@@ -70,6 +71,31 @@ def test_other_formats_hold_the_rest(run, tmp_path, target):
     assert (result.exit_code, LACKING in result.stderr) == (1, True)
     for path in (out, tmp_path / "salvaged"):
         assert list(ckpttool.open_checkpoint(path)) == ["whole"]
+
+
+@pytest.mark.parametrize("format", ["--tf", "--tf-v1"])
+def test_what_is_there_is_cast(run, tmp_path, format):
+    """Slices are cast as wholes are, and counted; other formats leave the variable out as they do without a cast."""
+    result = run("export", made(tmp_path), format, tmp_path / "out", "--cast", "float16", "--rename", "p=>q")
+    assert result.exit_code == 0, result.stderr
+    variable = ckpttool.open_checkpoint(tmp_path / "out")["q"]
+    assert (variable.dtype.name, variable.shape, variable.stored) == ("float16", (4, 3), 6)
+    assert np.array_equal(np.concatenate(list(variable.arrays_of(variable.slices[0]))), ARRAY[:2])
+    result = run("export", made(tmp_path), "--npz", tmp_path / "out.npz", "--cast", "float16")
+    assert f"p: left out: {LACKING}" in result.stderr
+    assert np.load(tmp_path / "out.npz").keys() == {"whole"}
+
+
+def test_what_a_cast_of_slices_loses_is_counted(tmp_path):
+    """Once, of all slices together, as often as they are read."""
+    arrays = {"p": ARRAY * np.float32(1e5)}
+    prefix = bundle(arrays, slices={"p": [((0, 1), (0, 3)), ((2, 1), (0, 3))]}).write(tmp_path)
+    casts = Casts()
+    variable = cast(ckpttool.open_checkpoint(prefix), "float16", casts=casts)["p"]
+    for _ in range(2):
+        assert sum(each.size for piece in variable.slices for each in variable.arrays_of(piece)) == 6
+        assert casts.losses["p"].elements == 6
+        assert casts.losses["p"].overflowed == 5
 
 
 def test_it_is_said_by_verify(run, tmp_path):

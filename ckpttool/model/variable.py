@@ -326,8 +326,12 @@ class Variable:
         """The values of one of the pieces, in row-major order, in arrays of about `nbytes` at most."""
         self._require_numpy()
         limit = max(1, nbytes // (self.dtype.itemsize or 1))
+        yield from self.read_of(piece, subdivide(piece.start, piece.shape, limit))
+
+    def read_of(self, piece: Slice, boxes: Iterable[Selection]) -> "Iterator[np.ndarray[Any, Any]]":
+        """The values of one of the pieces in boxes that follow one another and together cover it."""
         with located(variable=self.name):
-            yield from self._source.arrays(self, piece, subdivide(piece.start, piece.shape, limit))
+            yield from self._source.arrays(self, piece, boxes)
 
     def numpy(self) -> "np.ndarray[Any, Any]":
         """The values, shape `shape`, dtype `dtype.numpy`: strings as `object` arrays of bytes, types that NumPy

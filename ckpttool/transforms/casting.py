@@ -7,6 +7,8 @@ a number. An integer that does not fit is an error: there is no near one.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpttool.errors import ConversionError, NotSupportedError
@@ -38,6 +40,9 @@ class Loss(NamedTuple):
     rounded: int = 0
     overflowed: int = 0
     underflowed: int = 0
+
+    def plus(self, other: "Loss") -> "Loss":
+        return Loss(*(a + b for a, b in zip(self, other, strict=True)))
 
 
 class Casts:
@@ -99,7 +104,7 @@ def check_cast(old: str, new: str) -> None:
 def _cast(variable: Variable, dtype: str, casts: Casts) -> Variable:
     if dtype == variable.dtype.name:
         return variable
-    source = _Cast(variable, DTYPES[dtype], casts)
+    source = (_PartlyCast if variable.is_partly_stored else _Cast)(variable, DTYPES[dtype], casts)
     return type(variable)(variable.name, DTYPES[dtype], variable.shape, source, variable.key, layer=variable.layer)
 
 
@@ -119,8 +124,7 @@ class _Cast(Source):
         loss = Loss()
         for array in self._variable.read(boxes):
             made = self._made(array)
-            found = _loss(array, made)
-            loss = Loss(*(a + b for a, b in zip(loss, found, strict=True)))
+            loss = loss.plus(_loss(array, made))
             yield made
         self._casts.losses[variable.name] = loss
 
@@ -140,6 +144,35 @@ class _Cast(Source):
             return nearest(array, dtype)
         with np.errstate(all="ignore"):  # What overflows is counted.
             return array.astype(dtype)
+
+
+class _PartlyCast(_Cast):
+    """The source of a variable of which only some slices are stored: these are cast."""
+
+    def __init__(self, variable: Variable, dtype: DType, casts: Casts) -> None:
+        super().__init__(variable, dtype, casts)
+        self._counted: set[tuple[int, ...]] = set()
+        self._loss = Loss()
+
+    @cached_property
+    def _pieces(self) -> dict[tuple[int, ...], Slice]:
+        return {piece.start: piece for piece in self._variable.slices}
+
+    def slices(self, variable: Variable) -> Sequence[Slice]:
+        size = variable.dtype.itemsize or 1
+        pieces = self._variable.slices
+        return [piece._replace(data=ByteRange("", 0, prod(piece.shape) * size, None)) for piece in pieces]
+
+    def arrays(self, variable: Variable, piece: Slice, boxes: Iterable[Selection]) -> "Iterator[np.ndarray[Any, Any]]":
+        loss = Loss()
+        for array in self._variable.read_of(self._pieces[piece.start], boxes):
+            made = self._made(array)
+            loss = loss.plus(_loss(array, made))
+            yield made
+        if piece.start not in self._counted:
+            self._counted.add(piece.start)
+            self._loss = self._loss.plus(loss)
+        self._casts.losses[variable.name] = self._loss
 
 
 def nearest(values: "np.ndarray[Any, Any]", dtype: "np.dtype[Any]") -> "np.ndarray[Any, Any]":
