@@ -882,6 +882,16 @@ def test_what_a_layer_lists_and_is_no_value(run, tmp_path):
         assert file["dense/dense/kernel:0"][:].tolist() == [1, 1]
 
 
+def test_a_layer_whose_name_no_group_can_have(run, tmp_path):
+    """A name that HDF5 takes for the way there is written as a scope of that name is, and can be found."""
+    data = object_graph(([("layer-0", 1)], []), ([("kernel", 2)], []), ([], [("./k", f"k{VALUE}")]))
+    values = {OBJECT_GRAPH_KEY: strings(data).reshape(()), f"k{VALUE}": np.ones(2, np.float32)}
+    run("export", bundle(values).write(tmp_path), "--h5", tmp_path / "a.h5", "--h5-layout", "keras")
+    with h5py.File(tmp_path / "a.h5") as file:
+        (layer,) = file.attrs["layer_names"]
+        assert [file[layer][name][:].tolist() for name in file[layer].attrs["weight_names"]] == [[1, 1]]
+
+
 def test_layers_of_weights_alone_without_names(keras, run, tmp_path):
     """tf.keras stores no names in a .weights.h5: a layer is called as Keras calls one without, and it is said."""
     keras.backend.clear_session()

@@ -192,7 +192,7 @@ def _layers(plan: Sequence[Planned], checkpoint: Checkpoint, told: Sequence[Mode
     """
     of_model: dict[str, list[tuple[str, tuple[int, int]]]] = {}
     for number, known in enumerate(told):
-        layer = dataset_path(known.name).removesuffix(":0")
+        layer = dataset_path(f"{known.name}/").rpartition("/")[0]
         for rank, key in enumerate(known.keys):
             of_model.setdefault(key, []).append((layer, (number, rank)))
     ranks, layers = _ranks(checkpoint), dict[str, list[Weight]]()
