@@ -851,3 +851,22 @@ def test_checked_tensors_are_what_they_were() -> None:
     assert endpoints(graph(*LAYER, *LOSS, "logits = Add(dense, w/read)", *checks)) == endpoints(plain)
     within = graph(*LAYER, "checked = CheckNumerics(dense)", "logits = Neg(checked)")
     assert list(outputs(within)) == ["logits:0"]
+
+
+def test_what_a_loss_function_makes_flat_is_its_own() -> None:
+    """Logits are the output, and not what TensorFlow's loss functions make of them, where labels are inputs, too."""
+    told = ("y = Placeholder", "v = VariableV2", "told = Add(dense, y)", "both = MatMul(told, v)")
+    flat, labels = "xent/flat = Reshape(both)", "xent/y = Reshape(y)"
+    loss = (flat, labels, "xent = SoftmaxCrossEntropyWithLogits(xent/flat, xent/y)", "loss = Mean(xent)")
+    assert list(outputs(graph(*LAYER, *told, *loss, trainable=["w", "v"]))) == ["both:0"]
+    flat, labels = "sequence_loss/flat = Reshape(both)", "sequence_loss/y = Reshape(y)"
+    op = "sequence_loss/xent/xent = SoftmaxCrossEntropyWithLogits(sequence_loss/flat, sequence_loss/y)"
+    within = (flat, labels, op, "loss = Mean(sequence_loss/xent/xent)")
+    assert list(outputs(graph(*LAYER, *told, *within, trainable=["w", "v"]))) == ["both:0"]
+
+
+def test_a_score_beside_a_loss_is_an_output() -> None:
+    """What no loss takes is no part of one, though it shares the scope."""
+    loss = ("y = Placeholder", "out/xent = SoftmaxCrossEntropyWithLogits(dense, y)", "loss = Mean(out/xent)")
+    given = graph(*LAYER, *loss, "out/Softmax = Softmax(dense)", trainable=["w"])
+    assert list(outputs(given)) == ["out/Softmax:0", "dense:0"]

@@ -18,12 +18,13 @@ LOSS_MATH = {
 
 
 class Losses:
-    """The losses of a graph, each attribute a set of ops.
+    """The losses of a graph: sets of ops, and of scopes.
 
     Attributes:
         ops: the losses.
         made_of: these, and what they are made of.
         learned: the same, as far as gradients go.
+        scopes: those of TensorFlow's loss functions, which make logits flat: "xent/Reshape" is before "xent".
     """
 
     def __init__(self, flow: Flow, reached: set[str]) -> None:
@@ -31,6 +32,9 @@ class Losses:
         self.ops = _losses(flow, reached)
         self.made_of = walk(self.ops, flow.inputs, flow.outside)
         self.learned = self.back_to("StopGradient")
+        functions = {name for name in self.ops if is_loss(flow.type(name))}
+        around = map(scope_of, map(scope_of, functions))
+        self.scopes = functions | {scope for scope in around if is_named(_LOSS_NAME, scope)}
 
     def back_to(self, *types: str) -> set[str]:
         """What the losses are made of, back to ops of some types, and without these."""

@@ -51,8 +51,13 @@ class Parts:
         layers, losses = self.layers, self.losses
         joins = [key for key in labeled if any(near not in labeled for near in flow.inputs.get(key, ()))]
         joins += [name for name in losses.ops if is_loss(flow.type(name))]
-        scopes = {scope_of(name) for name in joins} - {scope_of(name) for name in layers.body} - {""}
-        beside = {name for name in layers.reached if scope_of(name) in scopes and name not in layers.sources}
+        no_loss = {scope_of(name) for name in layers.body} | {""}
+        scopes, own = {scope_of(name) for name in joins} - no_loss, losses.scopes - no_loss
+        # A score that no loss takes is there for somebody else.
+        scores = {name for name in flow.of_types(SCORES.__contains__) if not flow.users.get(name)}
+        likely = layers.reached - layers.sources.keys() - scores
+        beside = {name for name in likely if scope_of(name) in scopes}
+        beside |= {name for name in likely & losses.made_of if scope_of(name) in own}
         lossy = labeled | losses.ops | beside
         # What the model uses besides is no arithmetic of the loss'.
         return lossy | _only_before(
