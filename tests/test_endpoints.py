@@ -354,7 +354,7 @@ def test_a_crfs_transitions_are_no_layer() -> None:
         (("v = VariableV2", "b = MatMul(x, v)", "both = Sub(dense, b)"), "both:0"),  # A dueling network.
         (("both = AddV2(x, dense)",), "both:0"),  # A correction.
         (("both = Sub(x, dense)",), "dense:0"),  # An error.
-        (("b = MatMul(x2, w/read)", "x2 = Placeholder", "both = Sub(dense, b)"), "b:0"),  # Two ranks.
+        (("b = MatMul(x2, w/read)", "x2 = Placeholder", "both = Sub(dense, b)"), "dense:0"),  # Two ranks.
     ],
 )
 def test_a_sum_of_models_is_no_arithmetic(lines: tuple[str, ...], expected: str) -> None:
@@ -865,8 +865,42 @@ def test_what_a_loss_function_makes_flat_is_its_own() -> None:
     assert list(outputs(graph(*LAYER, *told, *within, trainable=["w", "v"]))) == ["both:0"]
 
 
+def test_a_comparison_is_no_better_than_what_it_compares() -> None:
+    """The classes come before whether they are right, where labels are inputs, too."""
+    told = ("y = Placeholder", "v = VariableV2", "told = MatMul(y, v)", "both = Add(dense, told)")
+    given = graph(*LAYER, *told, "classes = ArgMax(both)", "right = Equal(classes, y)", trainable=["w", "v"])
+    assert list(outputs(given)) == ["classes:0", "right:0"]
+
+
 def test_a_score_beside_a_loss_is_an_output() -> None:
     """What no loss takes is no part of one, though it shares the scope."""
     loss = ("y = Placeholder", "out/xent = SoftmaxCrossEntropyWithLogits(dense, y)", "loss = Mean(out/xent)")
     given = graph(*LAYER, *loss, "out/Softmax = Softmax(dense)", trainable=["w"])
     assert list(outputs(given)) == ["out/Softmax:0", "dense:0"]
+
+
+def test_a_loss_in_a_collection_is_no_output() -> None:
+    """Users collect losses, too, to average or to show them: they come after what the model gives."""
+    message = graph(*LAYER, *LOSS, shown=["mean:0"], trainable=["w"]).message
+    node = next(node for node in message.graph_def.node if node.name == "mean")
+    node.attr["_output_shapes"].list.shape.add()
+    assert next(iter(outputs(meta_graph(message)))) == "dense:0"
+
+
+def test_a_decoder_that_goes_on_by_itself_comes_first() -> None:
+    """Training feeds a decoder what it is to say: of the same weights, what needs no such thing is the output."""
+    told = ("y = Placeholder", "v = VariableV2", "told = MatMul(y, v)", "state = Add(dense, told)")
+    loss = ("logits = Relu(state)", "xent = SparseSoftmaxCrossEntropyWithLogits(logits, y)", "loss = Mean(xent)")
+    free = ("first = MatMul(dense, v)", "said = Add(dense, first)")
+    given = graph(*LAYER, *told, *loss, *free, trainable=["w", "v"])
+    assert list(outputs(given)) == ["said:0", "logits:0"]
+    assert how_to_run(endpoints(given)) == ["to run it: feed x:0 · fetch said:0"]
+    other = graph(*LAYER, *told, *loss, "said = Relu6(dense)", trainable=["w", "v"])  # It is no decoder.
+    assert next(iter(outputs(other))) == "logits:0"
+
+
+def test_of_twins_the_first_comes_first() -> None:
+    """As of a siamese network, and of a policy's that acts and trains."""
+    twins = ("z = Placeholder", "a = Relu(dense)", "c = MatMul(z, w/read)", "b = Relu(c)")
+    loss = ("difference = Sub(a, b)", "loss = L2Loss(difference)")
+    assert list(outputs(graph(*LAYER, *twins, *loss, trainable=["w"])))[:1] == ["a:0"]

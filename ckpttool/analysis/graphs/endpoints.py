@@ -15,7 +15,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from ckpttool.analysis.graphs.critics import judged, trained_by_optimizer
-from ckpttool.analysis.graphs.flow import MOST_TENSORS, OUTPUT_NAME, SCORES, Flow, is_named
+from ckpttool.analysis.graphs.flow import CALLS, MOST_TENSORS, OUTPUT_NAME, SCORES, Flow, is_named
 from ckpttool.analysis.graphs.needs import must_be_fed, walk
 from ckpttool.analysis.graphs.parts import Parts
 from ckpttool.analysis.graphs.switches import held_switches, is_switch
@@ -48,7 +48,7 @@ class Endpoint(NamedTuple):
 _HEADS = {
     *SCORES,
     *("Identity", "Cast", "Squeeze", "ExpandDims", "Reshape", "Max", "Mean", "Sum"),
-    *("Greater", "GreaterEqual", "Round"),
+    *("Greater", "GreaterEqual", "Equal", "Round"),
 }
 _LOOPS = {"While", "StatelessWhile"}
 _NO_END = {"Switch", "RefSwitch", "Enter", "RefEnter", "NextIteration", "LoopCond", "ControlTrigger", "Const"}
@@ -97,16 +97,40 @@ def _in_order(flow: Flow, parts: Parts, chosen: "_Ranked") -> list[str]:
     learning = walk(trained, flow.users, flow.outside) if trained else parts.layers.weighted
     copies = parts.layers.weighted - learning
     best = [swapped.get(key, key) for key in best]
-    return sorted(best, key=lambda key: (chosen[key][0][0], key in copies))
+    best = sorted(best, key=lambda key: (chosen[key][0][0], key in copies))
+    untaught = _untaught(flow, parts, [key for key in best if chosen[key][0][0] < _PARTIAL])
+    return sorted(best, key=lambda key: key != untaught) if untaught else best
+
+
+def _untaught(flow: Flow, parts: Parts, best: list[str]) -> str:
+    """The op, if any, that gives with the same weights what the first one gives only if it is told the answer: a
+    decoder that goes on by itself, where training feeds it what it is to say.
+    """
+    if not best:
+        return ""
+    told = walk(parts.losses.ops, flow.inputs, flow.outside | {best[0]}) & parts.layers.sources.keys()
+    sources, weights = _made_of(flow, parts, best[0])
+    for key in best[1:] if told & sources else ():
+        fewer, same = _made_of(flow, parts, key)
+        if fewer and fewer < sources and told & sources - fewer and same >= weights > set():
+            return key
+    return ""
+
+
+def _made_of(flow: Flow, parts: Parts, key: str) -> tuple[set[str], set[str]]:
+    """The sources and the variables that an op's value comes from."""
+    before = walk([key], flow.inputs, flow.outside)
+    return before & parts.layers.sources.keys(), {name for name in before if flow.type(name) in VARIABLE_OPS}
 
 
 def _towers_swapped(flow: Flow, parts: Parts, keys: list[str]) -> dict[str, str]:
-    """Of ops made of the same weights and the same that is fed, as in towers, which takes the place of which."""
+    """Of ops made of the same weights, as in towers, which takes the place of which."""
     towers: dict[frozenset[str], list[str]] = {}
     for key in keys:
-        before = walk([key], flow.inputs, flow.outside)
-        made_of = frozenset(n for n in before if n in parts.layers.sources or flow.type(n) in VARIABLE_OPS)
-        towers.setdefault(made_of if key in parts.layers.weighted else frozenset([key]), []).append(key)
+        sources, weights = _made_of(flow, parts, key)
+        # The calls of a function are its signatures', each with an input of its own; other inputs go through one model.
+        made_of = weights | sources if flow.type(key) in CALLS else weights
+        towers.setdefault(frozenset(made_of if key in parts.layers.weighted else [key]), []).append(key)
     places = {name: number for number, name in enumerate(flow.nodes)}
     swapped = dict[str, str]()
     for tower in towers.values():
@@ -187,7 +211,7 @@ def _is_end(flow: Flow, parts: Parts, key: str) -> bool:
     )
 
 
-_SHOWN, _NO_WEIGHTS = 7, 8
+_PARTIAL, _SHOWN, _NO_WEIGHTS = 5, 7, 8
 
 
 def _strength(flow: Flow, parts: Parts, key: str, steps: int) -> tuple[int, str]:
@@ -229,7 +253,8 @@ def _user_members(flow: Flow, parts: Parts, likely: _Ranked) -> _Ranked:
             if key and key not in flow.outside and flow.type(key) not in VARIABLE_OPS:
                 # Some collect every layer's output; the last are the likely ones.
                 rank = (0, int(key in parts.lossy), int(key in before), int(key not in likely))
-                if len(keys) > 1 and key in parts.layers.inner:
+                is_loss = key in parts.losses.ops and flow.tensor(key).shape == ()
+                if (len(keys) > 1 and key in parts.layers.inner) or is_loss:
                     rank = (_SHOWN, 1, 0, 0)
                 rank = _FED if is_input or key in parts.layers.sources else rank
                 if rank[0] < _SHOWN or key not in likely:

@@ -19,7 +19,9 @@ from ckpttool.model.graph import MetaGraph, Node, op_of, split_tensor
 MOST_TENSORS = 10
 """So many tensors of an op, and so many outputs, are told."""
 
-_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+"""Types of ops that call a function."""
+
 _LONG = 200  # Longer types and names are monstrous, and matched with no pattern.
 
 APPLY = r"(?:Resource)?(?:Sparse)?Apply\w+"
@@ -167,7 +169,7 @@ class Flow:
         if key not in self.nodes:
             return [key]
         count = 2 if self.type(key) in ("TopK", "TopKV2") else 1
-        if self.type(key) in _CALLS:
+        if self.type(key) in CALLS:
             count = len(self.nodes[key].message.attr["Tout"].list.type)
         return [f"{key}:{i}" for i in range(min(max(count, 1), MOST_TENSORS))]
 
