@@ -1,0 +1,66 @@
+"""Which of several likely outputs comes first.
+
+What is trained comes before its copies, of towers the first one, and what goes on by itself before what must be told
+the answer.
+"""
+
+from ckpttool.analysis.graphs.candidates import PARTIAL, Ranked
+from ckpttool.analysis.graphs.critics import trained_by_optimizer
+from ckpttool.analysis.graphs.flow import CALLS, MOST_TENSORS, Flow
+from ckpttool.analysis.graphs.needs import walk
+from ckpttool.analysis.graphs.parts import Parts
+from ckpttool.model.graph import VARIABLE_OPS, op_of
+
+
+def in_order(flow: Flow, parts: Parts, chosen: Ranked) -> list[str]:
+    """The best of those chosen, the likeliest first."""
+    best = sorted(chosen, key=lambda key: chosen[key][0])[:MOST_TENSORS]
+    alike: dict[tuple[object, ...], list[str]] = {}
+    for key in best:
+        alike.setdefault((chosen[key][0][0], flow.type(key), str(flow.tensor(key))), []).append(key)
+    swapped = dict[str, str]()
+    for keys in alike.values():
+        swapped |= _towers_swapped(flow, parts, keys) if len(keys) > 1 else {}
+    trained = set().union(*trained_by_optimizer(flow).values())
+    learning = walk(trained, flow.users, flow.outside) if trained else parts.layers.weighted
+    copies = parts.layers.weighted - learning
+    best = [swapped.get(key, key) for key in best]
+    best = sorted(best, key=lambda key: (chosen[key][0][0], key in copies))
+    untaught = _untaught(flow, parts, [key for key in best if chosen[key][0][0] < PARTIAL])
+    return sorted(best, key=lambda key: key != untaught) if untaught else best
+
+
+def _untaught(flow: Flow, parts: Parts, best: list[str]) -> str:
+    """The op, if any, that gives with the same weights what the first one gives only if it is told the answer: a
+    decoder that goes on by itself, where training feeds it what it is to say.
+    """
+    if not best:
+        return ""
+    told = walk(parts.losses.ops, flow.inputs, flow.outside | {best[0]}) & parts.layers.sources.keys()
+    sources, weights = _made_of(flow, parts, best[0])
+    for key in best[1:] if told & sources else ():
+        fewer, same = _made_of(flow, parts, key)
+        if fewer and fewer < sources and told & sources - fewer and same >= weights > set():
+            return key
+    return ""
+
+
+def _made_of(flow: Flow, parts: Parts, key: str) -> tuple[set[str], set[str]]:
+    """The sources and the variables that an op's value comes from."""
+    before = walk([key], flow.inputs, flow.outside)
+    return before & parts.layers.sources.keys(), {name for name in before if flow.type(name) in VARIABLE_OPS}
+
+
+def _towers_swapped(flow: Flow, parts: Parts, keys: list[str]) -> dict[str, str]:
+    """Of ops made of the same weights, as in towers, which takes the place of which."""
+    towers: dict[frozenset[str], list[str]] = {}
+    for key in keys:
+        sources, weights = _made_of(flow, parts, key)
+        # The calls of a function are its signatures', each with an input of its own; other inputs go through one model.
+        made_of = weights | sources if flow.type(key) in CALLS else weights
+        towers.setdefault(frozenset(made_of if key in parts.layers.weighted else [key]), []).append(key)
+    places = {name: number for number, name in enumerate(flow.nodes)}
+    swapped = dict[str, str]()
+    for tower in towers.values():
+        swapped |= zip(tower, sorted(tower, key=lambda key: places.get(op_of(key), 0)), strict=True)
+    return swapped
