@@ -3,7 +3,7 @@
 import re
 from functools import lru_cache
 
-from ckpttool.analysis.graphs.flow import GRADIENTS, Flow, is_named, scope_of
+from ckpttool.analysis.graphs.endpoints.flow import GRADIENTS, Flow, is_named, scope_of
 from ckpttool.analysis.graphs.needs import walk
 
 _LOSS_TYPE = re.compile(r"\w*CrossEntropy\w*|\w*Loss(?:V\d)?")

@@ -2,10 +2,10 @@
 
 import re
 
-from ckpttool.analysis.graphs.critics import judged
-from ckpttool.analysis.graphs.flow import MOST_TENSORS, OUTPUT_NAME, SCORES, Flow, is_named
+from ckpttool.analysis.graphs.endpoints.critics import judged
+from ckpttool.analysis.graphs.endpoints.flow import MOST_TENSORS, OUTPUT_NAME, SCORES, Flow, is_named
+from ckpttool.analysis.graphs.endpoints.parts import Parts
 from ckpttool.analysis.graphs.needs import walk
-from ckpttool.analysis.graphs.parts import Parts
 from ckpttool.model.collections import FILLED_COLLECTIONS
 from ckpttool.model.graph import VARIABLE_OPS
 

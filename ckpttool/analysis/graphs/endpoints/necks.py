@@ -9,9 +9,9 @@ The last such op is an output: the picture, and not what is made of it to judge 
 from collections.abc import Iterable
 from itertools import islice
 
-from ckpttool.analysis.graphs.flow import Flow
-from ckpttool.analysis.graphs.layers import Layers
-from ckpttool.analysis.graphs.losses import Losses
+from ckpttool.analysis.graphs.endpoints.flow import Flow
+from ckpttool.analysis.graphs.endpoints.layers import Layers
+from ckpttool.analysis.graphs.endpoints.losses import Losses
 from ckpttool.analysis.graphs.needs import walk
 
 _SUMS = {"Add", "AddV2", "Sub"}

@@ -3,8 +3,8 @@
 What is no part of the model is plumbing: gradients, updates, savers, summaries, queues, asserts. Types and names of ops
 alone tell it, for nobody knows what custom ops do.
 
-Nothing here or in what builds on it (analysis.graphs.parts) recurses, and each step is linear in the graph: it may be
-cyclic, and made by anybody.
+Nothing here or in what builds on it recurses, and each step is linear in the graph: it may be cyclic, and made by
+anybody.
 """
 
 import re

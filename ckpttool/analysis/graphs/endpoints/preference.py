@@ -4,11 +4,11 @@ What is trained comes before its copies, of towers the first one, and what goes 
 the answer.
 """
 
-from ckpttool.analysis.graphs.candidates import PARTIAL, Ranked
-from ckpttool.analysis.graphs.critics import trained_by_optimizer
-from ckpttool.analysis.graphs.flow import CALLS, MOST_TENSORS, Flow
+from ckpttool.analysis.graphs.endpoints.candidates import PARTIAL, Ranked
+from ckpttool.analysis.graphs.endpoints.critics import trained_by_optimizer
+from ckpttool.analysis.graphs.endpoints.flow import CALLS, MOST_TENSORS, Flow
+from ckpttool.analysis.graphs.endpoints.parts import Parts
 from ckpttool.analysis.graphs.needs import walk
-from ckpttool.analysis.graphs.parts import Parts
 from ckpttool.model.graph import VARIABLE_OPS, op_of
 
 

@@ -6,18 +6,20 @@ Signatures say it. A training graph has none, so its endpoints are inferred, fro
           ▲         ▲              └─▶ Log ─▶ Mul ─▶ Mean   Mean: the loss, from which the gradients start
           W         b                  labels ─┘            labels: only the loss needs it
 
-The parts of the graph say which is which (analysis.graphs.parts): a label is told from an input by the weights, of
-which an input meets one on its way, while a label joins after the last.
+A label is told from an input by the weights, of which an input meets one on its way, while a label joins after the
+last. The modules, in this order:
+
+    flow ─▶ layers, losses ─▶ labels, necks ─▶ parts ─▶ critics ─▶ candidates ─▶ preference
 """
 
 from itertools import chain
 from typing import NamedTuple
 
-from ckpttool.analysis.graphs.candidates import FED, SHOWN, candidates, user_members
-from ckpttool.analysis.graphs.flow import MOST_TENSORS, Flow
+from ckpttool.analysis.graphs.endpoints.candidates import FED, SHOWN, candidates, user_members
+from ckpttool.analysis.graphs.endpoints.flow import MOST_TENSORS, Flow
+from ckpttool.analysis.graphs.endpoints.parts import Parts
+from ckpttool.analysis.graphs.endpoints.preference import in_order
 from ckpttool.analysis.graphs.needs import must_be_fed, walk
-from ckpttool.analysis.graphs.parts import Parts
-from ckpttool.analysis.graphs.preference import in_order
 from ckpttool.analysis.graphs.switches import held_switches, is_switch
 from ckpttool.model.arguments import Shape
 from ckpttool.model.dtypes import DType

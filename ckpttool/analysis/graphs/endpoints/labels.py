@@ -9,9 +9,9 @@ Those of a sampled loss and of a CRF meet weights, too: samplers and names tell 
 
 import re
 
-from ckpttool.analysis.graphs.flow import Flow, is_named
-from ckpttool.analysis.graphs.layers import Layers
-from ckpttool.analysis.graphs.losses import Losses
+from ckpttool.analysis.graphs.endpoints.flow import Flow, is_named
+from ckpttool.analysis.graphs.endpoints.layers import Layers
+from ckpttool.analysis.graphs.endpoints.losses import Losses
 from ckpttool.analysis.graphs.needs import walk
 from ckpttool.model.graph import op_of
 

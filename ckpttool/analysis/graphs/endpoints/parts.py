@@ -9,11 +9,11 @@ What is reached and belongs to no loss is the forward path.
 
 from collections.abc import Callable, Iterable, Set
 
-from ckpttool.analysis.graphs.flow import OUTPUT_NAME, SCORES, Flow, is_named, scope_of
-from ckpttool.analysis.graphs.labels import labels
-from ckpttool.analysis.graphs.layers import Layers
-from ckpttool.analysis.graphs.losses import LOSS_MATH, Losses, is_loss
-from ckpttool.analysis.graphs.necks import neck_of
+from ckpttool.analysis.graphs.endpoints.flow import OUTPUT_NAME, SCORES, Flow, is_named, scope_of
+from ckpttool.analysis.graphs.endpoints.labels import labels
+from ckpttool.analysis.graphs.endpoints.layers import Layers
+from ckpttool.analysis.graphs.endpoints.losses import LOSS_MATH, Losses, is_loss
+from ckpttool.analysis.graphs.endpoints.necks import neck_of
 from ckpttool.analysis.graphs.needs import walk
 from ckpttool.model.collections import FILLED_COLLECTIONS
 

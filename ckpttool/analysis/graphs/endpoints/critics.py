@@ -9,9 +9,9 @@ The picture is an output, though more comes after it.
 import re
 from collections.abc import Iterable
 
-from ckpttool.analysis.graphs.flow import APPLY, Flow
+from ckpttool.analysis.graphs.endpoints.flow import APPLY, Flow
+from ckpttool.analysis.graphs.endpoints.parts import Parts
 from ckpttool.analysis.graphs.needs import walk
-from ckpttool.analysis.graphs.parts import Parts
 
 _APPLY = re.compile(APPLY)
 _MOST_OPTIMIZERS = 8  # Of each, the graph is walked.

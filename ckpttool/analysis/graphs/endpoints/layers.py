@@ -9,7 +9,7 @@ x is a source, which reaches all that is right of it, and meets the weights at M
 
 from collections.abc import Iterable
 
-from ckpttool.analysis.graphs.flow import Flow
+from ckpttool.analysis.graphs.endpoints.flow import Flow
 from ckpttool.analysis.graphs.needs import walk
 from ckpttool.model.graph import PLACEHOLDERS, VARIABLE_OPS
 
