@@ -2,7 +2,7 @@
 
 import pytest
 from running import edit_meta, save_model
-from serving import of_load, of_loader, require_same
+from serving import of_load, of_loader, of_server, require_same
 
 from ckpttool.model.graph import all_nodes
 
@@ -84,6 +84,7 @@ def test_an_op_that_only_old_graphs_may_have_is_named_where_an_output_needs_it(s
     why = "tf.saved_model.load takes no TensorArrayV2, which an output needs; tf.compat.v1.saved_model.load does"
     assert (f"note: {why}\n" in served(prefix)) == is_needed
     assert of_loader(tf, tmp_path / "served")
+    assert of_server(tf, tmp_path / "served")
     if is_needed:
         with pytest.raises(tf.errors.UnimplementedError, match="TensorArrayV2"):
             of_load(tf, tmp_path / "served")

@@ -183,6 +183,7 @@ def test_slots_of_parts_are_no_fault(run, tmp_path):
     assert (result.exit_code, said in result.stderr, result.stdout.count("\n")) == (0, True, 3), result.output
     result = run("average", a, b, "--npz", tmp_path / "mean.npz")
     assert (result.exit_code, said in result.stderr) == (0, True), result.output
+    assert result.stderr.count("left out") == 1  # Of two checkpoints that lack the same.
     assert set(ckpttool.open_checkpoint(tmp_path / "mean.npz")) == {"w", "b"}
     result = run("diff", a, b)
     assert result.exit_code == 0

@@ -58,7 +58,7 @@ def average(
     opened = [options.to_convert(*each, quiet, strict=strict) for each in _distinct(_last_of(paths, last), quiet)]
     chosen = [select(each, include or (), exclude or (), with_object_graph=target == "tf") for each in opened]
     options.exit_if_no_match(not any(chosen), include or (), opened[0])
-    chosen = [options.without_partly_stored(each) for each in chosen]
+    chosen = options.without_partly_stored(*chosen)
     if target == "tf":
         targets.require_state(output, latest)
     try:

@@ -163,11 +163,11 @@ def chosen(checkpoint: Checkpoint, include: list[str] | None, exclude: list[str]
     return select(checkpoint, include or (), exclude or ())
 
 
-def without_partly_stored(checkpoint: Checkpoint) -> Checkpoint:
-    """The variables whose values are all there; others are left out, and that is said."""
-    lacking = {name: what for name, variable in checkpoint.items() if (what := variable.lacking)}
+def without_partly_stored(*checkpoints: Checkpoint) -> list[Checkpoint]:
+    """The variables whose values are all there; others are left out of all the checkpoints, and that is said."""
+    lacking = {name: what for each in checkpoints for name, v in each.items() if (what := v.lacking)}
     warn_of_first(lacking, "left out")
-    return checkpoint.with_variables({name: v for name, v in checkpoint.items() if name not in lacking})
+    return [each.with_variables({name: v for name, v in each.items() if name not in lacking}) for each in checkpoints]
 
 
 def rules(texts: list[str] | None, file: str | None) -> "list[Rule]":

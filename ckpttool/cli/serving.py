@@ -116,19 +116,17 @@ def _say_obstacles(graph: "MetaGraph", fed: dict[str, str], fetched: dict[str, s
     from ckpttool.analysis.graphs.needs import BEFORE_1
     from ckpttool.model.names import listed
 
+    lacks, needs, loads = "TensorFlow 2 has no", "which an output needs", "tf.saved_model.load"
     found = obstacles(graph, fetched.values(), fed.values())
-    if found.unneeded:
-        what = f"TensorFlow 2 has no {listed(found.unneeded)}, and loads no graph with one"
-        render.say(f"note: {what}; no output needs it: freeze the graph first")
-    if found.needed:
-        what = f"TensorFlow 2 has no {listed(found.needed)}, which an output needs"
-        render.say(f"note: {what}: only where it is registered is the graph loaded")
-    if found.deprecated:
-        what = f"tf.saved_model.load takes no {listed(found.deprecated)}, which an output needs"
-        render.say(f"note: {what}; tf.compat.v1.saved_model.load does")
-    if found.functions:
-        what = f"the function {found.functions[0]} {BEFORE_1}"
-        render.say(f"note: tf.saved_model.load does not load the graph: {what}")
+    notes = (
+        (found.unneeded, f"{lacks} %s, and loads no graph with one; no output needs it: freeze the graph first"),
+        (found.needed, f"{lacks} %s, {needs}: only where it is registered is the graph loaded"),
+        (found.deprecated, f"{loads} takes no %s, {needs}; tf.compat.v1.saved_model.load does"),
+        (found.functions[:1], f"{loads} does not load the graph: the function %s {BEFORE_1}"),
+    )
+    for types, note in notes:
+        if types:
+            render.say(f"note: {note % listed(types)}")
 
 
 def _assets(graph: "MetaGraph", given: list[str], quiet: bool) -> tuple[dict[str, str], dict[str, str]]:

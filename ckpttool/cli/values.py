@@ -39,7 +39,7 @@ def stats(
     checkpoint = options.checkpoint_of(path, quiet, v1=v1, step=step)
     chosen = options.chosen(checkpoint, include, exclude)
     options.exit_if_no_match(not chosen and (include or exclude), include or (), checkpoint)
-    chosen = options.without_partly_stored(chosen)
+    [chosen] = options.without_partly_stored(chosen)
     total = sum(variable.nbytes for variable in chosen.values())
     with render.progress("Reading", total) as progress:
         report = reports.statistics(chosen, progress)

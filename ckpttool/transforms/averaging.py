@@ -76,7 +76,7 @@ def _mean(variables: Sequence[Variable], weights: Sequence[float]) -> Variable:
     last = variables[-1]
     if last.dtype.name not in FLOATS | COMPLEX:
         return last
-    return type(last)(last.name, last.dtype, last.shape, _Mean(variables, weights), last.key, layer=last.layer)
+    return Variable(last.name, last.dtype, last.shape, _Mean(variables, weights), last.key, layer=last.layer)
 
 
 _MOST_CUT = 16
