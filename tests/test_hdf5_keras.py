@@ -281,6 +281,26 @@ def fields_of(data):
     return found
 
 
+@pytest.mark.parametrize("source", ["model.h5", "model", "saved_model"])
+def test_layers_stay_when_they_are_written_again(keras, tmp_path, source):
+    """Of a file that was written for Keras, weights have the layers that it lists: of a model within a model, too."""
+
+    def model():
+        layers = keras.layers
+        inner = keras.Sequential([keras.Input((5,)), layers.Dense(6), layers.BatchNormalization()])
+        return keras.Sequential([keras.Input((5,)), inner, layers.Dense(2)])
+
+    trained = filled(model())
+    trained.save_weights(tmp_path / "model.h5")
+    trained.save_weights(tmp_path / "model")
+    trained.save(tmp_path / "saved_model")
+    again = exported(exported(tmp_path / source, tmp_path / "once.h5"), tmp_path / "again.h5")
+    loaded = filled(model(), seed=2)
+    loaded.load_weights(again)
+    for ours, theirs in zip(loaded.weights, trained.weights, strict=True):
+        assert ours.numpy().tobytes() == theirs.numpy().tobytes()
+
+
 def test_a_layer_that_is_chosen(keras, run, tmp_path):
     """What is chosen, by any of its names, has the layers that it had with all the others; nothing is left out then."""
 

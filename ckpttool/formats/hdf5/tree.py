@@ -161,6 +161,8 @@ class Tree:
             return []
         depth = place.depth + 1
         children = list(self._children(group, place.path))
+        if self._has_links and model is not None:  # Of several paths to a weight, that in its layer is taken.
+            children.sort(key=lambda child: model.number(child[0]) is None)
         saved = place.saved or (self._saved(place.path, children) if place.path else None)
         return [_Place(path, address, depth, model, layer, saved) for path, address in children]
 
