@@ -163,7 +163,7 @@ def _from_text(root: str, data: bytes) -> bytes:
             what = f"the text of a {root} in which there is a message of a type that is not known here: {error}"
             raise NotSupportedError(what, hint="as bytes it can be read: export it with as_text=False") from error
         raise CorruptionError(f"not the text of a {root}: {error}") from error
-    return bytes(message.SerializeToString(deterministic=True))
+    return proto.serialize(message)
 
 
 def _to_text(graph: MetaGraph, text: bytes) -> bytes:

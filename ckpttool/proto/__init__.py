@@ -74,3 +74,8 @@ def parse(name: str, data: bytes, into: Any = None) -> Any:
     except DecodeError as error:
         raise CorruptionError(f"not a {name}: {error}") from error
     return message
+
+
+def serialize(message: Any) -> bytes:
+    """A message's bytes, always the same: its maps, which have no order of their own, are in that of their keys."""
+    return bytes(message.SerializeToString(deterministic=True))

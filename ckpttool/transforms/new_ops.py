@@ -46,7 +46,7 @@ def string_constant(name: str, texts: Sequence[str]) -> Any:
 
 def with_nodes(graph_def: bytes, nodes: Iterable[Any]) -> bytes:
     """A GraphDef with further ops."""
-    data = b"".join(message_field(1, node.SerializeToString(deterministic=True)) for node in nodes)
+    data = b"".join(message_field(1, proto.serialize(node)) for node in nodes)
     return _inserted(graph_def, 1, data)
 
 

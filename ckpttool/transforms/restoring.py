@@ -98,4 +98,4 @@ def _restore_v2(old: Any, lists: Sequence[str]) -> bytes:
     for name in [name for name in node.attr if name not in ("_class", "_output_shapes")]:
         del node.attr[name]
     node.attr["dtypes"].list.type.append(old.attr["dt"].type)
-    return bytes(node.SerializeToString(deterministic=True))
+    return proto.serialize(node)

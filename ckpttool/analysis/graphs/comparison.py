@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from ckpttool import proto
 from ckpttool.model.collections import Collection
 from ckpttool.model.graph import MetaGraph
 
@@ -141,7 +142,7 @@ def _more(members: list[Any], others: list[Any]) -> list[Any]:
 
 def _bytes(message: Any) -> bytes | None:
     """What two messages have in common if they say the same: maps are in the order of their keys."""
-    return None if message is None else message.SerializeToString(deterministic=True)
+    return None if message is None else proto.serialize(message)
 
 
 def _text(message: Any) -> str:

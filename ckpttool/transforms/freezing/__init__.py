@@ -240,7 +240,7 @@ class _Freezing:
         made = proto.message_class("NodeDef")(name=name, op="Placeholder")
         made.attr["dtype"].type = dtype
         set_shape(made.attr["shape"].shape, shape)
-        return bytes(made.SerializeToString(deterministic=True))
+        return proto.serialize(made)
 
     def _known(self, node: Any, output: Output) -> tuple[int, Shape]:
         """The dtype (a number) and shape of what is fed."""

@@ -48,7 +48,7 @@ def constant(name: str, waits_for: Sequence[str], device: str, stored: Stored) -
     for number, before in (
         (8, b""),
         (2, message_field(1, b"value")),
-        (5, bytes(node.SerializeToString(deterministic=True))),
+        (5, proto.serialize(node)),
     ):
         front = before + length_prefix(number, len(front) + size) + front
     return [front, *content]

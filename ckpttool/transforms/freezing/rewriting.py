@@ -97,8 +97,8 @@ class Rewriter:
         if changed is not None:
             if changed.op == "GatherV2" != node.op:
                 axis = gather_axis(node, trace.body)
-                yield [names.mended(axis, bytes(axis.SerializeToString(deterministic=True)))]
-            node, data = changed, bytes(changed.SerializeToString(deterministic=True))
+                yield [names.mended(axis, proto.serialize(axis))]
+            node, data = changed, proto.serialize(changed)
         data = names.mended(node, data)
         yield [edit(data, {4: DROP}) if node.device and not keep_device else data]
 
@@ -171,7 +171,7 @@ class Rewriter:
                 self.functions[name] = (name, None)
             else:
                 new = self._names[name, kinds] = function.signature.name = self._free(name)
-                self.functions[new] = (name, bytes(function.SerializeToString(deterministic=True)))
+                self.functions[new] = (name, proto.serialize(function))
         return self._names[name, kinds]
 
     def _free(self, name: str) -> str:
@@ -191,7 +191,7 @@ class Rewriter:
         names = Names(trace.updates.__contains__, renamed)
         nodes = []
         for node in [node for node in body.function.node_def if node.name not in trace.updates]:
-            data = bytes(node.SerializeToString(deterministic=True))
+            data = proto.serialize(node)
             made_of = self.node(trace, node, data, names, keep_device=True)
             nodes += [proto.message_class("NodeDef").FromString(b"".join(pieces)) for pieces in made_of]
         if nodes != list(made.node_def):

@@ -95,8 +95,7 @@ def with_assets(data: bytes, names: Mapping[str, str]) -> bytes:
     for tensor, name in names.items():
         asset = proto.message_class("AssetFileDef")(filename=name)
         asset.tensor_info.name = tensor
-        members.any_list.value.add(
-            type_url="type.googleapis.com/tensorflow.AssetFileDef", value=asset.SerializeToString(deterministic=True)
-        )
-    collection = members.SerializeToString(deterministic=True) if names else None
+        type_url = "type.googleapis.com/tensorflow.AssetFileDef"
+        members.any_list.value.add(type_url=type_url, value=proto.serialize(asset))
+    collection = proto.serialize(members) if names else None
     return with_entry(edit(data, {6: DROP}), 4, ASSETS, collection)

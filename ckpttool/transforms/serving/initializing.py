@@ -130,14 +130,14 @@ def with_declared_variables(data: bytes, graph: MetaGraph) -> bytes:
                 for op in listed_ops(graph, name)
                 if op in assigned
             )
-            data = with_entry(data, 4, name, declared.SerializeToString(deterministic=True))
+            data = with_entry(data, 4, name, proto.serialize(declared))
     return data
 
 
 def _declaration(op: str, initializer: str, nodes: Collection[str]) -> bytes:
     snapshot = f"{op}/read" if f"{op}/read" in nodes else op
     names = {"variable_name": f"{op}:0", "initializer_name": initializer, "snapshot_name": f"{snapshot}:0"}
-    return bytes(proto.message_class("VariableDef")(**names).SerializeToString(deterministic=True))
+    return proto.serialize(proto.message_class("VariableDef")(**names))
 
 
 def with_main_op(data: bytes, graph: MetaGraph, run: Initializers) -> bytes:
@@ -155,4 +155,4 @@ def with_main_op(data: bytes, graph: MetaGraph, run: Initializers) -> bytes:
     main.node_list.value.append(name)
     data = edit(data, {2: lambda graph_def: with_nodes(graph_def, [group])})
     data = with_entry(with_entry(data, 5, INIT_SIGNATURE, None), 4, "legacy_init_op", None)
-    return with_entry(data, 4, MAIN_OP, main.SerializeToString(deterministic=True))
+    return with_entry(data, 4, MAIN_OP, proto.serialize(main))

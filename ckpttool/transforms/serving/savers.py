@@ -57,14 +57,15 @@ def with_saver(graph: MetaGraph) -> MetaGraph:
         return graph
     scope = free_name("save", {name.partition("/")[0] for name in graph.by_name})
     nodes = _ops(scope, saved)
-    saver = proto.message_class("SaverDef")(
+    message = proto.message_class("SaverDef")(
         filename_tensor_name=f"{scope}/Const:0",
         save_tensor_name=f"{scope}/control_dependency:0",
         restore_op_name=f"{scope}/restore_all",
         max_to_keep=5,
         keep_checkpoint_every_n_hours=10000.0,
         version=_VERSION_V2,
-    ).SerializeToString(deterministic=True)
+    )
+    saver = proto.serialize(message)
 
     def change(data: bytes) -> bytes:
         return with_field(edit(data, {2: lambda graph_def: with_nodes(graph_def, nodes), 3: DROP}), 3, saver)

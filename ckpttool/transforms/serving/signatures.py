@@ -160,7 +160,7 @@ def signature_def(graph: MetaGraph, inputs: Mapping[str, str], outputs: Mapping[
             _fill(infos[key], name, known_tensor(graph, name))
     if method in _KEYS:
         _require_keys(graph, method, inputs, outputs)
-    return bytes(message.SerializeToString(deterministic=True))
+    return proto.serialize(message)
 
 
 def _fill(info: Any, name: str, tensor: Tensor) -> None:
