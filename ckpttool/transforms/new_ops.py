@@ -33,6 +33,16 @@ def new_op(name: str, type: str, inputs: Iterable[str] = ()) -> Any:
     return node
 
 
+def scalar_constant(name: str, dtype: int) -> Any:
+    """The NodeDef of a constant without dimensions, whose value is still to be put in."""
+    node = new_op(name, "Const")
+    node.attr["dtype"].type = dtype
+    tensor = node.attr["value"].tensor
+    tensor.dtype = dtype
+    tensor.tensor_shape.SetInParent()
+    return node
+
+
 def string_constant(name: str, texts: Sequence[str]) -> Any:
     """The NodeDef of a constant: a vector of strings."""
     node = new_op(name, "Const")

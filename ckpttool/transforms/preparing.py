@@ -26,6 +26,7 @@ from ckpttool.analysis.graphs.needs import (
 from ckpttool.model.arguments import Dtypes, Tensor, arguments_of
 from ckpttool.model.dtypes import DTYPES, DType
 from ckpttool.model.graph import MetaGraph, Node, all_nodes, op_of, set_shape, split_tensor
+from ckpttool.transforms.new_ops import new_op
 
 _FLOAT = DTYPES["float32"].number
 _PYTHON = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
@@ -267,7 +268,7 @@ def _stand_in(message: Any, outputs: list[Tensor]) -> list[Any]:
     message.op = "IdentityN"
     added = []
     for number, output in enumerate(outputs):
-        node = proto.message_class("NodeDef")(name=f"{message.name}/stand_in_{number}", op="Placeholder")
+        node = new_op(f"{message.name}/stand_in_{number}", "Placeholder")
         _set_placeholder(node, output)
         message.input.append(node.name)
         message.attr["T"].list.type.append(node.attr["dtype"].type)

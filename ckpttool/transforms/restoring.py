@@ -36,9 +36,8 @@ def restorable(graph: MetaGraph, checkpoint: Checkpoint | None) -> Checkpoint:
     if not wanted:
         return Checkpoint({}, path="", format="none")
     if checkpoint is None:
-        what = (
-            f"the graph restores {len({each.key for each in wanted})} variables, and there is no checkpoint beside it"
-        )
+        count = len({each.key for each in wanted})
+        what = f"the graph restores {count:,} variables, and there is no checkpoint beside it"
         raise NotFoundError(what, path=graph.path, hint="--checkpoint says where it is")
     _require_fitting(wanted, checkpoint)
     if all(each.key in checkpoint for each in wanted):
@@ -71,8 +70,9 @@ def restoring_from_bundle(graph: MetaGraph) -> MetaGraph:
     added: list[Any] = []
     for node in old:
         [read] = reads_of(graph, node.message, messages)
-        texts = _lists(read.key, read.slice_spec)
-        lists = [string_constant(free_name(f"{node.name}/{name}", nodes), [text]) for name, text in texts]
+        # The names are those that TensorFlow's savers give them.
+        texts = {"tensor_names": read.key, "shape_and_slices": read.slice_spec}
+        lists = [string_constant(free_name(f"{node.name}/{name}", nodes), [text]) for name, text in texts.items()]
         made[node.name] = _restore_v2(node.message, [each.name for each in lists])
         added += lists
     if not old:
@@ -83,11 +83,6 @@ def restoring_from_bundle(graph: MetaGraph) -> MetaGraph:
         return with_nodes(edit(data, {1: lambda node: made.get(next(numbers).name, node)}), added)
 
     return edit_meta_graph(graph, lambda data: edit(data, {2: graph_def}))
-
-
-def _lists(key: str, spec: str) -> list[tuple[str, str]]:
-    """The inputs of a RestoreV2 of one tensor, under the names that TensorFlow's savers give them."""
-    return [("tensor_names", key), ("shape_and_slices", spec)]
 
 
 def _restore_v2(old: Any, lists: Sequence[str]) -> bytes:

@@ -27,6 +27,7 @@ from ckpttool.transforms.freezing.pruning import needed, output_of
 from ckpttool.transforms.freezing.rewriting import Names, Pieces, Rewriter
 from ckpttool.transforms.freezing.stored import Stored, StoredVariables
 from ckpttool.transforms.graph_edits import meta_graph_data
+from ckpttool.transforms.new_ops import new_op
 from ckpttool.wire.message import DROP, LENGTH, MAX_SIZE, edit, fields, length_prefix, message_field, values_of
 
 
@@ -237,7 +238,7 @@ class _Freezing:
 
     def _placeholder(self, node: Any, output: Output, name: str) -> bytes:
         dtype, shape = self._known(node, output)
-        made = proto.message_class("NodeDef")(name=name, op="Placeholder")
+        made = new_op(name, "Placeholder")
         made.attr["dtype"].type = dtype
         set_shape(made.attr["shape"].shape, shape)
         return proto.serialize(made)

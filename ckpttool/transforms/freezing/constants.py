@@ -13,6 +13,7 @@ from ckpttool import proto
 from ckpttool.errors import NotSupportedError
 from ckpttool.model.dtypes import DTYPES
 from ckpttool.transforms.freezing.stored import Stored
+from ckpttool.transforms.new_ops import new_op, scalar_constant
 from ckpttool.wire.message import length_prefix, message_field, varint_field
 
 
@@ -30,8 +31,8 @@ def constant(name: str, waits_for: Sequence[str], device: str, stored: Stored) -
         CorruptionError: the values are damaged.
     """
     dtype = stored.variable.dtype
-    node = proto.message_class("NodeDef")(name=name, op="Const", device=device)
-    node.input.extend(waits_for)
+    node = new_op(name, "Const", waits_for)
+    node.device = device
     node.attr["dtype"].type = dtype.number
     if dtype.name == "string":
         content = [message_field(8, value) for value in stored.strings()]
@@ -45,18 +46,14 @@ def constant(name: str, waits_for: Sequence[str], device: str, stored: Stored) -
     shape = b"".join(message_field(2, varint_field(1, size)) for size in stored.shape)
     front = varint_field(1, dtype.number) + message_field(2, shape) + header
     # From the inside out: a tensor in an AttrValue in the entry of a map in the node.
-    for number, before in (
-        (8, b""),
-        (2, message_field(1, b"value")),
-        (5, proto.serialize(node)),
-    ):
+    for number, before in ((8, b""), (2, message_field(1, b"value")), (5, proto.serialize(node))):
         front = before + length_prefix(number, len(front) + size) + front
     return [front, *content]
 
 
 def integer(name: str, value: int) -> Any:
     """The NodeDef of a constant that is one int32."""
-    node = _scalar(name, INT32)
+    node = scalar_constant(name, INT32)
     node.attr["value"].tensor.int_val.append(value)
     return node
 
@@ -65,18 +62,9 @@ def become_true(node: Any) -> None:
     """Makes an op a constant that is true."""
     node.op, node.input[:] = "Const", []
     node.attr.clear()
-    node.MergeFrom(_scalar(node.name, _BOOL))
+    node.MergeFrom(scalar_constant(node.name, _BOOL))
     node.attr["value"].tensor.bool_val.append(True)
 
 
 _BOOL = DTYPES["bool"].number
 INT32 = DTYPES["int32"].number
-
-
-def _scalar(name: str, dtype: int) -> Any:
-    node = proto.message_class("NodeDef")(name=name, op="Const")
-    node.attr["dtype"].type = dtype
-    tensor = node.attr["value"].tensor
-    tensor.dtype = dtype
-    tensor.tensor_shape.SetInParent()
-    return node

@@ -18,7 +18,7 @@ from ckpttool.errors import NotSupportedError
 from ckpttool.model.dtypes import DTYPES
 from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, Node, op_of
 from ckpttool.transforms.graph_edits import edit_meta_graph
-from ckpttool.transforms.new_ops import free_name, new_op, string_constant, with_field, with_nodes
+from ckpttool.transforms.new_ops import free_name, new_op, scalar_constant, string_constant, with_field, with_nodes
 from ckpttool.wire.message import DROP, edit
 
 _STRING = DTYPES["string"].number
@@ -109,10 +109,7 @@ def _ops(scope: str, saved: Sequence[_Saved]) -> list[Any]:
 
 def _prefix(scope: str) -> list[Any]:
     """The file's name, which is fed."""
-    default = new_op(f"{scope}/filename", "Const")
-    default.attr["dtype"].type = _STRING
-    default.attr["value"].tensor.dtype = _STRING
-    default.attr["value"].tensor.tensor_shape.SetInParent()
+    default = scalar_constant(f"{scope}/filename", _STRING)
     default.attr["value"].tensor.string_val.append(b"model")
     fed = new_op(f"{scope}/Const", "PlaceholderWithDefault", [default.name])
     fed.attr["dtype"].type = _STRING
