@@ -33,6 +33,7 @@ from ckpttool.formats.npy.header import HEAD, decode_header
 from ckpttool.formats.npy.source import ArraySource, Stored
 from ckpttool.formats.plan import Note, Planned, distinct
 from ckpttool.model.checkpoint import Checkpoint
+from ckpttool.model.texts import percent_encoded
 from ckpttool.model.variable import Variable
 
 FORMAT = "NumPy archive (.npz)"
@@ -73,9 +74,7 @@ def _escape(name: str) -> str:
         name = f"%{name}"
     if name.endswith(_SUFFIX):
         name = f"{name.removesuffix(_SUFFIX)}%2Enpy"
-    if name.isascii():
-        return name
-    return "".join(f"%{ord(c) - 0xDC00:02X}" if 0xDC80 <= ord(c) <= 0xDCFF else c for c in name)
+    return percent_encoded(name)
 
 
 def write_npz(

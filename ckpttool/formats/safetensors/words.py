@@ -1,6 +1,7 @@
 """The words of safetensors, for the reader and the writer."""
 
 from ckpttool.model.dtypes import DTYPES
+from ckpttool.model.texts import percent_encoded
 
 FORMAT = "safetensors"
 MAX_HEADER = 100_000_000
@@ -57,6 +58,4 @@ def escape(name: str) -> str:
     """The name, with bytes that are no UTF-8 percent-encoded; and with the one that the format keeps for itself."""
     if name == METADATA:
         return name.replace("_", "%5F", 1)
-    if name.isascii():
-        return name
-    return "".join(f"%{ord(c) - 0xDC00:02X}" if 0xDC80 <= ord(c) <= 0xDCFF else c for c in name)
+    return percent_encoded(name)
