@@ -115,15 +115,17 @@ class MetaGraph:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.root} {self.path!r} {len(self.data):,} bytes>"
 
+    @property
+    def _given(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("data", "root", "path", "text", "number", "facts")}
+
     def __getstate__(self) -> dict[str, Any]:
         """What a copy, or another process, needs: not what has been parsed."""
-        kept = ("data", "root", "path", "text", "number", "facts")
-        return {name: getattr(self, name) for name in kept} | {"_results": {}}
+        return self._given | {"_results": {}}
 
     def replace(self, **changes: Any) -> "MetaGraph":
         """The same graph with other attributes."""
-        kept = {name: getattr(self, name) for name in ("data", "root", "path", "text", "number", "facts")}
-        return MetaGraph(**kept | changes)
+        return MetaGraph(**self._given | changes)
 
     @cached_property
     def message(self) -> Any:
@@ -134,10 +136,9 @@ class MetaGraph:
         """
         with located(self.path or None):
             if self.root == "SavedModel":
-                graphs = self._saved_model.meta_graphs
-                if not graphs:
+                if not self._meta_graphs:
                     raise CorruptionError("a SavedModel without a graph")
-                return graphs[self.number]
+                return self._meta_graphs[self.number]
             if self.root == "GraphDef":
                 meta_graph = proto.message_class("MetaGraphDef")()
                 meta_graph.graph_def.SetInParent()
@@ -146,14 +147,14 @@ class MetaGraph:
             return proto.parse("MetaGraphDef", self.data)
 
     @cached_property
-    def _saved_model(self) -> Any:
-        return proto.parse("SavedModel", self.data)
+    def _meta_graphs(self) -> Any:
+        """The MetaGraphDefs of all graphs in the file, parsed: of a SavedModel, several."""
+        return proto.parse("SavedModel", self.data).meta_graphs if self.root == "SavedModel" else [self.message]
 
     @property
     def tag_sets(self) -> list[list[str]]:
-        """The tags of each of a SavedModel's graphs; those of the only one otherwise."""
-        graphs = self._saved_model.meta_graphs if self.root == "SavedModel" else [self.message]
-        return [list(graph.meta_info_def.tags) for graph in graphs]
+        """The tags of each graph in the file."""
+        return [list(graph.meta_info_def.tags) for graph in self._meta_graphs]
 
     @cached_property
     def reads(self) -> dict[str, list[str]]:
@@ -167,9 +168,7 @@ class MetaGraph:
     @property
     def graph_defs(self) -> list[Any]:
         """The GraphDefs of all graphs in the file."""
-        if self.root != "SavedModel":
-            return [self.graph_def]
-        return [each.graph_def for each in self._saved_model.meta_graphs]
+        return [graph.graph_def for graph in self._meta_graphs]
 
     @property
     def graph_def(self) -> Any:
@@ -292,20 +291,17 @@ class MetaGraph:
 
     def _declared_shape(self, node: Node) -> Shape:
         """The shape that an op's own attributes give its only output."""
-        shape = _declared_shape(node)
+        attr = node.message.attr
+        if node.type == "VarHandleOp":
+            return ()
+        if node.type == "Const" and "value" in attr:
+            return shape_of(attr["value"].tensor.tensor_shape)
+        if "shape" not in attr or (node.type not in VARIABLE_OPS and node.type not in PLACEHOLDERS):
+            return None
+        shape = shape_of(attr["shape"].shape)
         # Before TensorFlow 1.2 what was not known whole was written as a scalar's. (core/ops/array_ops.cc Placeholder)
         is_guess = node.type == "Placeholder" and shape == () and self.graph_def.versions.producer <= _SCALARS_UNKNOWN
         return None if is_guess else shape
-
-
-def _declared_shape(node: Node) -> Shape:
-    """The shape that an op's own attributes give its only output."""
-    attr = node.message.attr
-    if node.type == "Const" and "value" in attr:
-        return shape_of(attr["value"].tensor.tensor_shape)
-    if node.type in VARIABLE_OPS - {"VarHandleOp"} or node.type in PLACEHOLDERS:
-        return shape_of(attr["shape"].shape) if "shape" in attr else None
-    return () if node.type == "VarHandleOp" else None
 
 
 def all_nodes(graph_def: Any) -> Iterator[Any]:
