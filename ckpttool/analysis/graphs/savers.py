@@ -114,16 +114,9 @@ def reads_of(graph: MetaGraph, node: Any, inside: Mapping[str, Any]) -> list[Res
 
 def lists_of(node: Any, inside: Mapping[str, Any]) -> tuple[list[str] | None, list[str] | None]:
     """The names and the slices that an op reads, if it is one that restores; None for a list that is no constant."""
-    keys, specs = (_texts(node, place, inside) for place in (1, 2))
+    found = (constant_input(node, place, inside) for place in (1, 2))
+    keys, specs = (None if constant is None else strings_of(constant) for constant in found)
     return keys, [""] * len(keys or ()) if node.op == "Restore" else specs
-
-
-def _texts(node: Any, place: int, inside: Mapping[str, Any]) -> list[str] | None:
-    """The texts of the constant that is an input (in a function `name:output:0`); None if it is none."""
-    found = inside.get(node.input[place].partition(":")[0] if place < len(node.input) else "")
-    if found is None or found.op != "Const" or "value" not in found.attr:
-        return None
-    return strings_of(found)
 
 
 def _targets(nodes: Mapping[str, Node], ops: Collection[str]) -> dict[tuple[str, int], tuple[str, bool]]:
@@ -152,10 +145,9 @@ _STRING = DTYPES["string"].number
 _MOST = 1 << 20
 
 
-def constant_input(node: Any, index: int, by_name: Mapping[str, Any]) -> Any:
-    """The string constant that is an input; None if it is none."""
-    name = op_of(node.input[index]) if index < len(node.input) else ""
-    found = by_name.get(name)
+def constant_input(node: Any, index: int, inside: Mapping[str, Any]) -> Any:
+    """The string constant that is an input (in a function `name:output:0`); None if it is none."""
+    found = inside.get(node.input[index].partition(":")[0] if index < len(node.input) else "")
     if found is None or found.op != "Const" or "value" not in found.attr:
         return None
     return found if found.attr["value"].tensor.dtype == _STRING else None
