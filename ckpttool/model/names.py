@@ -107,3 +107,8 @@ def near_hint(name: str, others: Collection[str]) -> str | None:
         (other for other in others if last and last in other.casefold() and other not in near), 3 - len(near)
     )
     return f"near names: {', '.join(near)}" if near else None
+
+
+def choices_hint(name: str, others: Collection[str]) -> str:
+    """A hint with what there is instead of a name that is not there: near names, else the first."""
+    return near_hint(name, others) or f"there are {listed(list(others), 9) or 'none'}"

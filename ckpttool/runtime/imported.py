@@ -10,7 +10,7 @@ from typing import Any
 from ckpttool.analysis.graphs import fetches as choosing
 from ckpttool.analysis.graphs.endpoints import Endpoint, endpoints
 from ckpttool.analysis.graphs.fitting import fit
-from ckpttool.analysis.graphs.needs import main_ops, needed_ops
+from ckpttool.analysis.graphs.needs import main_ops, needed_ops, require_collection
 from ckpttool.analysis.graphs.pipelines import iterator_makers
 from ckpttool.analysis.graphs.restore_plan import plan_restore
 from ckpttool.analysis.graphs.running import waiting
@@ -233,8 +233,7 @@ class ImportedGraph:
         Raises:
             NotFoundError: there is no such collection; near names are offered.
         """
-        if name not in self.graph.collections:
-            choosing.of_collection(self.graph, name)
+        require_collection(self.graph, name)
         return [self._member(member) for member in self.graph.collections[name].members]
 
     def _member(self, member: Any) -> Any:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ckpttool.errors import ConversionError, NotSupportedError
 from ckpttool.model.boxes import Selection, shape_of, subdivide, within
 from ckpttool.model.checkpoint import Checkpoint
+from ckpttool.model.names import listed
 from ckpttool.model.variable import BLOCK_SIZE, Slice, Source, Variable
 from ckpttool.transforms.casting import COMPLEX, FLOATS, nearest, whole_piece
 
@@ -56,16 +57,11 @@ def _require_same(a: Checkpoint, b: Checkpoint) -> None:
     _require_none(f"not of the same dtype and shape in {a.path} and in {b.path}", differ, "--exclude leaves them out")
 
 
-_MOST_NAMED = 5
-
-
 def _require_none(what: str, names: Mapping[str, str], hint: str) -> None:
     """Raises ConversionError if there are such variables, which names them, each with what there is to say of it."""
-    named = [f"{name!r}{remark}" for name, remark in list(names.items())[:_MOST_NAMED]]
-    if len(names) > _MOST_NAMED:
-        named.append(f"and {len(names) - _MOST_NAMED:,} more")
+    named = [f"{name!r}{remark}" for name, remark in names.items()]
     if named:
-        raise ConversionError(f"{what}: {', '.join(named)}", hint=hint)
+        raise ConversionError(f"{what}: {listed(named)}", hint=hint)
 
 
 def _kind(variable: Variable) -> str:

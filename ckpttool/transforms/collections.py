@@ -7,10 +7,10 @@ A collection is an entry of the map collection_def (4): its name (1) and a Colle
 from collections.abc import Collection, Iterable, Sequence
 from typing import TypeVar
 
-from ckpttool.analysis.graphs.needs import require_output
+from ckpttool.analysis.graphs.needs import require_collection, require_output
 from ckpttool.errors import NotFoundError, NotSupportedError
 from ckpttool.model.graph import MetaGraph, op_of
-from ckpttool.model.names import near_hint
+from ckpttool.model.names import choices_hint
 from ckpttool.transforms.graph_edits import edit_meta_graph, key_of, last_field
 from ckpttool.transforms.new_ops import with_entry
 from ckpttool.wire.message import LENGTH, edit, fields, message_field
@@ -60,14 +60,13 @@ def edit_collections(
 
 
 def _require_member(graph: MetaGraph, name: str, member: str | None) -> None:
-    if name not in graph.collections:
-        raise NotFoundError(f"no collection {name}", path=graph.path, hint=_near(name, list(graph.collections)))
+    require_collection(graph, name)
     if member is not None:
         _require_names(graph, name)
         members = graph.collections[name].members
         if member not in members:
             what = f"{member} is not in the collection {name}"
-            raise NotFoundError(what, path=graph.path, hint=_near(member, members))
+            raise NotFoundError(what, path=graph.path, hint=choices_hint(member, members))
 
 
 def _require_names(graph: MetaGraph, name: str) -> None:
@@ -75,11 +74,6 @@ def _require_names(graph: MetaGraph, name: str) -> None:
     if kind not in ("node_list", "empty"):
         what = f"the collection {name} is a {kind}, not one of names"
         raise NotSupportedError(what, path=graph.path, hint="it can only be removed as a whole")
-
-
-def _near(name: str, there: Sequence[str]) -> str:
-    """The names to choose from: near ones, else the first."""
-    return near_hint(name, there) or f"there are {', '.join(there[:9]) or 'none'}"
 
 
 def _require_tensor(graph: MetaGraph, member: str) -> None:

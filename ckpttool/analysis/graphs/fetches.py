@@ -10,6 +10,7 @@ from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from ckpttool.analysis.graphs.endpoints import endpoints
+from ckpttool.analysis.graphs.needs import require_collection
 from ckpttool.errors import NotFoundError, NotSupportedError
 from ckpttool.model.collections import FILLED_COLLECTIONS
 from ckpttool.model.graph import (
@@ -22,7 +23,7 @@ from ckpttool.model.graph import (
     op_of,
     split_tensor,
 )
-from ckpttool.model.names import listed, near_hint
+from ckpttool.model.names import choices_hint, listed, near_hint
 
 
 class Fetch(NamedTuple):
@@ -89,9 +90,7 @@ def of_collection(graph: MetaGraph, name: str) -> list[Fetch]:
         NotFoundError: there is no such collection, or nothing in it can be fetched.
         NotSupportedError: there are only handles in it, which have no values.
     """
-    if name not in graph.collections:
-        hint = near_hint(name, graph.collections) or f"there are {', '.join(graph.collections) or 'none'}"
-        raise NotFoundError(f"the graph has no collection named {name}", path=graph.path, hint=hint)
+    require_collection(graph, name)
     found = [text for member in graph.collections[name].members if (text := member_name(member))]
     there = [text for text in found if text in graph.by_name or op_of(text) in graph.by_name]
     fetches, handles = [], []
@@ -124,8 +123,7 @@ def signature_named(graph: MetaGraph, name: str | None) -> str:
     if name is None:
         return DEFAULT_SIGNATURE if DEFAULT_SIGNATURE in keys else keys[0] if len(keys) == 1 else ""
     if name not in graph.signatures:
-        hint = near_hint(name, keys) or f"there are {', '.join(keys) or 'none'}"
-        raise NotFoundError(f"the graph has no signature named {name}", path=graph.path, hint=hint)
+        raise NotFoundError(f"the graph has no signature named {name}", path=graph.path, hint=choices_hint(name, keys))
     return name
 
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from ckpttool.errors import NotFoundError
 from ckpttool.model.dtypes import DTYPES
 from ckpttool.model.graph import BARE_PLACEHOLDERS, PLACEHOLDERS, MetaGraph, Node, op_of, split_tensor
+from ckpttool.model.names import choices_hint
 
 _INT64 = DTYPES["int64"].number
 
@@ -45,6 +46,13 @@ def require_output(graph: MetaGraph, name: str) -> None:
     if graph.op_def(node.type) is not None and int(number) >= len(outputs):
         last = f"its last output is {op}:{len(outputs) - 1}" if outputs else f"a {node.type} has no outputs"
         raise NotFoundError(f"no tensor {name}: {last}", path=graph.path)
+
+
+def require_collection(graph: MetaGraph, name: str) -> None:
+    """Raises NotFoundError if there is no such collection."""
+    if name not in graph.collections:
+        hint = choices_hint(name, graph.collections)
+        raise NotFoundError(f"the graph has no collection named {name}", path=graph.path, hint=hint)
 
 
 Key = TypeVar("Key", str, int)
