@@ -21,6 +21,7 @@ from ckpttool.formats.opening import open_checkpoint, open_graph
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import dtype_of
 from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, Signature, op_of, split_tensor
+from ckpttool.model.names import listed
 from ckpttool.runtime import state
 from ckpttool.runtime.importing import Interruptible, Translated, imported
 from ckpttool.runtime.quiet import import_tensorflow
@@ -179,9 +180,8 @@ class ImportedGraph:
     def notes(self) -> tuple[str, ...]:
         """What was mended, left out or initialized, in words."""
         kinds = sorted({self._nodes[op].type for op in self.lacking})
-        more = f" and {len(kinds) - 8} more types" if len(kinds) > 8 else ""
         ops = f"{len(self.lacking):,} op{'' if len(self.lacking) == 1 else 's'}"
-        left_out = f"left out {ops} that can't run here: {', '.join(kinds[:8])}{more}"
+        left_out = f"left out {ops} that can't run here: {listed(kinds, 8)}"
         return (*([left_out] if kinds else []), *self._notes, *self._state.notes)
 
     @property

@@ -19,7 +19,7 @@ from ckpttool.errors import CheckpointError, NotSupportedError
 from ckpttool.model.arguments import shape_text
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.graph import VARIABLE_OPS, GraphVariable, MetaGraph, Node, shape_of
-from ckpttool.model.names import NearNames
+from ckpttool.model.names import NearNames, listed
 from ckpttool.model.variable import Variable
 
 
@@ -99,8 +99,7 @@ def _one_by_one(
 
 def _why_not_saver(held: Sequence[str], *, usable: bool, v1_only: bool) -> list[str]:
     if held:
-        more = f" and {len(held) - 1:,} more" if len(held) > 1 else ""
-        return [f"restored variable by variable: {held[0]}{more}"]
+        return [f"restored variable by variable: {listed(held, 1)}"]
     if v1_only:
         return ["restored variable by variable: the graph's saver reads V1 checkpoints only"]
     return [] if usable else ["restored variable by variable: the graph's saver needs ops that can't run here"]

@@ -21,6 +21,7 @@ from ckpttool.formats.records.shapes import box_of, encode_slice_key, sliced_nam
 from ckpttool.model.boxes import tiling_fault
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import DTYPES, dtype_of, stored_dtype_of
+from ckpttool.model.names import listed
 from ckpttool.model.texts import to_bytes, to_text
 from ckpttool.model.variable import Variable, as_stored, lacking_slices
 from ckpttool.wire.coding import encode_fixed64
@@ -77,8 +78,7 @@ def _warnings(miscounted: str, shards: Iterable[str]) -> list[str]:
     warnings = [f"{miscounted}; they are used"] if miscounted else []
     missing = [path for path in shards if not os.path.exists(path)]
     if missing:
-        others = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
-        warnings.append(f"data file is missing: {missing[0]}{others}; variables are listed, values can't be read")
+        warnings.append(f"data file is missing: {listed(missing, 1)}; variables are listed, values can't be read")
     return warnings
 
 
