@@ -609,7 +609,7 @@ REFUSED = {
         "Key W not found in checkpoint",
     ),
     "a method's keys": ([LINEAR, *ENDS, "--method", "classify"], 5, "has the inputs inputs (string); got a (float32)"),
-    "no method": ([LINEAR, *ENDS, "--method", "guess"], 2, "--method is one of predict, classify, regress"),
+    "no method": ([LINEAR, *ENDS, "--method", "guess"], 2, "'guess' is not one of predict, classify, regress"),
     "a word of Python's": (
         [LINEAR, "--inputs", "class=x", "--outputs", "activation_opt"],
         5,

@@ -11,13 +11,16 @@ from ckpttool.cli import options
 if TYPE_CHECKING:
     from ckpttool.model.graph import MetaGraph
 
+_Output = Annotated[
+    str, typer.Option("--output", "-o", metavar="FILE", help="The file to write; of a SavedModel, saved_model.pb.")
+]
+_InPlace = Annotated[bool, typer.Option("--in-place", help="Replace the input file.")]
+
 
 def strip_devices(
     path: options.GraphPath,
-    output: Annotated[
-        str, typer.Option("--output", "-o", metavar="FILE", help="The file to write; of a SavedModel, saved_model.pb.")
-    ] = "",
-    in_place: Annotated[bool, typer.Option("--in-place", help="Replace the input file.")] = False,
+    output: _Output = "",
+    in_place: _InPlace = False,
     colocation: Annotated[
         bool,
         typer.Option("--colocation", help="Also drop _class entries loc:@OP, which tie an op to another's device."),
@@ -68,10 +71,8 @@ def collections(
             help="Remove a collection, or one member of it; applied before --add; may be given more than once.",
         ),
     ] = None,
-    output: Annotated[
-        str, typer.Option("--output", "-o", metavar="FILE", help="The file to write; of a SavedModel, saved_model.pb.")
-    ] = "",
-    in_place: Annotated[bool, typer.Option("--in-place", help="Replace the input file.")] = False,
+    output: _Output = "",
+    in_place: _InPlace = False,
     tags: options.Tags = None,
     step: options.Step = None,
     force: options.Force = False,

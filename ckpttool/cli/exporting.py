@@ -154,7 +154,7 @@ def export(
     arguments = targets.writer_arguments(target, output, shards, max_shard_size, compression, h5_layout)
     options.refuse(meta and target != "tf", "--meta needs --tf")
     options.refuse(latest and target != "tf", "--latest needs --tf")
-    options.refuse(names not in NAMES, f"--names is one of {', '.join(NAMES)}")
+    options.require_known(names, NAMES, "--names")
     options.refuse(
         meta and (cast or dtype_map), "--meta: the graph's ops have dtypes of their own, so no --cast or --dtype-map"
     )

@@ -51,7 +51,7 @@ def freeze(
     step: options.Step = None,
     v1: options.V1 = False,
     tags: options.Tags = None,
-    keep_devices: Annotated[bool, typer.Option("--keep-devices", help="Keep the ops' device placements.")] = False,
+    keep_devices: options.KeepDevices = False,
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:

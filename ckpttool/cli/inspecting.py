@@ -41,8 +41,7 @@ def vars_(
     """
     from ckpttool.reports import checkpoints as reports
 
-    if sort is not None and sort not in _SORTS:
-        raise typer.BadParameter(f"{sort!r} is not one of {', '.join(_SORTS)}", param_hint="--sort")
+    options.require_known(sort, _SORTS, "--sort")
     options.refuse(depth and not tree, "--depth needs --tree")
     options.refuse(tree and (sort or top), "--tree can't be used with --sort or --top")
     wanted = options.format_of(format, as_json)

@@ -70,6 +70,7 @@ Format = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Short for --format json.")]
 All = Annotated[bool, typer.Option("--all", help="Never cut a table: every row, every column.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No notes on standard error.")]
+KeepDevices = Annotated[bool, typer.Option("--keep-devices", help="Keep the ops' device placements.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")]
 
 
@@ -206,8 +207,7 @@ def _rule(text: str, where: str, option: str) -> "Rule":
 def format_of(format: str | None, as_json: bool) -> str | None:
     """The format that was asked for."""
     refuse(as_json and format not in (None, "json"), "give --json or --format, not both")
-    if format is not None and format not in render.FORMATS:
-        raise typer.BadParameter(f"{format!r} is not one of {', '.join(render.FORMATS)}", param_hint="--format")
+    require_known(format, render.FORMATS, "--format")
     return "json" if as_json else format
 
 
@@ -228,6 +228,12 @@ def refuse(wrong: object, why: str) -> None:
     """Ends the command with a usage error if something was asked for that would be ignored."""
     if wrong:
         raise typer.BadParameter(why)
+
+
+def require_known(value: str | None, known: Collection[str], option: str) -> None:
+    """Ends the command with a usage error if an option was given another value than those that it takes."""
+    if value is not None and value not in known:
+        raise typer.BadParameter(f"{value!r} is not one of {', '.join(known)}", param_hint=option)
 
 
 def is_text(argument: str) -> bool:

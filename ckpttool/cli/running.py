@@ -102,9 +102,7 @@ def run(
     op_library: Annotated[
         list[str] | None, typer.Option("--op-library", metavar="FILE.so", help="Load ops and kernels.")
     ] = None,
-    keep_devices: Annotated[
-        bool, typer.Option("--keep-devices", help="Leave the ops on the devices that the graph says.")
-    ] = False,
+    keep_devices: options.KeepDevices = False,
     checkpoint: options.OtherCheckpoint = "",
     tags: options.Tags = None,
     step: options.Step = None,

@@ -45,9 +45,7 @@ def saved_model(
             " the op with that path.",
         ),
     ] = None,
-    keep_devices: Annotated[
-        bool, typer.Option("--keep-devices", help="Leave the ops on the devices they were placed on.")
-    ] = False,
+    keep_devices: options.KeepDevices = False,
     v1: options.V1 = False,
     step: options.Step = None,
     force: options.Force = False,
@@ -65,7 +63,7 @@ def saved_model(
     from ckpttool.transforms.serving import Marks, servable
 
     options.require_output(output)
-    options.refuse(method not in _METHODS, f"--method is one of {', '.join(_METHODS)}")
+    options.require_known(method, _METHODS, "--method")
     found = options.located(path, quiet, v1=v1, step=step)
     graph = options.opened_graph(path, found, quiet)
     fed, fetched = _endpoints(

@@ -125,8 +125,7 @@ def writer_arguments(
     """What the target's writer takes of the options that are about some targets only."""
     size = _size(max_shard_size) if max_shard_size is not None else None
     options.refuse(shards and size, "give --shards or --max-shard-size, not both")
-    if layout not in LAYOUTS:
-        raise typer.BadParameter(f"{layout!r} is not one of {', '.join(LAYOUTS)}", param_hint="--h5-layout")
+    options.require_known(layout, LAYOUTS, "--h5-layout")
     asked = {
         "num_shards": (shards, "--shards"),
         "max_shard_size": (size, "--max-shard-size"),
@@ -136,9 +135,7 @@ def writer_arguments(
     given: dict[str, Any] = {name: value for name, (value, _) in asked.items() if value is not None}
     for name in given:
         options.refuse(name not in TARGETS[target].options, f"{asked[name][1]} can't be used with --{target}")
-    if compression is not None and compression not in _COMPRESSIONS[target]:
-        known = ", ".join(_COMPRESSIONS[target])
-        raise typer.BadParameter(f"{compression!r} is not one of {known}", param_hint="--compression")
+    options.require_known(compression, _COMPRESSIONS.get(target, ()), "--compression")
     if target == "npz" and "compression" in given:
         given = {"compressed": True}
     if target == "safetensors" and size is None and (output.endswith(os.sep) or os.path.isdir(output)):
