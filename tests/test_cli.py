@@ -4,9 +4,11 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -332,6 +334,15 @@ def test_help(run, command):
     result = run(*command, "-h")
     assert result.exit_code == 0
     assert "Usage:" in result.stdout
+
+
+@pytest.mark.parametrize(("module", "function", "_"), _COMMANDS.values(), ids=_COMMANDS)
+def test_examples_in_help(module, function, _):
+    """Each example in a help text is one line on a terminal of 80 columns, to be copied."""
+    text = getattr(import_module(f"ckpttool.cli.{module}"), function).__doc__
+    examples = re.findall(r"^ +(ckpttool .+)$", text, re.MULTILINE)
+    assert examples
+    assert max(map(len, examples)) <= 76
 
 
 def test_no_arguments_are_a_question_for_help(run):

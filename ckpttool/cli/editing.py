@@ -80,7 +80,7 @@ def collections(
 ) -> None:
     """Add members to a graph's collections, or remove them, and leave every other byte unchanged.
 
-    ckpttool collections model.ckpt.meta --add activation=activation_opt:0 --in-place
+    ckpttool collections model.ckpt.meta --add outputs=scores:0 --in-place
     """
     from ckpttool.formats.meta_graph import write_meta_graph
     from ckpttool.transforms.collections import edit_collections

@@ -23,21 +23,8 @@ if TYPE_CHECKING:
     from ckpttool.transforms.changes import Changed, Changes
 
 
-SourcePath = Annotated[
-    str,
-    typer.Argument(
-        metavar="SOURCE",
-        help="A checkpoint, as for vars; or variables in HDF5 (.h5, Keras' too), NumPy (.npz, a directory of .npy) or"
-        " safetensors (a file, model.safetensors.index.json or its directory).",
-    ),
-]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Print what would be written, and what would be left out; write nothing.")
-]
-
-
 def export(
-    path: SourcePath,
+    path: options.CheckpointPath,
     h5: targets.H5 = "",
     npz: targets.Npz = "",
     npy: targets.Npy = "",
@@ -58,7 +45,11 @@ def export(
     ] = None,
     rename_file: Annotated[
         str | None,
-        typer.Option("--rename-file", metavar="FILE", help="Such rules, a line each, or a # comment; before --rename."),
+        typer.Option(
+            "--rename-file",
+            metavar="FILE",
+            help="A file of such rules, one a line, or # and a comment; before --rename.",
+        ),
     ] = None,
     names: Annotated[
         str,
@@ -76,7 +67,7 @@ def export(
         bool, typer.Option("--drop-slots", help="Leave out what optimizers keep: Adam's moments, momenta, ….")
     ] = False,
     ema: Annotated[
-        bool, typer.Option("--ema", help="Moving averages (…/ExponentialMovingAverage) in the variables' places.")
+        bool, typer.Option("--ema", help="Write moving averages (…/ExponentialMovingAverage) in the variables' places.")
     ] = False,
     cast: Annotated[
         str | None,
@@ -119,7 +110,9 @@ def export(
             help="Of a damaged source, write what is whole, and list what is not; exit code 1 if anything is not.",
         ),
     ] = False,
-    dry_run: DryRun = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be written, and what would be left out; write nothing.")
+    ] = False,
     v1: options.V1 = False,
     step: options.Step = None,
     force: options.Force = False,

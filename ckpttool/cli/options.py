@@ -27,7 +27,8 @@ CheckpointPath = Annotated[
     typer.Argument(
         metavar="PATH",
         help="A checkpoint: its prefix (model.ckpt), one of its files (model.ckpt.index, .meta, .data-…), a V1 file, a"
-        " directory with a `checkpoint` file, or a SavedModel.",
+        " directory with a `checkpoint` file, or a SavedModel; or weights in HDF5 (.h5, Keras' too), NumPy (.npz, a"
+        " directory of .npy) or safetensors (a file, model.safetensors.index.json or its directory).",
     ),
 ]
 GraphPath = Annotated[
@@ -49,7 +50,8 @@ Include = Annotated[
     ),
 ]
 Exclude = Annotated[
-    list[str] | None, typer.Option("--exclude", "-x", metavar="GLOB", help="Not those whose names match.")
+    list[str] | None,
+    typer.Option("--exclude", "-x", metavar="GLOB", help="Not the variables whose names match; as --include."),
 ]
 OtherCheckpoint = Annotated[
     str, typer.Option("--checkpoint", metavar="PATH", help="The variables, if they are not beside the graph.")

@@ -117,7 +117,7 @@ def run(
 
     ckpttool run model.ckpt --feed 'x:0=[50]' --fetch activation_opt
 
-    ckpttool run saved_model/ --signature serving_default --feed images=@batch.npy --out result.npz
+    ckpttool run saved_model/ --feed images=@batch.npy --out result.npz
 
     ckpttool run before.ckpt after.ckpt --feed 'x=[1, 2]' --tolerance 1e-6
     """

@@ -53,11 +53,11 @@ def saved_model(
 ) -> None:
     """Write a SavedModel from a graph and its checkpoint, for tf.saved_model.load and TensorFlow Serving.
 
-    The graph keeps every op, and it is said if TensorFlow 2 does not load one. If no output needs it, freeze the graph
-    first, and convert the frozen graph. If it is of before TensorFlow 1, such as TensorArrayV2, then
-    tf.compat.v1.saved_model.load loads it, and TensorFlow Serving.
+    ckpttool saved-model model.ckpt --inputs x:0 --outputs y=scores:0 -o served
 
-    ckpttool saved-model model.ckpt --inputs x=x:0 --outputs y=activation_opt:0 -o served
+    The graph keeps every op; a note names those that TensorFlow 2 does not load. If no output needs them, freeze the
+    graph first, and convert the frozen graph. A graph with an op of before TensorFlow 1, such as TensorArrayV2, is
+    loaded by tf.compat.v1.saved_model.load and TensorFlow Serving alone.
     """
     from ckpttool.formats.saved_model.writing import write_saved_model
     from ckpttool.transforms.serving import Marks, servable

@@ -60,14 +60,18 @@ Safetensors = Annotated[
     str, typer.Option("--safetensors", metavar="FILE|DIR", help="Write safetensors; into a directory, in shards.")
 ]
 Tf = Annotated[str, typer.Option("--tf", metavar="PREFIX", help="Write a TensorFlow checkpoint (V2, a bundle).")]
-TfV1 = Annotated[str, typer.Option("--tf-v1", metavar="FILE", help="Write a TensorFlow checkpoint of the format V1.")]
+TfV1 = Annotated[
+    str, typer.Option("--tf-v1", metavar="FILE", help="Write a TensorFlow checkpoint of the older format, V1.")
+]
 Shards = Annotated[
     int | None,
     typer.Option("--shards", metavar="N", min=1, help="With --tf: N data files; default: as the source has."),
 ]
 MaxShardSize = Annotated[
     str | None,
-    typer.Option("--max-shard-size", metavar="SIZE", help="With --tf, --safetensors: a file's most: 5GB, 500MiB, …"),
+    typer.Option(
+        "--max-shard-size", metavar="SIZE", help="With --tf, --safetensors: no file is larger: 5GB, 500MiB, …"
+    ),
 ]
 Strict = Annotated[
     bool,
@@ -78,7 +82,7 @@ Strict = Annotated[
 ]
 Latest = Annotated[
     bool,
-    typer.Option("--latest", help="With --tf: make it the latest also of a `checkpoint` file that is there."),
+    typer.Option("--latest", help="With --tf: name it the latest in the `checkpoint` file also if there is one."),
 ]
 
 
