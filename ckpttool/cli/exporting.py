@@ -1,7 +1,6 @@
 """The command that writes a checkpoint into any format that holds variables, changed on the way."""
 
 import os
-import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,18 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ckpttool import render
-from ckpttool.cli import options, targets
+from ckpttool.cli import options, remarks, targets
 from ckpttool.cli.salvaging import Salvaged, salvaged_from
 from ckpttool.formats.opening import open_graph
 from ckpttool.formats.outputs import require_writable
 from ckpttool.model.checkpoint import Checkpoint
-from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, stored_end
 from ckpttool.transforms.variables import NAMES
 
 if TYPE_CHECKING:
     from ckpttool.formats.locate import Located
     from ckpttool.model.graph import MetaGraph
-    from ckpttool.transforms.changes import Changed, Changes
+    from ckpttool.transforms.changes import Changed
 
 
 def export(
@@ -157,10 +155,13 @@ def export(
     # The layout takes full names from the object graph, and from the keys there, too, the order of weights.
     names = "key" if for_keras and not (rename or rename_file or strip_prefix) else names
     changes = Changes(
-        *(include or (), exclude or (), ema, drop_slots),
-        _dtypes(cast, dtype_map),
-        options.rules(rename, rename_file),
-        strip_prefix,
+        include=include or (),
+        exclude=exclude or (),
+        averages=ema,
+        drop_slots=drop_slots,
+        dtypes=_dtypes(cast, dtype_map),
+        rules=options.rules(rename, rename_file),
+        strip_prefix=strip_prefix,
         with_object_graph=target == "tf" or for_keras,
         named_by=names,
     )
@@ -172,33 +173,28 @@ def export(
     changed = change(checkpoint, changes)
     options.exit_if_no_match(not changed.checkpoint and checkpoint, changes.include, checkpoint)
     if not quiet:
-        _say_idle(changed, changes)
-        _say_dropped(changed, checkpoint)
+        remarks.say_changes(changed, changes, checkpoint)
     graph = _agreeing_graph(found, quiet, changed, checkpoint) if meta else None
     if target == "tf":
         targets.require_state(output, latest)
-        _warn_of_lost_objects(changed, checkpoint)
-        _say_objects_keep_their_names(changed, quiet)
+        remarks.warn_of_lost_objects(changed, checkpoint)
+        if not quiet:
+            remarks.say_objects_keep_their_names(changed)
+    strict = strict or meta  # A graph restores all of its variables: none may be left out.
     if dry_run:
-        # A graph restores all of its variables: none may be left out.
-        strict = strict or meta
         targets.require_writable(target, output, arguments, checkpoint.files, force)
         if meta:
             require_writable(f"{output}.meta", [graph.path] if graph else [], force)
         _show_plan(changed, salvaged or checkpoint, target, output, arguments, wanted, strict)
-        _exit_if_left_out(salvaged)
-        return
-    with _beside(graph, f"{output}.meta", force):
-        targets.write(changed.checkpoint, target, output, arguments, strict=strict or meta, force=force, quiet=quiet)
-    _warn_of_losses(changed)
-    if target == "tf" and not meta and os.path.exists(f"{output}.meta"):
-        options.warn([f"{output}.meta already existed and was not changed: if it is another checkpoint's, delete it"])
-    if target == "tf":
-        targets.add_to_state(output, latest, quiet)
-    _exit_if_left_out(salvaged)
-
-
-def _exit_if_left_out(salvaged: Salvaged | None) -> None:
+    else:
+        with _beside(graph, f"{output}.meta", force):
+            targets.write(changed.checkpoint, target, output, arguments, strict=strict, force=force, quiet=quiet)
+        remarks.warn_of_losses(changed)
+        if target == "tf":
+            if not meta and os.path.exists(f"{output}.meta"):
+                what = f"{output}.meta already existed and was not changed"
+                options.warn([f"{what}: if it is another checkpoint's, delete it"])
+            targets.add_to_state(output, latest, quiet)
     if salvaged and not salvaged.is_whole:
         raise typer.Exit(options.ANSWER_IS_NO)
 
@@ -250,76 +246,6 @@ def _show_plan(
         shown.append(findings(source.faults))
     render.render(shown, format=format, schema="ckpttool.export/1", facts=facts)
     check_plan(plan, strict=strict)
-
-
-def _say_dropped(changed: "Changed", before: Checkpoint) -> None:
-    kinds: dict[str, list[int]] = {}
-    for name, reason in changed.dropped.items():
-        kinds.setdefault(reason, []).append(before[name].nbytes)
-    for reason, sizes in sorted(kinds.items()):
-        render.say(f"dropped {render.counted(len(sizes), 'variable')}, {render.human_bytes(sum(sizes))} · {reason}")
-
-
-def _say_idle(changed: "Changed", changes: "Changes") -> None:
-    for what in changed.idle:
-        render.say(f"note: {what}")
-    for rule in changes.rules:
-        if re.search(r"\$\d", rule.replacement):
-            render.say(f"note: {str(rule)!r}: $ stands for itself; the first group is \\1")
-
-
-def _warn_of_lost_objects(changed: "Changed", before: Checkpoint) -> None:
-    """Says it if a checkpoint of TensorFlow 2 becomes one that it will not restore, or not all of."""
-    if OBJECT_GRAPH_KEY not in before:
-        return
-    objects = [old for old in changed.names if stored_end(old)]
-    others = [old for old in changed.names if old != OBJECT_GRAPH_KEY and not stored_end(old)]
-    if others:
-        count = render.counted(len(others), "variable")
-        options.warn([f"tf.train.Checkpoint will not restore {count} that no object has: {others[0]!r}"])
-    if objects and OBJECT_GRAPH_KEY not in changed.names:
-        options.warn(["without the object graph, tf.train.Checkpoint will not restore this"])
-        return
-    lost = [changed.names[old] for old in objects if not _is_found(old, changed.names[old])]
-    if lost:
-        count = render.counted(len(lost), "variable")
-        options.warn(
-            [f"tf.train.Checkpoint will not restore {count}: the new names lack their end, /.ATTRIBUTES/…: {lost[0]!r}"]
-        )
-
-
-def _is_found(old: str, new: str) -> bool:
-    """Whether TensorFlow 2 finds under its new name what is stored of an object (transforms.object_graph)."""
-    return new.endswith(stored_end(old))
-
-
-def _say_objects_keep_their_names(changed: "Changed", quiet: bool) -> None:
-    """Says that other keys do not make other objects: TensorFlow 2 goes down the object graph, by children's names."""
-    names = {old: new for old, new in changed.names.items() if old != new and old not in changed.averages}
-    if not quiet and OBJECT_GRAPH_KEY in changed.checkpoint and any(_is_found(*pair) for pair in names.items()):
-        render.say(
-            "note: TensorFlow 2 restores by the object graph, whose objects keep their names: tf.train.Checkpoint"
-            " finds them as it did in the source, and only readers of keys see the new names"
-        )
-
-
-_MOST_WARNINGS = 10
-
-
-def _warn_of_losses(changed: "Changed") -> None:
-    losses = changed.casts.losses
-    for kind in ("overflowed", "underflowed"):
-        found = [(name, loss) for name, loss in sorted(losses.items()) if getattr(loss, kind)]
-        options.warn(
-            f"{name}: {getattr(loss, kind):,} of {render.counted(loss.elements, 'value')} {kind} in"
-            f" {changed.checkpoint[name].dtype.name}"
-            for name, loss in found[:_MOST_WARNINGS]
-        )
-        if len(found) > _MOST_WARNINGS:
-            options.warn([f"values {kind} in {len(found) - _MOST_WARNINGS:,} more variables"])
-    rounded, elements = sum(loss.rounded for loss in losses.values()), sum(loss.elements for loss in losses.values())
-    if rounded:
-        options.warn([f"{rounded:,} of {render.counted(elements, 'cast value')} were rounded"])
 
 
 def _agreeing_graph(found: "Located", quiet: bool, changed: "Changed", before: Checkpoint) -> "MetaGraph":
