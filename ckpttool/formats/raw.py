@@ -17,7 +17,7 @@ from ckpttool.formats.plan import Note
 from ckpttool.formats.records.shapes import box_of
 from ckpttool.model.boxes import Selection, shape_of, tiling_fault
 from ckpttool.model.dtypes import DType
-from ckpttool.model.variable import ByteRange, Slice, Source, Variable
+from ckpttool.model.variable import ByteRange, Slice, Source, Variable, whole_slice
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,9 +53,7 @@ class RawSource(Source):
 
     def slices(self, variable: Variable) -> Sequence[Slice]:
         run = self._runs[variable.key]
-        start = (0,) * len(variable.shape)
-        whole = Slice(start, variable.shape, run.note.shard, run.data, run.note.position or 0)
-        return noted_slices(variable, run.note, whole) or [whole]
+        return noted_slices(variable, run.note, run.data)
 
     def span(self, variable: Variable, piece: Slice) -> ByteRange | None:
         data = self._runs[variable.key].data
@@ -105,15 +103,16 @@ def slice_of_strings(values: list[bytes], variable: Variable, piece: Slice) -> l
     return list(array.reshape(variable.shape)[piece.box].ravel())
 
 
-def noted_slices(variable: Variable, note: Note, whole: Slice) -> list[Slice]:
-    """The slices that a note says a variable was stored in; none if they can't be those of this variable."""
+def noted_slices(variable: Variable, note: Note, data: ByteRange) -> list[Slice]:
+    """The slices that a note says a variable was stored in; one, all of it, if it says none that can be."""
+    whole = [whole_slice(variable, data, note.shard, note.position or 0)]
     try:
         boxes = [box_of(extents, variable.shape) for extents, *_ in note.slices]
         if not boxes or tiling_fault(variable.shape, boxes):
-            return []
+            return whole
     except CheckpointError:
-        return []
+        return whole
     return [
-        Slice(start, shape, shard, whole.data._replace(nbytes=prod(shape) * (variable.dtype.itemsize or 1)), place, box)
+        Slice(start, shape, shard, data._replace(nbytes=prod(shape) * (variable.dtype.itemsize or 1)), place, box)
         for (start, shape), (box, shard, place) in zip(boxes, note.slices, strict=True)
     ]

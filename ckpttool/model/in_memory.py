@@ -2,13 +2,12 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from math import prod
 from typing import TYPE_CHECKING, Any
 
 from ckpttool.model.boxes import Selection
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import DTYPES, DType
-from ckpttool.model.variable import ByteRange, Slice, Source, Variable
+from ckpttool.model.variable import ByteRange, Slice, Source, Variable, whole_slice
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,8 +64,8 @@ class _InMemory(Source):
         self._arrays = arrays
 
     def slices(self, variable: Variable) -> Sequence[Slice]:
-        data = ByteRange("", 0, prod(variable.shape) * (variable.dtype.itemsize or 0), None)
-        return [Slice((0,) * len(variable.shape), variable.shape, 0, data)]
+        data = ByteRange("", 0, variable.size * (variable.dtype.itemsize or 0), None)
+        return [whole_slice(variable, data)]
 
     def arrays(self, variable: Variable, piece: Slice, boxes: Iterable[Selection]) -> "Iterator[np.ndarray[Any, Any]]":
         for box in boxes:

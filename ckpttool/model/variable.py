@@ -62,6 +62,11 @@ class Slice(NamedTuple):
         return selection(self.start, self.shape)
 
 
+def whole_slice(variable: "Variable", data: ByteRange, shard: int = 0, position: int = 0) -> Slice:
+    """The one piece of a variable that is not partitioned."""
+    return Slice((0,) * len(variable.shape), variable.shape, shard, data, position)
+
+
 class Layer(NamedTuple):
     """The layer of Keras that a weight is of, where the source tells.
 

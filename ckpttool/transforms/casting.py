@@ -15,7 +15,7 @@ from ckpttool.errors import ConversionError, NotSupportedError
 from ckpttool.model.boxes import Selection
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import DTYPES, DType
-from ckpttool.model.variable import ByteRange, Slice, Source, Variable
+from ckpttool.model.variable import ByteRange, Slice, Source, Variable, whole_slice
 
 if TYPE_CHECKING:
     import numpy as np
@@ -237,4 +237,4 @@ def whole_piece(variable: Variable, origin: Variable) -> Slice:
     """The one piece of a variable whose values are made of another's: it goes where that one's first piece was."""
     first = origin.slices[0]
     data = ByteRange("", 0, variable.size * (variable.dtype.itemsize or 1), None)
-    return Slice((0,) * len(variable.shape), variable.shape, first.shard, data, first.position)
+    return whole_slice(variable, data, first.shard, first.position)

@@ -266,10 +266,9 @@ class _Datasets(Source):
         dataset, note = self._stored[variable.key]
         nbytes = variable.size * (variable.dtype.itemsize or 16)
         data = ByteRange(self._path, 0, nbytes, None)
-        whole = Slice((0,) * len(variable.shape), variable.shape, note.shard, data, note.position or 0)
         # Where the shape is not the dataset's, boxes are found by counting from its start.
-        noted = noted_slices(variable, note, whole) if dataset.shape == variable.shape else []
-        return noted or [whole]
+        note = note if dataset.shape == variable.shape else note._replace(slices=())
+        return noted_slices(variable, note, data)
 
     def arrays(self, variable: Variable, piece: Slice, boxes: Iterable[Selection]) -> "Iterator[Array]":
         require_decodable(variable.dtype)

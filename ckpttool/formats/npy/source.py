@@ -49,9 +49,8 @@ class ArraySource(Source):
     def slices(self, variable: Variable) -> Sequence[Slice]:
         stored = self._stored[variable.key]
         note, data = stored.note, ByteRange(stored.path, 0, stored.header.size, None)
-        whole = Slice((0,) * len(variable.shape), variable.shape, note.shard, data, note.position or 0)
         # A large one is left in one piece.
-        return (noted_slices(variable, note, whole) if data.nbytes <= _SLICED else []) or [whole]
+        return noted_slices(variable, note if data.nbytes <= _SLICED else note._replace(slices=()), data)
 
     def span(self, variable: Variable, piece: Slice) -> ByteRange | None:
         """None: the bytes are not those of the values, or have a checksum that only reading them all tests."""
