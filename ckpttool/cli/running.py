@@ -19,7 +19,7 @@ from ckpttool.formats.outputs import require_writable
 from ckpttool.model.graph import MetaGraph, op_of, split_tensor
 
 if TYPE_CHECKING:
-    from ckpttool.reports.runs import Result
+    from ckpttool.analysis.values.results import Result
     from ckpttool.runtime.imported import ImportedGraph
 
 _MOST_VALUES = 100
@@ -232,7 +232,8 @@ def _run(job: _Job, how: _How) -> "tuple[Result, dict[str, float] | None]":
     """Imports a model and runs it; its outputs, and how long it took if that is asked."""
     import numpy as np
 
-    from ckpttool.reports.runs import Result, latency
+    from ckpttool.analysis.values.results import Result
+    from ckpttool.reports.runs import latency
     from ckpttool.runtime.imported import ImportedGraph
     from ckpttool.runtime.quiet import import_tensorflow
 
@@ -298,9 +299,10 @@ def _report(
     is_silent: bool,
 ) -> None:
     """Prints values or differences; how long it took goes into the JSON, or is said."""
+    from ckpttool.analysis.values.results import differences
     from ckpttool.reports import runs as reports
 
-    found = reports.differences(results)
+    found = differences(results)
     is_table = format == "table" or (format is None and sys.stdout.isatty())
     most = _MOST_VALUES if is_table and not everything else None
     facts: dict[str, Any] = {"path": results[0].model, **({"latency_ms": latencies} if latencies else {})}

@@ -2,17 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
 from ckpttool.analysis.parallel import in_order
-from ckpttool.errors import CheckpointError
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.findings import Finding
-from ckpttool.model.variable import Variable
 from ckpttool.reports.report import Column, Report
-
-if TYPE_CHECKING:
-    import numpy as np
 
 _KINDS = ("float", "bfloat", "complex")
 
@@ -39,11 +33,12 @@ def not_finite(
         names: of those that can be read.
         progress: is told the bytes of values that have been looked at.
     """
+    from ckpttool.analysis.values.statistics import count_not_finite  # Only where it is asked for.
+
     variables = [checkpoint[name] for name in names if checkpoint[name].dtype.name.startswith(_KINDS)]
     rows = []
-    for variable, (nans, infinities) in zip(
-        variables, in_order(partial(_count, progress=progress), variables), strict=True
-    ):
+    counts = in_order(partial(count_not_finite, progress=progress), variables)
+    for variable, (nans, infinities) in zip(variables, counts, strict=True):
         if nans or infinities:
             rows.append((variable.name, variable.dtype.name, variable.size, nans, infinities))
     columns = [
@@ -51,24 +46,3 @@ def not_finite(
         *(Column("nan", "number"), Column("inf", "number")),
     ]
     return Report("not_finite", "Not finite", columns, rows)
-
-
-def _count(variable: Variable, progress: Callable[[int], None]) -> tuple[int, int]:
-    """How many values are NaN, and how many infinite; none, if they can't be decoded."""
-    nans = infinities = 0
-    try:
-        for _, block in variable.blocks():
-            found = _count_in(block)
-            nans, infinities = nans + found[0], infinities + found[1]
-            progress(block.nbytes)
-    except CheckpointError:  # That is said elsewhere.
-        return 0, 0
-    return nans, infinities
-
-
-def _count_in(block: "np.ndarray[Any, Any]") -> tuple[int, int]:
-    import numpy as np
-
-    if np.isfinite(block).all():
-        return 0, 0
-    return int(np.count_nonzero(np.isnan(block))), int(np.count_nonzero(np.isinf(block)))

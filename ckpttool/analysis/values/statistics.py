@@ -12,6 +12,7 @@ from sys import float_info
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpttool.analysis.values.tallies import Tallies, Tally, merged
+from ckpttool.errors import CheckpointError
 from ckpttool.model.variable import Variable
 
 if TYPE_CHECKING:
@@ -139,3 +140,19 @@ def _histogram(whole: Tally, values: "np.ndarray[Any, Any]", numbers: "np.ndarra
     counts = np.zeros(HISTOGRAM_BINS, np.int64)
     np.add.at(counts, places, numbers)
     return tuple(counts.tolist())
+
+
+def count_not_finite(variable: Variable, progress: Callable[[int], None]) -> tuple[int, int]:
+    """How many values are NaN, and how many infinite; none, if they can't be decoded."""
+    import numpy as np
+
+    nans = infinities = 0
+    try:
+        for _, block in variable.blocks():
+            if not np.isfinite(block).all():
+                nans += int(np.count_nonzero(np.isnan(block)))
+                infinities += int(np.count_nonzero(np.isinf(block)))
+            progress(block.nbytes)
+    except CheckpointError:  # That is said elsewhere.
+        return 0, 0
+    return nans, infinities
