@@ -13,7 +13,7 @@ from conftest import FIXTURES, ROOT
 from running import edit_meta, save_model, scaled
 from typer.testing import CliRunner
 
-from ckpttool.cli.running import _read_stdin
+from ckpttool.cli.jobs import read_stdin
 
 LINEAR = FIXTURES / "linear" / "model"
 tensorflow = pytest.mark.tensorflow
@@ -243,7 +243,7 @@ def test_standard_input_that_is_closed(run, monkeypatch):
     """A value from standard input that is closed is wrong usage, and no traceback."""
     monkeypatch.setattr("sys.stdin", None)
     with pytest.raises(typer.BadParameter, match="standard input is closed"):
-        _read_stdin()
+        read_stdin()
 
 
 @pytest.mark.tensorflow

@@ -1,7 +1,7 @@
 """The command that runs graphs: the only one that needs TensorFlow."""
 
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from math import isnan
 from time import perf_counter
@@ -10,13 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from ckpttool import render
-from ckpttool.analysis.graphs import fetches as choosing
 from ckpttool.cli import options
-from ckpttool.cli.caveats import say_caveats
-from ckpttool.formats.locate import Located
-from ckpttool.formats.opening import open_checkpoint
+from ckpttool.cli.jobs import Job, Wanted, feeds_of, files_read, job_of, read_stdin
 from ckpttool.formats.outputs import require_writable
-from ckpttool.model.graph import MetaGraph, op_of, split_tensor
+from ckpttool.model.graph import op_of
 
 if TYPE_CHECKING:
     from ckpttool.analysis.values.results import Result
@@ -24,17 +21,6 @@ if TYPE_CHECKING:
 
 _MOST_VALUES = 100
 _SCHEMA = "ckpttool.run/1"
-
-
-class _Wanted(NamedTuple):
-    """What is asked of every model."""
-
-    fetches: list[str]
-    collection: str | None
-    signature: str | None
-    feeds: Mapping[str, str]
-    fitting: Mapping[str, bool]
-    read_stdin: Callable[[], bytes]
 
 
 class _How(NamedTuple):
@@ -45,15 +31,6 @@ class _How(NamedTuple):
     timed: int
     verbose: bool
     quiet: bool
-
-
-class _Job(NamedTuple):
-    """A model, and what to fetch and feed in it: values by the tensors' names."""
-
-    path: str
-    located: Located
-    choice: choosing.Choice
-    feeds: Mapping[str, Any]
 
 
 def run(
@@ -129,15 +106,14 @@ def run(
     options.refuse(out and not out.endswith((".npz", ".npy", ".json")), "--out is a .npz, .npy or .json file")
     options.refuse(force and not out, "--force needs --out")
     fitting = {"batch_dim": batch_dim, "broadcast": broadcast}
-    wanted = _Wanted(fetch or [], collection, signature, _feeds(feed or []), fitting, cache(_read_stdin))
+    wanted = Wanted(fetch or [], collection, signature, feeds_of(feed or []), fitting, cache(read_stdin))
     options.refuse(checkpoint and len(paths) > 1, "--checkpoint takes one model")
     values = options.located(checkpoint, quiet) if checkpoint else None
-    jobs = [_job(path, wanted, values, step=step, tags=tags, quiet=quiet) for path in paths]
-    imported: dict[str, Any] = {"tags": tags, "clear_devices": not keep_devices, "op_libraries": op_library or ()}
-    imported |= {"checkpoint": values}
+    jobs = [job_of(path, wanted, values, step=step, tags=tags, quiet=quiet) for path in paths]
+    imported = {"checkpoint": values, "tags": tags, "clear_devices": not keep_devices, "op_libraries": op_library or ()}
     how = _How(imported, {**fitting, "timeout": timeout}, repeat if time else 0, verbose, quiet)
     if out:
-        require_writable(out, _files_read(jobs, wanted, values), force)
+        require_writable(out, files_read(jobs, wanted, values), force)
     ran = [_run(job, how) for job in jobs]
     results, latencies = [result for result, _ in ran], [taken for _, taken in ran if taken]
     if out:
@@ -146,89 +122,7 @@ def run(
     _report(results, latencies, wanted_format, everything=everything, tolerance=tolerance, is_silent=is_silent)
 
 
-def _read_stdin() -> bytes:
-    options.refuse(sys.stdin is None, "--feed NAME=@-: standard input is closed")
-    return sys.stdin.buffer.read()
-
-
-def _feeds(texts: list[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise typer.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--feed")
-        options.refuse(name in found, f"--feed {name} is given twice")
-        found[name] = value
-    return found
-
-
-def _job(
-    path: str, wanted: _Wanted, values: Located | None, *, step: str | None, tags: str | None, quiet: bool
-) -> _Job:
-    """What is to be done with a model; all that can be known without TensorFlow is refused here, before it starts."""
-    from ckpttool.analysis.graphs.needs import main_ops, needed_ops
-    from ckpttool.analysis.graphs.pipelines import filled_by, sole_makers
-    from ckpttool.analysis.graphs.running import require_fed
-
-    located = options.located(path, quiet, step=step)
-    graph = options.opened_graph(path, located, quiet, tags)
-    if not quiet:
-        options.say_tags(graph, tags)
-    nodes = graph.by_name
-    choice = _choice(graph, wanted)
-    if not quiet and choice.why:
-        render.say(f"note: fetching {', '.join(each.label for each in choice.fetches)}: {choice.why}")
-    try:
-        feeds = _values(graph, wanted, choice.signature)
-        keys = choosing.arguments(graph, choice.signature, "inputs")
-        filled = filled_by(nodes, needed_ops(nodes, main_ops(graph))) | sole_makers(nodes).keys()
-        tensors = [each.tensor for each in choice.fetches]
-        require_fed(nodes, needed_ops(nodes, tensors, feeds), feeds, keys, filled)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--feed") from error
-    if not quiet:
-        held = values or (located if located.has_variables else None)
-        say_caveats(graph, tensors, feeds, lambda: open_checkpoint(held) if held else None, "--feed")
-    return _Job(path, located, choice, feeds)
-
-
-def _choice(graph: MetaGraph, wanted: _Wanted) -> choosing.Choice:
-    """What was asked for; if nothing was, what is usual."""
-    if not wanted.fetches and wanted.collection is None and wanted.signature is None:
-        return choosing.default_choice(graph)
-    key = choosing.signature_named(graph, wanted.signature) if wanted.signature is not None else ""
-    outputs = choosing.arguments(graph, key, "outputs")
-    named = [
-        choosing.Fetch(name, outputs[name]) if name in outputs else choosing.by_name(graph, [name])[0]
-        for name in wanted.fetches
-    ]
-    if wanted.collection is not None:
-        named += choosing.of_collection(graph, wanted.collection)
-    if key and not wanted.fetches:
-        named += choosing.of_signature(graph, key)
-    return choosing.Choice(list(dict.fromkeys(named)), "", key)
-
-
-def _values(graph: MetaGraph, wanted: _Wanted, signature: str) -> dict[str, Any]:
-    """The values to feed, by the tensors' names."""
-    from ckpttool.analysis.graphs.fitting import fit
-    from ckpttool.formats.feeds import parse_feed
-
-    found = {}
-    for name, tensor in choosing.feed_names(graph, wanted.feeds, signature).items():
-        op, index = split_tensor(tensor)
-        outputs = graph.outputs(graph.by_name[op])
-        known = outputs[int(index)] if int(index) < len(outputs) else None
-        dtype = known.dtype if known is not None else None
-        is_string = dtype is not None and dtype.name.startswith("string")
-        value = parse_feed(wanted.feeds[name], is_string=is_string, stdin=wanted.read_stdin)
-        if known is not None and dtype is not None:  # Else TensorFlow will know.
-            value = fit(value, dtype, known.shape, name=tensor, **wanted.fitting)
-        found[tensor] = value
-    return found
-
-
-def _run(job: _Job, how: _How) -> "tuple[Result, dict[str, float] | None]":
+def _run(job: Job, how: _How) -> "tuple[Result, dict[str, float] | None]":
     """Imports a model and runs it; its outputs, and how long it took if that is asked."""
     import numpy as np
 
@@ -263,18 +157,6 @@ def _timed(model: "ImportedGraph", fetched: list[str], feeds: Mapping[str, Any],
     start = perf_counter()
     model.run(fetched, feeds, **arguments)
     return perf_counter() - start
-
-
-def _files_read(jobs: Iterable[_Job], wanted: _Wanted, values: Located | None) -> list[str]:
-    """What the run was of: its models' files, and those that were fed."""
-    from ckpttool.formats.feeds import feed_file
-    from ckpttool.formats.siblings import belonging
-
-    found = [path for path in map(feed_file, wanted.feeds.values()) if path]
-    for located in [*(job.located for job in jobs), *([values] if values else [])]:
-        graph = located.graph or f"{located.prefix}.meta"
-        found += [graph, *belonging(graph), located.prefix]
-    return found
 
 
 def _write(result: "Result", out: str, *, force: bool, quiet: bool) -> None:

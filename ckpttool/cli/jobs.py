@@ -1,0 +1,133 @@
+"""What `run` is to do with each model: what to fetch, and what to feed.
+
+All that can be known without TensorFlow is refused here, before it starts.
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import typer
+
+from ckpttool import render
+from ckpttool.analysis.graphs import fetches as choosing
+from ckpttool.cli import options
+from ckpttool.cli.caveats import say_caveats
+from ckpttool.formats.locate import Located
+from ckpttool.formats.opening import open_checkpoint
+from ckpttool.model.graph import MetaGraph, split_tensor
+
+
+class Wanted(NamedTuple):
+    """What is asked of every model."""
+
+    fetches: list[str]
+    collection: str | None
+    signature: str | None
+    feeds: Mapping[str, str]
+    fitting: Mapping[str, bool]
+    read_stdin: Callable[[], bytes]
+
+
+class Job(NamedTuple):
+    """A model, and what to fetch and feed in it: values by the tensors' names."""
+
+    path: str
+    located: Located
+    choice: choosing.Choice
+    feeds: Mapping[str, Any]
+
+
+def read_stdin() -> bytes:
+    options.refuse(sys.stdin is None, "--feed NAME=@-: standard input is closed")
+    return sys.stdin.buffer.read()
+
+
+def feeds_of(texts: list[str]) -> dict[str, str]:
+    """The values as they were written, by the names."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise typer.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--feed")
+        options.refuse(name in found, f"--feed {name} is given twice")
+        found[name] = value
+    return found
+
+
+def job_of(
+    path: str, wanted: Wanted, values: Located | None, *, step: str | None, tags: str | None, quiet: bool
+) -> Job:
+    """What is to be done with a model; what was chosen for want of a word, and what the result depends on, is said."""
+    from ckpttool.analysis.graphs.needs import main_ops, needed_ops
+    from ckpttool.analysis.graphs.pipelines import filled_by, sole_makers
+    from ckpttool.analysis.graphs.running import require_fed
+
+    located = options.located(path, quiet, step=step)
+    graph = options.opened_graph(path, located, quiet, tags)
+    if not quiet:
+        options.say_tags(graph, tags)
+    nodes = graph.by_name
+    choice = _choice(graph, wanted)
+    if not quiet and choice.why:
+        render.say(f"note: fetching {', '.join(each.label for each in choice.fetches)}: {choice.why}")
+    try:
+        feeds = _values(graph, wanted, choice.signature)
+        keys = choosing.arguments(graph, choice.signature, "inputs")
+        filled = filled_by(nodes, needed_ops(nodes, main_ops(graph))) | sole_makers(nodes).keys()
+        tensors = [each.tensor for each in choice.fetches]
+        require_fed(nodes, needed_ops(nodes, tensors, feeds), feeds, keys, filled)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--feed") from error
+    if not quiet:
+        held = values or (located if located.has_variables else None)
+        say_caveats(graph, tensors, feeds, lambda: open_checkpoint(held) if held else None, "--feed")
+    return Job(path, located, choice, feeds)
+
+
+def _choice(graph: MetaGraph, wanted: Wanted) -> choosing.Choice:
+    """What was asked for; if nothing was, what is usual."""
+    if not wanted.fetches and wanted.collection is None and wanted.signature is None:
+        return choosing.default_choice(graph)
+    key = choosing.signature_named(graph, wanted.signature) if wanted.signature is not None else ""
+    outputs = choosing.arguments(graph, key, "outputs")
+    named = [
+        choosing.Fetch(name, outputs[name]) if name in outputs else choosing.by_name(graph, [name])[0]
+        for name in wanted.fetches
+    ]
+    if wanted.collection is not None:
+        named += choosing.of_collection(graph, wanted.collection)
+    if key and not wanted.fetches:
+        named += choosing.of_signature(graph, key)
+    return choosing.Choice(list(dict.fromkeys(named)), "", key)
+
+
+def _values(graph: MetaGraph, wanted: Wanted, signature: str) -> dict[str, Any]:
+    """The values to feed, by the tensors' names."""
+    from ckpttool.analysis.graphs.fitting import fit
+    from ckpttool.formats.feeds import parse_feed
+
+    found = {}
+    for name, tensor in choosing.feed_names(graph, wanted.feeds, signature).items():
+        op, index = split_tensor(tensor)
+        outputs = graph.outputs(graph.by_name[op])
+        known = outputs[int(index)] if int(index) < len(outputs) else None
+        dtype = known.dtype if known is not None else None
+        is_string = dtype is not None and dtype.name.startswith("string")
+        value = parse_feed(wanted.feeds[name], is_string=is_string, stdin=wanted.read_stdin)
+        if known is not None and dtype is not None:  # Else TensorFlow will know.
+            value = fit(value, dtype, known.shape, name=tensor, **wanted.fitting)
+        found[tensor] = value
+    return found
+
+
+def files_read(jobs: Iterable[Job], wanted: Wanted, values: Located | None) -> list[str]:
+    """What the run was of: its models' files, and those that were fed."""
+    from ckpttool.formats.feeds import feed_file
+    from ckpttool.formats.siblings import belonging
+
+    found = [path for path in map(feed_file, wanted.feeds.values()) if path]
+    for located in [*(job.located for job in jobs), *([values] if values else [])]:
+        graph = located.graph or f"{located.prefix}.meta"
+        found += [graph, *belonging(graph), located.prefix]
+    return found
