@@ -15,7 +15,7 @@ from ckpttool.cli import options
 from ckpttool.cli.caveats import say_caveats
 from ckpttool.formats.locate import Located
 from ckpttool.formats.opening import open_checkpoint
-from ckpttool.model.graph import MetaGraph, split_tensor
+from ckpttool.model.graph import MetaGraph
 
 
 class Wanted(NamedTuple):
@@ -109,14 +109,11 @@ def _values(graph: MetaGraph, wanted: Wanted, signature: str) -> dict[str, Any]:
 
     found = {}
     for name, tensor in choosing.feed_names(graph, wanted.feeds, signature).items():
-        op, index = split_tensor(tensor)
-        outputs = graph.outputs(graph.by_name[op])
-        known = outputs[int(index)] if int(index) < len(outputs) else None
-        dtype = known.dtype if known is not None else None
+        dtype, shape = graph.tensor(tensor)
         is_string = dtype is not None and dtype.name.startswith("string")
         value = parse_feed(wanted.feeds[name], is_string=is_string, stdin=wanted.read_stdin)
-        if known is not None and dtype is not None:  # Else TensorFlow will know.
-            value = fit(value, dtype, known.shape, name=tensor, **wanted.fitting)
+        if dtype is not None:  # Else TensorFlow will know.
+            value = fit(value, dtype, shape, name=tensor, **wanted.fitting)
         found[tensor] = value
     return found
 

@@ -14,6 +14,10 @@ REF_OFFSET = 100
 """DT_FLOAT_REF = DT_FLOAT + 100: the dtype of a TensorFlow 1 variable op's output."""
 
 
+HANDLES = ("resource", "variant")
+"""Names of the dtypes of tensors that stand for something else, such as a variable, and have no value of their own."""
+
+
 class DType:
     """One dtype. It is equal to its name, and to NumPy's type of its values; NumPy takes it where it takes a dtype.
 

@@ -289,6 +289,12 @@ class MetaGraph:
             return Outputs([None] * len(shapes), shapes, None)
         return Outputs(Dtypes(results, attr), shapes, None if shapes else self._declared_shape(node))
 
+    def tensor(self, name: str) -> Tensor:
+        """What is known of a tensor, by its full name or that of its op: nothing, if there is no such output."""
+        op, index = (name, "0") if name in self.by_name else split_tensor(name)
+        outputs = self.outputs(self.by_name[op]) if op in self.by_name else ()
+        return outputs[int(index)] if int(index) < len(outputs) else Tensor(None, None)
+
     def _declared_shape(self, node: Node) -> Shape:
         """The shape that an op's own attributes give its only output."""
         attr = node.message.attr

@@ -13,13 +13,13 @@ from ckpttool.analysis.graphs.endpoints import endpoints
 from ckpttool.analysis.graphs.needs import require_collection
 from ckpttool.errors import NotFoundError, NotSupportedError
 from ckpttool.model.collections import FILLED_COLLECTIONS
+from ckpttool.model.dtypes import HANDLES
 from ckpttool.model.graph import (
     DEFAULT_SIGNATURE,
     HIDDEN_SIGNATURES,
     PLACEHOLDERS,
     VARIABLE_OPS,
     MetaGraph,
-    Node,
     op_of,
     split_tensor,
 )
@@ -70,9 +70,9 @@ def value_name(graph: MetaGraph, name: str) -> str:
     """
     nodes = graph.by_name
     tensor = full_name(graph, name)
-    op, index = split_tensor(tensor)
-    if not _is_handle(graph, nodes[op], index):
+    if not _is_handle(graph, tensor):
         return tensor
+    op = op_of(tensor)
     if nodes[op].type != "VarHandleOp":
         what = f"{tensor} is a handle without a value (of the op type {nodes[op].type})"
         raise NotSupportedError(what, path=graph.path, hint="fetch what is made of it")
@@ -172,14 +172,12 @@ def _is_output(graph: MetaGraph, text: str) -> bool:
     node = graph.by_name.get(op_of(text))
     if node is None or ":" not in text or node.type in {*PLACEHOLDERS, *VARIABLE_OPS, "NoOp"}:
         return False
-    return not _is_handle(graph, node, split_tensor(text)[1])
+    return not _is_handle(graph, text)
 
 
-def _is_handle(graph: MetaGraph, node: Node, index: str) -> bool:
-    """Whether an output stands for something that has no value by itself."""
-    outputs = graph.outputs(node)
-    known = outputs[int(index)] if int(index) < len(outputs) else None
-    return known is not None and known.dtype is not None and known.dtype.name in ("resource", "variant")
+def _is_handle(graph: MetaGraph, tensor: str) -> bool:
+    dtype = graph.tensor(tensor).dtype
+    return dtype is not None and dtype.name in HANDLES
 
 
 def _inferred(graph: MetaGraph) -> Choice:

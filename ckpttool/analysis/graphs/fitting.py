@@ -8,7 +8,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from ckpttool.model.arguments import Shape, agrees, shape_text
-from ckpttool.model.dtypes import DType
+from ckpttool.model.dtypes import HANDLES, DType
 from ckpttool.model.texts import to_bytes
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def fit(
     """
     wanted = dtype.base
     expected = f"{name} takes {wanted.name}{shape_text(shape)}"
-    if wanted.name in ("resource", "variant", "invalid") or wanted.name.startswith("unknown"):
+    if wanted.name in (*HANDLES, "invalid") or wanted.name.startswith("unknown"):
         raise ValueError(f"{expected}, which can't be fed")
     array = _strings(value, expected) if wanted.name == "string" else _numbers(value, wanted, expected)
     return _shaped(array, shape, expected, wanted.name, batch_dim=batch_dim, broadcast=broadcast)

@@ -248,13 +248,12 @@ class _Freezing:
         held = self._trace.held.get(output)
         if held is not None:
             return held.dtype, None
-        tensors = self._graph.outputs(self._graph.node(node.name))
-        tensor = tensors[output.number] if output.number < len(tensors) else None
-        number = tensor.dtype.number if tensor is not None and tensor.dtype is not None else self._said(node, output)
+        dtype, shape = self._graph.tensor(f"{node.name}:{output.number}")
+        number = dtype.number if dtype is not None else self._said(node, output)
         if not number:
             what = f"the graph does not say of what dtype {node.name}:{output.number} is: it can't become a placeholder"
             raise NotSupportedError(what, hint="feed another tensor near it")
-        return dtype_of(number).base.number, tensor.shape if tensor else None
+        return dtype_of(number).base.number, shape
 
     def _said(self, node: Any, output: Output) -> int:
         """The dtype as an op that takes it says it."""

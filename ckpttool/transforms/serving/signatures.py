@@ -16,6 +16,7 @@ from ckpttool.analysis.graphs.needs import absent_input, needed_ops, require_out
 from ckpttool.analysis.graphs.running import unfed
 from ckpttool.errors import ConversionError, NotSupportedError
 from ckpttool.model.arguments import Tensor
+from ckpttool.model.dtypes import HANDLES
 from ckpttool.model.graph import DEFAULT_SIGNATURE, MetaGraph, op_of, set_shape, split_tensor
 
 METHODS = {name: f"tensorflow/serving/{name}" for name in ("predict", "classify", "regress")}
@@ -124,11 +125,10 @@ def known_tensor(graph: MetaGraph, name: str) -> Tensor:
         NotFoundError: there is no such op, or no such output of it.
         NotSupportedError: its dtype is not known, or no tensor of it can be sent.
     """
-    op, number = split_tensor(name)
+    op = op_of(name)
     node = graph.node(op)
     require_output(graph, name)
-    tensors = graph.outputs(node)
-    tensor = tensors[int(number)] if tensors else Tensor(None, None)
+    tensor = graph.tensor(name)
     if tensor.dtype is None:
         what = f"the dtype of {name} is not known: the file does not describe the op type {node.type}"
         raise NotSupportedError(what, path=graph.path)
@@ -136,7 +136,7 @@ def known_tensor(graph: MetaGraph, name: str) -> Tensor:
         reader = next((n.name for n in graph.nodes if n.type == "Identity" and _reads(n.inputs, op)), None)
         hint = f"take what reads it: {reader}:0" if reader else None
         raise NotSupportedError(f"{name} is a variable's reference, no value", path=graph.path, hint=hint)
-    if tensor.dtype.name in ("resource", "variant"):
+    if tensor.dtype.name in HANDLES:
         raise NotSupportedError(f"{name} is a {tensor.dtype.name}, no value", path=graph.path)
     return tensor
 

@@ -22,7 +22,7 @@ from ckpttool.analysis.graphs.endpoints.preference import in_order
 from ckpttool.analysis.graphs.needs import must_be_fed, walk
 from ckpttool.analysis.graphs.switches import held_switches, is_switch
 from ckpttool.model.arguments import Shape
-from ckpttool.model.dtypes import DType
+from ckpttool.model.dtypes import HANDLES, DType
 from ckpttool.model.graph import DEFAULT_SIGNATURE, HIDDEN_SIGNATURES, MetaGraph
 
 
@@ -77,7 +77,7 @@ def _inferred(graph: MetaGraph) -> list[Endpoint]:
 def _is_value(flow: Flow, tensor: str) -> bool:
     """Whether a tensor has a value that can be shown, and not a handle."""
     dtype = flow.tensor(tensor).dtype
-    return dtype is None or dtype.name not in ("resource", "variant")
+    return dtype is None or dtype.name not in HANDLES
 
 
 def how_to_run(found: list[Endpoint]) -> list[str]:

@@ -175,9 +175,7 @@ class Flow:
 
     def tensor(self, name: str) -> Tensor:
         """What is known of a tensor."""
-        op, index = split_tensor(name) if op_of(name) in self.nodes else (name, "0")
-        known = self.graph.outputs(self.nodes[op])
-        return known[int(index)] if int(index) < len(known) else Tensor(None, None)
+        return self.graph.tensor(name)
 
 
 # Of a large graph's many ops, few have types and scopes of their own.
