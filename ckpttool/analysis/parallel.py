@@ -10,8 +10,8 @@ _TASK = 1 << 20
 """Bytes of a task, at least: with less, threads would spend their time on handing the lock to each other."""
 
 _MANY = 16
-"""So many items of one task are small, and most of the work is Python's own: two threads would wait for its lock, and
-take twice the time.
+"""Where one task has more items than this, they are small, and most of the work is Python's own: two threads would wait
+for its lock, and take twice the time.
 """
 
 T = TypeVar("T")

@@ -95,7 +95,7 @@ def checkpoint_of(path: str, quiet: bool, *, v1: bool = False, step: str | None 
 def variable_of(
     path: str, name: str, quiet: bool, *, v1: bool = False, step: str | None = None
 ) -> tuple[Checkpoint, Variable]:
-    """One variable, and the checkpoint, of which no more need be read; as `checkpoint_of`."""
+    """The checkpoint and one of its variables, as `checkpoint_of`; no more of the index is read than that takes."""
     found = located(path, quiet, v1=v1, step=step)
     checkpoint = opened(path, found, quiet, only=[name])
     if name not in checkpoint:
@@ -125,7 +125,7 @@ def to_convert(path: str, found: Located, quiet: bool, *, strict: bool) -> Check
     """
     checkpoint = opened(path, found, quiet)
     require_readable(found, checkpoint)
-    # What is said of one of TensorFlow's is nothing that was passed over.
+    # Of TensorFlow's own checkpoints, warnings are about files; of other formats, about what was passed over.
     is_partial = bool(checkpoint.warnings) and (found.foreign is not None or not found.has_variables)
     if is_partial and strict:
         raise ConversionError(checkpoint.warnings[0], path=found.prefix, hint="without --strict, the rest is written")
@@ -167,7 +167,7 @@ def chosen(checkpoint: Checkpoint, include: list[str] | None, exclude: list[str]
 
 
 def without_partly_stored(*checkpoints: Checkpoint) -> list[Checkpoint]:
-    """The variables whose values are all there; others are left out of all the checkpoints, and that is said."""
+    """The checkpoints without the variables of which one of them has only a part; says that they are left out."""
     lacking = {name: what for each in checkpoints for name, v in each.items() if (what := v.lacking)}
     warn_of_first(lacking, "left out")
     return [each.with_variables({name: v for name, v in each.items() if name not in lacking}) for each in checkpoints]
@@ -255,7 +255,7 @@ def warn_of_first(found: Mapping[str, str], done: str) -> None:
 
 
 def exit_if_no_match(nothing: object, globs: Iterable[str], names: Collection[str]) -> None:
-    """As `exit_if_nothing`, for there is no name that matches; says what may have been meant."""
+    """As `exit_if_nothing`, where no name matches; says what may have been meant."""
     if not nothing:
         return
     hints = ["nothing matched"]

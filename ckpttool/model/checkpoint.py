@@ -14,7 +14,9 @@ _T = TypeVar("_T")
 
 
 class Checkpoint(Mapping[str, Variable]):
-    """The variables of a checkpoint, by name, in the checkpoint's order. Under another name, a variable gets that.
+    """The variables of a checkpoint, by name, in the checkpoint's order.
+
+    A variable that is given under another name than its own is renamed.
 
     Attributes:
         path: what was opened: for a bundle, its prefix.
@@ -86,8 +88,8 @@ class Checkpoint(Mapping[str, Variable]):
         return {name: keys[0] for name, keys in found.items() if name and len(keys) == 1}
 
     def stored_as(self, name: str) -> str:
-        """The key under which a saver of TensorFlow 1 finds what it calls `name`: the same, or of a checkpoint of
-        objects that of the variable that had this name.
+        """The key under which a saver of TensorFlow 1 finds what it calls `name`: the same; in a checkpoint of objects,
+        the key of the variable that had this name.
 
         (tensorflow/python/training/saver.py: Saver.restore, object_graph_key_mapping)
         """
@@ -120,7 +122,7 @@ class Checkpoint(Mapping[str, Variable]):
     def get(self, name: str, /, default: Variable | _T) -> Variable | _T: ...
 
     def get(self, name: str, /, default: object = None) -> object:
-        """The variable, or `default`: what is not asked for by an error has no near names looked for."""
+        """The variable, or `default`; near names, which an error would have, are not looked for."""
         return self._variables.get(name, default)
 
     def values(self) -> ValuesView[Variable]:

@@ -72,11 +72,11 @@ class Layer(NamedTuple):
 
     Attributes:
         name: the layer's.
-        rank: the place among the weights of its model: that of the layer (0, if it is not known), and its own in that;
-            None if nothing tells.
-        scope: what the variable's name begins with instead of the layer's; "" if it is no other.
-        weight: the variable's name there; what has another one now may be meant for another layer.
-        is_guess: whether the source has no name of it.
+        rank: the weight's place in its model: the layer's number (0 if it is not known), and its own in the layer; None
+            if nothing tells.
+        scope: what the variable's name begins with in place of the layer's name; "" if it begins with that.
+        weight: the variable's name in the source: one that has another name now may be meant for another layer.
+        is_guess: the source does not have the layer's name.
     """
 
     name: str

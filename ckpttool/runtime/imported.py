@@ -350,8 +350,9 @@ class ImportedGraph:
         return fed
 
     def _require(self, wanted: Any, fed: Mapping[Any, Any], signature: str) -> tuple[set[str], bool]:
-        """Sees to it that it can run: the ops that will, and whether they may wait for a queue. What was found ready
-        stays so, and has no ops any more.
+        """The ops that will run, and whether they may wait for a queue; raises if they can't run.
+
+        What was found ready once stays so: then there are no ops to tell of.
         """
         names = tuple(element.name for element in self._tf.nest.flatten(wanted))
         key = (names, frozenset(tensor.name for tensor in fed))

@@ -1,7 +1,7 @@
 """What transforms of graphs share: a file's graphs edited where they lie, and where names stand in them.
 
 An op is named in many places: as an input, with a `^` in front or an output's number behind; in colocation; in
-collections, as plain text or inside of serialized messages; in signatures and savers. `name_rules` goes to all of them.
+collections, as plain text or inside of serialized messages; in signatures and savers. The rules here change them there.
 Names inside library functions are their own.
 
 (tensorflow/core/framework/node_def.proto, variable.proto; core/protobuf/meta_graph.proto, saver.proto,

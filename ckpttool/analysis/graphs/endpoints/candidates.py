@@ -23,9 +23,9 @@ Ranked = dict[str, tuple[tuple[int, ...], str]]
 """Ops, each with its place (the less the better) and the reason."""
 
 FED = (-1, 0, 0, 0)
-"""The place of what is in a collection, and is an input."""
+"""The place of a member of the user's collections that is an input."""
 PARTIAL, SHOWN, _NO_WEIGHTS = 5, 7, 8
-"""Places (the first number of one) from which on something is only a part of an output, or only shown."""
+"""First numbers of places: from here on, an op is only a part of an output; only shown; without a weight before it."""
 
 
 def candidates(flow: Flow, parts: Parts) -> Ranked:
