@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from ckpttool.formats.bundle.writing import write_bundle
     from ckpttool.formats.checkpoint_state import CheckpointState, add_to_checkpoint_state, read_checkpoint_state
     from ckpttool.formats.hdf5 import write_hdf5
-    from ckpttool.formats.locate import Located, checkpoints_in, locate
+    from ckpttool.formats.listing import checkpoints_in
+    from ckpttool.formats.locate import Located, locate
     from ckpttool.formats.meta_graph import write_meta_graph
     from ckpttool.formats.npy import write_npy
     from ckpttool.formats.npz import write_npz
@@ -100,7 +101,7 @@ _HOMES = {
     "asset_files": "transforms.serving.assets",
     "average": "transforms.averaging",
     "cast": "transforms.casting",
-    "checkpoints_in": "formats.locate",
+    "checkpoints_in": "formats.listing",
     "compare": "analysis.values.comparison",
     "device_mentions": "transforms.devices",
     "drop_slots": "transforms.variables",

@@ -15,7 +15,7 @@ from conftest import CORPUS, FIXTURES, corpus_files, needs_corpus
 
 import ckpttool
 from ckpttool.formats.hdf5 import plan_hdf5
-from ckpttool.formats.locate import is_table
+from ckpttool.formats.listing import is_table
 from ckpttool.formats.npy import plan_npy
 from ckpttool.formats.npz import plan_npz
 from ckpttool.formats.records.strings import encode_strings

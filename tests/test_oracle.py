@@ -17,7 +17,7 @@ import ckpttool
 from ckpttool import proto
 from ckpttool.errors import CheckpointError
 from ckpttool.formats.hdf5 import dataset_path
-from ckpttool.formats.locate import is_table
+from ckpttool.formats.listing import is_table
 from ckpttool.transforms.devices import device_mentions
 
 pytestmark = pytest.mark.tensorflow

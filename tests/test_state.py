@@ -9,7 +9,8 @@ from conftest import CORPUS, FIXTURES, needs_corpus
 
 import ckpttool
 from ckpttool.errors import NotFoundError
-from ckpttool.formats.locate import locate, state_entries
+from ckpttool.formats.listing import state_entries
+from ckpttool.formats.locate import locate
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from conftest import FIXTURES, corpus_files, corpus_id, needs_corpus
 from ckpttool.errors import ConversionError, CorruptionError
 from ckpttool.formats.bundle.reading import read_bundle
 from ckpttool.formats.bundle.writing import write_bundle
-from ckpttool.formats.locate import is_table
+from ckpttool.formats.listing import is_table
 from ckpttool.formats.npz import read_npz
 from ckpttool.formats.records.shapes import encode_slice_key
 from ckpttool.formats.tensor_slices.reading import read_tensor_slices

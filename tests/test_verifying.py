@@ -19,7 +19,8 @@ import ckpttool
 from ckpttool.errors import CheckpointError, NotSupportedError
 from ckpttool.formats.bundle import index_path, shard_path
 from ckpttool.formats.bundle.reading import read_bundle
-from ckpttool.formats.locate import is_table, locate
+from ckpttool.formats.listing import is_table
+from ckpttool.formats.locate import locate
 from ckpttool.formats.opening import open_checkpoint
 from ckpttool.formats.records.shapes import encode_slice_key
 from ckpttool.formats.verifying import Verified, strict_findings, verify_values

@@ -8,7 +8,8 @@ import typer
 
 from ckpttool import render
 from ckpttool.cli import options, targets
-from ckpttool.formats.locate import Located, checkpoints_in, state_entries
+from ckpttool.formats.listing import checkpoints_in, state_entries
+from ckpttool.formats.locate import Located
 
 
 def average(

@@ -11,7 +11,7 @@ from ckpttool import render
 from ckpttool.cli import options
 from ckpttool.errors import NotFoundError
 from ckpttool.formats.checkpoint_state import STATE_FILE, is_checkpoint_state, relocate_checkpoint_state
-from ckpttool.formats.locate import has_checkpoint, state_entries
+from ckpttool.formats.listing import has_checkpoint, state_entries
 from ckpttool.formats.opening import is_whole
 from ckpttool.reports.report import Report
 

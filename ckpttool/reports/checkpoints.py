@@ -190,7 +190,7 @@ def state(
     """The checkpoints of a directory: what its state file lists, what of it dangles, what is not listed.
 
     Args:
-        entries: what there is (see formats.locate.StateEntry).
+        entries: what there is (see formats.listing.StateEntry).
         directory: where.
         incomplete: the prefixes of those of which something is missing.
     """

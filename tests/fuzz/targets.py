@@ -741,7 +741,8 @@ def state_corpus() -> list[Files]:
 
 def try_state(directory: str, random: Random) -> None:
     from ckpttool.formats.checkpoint_state import add_to_checkpoint_state, relocate_checkpoint_state
-    from ckpttool.formats.locate import has_checkpoint, locate, state_entries
+    from ckpttool.formats.listing import has_checkpoint, state_entries
+    from ckpttool.formats.locate import locate
     from ckpttool.reports.checkpoints import state
 
     entries = attempt(lambda: state_entries(directory))

@@ -6,7 +6,8 @@ from collections.abc import Callable, Collection
 from ckpttool.analysis.agreement import disagreements, object_disagreements
 from ckpttool.errors import CheckpointError
 from ckpttool.formats.checkpoint_state import STATE_FILE
-from ckpttool.formats.locate import Located, state_entries
+from ckpttool.formats.listing import state_entries
+from ckpttool.formats.locate import Located
 from ckpttool.formats.opening import open_graph
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.findings import Finding, finding_of

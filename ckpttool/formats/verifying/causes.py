@@ -8,7 +8,7 @@ from ckpttool.errors import CheckpointError
 from ckpttool.formats import bundle, tensor_slices
 from ckpttool.formats.bundle import index_path
 from ckpttool.formats.bundle.reading import read_bundle
-from ckpttool.formats.locate import checkpoints_in, is_table
+from ckpttool.formats.listing import checkpoints_in, is_table
 from ckpttool.formats.verifying.files import Absent, Stored, stored_pieces
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.findings import Finding

@@ -1,0 +1,131 @@
+"""Which checkpoints there are: of a prefix, in a directory, by its state file.
+
+model.ckpt-100.index                V2
+model.ckpt-100                      V1, one file
+model.ckpt-100-00000-of-00002 …     V1, shards
+"""
+
+import os
+import re
+from typing import NamedTuple
+
+from ckpttool import storage
+from ckpttool.errors import CheckpointError, NotFoundError
+from ckpttool.formats import bundle
+from ckpttool.formats.bundle.names import MEMBER
+from ckpttool.formats.checkpoint_state import STATE_FILE, candidates, read_checkpoint_state
+
+V1_SHARD = re.compile(r"(.+)-(?:[0-9]{5,9}|\?{5})-of-([0-9]{5,9})", re.DOTALL)
+"""A shard of a V1 checkpoint, or the pattern of all of them: the prefix that they share, and how many there are."""
+
+
+def v1_files(prefix: str, listings: dict[str, list[str]] | None = None) -> tuple[str, ...]:
+    """The files of the V1 checkpoint `prefix`, which may be one file, `NAME-00000-of-00002`, or a pattern of that.
+
+    `listings` keeps the names in directories for further prefixes.
+    """
+    shard = V1_SHARD.fullmatch(prefix)
+    if shard:
+        return _v1_shards(shard[1], shard[2])
+    if os.path.isfile(prefix):
+        return (prefix,) if is_table(prefix) else ()
+    name = re.compile(re.escape(os.path.basename(prefix)) + r"-[0-9]{5,9}-of-([0-9]{5,9})")
+    directory = os.path.dirname(prefix) or "."
+    names = (listings or {}).get(directory)
+    if names is None:
+        names = os.listdir(directory) if os.path.isdir(directory) else []
+        if listings is not None:
+            listings[directory] = [each for each in names if V1_SHARD.fullmatch(each)]
+    counts = {match[1] for match in map(name.fullmatch, names) if match}
+    return _v1_shards(prefix, counts.pop()) if len(counts) == 1 else ()
+
+
+def _v1_shards(stem: str, count: str) -> tuple[str, ...]:
+    if int(count) > bundle.MAX_SHARDS:
+        return ()
+    files = tuple(f"{stem}-{number:05d}-of-{count}" for number in range(int(count)))
+    # One of them may be damaged, which its reader says.
+    return files if any(is_table(file) for file in files if os.path.isfile(file)) else ()
+
+
+def is_table(path: str) -> bool:
+    """Whether a file ends as a table does: an index, or a V1 checkpoint."""
+    from ckpttool.wire import sstable  # Not for graphs.
+
+    try:
+        size = storage.file_size(path)
+        sstable.Footer.decode(storage.read_range(path, max(0, size - sstable.FOOTER_SIZE), sstable.FOOTER_SIZE))
+    except (CheckpointError, OSError):
+        return False
+    return True
+
+
+def checkpoints_in(directory: str | os.PathLike[str]) -> list[str]:
+    """The prefixes of all checkpoints in a directory, V2 and V1, by name and then by step.
+
+    Raises:
+        OSError: there is no such directory.
+    """
+    directory, prefixes = os.fspath(directory), set()
+    for name in os.listdir(directory):
+        path = os.path.join(directory, name)
+        shard = V1_SHARD.fullmatch(path)
+        if name.endswith(".index"):
+            prefixes.add(path.removesuffix(".index"))
+        elif not MEMBER.fullmatch(path) and name != STATE_FILE and os.path.isfile(path) and is_table(path):
+            prefixes.add(shard[1] if shard else path)
+    return sorted(prefixes, key=lambda prefix: (re.sub(r"[0-9]+$", "", prefix), step_of(prefix), prefix))
+
+
+class StateEntry(NamedTuple):
+    """A checkpoint that a directory's state file names, or that stands there.
+
+    Attributes:
+        written: its path in the state file; "" if it is not listed.
+        prefix: where it is; "" if nothing is there.
+        time: when it was saved, in seconds since 1970; None if the state file does not say.
+        is_latest: the state file says that it is the latest.
+    """
+
+    written: str
+    prefix: str
+    time: float | None
+    is_latest: bool
+
+
+def state_entries(directory: str, name: str = STATE_FILE) -> list[StateEntry]:
+    """What a directory's state file, of that name, lists, if it has one, and then what is there and not listed.
+
+    Raises:
+        NotFoundError: there is no such directory.
+        FormatError, CorruptionError: its state file is none.
+    """
+    if not os.path.isdir(directory):
+        raise NotFoundError("no such directory", path=directory)
+    state_file = os.path.join(directory, name)
+    state = read_checkpoint_state(state_file) if os.path.exists(state_file) else None
+    entries, listings = [], dict[str, list[str]]()
+    times = dict(zip(state.all, state.timestamps, strict=False)) if state else {}
+    for written in dict.fromkeys([*state.all, state.latest]) if state else ():
+        prefix = next((path for path in candidates(directory, written) if has_checkpoint(path, listings)), "")
+        entries.append(StateEntry(written, prefix, times.get(written), state is not None and written == state.latest))
+    listed = {os.path.realpath(_unsharded(entry.prefix)) for entry in entries if entry.prefix}
+    found = (prefix for prefix in checkpoints_in(directory) if os.path.realpath(prefix) not in listed)
+    return entries + [StateEntry("", prefix, None, False) for prefix in found]
+
+
+def _unsharded(prefix: str) -> str:
+    """The prefix that the shards of a V1 checkpoint share, of their pattern."""
+    shard = V1_SHARD.fullmatch(prefix)
+    return shard[1] if shard else prefix
+
+
+def has_checkpoint(prefix: str, listings: dict[str, list[str]] | None = None) -> bool:
+    """Whether there is a checkpoint of this prefix, V2 or V1; `listings` keeps what one that asks for many has seen."""
+    return os.path.exists(bundle.index_path(prefix)) or bool(v1_files(prefix, listings))
+
+
+def step_of(prefix: str) -> int:
+    """The step in a prefix: 100 of `model.ckpt-100`; -1 if there is none."""
+    match = re.search(r"-([0-9]{1,18})$", prefix)
+    return int(match[1]) if match else -1
