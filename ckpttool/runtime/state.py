@@ -128,8 +128,7 @@ class State:
         variables |= {op for op in fetched if self._nodes[op].type in VARIABLE_OPS}
         missing = sorted(variables & self._missing.keys())
         if missing:
-            more = f" (and {len(missing) - 1:,} more)" if len(missing) > 1 else ""
-            raise NotFoundError(f"{self._missing[missing[0]]}{more}", path=self._graph.path)
+            raise NotFoundError(f"{self._missing[missing[0]]}{such(len(missing))}", path=self._graph.path)
         with self._lock:
             self._initialize(variables & self._unset, ops)
         return ops

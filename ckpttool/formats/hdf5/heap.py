@@ -21,9 +21,9 @@ from collections.abc import Iterator
 
 from ckpttool import storage
 from ckpttool.errors import CorruptionError
+from ckpttool.formats.hdf5.structure.file import CODES
 
 _SIGNATURE = b"GCOL\x01"
-_NUMBERS = {2: "H", 4: "I", 8: "Q"}
 
 
 class GlobalHeap:
@@ -37,10 +37,10 @@ class GlobalHeap:
 
     def __init__(self, path: str, address_size: int, length_size: int, base: int) -> None:
         self._path, self._base = path, base
-        self._reference = struct.Struct(f"<I{_NUMBERS[address_size]}I")
+        self._reference = struct.Struct(f"<I{CODES[address_size]}I")
         # Both heads are padded to 8 bytes, if lengths have fewer.
-        self._head = struct.Struct(f"<8x{_NUMBERS[length_size]}{8 - length_size}x")
-        self._object = struct.Struct(f"<HHI{_NUMBERS[length_size]}{8 - length_size}x")
+        self._head = struct.Struct(f"<8x{CODES[length_size]}{8 - length_size}x")
+        self._object = struct.Struct(f"<HHI{CODES[length_size]}{8 - length_size}x")
         self._collections: dict[int, dict[int, bytes]] = {}
         self._left = storage.file_size(path)
 

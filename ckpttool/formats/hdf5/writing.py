@@ -15,6 +15,7 @@ from ckpttool.formats.hdf5.encoding.heap import Heap
 from ckpttool.formats.hdf5.encoding.output import SUPERBLOCK_SIZE, Output, aligned
 from ckpttool.formats.hdf5.keras import keras_places, link_keras_weights
 from ckpttool.formats.hdf5.names import MAX_DEPTH, NOTE, dataset_path
+from ckpttool.formats.hdf5.structure.dataspace import MAX_RANK
 from ckpttool.formats.hdf5.types import FLOATS, NARROW, NUMPY_TYPES, SELF_EXPLAINING, TYPES, datatype_of
 from ckpttool.formats.plan import Note, Planned, check_plan, description, notes_of
 from ckpttool.model.checkpoint import Checkpoint
@@ -22,7 +23,6 @@ from ckpttool.model.texts import to_bytes
 from ckpttool.model.variable import Variable
 from ckpttool.storage import Content
 
-_MAX_RANK = 32  # H5S_MAX_RANK
 # An attribute holds 64 KB, its own header included.
 _MAX_TEXT = 60_000
 
@@ -44,8 +44,8 @@ def plan_hdf5(checkpoint: Checkpoint, *, layout: str = "names") -> list[Planned]
 def _completed(planned: Planned, layout: str) -> Planned:
     variable = planned.variable
     fallback = _FALLBACKS.get(variable.dtype.name)
-    if len(variable.shape) > _MAX_RANK:
-        fallback = f"one dimension (HDF5 has at most {_MAX_RANK}), with the shape in the attribute shape"
+    if len(variable.shape) > MAX_RANK:
+        fallback = f"one dimension (HDF5 has at most {MAX_RANK}), with the shape in the attribute shape"
     return planned._replace(problem=_problem(planned, layout), fallback=fallback)
 
 
@@ -59,7 +59,7 @@ def _problem(planned: Planned, layout: str) -> str | None:
         return f"HDF5 can't hold values of dtype {variable.dtype.name}"
     if lacking := variable.lacking:
         return lacking
-    if len(variable.shape) > _MAX_RANK and variable.ranges is None:
+    if len(variable.shape) > MAX_RANK and variable.ranges is None:
         return f"HDF5 can't hold {len(variable.shape)} dimensions of values that must be decoded"
     depth = planned.target.count("/")
     if depth >= MAX_DEPTH:
@@ -160,7 +160,7 @@ class _Values:
 
 def _is_compressible(variable: Variable) -> bool:
     """Whether it can be in chunks: HDF5 has none of scalars, of no values, nor of what becomes one-dimensional."""
-    return 0 < len(variable.shape) <= _MAX_RANK
+    return 0 < len(variable.shape) <= MAX_RANK
 
 
 class _Strings(NamedTuple):
@@ -249,7 +249,7 @@ def _encoded(dtype: str) -> bytes:
 
 def _numbers(variable: Variable, place: int | None) -> Iterator[bytes]:
     """The messages of values that are stored as they are."""
-    shape = variable.shape if len(variable.shape) <= _MAX_RANK else (variable.size,)
+    shape = variable.shape if len(variable.shape) <= MAX_RANK else (variable.size,)
     yield messages.dataspace(shape)
     yield messages.datatype(_encoded(variable.dtype.name))
     yield messages.fill("early")

@@ -16,7 +16,8 @@ from ckpttool.errors import CorruptionError, NotSupportedError
 from ckpttool.formats.hdf5.structure.file import Cursor
 
 _NULL = 2
-_MAX_RANK = 32  # H5S_MAX_RANK
+MAX_RANK = 32
+"""Dimensions that a shape has at most. (H5S_MAX_RANK)"""
 
 
 class Dataspace(NamedTuple):
@@ -41,7 +42,7 @@ def decode_dataspace(cursor: Cursor) -> Dataspace:
     version, rank, flags = cursor.number(1), cursor.number(1), cursor.number(1)
     if version not in (1, 2):
         raise NotSupportedError(f"a dataspace of version {version}", offset=cursor.offset)
-    if rank > _MAX_RANK:
+    if rank > MAX_RANK:
         raise CorruptionError(f"a dataspace of {rank} dimensions", offset=cursor.offset)
     kind = cursor.number(1)
     if version == 1:

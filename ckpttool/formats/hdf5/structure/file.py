@@ -33,6 +33,9 @@ class Sizes(NamedTuple):
     length: int = 8
 
 
+CODES = {2: "H", 4: "I", 8: "Q"}
+"""Addresses and lengths by their bytes, as `struct` calls them."""
+
 _USUAL = Sizes()
 
 

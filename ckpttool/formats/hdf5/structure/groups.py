@@ -19,7 +19,7 @@ import struct
 from collections.abc import Iterator, Sequence
 
 from ckpttool.errors import CorruptionError
-from ckpttool.formats.hdf5.structure.file import Cursor, File
+from ckpttool.formats.hdf5.structure.file import CODES, Cursor, File
 from ckpttool.formats.hdf5.structure.fractal_heap import FractalHeap
 from ckpttool.formats.hdf5.structure.headers import LINK, LINK_INFO, SYMBOL_TABLE, Message, one
 from ckpttool.formats.hdf5.structure.links import Link, decode_link
@@ -30,7 +30,6 @@ from ckpttool.formats.hdf5.structure.trees2 import LINK_NAMES, records
 _SOFT = 2
 # Most lists are no longer.
 _USUAL = 512
-_NUMBERS = {2: "H", 4: "I", 8: "Q"}
 
 
 def links_of(file: File, messages: Sequence[Message]) -> Iterator[Link]:
@@ -80,7 +79,7 @@ def _list(file: File, address: int, heap: LocalHeap) -> Iterator[Link]:
     if head[:5] != b"SNOD\1" or len(head) < 8:
         raise CorruptionError("no list of symbols", offset=file.base + address)
     # The place of a name is as wide as a length, whatever the specification says.
-    entry = struct.Struct(f"<{_NUMBERS[file.sizes.length]}{_NUMBERS[file.sizes.address]}I20x")
+    entry = struct.Struct(f"<{CODES[file.sizes.length]}{CODES[file.sizes.address]}I20x")
     data = file.structure(address, 8 + int.from_bytes(head[6:8], "little") * entry.size, head)
     for name, header, kind in entry.iter_unpack(data[8:]):
         yield Link(heap.name(name), None if kind == _SOFT else header)
