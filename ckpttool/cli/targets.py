@@ -110,7 +110,7 @@ def target_of(outputs: Mapping[str, str], by_suffix: str) -> tuple[str, str]:
     return target, output
 
 
-def function_of(target: str, which: str) -> Callable[..., Any]:
+def _function_of(target: str, which: str) -> Callable[..., Any]:
     module = import_module(f"ckpttool.formats.{TARGETS[target].module}")
     function: Callable[..., Any] = getattr(module, getattr(TARGETS[target], which))
     return function
@@ -119,7 +119,7 @@ def function_of(target: str, which: str) -> Callable[..., Any]:
 def plan_of(checkpoint: Checkpoint, target: str, arguments: Mapping[str, Any]) -> list[Planned]:
     """What the target's writer would make of each variable; some arguments are about that."""
     layout = {name: value for name, value in arguments.items() if name == "layout"}
-    plan: list[Planned] = function_of(target, "plan")(checkpoint, **layout)
+    plan: list[Planned] = _function_of(target, "plan")(checkpoint, **layout)
     return plan
 
 
@@ -166,7 +166,7 @@ def require_writable(
     from ckpttool.formats import outputs
 
     is_file = not TARGETS[target].require or (target == "safetensors" and "max_shard_size" not in arguments)
-    require = outputs.require_writable if is_file else function_of(target, "require")
+    require = outputs.require_writable if is_file else _function_of(target, "require")
     require(output, inputs, force)
 
 
@@ -181,7 +181,7 @@ def write(
     quiet: bool,
 ) -> None:
     """Writes the checkpoint, with a progress bar; says what was written, and what is not as it was."""
-    writer = function_of(target, "write")
+    writer = _function_of(target, "write")
     left_out: set[str] = set()
     if OBJECT_GRAPH_KEY in checkpoint:
         from ckpttool.transforms.object_graph import agreeing_without

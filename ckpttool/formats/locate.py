@@ -23,10 +23,10 @@ from ckpttool.model.names import listed
 _STEP = re.compile(r"[0-9]{1,18}")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _SAFETENSORS_SHARD = re.compile(r"(.+)-[0-9]{5,9}-of-([0-9]{5,9})\.safetensors", re.DOTALL)
-SAFETENSORS_INDEX = ".safetensors.index.json"
+_SAFETENSORS_INDEX = ".safetensors.index.json"
 # What makes a directory one of another format, by its name.
 _FOREIGN_IN_DIRECTORY = {
-    f"model{SAFETENSORS_INDEX}": "safetensors index",
+    f"model{_SAFETENSORS_INDEX}": "safetensors index",
     "model.safetensors": "safetensors",
     "index.json": "npy directory",
 }
@@ -229,7 +229,7 @@ def _from_state(state_file: str, v1: bool) -> Located:
 
 def _from_file(path: str, v1: bool) -> Located:
     """A file that is no member by its name: a state file, one of another format, one with a graph, something else."""
-    if path.endswith(SAFETENSORS_INDEX):
+    if path.endswith(_SAFETENSORS_INDEX):
         return Located(path, foreign="safetensors index")
     # What is named so is asked for as a graph.
     foreign = None if os.path.basename(path).startswith("saved_model.") else foreign_format(path)
@@ -248,7 +248,7 @@ def _from_file(path: str, v1: bool) -> Located:
 def _whole_of_shard(path: str) -> tuple[str, ...]:
     """Says it, if a file is a shard of safetensors, and where all of them are found."""
     shard = _SAFETENSORS_SHARD.fullmatch(path)
-    index = f"{shard[1]}{SAFETENSORS_INDEX}" if shard else ""
+    index = f"{shard[1]}{_SAFETENSORS_INDEX}" if shard else ""
     return (f"this is one of {int(shard[2])} shards; all are in {index}",) if shard and os.path.isfile(index) else ()
 
 

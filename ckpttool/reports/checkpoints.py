@@ -58,7 +58,7 @@ def variables(
         *(Column("slices", "number", default=1), Column("role", default="")),
     ]
     cut = f", the first {len(rows):,} of {len(ordered):,}" if len(rows) < len(ordered) else ""
-    totals = variable_totals(checkpoint, known)
+    totals = _variable_totals(checkpoint, known)
     return Report("variables", f"Variables{cut}", columns, rows, totals, says_count=bool(cut))
 
 
@@ -120,7 +120,7 @@ def _stored(checkpoint: Checkpoint, keys: Mapping[str, Attribute]) -> tuple[Any,
     return variable.dtype.name, variable.shape, attribute.full_name, key
 
 
-def variable_totals(checkpoint: Checkpoint, known: Mapping[str, Role]) -> list[dict[str, Any]]:
+def _variable_totals(checkpoint: Checkpoint, known: Mapping[str, Role]) -> list[dict[str, Any]]:
     """Numbers of variables, parameters and bytes: of weights, of each optimizer's slots, of bookkeeping, of all."""
     kinds: dict[str, list[int]] = {}
     # There are few kinds, sizes of elements and shapes, however many variables there are.
@@ -180,7 +180,7 @@ def variable_tree(checkpoint: Checkpoint, *, depth: int | None = None, whole: Ch
         *(Column("parameters", "number"), Column("bytes", "bytes")),
     ]
     shown = [row for row in rows if depth is None or row[0][0] < depth]
-    totals = variable_totals(checkpoint, roles_of(whole, _object_graph(whole)))
+    totals = _variable_totals(checkpoint, roles_of(whole, _object_graph(whole)))
     return Report("tree", "Variables by scope", columns, shown, totals)
 
 

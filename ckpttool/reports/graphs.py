@@ -39,7 +39,7 @@ def endpoints(found: "Sequence[Endpoint]") -> Report:
 _NO_VERSION = ("not said, as before 0.12", "not said: a GraphDef has no place for it")
 
 
-def graph_summary(graph: MetaGraph) -> Report:
+def _graph_summary(graph: MetaGraph) -> Report:
     """What kind of file it is, who wrote it, how large it is."""
     info, graph_def, saver = graph.message.meta_info_def, graph.graph_def, graph.message.saver_def
     versions = graph_def.versions
@@ -107,13 +107,13 @@ def constants(graph: MetaGraph, names: Sequence[str] = ()) -> Report:
 
 def _output_texts(outputs: Outputs, most: int) -> list[str]:
     if len(outputs) <= most:
-        return list(map(tensor_text, outputs))
-    return [*map(tensor_text, outputs[:most]), f"… and {len(outputs) - most:,} more"]
+        return list(map(_tensor_text, outputs))
+    return [*map(_tensor_text, outputs[:most]), f"… and {len(outputs) - most:,} more"]
 
 
 # A graph has few kinds of tensors, and many of each.
 @lru_cache(4096)
-def tensor_text(tensor: Tensor) -> str:
+def _tensor_text(tensor: Tensor) -> str:
     """A tensor's dtype and shape: `float32[?,10]`; `float32` alone if even the rank is unknown."""
     return f"{tensor.dtype.name if tensor.dtype else '?'}{shape_text(tensor.shape)}"
 
@@ -229,4 +229,4 @@ def overview(graph: MetaGraph, names: Sequence[str] = ()) -> list[Report]:
         signatures(graph, names),
         functions(graph, names),
     ]
-    return [graph_summary(graph), *(table for table in tables if table.rows)]
+    return [_graph_summary(graph), *(table for table in tables if table.rows)]

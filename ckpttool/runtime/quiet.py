@@ -16,7 +16,7 @@ from ckpttool.errors import NotSupportedError
 
 _LOCK = threading.Lock()
 _ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "3", "ABSL_MIN_LOG_LEVEL": "3"}
-PIP_LINE = "pip install 'ckpttool[tensorflow]'"
+_PIP_LINE = "pip install 'ckpttool[tensorflow]'"
 
 
 def import_tensorflow(*, quiet: bool = False) -> Any:
@@ -43,7 +43,7 @@ def _imported() -> Any:
         what = "running a graph needs TensorFlow"
         if error.name != "tensorflow":
             what = f"{what}, and it does not load: {error}"
-        raise NotSupportedError(what, hint=PIP_LINE) from error
+        raise NotSupportedError(what, hint=_PIP_LINE) from error
     return tensorflow
 
 

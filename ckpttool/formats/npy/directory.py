@@ -33,8 +33,8 @@ from ckpttool.model.texts import to_bytes
 from ckpttool.model.variable import ByteRange, Variable
 
 FORMAT = "NumPy (.npy)"
-INDEX = "index.json"
-SUFFIX = ".npy"
+_INDEX = "index.json"
+_SUFFIX = ".npy"
 _SCHEMA = "ckpttool.npy/1"
 _MAX_INDEX = 1 << 28
 _LONGEST = 150
@@ -58,11 +58,11 @@ def _file_name(name: str, taken: set[str]) -> str:
     safe = re.sub(r"^\.", "%2E", safe)
     # Windows keeps these names for devices, with any suffix.
     safe = re.sub(r"^(con|prn|aux|nul|com\d|lpt\d)(?=\.|$)", r"%\1", safe, flags=re.IGNORECASE)
-    file = f"{safe}.npy"
+    file = f"{safe}{_SUFFIX}"
     while not safe or len(safe) > _LONGEST or file.casefold() in taken:
         data = sha256(data).hexdigest().encode()
         safe = safe[:_LONGEST] or "%"
-        file = f"{safe}-{data[:16].decode()}.npy"
+        file = f"{safe}-{data[:16].decode()}{_SUFFIX}"
     return file
 
 
@@ -101,7 +101,7 @@ def write_npy(
             file = beside / array.planned.target
             file.write_bytes(header)
             storage.write_contents(file, [(len(header), array.content)], progress)
-        (beside / INDEX).write_text(_index(arrays), encoding="utf-8")
+        (beside / _INDEX).write_text(_index(arrays), encoding="utf-8")
     return remarkable
 
 
@@ -157,7 +157,7 @@ def _is_ours(directory: Path) -> bool:
         files = {file for _, file, _ in _entries(str(directory))}
     except (CheckpointError, OSError):
         return False
-    return {path.name for path in directory.iterdir()} <= {*files, INDEX}
+    return {path.name for path in directory.iterdir()} <= {*files, _INDEX}
 
 
 def read_npy(path: str | os.PathLike[str], *, faults: object = None) -> Checkpoint:
@@ -174,7 +174,7 @@ def read_npy(path: str | os.PathLike[str], *, faults: object = None) -> Checkpoi
         NotSupportedError: it is of a type that TensorFlow has none for.
     """
     path = os.fspath(path)
-    name = os.path.basename(path).removesuffix(SUFFIX)
+    name = os.path.basename(path).removesuffix(_SUFFIX)
     return Checkpoint({name: _Sources().add(name, path, Note())}, path=path, format=FORMAT, files=[path])
 
 
@@ -192,9 +192,9 @@ def read_npy_directory(directory: str | os.PathLike[str], *, faults: list[Checkp
         NotSupportedError: an array that the index.json lists is of a type that TensorFlow has none for.
     """
     directory = os.fspath(directory)
-    if not os.path.lexists(os.path.join(directory, INDEX)):
+    if not os.path.lexists(os.path.join(directory, _INDEX)):
         return _without_index(directory, faults)
-    index, sources = os.path.join(directory, INDEX), _Sources()
+    index, sources = os.path.join(directory, _INDEX), _Sources()
     variables, files, report = {}, [index], reporter(index, faults)
     for name, file, note in _entries(directory):
         try:
@@ -211,10 +211,10 @@ def read_npy_directory(directory: str | os.PathLike[str], *, faults: list[Checkp
 
 def _without_index(directory: str, faults: list[CheckpointError] | None) -> Checkpoint:
     """Every `.npy` file as a variable; those of types that TensorFlow has none for are passed over with a warning."""
-    names = sorted(name.removesuffix(SUFFIX) for name in os.listdir(directory) if name.endswith(SUFFIX))
-    files = {name: os.path.join(directory, f"{name}{SUFFIX}") for name in names}
+    names = sorted(name.removesuffix(_SUFFIX) for name in os.listdir(directory) if name.endswith(_SUFFIX))
+    files = {name: os.path.join(directory, f"{name}{_SUFFIX}") for name in names}
     if not files:
-        raise NotFoundError(f"no {INDEX} and no {SUFFIX} file", path=directory)
+        raise NotFoundError(f"no {_INDEX} and no {_SUFFIX} file", path=directory)
     sources, variables, warnings = _Sources(), {}, []
     for name, file in files.items():
         try:
@@ -229,7 +229,7 @@ def _without_index(directory: str, faults: list[CheckpointError] | None) -> Chec
 
 def _entries(directory: str) -> Iterator[tuple[str, str, Note]]:
     """What index.json lists: name, file, note."""
-    path = os.path.join(directory, INDEX)
+    path = os.path.join(directory, _INDEX)
     with located(path):
         if storage.file_size(path) > _MAX_INDEX:
             raise FormatError("too large for an index")

@@ -66,7 +66,7 @@ def needed(
     # What is fed has the value that it is fed.
     fed_ops = {output.op for output in walk.fed}
     dropped = [op for op in walk.dropped if not trace.changed(op) <= fed_ops]
-    require_unread(trace, walk.ops, dropped)
+    _require_unread(trace, walk.ops, dropped)
     return Needed(walk.ops, list(walk.fed), dropped, filling)
 
 
@@ -136,10 +136,10 @@ def require_droppable(trace: Trace, where: str) -> None:
         for user in trace.body.users(name):
             if user not in trace.updates and trace.body.takes(user, name):
                 raise _update_error(trace, name, user, where)
-    require_unread(trace, trace.body.nodes, (), where)
+    _require_unread(trace, trace.body.nodes, (), where)
 
 
-def require_unread(trace: Trace, kept: Collection[str], dropped: Iterable[str], where: str = "") -> None:
+def _require_unread(trace: Trace, kept: Collection[str], dropped: Iterable[str], where: str = "") -> None:
     """Raises NotSupportedError if an op to keep reads a variable after an update of it, which goes."""
     body = trace.body
     updates = dict.fromkeys([*dropped, *(name for name in trace.updates if name in kept)])

@@ -94,7 +94,7 @@ def require_served(graph: MetaGraph, inputs: Mapping[str, str], outputs: Mapping
             what = f"tf.saved_model.load takes no two inputs that are one tensor: {keys[tensor]} and {key} are {tensor}"
             raise ConversionError(what, path=graph.path)
     for name in (*inputs.values(), *outputs.values()):
-        known_tensor(graph, name)
+        _known_tensor(graph, name)
     nodes = graph.by_name
     for node in nodes.values():
         if absent := absent_input(nodes, node):
@@ -118,7 +118,7 @@ def require_served(graph: MetaGraph, inputs: Mapping[str, str], outputs: Mapping
             raise NotSupportedError(what, path=graph.path, hint=hint)
 
 
-def known_tensor(graph: MetaGraph, name: str) -> Tensor:
+def _known_tensor(graph: MetaGraph, name: str) -> Tensor:
     """What is known of a tensor of the graph; its dtype is.
 
     Raises:
@@ -150,14 +150,15 @@ def signature_def(graph: MetaGraph, inputs: Mapping[str, str], outputs: Mapping[
 
     Raises:
         ConversionError: the method wants others.
-        NotFoundError, NotSupportedError: see `known_tensor`.
+        NotFoundError: there is no such op, or no such output of it.
+        NotSupportedError: what is known of a tensor is not enough, or it is none that can be sent.
     """
     if method not in METHODS:
         raise ValueError(f"method is {method!r}, and is one of {', '.join(METHODS)}")
     message = proto.message_class("SignatureDef")(method_name=METHODS[method])
     for infos, tensors in ((message.inputs, inputs), (message.outputs, outputs)):
         for key, name in tensors.items():
-            _fill(infos[key], name, known_tensor(graph, name))
+            _fill(infos[key], name, _known_tensor(graph, name))
     if method in _KEYS:
         _require_keys(graph, method, inputs, outputs)
     return proto.serialize(message)
@@ -173,7 +174,7 @@ def _require_keys(graph: MetaGraph, method: str, inputs: Mapping[str, str], outp
     for what, wanted, given in zip(("inputs", "outputs"), _KEYS[method], (inputs, outputs), strict=True):
         found = {}
         for key, name in given.items():
-            dtype = known_tensor(graph, name).dtype
+            dtype = _known_tensor(graph, name).dtype
             found[key] = dtype.name if dtype else ""
         if not found or not found.items() <= wanted.items():
             expected = " and ".join(f"{key} ({dtype})" for key, dtype in wanted.items())

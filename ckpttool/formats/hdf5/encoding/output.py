@@ -5,7 +5,7 @@ import struct
 from pathlib import Path
 from types import TracebackType
 
-ALIGNMENT = 8
+_ALIGNMENT = 8
 NO_ADDRESS = (1 << 64) - 1
 SUPERBLOCK_SIZE = 96
 _BUFFER = 1 << 20
@@ -29,7 +29,7 @@ class Output:
 
     def append(self, data: bytes) -> int:
         """Writes a structure; its address."""
-        address, missing = self.end, -len(data) % ALIGNMENT
+        address, missing = self.end, -len(data) % _ALIGNMENT
         self.end = address + len(data) + missing
         self._file.write(data)
         if missing:
@@ -52,12 +52,12 @@ class Output:
 
 def aligned(offset: int) -> int:
     """The next multiple of 8."""
-    return -(-offset // ALIGNMENT) * ALIGNMENT
+    return -(-offset // _ALIGNMENT) * _ALIGNMENT
 
 
 def padded(data: bytes) -> bytes:
     """Bytes, and zeros up to a multiple of 8."""
-    return data + bytes(-len(data) % ALIGNMENT)
+    return data + bytes(-len(data) % _ALIGNMENT)
 
 
 # Versions of the superblock, of free space, of the root group, –, of shared messages; bytes of an address and of a
