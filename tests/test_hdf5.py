@@ -266,7 +266,7 @@ def test_bytes_with_zeros_of_one_length(tmp_path, values):
 def test_a_layout_that_is_none(tmp_path):
     """A mistyped layout is a ValueError that names those there are, and nothing is written."""
     checkpoint = ckpttool.open_checkpoint(FIXTURES / "linear" / "model")
-    with pytest.raises(ValueError, match="'kears' is no layout; there are names, keras"):
+    with pytest.raises(ValueError, match="layout is 'kears', and must be one of names, keras"):
         ckpttool.write_hdf5(checkpoint, tmp_path / "x.h5", layout="kears")
     assert not list(tmp_path.iterdir())
 

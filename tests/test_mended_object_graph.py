@@ -349,5 +349,5 @@ def test_variables_are_named_by_their_objects(run, tmp_path, kind):
         "no object graph to name variables by"
         in run("export", FIXTURES / "conv" / "model", "--names", kind, "--npz", tmp_path / "conv.npz").stderr
     )
-    with pytest.raises(ValueError, match="names are one of key, object, full"):
+    with pytest.raises(ValueError, match="names is 'fool', and must be one of key, object, full"):
         ckpttool.rename(checkpoint, names="fool")

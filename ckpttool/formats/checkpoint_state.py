@@ -184,8 +184,8 @@ def _parse(path: str) -> Any:
     """The state file's message."""
     from google.protobuf import text_format
 
-    if storage.file_size(path) > _MAX_SIZE:
-        raise FormatError("too large for a state file", path=path)
+    if (size := storage.file_size(path)) > _MAX_SIZE:
+        raise FormatError(f"no state file: {size:,} bytes, and one has at most {_MAX_SIZE:,}", path=path)
     message = proto.message_class("CheckpointState")()
     try:
         text_format.Merge(storage.read_file(path), message)  # Of several values the last one, as TensorFlow.

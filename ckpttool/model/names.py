@@ -112,3 +112,9 @@ def near_hint(name: str, others: Collection[str]) -> str | None:
 def choices_hint(name: str, others: Collection[str]) -> str:
     """A hint with what there is instead of a name that is not there: near names, else the first."""
     return near_hint(name, others) or f"there are {listed(list(others), 9) or 'none'}"
+
+
+def require_one_of(what: str, value: str, known: Collection[str]) -> None:
+    """Raises ValueError unless an argument, `what`, has one of the values that it can have."""
+    if value not in known:
+        raise ValueError(f"{what} is {value!r}, and must be one of {', '.join(known)}")

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from ckpttool.errors import ConversionError, NotFoundError
 from ckpttool.model.averages import averages_of_others, averages_of_variables
 from ckpttool.model.checkpoint import Checkpoint
-from ckpttool.model.names import near_hint, selector
+from ckpttool.model.names import near_hint, require_one_of, selector
 from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, VALUE
 from ckpttool.model.slots import MOVING_AVERAGE, slot_owners
 from ckpttool.model.texts import to_bytes
@@ -163,8 +163,7 @@ def object_names(checkpoint: Checkpoint, kind: str) -> dict[str, str]:
     Raises:
         ValueError: there is no such kind.
     """
-    if kind not in NAMES:
-        raise ValueError(f"names are one of {', '.join(NAMES)}, and not {kind!r}")
+    require_one_of("names", kind, NAMES)
     found = {key: place for key, place in checkpoint.places.items() if kind != "key" and key.endswith(VALUE)}
     return {key: place.full_name if kind == "full" and place.full_name else place.path for key, place in found.items()}
 

@@ -19,6 +19,7 @@ from ckpttool.formats.hdf5.structure.dataspace import MAX_RANK
 from ckpttool.formats.hdf5.types import FLOATS, NARROW, NUMPY_TYPES, SELF_EXPLAINING, TYPES, datatype_of
 from ckpttool.formats.plan import Note, Planned, check_plan, description, notes_of
 from ckpttool.model.checkpoint import Checkpoint
+from ckpttool.model.names import require_one_of
 from ckpttool.model.texts import to_bytes
 from ckpttool.model.variable import Variable
 from ckpttool.storage import Content
@@ -32,8 +33,7 @@ _COMPRESSIONS = ("gzip", "lzf")
 
 def plan_hdf5(checkpoint: Checkpoint, *, layout: str = "names") -> list[Planned]:
     """What `write_hdf5` would make of each variable. Reads no values, but for the layout "keras" the object graph."""
-    if layout not in _LAYOUTS:
-        raise ValueError(f"{layout!r} is no layout; there are {', '.join(_LAYOUTS)}")
+    require_one_of("layout", layout, _LAYOUTS)
     if layout == "keras":
         places = keras_places(checkpoint)
     else:
@@ -106,8 +106,8 @@ def write_hdf5(
         ConversionError: `strict`, and a variable can't be held.
         CorruptionError: values are missing or damaged; no file is written.
     """
-    if compression not in (None, *_COMPRESSIONS):
-        raise ValueError(f"compression is {compression!r}, and is one of {', '.join(_COMPRESSIONS)}, or None")
+    if compression is not None:
+        require_one_of("compression", compression, _COMPRESSIONS)
     plan = plan_hdf5(checkpoint, layout=layout)
     remarkable = check_plan(plan, strict=strict)
     require_little_endian("HDF5")

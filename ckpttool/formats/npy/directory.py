@@ -231,8 +231,8 @@ def _entries(directory: str) -> Iterator[tuple[str, str, Note]]:
     """What index.json lists: name, file, note."""
     path = os.path.join(directory, _INDEX)
     with located(path):
-        if storage.file_size(path) > _MAX_INDEX:
-            raise FormatError("too large for an index")
+        if (size := storage.file_size(path)) > _MAX_INDEX:
+            raise FormatError(f"no index: {size:,} bytes, and one has at most {_MAX_INDEX:,}")
         try:
             index = json.loads(storage.read_file(path))
         except (ValueError, RecursionError) as error:

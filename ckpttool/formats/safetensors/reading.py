@@ -111,8 +111,8 @@ def _checkpoint(
 
 def _weight_map(path: str) -> dict[str, str]:
     """Tensor → file, as the index says."""
-    if storage.file_size(path) > MAX_HEADER:
-        raise FormatError("too large for an index", path=path)
+    if (size := storage.file_size(path)) > MAX_HEADER:
+        raise FormatError(f"no index: {size:,} bytes, and one has at most {MAX_HEADER:,}", path=path)
     with located(path):
         found = _json(storage.read_file(path)).get("weight_map")
         if not isinstance(found, dict) or not found or not all(isinstance(name, str) for name in found.values()):

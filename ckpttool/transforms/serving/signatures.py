@@ -18,6 +18,7 @@ from ckpttool.errors import ConversionError, NotSupportedError
 from ckpttool.model.arguments import Tensor
 from ckpttool.model.dtypes import HANDLES
 from ckpttool.model.graph import DEFAULT_SIGNATURE, MetaGraph, op_of, set_shape, split_tensor
+from ckpttool.model.names import require_one_of
 
 METHODS = {name: f"tensorflow/serving/{name}" for name in ("predict", "classify", "regress")}
 """The methods of a server, by the word for each."""
@@ -153,8 +154,7 @@ def signature_def(graph: MetaGraph, inputs: Mapping[str, str], outputs: Mapping[
         NotFoundError: there is no such op, or no such output of it.
         NotSupportedError: what is known of a tensor is not enough, or it is none that can be sent.
     """
-    if method not in METHODS:
-        raise ValueError(f"method is {method!r}, and is one of {', '.join(METHODS)}")
+    require_one_of("method", method, METHODS)
     message = proto.message_class("SignatureDef")(method_name=METHODS[method])
     for infos, tensors in ((message.inputs, inputs), (message.outputs, outputs)):
         for key, name in tensors.items():
