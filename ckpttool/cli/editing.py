@@ -85,8 +85,7 @@ def collections(
     from ckpttool.formats.meta_graph import write_meta_graph
     from ckpttool.transforms.collections import edit_collections
 
-    nothing = "give --add or --remove; `ckpttool ls --collections` shows what is there"
-    options.refuse(not add and not remove, nothing)
+    options.refuse(not (add or remove), "give --add or --remove; `ckpttool ls --collections` shows what is there")
     options.require_output(output, in_place)
     options.refuse(not all(map(options.is_text, (add or []) + (remove or []))), "--add and --remove take text in UTF-8")
     added = [_member(text) for text in add or ()]

@@ -118,7 +118,7 @@ def _time_of_saving(prefix: str) -> float | None:
 
 
 def relocate_checkpoint_state(
-    path: str, exists: Callable[[str], bool], *, output: str | Path | None = None, force: bool = False
+    path: str, exists: Callable[[str], bool], *, output: str | Path | None, force: bool
 ) -> int:
     """Writes a state file whose paths are relative wherever the same name stands beside it.
 

@@ -121,7 +121,7 @@ def meta_graph_beside(
     graph: MetaGraph,
     path: str | os.PathLike[str],
     *,
-    force: bool = False,
+    force: bool,
     in_place: bool = False,
     inputs: Sequence[str] = (),
 ) -> Iterator[None]:

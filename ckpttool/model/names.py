@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from itertools import islice
 
 
-def selector(include: Sequence[str] = (), exclude: Sequence[str] = ()) -> Callable[..., bool]:
+def selector(include: Sequence[str], exclude: Sequence[str] = ()) -> Callable[..., bool]:
     """Whether one of the names that something has matches one of `include` (or there is none), and none `exclude`."""
     included, excluded = [_pattern(glob) for glob in include], [_pattern(glob) for glob in exclude]
 

@@ -104,7 +104,7 @@ _PRINTERS: dict[str, Callable[[Report], None]] = {"tsv": _print_tsv, "csv": _pri
 
 def print_array(
     array: "np.ndarray[Any, Any]",
-    precision: int | None = None,
+    precision: int | None,
     *,
     indices: Sequence[Sequence[int]] | None = None,
     shape: Sequence[int] | None = None,

@@ -61,10 +61,10 @@ def write_beside(path: str | Path, *, force: bool = False, inputs: Sequence[str]
 def write_together(
     paths: Sequence[str],
     *,
-    force: bool = False,
-    inputs: Sequence[str] = (),
+    force: bool,
+    inputs: Sequence[str],
     replaced: Mapping[str, str],
-    kept: Sequence[str] = (),
+    kept: Sequence[str],
 ) -> Iterator[list[Path]]:
     """As `write_beside`, for files of one directory that belong together; the last is the one that makes them count.
 

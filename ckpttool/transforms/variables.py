@@ -168,7 +168,7 @@ def object_names(checkpoint: Checkpoint, kind: str) -> dict[str, str]:
     return {key: place.full_name if kind == "full" and place.full_name else place.path for key, place in found.items()}
 
 
-def new_names(names: Iterable[str], rules: Sequence[Rule], prefix: str = "") -> dict[str, str]:
+def new_names(names: Iterable[str], rules: Sequence[Rule], prefix: str) -> dict[str, str]:
     """Old name → new name, by the rules in order, each applied to what the one before has made; then `prefix` is
     taken from the front of each name that begins with it.
 
@@ -185,7 +185,7 @@ def new_names(names: Iterable[str], rules: Sequence[Rule], prefix: str = "") -> 
     return found
 
 
-def idle(names: Iterable[str], rules: Sequence[Rule], prefix: str = "") -> list[str]:
+def idle(names: Iterable[str], rules: Sequence[Rule], prefix: str) -> list[str]:
     """What of all that `new_names` is given changes nothing, in words: most likely it is mistyped."""
     found, current = [], set(names) - {OBJECT_GRAPH_KEY}
     for rule in rules:

@@ -31,7 +31,7 @@ class Obstacles(NamedTuple):
     functions: list[str]
 
 
-def obstacles(graph: MetaGraph, outputs: Collection[str], fed: Collection[str] = ()) -> Obstacles:
+def obstacles(graph: MetaGraph, outputs: Collection[str], fed: Collection[str]) -> Obstacles:
     """What is in TensorFlow 2's way, of the outputs by their names, given what is fed."""
     known, functions = proto.known_ops(), graph.functions
     needed = {graph.by_name[op].type for op in needed_ops(graph.by_name, outputs, fed)}

@@ -30,7 +30,7 @@ def saved_model_file(directory: str) -> str | None:
     return found[0] if found else None
 
 
-def read_saved_model(path: str, tags: str | None = None) -> MetaGraph:
+def read_saved_model(path: str, tags: str | None) -> MetaGraph:
     """Reads one graph of a SavedModel.
 
     Args:
