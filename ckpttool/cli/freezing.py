@@ -88,11 +88,7 @@ def _endpoints(
         return outputs, []
     if collection:
         return _tensors(fetches.of_collection(graph, collection)), []
-    if signature:
-        key = fetches.signature_named(graph, signature)
-        choice = fetches.Choice(fetches.of_signature(graph, key), "", key)
-    else:
-        choice = fetches.default_choice(graph)
+    choice = fetches.choice_of(graph, signature or None)
     chosen = _tensors(choice.fetches)
     if choice.why and not quiet:
         render.say(f"note: freezing for {listed(chosen)}: {choice.why}")

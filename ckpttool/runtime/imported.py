@@ -290,7 +290,7 @@ class ImportedGraph:
             raise ValueError(f"timeout is {timeout}, and must be more than no time; None: never")
         session = self._open_session()
         if fetches is None or signature is not None:
-            choice = self._choice(signature)
+            choice = choosing.choice_of(self.graph, signature)
             fetches = {fetch.label: fetch.tensor for fetch in choice.fetches} if fetches is None else fetches
             signature = choice.signature
         wanted = self._elements(fetches)
@@ -302,12 +302,6 @@ class ImportedGraph:
             values = self._interruptible(lambda: session.run(wanted, fed, options))
         self._state.ran(ops)
         return values
-
-    def _choice(self, signature: str | None) -> choosing.Choice:
-        if signature is None:
-            return choosing.default_choice(self.graph)
-        key = choosing.signature_named(self.graph, signature)
-        return choosing.Choice(choosing.of_signature(self.graph, key), f"the signature {key}", key)
 
     def _elements(self, fetches: Any) -> Any:
         """The fetches with tensors and operations for names."""

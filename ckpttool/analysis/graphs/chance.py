@@ -30,9 +30,9 @@ _RANDOM = re.compile(
     r"(?:Stateful)?(?:Random(?!\w*(?:Queue|Dataset))|Uniform(?!Quantize|Dequantize|Requantize)|StandardNormal"
     r"|TruncatedNormal|Parameterized|Multinomial)\w*"
 )
-# What another value may come through than that of all their inputs.
+# Ops that give the value of one of their inputs, or branches, and not one made of all.
 _CHOICES = ("Merge", "If", "StatelessIf", "Case", "StatelessCase")
-# Which of two values it is, the first one says.
+# Ops whose first input says which of the others is taken.
 _SELECTS = ("Select", "SelectV2")
 
 

@@ -142,6 +142,14 @@ def of_signature(graph: MetaGraph, name: str) -> list[Fetch]:
     return [Fetch(label, tensor) for label, tensor in arguments(graph, name, "outputs").items()]
 
 
+def choice_of(graph: MetaGraph, signature: str | None) -> Choice:
+    """What a signature gives, or without one the default; raises as `signature_named` and `default_choice`."""
+    if signature is None:
+        return default_choice(graph)
+    key = signature_named(graph, signature)
+    return Choice(of_signature(graph, key), "", key)
+
+
 def default_choice(graph: MetaGraph) -> Choice:
     """What is fetched if nobody says: the outputs of the signature, of the one collection that is the user's, or the
     likeliest.

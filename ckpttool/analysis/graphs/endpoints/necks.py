@@ -37,7 +37,7 @@ def neck_of(flow: Flow, layers: Layers, losses: Losses, labeled: set[str], lossy
 
 
 def _is_sum(flow: Flow, layers: Layers, key: str, labeled: set[str]) -> bool:
-    """Whether it is a sum of two that are reached which a label is compared with."""
+    """Whether it is a sum of two ops that are reached, with which a label is compared."""
     is_compared = any(user in labeled for user in flow.users.get(key, ())) and flow.tensor(key).shape != ()
     inputs = flow.inputs[key]
     return flow.type(key) in _SUMS and is_compared and len(inputs) == 2 and layers.reached.issuperset(inputs)
