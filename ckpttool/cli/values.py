@@ -4,7 +4,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -82,8 +82,14 @@ def cat(
         remark = _write(part, npy, force, checkpoint.files)
         options.warn([f"{name}: {remark}"] if remark else [])
     elif as_json:
-        facts: dict[str, Any] = {"path": checkpoint.path, "name": variable.name, "dtype": variable.dtype.name}
-        facts |= {"shape": variable.shape, "slice": taken, "values": part.numpy()}
+        facts = {
+            "path": checkpoint.path,
+            "name": variable.name,
+            "dtype": variable.dtype.name,
+            "shape": variable.shape,
+            "slice": taken,
+            "values": part.numpy(),
+        }
         render.render([], format="json", schema="ckpttool.cat/1", facts=facts)
     elif full or taken is not None:
         render.print_array(part.numpy(), precision)

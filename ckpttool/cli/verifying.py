@@ -1,6 +1,6 @@
 """The command that checks."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -54,9 +54,14 @@ def verify(
     if nan:
         with render.progress("Looking for NaN", sum(checkpoint[name].nbytes for name in verified.whole)) as progress:
             shown.append(reports.not_finite(checkpoint, verified.whole, progress))
-    facts: dict[str, Any] = {"path": checkpoint.path, "format": checkpoint.format}
-    facts |= {"variables": len(checkpoint), "whole": len(verified.whole), "checksums": has_checksums(checkpoint)}
-    facts |= {"causes": list(verified.causes)}
+    facts = {
+        "path": checkpoint.path,
+        "format": checkpoint.format,
+        "variables": len(checkpoint),
+        "whole": len(verified.whole),
+        "checksums": has_checksums(checkpoint),
+        "causes": list(verified.causes),
+    }
     shown = [report for report in shown if report.rows or wanted == "json"]
     if shown:
         render.render(shown, format=wanted, schema="ckpttool.verify/1", facts=facts, everything=everything)

@@ -19,13 +19,13 @@ def imported(tensorflow: Any, path: str, prepared: Prepared) -> tuple[Any, list[
     """
     notes = list(prepared.notes)
     try:
-        return _import(tensorflow, prepared.graph_def), notes
-    except ValueError as error:
-        if "_output_shapes" not in str(error):
-            raise NotSupportedError(f"TensorFlow can't import the graph: {first_line(error)}", path=path) from error
-        count = drop_output_shapes(prepared.graph_def)
-        notes.append(f"dropped {count:,} stale _output_shapes attributes: {first_line(error)}")
-    try:
+        try:
+            return _import(tensorflow, prepared.graph_def), notes
+        except ValueError as error:
+            if "_output_shapes" not in str(error):
+                raise
+            count = drop_output_shapes(prepared.graph_def)
+            notes.append(f"dropped {count:,} stale _output_shapes attributes: {first_line(error)}")
         return _import(tensorflow, prepared.graph_def), notes
     except ValueError as error:
         raise NotSupportedError(f"TensorFlow can't import the graph: {first_line(error)}", path=path) from error
