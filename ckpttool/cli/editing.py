@@ -90,11 +90,11 @@ def collections(
     options.refuse(not all(map(options.is_text, (add or []) + (remove or []))), "--add and --remove take text in UTF-8")
     added = [_member(text) for text in add or ()]
     graph = options.graph_of(path, quiet, step=step, tags=tags)
+    options.say_tags(graph, tags, quiet)
     removed = [_removal(text, graph) for text in remove or ()]
     edited = edit_collections(graph, added, removed)
     write_meta_graph(edited, output or graph.path, force=force, in_place=in_place)
     if not quiet:
-        options.say_tags(graph, tags)
         _say_collections(edited, dict.fromkeys(name for name, _ in [*removed, *added]))
         render.say(f"wrote {output or graph.path}{'' if edited is not graph else ', unchanged'}")
 

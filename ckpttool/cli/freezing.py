@@ -67,8 +67,7 @@ def freeze(
     options.refuse(bool(outputs) + bool(collection) + bool(signature) > 1, "give outputs in one way, not in several")
     found = options.located(path, quiet, v1=v1, step=step)
     graph = open_graph(found, tags=tags)
-    if not quiet:
-        options.say_tags(graph, tags)
+    options.say_tags(graph, tags, quiet)
     chosen, fed = _endpoints(graph, options.split_names(outputs, "--outputs"), collection, signature, quiet)
     variables = options.variables_of(path, found, checkpoint, quiet, v1=v1)
     fed += options.split_names(inputs, "--inputs")

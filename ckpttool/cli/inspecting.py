@@ -89,8 +89,7 @@ def ls(
 
     wanted_format = options.format_of(format, as_json)
     graph = options.graph_of(path, quiet, step=step, tags=tags)
-    if not quiet:
-        options.say_tags(graph, tags)
+    options.say_tags(graph, tags, quiet)
     names, types = name or (), type_ or ()
     tables: list[tuple[bool, Callable[[], Report]]] = [
         (op_types, lambda: reports.op_types(graph, names, types)),
@@ -133,8 +132,7 @@ def io(
 
     wanted = options.format_of(format, as_json)
     graph = options.graph_of(path, quiet, step=step, tags=tags)
-    if not quiet:
-        options.say_tags(graph, tags)
+    options.say_tags(graph, tags, quiet)
     found = endpoints(graph)
     facts = {"path": graph.path, "to_run": how_to_run(found)}
     render.render([reports.endpoints(found)], format=wanted, schema="ckpttool.io/1", facts=facts)

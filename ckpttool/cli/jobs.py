@@ -65,8 +65,7 @@ def job_of(
 
     located = options.located(path, quiet, step=step)
     graph = options.opened_graph(path, located, quiet, tags)
-    if not quiet:
-        options.say_tags(graph, tags)
+    options.say_tags(graph, tags, quiet)
     nodes = graph.by_name
     choice = _choice(graph, wanted)
     if not quiet and choice.why:

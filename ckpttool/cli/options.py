@@ -152,9 +152,9 @@ def opened_graph(path: str, found: Located, quiet: bool, tags: str | None = None
     return graph
 
 
-def say_tags(graph: MetaGraph, tags: str | None) -> None:
+def say_tags(graph: MetaGraph, tags: str | None, quiet: bool) -> None:
     """Says which of a SavedModel's graphs was taken, if there was a choice and none was made."""
-    if tags is None and len(graph.tag_sets) > 1:
+    if not quiet and tags is None and len(graph.tag_sets) > 1:
         taken = tags_text(graph.tag_sets[graph.number])
         render.say(f"note: there are graphs of tags {graph.facts['tag sets']}; taking {taken}; --tags takes another")
 
