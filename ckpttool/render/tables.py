@@ -30,14 +30,14 @@ def print_tables(reports: Sequence[Report], *, everything: bool) -> None:
     from rich.console import Console
 
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 1000
-    console = Console(file=sys.stdout, width=width, highlight=False)
+    console = Console(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False)
     limit = None if everything else _TABLE_ROWS if len(reports) == 1 else _OVERVIEW_ROWS
     for number, report in enumerate(reports):
         if number:
             console.print()
         _print_report(console, report, limit)
         for total in report.totals:
-            console.print(_total_text(total), style="bold" if total["of"] == "total" else None, markup=False)
+            console.print(_total_text(total), style="bold" if total["of"] == "total" else None)
 
 
 def _total_text(total: dict[str, Any]) -> str:
@@ -64,7 +64,7 @@ def _print_report(console: "Console", report: Report, limit: int | None) -> None
     else:
         _print_records(console, columns)
     if len(rows) < len(report.rows):
-        console.print(f"… {len(report.rows) - len(rows):,} more (--all)", markup=False)
+        console.print(f"… {len(report.rows) - len(rows):,} more (--all)")
 
 
 class _Cells:
