@@ -184,7 +184,8 @@ def test_what_a_decoder_takes_beside_is_no_label() -> None:
         *(*LAYER, "lengths = Placeholder", "labels = Placeholder"),
         *("loss = CTCLoss(dense, labels, lengths)", "found = CTCBeamSearchDecoder(dense, lengths)"),
     )
-    assert list(outputs(given)) == ["found:0", "dense:0"]
+    # What is decoded is a sparse tensor: indices, values and shape; and how likely it is.
+    assert list(outputs(given)) == ["found:0", "found:1", "found:2", "found:3", "dense:0"]
     assert (inputs(given)["lengths:0"], inputs(given)["labels:0"]) == ("an output needs it", "only the loss needs it")
 
 
@@ -260,6 +261,41 @@ def test_what_a_critic_takes_is_an_output() -> None:
     lines = (*LAYER, *picture, *critic, *losses, *train, "rate = Placeholder")
     given = graph(*lines, trainable=["w", "d"], losses=["loss:0", "loss_2:0"])
     assert next(iter(outputs(given).items())) == ("Sigmoid:0", "what another optimizer trains takes it")
+
+
+def generator(*noise: str) -> MetaGraph:
+    """One with a critic: what it makes of noise, and what is fed, go through the same weights."""
+    made = ("g = VariableV2", "g/read = Identity(g)", "fake = MatMul(z, g/read)", "Tanh = Tanh(fake)")
+    critic = ("real = Placeholder", "d = VariableV2", "d/read = Identity(d)", "judged = MatMul(Tanh, d/read)")
+    losses = ("judged_1 = MatMul(real, d/read)", "loss = Mean(judged)", "loss_1 = Mean(judged_1)")
+    train = ("Adam/update_g/ApplyAdam = ApplyAdam(g, rate)", "Adam_1/update_d/ApplyAdam = ApplyAdam(d, rate)")
+    lines = (*noise, *made, *critic, *losses, *train, "rate = Const")
+    return graph(*lines, trainable=["g", "d"], losses=["loss:0", "loss_1:0"])
+
+
+@pytest.mark.parametrize(
+    ("noise", "tensor"),
+    [
+        (("z = RandomStandardNormal(size)",), "z:0"),
+        (("z/RandomUniform = RandomUniform(size)", "z = Sub(z/RandomUniform, half)", "half = Const"), "z:0"),
+        (("n = RandomUniform(size)", "z = Sub(n, half)", "half = Const"), "n:0"),
+    ],
+)
+def test_a_generator_may_draw_its_noise_itself(noise: Sequence[str], tensor: str) -> None:
+    """What it makes comes first, and nothing has to be fed; noise may be, after it has been scaled."""
+    given = generator("size = Const", *noise)
+    assert next(iter(outputs(given).items())) == ("Tanh:0", "what another optimizer trains takes it")
+    assert inputs(given)[tensor] == "drawn at random; it may be fed"
+    assert how_to_run(endpoints(given)) == ["to run it: feed nothing · fetch Tanh:0"]
+
+
+def test_noise_on_what_is_fed_is_no_input() -> None:
+    """Only what is drawn for a generator is: of one optimizer's weights, noise may be added to each."""
+    noisy = ("n = RandomStandardNormal(size)", "n/w = Mul(n, w/read)", "size = Const")
+    given = graph(*LAYER, *noisy, "both = Add(dense, n/w)", *LOSS, trainable=["w"])
+    assert "n:0" not in inputs(given)
+    fed = generator("z = Placeholder", "size = Const", "n = RandomUniform(size)", "more = Mul(n, z)")
+    assert "n:0" not in inputs(fed)
 
 
 def test_a_target_made_of_weights_is_no_output() -> None:

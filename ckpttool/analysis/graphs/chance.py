@@ -25,11 +25,12 @@ from ckpttool.analysis.graphs.needs import (
 )
 from ckpttool.model.graph import ASSIGN_OPS, PLACEHOLDERS, VARIABLE_OPS, MetaGraph, Node, op_of, shape_of
 
-# Values that nothing but chance gives, unless an op has a seed; those with an input for one are called Stateless….
-_RANDOM = re.compile(
+RANDOM = re.compile(
     r"(?:Stateful)?(?:Random(?!\w*(?:Queue|Dataset))|Uniform(?!Quantize|Dequantize|Requantize)|StandardNormal"
     r"|TruncatedNormal|Parameterized|Multinomial)\w*"
 )
+"""Types of ops that draw by chance, unless they have a seed; those with an input for one are called Stateless…."""
+
 # Ops that give the value of one of their inputs, or branches, and not one made of all.
 _CHOICES = ("Merge", "If", "StatelessIf", "Case", "StatelessCase")
 # Ops whose first input says which of the others is taken.
@@ -74,7 +75,7 @@ def _functions(graph: MetaGraph, ops: Iterable[str]) -> tuple[set[str], set[str]
 def _draws(node: Any) -> bool:
     """Whether an op draws a random number without a seed."""
     seeds = (node.attr[seed].i for seed in ("seed", "seed2") if seed in node.attr)
-    return _RANDOM.fullmatch(node.op) is not None and not any(seeds)
+    return RANDOM.fullmatch(node.op) is not None and not any(seeds)
 
 
 def _numbers(graph: MetaGraph, ops: set[str], fed: set[str]) -> set[str]:

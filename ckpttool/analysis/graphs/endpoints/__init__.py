@@ -117,6 +117,8 @@ def _inputs(flow: Flow, parts: Parts, outputs: list[str], fed: dict[str, str]) -
             why = "the input pipeline gives it; it may be fed directly"
         elif key in flow.incomplete:
             why = "an output needs it, and it needs what the graph does not have"
+        elif key in parts.layers.noise:
+            why = "drawn at random; it may be fed"
         rank, why = 0, fed.get(key) or why
         if key not in values and key not in fed:
             rank, why = 2, next((why for why, keys in rest.items() if key in keys), "no listed output needs it")
@@ -124,7 +126,7 @@ def _inputs(flow: Flow, parts: Parts, outputs: list[str], fed: dict[str, str]) -
             rank, why = 1, f"{why}; dropout or mode switch"
         if rank < 2 or key in parts.layers.placeholders:
             has_default = flow.type(key) == "PlaceholderWithDefault" and not must_be_fed(flow.nodes, flow.nodes[key])
-            needed = key in for_first and not has_default
+            needed = key in for_first and not has_default and key not in parts.layers.noise
             found.append((rank, flow.fetches(key)[0], needed, f"{why}; has a default" if has_default else why))
     held = chain.from_iterable(held_switches(flow.graph, for_first).values())
     found += [(1, f"{key}:0", False, "mode switch that a variable holds") for key in held]

@@ -6,32 +6,21 @@
 The picture is an output, though more comes after it.
 """
 
-import re
 from collections.abc import Iterable
 
-from ckpttool.analysis.graphs.endpoints.flow import APPLY, Flow
+from ckpttool.analysis.graphs.endpoints.flow import Flow
 from ckpttool.analysis.graphs.endpoints.parts import Parts
 from ckpttool.analysis.graphs.needs import walk
 
-_APPLY = re.compile(APPLY)
 _MOST_OPTIMIZERS = 8  # Of each, the graph is walked.
 # What a picture passes on its way to the critic.
 _JOINS = {"Concat", "ConcatV2", "Pad", "PadV2", "Reshape", "ExpandDims", "Squeeze", "Transpose", "Cast", "Identity"}
 
 
-def trained_by_optimizer(flow: Flow) -> dict[str, set[str]]:
-    """The variables that each optimizer updates, by the scope of its ops."""
-    found: dict[str, set[str]] = {}
-    for name in flow.of_types(_APPLY.fullmatch):
-        if flow.inputs[name]:
-            found.setdefault(name.rpartition("/update_")[0], set()).add(flow.inputs[name][0])
-    return found
-
-
 def judged(flow: Flow, parts: Parts) -> list[str]:
     """The ops of the forward path that are judged, in the graph's order; none where optimizers share a variable."""
-    groups = [group for _, group in sorted(trained_by_optimizer(flow).items())]
-    if not 1 < len(groups) <= _MOST_OPTIMIZERS or len(set().union(*groups)) < sum(map(len, groups)):
+    groups = parts.layers.separate
+    if len(groups) > _MOST_OPTIMIZERS:
         return []
     takers = [parts.layers.meetings(group) for group in groups]
     after = [walk(found, flow.users, flow.outside) for found in takers]

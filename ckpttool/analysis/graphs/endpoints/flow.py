@@ -22,6 +22,10 @@ MOST_TENSORS = 10
 CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 """Types of ops that call a function."""
 
+# What functions give; the highest values, and which they are; what is decoded, as the parts of a sparse tensor; boxes,
+# with their scores and classes.
+_IN_PARTS = re.compile(rf"{'|'.join(CALLS)}|TopK(?:V2)?|CTC\w*Decoder(?:V\d)?|CombinedNonMaxSuppression")
+
 _LONG = 200  # Longer types and names are monstrous, and matched with no pattern.
 
 APPLY = r"(?:Resource)?(?:Sparse)?Apply\w+"
@@ -165,12 +169,11 @@ class Flow:
         return _role_by_scope(scope) or _role_by_type(node.type[:_LONG])
 
     def fetches(self, key: str) -> list[str]:
-        """The tensors of an op: its first output; of a function's call, each; of the highest values, which they are."""
+        """The tensors of an op: its first output, or all, where that alone says little."""
         if key not in self.nodes:
             return [key]
-        count = 2 if self.type(key) in ("TopK", "TopKV2") else 1
-        if self.type(key) in CALLS:
-            count = len(self.nodes[key].message.attr["Tout"].list.type)
+        is_whole = _IN_PARTS.fullmatch(self.type(key))
+        count = len(self.graph.outputs(self.nodes[key])) if is_whole else 1
         return [f"{key}:{i}" for i in range(min(max(count, 1), MOST_TENSORS))]
 
     def tensor(self, name: str) -> Tensor:

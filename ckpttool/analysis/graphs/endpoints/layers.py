@@ -7,9 +7,11 @@
 x is a source, which reaches all that is right of it, and meets the weights at MatMul and Add.
 """
 
+import re
 from collections.abc import Iterable
 
-from ckpttool.analysis.graphs.endpoints.flow import Flow
+from ckpttool.analysis.graphs.chance import RANDOM
+from ckpttool.analysis.graphs.endpoints.flow import APPLY, Flow, scope_of
 from ckpttool.analysis.graphs.needs import walk
 from ckpttool.model.graph import PLACEHOLDERS, VARIABLE_OPS
 
@@ -18,6 +20,7 @@ _READS = {
     *("Identity", "ReadVariableOp", "Enter", "RefEnter", "Switch", "RefSwitch", "Cast", "Reshape", "Transpose"),
     *("ExpandDims", "Squeeze", "Concat", "ConcatV2", "Split", "SplitV", "Slice", "StridedSlice", "Unpack"),
 }
+_APPLY = re.compile(APPLY)
 
 
 class Layers:
@@ -25,7 +28,12 @@ class Layers:
 
     Attributes:
         placeholders: what may be fed.
-        sources: these, and what else has no values of its own: pipelines, and what takes what the graph does not have.
+        sources: these, and what else has no values of its own: pipelines, what takes what the graph does not have, and
+            noise.
+        updated: the variables that each optimizer updates, by the scope of its ops.
+        separate: the same, in order, of several that have no variable in common, as those of a generator and a critic;
+            else none.
+        noise: of such, what is drawn at random and meets weights before anything that is fed does.
         reached: what sources reach, but for plumbing.
         trained: the variables that are trained; all, where nothing tells.
         body: all that comes before the last layer, and that.
@@ -44,16 +52,34 @@ class Layers:
         self._no_reads = flow.of_types(lambda type_: type_ not in _READS) | flow.outside
         variables = flow.graph.variables
         self.trained = {v.name for v in variables if v.trainable} or {v.name for v in variables}
+        self.updated = _updated(flow)
+        groups = [group for _, group in sorted(self.updated.items())]
+        is_separate = len(groups) > 1 and len(set().union(*groups)) == sum(map(len, groups))
+        self.separate = groups if is_separate else []
+        self.noise = self._noise() if is_separate else set[str]()
+        self.sources |= {name: None for name in flow.nodes if name in self.noise}
+        self.reached |= walk(self.noise, flow.users, flow.outside)
         layers = self.meetings(self.trained)
         self.body = walk(layers, flow.inputs, flow.outside)
         self.inner = walk((near for key in layers for near in flow.inputs[key]), flow.inputs, flow.outside)
         self.weighted = walk(layers, flow.users, flow.outside)
 
+    def _noise(self) -> set[str]:
+        flow = self._flow
+        drawn = flow.of_types(RANDOM.fullmatch) - flow.outside - self.reached
+        alone = walk(drawn, flow.users, flow.outside | self.reached)
+        met = drawn & walk(self._met(self.trained, alone), flow.inputs, flow.outside)
+        # What has been scaled has the name of the scope: "noise/RandomUniform" becomes "noise".
+        return {scope if (scope := scope_of(name)) in alone else name for name in met}
+
     def meetings(self, variables: set[str]) -> list[str]:
         """Where what is fed meets one of the variables."""
+        return list(self._met(variables, self.reached))
+
+    def _met(self, variables: set[str], reached: set[str]) -> set[str]:
         users = self._flow.users
-        weights = walk(variables, users, self._no_reads) - self.reached
-        return list({user for key in weights for user in users.get(key, ()) if user in self.reached})
+        weights = walk(variables, users, self._no_reads) - reached
+        return {user for key in weights for user in users.get(key, ()) if user in reached}
 
     def taken_by(self, ops: Iterable[str]) -> set[str]:
         """What ops take, and what that is read from: the variables that they meet are among it."""
@@ -61,3 +87,11 @@ class Layers:
         taken = {near for key in ops for near in inputs.get(key, ())}
         no_reads = self._no_reads | self.reached
         return taken | {near for key in walk(taken - no_reads, inputs, no_reads) for near in inputs[key]}
+
+
+def _updated(flow: Flow) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for name in flow.of_types(_APPLY.fullmatch):
+        if flow.inputs[name]:
+            found.setdefault(name.rpartition("/update_")[0], set()).add(flow.inputs[name][0])
+    return found

@@ -5,7 +5,6 @@ the answer.
 """
 
 from ckpttool.analysis.graphs.endpoints.candidates import PARTIAL, Ranked
-from ckpttool.analysis.graphs.endpoints.critics import trained_by_optimizer
 from ckpttool.analysis.graphs.endpoints.flow import CALLS, MOST_TENSORS, Flow
 from ckpttool.analysis.graphs.endpoints.parts import Parts
 from ckpttool.analysis.graphs.needs import walk
@@ -21,7 +20,7 @@ def in_order(flow: Flow, parts: Parts, chosen: Ranked) -> list[str]:
     swapped = dict[str, str]()
     for keys in alike.values():
         swapped |= _towers_swapped(flow, parts, keys) if len(keys) > 1 else {}
-    trained = set().union(*trained_by_optimizer(flow).values())
+    trained = set().union(*parts.layers.updated.values())
     learning = walk(trained, flow.users, flow.outside) if trained else parts.layers.weighted
     copies = parts.layers.weighted - learning
     best = [swapped.get(key, key) for key in best]
