@@ -53,7 +53,7 @@ FILES = {
     "PyTorch": (zipped("model/data.pkl", "model/data/0"), "PyTorch"),
     "PyTorch, old": (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", "PyTorch"),
     "pickle": (b"\x80\x04\x95\x10", "pickle"),
-    "Keras": (zipped("metadata.json", "config.json", "model.weights.h5"), "give the model.weights.h5 that is inside"),
+    "Keras": (zipped("metadata.json", "config.json", "model.weights.h5"), "a whole model of Keras"),
     "HDF5": (hdf5(), "HDF5"),
     "npz": (npz(), "npz"),
     "npy": (b"\x93NUMPY\x01\x00", "NumPy array"),

@@ -37,7 +37,8 @@ def verify(
     It goes on after a fault, and names the likely cause of all of them. Exit code 0: nothing is wrong; 1:
     something is; 3 or 4: nothing of it can be listed. export --salvage writes the undamaged variables.
 
-    HDF5, safetensors and .npy files have no checksums of values to test: they are read. Those of .npz are tested.
+    HDF5, safetensors and .npy files have no checksums of values to test: they are read. Those of .npz and .keras are
+    tested.
     """
     from ckpttool.formats.verifying import completed, has_checksums
     from ckpttool.reports import findings as reports

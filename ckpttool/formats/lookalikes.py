@@ -60,8 +60,8 @@ def foreign_format(path: str) -> str | None:
     if found is None and head and _has_user_block(path):
         return "hdf5"
     # The second is how an archive without members starts.
-    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")) and _zip_kind(path) == _NPZ:
-        return "npz"
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return _ZIPS.get(_zip_kind(path)[0])
     return found
 
 
@@ -123,6 +123,8 @@ _HTML = "an HTML page, as a failed download leaves"
 _TORCH_PICKLE = "a Python pickle, as PyTorch once wrote its .pt and .ckpt files"
 _PICKLE_HINT = "torch.load opens it; a pickle runs code, so trust it first"
 _NPZ = ("a NumPy archive (.npz)", "numpy.load opens it")
+_KERAS = ("a whole model of Keras (.keras)", "keras.saving.load_model opens it")
+_ZIPS = {_NPZ[0]: "npz", _KERAS[0]: "hdf5"}
 _FOREIGN = {"hdf5": _is_hdf5, "safetensors": _is_safetensors, "npy": _starts(b"\x93NUMPY")}
 _TABLE: list[tuple[Callable[[bytes], bool], str, str]] = [
     (_starts(b"version https://git-lfs"), "a Git LFS pointer, not the file itself", "git lfs pull fetches it"),
@@ -162,8 +164,7 @@ def _zip_kind(path: str) -> tuple[str, str]:
     if "data.pkl" in names or "constants.pkl" in names:
         return "a PyTorch checkpoint (.pt, .ckpt)", "torch.load opens it"
     if "config.json" in names and any(name.endswith(".weights.h5") for name in names):
-        hint = "unzip it, and give the model.weights.h5 that is inside"
-        return "a whole model of Keras (.keras), which is a zip archive", hint
+        return _KERAS
     if any(name.startswith("saved_model.pb") or name.endswith(".index") for name in names):
         return "a zip archive with a TensorFlow model in it", "unpack it, and give what is inside"
     if any(name.endswith(".npy") for name in names) or (path.endswith(".npz") and not names):

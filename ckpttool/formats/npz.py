@@ -12,7 +12,6 @@ Members are stored as they are, or deflated. The same variables give the same by
 import os
 import struct
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -32,6 +31,7 @@ from ckpttool.formats.npy.arrays import Array, arrays_of, planned_array
 from ckpttool.formats.npy.header import HEAD, decode_header
 from ckpttool.formats.npy.source import ArraySource, Stored
 from ckpttool.formats.plan import Note, Planned, distinct
+from ckpttool.formats.zip_members import checked, is_encrypted, start_of
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.texts import percent_encoded
 from ckpttool.model.variable import Variable
@@ -45,9 +45,6 @@ _MAX_RATIO = 1032
 _OF_TEXT, _MOST_TEXTS = 64, 64 << 20  # Bytes in memory: of one, however short; and of those that nobody asks about.
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _DATE = (1980, 1, 1, 0, 0, 0)
-# A local header is as long as the name and the extra field behind it, and 30 bytes.
-_LOCAL = struct.Struct("<4s22xHH")
-_ENCRYPTED = 1
 # The end of an archive: the longer record and its locator, the record, and a comment.
 _TAIL = 56 + 20 + 22 + _MAX_TEXT
 
@@ -151,7 +148,7 @@ def read_npz(path: str | os.PathLike[str], *, faults: list[CheckpointError] | No
     path = os.fspath(path)
     size, report = storage.file_size(path), reporter(path, faults)
     source, variables, warnings = ArraySource(), {}, []
-    with located(path), _checked(), zipfile.ZipFile(path) as archive:
+    with located(path), checked(), zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         _require_all(members, storage.read_range(path, max(0, size - _TAIL), _TAIL), report)
         if sum(member.compress_size for member in members) > size:
@@ -182,26 +179,17 @@ def _require_all(members: Sequence[zipfile.ZipInfo], tail: bytes, report: Report
         report(CorruptionError(f"{len(members):,} members, and the archive says that it has {count:,}"))
 
 
-@contextmanager
-def _checked() -> Iterator[None]:
-    """What goes wrong in reading an archive is a CorruptionError."""
-    try:
-        yield
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, struct.error) as error:
-        raise CorruptionError(f"not a sound zip archive: {error}") from error
-
-
 def _variable(source: ArraySource, archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: str) -> Variable:
     if not member.filename.endswith(_SUFFIX):
         raise NotSupportedError("no .npy file")
-    if member.flag_bits & _ENCRYPTED or member.compress_type not in _METHODS:
-        raise NotSupportedError("encrypted" if member.flag_bits & _ENCRYPTED else "neither stored nor deflated")
+    if is_encrypted(member) or member.compress_type not in _METHODS:
+        raise NotSupportedError("encrypted" if is_encrypted(member) else "neither stored nor deflated")
     array = member.filename.removesuffix(_SUFFIX)
     if member.file_size > _MAX_RATIO * (member.compress_size + 1):
         raise CorruptionError(f"{member.compress_size:,} bytes can't hold {member.file_size:,}", variable=array)
     note = Note.decode(member.comment.decode(errors="replace"))
     name = note.name if note.name is not None and _escape(note.name) == array else array
-    with located(path, name), _checked(), archive.open(member) as stream:
+    with located(path, name), checked(), archive.open(member) as stream:
         header = decode_header(stream.read(HEAD), member.file_size)
         # Texts are not read block by block.
         nbytes = prod(header.shape) * _OF_TEXT if header.dtype.kind in "SU" else 0
@@ -213,12 +201,8 @@ def _variable(source: ArraySource, archive: zipfile.ZipFile, member: zipfile.Zip
 @contextmanager
 def _values(path: str, member: zipfile.ZipInfo, offset: int) -> Iterator[BufferedIOBase]:
     """A member after its header. (ZipFile.open would want the archive's directory, which is read for all of them.)"""
-    with _checked(), open(path, "rb") as file:
-        file.seek(member.header_offset)
-        signature, name, extra = _LOCAL.unpack(file.read(_LOCAL.size))
-        if signature != b"PK\x03\x04":
-            raise CorruptionError("no member of the archive is where its directory says")
-        file.seek(name + extra, os.SEEK_CUR)
+    with checked(), open(path, "rb") as file:
+        file.seek(start_of(member, lambda offset, nbytes: os.pread(file.fileno(), nbytes, offset)))
         with zipfile.ZipExtFile(file, "r", member) as stream:
             stream.read(offset)
             yield stream

@@ -19,7 +19,7 @@ from ckpttool.formats.hdf5.chunks import padded_size, require_run, stored_bytes,
 from ckpttool.formats.hdf5.filters import require_known
 from ckpttool.formats.hdf5.names import NOTE
 from ckpttool.formats.hdf5.strings import strings_of
-from ckpttool.formats.hdf5.structure import Dataset, File, Object, dataset_of, opened
+from ckpttool.formats.hdf5.structure import Dataset, File, Object, dataset_of, is_archive, opened
 from ckpttool.formats.hdf5.structure.datatype import INTEGER, OPAQUE, VLEN, Datatype
 from ckpttool.formats.hdf5.structure.layout import CONTIGUOUS, VIRTUAL
 from ckpttool.formats.hdf5.tree import Found, Tree, sizes_of, text_of
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 FORMAT = "HDF5"
+_IN_ARCHIVE = "HDF5 in a Keras archive (.keras)"
 _CREATED_BY = b"ckpttool"
 # In which a file of a whole model has what one of weights has at its root; and beside, what the optimizer has.
 _WHOLE_MODEL, _OPTIMIZER = "model_weights/", "optimizer_weights"
@@ -50,7 +51,7 @@ _NO_NOTE = Note()
 
 
 def read_hdf5(path: str | os.PathLike[str], *, faults: list[CheckpointError] | None = None) -> Checkpoint:
-    """Opens an HDF5 file: reads what it says of its datasets, and no values.
+    """Opens an HDF5 file, or a `.keras` file, which has one in it: reads what it says of its datasets, and no values.
 
     Whatever has a name in it and is no variable is passed over with a warning: a link to somewhere else, a dataset that
     TensorFlow has no dtype for, or one whose values are in another file, or nowhere.
@@ -83,7 +84,8 @@ def read_hdf5(path: str | os.PathLike[str], *, faults: list[CheckpointError] | N
                 variables[name] = variable = described.variable.renamed(name)
                 if variable.layer is not None and variable.layer is not OF_OPTIMIZER:
                     variable.layer = variable.layer._replace(weight=name)
-    return Checkpoint(variables, path=path, format=FORMAT, files=[path], warnings=tree.warnings)
+    format = _IN_ARCHIVE if is_archive(path) else FORMAT
+    return Checkpoint(variables, path=path, format=format, files=[path], warnings=tree.warnings)
 
 
 class _Described(NamedTuple):

@@ -4,7 +4,7 @@ index ── what can be listed, and what is wrong with the rest        (formats
 files ── there, and long enough for what the index says             `files`
 data  ── every checksum, on both cores; every value of what has none  `data`
 causes ─ what all of this together looks like                       `causes`
-beside ─ object graph, graph and state file: are they of the same model   `beside`
+beside ─ object graph, graph and state file: are they of the same model; the archive of a `.keras` file   `beside`
 strict ─ what no reader minds: gaps, padding, numbers longer than they need be
 """
 
@@ -16,7 +16,7 @@ from ckpttool.errors import CheckpointError
 from ckpttool.formats import bundle, tensor_slices
 from ckpttool.formats.locate import Located, locate
 from ckpttool.formats.opening import open_checkpoint, require_readable
-from ckpttool.formats.verifying.beside import findings_beside
+from ckpttool.formats.verifying.beside import KERAS_ARCHIVE, findings_beside
 from ckpttool.formats.verifying.causes import causes
 from ckpttool.formats.verifying.data import damaged_data
 from ckpttool.formats.verifying.files import absent_data, stored_pieces
@@ -116,4 +116,4 @@ def verify_values(
 
 def has_checksums(checkpoint: Checkpoint) -> bool:
     """Whether its format keeps checksums of values; of others we know no more than that they can be read."""
-    return checkpoint.format in (bundle.FORMAT, tensor_slices.FORMAT, "NumPy archive (.npz)")
+    return checkpoint.format in (bundle.FORMAT, tensor_slices.FORMAT, "NumPy archive (.npz)", KERAS_ARCHIVE)

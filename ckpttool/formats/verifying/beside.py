@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Collection
 
 from ckpttool.analysis.agreement import disagreements, object_disagreements
-from ckpttool.errors import CheckpointError
+from ckpttool.errors import CheckpointError, located
 from ckpttool.formats.checkpoint_state import STATE_FILE
 from ckpttool.formats.listing import state_entries
 from ckpttool.formats.locate import Located
@@ -13,14 +13,18 @@ from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.findings import Finding, finding_of
 from ckpttool.model.object_graph import OBJECT_GRAPH_KEY
 
+KERAS_ARCHIVE = "HDF5 in a Keras archive (.keras)"
+"""The format of a `.keras` file, which has one checksum for all of its weights."""
+
 
 def findings_beside(found: Located, checkpoint: Checkpoint, damaged: Collection[str]) -> list[Finding]:
-    """What is wrong with the object graph, the graph, and the state file; `damaged` are names of variables."""
+    """What is wrong with object graph, graph, state file and archive; `damaged` are names of variables."""
     checks: dict[str, Callable[[], list[Finding]]] = {
         # That it is damaged has been said.
         "objects": lambda: [] if OBJECT_GRAPH_KEY in damaged else object_disagreements(checkpoint),
         "graph": lambda: disagreements(open_graph(found), checkpoint) if found.graph else [],
         "state": lambda: [] if found.foreign else _of_state(os.path.dirname(found.prefix) or "."),
+        "data": lambda: _of_archive(checkpoint.path) if checkpoint.format == KERAS_ARCHIVE else [],
     }
     findings: list[Finding] = []
     for kind, check in checks.items():
@@ -39,3 +43,11 @@ def _of_state(directory: str) -> list[Finding]:
     gone = (entry.written for entry in state_entries(directory) if entry.is_latest and not entry.prefix)
     hint = "ckpttool state tells more"
     return [Finding("state", f"the latest checkpoint it names is gone: {name}; {hint}", path) for name in gone]
+
+
+def _of_archive(path: str) -> list[Finding]:
+    from ckpttool.formats.hdf5 import require_checksum_of_weights
+
+    with located(path):
+        require_checksum_of_weights(path)
+    return []

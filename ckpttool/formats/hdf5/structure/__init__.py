@@ -7,7 +7,7 @@
 can lead round in a circle, or to one place from a thousand others, for longer than a file of this size warrants. Every
 other module is one structure, or one message:
 
-    superblock           where the file begins, and how wide its numbers are
+    superblock, archive  where the file begins, and how wide its numbers are
     headers, sharing     the messages of an object, and those that several have in common
     dataspace, datatype, layout, pipeline, fill, attributes, links        messages
     groups               the links of a group, in each of the three ways in which they are kept
@@ -18,8 +18,9 @@ other module is one structure, or one message:
 (HDF5 File Format Specification Version 3.0; the sections that the modules name are its sections)
 """
 
+from ckpttool.formats.hdf5.structure.archive import is_archive, require_checksum_of_weights
 from ckpttool.formats.hdf5.structure.file import File
 from ckpttool.formats.hdf5.structure.objects import Dataset, Object, dataset_of
 from ckpttool.formats.hdf5.structure.superblock import opened
 
-__all__ = ["Dataset", "File", "Object", "dataset_of", "opened"]
+__all__ = ["Dataset", "File", "Object", "dataset_of", "is_archive", "opened", "require_checksum_of_weights"]

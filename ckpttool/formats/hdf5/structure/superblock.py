@@ -1,7 +1,7 @@
 """The superblock: where everything else is found from.
 
-It stands at the start of the file, or at 512, 1,024, 2,048, … bytes, behind a block of the user's; addresses are
-counted from there. Of versions 0 and 1 (here 0, with addresses of 8 bytes):
+It stands at the start of the file, or at 512, 1,024, 2,048, … bytes, behind a block of the user's, or somewhere in an
+archive of Keras'; addresses are counted from there. Of versions 0 and 1 (here 0, with addresses of 8 bytes):
 
     89 48 44 46 0d 0a 1a 0a                             signature
     00 00 00 00 00                                      versions: superblock, free space, root group, –, shared messages
@@ -23,6 +23,7 @@ from contextlib import contextmanager, suppress
 
 from ckpttool import storage
 from ckpttool.errors import CorruptionError, NotSupportedError
+from ckpttool.formats.hdf5.structure.archive import is_archive, weights_in
 from ckpttool.formats.hdf5.structure.checksum import require_checksum
 from ckpttool.formats.hdf5.structure.file import Cursor, File, Read, Sizes
 from ckpttool.formats.hdf5.structure.headers import DRIVER, read_messages
@@ -35,7 +36,7 @@ _BEING_WRITTEN = 1
 
 @contextmanager
 def opened(path: str) -> Iterator[File]:
-    """Opens a file.
+    """Opens a file, or that which is in an archive of Keras'.
 
     Raises:
         NotFoundError: there is no such file.
@@ -44,17 +45,18 @@ def opened(path: str) -> Iterator[File]:
     """
     size = storage.file_size(path)
     with storage.ranges(path) as read:
-        yield read_superblock(read, size)
+        start, end = weights_in(path, read, size) if is_archive(path) else (0, size)
+        yield read_superblock(read, start, end)
 
 
-def read_superblock(read: Read, size: int) -> File:
-    """The file that a superblock describes.
+def read_superblock(read: Read, start: int, size: int) -> File:
+    """The file that a superblock describes, behind `start` and before `size`.
 
     Raises:
         CorruptionError: there is none, or it is damaged, or the file was not written to its end.
         NotSupportedError: it is of a version that is not known.
     """
-    base = _place(read, size)
+    base = _place(read, start, size)
     cursor = Cursor(read(base, _LONGEST), base)
     if len(cursor.data) < _SHORTEST:
         raise CorruptionError("no HDF5 file: it ends within its superblock", offset=size)
@@ -65,13 +67,13 @@ def read_superblock(read: Read, size: int) -> File:
     return _old(cursor, version, read, size) if version < 2 else _new(cursor, version, read, size)
 
 
-def _place(read: Read, size: int) -> int:
-    place = 0
-    while place < size:
-        if read(place, len(_SIGNATURE)) == _SIGNATURE:
-            return place
-        place = place * 2 or 512
-    raise CorruptionError(f"no HDF5 file: in {size:,} bytes there is no signature of one", offset=0)
+def _place(read: Read, start: int, size: int) -> int:
+    block = 0
+    while start + block < size:
+        if read(start + block, len(_SIGNATURE)) == _SIGNATURE:
+            return start + block
+        block = block * 2 or 512
+    raise CorruptionError(f"no HDF5 file: in {size - start:,} bytes there is no signature of one", offset=start)
 
 
 def _old(cursor: Cursor, version: int, read: Read, size: int) -> File:

@@ -1,0 +1,47 @@
+"""The members of zip archives, of which what is wrong is a CorruptionError. (PKWARE APPNOTE.TXT)"""
+
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ckpttool.errors import CorruptionError
+
+if TYPE_CHECKING:
+    import zipfile  # Is imported where there is an archive.
+
+SIGNATURE = b"PK\x03\x04"
+"""What an archive begins with, and each of its members."""
+
+# A local header is as long as the name and the extra field behind it, and 30 bytes.
+_LOCAL = struct.Struct("<4s22xHH")
+_ENCRYPTED = 1
+
+
+@contextmanager
+def checked() -> Iterator[None]:
+    """What goes wrong in reading an archive is a CorruptionError."""
+    import zipfile
+    import zlib
+
+    try:
+        yield
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, struct.error) as error:
+        raise CorruptionError(f"not a sound zip archive: {error}") from error
+
+
+def is_encrypted(member: "zipfile.ZipInfo") -> bool:
+    return bool(member.flag_bits & _ENCRYPTED)
+
+
+def start_of(member: "zipfile.ZipInfo", read: Callable[[int, int], bytes]) -> int:
+    """Where in the archive the bytes of a member begin; `read` gives so many bytes at an offset.
+
+    Raises:
+        CorruptionError: there is no member.
+        struct.error: the archive ends before; `checked` makes the same of it.
+    """
+    signature, name, extra = _LOCAL.unpack(read(member.header_offset, _LOCAL.size))
+    if signature != SIGNATURE:
+        raise CorruptionError("no member of the archive is where its directory says", offset=member.header_offset)
+    return int(member.header_offset + _LOCAL.size + name + extra)
