@@ -9,7 +9,7 @@ from ckpttool.formats.bundle import index_path
 from ckpttool.formats.locate import Located, locate
 from ckpttool.formats.saved_model.reading import read_saved_model
 from ckpttool.model.checkpoint import Checkpoint
-from ckpttool.model.graph import MetaGraph
+from ckpttool.model.graph import VARIABLE_OPS, MetaGraph
 
 
 def open_checkpoint(
@@ -79,11 +79,19 @@ def _open(found: Located, faults: list[CheckpointError] | None, only: Collection
             if constants is not None:
                 return constants
             raise NotFoundError("no variables here", path=found.prefix, hint="it holds a graph: ls shows it")
-        missing = index_path(found.prefix)
-        raise NotFoundError("no variables here", path=found.prefix, hint=f"{missing} is missing; ls shows the graph")
+        raise NotFoundError("no variables here", path=found.prefix, hint=_why_none(found))
     from ckpttool.formats.bundle.reading import read_bundle
 
     return read_bundle(found.prefix, faults, only=only)
+
+
+def _why_none(found: Located) -> str:
+    """Why a graph's file is without variables; raises what it is, if it is not even a graph."""
+    graph = open_graph(found)
+    # A saver may have tables alone.
+    if graph.message.saver_def.restore_op_name or any(node.type in VARIABLE_OPS for node in graph.nodes):
+        return f"{index_path(found.prefix)} is missing; ls shows the graph"
+    return "its graph has none: ls shows it, and freeze makes a file of which the constants are read"
 
 
 def require_readable(found: Located, checkpoint: Checkpoint) -> None:
