@@ -420,6 +420,24 @@ def test_an_empty_file(tmp_path):
     assert "is empty: 0 of 2 variables are whole" in verified(prefix).causes[0]
 
 
+STAND_INS = {
+    "LFS": (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:c1e4\nsize 828\n",
+        "a Git LFS pointer, not the file",
+    ),
+    "HTML": (b"<!DOCTYPE html>" + b" " * 2000, "an HTML page, as a failed download leaves: download it again"),
+}
+
+
+@pytest.mark.parametrize(("data", "said"), STAND_INS.values(), ids=STAND_INS)
+def test_what_stands_in_for_the_data(run, tmp_path, data, said):
+    """A page or a pointer under the data file's name is named, and not said to be cut short or another's data."""
+    prefix = copied("conv", tmp_path)
+    data_file(prefix).write_bytes(data)
+    assert [cause.partition(" is ")[2][: len(said)] for cause in verified(prefix).causes] == [said]
+    assert ("a Git LFS pointer" in run("vars", prefix).stderr) == ("LFS" in said)
+
+
 def test_it_does_not_stop(tmp_path):
     """A missing file, a short one, damaged values and an entry that can't be are reported together."""
     arrays = {f"v{i}": np.arange(4.0) + i for i in range(12)}

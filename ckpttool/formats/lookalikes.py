@@ -17,7 +17,7 @@ from ckpttool.wire.message import LENGTH, VARINT, fields
 TRUNCATED = "it may be truncated: fetch it again"
 """What to do with a file that is not whole, as far as can be seen."""
 
-_HEAD = 2056
+_HEAD, _POINTER = 2056, 1024
 # The chunked form is a file of records of that format. (github.com/google/riegeli)
 _RIEGELI = b"\x83\xaf\x70\xd1\x0d\x88\x4a\x3f"
 
@@ -43,12 +43,25 @@ def refuse_lookalike(path: str) -> None:
     if path.endswith(".cpb") or head.startswith(_RIEGELI):
         hint = "TensorFlow loads it, and saves a smaller one whole"
         raise NotSupportedError("a SavedModel in chunks (.cpb), as over 2 GB", path=path, hint=hint)
-    for looks_like, what, hint in _TABLE:
-        if looks_like(head):
-            raise FormatError(f"not a TensorFlow checkpoint or graph: {what}", path=path, hint=hint)
-    if head.startswith(b"PK\x03\x04"):
-        what, hint = _zip_kind(path)
-        raise FormatError(f"not a TensorFlow checkpoint or graph: {what}", path=path, hint=hint)
+    found = look_of(path)
+    if found:
+        raise FormatError(f"not a TensorFlow checkpoint or graph: {found[0]}", path=path, hint=found[1])
+
+
+def look_of(path: str) -> tuple[str, str] | None:
+    """What a file shows by its first bytes that it is, and what to do with it; None if it shows nothing.
+
+    Data of variables may begin with anything: of these it says something only where they are not what they should be.
+    """
+    head = storage.read_range(path, 0, _HEAD)
+    found = next(((what, hint) for looks_like, what, hint in _TABLE if looks_like(head)), None)
+    return _zip_kind(path) if not found and head.startswith(b"PK\x03\x04") else found
+
+
+def is_pointer(path: str) -> bool:
+    """Whether a file is a Git LFS pointer, which is shorter than 1,024 bytes. (git-lfs/docs/spec.md)"""
+    is_small = os.path.isfile(path) and os.path.getsize(path) < _POINTER
+    return is_small and os.access(path, os.R_OK) and _is_pointer(storage.read_range(path, 0, _POINTER))
 
 
 def foreign_format(path: str) -> str | None:
@@ -67,6 +80,9 @@ def foreign_format(path: str) -> str | None:
 
 def _starts(*magics: bytes) -> Callable[[bytes], bool]:
     return lambda head: head.startswith(magics)
+
+
+_is_pointer = _starts(b"version https://git-lfs")
 
 
 def _is_hdf5(head: bytes) -> bool:
@@ -125,7 +141,7 @@ _PICKLE_HINT = "torch.load opens it; a pickle runs code, so trust it first"
 _NPZ = ("a NumPy archive (.npz)", "numpy.load opens it")
 _FOREIGN = {"hdf5": _is_hdf5, "safetensors": _is_safetensors, "npy": _starts(b"\x93NUMPY")}
 _TABLE: list[tuple[Callable[[bytes], bool], str, str]] = [
-    (_starts(b"version https://git-lfs"), "a Git LFS pointer, not the file itself", "git lfs pull fetches it"),
+    (_is_pointer, "a Git LFS pointer, not the file itself", "git lfs pull fetches it"),
     (_starts(b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P"), _TORCH_PICKLE, _PICKLE_HINT),
     (_starts(b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"), _TORCH_PICKLE, _PICKLE_HINT),
     (_is_hdf5, "an HDF5 file, as Keras writes", "h5py and Keras open it"),

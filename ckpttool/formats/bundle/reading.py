@@ -9,7 +9,7 @@ from ckpttool import storage
 from ckpttool.errors import CheckpointError, CorruptionError, FormatError, Report, located, refuse, reporter
 from ckpttool.formats.bundle.names import FORMAT, MAX_SHARDS, index_path, shard_counts
 from ckpttool.formats.bundle.source import BundleSource, Partitioned
-from ckpttool.formats.lookalikes import TRUNCATED, refuse_lookalike
+from ckpttool.formats.lookalikes import TRUNCATED, is_pointer, refuse_lookalike
 from ckpttool.formats.records.entries import (
     BundleEntry,
     BundleHeader,
@@ -75,11 +75,23 @@ _MONSTROUS = 1 << 30
 
 def _warnings(miscounted: str, shards: Iterable[str]) -> list[str]:
     warnings = [f"{miscounted}; they are used"] if miscounted else []
-    missing = [path for path in shards if not os.path.exists(path)]
-    if missing:
-        others = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
-        warnings.append(f"data file is missing: {missing[0]}{others}; variables are listed, values can't be read")
-    return warnings
+    gone, pointers = [], []
+    for path in shards:
+        if not os.path.exists(path):
+            gone.append(path)
+        elif is_pointer(path):  # Repositories keep a small index itself, and of large data this.
+            pointers.append(path)
+    warnings += _of_files("data file is missing", gone, "")
+    return warnings + _of_files(
+        "data file is a Git LFS pointer, not the file itself", pointers, "; git lfs pull fetches it"
+    )
+
+
+def _of_files(what: str, paths: Sequence[str], hint: str) -> list[str]:
+    if not paths:
+        return []
+    others = f" and {len(paths) - 1:,} more" if len(paths) > 1 else ""
+    return [f"{what}: {paths[0]}{others}; variables are listed, values can't be read{hint}"]
 
 
 def _records(index: bytes, report: Report, only: Collection[str] | None) -> Iterator[tuple[bytes, bytes]]:

@@ -9,6 +9,7 @@ from ckpttool.formats import bundle, tensor_slices
 from ckpttool.formats.bundle import index_path
 from ckpttool.formats.bundle.reading import read_bundle
 from ckpttool.formats.locate import checkpoints_in, is_table
+from ckpttool.formats.lookalikes import look_of
 from ckpttool.formats.verifying.files import Absent, Stored, stored_pieces
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.findings import Finding
@@ -118,6 +119,10 @@ def _of_file(
     # A zero is a zero in any file.
     are_few = len(whole) * _STRAY <= len(ranges)
     owner = _owner(checkpoint, path, others) if size and are_few else ""
+    look = None if whole or owner or not size else look_of(path)
+    if look:
+        yield f"{path} is {look[0]}: {look[1]}"
+        return
     if short and not owner:
         yield short
     if owner or (are_few and len(offsets) > 1):
