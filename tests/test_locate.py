@@ -74,6 +74,18 @@ def test_damaged_state_file(directory, text):
         locate(directory)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"), [("version https://git-lfs.github.com/spec/v1", "LFS"), ("<!doctype html>", "HTML")]
+)
+def test_what_stands_in_for_a_state_file(directory, text, said):
+    """A page or a pointer under its name is named, as that of any other file is."""
+    (directory / "checkpoint").write_text(text)
+    for path in (directory, directory / "checkpoint"):
+        with pytest.raises(FormatError, match=said):
+            locate(path)
+    assert said in ckpttool.verify(directory / "model").findings[0].what
+
+
 @pytest.mark.parametrize("data", [b"\x80\x02\x01\x01", b"PK\x03\x04", b""], ids=["pickle", "zip", "nothing"])
 def test_data_may_start_with_anything(tmp_path, data):
     """A data file is known by its index, not by its bytes, which are anybody's weights."""

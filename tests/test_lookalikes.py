@@ -72,6 +72,13 @@ FILES = {
     "zip, cut": (zipped("a.txt")[:20], "cut short"),
     "HTML": (b"\n<!doctype HTML>", "HTML"),
     "Git LFS": (LFS, "git lfs pull"),
+    "label map": (b"# of COCO\nitem {\n  id: 1\n  name: 'a'\n}\n", "label map"),
+    "Serving's list": (b"model_config_list: {\n  config: { name: 'm' }\n}\n", "base_path"),
+    "pipeline.config": (b"model {\n  ssd {\n  }\n}\n", "pipeline.config"),
+    "projector": (b"embeddings {\n  tensor_name: 'w'\n}\n", "projector"),
+    "TensorFlow.js": (b'{"format": "graph-model", "modelTopology": {}}', "tensorflowjs_converter"),
+    "shards": (b'{"metadata": {}, "weight_map": {"a": "pytorch_model-00001-of-00002.bin"}}', "in several files"),
+    "JSON": (b'{\n  "hidden_size": 768\n}\n', "JSON"),
     "nothing": (b"", "empty"),
 }
 

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from ckpttool import proto, storage
 from ckpttool.errors import ConversionError, CorruptionError, FormatError
+from ckpttool.formats.lookalikes import look_of
 from ckpttool.formats.siblings import belonging
 
 STATE_FILE = "checkpoint"
@@ -190,6 +191,9 @@ def _parse(path: str) -> Any:
     try:
         text_format.Merge(storage.read_file(path), message)  # Of several values the last one, as TensorFlow.
     except (text_format.ParseError, ValueError, RecursionError) as error:  # ValueError: a number, or no UTF-8.
+        look = look_of(path)
+        if look:
+            raise FormatError(f"not a checkpoint state file: {look[0]}", path=path, hint=look[1]) from error
         why = str(error) or "no UTF-8"
         raise CorruptionError(f"not a checkpoint state file: {why}", path=path, hint=_OTHERS) from error
     if not message.model_checkpoint_path:

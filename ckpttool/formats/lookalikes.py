@@ -85,6 +85,18 @@ def _starts(*magics: bytes) -> Callable[[bytes], bool]:
 _is_pointer = _starts(b"version https://git-lfs")
 
 
+def _begins(pattern: bytes) -> Callable[[bytes], bool]:
+    """The text of a message whose first field is this, behind spaces and comments."""
+    compiled = re.compile(rb"(?:\s|#[^\n]*\n)*+" + pattern)
+    return lambda head: compiled.match(head) is not None
+
+
+def _is_json(key: bytes) -> Callable[[bytes], bool]:
+    """A JSON object or list with one of these keys near its beginning."""
+    compiled = re.compile(rb"\"(?:" + key + rb")") if key else re.compile(rb"")
+    return lambda head: re.match(rb"\s*[\[{]\s*[\"\[{\]}0-9]", head) is not None and compiled.search(head) is not None
+
+
 def _is_hdf5(head: bytes) -> bool:
     """HDF5's signature, or a user's block of 512 bytes, or twice as many, … before it, as MATLAB has one."""
     return any(head.startswith(b"\x89HDF\r\n\x1a\n", place) for place in (0, 512, 1024, 2048))
@@ -159,6 +171,25 @@ _TABLE: list[tuple[Callable[[bytes], bool], str, str]] = [
         "a compressed archive",
         "unpack it, and give what is inside",
     ),
+    (_begins(rb"item\s*\{"), "a label map, as object detection has beside its models", "give the model itself"),
+    (
+        _begins(rb"model_config_list\s*[:{]"),
+        "TensorFlow Serving's list of models",
+        "give a directory that a base_path in it names",
+    ),
+    (
+        _begins(rb"model\s*\{"),
+        "a configuration, as object detection's pipeline.config",
+        "give the checkpoint, or the graph",
+    ),
+    (_begins(rb"embeddings\s*\{"), "a configuration of TensorBoard's projector", "give the checkpoint that it names"),
+    (
+        _is_json(rb"modelTopology|weightsManifest"),
+        "a TensorFlow.js model",
+        "tensorflowjs_converter makes a SavedModel of it",
+    ),
+    (_is_json(rb"weight_map"), "the index of weights in several files", "give one of the files that it names"),
+    (_is_json(rb""), "a JSON file, such as a model's configuration", "give the file with the weights, or the graph"),
     (lambda head: bool(re.match(rb"\s*<(!doctype html|html|\?xml)", head, re.IGNORECASE)), _HTML, "download it again"),
 ]
 
