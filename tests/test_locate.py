@@ -218,3 +218,47 @@ def test_a_state_file_that_is_no_text(directory):
     (directory / "checkpoint").write_bytes(b'model_checkpoint_path: "\xff"\n')
     with pytest.raises(CorruptionError, match="not a checkpoint state file: no UTF-8"):
         locate(directory)
+
+
+def test_a_directory_of_a_checkpoints_name(directory):
+    """Of a name that both bear, a directory without a checkpoint was not meant; else the other one is told of."""
+    (directory / "model").mkdir()
+    found = locate(directory / "model")
+    assert found.has_variables
+    assert found.graph == str(directory / "model.meta")
+    assert found.notes == (
+        f"{directory / 'model'} is also a directory, without a checkpoint: taking the one beside it",
+    )
+    for file in directory.glob("model.*"):
+        shutil.copy(file, directory / "model" / file.name.replace("model", "inner"))
+    found = locate(directory / "model")
+    assert found.prefix == str(directory / "model" / "inner")
+    assert found.notes[-1] == f"a checkpoint of that name stands beside: {directory / 'model.index'} takes it"
+    (directory / "model" / "inner.index").rename(directory / "model" / "other.index")
+    shutil.copy(directory / "model.index", directory / "model" / "more.index")
+    with pytest.raises(NotFoundError, match="several checkpoints"):
+        locate(directory / "model")
+
+
+def test_a_prefix_of_data_alone(directory):
+    """What is asked for by its prefix is told that its index is missing, too."""
+    (directory / "model.index").unlink()
+    (directory / "model.meta").unlink()
+    with pytest.raises(NotFoundError, match=r"no index beside its data .*model\.index is needed too"):
+        locate(directory / "model")
+
+
+def test_an_index_of_another_name(directory):
+    """An index that a download gave another name is said to be one, with the name that it needs."""
+    (directory / "model.index").rename(directory / "model.index.txt")
+    with pytest.raises(FormatError, match=r"the index of a V2 checkpoint.* named PREFIX\.index"):
+        ckpttool.open_checkpoint(directory / "model.index.txt")
+
+
+@pytest.mark.parametrize("member", ["model.index", "model.meta", "model.data-00000-of-00001"])
+def test_a_state_file_that_names_a_member(run, directory, member):
+    """TensorFlow restores nothing by the name of one file; which prefix it might have been is told."""
+    (directory / "checkpoint").write_text(f'model_checkpoint_path: "{member}"\n')
+    with pytest.raises(NotFoundError, match=r"checkpoints there: model$"):
+        locate(directory)
+    assert f"{member}\tdangling\tlatest" in run("state", directory).stdout

@@ -122,6 +122,16 @@ def test_directory_without_a_state_file(directory, run):
     assert [row["status"] for row in rows] == ["not listed"] * 3
 
 
+@pytest.mark.parametrize("name", ["model-10", "model-10.index"])
+def test_a_checkpoint_is_no_directory(directory, run, monkeypatch, name):
+    """Of a prefix or a file, the directory is told; it is not said that there is none."""
+    said = f"not a directory · {directory / name} · the directory of this is {directory}"
+    assert said in run("state", directory / name).stderr
+    monkeypatch.chdir(directory)
+    assert "the directory of this is ." in run("state", name).stderr
+    assert "no such directory · gone" in run("state", "gone").stderr
+
+
 def test_relocate_to_another_file(directory, run):
     """With -o the state file itself is not touched."""
     before = (directory / "checkpoint").read_bytes()

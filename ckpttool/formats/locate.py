@@ -13,7 +13,7 @@ from typing import NamedTuple
 from ckpttool import storage
 from ckpttool.errors import CheckpointError, NotFoundError
 from ckpttool.formats import bundle
-from ckpttool.formats.bundle.names import MEMBER
+from ckpttool.formats.bundle.names import MEMBER, bundle_files
 from ckpttool.formats.checkpoint_state import STATE_FILE, candidates, is_checkpoint_state, read_checkpoint_state
 from ckpttool.formats.lookalikes import foreign_format, refuse_lookalike
 from ckpttool.formats.saved_model.reading import FILES as SAVED_MODEL_FILES
@@ -74,7 +74,7 @@ def locate(path: str | os.PathLike[str], *, v1: bool = False, step: int | str | 
     path = os.fspath(path)
     step = _checked_step(path, step)
     if os.path.isdir(path):
-        return _in_directory(path, v1, step)
+        return _directory_or_prefix(path, v1, step)
     if _URL.match(path) and not os.path.lexists(path):
         raise NotFoundError("remote paths are not supported", path=path, hint="copy the files here first")
     if MEMBER.fullmatch(os.curdir + path) and not MEMBER.fullmatch(path):  # The suffix alone, as of `dir/.index`.
@@ -91,6 +91,8 @@ def locate(path: str | os.PathLike[str], *, v1: bool = False, step: int | str | 
         return _from_file(path, v1)
     if os.path.exists(f"{path}.meta"):
         return Located(path, graph=f"{path}.meta")
+    if bundle_files(path) and not os.path.lexists(bundle.index_path(path)):
+        raise NotFoundError("no index beside its data", path=path, hint=f"{bundle.index_path(path)} is needed too")
     raise NotFoundError("no such file or checkpoint", path=path, hint=_near(path))
 
 
@@ -135,7 +137,8 @@ def _v1_files(prefix: str, listings: dict[str, list[str]] | None = None) -> tupl
     if shard:
         return _v1_shards(shard[1], shard[2])
     if os.path.isfile(prefix):
-        return (prefix,) if is_table(prefix) else ()
+        # An index is a table as well, and some state files name it.
+        return (prefix,) if not prefix.endswith(".index") and is_table(prefix) else ()
     name = re.compile(re.escape(os.path.basename(prefix)) + r"-[0-9]{5,9}-of-([0-9]{5,9})")
     directory = os.path.dirname(prefix) or "."
     names = (listings or {}).get(directory)
@@ -176,6 +179,21 @@ def _graph_beside(prefix: str) -> str | None:
             return meta
     directory, slash, _ = prefix.rpartition(VARIABLES)
     return saved_model_file(directory or ".") if slash and prefix.endswith(VARIABLES) else None
+
+
+def _directory_or_prefix(path: str, v1: bool, step: str | None) -> Located:
+    """What is in a directory; or, if that is nothing, the checkpoint beside it whose prefix is the same."""
+    has_namesake = step is None and not path.endswith(os.sep) and os.path.exists(bundle.index_path(path))
+    try:
+        found = _in_directory(path, v1, step)
+    except NotFoundError:
+        beside = _checkpoint(path, v1) if has_namesake and not checkpoints_in(path) else None
+        if beside is None:
+            raise
+        note = f"{path} is also a directory, without a checkpoint: taking the one beside it"
+        return beside._replace(notes=(note, *beside.notes))
+    note = f"a checkpoint of that name stands beside: {bundle.index_path(path)} takes it"
+    return found._replace(notes=(*found.notes, note)) if has_namesake else found
 
 
 def _in_directory(path: str, v1: bool, step: str | None) -> Located:
@@ -293,7 +311,9 @@ def state_entries(directory: str, name: str = STATE_FILE) -> list[StateEntry]:
         FormatError, CorruptionError: its state file is none.
     """
     if not os.path.isdir(directory):
-        raise NotFoundError("no such directory", path=directory)
+        known = os.path.exists(directory) or has_checkpoint(directory)
+        hint = f"the directory of this is {os.path.dirname(directory) or os.curdir}" if known else None
+        raise NotFoundError("not a directory" if known else "no such directory", path=directory, hint=hint)
     state_file = os.path.join(directory, name)
     state = read_checkpoint_state(state_file) if os.path.exists(state_file) else None
     entries, listings = [], dict[str, list[str]]()
