@@ -420,6 +420,26 @@ def test_an_empty_file(tmp_path):
     assert "is empty: 0 of 2 variables are whole" in verified(prefix).causes[0]
 
 
+@pytest.mark.parametrize("name", ["model.data", "model (1).data-00000-of-00001", "Model.data-00000-of-00001"])
+def test_data_of_another_name(tmp_path, name):
+    """Data that a download or another system named otherwise are found by their checksums."""
+    prefix = copied("conv", tmp_path)
+    data_file(prefix).rename(tmp_path / name)
+    assert verified(prefix).causes[0].endswith(f"; {tmp_path / name} has these values: give it that name")
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[::-1])
+    assert verified(prefix).causes[0].endswith("whole; fetch it too")
+
+
+def test_data_in_parts(tmp_path):
+    """Parts of a data file, as a host's limit of sizes makes them, are told of."""
+    prefix = copied("conv", tmp_path)
+    for number in (1, 2):
+        data_file(prefix).with_name(f"{data_file(prefix).name}.part{number}").write_bytes(bytes(414))
+    data_file(prefix).unlink()
+    said = f"unpack or join what stands beside, {data_file(prefix).name}.part1, {data_file(prefix).name}.part2"
+    assert verified(prefix).causes[0].endswith(said)
+
+
 STAND_INS = {
     "LFS": (
         b"version https://git-lfs.github.com/spec/v1\noid sha256:c1e4\nsize 828\n",
