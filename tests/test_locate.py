@@ -240,6 +240,16 @@ def test_a_directory_of_a_checkpoints_name(directory):
         locate(directory / "model")
 
 
+def test_a_file_of_a_checkpoints_name(directory):
+    """A file of another format is what its whole name means, and the checkpoint of that prefix is told of."""
+    ckpttool.write_hdf5(ckpttool.from_arrays({"a": [1.0]}), directory / "model")
+    found = locate(directory / "model")
+    assert (found.foreign, list(ckpttool.open_checkpoint(found))) == ("hdf5", ["a"])
+    assert found.notes == (f"a checkpoint of that name stands beside: {directory / 'model.index'} takes it",)
+    assert list(ckpttool.open_checkpoint(directory / "model.index")) == ["W", "b"]
+    assert not locate(directory).foreign
+
+
 def test_a_prefix_of_data_alone(directory):
     """What is asked for by its prefix is told that its index is missing, too."""
     (directory / "model.index").unlink()

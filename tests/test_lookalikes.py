@@ -178,3 +178,12 @@ def test_a_saved_model_without_variables(run, tmp_path):
     assert run("saved-model", tmp_path / "frozen.pb", *ends, "-o", tmp_path / "served").exit_code == 0
     with pytest.raises(NotFoundError, match=r"no variables here .* its graph has none: ls shows it"):
         ckpttool.open_checkpoint(tmp_path / "served")
+
+
+@pytest.mark.parametrize("name", ["model.data", "model.data-00000-of-00001.part1", "m.data-00000-of-00001.tempstate5"])
+def test_data_of_another_name(tmp_path, name):
+    """Values without their index are no graph that was cut short: what reads them is told."""
+    (tmp_path / name).write_bytes(b"\0\0\x80\x3f" * 9)
+    for door in (ckpttool.open_checkpoint, ckpttool.open_graph):
+        with pytest.raises(FormatError, match=r"data of a checkpoint are read by its index, PREFIX\.index$"):
+            door(tmp_path / name)

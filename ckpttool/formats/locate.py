@@ -86,7 +86,7 @@ def locate(path: str | os.PathLike[str], *, v1: bool = False, step: int | str | 
         return _from_member(path, member[1], member[2], v1)
     found = _checkpoint(path, v1)
     if found:
-        return found
+        return found if found.v1_files else _file_itself(path) or found
     if os.path.lexists(path):
         return _from_file(path, v1)
     if os.path.exists(f"{path}.meta"):
@@ -179,6 +179,13 @@ def _graph_beside(prefix: str) -> str | None:
             return meta
     directory, slash, _ = prefix.rpartition(VARIABLES)
     return saved_model_file(directory or ".") if slash and prefix.endswith(VARIABLES) else None
+
+
+def _file_itself(path: str) -> Located | None:
+    """A file of another format, such as Keras' `model.h5`, beside whose name a checkpoint's index stands."""
+    foreign = foreign_format(path)
+    note = f"a checkpoint of that name stands beside: {bundle.index_path(path)} takes it"
+    return Located(path, notes=(note,), foreign=foreign) if foreign else None
 
 
 def _directory_or_prefix(path: str, v1: bool, step: str | None) -> Located:
