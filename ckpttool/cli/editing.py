@@ -33,14 +33,14 @@ def strip_devices(
 
     ckpttool strip-devices model.ckpt.meta -o anywhere.meta
     """
-    from ckpttool.formats.meta_graph import write_meta_graph
+    from ckpttool.formats.meta_graph import in_form_of, write_meta_graph
     from ckpttool.transforms.devices import device_mentions, placed_ops, strip_devices
 
     options.require_output(output, in_place)
     graph = options.graph_of(path, quiet, step=step)
     placed = placed_ops(graph)
     stripped = strip_devices(graph, colocation=colocation, all=everything)
-    write_meta_graph(stripped, output or graph.path, force=force, in_place=in_place)
+    write_meta_graph(in_form_of(stripped, output), output or graph.path, force=force, in_place=in_place)
     if quiet:
         return
     render.say(f"cleared the devices of {render.counted(placed, 'op')} · {output or graph.path}")
@@ -81,7 +81,7 @@ def collections(
 
     ckpttool collections model.ckpt.meta --add activation=activation_opt:0 --in-place
     """
-    from ckpttool.formats.meta_graph import write_meta_graph
+    from ckpttool.formats.meta_graph import in_form_of, write_meta_graph
     from ckpttool.transforms.collections import edit_collections
 
     nothing = "give --add or --remove; `ckpttool ls --collections` shows what is there"
@@ -92,7 +92,7 @@ def collections(
     graph = options.graph_of(path, quiet, step=step, tags=tags)
     removed = [_removal(text, graph) for text in remove or ()]
     edited = edit_collections(graph, added, removed)
-    write_meta_graph(edited, output or graph.path, force=force, in_place=in_place)
+    write_meta_graph(in_form_of(edited, output), output or graph.path, force=force, in_place=in_place)
     if not quiet:
         options.say_tags(graph, tags)
         _say_collections(edited, dict.fromkeys(name for name, _ in [*removed, *added]))

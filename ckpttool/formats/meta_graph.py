@@ -94,6 +94,18 @@ def _read(path: str) -> bytes:
 _FIRST_TAG, _START = 8, 4096
 
 
+def in_form_of(graph: MetaGraph, path: str) -> MetaGraph:
+    """The graph as a new file's name says: text in a `.pbtxt`, bytes in a `.pb`, as TensorFlow reads them.
+
+    Beside a file of the same suffix it keeps its form: some `.pb` are text, for write_graph's default is that.
+    """
+    suffix = os.path.splitext(path)[1]
+    if suffix == os.path.splitext(graph.path)[1] or suffix not in (".pb", ".pbtxt"):
+        return graph
+    text = (graph.text or b"") if suffix == ".pbtxt" else None
+    return graph.replace(text=text)
+
+
 def write_meta_graph(
     graph: MetaGraph,
     path: str | os.PathLike[str],
