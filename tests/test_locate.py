@@ -272,3 +272,17 @@ def test_a_state_file_that_names_a_member(run, directory, member):
     with pytest.raises(NotFoundError, match=r"checkpoints there: model$"):
         locate(directory)
     assert f"{member}\tdangling\tlatest" in run("state", directory).stdout
+
+
+def test_a_graph_and_a_checkpoint_of_two_names(directory):
+    """Of a graph without a checkpoint of its name, those that stand beside it are told."""
+    (directory / "model.meta").rename(directory / "graph.meta")
+    with pytest.raises(NotFoundError, match=r"graph\.index is missing; checkpoints there: model; ls shows the graph"):
+        ckpttool.open_checkpoint(directory / "graph.meta")
+
+
+def test_variables_without_their_saved_model(tmp_path):
+    """The graph of a SavedModel's variables is no .meta."""
+    (versions(tmp_path, "1") / "1" / "saved_model.pb").unlink()
+    with pytest.raises(NotFoundError, match=r"/1/saved_model\.pb is missing; vars shows the variables"):
+        ckpttool.open_graph(tmp_path / "export" / "1")

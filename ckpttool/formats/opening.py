@@ -6,10 +6,12 @@ from importlib import import_module
 
 from ckpttool.errors import CheckpointError, NotFoundError, NotSupportedError
 from ckpttool.formats.bundle import index_path
-from ckpttool.formats.locate import Located, locate
-from ckpttool.formats.saved_model.reading import read_saved_model
+from ckpttool.formats.locate import Located, checkpoints_in, locate
+from ckpttool.formats.saved_model.reading import FILES as SAVED_MODEL_FILES
+from ckpttool.formats.saved_model.reading import VARIABLES, read_saved_model
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.graph import VARIABLE_OPS, MetaGraph
+from ckpttool.model.names import listed
 
 
 def open_checkpoint(
@@ -90,7 +92,11 @@ def _why_none(found: Located) -> str:
     graph = open_graph(found)
     # A saver may have tables alone.
     if graph.message.saver_def.restore_op_name or any(node.type in VARIABLE_OPS for node in graph.nodes):
-        return f"{index_path(found.prefix)} is missing; ls shows the graph"
+        others = [
+            os.path.basename(prefix) for prefix in checkpoints_in(os.path.dirname(found.graph or "") or os.curdir)
+        ]
+        beside = f"; checkpoints there: {listed(others)}" if others else ""
+        return f"{index_path(found.prefix)} is missing{beside}; ls shows the graph"
     return "its graph has none: ls shows it, and freeze makes a file of which the constants are read"
 
 
@@ -153,6 +159,8 @@ def open_graph(path: str | os.PathLike[str] | Located, *, tags: str | None = Non
     if found.foreign:
         raise NotFoundError("no graph here, only variables", path=found.prefix, hint="vars shows them")
     if found.graph is None:
-        hint = f"{found.prefix}.meta is missing; vars shows the variables"
+        directory, is_saved_model, _ = found.prefix.rpartition(VARIABLES)
+        wanted = os.path.join(directory, SAVED_MODEL_FILES[0]) if is_saved_model else f"{found.prefix}.meta"
+        hint = f"{wanted} is missing; vars shows the variables"
         raise NotFoundError("no graph here", path=found.prefix, hint=hint)
     return read_saved_model(found.graph, tags)
