@@ -26,6 +26,8 @@ _STEP = re.compile(r"[0-9]{1,18}")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _SAFETENSORS_SHARD = re.compile(r"(.+)-[0-9]{5,9}-of-([0-9]{5,9})\.safetensors", re.DOTALL)
 SAFETENSORS_INDEX = ".safetensors.index.json"
+# Of weights in another type, diffusers' is `.safetensors.index.fp16.json`.
+_ANY_INDEX = re.compile(r"\.safetensors\.index(?:\.\w+)?\.json\Z")
 # What makes a directory one of another format, by its name.
 _FOREIGN_IN_DIRECTORY = {
     f"model{SAFETENSORS_INDEX}": "safetensors index",
@@ -370,7 +372,7 @@ def _from_state(state_file: str, v1: bool) -> Located:
 
 def _from_file(path: str, v1: bool) -> Located:
     """A file that is no member by its name: a state file, one of another format, one with a graph, something else."""
-    if path.endswith(SAFETENSORS_INDEX):
+    if _ANY_INDEX.search(path):
         return Located(path, foreign="safetensors index")
     # What is named so is asked for as a graph.
     foreign = None if os.path.basename(path).startswith("saved_model.") else foreign_format(path)
