@@ -286,3 +286,10 @@ def test_variables_without_their_saved_model(tmp_path):
     (versions(tmp_path, "1") / "1" / "saved_model.pb").unlink()
     with pytest.raises(NotFoundError, match=r"/1/saved_model\.pb is missing; vars shows the variables"):
         ckpttool.open_graph(tmp_path / "export" / "1")
+
+
+def test_any_index_of_a_site(directory):
+    """A checkpoint beside somebody's index.json, which lists no arrays, is found."""
+    (directory / "index.json").write_text('{"pages": []}')
+    (directory / "checkpoint").unlink()
+    assert locate(directory).prefix == str(directory / "model")

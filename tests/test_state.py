@@ -9,7 +9,7 @@ from conftest import CORPUS, FIXTURES, needs_corpus
 
 import ckpttool
 from ckpttool.errors import NotFoundError
-from ckpttool.formats.locate import locate, state_entries
+from ckpttool.formats.locate import checkpoints_in, locate, state_entries
 
 
 @pytest.fixture
@@ -130,6 +130,27 @@ def test_a_checkpoint_is_no_directory(directory, run, monkeypatch, name):
     monkeypatch.chdir(directory)
     assert "the directory of this is ." in run("state", name).stderr
     assert "no such directory · gone" in run("state", "gone").stderr
+
+
+@pytest.mark.parametrize("name", ["cp-{:04}.ckpt", "cp-{}.ckpt", "{}", "model.ckpt-{}"])
+def test_steps_of_other_names(tmp_path, name):
+    """Keras' checkpoints have a suffix behind the step, and some have no name but that."""
+    for step in (1, 2, 10):
+        for file in (FIXTURES / "linear").glob("model.[di]*"):
+            shutil.copy(file, tmp_path / file.name.replace("model", name.format(step)))
+    assert checkpoints_in(tmp_path) == [str(tmp_path / name.format(step)) for step in (1, 2, 10)]
+    for step, found in ((2, 2), ("latest", 10)):
+        assert locate(tmp_path, step=step).prefix == str(tmp_path / name.format(found))
+
+
+def test_what_is_no_step(tmp_path, run):
+    """Where nothing tells the latest, none is taken for it."""
+    for name in ("resnet50", "resnet101"):
+        for file in (FIXTURES / "linear").glob("model.[di]*"):
+            shutil.copy(file, tmp_path / file.name.replace("model", name))
+    with pytest.raises(NotFoundError, match=r"several checkpoints.* give the path of one of resnet50, resnet101"):
+        locate(tmp_path, step="latest")
+    assert run("average", tmp_path, "--last", "2", "--tf", tmp_path / "mean").exit_code == 0
 
 
 def test_relocate_to_another_file(directory, run):

@@ -32,7 +32,6 @@ _ANY_INDEX = re.compile(r"\.safetensors\.index(?:\.\w+)?\.json\Z")
 _FOREIGN_IN_DIRECTORY = {
     f"model{SAFETENSORS_INDEX}": "safetensors index",
     "model.safetensors": "safetensors",
-    "index.json": "npy directory",
 }
 
 
@@ -211,7 +210,11 @@ def _in_directory(path: str, v1: bool, step: str | None) -> Located:
         return found
     for name, foreign in _FOREIGN_IN_DIRECTORY.items():
         if os.path.isfile(os.path.join(path, name)):
-            return Located(path if foreign == "npy directory" else os.path.join(path, name), foreign=foreign)
+            return Located(os.path.join(path, name), foreign=foreign)
+    # Many a directory has another index.json.
+    index = os.path.join(path, "index.json")
+    if os.path.isfile(index) and b'"ckpttool.npy/' in storage.read_range(index, 0, 256):
+        return Located(path, foreign="npy directory")
     return _without_state(path, v1, step)
 
 
@@ -231,9 +234,9 @@ def _model_in(path: str, v1: bool, step: str | None) -> Located | None:
 
 def _without_state(path: str, v1: bool, step: str | None) -> Located:
     prefixes = checkpoints_in(path)
-    if step == "latest" and prefixes:
-        prefixes = [max(prefixes, key=_step)]
-        step = None
+    if step == "latest":
+        last = max(map(_step, prefixes), default=-1)
+        step = None if last < 0 else str(last)  # Without steps, nothing tells.
     chosen = [prefix for prefix in prefixes if step is None or _step(prefix) == int(step)]
     if len(chosen) == 1:
         found = _checkpoint(chosen[0], v1)
@@ -276,6 +279,8 @@ def _what_is_in(path: str, below: Sequence[str]) -> str:
     alone = next((match for match in map(MEMBER.fullmatch, names) if match and match[2].startswith("data-")), None)
     if alone:
         return f"{alone[0]} has values, and nothing says which: its index is needed, {alone[1]}.index"
+    if len(names) == 1:
+        return f"there is {names[0]}: give that"
     return f"there are {listed(names)}: give one of them" if names else "it is empty"
 
 
@@ -293,7 +298,16 @@ def checkpoints_in(directory: str | os.PathLike[str]) -> list[str]:
             prefixes.add(path.removesuffix(".index"))
         elif not MEMBER.fullmatch(path) and name != STATE_FILE and os.path.isfile(path) and is_table(path):
             prefixes.add(shard[1] if shard else path)
-    return sorted(prefixes, key=lambda prefix: (re.sub(r"[0-9]+$", "", prefix), _step(prefix), prefix))
+    return sorted(prefixes, key=lambda prefix: (*stem_and_number(prefix), prefix))
+
+
+def stem_and_number(prefix: str) -> tuple[str, int]:
+    """A prefix without the number that it ends with, and the number, by which it stands in a series; -1: it has none.
+
+    Keras' have a suffix behind: `cp-0010.ckpt`.
+    """
+    match = re.search(r"([0-9]{1,18})(\.ckpt)?\Z", prefix)
+    return (prefix[: match.start()] + (match[2] or ""), int(match[1])) if match else (prefix, -1)
 
 
 class StateEntry(NamedTuple):
@@ -347,8 +361,8 @@ def has_checkpoint(prefix: str, listings: dict[str, list[str]] | None = None) ->
 
 
 def _step(prefix: str) -> int:
-    """The step in a prefix: 100 of `model.ckpt-100`; -1 if there is none."""
-    match = re.search(r"-([0-9]{1,18})$", prefix)
+    """The step in a prefix: 100 of `model.ckpt-100`, `cp-0100.ckpt` and `100`; -1 if it has none, as `resnet50`."""
+    match = re.search(r"(?:^|-)([0-9]{1,18})(?:\.ckpt)?\Z", os.path.basename(prefix))
     return int(match[1]) if match else -1
 
 
