@@ -143,6 +143,23 @@ def test_steps_of_other_names(tmp_path, name):
         assert locate(tmp_path, step=step).prefix == str(tmp_path / name.format(found))
 
 
+def test_a_step_is_no_saved_models(directory):
+    """Where training left a SavedModel beside its checkpoints, that is the model, and --step takes a checkpoint."""
+    shutil.copy(FIXTURES / "linear" / "model.meta", directory / "saved_model.pb")
+    (directory / "variables").mkdir()
+    for file in (FIXTURES / "linear").glob("model.[di]*"):
+        shutil.copy(file, directory / "variables" / file.name.replace("model", "variables"))
+    found = locate(directory)
+    assert found.prefix == str(directory / "variables" / "variables")
+    said = f"taking the SavedModel in {directory}; checkpoints stand there too, of which --step takes one"
+    assert found.notes == (said,)
+    for step, name in ((10, "model-10"), ("latest", "model-100")):
+        assert locate(directory, step=step).prefix == str(directory / name)
+    for path in (directory, directory / "variables"):
+        with pytest.raises(NotFoundError, match="no checkpoint of step 9"):
+            locate(path, step=9)
+
+
 def test_what_is_no_step(tmp_path, run):
     """Where nothing tells the latest, none is taken for it."""
     for name in ("resnet50", "resnet101"):

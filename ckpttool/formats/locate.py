@@ -209,7 +209,7 @@ def _in_directory(path: str, v1: bool, step: str | None) -> Located:
     if found:
         return found
     for name, foreign in _FOREIGN_IN_DIRECTORY.items():
-        if os.path.isfile(os.path.join(path, name)):
+        if step is None and os.path.isfile(os.path.join(path, name)):
             return Located(os.path.join(path, name), foreign=foreign)
     # Many a directory has another index.json.
     index = os.path.join(path, "index.json")
@@ -219,17 +219,21 @@ def _in_directory(path: str, v1: bool, step: str | None) -> Located:
 
 
 def _model_in(path: str, v1: bool, step: str | None) -> Located | None:
-    """The model that a directory is, or that its state file names; None if it is none and has no such file."""
-    graph = saved_model_file(path)
+    """The model that a directory is, or that its state file names; None if it is none and has no such file.
+
+    Who wants a step wants a checkpoint, and not the SavedModel that training left beside.
+    """
+    state_file = os.path.join(path, STATE_FILE)
+    has_state = os.path.isfile(state_file)
+    graph = saved_model_file(path) if step is None else None
     if graph:
-        return Located(os.path.join(path, VARIABLES), graph=graph)
-    for prefix in (os.path.join(path, VARIABLES), os.path.join(path, "variables")):
+        note = f"taking the SavedModel in {path}; checkpoints stand there too, of which --step takes one"
+        notes = (note,) if has_state else ()
+        return Located(os.path.join(path, VARIABLES), graph=graph, notes=notes)
+    for prefix in (os.path.join(path, VARIABLES), os.path.join(path, "variables")) if step is None else ():
         if os.path.exists(bundle.index_path(prefix)):
             return Located(prefix, graph=_graph_beside(prefix))
-    state_file = os.path.join(path, STATE_FILE)
-    if os.path.isfile(state_file) and step in (None, "latest"):
-        return _from_state(state_file, v1)
-    return None
+    return _from_state(state_file, v1) if has_state and step in (None, "latest") else None
 
 
 def _without_state(path: str, v1: bool, step: str | None) -> Located:
@@ -248,15 +252,15 @@ def _without_state(path: str, v1: bool, step: str | None) -> Located:
         by_step = len({*steps}) == len(steps) and -1 not in steps
         hint = f"--step takes the number of one of {names}" if by_step else f"give the path of one of {names}"
         raise NotFoundError("several checkpoints and no state file", path=path, hint=hint)
-    if prefixes:
-        raise NotFoundError(f"no checkpoint of step {step}", path=path, hint=f"there are {names}")
+    if step is not None:
+        raise NotFoundError(f"no checkpoint of step {step}", path=path, hint=f"there are {names}" if names else None)
     metas = [name for name in os.listdir(path) if name.endswith(".meta")]
     if len(metas) == 1:
         return Located(os.path.join(path, metas[0].removesuffix(".meta")), graph=os.path.join(path, metas[0]))
     if any(name.endswith(".npy") for name in os.listdir(path)):
         return Located(path, foreign="npy directory")
     below = _models_below(path)
-    if step is None and len(below) == 1 and _STEP.fullmatch(below[0]):
+    if len(below) == 1 and _STEP.fullmatch(below[0]):
         version = os.path.join(path, below[0])
         found = _model_in(version, v1, None)
         if found:
