@@ -72,6 +72,8 @@ FILES = {
     "zip, cut": (zipped("a.txt")[:20], "cut short"),
     "HTML": (b"\n<!doctype HTML>", "HTML"),
     "Git LFS": (LFS, "git lfs pull"),
+    "UTF-8 with a mark": ("\ufeffnode { name: 'x' op: 'NoOp' }".encode(), "byte order mark"),
+    "UTF-16": ("node { name: 'x' op: 'NoOp' }".encode("utf-16"), "byte order mark"),
     "label map": (b"# of COCO\nitem {\n  id: 1\n  name: 'a'\n}\n", "label map"),
     "Serving's list": (b"model_config_list: {\n  config: { name: 'm' }\n}\n", "base_path"),
     "pipeline.config": (b"model {\n  ssd {\n  }\n}\n", "pipeline.config"),

@@ -171,6 +171,11 @@ _TABLE: list[tuple[Callable[[bytes], bool], str, str]] = [
         "a compressed archive",
         "unpack it, and give what is inside",
     ),
+    (
+        _starts(b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff"),
+        "a text with a byte order mark, as editors on Windows write",
+        "save it as UTF-8 without one, as TensorFlow reads it",
+    ),
     (_begins(rb"item\s*\{"), "a label map, as object detection has beside its models", "give the model itself"),
     (
         _begins(rb"model_config_list\s*[:{]"),
