@@ -293,3 +293,17 @@ def test_any_index_of_a_site(directory):
     (directory / "index.json").write_text('{"pages": []}')
     (directory / "checkpoint").unlink()
     assert locate(directory).prefix == str(directory / "model")
+
+
+def test_what_macos_keeps_beside_files(directory):
+    """The ._ files in an archive that macOS made are no checkpoints, and no graphs."""
+    (directory / "checkpoint").unlink()
+    for file in list(directory.glob("model.*")):
+        file.with_name(f"._{file.name}").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X        " + bytes(58))
+    assert locate(directory).prefix == str(directory / "model")
+    assert ckpttool.checkpoints_in(directory) == [str(directory / "model")]
+    with pytest.raises(FormatError, match="what macOS keeps beside a file"):
+        ckpttool.open_checkpoint(directory / "._model.index")
+    for file in directory.glob("model.[di]*"):
+        file.unlink()
+    assert locate(directory).graph == str(directory / "model.meta")

@@ -15,7 +15,7 @@ from ckpttool.errors import CheckpointError, NotFoundError
 from ckpttool.formats import bundle
 from ckpttool.formats.bundle.names import MEMBER, bundle_files
 from ckpttool.formats.checkpoint_state import STATE_FILE, candidates, is_checkpoint_state, read_checkpoint_state
-from ckpttool.formats.lookalikes import foreign_format, refuse_lookalike
+from ckpttool.formats.lookalikes import foreign_format, is_apple_double, refuse_lookalike
 from ckpttool.formats.saved_model.reading import FILES as SAVED_MODEL_FILES
 from ckpttool.formats.saved_model.reading import VARIABLES, saved_model_file
 from ckpttool.model.names import listed
@@ -254,7 +254,9 @@ def _without_state(path: str, v1: bool, step: str | None) -> Located:
         raise NotFoundError("several checkpoints and no state file", path=path, hint=hint)
     if step is not None:
         raise NotFoundError(f"no checkpoint of step {step}", path=path, hint=f"there are {names}" if names else None)
-    metas = [name for name in os.listdir(path) if name.endswith(".meta")]
+    metas = [
+        name for name in os.listdir(path) if name.endswith(".meta") and not is_apple_double(os.path.join(path, name))
+    ]
     if len(metas) == 1:
         return Located(os.path.join(path, metas[0].removesuffix(".meta")), graph=os.path.join(path, metas[0]))
     if any(name.endswith(".npy") for name in os.listdir(path)):
@@ -298,6 +300,8 @@ def checkpoints_in(directory: str | os.PathLike[str]) -> list[str]:
     for name in os.listdir(directory):
         path = os.path.join(directory, name)
         shard = _V1_SHARD.fullmatch(path)
+        if is_apple_double(path):
+            continue
         if name.endswith(".index"):
             prefixes.add(path.removesuffix(".index"))
         elif not MEMBER.fullmatch(path) and name != STATE_FILE and os.path.isfile(path) and is_table(path):

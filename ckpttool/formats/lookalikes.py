@@ -97,6 +97,15 @@ def _is_json(key: bytes) -> Callable[[bytes], bool]:
     return lambda head: re.match(rb"\s*[\[{]\s*[\"\[{\]}0-9]", head) is not None and compiled.search(head) is not None
 
 
+_is_apple_double = _starts(b"\x00\x05\x16\x07")
+
+
+def is_apple_double(path: str) -> bool:
+    """Whether a file is what macOS writes beside each one, in archives and on other systems' disks. (RFC 1740)"""
+    is_named_so = os.path.basename(path).startswith("._") and os.path.isfile(path) and os.access(path, os.R_OK)
+    return is_named_so and _is_apple_double(storage.read_range(path, 0, 4))
+
+
 def _is_hdf5(head: bytes) -> bool:
     """HDF5's signature, or a user's block of 512 bytes, or twice as many, … before it, as MATLAB has one."""
     return any(head.startswith(b"\x89HDF\r\n\x1a\n", place) for place in (0, 512, 1024, 2048))
@@ -159,6 +168,7 @@ _TABLE: list[tuple[Callable[[bytes], bool], str, str]] = [
     (_is_hdf5, "an HDF5 file, as Keras writes", "h5py and Keras open it"),
     (_is_safetensors, "a safetensors file", "the safetensors library opens it"),
     (_starts(b"\x93NUMPY"), "a NumPy array", "numpy.load opens it"),
+    (_is_apple_double, "what macOS keeps beside a file, as ._NAME", "give the file itself, without ._ before its name"),
     (_starts(b"GGUF"), "a GGUF model", "llama.cpp opens it"),
     (lambda head: head[4:8] == b"TFL3", "a TensorFlow Lite model", "tf.lite.Interpreter opens it"),
     (_is_onnx, "an ONNX model", "the onnx library opens it"),
