@@ -430,14 +430,16 @@ def test_data_of_another_name(tmp_path, name):
     assert verified(prefix).causes[0].endswith("whole; fetch it too")
 
 
-def test_data_in_parts(tmp_path):
+@pytest.mark.parametrize("ends", [[".part1", ".part2"], ["aa", "ab"], [".7z"]])
+def test_data_in_parts(tmp_path, ends):
     """Parts of a data file, as a host's limit of sizes makes them, are told of."""
     prefix = copied("conv", tmp_path)
-    for number in (1, 2):
-        data_file(prefix).with_name(f"{data_file(prefix).name}.part{number}").write_bytes(bytes(414))
+    names = [f"{data_file(prefix).name}{end}" for end in ends]
+    for name in names:
+        (tmp_path / name).write_bytes(bytes(414))
     data_file(prefix).unlink()
-    said = f"unpack or join what stands beside, {data_file(prefix).name}.part1, {data_file(prefix).name}.part2"
-    assert verified(prefix).causes[0].endswith(said)
+    are = "is" if len(names) == 1 else "are"
+    assert f"; {', '.join(names)} {are} beside it, which may be it in parts" in verified(prefix).causes[0]
 
 
 STAND_INS = {

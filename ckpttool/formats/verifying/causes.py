@@ -101,8 +101,9 @@ def _instead(path: str, ranges: Sequence[ByteRange], sizes: dict[str, dict[str, 
     for other in (os.path.join(directory, other) for other, size in sizes[directory].items() if size == end):
         if _fits([data._replace(path=other) for data in ranges]):
             return f"{other} has these values: give it that name"
-    pieces = [other for other in sizes[directory] if other.startswith(f"{name}.")]
-    return f"unpack or join what stands beside, {listed(pieces)}" if pieces else "fetch it too"
+    pieces = [other for other in sizes[directory] if other.startswith(name)]
+    said = "beside it, which may be it in parts, packed, or not fetched to the end"
+    return f"{listed(pieces)} {'is' if len(pieces) == 1 else 'are'} {said}" if pieces else "fetch it too"
 
 
 def _sizes(directory: str) -> dict[str, int]:
