@@ -139,3 +139,11 @@ def test_name_that_no_text_can_have(tmp_path):
     with pytest.raises(ConversionError, match="not UTF-8"):
         add_to_checkpoint_state(prefix)
     assert not (tmp_path / "checkpoint").exists()
+
+
+def test_backslashes_that_were_written_once(tmp_path):
+    """Of a Windows path that was written by hand, it is told how backslashes are written."""
+    path = tmp_path / "checkpoint"
+    path.write_text('model_checkpoint_path: "C:\\Users\\me\\model"\n')
+    with pytest.raises(CorruptionError, match=r"in a path each \\ is written as \\\\; the checkpoints beside it"):
+        read_checkpoint_state(path)

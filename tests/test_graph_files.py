@@ -1,6 +1,7 @@
 """Graphs in every kind of file: bytes and text, MetaGraphDef, GraphDef, SavedModel; known by content."""
 
 import json
+import shutil
 
 import pytest
 from conftest import CORPUS, FIXTURES, FROZEN, corpus_files, corpus_id, needs_corpus
@@ -128,6 +129,27 @@ def test_text_without_devices_comes_back_as_it_was(tmp_path):
     graph = ckpttool.strip_devices(ckpttool.open_graph(tmp_path / "in.pbtxt"), all=True)
     ckpttool.write_meta_graph(graph, tmp_path / "out.pbtxt")
     assert (tmp_path / "out.pbtxt").read_bytes() == text
+
+
+@pytest.mark.parametrize(
+    "command", [["strip-devices"], ["collections", "--add", "outputs=activation_opt"]], ids=["strip", ""]
+)
+def test_the_suffix_says_whether_it_is_text(run, tmp_path, command):
+    """A graph is written as text under .pbtxt and as bytes under .pb; where the suffix says nothing, as it was."""
+    command, *arguments = command
+    meta, text = FIXTURES / "linear" / "model.meta", tmp_path / "a.pbtxt"
+    for source, target, is_text in (
+        (meta, text, True),
+        (text, "b.pb", False),
+        (text, "c.pbtxt", True),
+        (text, "d", True),
+    ):
+        assert run(command, source, *arguments, "-o", tmp_path / target).exit_code == 0
+        assert [node.name for node in ckpttool.open_graph(tmp_path / target).nodes][:2] == ["x", "W/initial_value"]
+        assert (tmp_path / target).read_bytes().startswith(b"meta_info_def {\n") == is_text
+    shutil.copy(text, tmp_path / "text.pb")
+    assert run(command, tmp_path / "text.pb", *arguments, "-o", tmp_path / "e.pb").exit_code == 0
+    assert (tmp_path / "e.pb").read_bytes() == text.read_bytes()
 
 
 def test_frozen_graphs_say_dtypes(tmp_path):

@@ -74,6 +74,18 @@ def test_damaged_state_file(directory, text):
         locate(directory)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"), [("version https://git-lfs.github.com/spec/v1", "LFS"), ("<!doctype html>", "HTML")]
+)
+def test_what_stands_in_for_a_state_file(directory, text, said):
+    """A page or a pointer under its name is named, as that of any other file is."""
+    (directory / "checkpoint").write_text(text)
+    for path in (directory, directory / "checkpoint"):
+        with pytest.raises(FormatError, match=said):
+            locate(path)
+    assert said in ckpttool.verify(directory / "model").findings[0].what
+
+
 @pytest.mark.parametrize("data", [b"\x80\x02\x01\x01", b"PK\x03\x04", b""], ids=["pickle", "zip", "nothing"])
 def test_data_may_start_with_anything(tmp_path, data):
     """A data file is known by its index, not by its bytes, which are anybody's weights."""
@@ -206,3 +218,92 @@ def test_a_state_file_that_is_no_text(directory):
     (directory / "checkpoint").write_bytes(b'model_checkpoint_path: "\xff"\n')
     with pytest.raises(CorruptionError, match="not a checkpoint state file: no UTF-8"):
         locate(directory)
+
+
+def test_a_directory_of_a_checkpoints_name(directory):
+    """Of a name that both bear, a directory without a checkpoint was not meant; else the other one is told of."""
+    (directory / "model").mkdir()
+    found = locate(directory / "model")
+    assert found.has_variables
+    assert found.graph == str(directory / "model.meta")
+    assert found.notes == (
+        f"{directory / 'model'} is also a directory, without a checkpoint: taking the one beside it",
+    )
+    for file in directory.glob("model.*"):
+        shutil.copy(file, directory / "model" / file.name.replace("model", "inner"))
+    found = locate(directory / "model")
+    assert found.prefix == str(directory / "model" / "inner")
+    assert found.notes[-1] == f"a checkpoint of that name stands beside: {directory / 'model.index'} takes it"
+    (directory / "model" / "inner.index").rename(directory / "model" / "other.index")
+    shutil.copy(directory / "model.index", directory / "model" / "more.index")
+    with pytest.raises(NotFoundError, match="several checkpoints"):
+        locate(directory / "model")
+
+
+def test_a_file_of_a_checkpoints_name(directory):
+    """A file of another format is what its whole name means, and the checkpoint of that prefix is told of."""
+    ckpttool.write_hdf5(ckpttool.from_arrays({"a": [1.0]}), directory / "model")
+    found = locate(directory / "model")
+    assert (found.foreign, list(ckpttool.open_checkpoint(found))) == ("hdf5", ["a"])
+    assert found.notes == (f"a checkpoint of that name stands beside: {directory / 'model.index'} takes it",)
+    assert list(ckpttool.open_checkpoint(directory / "model.index")) == ["W", "b"]
+    assert not locate(directory).foreign
+
+
+def test_a_prefix_of_data_alone(directory):
+    """What is asked for by its prefix is told that its index is missing, too."""
+    (directory / "model.index").unlink()
+    (directory / "model.meta").unlink()
+    with pytest.raises(NotFoundError, match=r"no index beside its data .*model\.index is needed too"):
+        locate(directory / "model")
+
+
+def test_an_index_of_another_name(directory):
+    """An index that a download gave another name is said to be one, with the name that it needs."""
+    (directory / "model.index").rename(directory / "model.index.txt")
+    with pytest.raises(FormatError, match=r"the index of a V2 checkpoint.* named PREFIX\.index"):
+        ckpttool.open_checkpoint(directory / "model.index.txt")
+
+
+@pytest.mark.parametrize("member", ["model.index", "model.meta", "model.data-00000-of-00001"])
+def test_a_state_file_that_names_a_member(run, directory, member):
+    """TensorFlow restores nothing by the name of one file; which prefix it might have been is told."""
+    (directory / "checkpoint").write_text(f'model_checkpoint_path: "{member}"\n')
+    with pytest.raises(NotFoundError, match=r"checkpoints there: model$"):
+        locate(directory)
+    assert f"{member}\tdangling\tlatest" in run("state", directory).stdout
+
+
+def test_a_graph_and_a_checkpoint_of_two_names(directory):
+    """Of a graph without a checkpoint of its name, those that stand beside it are told."""
+    (directory / "model.meta").rename(directory / "graph.meta")
+    with pytest.raises(NotFoundError, match=r"graph\.index is missing; checkpoints there: model; ls shows the graph"):
+        ckpttool.open_checkpoint(directory / "graph.meta")
+
+
+def test_variables_without_their_saved_model(tmp_path):
+    """The graph of a SavedModel's variables is no .meta."""
+    (versions(tmp_path, "1") / "1" / "saved_model.pb").unlink()
+    with pytest.raises(NotFoundError, match=r"/1/saved_model\.pb is missing; vars shows the variables"):
+        ckpttool.open_graph(tmp_path / "export" / "1")
+
+
+def test_any_index_of_a_site(directory):
+    """A checkpoint beside somebody's index.json, which lists no arrays, is found."""
+    (directory / "index.json").write_text('{"pages": []}')
+    (directory / "checkpoint").unlink()
+    assert locate(directory).prefix == str(directory / "model")
+
+
+def test_what_macos_keeps_beside_files(directory):
+    """The ._ files in an archive that macOS made are no checkpoints, and no graphs."""
+    (directory / "checkpoint").unlink()
+    for file in list(directory.glob("model.*")):
+        file.with_name(f"._{file.name}").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X        " + bytes(58))
+    assert locate(directory).prefix == str(directory / "model")
+    assert ckpttool.checkpoints_in(directory) == [str(directory / "model")]
+    with pytest.raises(FormatError, match="what macOS keeps beside a file"):
+        ckpttool.open_checkpoint(directory / "._model.index")
+    for file in directory.glob("model.[di]*"):
+        file.unlink()
+    assert locate(directory).graph == str(directory / "model.meta")

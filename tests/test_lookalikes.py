@@ -49,6 +49,8 @@ def record(data: bytes) -> bytes:
     return length + encode_fixed32(mask(crc32c(length))) + data + encode_fixed32(mask(crc32c(data)))
 
 
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:c1e4\nsize 1525\n"
+
 FILES = {
     "PyTorch": (zipped("model/data.pkl", "model/data/0"), "PyTorch"),
     "PyTorch, old": (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", "PyTorch"),
@@ -69,7 +71,16 @@ FILES = {
     "zip of a model": (zipped("m/saved_model.pb"), "unpack"),
     "zip, cut": (zipped("a.txt")[:20], "cut short"),
     "HTML": (b"\n<!doctype HTML>", "HTML"),
-    "Git LFS": (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+    "Git LFS": (LFS, "git lfs pull"),
+    "UTF-8 with a mark": ("\ufeffnode { name: 'x' op: 'NoOp' }".encode(), "byte order mark"),
+    "UTF-16": ("node { name: 'x' op: 'NoOp' }".encode("utf-16"), "byte order mark"),
+    "label map": (b"# of COCO\nitem {\n  id: 1\n  name: 'a'\n}\n", "label map"),
+    "Serving's list": (b"model_config_list: {\n  config: { name: 'm' }\n}\n", "base_path"),
+    "pipeline.config": (b"model {\n  ssd {\n  }\n}\n", "pipeline.config"),
+    "projector": (b"embeddings {\n  tensor_name: 'w'\n}\n", "projector"),
+    "TensorFlow.js": (b'{"format": "graph-model", "modelTopology": {}}', "tensorflowjs_converter"),
+    "shards": (b'{"metadata": {}, "weight_map": {"a": "pytorch_model-00001-of-00002.bin"}}', "in several files"),
+    "JSON": (b'{\n  "hidden_size": 768\n}\n', "JSON"),
     "nothing": (b"", "empty"),
 }
 
@@ -150,3 +161,31 @@ def test_monstrous_files_of_zeros_are_not_read(tmp_path, suffix):
     opened = ckpttool.open_checkpoint if suffix == "index" else ckpttool.open_graph
     with pytest.raises(FormatError, match=r"not a TensorFlow checkpoint|not an sstable"):
         opened(path)
+
+
+@pytest.mark.parametrize("name", ["saved_model.pbtxt", "model.meta"])
+@pytest.mark.parametrize(("data", "said"), [(LFS, "git lfs pull"), (b"\x80\x04\x95\x10", "pickle")], ids=["", "pickle"])
+def test_no_graph_is_promised_where_there_is_none(tmp_path, name, data, said):
+    """Of a graph's file without variables beside, what it is comes before what is missing."""
+    (tmp_path / name).write_bytes(data)
+    prefix = tmp_path / "model" if name == "model.meta" else tmp_path
+    with pytest.raises(FormatError, match=said):
+        ckpttool.open_checkpoint(prefix)
+
+
+def test_a_saved_model_without_variables(run, tmp_path):
+    """Nothing is said to be missing of a SavedModel whose graph was frozen before: it never had variables."""
+    run("freeze", FIXTURES / "linear" / "model.meta", "--outputs", "activation_opt", "-o", tmp_path / "frozen.pb")
+    ends = ("--inputs", "x=x:0", "--outputs", "y=activation_opt:0")
+    assert run("saved-model", tmp_path / "frozen.pb", *ends, "-o", tmp_path / "served").exit_code == 0
+    with pytest.raises(NotFoundError, match=r"no variables here .* its graph has none: ls shows it"):
+        ckpttool.open_checkpoint(tmp_path / "served")
+
+
+@pytest.mark.parametrize("name", ["model.data", "model.data-00000-of-00001.part1", "m.data-00000-of-00001.tempstate5"])
+def test_data_of_another_name(tmp_path, name):
+    """Values without their index are no graph that was cut short: what reads them is told."""
+    (tmp_path / name).write_bytes(b"\0\0\x80\x3f" * 9)
+    for door in (ckpttool.open_checkpoint, ckpttool.open_graph):
+        with pytest.raises(FormatError, match=r"data of a checkpoint are read by its index, PREFIX\.index$"):
+            door(tmp_path / name)

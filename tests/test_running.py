@@ -271,3 +271,21 @@ def test_a_graph_with_a_saver_beside_a_checkpoint_of_objects(tf, run, tmp_path):
         assert json.loads(result.stdout)["outputs"][0]["value"] == expected == [[27, 13]]
     assert run("verify", prefix, "--strict").exit_code == 0
     assert run("diff", f"{prefix}.meta", prefix).exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["model[1]", "back\\slash"])
+def test_paths_that_tensorflow_takes_for_patterns(tf, run, tmp_path, name):
+    """TensorFlow finds no checkpoint whose path has a [ or a backslash in it, and that is said, not that it is gone."""
+    for file in FIXTURES.glob("linear/model.*"):
+        shutil.copy(file, tmp_path / file.name.replace("model", name))
+    with pytest.raises(tf.errors.NotFoundError):
+        tf.train.load_checkpoint(str(tmp_path / name)).get_tensor("W")
+    result = run("run", tmp_path / name, "--feed", "x:0=50")
+    assert (result.exit_code, "TensorFlow takes [ and \\ in a path for a pattern" in result.stderr) == (5, True)
+
+
+def test_other_signs_of_patterns_are_themselves(run, tmp_path):
+    """Of the other signs of patterns, a path matches itself."""
+    for file in FIXTURES.glob("linear/model.*"):
+        shutil.copy(file, tmp_path / file.name.replace("model", "m*?{a}"))
+    assert "124" in run("run", tmp_path / "m*?{a}", "--feed", "x:0=50").stdout

@@ -536,6 +536,32 @@ INDEXES = {
 }
 
 
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:c1e4\nsize 828\n"
+
+
+@pytest.mark.parametrize("name", ["model.safetensors.index.json", "a.safetensors", "b.safetensors"])
+def test_pointers_in_place_of_the_files(tmp_path, name):
+    """A clone without Git LFS has the small index itself, and pointers for the rest: they are named."""
+    for each in "ab":
+        save_file({each: np.ones(2)}, tmp_path / f"{each}.safetensors")
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {each: f"{each}.safetensors" for each in "ab"}}))
+    (tmp_path / name).write_bytes(LFS)
+    with pytest.raises(FormatError, match=r"a Git LFS pointer, .*git lfs pull") as raised:
+        ckpttool.open_checkpoint(tmp_path)
+    assert raised.value.path == str(tmp_path / name)
+    if name != index.name:
+        assert len(ckpttool.verify(tmp_path).whole) == 1
+
+
+def test_the_index_of_another_type(tmp_path):
+    """An index whose name has the type of the weights before its suffix, as diffusers' do, is one."""
+    save_file({"a": np.ones(2)}, tmp_path / "m.fp16-00001-of-00001.safetensors")
+    index = tmp_path / "m.safetensors.index.fp16.json"
+    index.write_text(json.dumps({"weight_map": {"a": "m.fp16-00001-of-00001.safetensors"}}))
+    assert list(ckpttool.open_checkpoint(index)) == ["a"]
+
+
 @pytest.mark.parametrize("weights", INDEXES.values(), ids=INDEXES)
 def test_hostile_indexes(weights, tmp_path):
     """An index can name only files beside it, which have what it says."""

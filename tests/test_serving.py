@@ -633,6 +633,15 @@ def test_refusals(run, tmp_path, monkeypatch, case):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_ops_whose_attributes_were_taken(run, tmp_path):
+    """Of the texts of other runtimes, in which ops lack what TensorFlow must know, that is the reason."""
+    for op in ("Mul", "Unheard"):
+        (tmp_path / "graph.pbtxt").write_text(f'node {{ name: "y" op: "NoOp" }} node {{ name: "x" op: "{op}" }}\n')
+        found, said = refusal(run, tmp_path / "graph.pbtxt", "--outputs", "x", "-o", tmp_path / "served")
+        reason = "the op x has no attribute T" if op == "Mul" else "the file does not describe the op type Unheard"
+        assert (found, reason in said) == (5, True), said
+
+
 @tensorflow
 def test_another_shape_or_dtype_is_refused(run, tf, tmp_path):
     """A checkpoint whose variable has another shape or dtype than the graph's is refused, and the variable named."""

@@ -9,7 +9,7 @@ from conftest import CORPUS, FIXTURES, needs_corpus
 
 import ckpttool
 from ckpttool.errors import NotFoundError
-from ckpttool.formats.listing import state_entries
+from ckpttool.formats.listing import checkpoints_in, state_entries
 from ckpttool.formats.locate import locate
 
 
@@ -121,6 +121,54 @@ def test_directory_without_a_state_file(directory, run):
     (directory / "checkpoint").unlink()
     rows = json.loads(run("state", directory, "--json").stdout)["checkpoints"]
     assert [row["status"] for row in rows] == ["not listed"] * 3
+
+
+@pytest.mark.parametrize("name", ["model-10", "model-10.index"])
+def test_a_checkpoint_is_no_directory(directory, run, monkeypatch, name):
+    """Of a prefix or a file, the directory is told; it is not said that there is none."""
+    said = f"not a directory · {directory / name} · the directory of this is {directory}"
+    assert said in run("state", directory / name).stderr
+    monkeypatch.chdir(directory)
+    assert "the directory of this is ." in run("state", name).stderr
+    assert "no such directory · gone" in run("state", "gone").stderr
+
+
+@pytest.mark.parametrize("name", ["cp-{:04}.ckpt", "cp-{}.ckpt", "{}", "model.ckpt-{}"])
+def test_steps_of_other_names(tmp_path, name):
+    """Keras' checkpoints have a suffix behind the step, and some have no name but that."""
+    for step in (1, 2, 10):
+        for file in (FIXTURES / "linear").glob("model.[di]*"):
+            shutil.copy(file, tmp_path / file.name.replace("model", name.format(step)))
+    assert checkpoints_in(tmp_path) == [str(tmp_path / name.format(step)) for step in (1, 2, 10)]
+    for step, found in ((2, 2), ("latest", 10)):
+        assert locate(tmp_path, step=step).prefix == str(tmp_path / name.format(found))
+
+
+def test_a_step_is_no_saved_models(directory):
+    """Where training left a SavedModel beside its checkpoints, that is the model, and --step takes a checkpoint."""
+    shutil.copy(FIXTURES / "linear" / "model.meta", directory / "saved_model.pb")
+    (directory / "variables").mkdir()
+    for file in (FIXTURES / "linear").glob("model.[di]*"):
+        shutil.copy(file, directory / "variables" / file.name.replace("model", "variables"))
+    found = locate(directory)
+    assert found.prefix == str(directory / "variables" / "variables")
+    said = f"taking the SavedModel in {directory}; checkpoints stand there too, of which --step takes one"
+    assert found.notes == (said,)
+    for step, name in ((10, "model-10"), ("latest", "model-100")):
+        assert locate(directory, step=step).prefix == str(directory / name)
+    for path in (directory, directory / "variables"):
+        with pytest.raises(NotFoundError, match="no checkpoint of step 9"):
+            locate(path, step=9)
+
+
+def test_what_is_no_step(tmp_path, run):
+    """Where nothing tells the latest, none is taken for it."""
+    for name in ("resnet50", "resnet101"):
+        for file in (FIXTURES / "linear").glob("model.[di]*"):
+            shutil.copy(file, tmp_path / file.name.replace("model", name))
+    with pytest.raises(NotFoundError, match=r"several checkpoints.* give the path of one of resnet50, resnet101"):
+        locate(tmp_path, step="latest")
+    assert run("average", tmp_path, "--last", "2", "--tf", tmp_path / "mean").exit_code == 0
 
 
 def test_relocate_to_another_file(directory, run):

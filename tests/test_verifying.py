@@ -421,6 +421,46 @@ def test_an_empty_file(tmp_path):
     assert "is empty: 0 of 2 variables are whole" in verified(prefix).causes[0]
 
 
+@pytest.mark.parametrize("name", ["model.data", "model (1).data-00000-of-00001", "Model.data-00000-of-00001"])
+def test_data_of_another_name(tmp_path, name):
+    """Data that a download or another system named otherwise are found by their checksums."""
+    prefix = copied("conv", tmp_path)
+    data_file(prefix).rename(tmp_path / name)
+    assert verified(prefix).causes[0].endswith(f"; {tmp_path / name} has these values: give it that name")
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[::-1])
+    assert verified(prefix).causes[0].endswith("whole; fetch it too")
+
+
+@pytest.mark.parametrize("ends", [[".part1", ".part2"], ["aa", "ab"], [".7z"]])
+def test_data_in_parts(tmp_path, ends):
+    """Parts of a data file, as a host's limit of sizes makes them, are told of."""
+    prefix = copied("conv", tmp_path)
+    names = [f"{data_file(prefix).name}{end}" for end in ends]
+    for name in names:
+        (tmp_path / name).write_bytes(bytes(414))
+    data_file(prefix).unlink()
+    are = "is" if len(names) == 1 else "are"
+    assert f"; {', '.join(names)} {are} beside it, which may be it in parts" in verified(prefix).causes[0]
+
+
+STAND_INS = {
+    "LFS": (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:c1e4\nsize 828\n",
+        "a Git LFS pointer, not the file",
+    ),
+    "HTML": (b"<!DOCTYPE html>" + b" " * 2000, "an HTML page, as a failed download leaves: download it again"),
+}
+
+
+@pytest.mark.parametrize(("data", "said"), STAND_INS.values(), ids=STAND_INS)
+def test_what_stands_in_for_the_data(run, tmp_path, data, said):
+    """A page or a pointer under the data file's name is named, and not said to be cut short or another's data."""
+    prefix = copied("conv", tmp_path)
+    data_file(prefix).write_bytes(data)
+    assert [cause.partition(" is ")[2][: len(said)] for cause in verified(prefix).causes] == [said]
+    assert ("a Git LFS pointer" in run("vars", prefix).stderr) == ("LFS" in said)
+
+
 def test_it_does_not_stop(tmp_path):
     """A missing file, a short one, damaged values and an entry that can't be are reported together."""
     arrays = {f"v{i}": np.arange(4.0) + i for i in range(12)}

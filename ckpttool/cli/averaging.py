@@ -1,14 +1,13 @@
 """The command that writes the mean of checkpoints."""
 
 import os
-import re
 from typing import Annotated
 
 import typer
 
 from ckpttool import render
 from ckpttool.cli import options, targets
-from ckpttool.formats.listing import checkpoints_in, state_entries
+from ckpttool.formats.listing import checkpoints_in, state_entries, stem_and_number
 from ckpttool.formats.locate import Located
 
 
@@ -120,7 +119,7 @@ def _series(directory: str) -> list[str]:
 
 def _stem(prefix: str) -> str:
     directory, name = os.path.split(prefix)
-    return re.sub(r"[0-9]+$", "", os.path.join(os.path.realpath(directory), name))
+    return stem_and_number(os.path.join(os.path.realpath(directory), name))[0]
 
 
 def _numbers(text: str) -> list[float]:

@@ -36,14 +36,14 @@ def strip_devices(
 
     ckpttool strip-devices model.ckpt.meta -o anywhere.meta
     """
-    from ckpttool.formats.meta_graph import write_meta_graph
+    from ckpttool.formats.meta_graph import in_form_of, write_meta_graph
     from ckpttool.transforms.devices import device_mentions, placed_ops, strip_devices
 
     options.require_output(output, in_place)
     graph = options.graph_of(path, quiet, step=step)
     placed = placed_ops(graph)
     stripped = strip_devices(graph, colocation=colocation, all=everything)
-    write_meta_graph(stripped, output or graph.path, force=force, in_place=in_place)
+    write_meta_graph(in_form_of(stripped, output), output or graph.path, force=force, in_place=in_place)
     if quiet:
         return
     render.say(f"cleared the devices of {render.counted(placed, 'op')} · {output or graph.path}")
@@ -82,7 +82,7 @@ def collections(
 
     ckpttool collections model.ckpt.meta --add outputs=scores:0 --in-place
     """
-    from ckpttool.formats.meta_graph import write_meta_graph
+    from ckpttool.formats.meta_graph import in_form_of, write_meta_graph
     from ckpttool.transforms.collections import edit_collections
 
     options.refuse(not (add or remove), "give --add or --remove; `ckpttool ls --collections` shows what is there")
@@ -93,7 +93,7 @@ def collections(
     options.say_tags(graph, tags, quiet)
     removed = [_removal(text, graph) for text in remove or ()]
     edited = edit_collections(graph, added, removed)
-    write_meta_graph(edited, output or graph.path, force=force, in_place=in_place)
+    write_meta_graph(in_form_of(edited, output), output or graph.path, force=force, in_place=in_place)
     if not quiet:
         _say_collections(edited, dict.fromkeys(name for name, _ in [*removed, *added]))
         render.say(f"wrote {output or graph.path}{'' if edited is not graph else ', unchanged'}")

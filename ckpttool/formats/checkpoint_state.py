@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from ckpttool import proto, storage
 from ckpttool.errors import ConversionError, CorruptionError, FormatError
+from ckpttool.formats.lookalikes import look_of
 from ckpttool.formats.siblings import belonging
 
 STATE_FILE = "checkpoint"
@@ -187,16 +188,23 @@ def _parse(path: str) -> Any:
     if (size := storage.file_size(path)) > _MAX_SIZE:
         raise FormatError(f"no state file: {size:,} bytes, and one has at most {_MAX_SIZE:,}", path=path)
     message = proto.message_class("CheckpointState")()
+    data = storage.read_file(path)
     try:
-        text_format.Merge(storage.read_file(path), message)  # Of several values the last one, as TensorFlow.
+        text_format.Merge(data, message)  # Of several values the last one, as TensorFlow.
     except (text_format.ParseError, ValueError, RecursionError) as error:  # ValueError: a number, or no UTF-8.
+        look = look_of(path)
+        if look:
+            raise FormatError(f"not a checkpoint state file: {look[0]}", path=path, hint=look[1]) from error
         why = str(error) or "no UTF-8"
-        raise CorruptionError(f"not a checkpoint state file: {why}", path=path, hint=_OTHERS) from error
+        hint = f"{_BACKSLASHES}; {_OTHERS}" if b"\\" in data else _OTHERS
+        raise CorruptionError(f"not a checkpoint state file: {why}", path=path, hint=hint) from error
     if not message.model_checkpoint_path:
         raise CorruptionError("the state file names no latest checkpoint", path=path, hint=_OTHERS)
     return message
 
 
+# Who edits a path of Windows by hand writes it as it is.
+_BACKSLASHES = r"in a path each \ is written as \\"
 _OTHERS = "the checkpoints beside it can be given by their prefixes, or by --step"
 
 

@@ -14,6 +14,7 @@ from ckpttool.errors import CheckpointError, NotFoundError
 from ckpttool.formats import bundle
 from ckpttool.formats.bundle.names import MEMBER
 from ckpttool.formats.checkpoint_state import STATE_FILE, candidates, read_checkpoint_state
+from ckpttool.formats.lookalikes import is_apple_double
 
 V1_SHARD = re.compile(r"(.+)-(?:[0-9]{5,9}|\?{5})-of-([0-9]{5,9})", re.DOTALL)
 """A shard of a V1 checkpoint, or the pattern of all of them: the prefix that they share, and how many there are."""
@@ -28,7 +29,8 @@ def v1_files(prefix: str, listings: dict[str, list[str]] | None = None) -> tuple
     if shard:
         return _v1_shards(shard[1], shard[2])
     if os.path.isfile(prefix):
-        return (prefix,) if is_table(prefix) else ()
+        # An index is a table as well, and some state files name it.
+        return (prefix,) if not prefix.endswith(".index") and is_table(prefix) else ()
     name = re.compile(re.escape(os.path.basename(prefix)) + r"-[0-9]{5,9}-of-([0-9]{5,9})")
     directory = os.path.dirname(prefix) or "."
     names = (listings or {}).get(directory)
@@ -70,11 +72,22 @@ def checkpoints_in(directory: str | os.PathLike[str]) -> list[str]:
     for name in os.listdir(directory):
         path = os.path.join(directory, name)
         shard = V1_SHARD.fullmatch(path)
+        if is_apple_double(path):
+            continue
         if name.endswith(".index"):
             prefixes.add(path.removesuffix(".index"))
         elif not MEMBER.fullmatch(path) and name != STATE_FILE and os.path.isfile(path) and is_table(path):
             prefixes.add(shard[1] if shard else path)
-    return sorted(prefixes, key=lambda prefix: (re.sub(r"[0-9]+$", "", prefix), step_of(prefix), prefix))
+    return sorted(prefixes, key=lambda prefix: (*stem_and_number(prefix), prefix))
+
+
+def stem_and_number(prefix: str) -> tuple[str, int]:
+    """A prefix without the number that it ends with, and the number, by which it stands in a series; -1: it has none.
+
+    Keras' have a suffix behind: `cp-0010.ckpt`.
+    """
+    match = re.search(r"([0-9]{1,18})(\.ckpt)?\Z", prefix)
+    return (prefix[: match.start()] + (match[2] or ""), int(match[1])) if match else (prefix, -1)
 
 
 class StateEntry(NamedTuple):
@@ -101,7 +114,9 @@ def state_entries(directory: str, name: str = STATE_FILE) -> list[StateEntry]:
         FormatError, CorruptionError: its state file is none.
     """
     if not os.path.isdir(directory):
-        raise NotFoundError("no such directory", path=directory)
+        known = os.path.exists(directory) or has_checkpoint(directory)
+        hint = f"the directory of this is {os.path.dirname(directory) or os.curdir}" if known else None
+        raise NotFoundError("not a directory" if known else "no such directory", path=directory, hint=hint)
     state_file = os.path.join(directory, name)
     state = read_checkpoint_state(state_file) if os.path.exists(state_file) else None
     entries, listings = [], dict[str, list[str]]()
@@ -126,6 +141,6 @@ def has_checkpoint(prefix: str, listings: dict[str, list[str]] | None = None) ->
 
 
 def step_of(prefix: str) -> int:
-    """The step in a prefix: 100 of `model.ckpt-100`; -1 if there is none."""
-    match = re.search(r"-([0-9]{1,18})$", prefix)
+    """The step in a prefix: 100 of `model.ckpt-100`, `cp-0100.ckpt` and `100`; -1 if it has none, as `resnet50`."""
+    match = re.search(r"(?:^|-)([0-9]{1,18})(?:\.ckpt)?\Z", os.path.basename(prefix))
     return int(match[1]) if match else -1

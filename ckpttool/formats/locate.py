@@ -10,12 +10,13 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ckpttool import storage
 from ckpttool.errors import NotFoundError
 from ckpttool.formats import bundle
-from ckpttool.formats.bundle.names import MEMBER
+from ckpttool.formats.bundle.names import MEMBER, bundle_files
 from ckpttool.formats.checkpoint_state import STATE_FILE, candidates, is_checkpoint_state, read_checkpoint_state
 from ckpttool.formats.listing import V1_SHARD, checkpoints_in, step_of, v1_files
-from ckpttool.formats.lookalikes import foreign_format, refuse_lookalike
+from ckpttool.formats.lookalikes import foreign_format, is_apple_double, refuse_lookalike
 from ckpttool.formats.saved_model.reading import FILES as SAVED_MODEL_FILES
 from ckpttool.formats.saved_model.reading import VARIABLES, saved_model_file
 from ckpttool.model.names import listed
@@ -24,11 +25,12 @@ _STEP = re.compile(r"[0-9]{1,18}")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _SAFETENSORS_SHARD = re.compile(r"(.+)-[0-9]{5,9}-of-([0-9]{5,9})\.safetensors", re.DOTALL)
 _SAFETENSORS_INDEX = ".safetensors.index.json"
+# Of weights in another type, diffusers' is `.safetensors.index.fp16.json`.
+_ANY_INDEX = re.compile(r"\.safetensors\.index(?:\.\w+)?\.json\Z")
 # What makes a directory one of another format, by its name.
 _FOREIGN_IN_DIRECTORY = {
     f"model{_SAFETENSORS_INDEX}": "safetensors index",
     "model.safetensors": "safetensors",
-    "index.json": "npy directory",
 }
 
 
@@ -70,9 +72,9 @@ def locate(path: str | os.PathLike[str], *, v1: bool = False, step: int | str | 
         NotSupportedError: it is a kind that can't be read.
     """
     path = os.fspath(path)
-    step = _checked_step(path, step)
+    step = _checkedstep_of(path, step)
     if os.path.isdir(path):
-        return _in_directory(path, v1, step)
+        return _directory_or_prefix(path, v1, step)
     if _URL.match(path) and not os.path.lexists(path):
         raise NotFoundError("remote paths are not supported", path=path, hint="copy the files here first")
     if MEMBER.fullmatch(os.curdir + path) and not MEMBER.fullmatch(path):  # The suffix alone, as of `dir/.index`.
@@ -84,15 +86,17 @@ def locate(path: str | os.PathLike[str], *, v1: bool = False, step: int | str | 
         return _from_member(path, member[1], member[2], v1)
     found = _checkpoint(path, v1)
     if found:
-        return found
+        return found if found.v1_files else _file_itself(path) or found
     if os.path.lexists(path):
         return _from_file(path, v1)
     if os.path.exists(f"{path}.meta"):
         return Located(path, graph=f"{path}.meta")
+    if bundle_files(path) and not os.path.lexists(bundle.index_path(path)):
+        raise NotFoundError("no index beside its data", path=path, hint=f"{bundle.index_path(path)} is needed too")
     raise NotFoundError("no such file or checkpoint", path=path, hint=_near(path))
 
 
-def _checked_step(path: str, step: int | str | None) -> str | None:
+def _checkedstep_of(path: str, step: int | str | None) -> str | None:
     text = None if step is None else str(step)
     if text not in (None, "latest") and not _STEP.fullmatch(text):
         raise ValueError(f"{step!r} is neither the number of a step nor latest")
@@ -135,35 +139,65 @@ def _graph_beside(prefix: str) -> str | None:
     return saved_model_file(directory or ".") if slash and prefix.endswith(VARIABLES) else None
 
 
+def _file_itself(path: str) -> Located | None:
+    """A file of another format, such as Keras' `model.h5`, beside whose name a checkpoint's index stands."""
+    foreign = foreign_format(path)
+    note = f"a checkpoint of that name stands beside: {bundle.index_path(path)} takes it"
+    return Located(path, notes=(note,), foreign=foreign) if foreign else None
+
+
+def _directory_or_prefix(path: str, v1: bool, step: str | None) -> Located:
+    """What is in a directory; or, if that is nothing, the checkpoint beside it whose prefix is the same."""
+    has_namesake = step is None and not path.endswith(os.sep) and os.path.exists(bundle.index_path(path))
+    try:
+        found = _in_directory(path, v1, step)
+    except NotFoundError:
+        beside = _checkpoint(path, v1) if has_namesake and not checkpoints_in(path) else None
+        if beside is None:
+            raise
+        note = f"{path} is also a directory, without a checkpoint: taking the one beside it"
+        return beside._replace(notes=(note, *beside.notes))
+    note = f"a checkpoint of that name stands beside: {bundle.index_path(path)} takes it"
+    return found._replace(notes=(*found.notes, note)) if has_namesake else found
+
+
 def _in_directory(path: str, v1: bool, step: str | None) -> Located:
     found = _model_in(path, v1, step)
     if found:
         return found
     for name, foreign in _FOREIGN_IN_DIRECTORY.items():
-        if os.path.isfile(os.path.join(path, name)):
-            return Located(path if foreign == "npy directory" else os.path.join(path, name), foreign=foreign)
+        if step is None and os.path.isfile(os.path.join(path, name)):
+            return Located(os.path.join(path, name), foreign=foreign)
+    # Many a directory has another index.json.
+    index = os.path.join(path, "index.json")
+    if os.path.isfile(index) and b'"ckpttool.npy/' in storage.read_range(index, 0, 256):
+        return Located(path, foreign="npy directory")
     return _without_state(path, v1, step)
 
 
 def _model_in(path: str, v1: bool, step: str | None) -> Located | None:
-    """The model that a directory is, or that its state file names; None if it is none and has no such file."""
-    graph = saved_model_file(path)
+    """The model that a directory is, or that its state file names; None if it is none and has no such file.
+
+    Who wants a step wants a checkpoint, and not the SavedModel that training left beside.
+    """
+    state_file = os.path.join(path, STATE_FILE)
+    has_state = os.path.isfile(state_file)
+    graph = saved_model_file(path) if step is None else None
     if graph:
-        return Located(os.path.join(path, VARIABLES), graph=graph)
-    for prefix in (os.path.join(path, VARIABLES), os.path.join(path, "variables")):
+        note = f"taking the SavedModel in {path}; checkpoints stand there too, of which --step takes one"
+        notes = (note,) if has_state else ()
+        return Located(os.path.join(path, VARIABLES), graph=graph, notes=notes)
+    for prefix in (os.path.join(path, VARIABLES), os.path.join(path, "variables")) if step is None else ():
         if os.path.exists(bundle.index_path(prefix)):
             return Located(prefix, graph=_graph_beside(prefix))
-    state_file = os.path.join(path, STATE_FILE)
-    if os.path.isfile(state_file) and step in (None, "latest"):
-        return _from_state(state_file, v1)
-    return None
+    return _from_state(state_file, v1) if has_state and step in (None, "latest") else None
 
 
 def _without_state(path: str, v1: bool, step: str | None) -> Located:
     prefixes = checkpoints_in(path)
-    if step == "latest" and prefixes:
-        prefixes = [max(prefixes, key=step_of)]
-        step = None
+    if step == "latest":
+        last = max(map(step_of, prefixes), default=-1)
+        step = None if last < 0 else str(last)  # Without steps, nothing tells.
     chosen = [prefix for prefix in prefixes if step is None or step_of(prefix) == int(step)]
     if len(chosen) == 1:
         found = _checkpoint(chosen[0], v1)
@@ -175,15 +209,17 @@ def _without_state(path: str, v1: bool, step: str | None) -> Located:
         by_step = len({*steps}) == len(steps) and -1 not in steps
         hint = f"--step takes the number of one of {names}" if by_step else f"give the path of one of {names}"
         raise NotFoundError("several checkpoints and no state file", path=path, hint=hint)
-    if prefixes:
-        raise NotFoundError(f"no checkpoint of step {step}", path=path, hint=f"there are {names}")
-    metas = [name for name in os.listdir(path) if name.endswith(".meta")]
+    if step is not None:
+        raise NotFoundError(f"no checkpoint of step {step}", path=path, hint=f"there are {names}" if names else None)
+    metas = [
+        name for name in os.listdir(path) if name.endswith(".meta") and not is_apple_double(os.path.join(path, name))
+    ]
     if len(metas) == 1:
         return Located(os.path.join(path, metas[0].removesuffix(".meta")), graph=os.path.join(path, metas[0]))
     if any(name.endswith(".npy") for name in os.listdir(path)):
         return Located(path, foreign="npy directory")
     below = _models_below(path)
-    if step is None and len(below) == 1 and _STEP.fullmatch(below[0]):
+    if len(below) == 1 and _STEP.fullmatch(below[0]):
         version = os.path.join(path, below[0])
         found = _model_in(version, v1, None)
         if found:
@@ -206,6 +242,8 @@ def _what_is_in(path: str, below: Sequence[str]) -> str:
     alone = next((match for match in map(MEMBER.fullmatch, names) if match and match[2].startswith("data-")), None)
     if alone:
         return f"{alone[0]} has values, and nothing says which: its index is needed, {alone[1]}.index"
+    if len(names) == 1:
+        return f"there is {names[0]}: give that"
     return f"there are {listed(names)}: give one of them" if names else "it is empty"
 
 
@@ -229,7 +267,7 @@ def _from_state(state_file: str, v1: bool) -> Located:
 
 def _from_file(path: str, v1: bool) -> Located:
     """A file that is no member by its name: a state file, one of another format, one with a graph, something else."""
-    if path.endswith(_SAFETENSORS_INDEX):
+    if _ANY_INDEX.search(path):
         return Located(path, foreign="safetensors index")
     # What is named so is asked for as a graph.
     foreign = None if os.path.basename(path).startswith("saved_model.") else foreign_format(path)

@@ -17,7 +17,7 @@ from ckpttool.wire.message import LENGTH, VARINT, fields
 TRUNCATED = "it may be truncated: fetch it again"
 """What to do with a file that is not whole, as far as can be seen."""
 
-_HEAD = 2056
+_HEAD, _POINTER = 2056, 1024
 # The chunked form is a file of records of that format. (github.com/google/riegeli)
 _RIEGELI = b"\x83\xaf\x70\xd1\x0d\x88\x4a\x3f"
 
@@ -43,12 +43,25 @@ def refuse_lookalike(path: str) -> None:
     if path.endswith(".cpb") or head.startswith(_RIEGELI):
         hint = "TensorFlow loads it, and saves a smaller one whole"
         raise NotSupportedError("a SavedModel in chunks (.cpb), as over 2 GB", path=path, hint=hint)
-    for looks_like, what, hint in _TABLE:
-        if looks_like(head):
-            raise FormatError(f"not a TensorFlow checkpoint or graph: {what}", path=path, hint=hint)
-    if head.startswith(b"PK\x03\x04"):
-        what, hint = _zip_kind(path)
-        raise FormatError(f"not a TensorFlow checkpoint or graph: {what}", path=path, hint=hint)
+    found = look_of(path)
+    if found:
+        raise FormatError(f"not a TensorFlow checkpoint or graph: {found[0]}", path=path, hint=found[1])
+
+
+def look_of(path: str) -> tuple[str, str] | None:
+    """What a file shows by its first bytes that it is, and what to do with it; None if it shows nothing.
+
+    Data of variables may begin with anything: of these it says something only where they are not what they should be.
+    """
+    head = storage.read_range(path, 0, _HEAD)
+    found = next(((what, hint) for looks_like, what, hint in _TABLE if looks_like(head)), None)
+    return _zip_kind(path) if not found and head.startswith(b"PK\x03\x04") else found
+
+
+def is_pointer(path: str) -> bool:
+    """Whether a file is a Git LFS pointer, which is shorter than 1,024 bytes. (git-lfs/docs/spec.md)"""
+    is_small = os.path.isfile(path) and os.path.getsize(path) < _POINTER
+    return is_small and os.access(path, os.R_OK) and _is_pointer(storage.read_range(path, 0, _POINTER))
 
 
 def foreign_format(path: str) -> str | None:
@@ -67,6 +80,30 @@ def foreign_format(path: str) -> str | None:
 
 def _starts(*magics: bytes) -> Callable[[bytes], bool]:
     return lambda head: head.startswith(magics)
+
+
+_is_pointer = _starts(b"version https://git-lfs")
+
+
+def _begins(pattern: bytes) -> Callable[[bytes], bool]:
+    """The text of a message whose first field is this, behind spaces and comments."""
+    compiled = re.compile(rb"(?:\s|#[^\n]*\n)*+" + pattern)
+    return lambda head: compiled.match(head) is not None
+
+
+def _is_json(key: bytes) -> Callable[[bytes], bool]:
+    """A JSON object or list with one of these keys near its beginning."""
+    compiled = re.compile(rb"\"(?:" + key + rb")") if key else re.compile(rb"")
+    return lambda head: re.match(rb"\s*[\[{]\s*[\"\[{\]}0-9]", head) is not None and compiled.search(head) is not None
+
+
+_is_apple_double = _starts(b"\x00\x05\x16\x07")
+
+
+def is_apple_double(path: str) -> bool:
+    """Whether a file is what macOS writes beside each one, in archives and on other systems' disks. (RFC 1740)"""
+    is_named_so = os.path.basename(path).startswith("._") and os.path.isfile(path) and os.access(path, os.R_OK)
+    return is_named_so and _is_apple_double(storage.read_range(path, 0, 4))
 
 
 def _is_hdf5(head: bytes) -> bool:
@@ -127,12 +164,13 @@ _KERAS = ("a whole model of Keras (.keras)", "keras.saving.load_model opens it")
 _ZIPS = {_NPZ[0]: "npz", _KERAS[0]: "hdf5"}
 _FOREIGN = {"hdf5": _is_hdf5, "safetensors": _is_safetensors, "npy": _starts(b"\x93NUMPY")}
 _TABLE: list[tuple[Callable[[bytes], bool], str, str]] = [
-    (_starts(b"version https://git-lfs"), "a Git LFS pointer, not the file itself", "git lfs pull fetches it"),
+    (_is_pointer, "a Git LFS pointer, not the file itself", "git lfs pull fetches it"),
     (_starts(b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P"), _TORCH_PICKLE, _PICKLE_HINT),
     (_starts(b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"), _TORCH_PICKLE, _PICKLE_HINT),
     (_is_hdf5, "an HDF5 file, as Keras writes", "h5py and Keras open it"),
     (_is_safetensors, "a safetensors file", "the safetensors library opens it"),
     (_starts(b"\x93NUMPY"), "a NumPy array", "numpy.load opens it"),
+    (_is_apple_double, "what macOS keeps beside a file, as ._NAME", "give the file itself, without ._ before its name"),
     (_starts(b"GGUF"), "a GGUF model", "llama.cpp opens it"),
     (lambda head: head[4:8] == b"TFL3", "a TensorFlow Lite model", "tf.lite.Interpreter opens it"),
     (_is_onnx, "an ONNX model", "the onnx library opens it"),
@@ -145,6 +183,30 @@ _TABLE: list[tuple[Callable[[bytes], bool], str, str]] = [
         "a compressed archive",
         "unpack it, and give what is inside",
     ),
+    (
+        _starts(b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff"),
+        "a text with a byte order mark, as editors on Windows write",
+        "save it as UTF-8 without one, as TensorFlow reads it",
+    ),
+    (_begins(rb"item\s*\{"), "a label map, as object detection has beside its models", "give the model itself"),
+    (
+        _begins(rb"model_config_list\s*[:{]"),
+        "TensorFlow Serving's list of models",
+        "give a directory that a base_path in it names",
+    ),
+    (
+        _begins(rb"model\s*\{"),
+        "a configuration, as object detection's pipeline.config",
+        "give the checkpoint, or the graph",
+    ),
+    (_begins(rb"embeddings\s*\{"), "a configuration of TensorBoard's projector", "give the checkpoint that it names"),
+    (
+        _is_json(rb"modelTopology|weightsManifest"),
+        "a TensorFlow.js model",
+        "tensorflowjs_converter makes a SavedModel of it",
+    ),
+    (_is_json(rb"weight_map"), "the index of weights in several files", "give one of the files that it names"),
+    (_is_json(rb""), "a JSON file, such as a model's configuration", "give the file with the weights, or the graph"),
     (lambda head: bool(re.match(rb"\s*<(!doctype html|html|\?xml)", head, re.IGNORECASE)), _HTML, "download it again"),
 ]
 

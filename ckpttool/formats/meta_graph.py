@@ -35,6 +35,8 @@ _TEXT_ROOTS = {
 _SUFFIXES = (".meta", ".pb")
 # The first field of a graph, of a SavedModel; the first entry of a table, whose key is empty.
 _STARTS = (b"\x0a", b"\x08\x01", b"\0\0")
+# What data files were called when they were cut in parts, not written to the end, or fetched by a browser.
+_DATA = re.compile(r"\.data(?:-[0-9]{5,9}-of-[0-9]{5,9}[^/]*)?\Z")
 # Texts, which may be cut off, and comments, without a step back: each may be as long as the file.
 _QUOTED = re.compile(
     rb"""'[^'\\]*+(?:\\.[^'\\]*+)*+(?:'|\\?\Z)|"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|\#[^\n]*+""", re.DOTALL
@@ -90,6 +92,18 @@ def _read(path: str) -> bytes:
 
 # No field has the number 0, and so much of a file tells what the rest is not.
 _FIRST_TAG, _START = 8, 4096
+
+
+def in_form_of(graph: MetaGraph, path: str) -> MetaGraph:
+    """The graph as a new file's name says: text in a `.pbtxt`, bytes in a `.pb`, as TensorFlow reads them.
+
+    Beside a file of the same suffix it keeps its form: some `.pb` are text, for write_graph's default is that.
+    """
+    suffix = os.path.splitext(path)[1]
+    if suffix == os.path.splitext(graph.path)[1] or suffix not in (".pb", ".pbtxt"):
+        return graph
+    text = (graph.text or b"") if suffix == ".pbtxt" else None
+    return graph.replace(text=text)
 
 
 def write_meta_graph(
@@ -184,6 +198,7 @@ def _root(data: bytes, path: str) -> str:
     except CheckpointError as error:
         what = "a text file, and not that of a graph" if _is_text(data) else "no file of a kind that is known"
         hint = TRUNCATED if path.endswith(_SUFFIXES) or data.startswith(_STARTS) else None
+        hint = "data of a checkpoint are read by its index, PREFIX.index" if _DATA.search(path) else hint
         raise FormatError(f"not a TensorFlow checkpoint or graph: {what}", hint=hint) from error
     if kinds[1, VARINT] and kinds[2, LENGTH]:
         return "SavedModel"

@@ -6,10 +6,13 @@ from importlib import import_module
 
 from ckpttool.errors import CheckpointError, NotFoundError, NotSupportedError
 from ckpttool.formats.bundle import index_path
+from ckpttool.formats.listing import checkpoints_in
 from ckpttool.formats.locate import Located, locate
-from ckpttool.formats.saved_model.reading import read_saved_model
+from ckpttool.formats.saved_model.reading import FILES as SAVED_MODEL_FILES
+from ckpttool.formats.saved_model.reading import VARIABLES, read_saved_model
 from ckpttool.model.checkpoint import Checkpoint
-from ckpttool.model.graph import MetaGraph
+from ckpttool.model.graph import VARIABLE_OPS, MetaGraph
+from ckpttool.model.names import listed
 
 
 def open_checkpoint(
@@ -79,11 +82,21 @@ def _open(found: Located, faults: list[CheckpointError] | None, only: Collection
             if constants is not None:
                 return constants
             raise NotFoundError("no variables here", path=found.prefix, hint="it holds a graph: ls shows it")
-        missing = index_path(found.prefix)
-        raise NotFoundError("no variables here", path=found.prefix, hint=f"{missing} is missing; ls shows the graph")
+        raise NotFoundError("no variables here", path=found.prefix, hint=_why_none(found))
     from ckpttool.formats.bundle.reading import read_bundle
 
     return read_bundle(found.prefix, faults, only=only)
+
+
+def _why_none(found: Located) -> str:
+    """Why a graph's file is without variables; raises what it is, if it is not even a graph."""
+    graph = open_graph(found)
+    # A saver may have tables alone.
+    if graph.message.saver_def.restore_op_name or any(node.type in VARIABLE_OPS for node in graph.nodes):
+        others = list(map(os.path.basename, checkpoints_in(os.path.dirname(found.graph or "") or os.curdir)))
+        beside = f"; checkpoints there: {listed(others)}" if others else ""
+        return f"{index_path(found.prefix)} is missing{beside}; ls shows the graph"
+    return "its graph has none: ls shows it, and freeze makes a file of which the constants are read"
 
 
 def require_readable(found: Located, checkpoint: Checkpoint) -> None:
@@ -145,6 +158,8 @@ def open_graph(path: str | os.PathLike[str] | Located, *, tags: str | None = Non
     if found.foreign:
         raise NotFoundError("no graph here, only variables", path=found.prefix, hint="vars shows them")
     if found.graph is None:
-        hint = f"{found.prefix}.meta is missing; vars shows the variables"
+        directory, is_saved_model, _ = found.prefix.rpartition(VARIABLES)
+        wanted = os.path.join(directory, SAVED_MODEL_FILES[0]) if is_saved_model else f"{found.prefix}.meta"
+        hint = f"{wanted} is missing; vars shows the variables"
         raise NotFoundError("no graph here", path=found.prefix, hint=hint)
     return read_saved_model(found.graph, tags)

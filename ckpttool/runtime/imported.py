@@ -82,6 +82,8 @@ class ImportedGraph:
                 raise NotSupportedError("TensorFlow can't restore from such a file", path=located.prefix, hint=hint)
         there = located.has_variables or checkpoint is not None
         values = open_checkpoint(located) if there and not located.foreign else None
+        if values is not None:
+            state.require_restorable(located)
         self._tf: Any = import_tensorflow()
         for library in [op_libraries] if isinstance(op_libraries, str | os.PathLike) else op_libraries:
             load_op_library(self._tf, library)

@@ -32,6 +32,15 @@ def prefix_of(located: Located) -> str:
     return _V1_SHARD.sub(r"-?????\1", located.v1_files[0]) if located.v1_files else located.prefix
 
 
+def require_restorable(located: Located) -> None:
+    """Raises NotSupportedError for a path that TensorFlow takes for a pattern, which does not match the path itself."""
+    prefix = prefix_of(located)
+    if "[" in prefix or "\\" in prefix:
+        what = "TensorFlow takes [ and \\ in a path for a pattern, and does not find such a checkpoint"
+        hint = "rename its files; or, if a directory is named so, run it from inside"
+        raise NotSupportedError(what, path=prefix, hint=hint)
+
+
 def add_restore_op(tensorflow: Any, graph: Any, prefix: str, reads: Iterable[Restored]) -> Any:
     """Adds to the graph the op that reads these values and assigns them; None if there are none."""
     reads = list(reads)

@@ -9,7 +9,7 @@ from ckpttool import storage
 from ckpttool.errors import CheckpointError, CorruptionError, FormatError, Report, located, refuse, reporter
 from ckpttool.formats.bundle.names import FORMAT, MAX_SHARDS, index_path, shard_counts
 from ckpttool.formats.bundle.source import BundleSource, Partitioned
-from ckpttool.formats.lookalikes import TRUNCATED, refuse_lookalike
+from ckpttool.formats.lookalikes import TRUNCATED, is_pointer, refuse_lookalike
 from ckpttool.formats.records.entries import (
     BundleEntry,
     BundleHeader,
@@ -76,10 +76,22 @@ _MONSTROUS = 1 << 30
 
 def _warnings(miscounted: str, shards: Iterable[str]) -> list[str]:
     warnings = [f"{miscounted}; they are used"] if miscounted else []
-    missing = [path for path in shards if not os.path.exists(path)]
-    if missing:
-        warnings.append(f"data file is missing: {listed(missing, 1)}; variables are listed, values can't be read")
-    return warnings
+    gone, pointers = [], []
+    for path in shards:
+        if not os.path.exists(path):
+            gone.append(path)
+        elif is_pointer(path):  # Repositories keep a small index itself, and of large data this.
+            pointers.append(path)
+    warnings += _of_files("data file is missing", gone, "")
+    return warnings + _of_files(
+        "data file is a Git LFS pointer, not the file itself", pointers, "; git lfs pull fetches it"
+    )
+
+
+def _of_files(what: str, paths: Sequence[str], hint: str) -> list[str]:
+    if not paths:
+        return []
+    return [f"{what}: {listed(paths, 1)}; variables are listed, values can't be read{hint}"]
 
 
 def _records(index: bytes, report: Report, only: Collection[str] | None) -> Iterator[tuple[bytes, bytes]]:

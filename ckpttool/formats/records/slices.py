@@ -32,7 +32,8 @@ def decode_slices_meta(data: bytes) -> list[SavedSliceMeta]:
         if (number, wire_type) == (1, LENGTH):
             metas.append(data[start:end])
         elif number in (1, 3):
-            raise FormatError("the index of a V2 checkpoint, not a V1 one")
+            hint = "such a file is named PREFIX.index, and its data PREFIX.data-00000-of-00001: rename them"
+            raise FormatError("the index of a V2 checkpoint, not a V1 one", hint=hint)
     if not metas:
         raise FormatError("no V1 checkpoint: its first record lists no tensors")
     # Of several, protobuf makes one.

@@ -16,6 +16,7 @@ from ckpttool.errors import (
     located,
     reporter,
 )
+from ckpttool.formats.lookalikes import refuse_lookalike
 from ckpttool.formats.plan import Note
 from ckpttool.formats.raw import RawSource, Run
 from ckpttool.formats.safetensors.words import (
@@ -114,7 +115,10 @@ def _weight_map(path: str) -> dict[str, str]:
     if (size := storage.file_size(path)) > MAX_HEADER:
         raise FormatError(f"no index: {size:,} bytes, and one has at most {MAX_HEADER:,}", path=path)
     with located(path):
-        found = _json(storage.read_file(path)).get("weight_map")
+        data = storage.read_file(path)
+        if not data.lstrip().startswith((b"{", b"[")):
+            refuse_lookalike(path)
+        found = _json(data).get("weight_map")
         if not isinstance(found, dict) or not found or not all(isinstance(name, str) for name in found.values()):
             raise FormatError('not an index of safetensors files: it has no "weight_map" of names')
     return found
@@ -149,6 +153,7 @@ def _read_file(
     with located(path):
         length = decode_fixed64(storage.read_range(path, 0, 8)) if size >= 8 else 0
         if not 2 <= length <= MAX_HEADER:
+            refuse_lookalike(path)  # Often a pointer: the index is small, and a clone without Git LFS has it itself.
             raise FormatError(f"not a safetensors file: a header of {length:,} bytes")
         data = 8 + length
         if data > size:

@@ -9,9 +9,11 @@ from ckpttool.formats import bundle, tensor_slices
 from ckpttool.formats.bundle import index_path
 from ckpttool.formats.bundle.reading import read_bundle
 from ckpttool.formats.listing import checkpoints_in, is_table
+from ckpttool.formats.lookalikes import look_of
 from ckpttool.formats.verifying.files import Absent, Stored, stored_pieces
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.findings import Finding
+from ckpttool.model.names import listed
 from ckpttool.model.variable import ByteRange
 
 # Values by which a data file is known to be that of an index, or not.
@@ -45,12 +47,13 @@ def causes(
     short = {finding.path: finding.offset for finding in absent.findings}
     of_file: dict[str, set[tuple[int | None, str]]] = {}
     others: dict[str, Mapping[str, list[ByteRange]]] = {}
+    sizes: dict[str, dict[str, int]] = {}
     for finding in damaged:
         of_file.setdefault(finding.path or "", set()).add((finding.offset, finding.variable))
     for path, ranges in _by_file(stored).items():
         bad = of_file.get(path, set())
         if path in short or bad:
-            cut = _short(path, short[path], count) if path in short else ""
+            cut = _short(path, short[path], count, ranges, sizes) if path in short else ""
             found += _of_file(checkpoint, path, ranges, bad, cut, others)
     return [*found, *_blocks(damaged)] if checkpoint.format == tensor_slices.FORMAT else found
 
@@ -73,15 +76,44 @@ def _tables(checkpoint: Checkpoint, count: str) -> Iterator[str]:
             yield f"{path} ends after {size:,} bytes, without its own index: {count}; {_round(size)}"
 
 
-def _short(path: str, size: int | None, count: str) -> str:
+def _short(
+    path: str, size: int | None, count: str, ranges: Sequence[ByteRange], sizes: dict[str, dict[str, int]]
+) -> str:
     """What is to be said of a data file that is not there, or ends too soon."""
     if size is None and os.path.isfile(path):
         return f"{path} may not be read: {count}; ask for its permission"
     if size is None:
-        return f"{path} is missing: {count}; fetch it too"
+        return f"{path} is missing: {count}; {_instead(path, ranges, sizes)}"
     if size == 0:
         return f"{path} is empty: {count}; fetch it again"
     return f"{path} ends after {size:,} bytes: {count}; {_round(size)}"
+
+
+def _instead(path: str, ranges: Sequence[ByteRange], sizes: dict[str, dict[str, int]]) -> str:
+    """What to do for a data file that is missing: it may stand there under another name, packed, or in parts.
+
+    What is in `sizes`, by directory and name, is known already: many files may be missing.
+    """
+    directory, name = os.path.split(path)
+    if directory not in sizes:
+        sizes[directory] = _sizes(directory or os.curdir)
+    end = max(data.offset + data.nbytes for data in ranges)
+    for other in (os.path.join(directory, other) for other, size in sizes[directory].items() if size == end):
+        if _fits([data._replace(path=other) for data in ranges]):
+            return f"{other} has these values: give it that name"
+    pieces = [other for other in sizes[directory] if other.startswith(name)]
+    said = "beside it, which may be it in parts, packed, or not fetched to the end"
+    return f"{listed(pieces)} {'is' if len(pieces) == 1 else 'are'} {said}" if pieces else "fetch it too"
+
+
+def _sizes(directory: str) -> dict[str, int]:
+    """The sizes of a directory's files, by name."""
+    if not os.path.isdir(directory):
+        return {}
+    with os.scandir(directory) as entries:
+        return {
+            each.name: each.stat().st_size for each in sorted(entries, key=lambda each: each.name) if each.is_file()
+        }
 
 
 def _round(size: int) -> str:
@@ -118,6 +150,10 @@ def _of_file(
     # A zero is a zero in any file.
     are_few = len(whole) * _STRAY <= len(ranges)
     owner = _owner(checkpoint, path, others) if size and are_few else ""
+    look = None if whole or owner or not size else look_of(path)
+    if look:
+        yield f"{path} is {look[0]}: {look[1]}"
+        return
     if short and not owner:
         yield short
     if owner or (are_few and len(offsets) > 1):

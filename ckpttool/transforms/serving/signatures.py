@@ -17,7 +17,7 @@ from ckpttool.analysis.graphs.running import unfed
 from ckpttool.errors import ConversionError, NotSupportedError
 from ckpttool.model.arguments import Tensor
 from ckpttool.model.dtypes import HANDLES
-from ckpttool.model.graph import DEFAULT_SIGNATURE, MetaGraph, op_of, set_shape, split_tensor
+from ckpttool.model.graph import DEFAULT_SIGNATURE, MetaGraph, Node, op_of, set_shape, split_tensor
 from ckpttool.model.names import require_one_of
 
 METHODS = {name: f"tensorflow/serving/{name}" for name in ("predict", "classify", "regress")}
@@ -131,8 +131,7 @@ def _known_tensor(graph: MetaGraph, name: str) -> Tensor:
     require_output(graph, name)
     tensor = graph.tensor(name)
     if tensor.dtype is None:
-        what = f"the dtype of {name} is not known: the file does not describe the op type {node.type}"
-        raise NotSupportedError(what, path=graph.path)
+        raise NotSupportedError(f"the dtype of {name} is not known: {_why_unknown(graph, node)}", path=graph.path)
     if tensor.dtype.is_ref:
         reader = next((n.name for n in graph.nodes if n.type == "Identity" and _reads(n.inputs, op)), None)
         hint = f"take what reads it: {reader}:0" if reader else None
@@ -140,6 +139,17 @@ def _known_tensor(graph: MetaGraph, name: str) -> Tensor:
     if tensor.dtype.name in HANDLES:
         raise NotSupportedError(f"{name} is a {tensor.dtype.name}, no value", path=graph.path)
     return tensor
+
+
+def _why_unknown(graph: MetaGraph, node: Node) -> str:
+    op_def = graph.op_def(node.type)
+    if op_def is None:
+        return f"the file does not describe the op type {node.type}"
+    said_by = [name for arg in op_def.output_arg for name in (arg.type_attr, arg.type_list_attr) if name]
+    lacking = [name for name in dict.fromkeys(said_by) if name not in node.message.attr]
+    # Such as OpenCV's texts, from which whatever it does not need was taken.
+    without = f"has no attribute {', '.join(lacking)}, and TensorFlow does not load it"
+    return f"the op {node.name} {without if lacking else 'does not say it'}"
 
 
 def _reads(inputs: tuple[str, ...], op: str) -> bool:
