@@ -271,3 +271,20 @@ def test_a_graph_with_a_saver_beside_a_checkpoint_of_objects(tf, run, tmp_path):
         assert json.loads(result.stdout)["outputs"][0]["value"] == expected == [[27, 13]]
     assert run("verify", prefix, "--strict").exit_code == 0
     assert run("diff", f"{prefix}.meta", prefix).exit_code == 0
+
+
+@pytest.mark.tensorflow
+def test_a_saver_that_restores_more_than_variables(tf, run, tmp_path):
+    """Where a saver restores a table, too, what it does not restore is known all the same, and initialized."""
+
+    def build(v1):
+        table = tf.lookup.experimental.MutableHashTable(tf.string, tf.float32, 0.0, name="table")
+        local = v1.get_local_variable("local", initializer=2.0, use_resource=True)
+        v1.get_variable("w", initializer=1.0)
+        v1.add(table.lookup(v1.constant(["a"])), local, name="y")
+
+    prefix = save_model(tf, tmp_path, build)
+    result = run("run", prefix, "--fetch", "y", "--format", "json")
+    assert result.exit_code == 0, result.stderr
+    assert "[2.0]" in result.stdout
+    assert "initialized, because they were never stored: local" in result.stderr
