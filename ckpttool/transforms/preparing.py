@@ -117,16 +117,22 @@ def lacking_ops(graph: MetaGraph, registry: Registry) -> dict[str, str]:
 
 
 def _lacking_functions(library: Any, names: Collection[str], registry: Registry) -> dict[str, str]:
-    """The library functions that this TensorFlow can't import, and those that call one of these, with the reasons."""
+    """The library functions that this TensorFlow can't import or run, and those that call one of these, with reasons.
+
+    A branch that no run takes is in the way, too: it becomes a part of the graph, and all of that is placed.
+    """
     # TensorFlow would call them without end while it imports the graph.
     found = dict.fromkeys(recursive_functions(library), "calls itself, or one that does")
     for function in library:
         if function.node:
             found.setdefault(function.signature.name, BEFORE_1)
         for node in function.node_def:
-            if node.op not in names and registry.op_def(node.op) is None:
-                reason = f"needs an op of type {node.op}, which {HERE} lacks"
-                found.setdefault(function.signature.name, reason)
+            if node.op in names:
+                continue
+            if registry.op_def(node.op) is None:
+                found.setdefault(function.signature.name, f"needs an op of type {node.op}, which {HERE} lacks")
+            elif why := registry.no_kernel(node):
+                found.setdefault(function.signature.name, f"can't run: {why}")
     if found:
         _spread(found, function_callers(library), lambda _, why: why)
     return found
