@@ -904,3 +904,28 @@ def test_of_twins_the_first_comes_first() -> None:
     twins = ("z = Placeholder", "a = Relu(dense)", "c = MatMul(z, w/read)", "b = Relu(c)")
     loss = ("difference = Sub(a, b)", "loss = L2Loss(difference)")
     assert list(outputs(graph(*LAYER, *twins, *loss, trainable=["w"])))[:1] == ["a:0"]
+
+
+def test_trees_are_weights() -> None:
+    """What boosted trees predict is the output, and what it is compared with is a label."""
+    trees = ("x = Placeholder", "trees = BoostedTreesEnsembleResourceHandleOp", "w = VariableV2")
+    predicted = ("buckets = Bucketize(x)", "sum = BoostedTreesPredict(trees, buckets)")
+    labels = ("y = Placeholder", "head/labels = Identity(y)", "head/ToFloat = Cast(head/labels)")
+    loss = ("head/mse/Difference = SquaredDifference(sum, head/ToFloat)", "head/mse/Mean = Mean(head/mse/Difference)")
+    given = graph(*trees, *predicted, *labels, *loss, losses=["head/mse/Mean:0"])
+    assert list(outputs(given)) == ["sum:0"]
+    assert inputs(given) == {"x:0": "an output needs it", "y:0": "only the loss needs it"}
+
+
+def test_weights_in_a_collection_are_no_output() -> None:
+    """A shared embedding column collects its weights, read and put together of their parts."""
+    parts = ("part = VarHandleOp", "part/Read = ReadVariableOp(part)", "embedding = Identity(part/Read)")
+    given = graph(*LAYER, *parts, "rows = GatherV2(embedding, dense)", shared_embedding=["embedding"])
+    assert list(outputs(given)) == ["rows:0"]
+
+
+def test_what_a_session_asks_is_no_output() -> None:
+    """What tells whether all is initialized, and the step as hooks read it, are no part of the model."""
+    asked = ("names = BooleanMask", "concat = ConcatV2(names)", "next = Add(dense, w)")
+    given = graph(*LAYER, *asked, "y = Tanh(dense)", ready_op=["concat:0"], global_step_read_op_cache=["next:0"])
+    assert list(outputs(given)) == ["y:0"]

@@ -11,14 +11,11 @@ from typing import NamedTuple
 from ckpttool.analysis.graphs.pipelines import is_pipeline
 from ckpttool.analysis.graphs.tables import TABLE
 from ckpttool.errors import NotFoundError, NotSupportedError
-from ckpttool.model.graph import op_of
+from ckpttool.model.graph import TREE_OPS, op_of
 from ckpttool.model.names import near_hint
 from ckpttool.transforms.freezing.body import Body, Output
 from ckpttool.transforms.freezing.handles import Trace
 
-# What tree models live in: no variables, and nothing else that could become a constant.
-# (tensorflow/core/framework/resource_mgr.h REGISTER_RESOURCE_HANDLE_OP)
-_RESOURCE = re.compile(r"\w+ResourceHandleOp")
 _ITERATOR = re.compile(r"Iterator\w*|\w*Iterator(?:V2)?")
 _OUTPUTS_HINT = "choose other outputs, or feed a tensor before it: --inputs"
 
@@ -187,7 +184,7 @@ def _fillers_of(trace: Trace, kept: Collection[str], fillers: Mapping[str, list[
 def _require_no_resources(trace: Trace, kept: Collection[str]) -> None:
     """Raises NotSupportedError if what is needed has contents that only a saver's own ops can restore."""
     for name, node in trace.body.nodes.items():
-        if name in kept and _RESOURCE.fullmatch(node.op):
+        if name in kept and node.op.endswith(TREE_OPS):
             what = f"the outputs need {name} ({node.op}), whose contents no constant can hold"
             user = next((f" {op}:0" for op in trace.body.users(name) if op in kept), "")
             raise NotSupportedError(what, hint=f"saved-model keeps it; or feed what is made of it: --inputs{user}")

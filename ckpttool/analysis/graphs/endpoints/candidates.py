@@ -110,7 +110,7 @@ def user_members(flow: Flow, parts: Parts, likely: Ranked) -> Ranked:
         is_input = is_named(_INPUT_NAME, collection.name)
         keys = [flow.key(member) for member in collection.members if isinstance(member, str)]
         for key in keys:
-            if key and key not in flow.outside and flow.type(key) not in VARIABLE_OPS:
+            if key and key not in flow.outside and key not in parts.layers.read:
                 # Some collect every layer's output; the last are the likely ones.
                 rank = (0, int(key in parts.lossy), int(key in before), int(key not in likely))
                 is_loss = key in parts.losses.ops and flow.tensor(key).shape == ()

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from ckpttool.analysis.graphs.endpoints.flow import Flow
 from ckpttool.analysis.graphs.needs import walk
-from ckpttool.model.graph import PLACEHOLDERS, VARIABLE_OPS
+from ckpttool.model.graph import PLACEHOLDERS, TREE_OPS, VARIABLE_OPS
 
 # What a weight passes on its way to where it is used. No arithmetic: a weight's norm in the loss is no layer.
 _READS = {
@@ -27,7 +27,8 @@ class Layers:
         placeholders: what may be fed.
         sources: these, and what else has no values of its own: pipelines, and what takes what the graph does not have.
         reached: what sources reach, but for plumbing.
-        trained: the variables that are trained; all, where nothing tells.
+        trained: the variables that are trained; all, where nothing tells; and trees.
+        read: variables, and what is only read of them.
         body: all that comes before the last layer, and that.
         inner: the same without what has no layer behind it.
         weighted: what has a layer before it.
@@ -42,8 +43,11 @@ class Layers:
         held = flow.of_types({*VARIABLE_OPS, "Const"}.__contains__) - flow.outside
         self.reached = walk(self.sources or held, flow.users, flow.outside)
         self._no_reads = flow.of_types(lambda type_: type_ not in _READS) | flow.outside
+        held = flow.of_types(VARIABLE_OPS.__contains__)
+        self.read = held | (walk(held, flow.users, self._no_reads) - self.reached if self.sources else set())
         variables = flow.graph.variables
         self.trained = {v.name for v in variables if v.trainable} or {v.name for v in variables}
+        self.trained |= flow.of_types(lambda type_: type_.endswith(TREE_OPS)) - flow.outside
         layers = self.meetings(self.trained)
         self.body = walk(layers, flow.inputs, flow.outside)
         self.inner = walk((near for key in layers for near in flow.inputs[key]), flow.inputs, flow.outside)
