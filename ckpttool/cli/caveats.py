@@ -9,7 +9,7 @@ from ckpttool.analysis.graphs.chance import drawn
 from ckpttool.analysis.graphs.needs import needed_ops, tensor_name
 from ckpttool.analysis.graphs.switches import held_switches
 from ckpttool.model.checkpoint import Checkpoint
-from ckpttool.model.graph import MetaGraph
+from ckpttool.model.graph import PYTHON_OPS, MetaGraph
 
 _MOST = 9
 
@@ -23,9 +23,13 @@ def say_caveats(
 ) -> None:
     """Says that a result is another each time, and which switches are as they were saved; `option` feeds one."""
     fed = {tensor_name(name) for name in fed}
+    needed = needed_ops(graph.by_name, tensors, fed)
+    if op := min((name for name in needed if graph.by_name[name].type in PYTHON_OPS), default=""):
+        what = "runs Python code of the program that made the graph, and nowhere else"
+        render.say(f"note: {op} {what}; {option} {op}:0 feeds it")
     if op := drawn(graph, tensors, fed):
         render.say(f"note: the result is another each time: {op} draws random numbers, and has no seed")
-    held = held_switches(graph, needed_ops(graph.by_name, tensors, fed))
+    held = held_switches(graph, needed)
     checkpoint = stored() if held else None
     values = _values(checkpoint, held) if checkpoint is not None else {}
     for name, value in islice(values.items(), _MOST):

@@ -29,6 +29,9 @@ TREE_OPS = "ResourceHandleOp"
 (tensorflow/core/framework/resource_mgr.h REGISTER_RESOURCE_HANDLE_OP)
 """
 
+PYTHON_OPS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
+"""Types of the ops that run Python code of the program that made the graph, and that no file has."""
+
 BARE_PLACEHOLDERS = ("Placeholder", "PlaceholderV2")
 """Types of the ops that are nothing unless they are fed."""
 

@@ -25,10 +25,9 @@ from ckpttool.analysis.graphs.needs import (
 )
 from ckpttool.model.arguments import Dtypes, Tensor, arguments_of
 from ckpttool.model.dtypes import DTYPES, DType
-from ckpttool.model.graph import MetaGraph, Node, all_nodes, op_of, set_shape, split_tensor
+from ckpttool.model.graph import PYTHON_OPS, MetaGraph, Node, all_nodes, op_of, set_shape, split_tensor
 
 _FLOAT = DTYPES["float32"].number
-_PYTHON = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
 _MOST_OUTPUTS = 256
 HERE = "this TensorFlow"
 """What is said in the reasons for which a library with ops and kernels would help, and in no others."""
@@ -152,7 +151,7 @@ def _spread(found: dict[str, str], edges: Mapping[str, Iterable[str]], why: Call
 def _why_lacking(node: Any, registry: Registry, known: Collection[str], functions: Mapping[str, str]) -> str | None:
     if node.op not in known and registry.op_def(node.op) is None:
         return f"{HERE} has no op of type {node.op}"
-    if node.op in _PYTHON:
+    if node.op in PYTHON_OPS:
         return f"{node.op} runs Python code of the program that made the graph"
     for name in called_functions(node, functions) if functions else ():
         return f"its function {name} {functions[name]}"
