@@ -929,3 +929,30 @@ def test_what_a_session_asks_is_no_output() -> None:
     asked = ("names = BooleanMask", "concat = ConcatV2(names)", "next = Add(dense, w)")
     given = graph(*LAYER, *asked, "y = Tanh(dense)", ready_op=["concat:0"], global_step_read_op_cache=["next:0"])
     assert list(outputs(given)) == ["y:0"]
+
+
+def test_a_model_of_moving_averages_is_listed() -> None:
+    """What averages of the weights give, as a custom getter takes them, comes after what is trained."""
+    average = ("w/ExponentialMovingAverage = VariableV2", "averaged = MatMul(x, w/ExponentialMovingAverage)")
+    given = graph(*LAYER, *LOSS, *average, "end = Identity(averaged)", trainable=["w"])
+    assert list(outputs(given)) == ["dense:0", "end:0"]
+
+
+def test_a_distance_comes_before_what_the_loss_compares() -> None:
+    """Where a siamese network's twins are made once more for the loss, the second picture is no answer."""
+    twins = ("z = Placeholder", "c = MatMul(z, w/read)", "same = Placeholder")
+    distance = ("minus = Sub(dense, c)", "square = Square(minus)", "sum = Sum(square)", "distance = Sqrt(sum)")
+    again = ("a = MatMul(x, w/read)", "b = MatMul(z, w/read)", "a/act = Tanh(a)", "b/act = Tanh(b)")
+    loss = (
+        *("loss/difference = Sub(a/act, b/act)", "loss/square = Square(loss/difference)"),
+        *("loss/sum = Sum(loss/square)", "loss/mul = Mul(loss/sum, same)", "loss/mean = Mean(loss/mul)"),
+    )
+    given = graph(*LAYER, *twins, *distance, *again, *loss, trainable=["w"], losses=["loss/mean:0"])
+    assert next(iter(outputs(given))) == "distance:0"
+
+
+def test_what_is_within_a_loop_is_no_output() -> None:
+    """TensorFlow 1 gives nobody a value from within a loop, but what comes out of it."""
+    loop = ("enter = Enter(dense)", "merge = Merge(enter, next)", "switch = Switch(merge, condition)")
+    inside = ("body = Tanh(switch:1)", "next = NextIteration(body)", "scores = Softmax(body)", "out = Exit(switch)")
+    assert list(outputs(graph(*LAYER, *loop, *inside))) == ["out:0"]

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from ckpttool.analysis.graphs.endpoints.flow import Flow
 from ckpttool.analysis.graphs.needs import walk
+from ckpttool.model.averages import AVERAGE
 from ckpttool.model.graph import PLACEHOLDERS, TREE_OPS, VARIABLE_OPS
 
 # What a weight passes on its way to where it is used. No arithmetic: a weight's norm in the loss is no layer.
@@ -29,6 +30,7 @@ class Layers:
         reached: what sources reach, but for plumbing.
         trained: the variables that are trained; all, where nothing tells; and trees.
         read: variables, and what is only read of them.
+        joints: where what is fed meets what is trained, or moving averages of that.
         body: all that comes before the last layer, and that.
         inner: the same without what has no layer behind it.
         weighted: what has a layer before it.
@@ -48,10 +50,11 @@ class Layers:
         variables = flow.graph.variables
         self.trained = {v.name for v in variables if v.trainable} or {v.name for v in variables}
         self.trained |= flow.of_types(lambda type_: type_.endswith(TREE_OPS)) - flow.outside
-        layers = self.meetings(self.trained)
-        self.body = walk(layers, flow.inputs, flow.outside)
-        self.inner = walk((near for key in layers for near in flow.inputs[key]), flow.inputs, flow.outside)
-        self.weighted = walk(layers, flow.users, flow.outside)
+        averages = {f"{name}{AVERAGE}" for name in self.trained} & flow.nodes.keys()
+        self.joints = self.meetings(self.trained | averages)
+        self.body = walk(self.joints, flow.inputs, flow.outside)
+        self.inner = walk((near for key in self.joints for near in flow.inputs[key]), flow.inputs, flow.outside)
+        self.weighted = walk(self.joints, flow.users, flow.outside)
 
     def meetings(self, variables: set[str]) -> list[str]:
         """Where what is fed meets one of the variables."""

@@ -17,6 +17,9 @@ from ckpttool.analysis.graphs.endpoints.necks import neck_of
 from ckpttool.analysis.graphs.needs import walk
 from ckpttool.model.collections import FILLED_COLLECTIONS
 
+# What goes into a loop of TensorFlow 1, and what comes out.
+_ENTERS, _EXITS = ("Enter", "RefEnter"), ("Exit", "RefExit")
+
 
 class Parts:
     """The parts of a graph.
@@ -29,6 +32,7 @@ class Parts:
         neck: the last op of the model that all which is learned passes on its way to the loss; "" if there is none.
         lossy: what is reached and only belongs to losses: labels, and their arithmetic.
         forward: what is reached else.
+        looped: what runs within a loop, and is not there behind it, so that nobody can fetch it.
     """
 
     def __init__(self, flow: Flow) -> None:
@@ -45,6 +49,8 @@ class Parts:
             self.lossy |= {key for key in behind if flow.type(key) not in SCORES and not self._is_meant(key)}
             self.lossy -= walk([self.neck], flow.inputs)
         self.forward = layers.reached - self.lossy
+        enters, exits = (flow.of_types(types.__contains__) for types in (_ENTERS, _EXITS))
+        self.looped = walk(enters, flow.users, exits)
 
     def _lossy(self, flow: Flow, labeled: set[str]) -> set[str]:
         """What comes after a label, what shares a scope with where they join, and the arithmetic before a loss."""

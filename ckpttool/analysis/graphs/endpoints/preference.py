@@ -36,7 +36,9 @@ def _untaught(flow: Flow, parts: Parts, best: list[str]) -> str:
     """
     if not best:
         return ""
-    told = walk(parts.losses.ops, flow.inputs, flow.outside | {best[0]}) & parts.layers.sources.keys()
+    # What the loss takes from behind a layer alone is no answer, such as the second of what it compares.
+    learned = {best[0], *parts.layers.joints}
+    told = walk(parts.losses.ops, flow.inputs, flow.outside | learned) & parts.layers.sources.keys()
     sources, weights = _made_of(flow, parts, best[0])
     for key in best[1:] if told & sources else ():
         fewer, same = _made_of(flow, parts, key)
