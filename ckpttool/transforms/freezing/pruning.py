@@ -17,7 +17,7 @@ from ckpttool.transforms.freezing.body import Body, Output
 from ckpttool.transforms.freezing.handles import Trace
 
 _ITERATOR = re.compile(r"Iterator\w*|\w*Iterator(?:V2)?")
-_OUTPUTS_HINT = "choose other outputs, or feed a tensor before it: --inputs"
+OUTPUTS_HINT = "choose other outputs, or feed a tensor before it: --inputs"
 
 
 class Needed(NamedTuple):
@@ -124,7 +124,7 @@ def _update_error(trace: Trace, name: str, user: str | None, where: str = "") ->
     variables = ", ".join(sorted({held.source for held in trace.inputs(name).values()}))
     needs = f"{user} takes what {name} gives" if user else f"the output {name} is asked for"
     what = f"{where}{needs} ({node.op}): it takes the variable {variables} itself and may change it"
-    return NotSupportedError(what, hint=_OUTPUTS_HINT)
+    return NotSupportedError(what, hint=OUTPUTS_HINT)
 
 
 def require_droppable(trace: Trace, where: str) -> None:
@@ -154,7 +154,7 @@ def require_unread(trace: Trace, kept: Collection[str], dropped: Iterable[str], 
             found = sorted(trace.reads(name) & changed) if name in kept else []
             if found:
                 what = f"{where}{name} reads the variable {found[0]} after {update} has changed it"
-                raise NotSupportedError(what, hint=_OUTPUTS_HINT)
+                raise NotSupportedError(what, hint=OUTPUTS_HINT)
 
 
 def _after(body: Body, start: str, kept: Collection[str]) -> Iterator[str]:
