@@ -126,3 +126,5 @@ def test_python_code_is_said(run: Any, tf: Any, tmp_path: Any) -> None:
     assert note in run("saved-model", prefix, *ends, "-o", tmp_path / "served").stderr
     said = run("freeze", prefix, "--outputs", "y", "--inputs", "doubled", "-o", tmp_path / "b.pb").stderr
     assert "Python" not in said
+    ran = run("run", prefix, "--fetch", "y", "--feed", "x=[1, 2]")  # Which says by itself why it can't.
+    assert (ran.exit_code, ran.stderr.count("Python code")) == (5, 1)

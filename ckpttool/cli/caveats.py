@@ -23,13 +23,9 @@ def say_caveats(
 ) -> None:
     """Says that a result is another each time, and which switches are as they were saved; `option` feeds one."""
     fed = {tensor_name(name) for name in fed}
-    needed = needed_ops(graph.by_name, tensors, fed)
-    if op := min((name for name in needed if graph.by_name[name].type in PYTHON_OPS), default=""):
-        what = "runs Python code of the program that made the graph, and nowhere else"
-        render.say(f"note: {op} {what}; {option} {op}:0 feeds it")
     if op := drawn(graph, tensors, fed):
         render.say(f"note: the result is another each time: {op} draws random numbers, and has no seed")
-    held = held_switches(graph, needed)
+    held = held_switches(graph, needed_ops(graph.by_name, tensors, fed))
     checkpoint = stored() if held else None
     values = _values(checkpoint, held) if checkpoint is not None else {}
     for name, value in islice(values.items(), _MOST):
@@ -37,6 +33,14 @@ def say_caveats(
     if len(values) > _MOST:
         more = render.counted(len(values) - _MOST, "more such variable")
         render.say(f"note: {more} taken as saved")
+
+
+def say_python(graph: MetaGraph, tensors: Collection[str], fed: Collection[str]) -> None:
+    """Says what Python code the tensors need, of what is written to be run elsewhere."""
+    needed = needed_ops(graph.by_name, tensors, {tensor_name(name) for name in fed})
+    if op := min((name for name in needed if graph.by_name[name].type in PYTHON_OPS), default=""):
+        what = "runs Python code of the program that made the graph, and nowhere else"
+        render.say(f"note: {op} {what}; --inputs {op}:0 feeds it")
 
 
 def _values(checkpoint: Checkpoint, names: Collection[str]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import typer
 
 from ckpttool import render
 from ckpttool.cli import options
-from ckpttool.cli.caveats import say_caveats
+from ckpttool.cli.caveats import say_caveats, say_python
 from ckpttool.errors import NotFoundError
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ def saved_model(
         render.say(f"note: {op} is not run: it {why}; no output needs it")
     _say_obstacles(served.graph, fed, fetched)
     say_caveats(graph, fetched.values(), fed.values(), lambda: stored, "--inputs")
+    say_python(graph, fetched.values(), fed.values())
     count = render.counted(len(served.variables), "variable")
     render.say(f"wrote the signature {signature} and {count}, {render.human_bytes(total)} · {output}")
 
