@@ -956,3 +956,33 @@ def test_what_is_within_a_loop_is_no_output() -> None:
     loop = ("enter = Enter(dense)", "merge = Merge(enter, next)", "switch = Switch(merge, condition)")
     inside = ("body = Tanh(switch:1)", "next = NextIteration(body)", "scores = Softmax(body)", "out = Exit(switch)")
     assert list(outputs(graph(*LAYER, *loop, *inside))) == ["out:0"]
+
+
+def test_a_generator_may_draw_what_it_begins_with() -> None:
+    """Of a GAN that is fed real pictures alone, the picture is the output all the same."""
+    noise = ("z = RandomStandardNormal(two)", "g = VariableV2", "picture = MatMul(z, g)", "image = Tanh(picture)")
+    judges = ("real = Placeholder", "d = VariableV2", "true = MatMul(real, d)", "false = MatMul(image, d)")
+    losses = (
+        "loss = SoftplusMean(true, false)",
+        "gradients/false = MatMul(false, d)",
+        "gradients/picture = TanhGrad(image, gradients/false)",
+        "train/update_d/ApplyAdam = ApplyAdam(d, gradients/false)",
+        "train_1/update_g/ApplyAdam = ApplyAdam(g, gradients/picture)",
+    )
+    given = graph("two = Const", *noise, *judges, *losses, trainable=["g", "d"], losses=["loss:0"])
+    assert "image:0" in outputs(given)
+
+
+def test_a_picture_may_be_what_is_trained() -> None:
+    """Where what is fed leads to a loss alone, as the style that a picture is to have, outputs begin at variables."""
+    picture = (
+        "x = VariableV2",
+        "clipped = Maximum(x, zero)",
+        "zero = Const",
+        "generated_image = Minimum(clipped, one)",
+    )
+    features = ("filter = VariableV2", "features = Conv2D(x, filter)", "y = Placeholder")
+    loss = ("difference = Sub(features, y)", "square = Square(difference)", "mean = Mean(square)")
+    given = graph(*picture, "one = Const", *features, *loss, trainable=["x"], losses=["mean:0"])
+    assert next(iter(outputs(given))) == "generated_image:0"
+    assert inputs(given) == {"y:0": "only the loss needs it"}

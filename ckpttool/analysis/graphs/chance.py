@@ -26,10 +26,12 @@ from ckpttool.analysis.graphs.needs import (
 from ckpttool.model.graph import ASSIGN_OPS, PLACEHOLDERS, VARIABLE_OPS, MetaGraph, Node, op_of, shape_of
 
 # Values that nothing but chance gives, unless an op has a seed; those with an input for one are called Stateless….
-_RANDOM = re.compile(
+RANDOM = re.compile(
     r"(?:Stateful)?(?:Random(?!\w*(?:Queue|Dataset))|Uniform(?!Quantize|Dequantize|Requantize)|StandardNormal"
     r"|TruncatedNormal|Parameterized|Multinomial)\w*"
 )
+"""Types of ops that draw by chance."""
+
 # What another value may come through than that of all their inputs.
 _CHOICES = ("Merge", "If", "StatelessIf", "Case", "StatelessCase")
 # Which of two values it is, the first one says.
@@ -74,7 +76,7 @@ def _functions(graph: MetaGraph, ops: Iterable[str]) -> tuple[set[str], set[str]
 def _draws(node: Any) -> bool:
     """Whether an op draws a random number without a seed."""
     seeds = (node.attr[seed].i for seed in ("seed", "seed2") if seed in node.attr)
-    return _RANDOM.fullmatch(node.op) is not None and not any(seeds)
+    return RANDOM.fullmatch(node.op) is not None and not any(seeds)
 
 
 def _numbers(graph: MetaGraph, ops: set[str], fed: set[str]) -> set[str]:

@@ -9,6 +9,7 @@ x is a source, which reaches all that is right of it, and meets the weights at M
 
 from collections.abc import Iterable
 
+from ckpttool.analysis.graphs.chance import RANDOM
 from ckpttool.analysis.graphs.endpoints.flow import Flow
 from ckpttool.analysis.graphs.needs import walk
 from ckpttool.model.averages import AVERAGE
@@ -27,7 +28,7 @@ class Layers:
     Attributes:
         placeholders: what may be fed.
         sources: these, and what else has no values of its own: pipelines, and what takes what the graph does not have.
-        reached: what sources reach, but for plumbing.
+        reached: what sources reach, and what is drawn by chance, but for plumbing.
         trained: the variables that are trained; all, where nothing tells; and trees.
         read: variables, and what is only read of them.
         joints: where what is fed meets what is trained, or moving averages of that.
@@ -36,17 +37,21 @@ class Layers:
         weighted: what has a layer before it.
     """
 
-    def __init__(self, flow: Flow) -> None:
+    def __init__(self, flow: Flow, *, is_fed: bool = True) -> None:
+        """`is_fed` is whether what is fed counts, if anything is; else all begins at the variables."""
         self._flow = flow
         placeholders = flow.of_types(PLACEHOLDERS.__contains__) - flow.outside
         self.placeholders = dict.fromkeys(name for name in flow.nodes if name in placeholders)
         self.sources = dict.fromkeys([*self.placeholders, *(key for key in flow.users if flow.is_pipeline(key))])
         self.sources |= {name: None for name in flow.incomplete if name not in flow.outside}
         held = flow.of_types({*VARIABLE_OPS, "Const"}.__contains__) - flow.outside
-        self.reached = walk(self.sources or held, flow.users, flow.outside)
+        is_fed = is_fed and bool(self.sources)
+        # A generator may draw what it begins with, while what it is compared with is fed.
+        drawn = flow.of_types(RANDOM.fullmatch) - flow.outside
+        self.reached = walk(drawn.union(self.sources) if is_fed else held, flow.users, flow.outside)
         self._no_reads = flow.of_types(lambda type_: type_ not in _READS) | flow.outside
         held = flow.of_types(VARIABLE_OPS.__contains__)
-        self.read = held | (walk(held, flow.users, self._no_reads) - self.reached if self.sources else set())
+        self.read = held | (walk(held, flow.users, self._no_reads) - self.reached if is_fed else set())
         variables = flow.graph.variables
         self.trained = {v.name for v in variables if v.trainable} or {v.name for v in variables}
         self.trained |= flow.of_types(lambda type_: type_.endswith(TREE_OPS)) - flow.outside

@@ -35,8 +35,8 @@ class Parts:
         looped: what runs within a loop, and is not there behind it, so that nobody can fetch it.
     """
 
-    def __init__(self, flow: Flow) -> None:
-        self.layers = layers = Layers(flow)
+    def __init__(self, flow: Flow, *, is_fed: bool = True) -> None:
+        self.layers = layers = Layers(flow, is_fed=is_fed)
         self.losses = losses = Losses(flow, layers.reached)
         self.collected = _collected(flow)
         summaries = (name for name, role in flow.roles.items() if role == "summary")
