@@ -843,3 +843,18 @@ def test_what_is_restored_into_several_variables_is_served(tf, run, make, tmp_pa
     result = run("run", tmp_path / "model", "--fetch", "y", "--format", "json")
     assert "[3.0, 4.0, 3.0, 4.0]" in result.stdout
     assert "initialized" not in result.stderr
+
+
+@tensorflow
+def test_several_ops_that_hold_one_variable_are_served(tf, run, make, tmp_path):
+    """By its shared name, another op leads to a variable too: tf.saved_model.load would find none there."""
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        x = v1.placeholder("float32", [2], name="x")
+        weight = v1.get_variable("weight", initializer=[1.0, 2.0], use_resource=True)
+        again = tf.raw_ops.VarHandleOp(dtype="float32", shape=[2], shared_name="weight")
+        v1.add(x * weight, tf.raw_ops.ReadVariableOp(resource=again, dtype="float32"), name="y")
+        session.run(weight.initializer)
+        v1.train.Saver().save(session, str(tmp_path / "model"))
+    make(tmp_path / "model", tmp_path / "served", "--inputs", "x", "--outputs", "y")
+    require_same(tf, tmp_path / "model.meta", tmp_path / "model", tmp_path / "served")

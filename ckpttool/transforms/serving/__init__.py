@@ -25,6 +25,7 @@ from ckpttool.transforms.serving.initializing import initializers, with_declared
 from ckpttool.transforms.serving.savers import with_saver
 from ckpttool.transforms.serving.shapes import with_shapes_left_alone
 from ckpttool.transforms.serving.signatures import require_served, signature_def
+from ckpttool.transforms.serving.twins import with_one_op_each
 from ckpttool.wire.message import DROP, edit, message_field, values_of, varint_field
 
 _SCHEMA_VERSION = 1
@@ -87,7 +88,7 @@ def servable(
         ConversionError: the method wants other keys; or a variable is of another dtype or shape in the graph.
     """
     inputs, outputs = _tensors(inputs), _tensors(outputs)
-    graph = _meta_graph(graph)
+    graph = with_one_op_each(_meta_graph(graph))
     require_served(graph, inputs, outputs)
     names = assets or {}
     missing = {
