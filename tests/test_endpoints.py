@@ -986,3 +986,24 @@ def test_a_picture_may_be_what_is_trained() -> None:
     given = graph(*picture, "one = Const", *features, *loss, trainable=["x"], losses=["mean:0"])
     assert next(iter(outputs(given))) == "generated_image:0"
     assert inputs(given) == {"y:0": "only the loss needs it"}
+
+
+def test_what_is_normalized_is_an_embedding() -> None:
+    """Of a triplet's loss, the arithmetic begins behind tf.nn.l2_normalize, not before."""
+    lines = ["w = VariableV2", "w/read = Identity(w)", "zero = Const"]
+    for tower in "apn":
+        lines += [f"{tower} = Placeholder", f"{tower}_1/dense = MatMul({tower}, w/read)"]
+        norm, dense = f"{tower}_1/l2_normalize", f"{tower}_1/dense"
+        lines += [f"{norm}/Square = Square({dense})", f"{norm}/Sum = Sum({norm}/Square)"]
+        lines += [f"{norm}/Rsqrt = Rsqrt({norm}/Sum)", f"{norm} = Mul({dense}, {norm}/Rsqrt)"]
+    for other in "pn":
+        lines += [f"{other}_2 = Sub(a_1/l2_normalize, {other}_1/l2_normalize)", f"{other}_3 = Square({other}_2)"]
+    lines += [
+        "p_4 = Sum(p_3)",
+        "n_4 = Sum(n_3)",
+        "margin = Sub(p_4, n_4)",
+        "hinge = Maximum(margin, zero)",
+        "loss = Mean(hinge)",
+    ]
+    given = graph(*lines, trainable=["w"], losses=["loss:0"])
+    assert next(iter(outputs(given))) == "a_1/l2_normalize:0"

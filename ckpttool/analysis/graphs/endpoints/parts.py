@@ -7,6 +7,7 @@
 What is reached and belongs to no loss is the forward path.
 """
 
+import re
 from collections.abc import Callable, Iterable, Set
 
 from ckpttool.analysis.graphs.endpoints.flow import OUTPUT_NAME, SCORES, Flow, is_named, scope_of
@@ -17,6 +18,8 @@ from ckpttool.analysis.graphs.endpoints.necks import neck_of
 from ckpttool.analysis.graphs.needs import walk
 from ckpttool.model.collections import FILLED_COLLECTIONS
 
+# What tf.nn.l2_normalize gives: an embedding before distances are taken, and no part of a loss.
+_NORMALIZED = re.compile(r"l2_normalize(?:_\d+)?")
 # What goes into a loop of TensorFlow 1, and what comes out.
 _ENTERS, _EXITS = ("Enter", "RefEnter"), ("Exit", "RefExit")
 
@@ -74,7 +77,7 @@ class Parts:
         return key not in self.layers.body and flow.type(key) in LOSS_MATH and not self._is_meant(key)
 
     def _is_meant(self, key: str) -> bool:
-        return key in self.collected or is_named(OUTPUT_NAME, key)
+        return key in self.collected or is_named(OUTPUT_NAME, key) or is_named(_NORMALIZED, key)
 
 
 def _collected(flow: Flow) -> set[str]:
