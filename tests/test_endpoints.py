@@ -242,6 +242,13 @@ def test_of_towers_the_first_comes_first() -> None:
     assert list(outputs(graph(*LAYER, *first, *second))) == ["Softmax:0", "ArgMax:0", "Softmax_1:0"]
 
 
+def test_of_devices_the_first_comes_first() -> None:
+    """Under a MirroredStrategy each device has a copy of every weight, and its tower is the same model."""
+    copy = ("x_1 = Placeholder", "w/replica_1 = VariableV2", "dense_1 = MatMul(x_1, w/replica_1)")
+    given = graph(*LAYER, "Softmax = Softmax(dense)", *copy, "replica_1/Softmax = Softmax(dense_1)")
+    assert list(outputs(given))[:2] == ["Softmax:0", "replica_1/Softmax:0"]
+
+
 def test_what_is_trained_comes_before_its_copies() -> None:
     """Of a worker's weights, which are copied from the trained ones, the output comes second."""
     copy = ("x_2 = Placeholder", "c = VariableV2", "c/read = Identity(c)", "dense_2 = MatMul(x_2, c/read)")

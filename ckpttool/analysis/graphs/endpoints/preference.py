@@ -4,12 +4,17 @@ What is trained comes before its copies, of towers the first one, and what goes 
 the answer.
 """
 
+import re
+
 from ckpttool.analysis.graphs.endpoints.candidates import PARTIAL, Ranked
 from ckpttool.analysis.graphs.endpoints.critics import trained_by_optimizer
 from ckpttool.analysis.graphs.endpoints.flow import CALLS, MOST_TENSORS, Flow
 from ckpttool.analysis.graphs.endpoints.parts import Parts
 from ckpttool.analysis.graphs.needs import walk
 from ckpttool.model.graph import VARIABLE_OPS, op_of
+
+# The end of a copy's name under a MirroredStrategy. (tensorflow/python/distribute/mirrored_strategy.py)
+_REPLICA = re.compile(r"/replica_\d+$")
 
 
 def in_order(flow: Flow, parts: Parts, chosen: Ranked) -> list[str]:
@@ -48,9 +53,10 @@ def _untaught(flow: Flow, parts: Parts, best: list[str]) -> str:
 
 
 def _made_of(flow: Flow, parts: Parts, key: str) -> tuple[set[str], set[str]]:
-    """The sources and the variables that an op's value comes from."""
+    """The sources and the variables that an op's value comes from; each device's copy of a variable is that one."""
     before = walk([key], flow.inputs, flow.outside)
-    return before & parts.layers.sources.keys(), {name for name in before if flow.type(name) in VARIABLE_OPS}
+    weights = {_REPLICA.sub("", name) for name in before if flow.type(name) in VARIABLE_OPS}
+    return before & parts.layers.sources.keys(), weights
 
 
 def _towers_swapped(flow: Flow, parts: Parts, keys: list[str]) -> dict[str, str]:
