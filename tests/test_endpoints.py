@@ -242,6 +242,12 @@ def test_of_towers_the_first_comes_first() -> None:
     assert list(outputs(graph(*LAYER, *first, *second))) == ["Softmax:0", "ArgMax:0", "Softmax_1:0"]
 
 
+def test_of_names_for_one_the_last_comes_first() -> None:
+    """What only gives another name to an output is no tower beside it."""
+    given = graph(*LAYER, "logits = Identity(dense)", "probs = Identity(logits)")
+    assert list(outputs(given)) == ["probs:0", "logits:0"]
+
+
 def test_of_devices_the_first_comes_first() -> None:
     """Under a MirroredStrategy each device has a copy of every weight, and its tower is the same model."""
     copy = ("x_1 = Placeholder", "w/replica_1 = VariableV2", "dense_1 = MatMul(x_1, w/replica_1)")

@@ -70,5 +70,8 @@ def _towers_swapped(flow: Flow, parts: Parts, keys: list[str]) -> dict[str, str]
     places = {name: number for number, name in enumerate(flow.nodes)}
     swapped = dict[str, str]()
     for tower in towers.values():
+        # What is made of another is no tower beside it, such as an output of a score: it comes first, as an end.
+        if any(walk([key], flow.inputs, flow.outside).intersection(tower) != {key} for key in tower):
+            continue
         swapped |= zip(tower, sorted(tower, key=lambda key: places.get(op_of(key), 0)), strict=True)
     return swapped
