@@ -108,3 +108,23 @@ def test_functions_that_many_ops_call_are_read_once() -> None:
         assert drawn(graph, ["drawn:0"]) == "drawn"
         message.library.function[-1].node_def[0].op = "Identity"
         assert drawn(MetaGraph(message.SerializeToString(), root="GraphDef"), ["y4999:0"]) == ""
+
+
+def test_python_code_is_said(run: Any, tf: Any, tmp_path: Any) -> None:
+    """A graph that calls Python is written, and runs in the program that made it alone; unless what it gives is fed."""
+
+    def build(v1: Any) -> None:
+        x = v1.placeholder("float32", [2], name="x")
+        w = v1.get_variable("w", [2])
+        doubled = v1.py_func(lambda values: values * 2, [x], "float32", name="doubled")
+        v1.multiply(v1.reshape(doubled, [2]), w, name="y")
+
+    prefix = save_model(tf, tmp_path / "model", build)
+    note = "note: doubled runs Python code of the program that made the graph, and nowhere else; --inputs doubled:0"
+    assert note in run("freeze", prefix, "--outputs", "y", "-o", tmp_path / "a.pb").stderr
+    ends = ("--inputs", "x", "--outputs", "y")
+    assert note in run("saved-model", prefix, *ends, "-o", tmp_path / "served").stderr
+    said = run("freeze", prefix, "--outputs", "y", "--inputs", "doubled", "-o", tmp_path / "b.pb").stderr
+    assert "Python" not in said
+    ran = run("run", prefix, "--fetch", "y", "--feed", "x=[1, 2]")  # Which says by itself why it can't.
+    assert (ran.exit_code, ran.stderr.count("Python code")) == (5, 1)

@@ -243,6 +243,19 @@ def test_of_towers_the_first_comes_first() -> None:
     assert list(outputs(graph(*LAYER, *first, *second))) == ["Softmax:0", "ArgMax:0", "Softmax_1:0"]
 
 
+def test_of_names_for_one_the_last_comes_first() -> None:
+    """What only gives another name to an output is no tower beside it."""
+    given = graph(*LAYER, "logits = Identity(dense)", "probs = Identity(logits)")
+    assert list(outputs(given)) == ["probs:0", "logits:0"]
+
+
+def test_of_devices_the_first_comes_first() -> None:
+    """Under a MirroredStrategy each device has a copy of every weight, and its tower is the same model."""
+    copy = ("x_1 = Placeholder", "w/replica_1 = VariableV2", "dense_1 = MatMul(x_1, w/replica_1)")
+    given = graph(*LAYER, "Softmax = Softmax(dense)", *copy, "replica_1/Softmax = Softmax(dense_1)")
+    assert list(outputs(given))[:2] == ["Softmax:0", "replica_1/Softmax:0"]
+
+
 def test_what_is_trained_comes_before_its_copies() -> None:
     """Of a worker's weights, which are copied from the trained ones, the output comes second."""
     copy = ("x_2 = Placeholder", "c = VariableV2", "c/read = Identity(c)", "dense_2 = MatMul(x_2, c/read)")
@@ -940,3 +953,91 @@ def test_of_twins_the_first_comes_first() -> None:
     twins = ("z = Placeholder", "a = Relu(dense)", "c = MatMul(z, w/read)", "b = Relu(c)")
     loss = ("difference = Sub(a, b)", "loss = L2Loss(difference)")
     assert list(outputs(graph(*LAYER, *twins, *loss, trainable=["w"])))[:1] == ["a:0"]
+
+
+def test_trees_are_weights() -> None:
+    """What boosted trees predict is the output, and what it is compared with is a label."""
+    trees = ("x = Placeholder", "trees = BoostedTreesEnsembleResourceHandleOp", "w = VariableV2")
+    predicted = ("buckets = Bucketize(x)", "sum = BoostedTreesPredict(trees, buckets)")
+    labels = ("y = Placeholder", "head/labels = Identity(y)", "head/ToFloat = Cast(head/labels)")
+    loss = ("head/mse/Difference = SquaredDifference(sum, head/ToFloat)", "head/mse/Mean = Mean(head/mse/Difference)")
+    given = graph(*trees, *predicted, *labels, *loss, losses=["head/mse/Mean:0"])
+    assert list(outputs(given)) == ["sum:0"]
+    assert inputs(given) == {"x:0": "an output needs it", "y:0": "only the loss needs it"}
+
+
+def test_weights_in_a_collection_are_no_output() -> None:
+    """A shared embedding column collects its weights, read and put together of their parts."""
+    parts = ("part = VarHandleOp", "part/Read = ReadVariableOp(part)", "embedding = Identity(part/Read)")
+    given = graph(*LAYER, *parts, "rows = GatherV2(embedding, dense)", shared_embedding=["embedding"])
+    assert list(outputs(given)) == ["rows:0"]
+
+
+def test_what_a_session_asks_is_no_output() -> None:
+    """What tells whether all is initialized, and the step as hooks read it, are no part of the model."""
+    asked = ("names = BooleanMask", "concat = ConcatV2(names)", "next = Add(dense, w)")
+    given = graph(*LAYER, *asked, "y = Tanh(dense)", ready_op=["concat:0"], global_step_read_op_cache=["next:0"])
+    assert list(outputs(given)) == ["y:0"]
+
+
+def test_a_model_of_moving_averages_is_listed() -> None:
+    """What averages of the weights give, as a custom getter takes them, comes after what is trained."""
+    average = ("w/ExponentialMovingAverage = VariableV2", "averaged = MatMul(x, w/ExponentialMovingAverage)")
+    given = graph(*LAYER, *LOSS, *average, "end = Identity(averaged)", trainable=["w"])
+    assert list(outputs(given)) == ["dense:0", "end:0"]
+
+
+def test_a_distance_comes_before_what_the_loss_compares() -> None:
+    """Where a siamese network's twins are made once more for the loss, the second picture is no answer."""
+    twins = ("z = Placeholder", "c = MatMul(z, w/read)", "same = Placeholder")
+    distance = ("minus = Sub(dense, c)", "square = Square(minus)", "sum = Sum(square)", "distance = Sqrt(sum)")
+    again = ("a = MatMul(x, w/read)", "b = MatMul(z, w/read)", "a/act = Tanh(a)", "b/act = Tanh(b)")
+    loss = (
+        *("loss/difference = Sub(a/act, b/act)", "loss/square = Square(loss/difference)"),
+        *("loss/sum = Sum(loss/square)", "loss/mul = Mul(loss/sum, same)", "loss/mean = Mean(loss/mul)"),
+    )
+    given = graph(*LAYER, *twins, *distance, *again, *loss, trainable=["w"], losses=["loss/mean:0"])
+    assert next(iter(outputs(given))) == "distance:0"
+
+
+def test_what_is_within_a_loop_is_no_output() -> None:
+    """TensorFlow 1 gives nobody a value from within a loop, but what comes out of it."""
+    loop = ("enter = Enter(dense)", "merge = Merge(enter, next)", "switch = Switch(merge, condition)")
+    inside = ("body = Tanh(switch:1)", "next = NextIteration(body)", "scores = Softmax(body)", "out = Exit(switch)")
+    assert list(outputs(graph(*LAYER, *loop, *inside))) == ["out:0"]
+
+
+def test_a_picture_may_be_what_is_trained() -> None:
+    """Where what is fed leads to a loss alone, as the style that a picture is to have, outputs begin at variables."""
+    picture = (
+        "x = VariableV2",
+        "clipped = Maximum(x, zero)",
+        "zero = Const",
+        "generated_image = Minimum(clipped, one)",
+    )
+    features = ("filter = VariableV2", "features = Conv2D(x, filter)", "y = Placeholder")
+    loss = ("difference = Sub(features, y)", "square = Square(difference)", "mean = Mean(square)")
+    given = graph(*picture, "one = Const", *features, *loss, trainable=["x"], losses=["mean:0"])
+    assert next(iter(outputs(given))) == "generated_image:0"
+    assert inputs(given) == {"y:0": "only the loss needs it"}
+
+
+def test_what_is_normalized_is_an_embedding() -> None:
+    """Of a triplet's loss, the arithmetic begins behind tf.nn.l2_normalize, not before."""
+    lines = ["w = VariableV2", "w/read = Identity(w)", "zero = Const"]
+    for tower in "apn":
+        lines += [f"{tower} = Placeholder", f"{tower}_1/dense = MatMul({tower}, w/read)"]
+        norm, dense = f"{tower}_1/l2_normalize", f"{tower}_1/dense"
+        lines += [f"{norm}/Square = Square({dense})", f"{norm}/Sum = Sum({norm}/Square)"]
+        lines += [f"{norm}/Rsqrt = Rsqrt({norm}/Sum)", f"{norm} = Mul({dense}, {norm}/Rsqrt)"]
+    for other in "pn":
+        lines += [f"{other}_2 = Sub(a_1/l2_normalize, {other}_1/l2_normalize)", f"{other}_3 = Square({other}_2)"]
+    lines += [
+        "p_4 = Sum(p_3)",
+        "n_4 = Sum(n_3)",
+        "margin = Sub(p_4, n_4)",
+        "hinge = Maximum(margin, zero)",
+        "loss = Mean(hinge)",
+    ]
+    given = graph(*lines, trainable=["w"], losses=["loss:0"])
+    assert next(iter(outputs(given))) == "a_1/l2_normalize:0"

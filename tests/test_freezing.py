@@ -435,6 +435,24 @@ def test_trees_can_not_be_frozen(tmp_path: Path) -> None:
     assert freeze(graph, None, ["leaves"], inputs=["leaves"]).placeholders == {"leaves:0": "leaves"}
 
 
+def test_what_a_saver_makes_of_stored_values_can_not_be_frozen(tmp_path: Path) -> None:
+    """Of a sum over devices each copy is restored as a part; what has the name of one is not its value.
+
+    (tensorflow/python/distribute/values.py, _SyncOnReadSaveable)
+    """
+    graph, checkpoint = built(tmp_path, CASES["references"])
+    message = graph.message
+    assigned = next(node for node in message.graph_def.node if node.name.startswith("save/Assign"))
+    assert assigned.input[0] == "b"
+    message.graph_def.node.add(name="part", op="RealDiv", input=[assigned.input[1], "two"])
+    message.graph_def.node.add(name="two", op="Const")
+    assigned.input[1] = "part"
+    halved = MetaGraph(message.SerializeToString(), path=graph.path)
+    with pytest.raises(NotSupportedError, match="the saver does not restore b as it is stored") as caught:
+        freeze(halved, checkpoint, ["y"])
+    assert caught.value.hint is not None
+
+
 def test_functions_of_before_tensorflow_1(tmp_path: Path) -> None:
     """Their ops are counted, in texts too; as TensorFlow reads them no more, what needs them is refused."""
     path = tmp_path / "graph.pbtxt"

@@ -4,6 +4,8 @@ import pytest
 from running import edit_meta, save_model
 from serving import of_load, of_loader, of_server, require_same
 
+from ckpttool import proto
+from ckpttool.analysis.graphs.loading import BOOSTED_TREES
 from ckpttool.model.graph import all_nodes
 
 tensorflow = pytest.mark.tensorflow
@@ -134,3 +136,20 @@ def test_functions_of_before_tensorflow_1_are_named(served, tf, tmp_path):
     assert f"note: tf.saved_model.load does not load the graph: the function old {why}\n" in served(prefix)
     with pytest.raises(KeyError):
         of_load(tf, tmp_path / "served")
+
+
+@tensorflow
+@pytest.mark.parametrize("name", ["inner", "beside"])
+def test_trees_that_nothing_runs_any_more_are_named_where_an_output_needs_them(served, tf, tmp_path, name):
+    """TensorFlow still registers the ops of boosted trees, and has no kernel of any."""
+    from tensorflow.python.framework.kernels import get_registered_kernels_for_op
+
+    types = [type for type in proto.known_ops() if type.startswith(BOOSTED_TREES)]
+    assert len(types) > 20
+    assert not any(get_registered_kernels_for_op(type).kernel for type in types)
+    prefix = save_model(tf, tmp_path, build)
+    with_type(tf, prefix, name, "BoostedTreesPredict")
+    why = (
+        "TensorFlow 2.9 and later have no kernels of BoostedTreesPredict, and do not load the graph; 2.4 and before do"
+    )
+    assert (f"note: {why}\n" in served(prefix)) == (name == "inner")

@@ -194,6 +194,32 @@ def test_a_saver_reads_what_its_lists_say():
     ]
 
 
+def mirrored():
+    """The linear model with two copies of W: the saver restores one from what it restores W from, and one from half."""
+    graph = linear()
+    message = proto.parse("MetaGraphDef", graph.data)
+    for name, value in (("copy", "save/RestoreV2"), ("part", "half")):
+        node = message.graph_def.node.add(name=name, op="VariableV2")
+        node.attr["dtype"].type = 1
+        message.graph_def.node.add(name=f"save/{name}", op="Assign", input=[name, value])
+        nodes_of(message.graph_def)["save/restore_all"].input.append(f"^save/{name}")
+    message.graph_def.node.add(name="half", op="RealDiv", input=["save/RestoreV2", "two"])
+    message.graph_def.node.add(name="two", op="Const")
+    return graph.replace(data=message.SerializeToString())
+
+
+def test_what_a_saver_restores_into_several_variables():
+    """Each copy that MirroredStrategy has of a variable is restored, also if it goes one by one."""
+    graph, checkpoint = mirrored(), ckpttool.open_checkpoint(FIXTURES / "linear" / "model")
+    assert [(read.key, read.variable) for read in restored(graph)] == [("W", "W"), ("W", "copy"), ("b", "b")]
+    plan = plan_restore(graph, checkpoint)
+    assert plan.by_saver
+    assert plan.unstored == set()
+    one_by_one = plan_restore(graph, checkpoint, usable=False)
+    assert [(read.variable, read.key) for read in one_by_one.reads] == [("W", "W"), ("b", "b"), ("copy", "W")]
+    assert one_by_one.unstored == {"part"}
+
+
 def test_functions_that_call_themselves_are_left_out():
     """TensorFlow would call them without end while it imports the graph; one beside them is not concerned."""
     message = proto.message_class("MetaGraphDef")()

@@ -289,3 +289,20 @@ def test_other_signs_of_patterns_are_themselves(run, tmp_path):
     for file in FIXTURES.glob("linear/model.*"):
         shutil.copy(file, tmp_path / file.name.replace("model", "m*?{a}"))
     assert "124" in run("run", tmp_path / "m*?{a}", "--feed", "x:0=50").stdout
+
+
+@pytest.mark.tensorflow
+def test_a_saver_that_restores_more_than_variables(tf, run, tmp_path):
+    """Where a saver restores a table, too, what it does not restore is known all the same, and initialized."""
+
+    def build(v1):
+        table = tf.lookup.experimental.MutableHashTable(tf.string, tf.float32, 0.0, name="table")
+        local = v1.get_local_variable("local", initializer=2.0, use_resource=True)
+        v1.get_variable("w", initializer=1.0)
+        v1.add(table.lookup(v1.constant(["a"])), local, name="y")
+
+    prefix = save_model(tf, tmp_path, build)
+    result = run("run", prefix, "--fetch", "y", "--format", "json")
+    assert result.exit_code == 0, result.stderr
+    assert "[2.0]" in result.stdout
+    assert "initialized, because they were never stored: local" in result.stderr

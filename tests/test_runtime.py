@@ -691,6 +691,31 @@ def test_a_function_with_an_unknown_op_stops_only_its_callers(tf, tmp_path):
             model.run("called")
 
 
+def test_a_branch_with_an_op_without_a_kernel_stops_only_its_callers(tf, tmp_path):
+    """TensorFlow places all of a graph, branches that no run takes included, such as those in which trees are grown."""
+
+    def change(message):
+        function = message.graph_def.library.function.add()
+        function.signature.name = "grown"
+        function.signature.output_arg.add(name="size", type=1)
+        function.node_def.add(name="trees", op="BoostedTreesEnsembleResourceHandleOp")
+        size = function.node_def.add(name="size", op="Const", input=["^trees"])
+        size.attr["dtype"].type = 1
+        size.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(1.0))
+        function.ret["size"] = "size:output:0"
+        node = message.graph_def.node.add(name="grow", op="PartitionedCall")
+        node.attr["f"].func.name = "grown"
+        node.attr["Tin"].list.SetInParent()
+        node.attr["Tout"].list.type.append(1)
+
+    prefix = save_model(tf, tmp_path, scaled(2.0))
+    edit_meta(tf, prefix, change)
+    with ckpttool.ImportedGraph(prefix) as model:
+        assert model.run("y", {"x": [2]}) == 5
+        with pytest.raises(NotSupportedError, match=r"its function .* can't run: .* has no kernel of BoostedTrees"):
+            model.run("grow")
+
+
 def test_an_op_library_that_is_none_says_so(tf, tmp_path):
     """What can't be loaded as a library of ops is named."""
     (tmp_path / "x.so").write_bytes(b"nothing")

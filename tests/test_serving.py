@@ -823,3 +823,47 @@ def test_a_variable_that_the_output_writes_itself_is_served(tf, run, tmp_path):
     assert result.exit_code == 0, result.stderr
     served = tf.saved_model.load(str(tmp_path / "served")).signatures["serving_default"]
     assert served(x=tf.constant([3.0, 4.0]))["y"].numpy().tolist() == [3, 8]
+
+
+@tensorflow
+def test_what_is_restored_into_several_variables_is_served(tf, run, make, tmp_path):
+    """Each device's copy of a variable, as a MirroredStrategy has them, is restored from the one that is stored."""
+    from tensorflow.python.training.saving.saveable_object import SaveableObject, SaveSpec
+
+    class Mirrored(SaveableObject):
+        """Saves the first of several variables, and restores all of them, as distribute/values.py does."""
+
+        def __init__(self, variables):
+            self.variables = variables
+            super().__init__(variables[0], [SaveSpec(variables[0], "", "mirrored")], "mirrored")
+
+        def restore(self, tensors, shapes):
+            return tf.group(*(tf.compat.v1.assign(variable, tensors[0]) for variable in self.variables))
+
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        copies = [v1.get_variable(name, initializer=[1.0, 2.0], use_resource=True) for name in ("m", "m/replica_1")]
+        v1.concat(copies, 0, name="y")
+        session.run(v1.global_variables_initializer())
+        session.run([v1.assign(copy, [3.0, 4.0]) for copy in copies])
+        v1.train.Saver([Mirrored(copies)]).save(session, str(tmp_path / "model"))
+    make(tmp_path / "model", tmp_path / "served", "--outputs", "y")
+    assert [found["y"].tolist() for found in of_all(tf, tmp_path / "served")] == [[3, 4, 3, 4]] * 3
+    result = run("run", tmp_path / "model", "--fetch", "y", "--format", "json")
+    assert "[3.0, 4.0, 3.0, 4.0]" in result.stdout
+    assert "initialized" not in result.stderr
+
+
+@tensorflow
+def test_several_ops_that_hold_one_variable_are_served(tf, run, make, tmp_path):
+    """By its shared name, another op leads to a variable too: tf.saved_model.load would find none there."""
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        x = v1.placeholder("float32", [2], name="x")
+        weight = v1.get_variable("weight", initializer=[1.0, 2.0], use_resource=True)
+        again = tf.raw_ops.VarHandleOp(dtype="float32", shape=[2], shared_name="weight")
+        v1.add(x * weight, tf.raw_ops.ReadVariableOp(resource=again, dtype="float32"), name="y")
+        session.run(weight.initializer)
+        v1.train.Saver().save(session, str(tmp_path / "model"))
+    make(tmp_path / "model", tmp_path / "served", "--inputs", "x", "--outputs", "y")
+    require_same(tf, tmp_path / "model.meta", tmp_path / "model", tmp_path / "served")

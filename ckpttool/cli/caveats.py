@@ -9,7 +9,7 @@ from ckpttool.analysis.graphs.chance import drawn
 from ckpttool.analysis.graphs.needs import needed_ops, tensor_name
 from ckpttool.analysis.graphs.switches import held_switches
 from ckpttool.model.checkpoint import Checkpoint
-from ckpttool.model.graph import MetaGraph
+from ckpttool.model.graph import PYTHON_OPS, MetaGraph
 
 _MOST = 9
 
@@ -33,6 +33,14 @@ def say_caveats(
     if len(values) > _MOST:
         more = render.counted(len(values) - _MOST, "more such variable")
         render.say(f"note: {more} taken as saved")
+
+
+def say_python(graph: MetaGraph, tensors: Collection[str], fed: Collection[str]) -> None:
+    """Says what Python code the tensors need, of what is written to be run elsewhere."""
+    needed = needed_ops(graph.by_name, tensors, {tensor_name(name) for name in fed})
+    if op := min((name for name in needed if graph.by_name[name].type in PYTHON_OPS), default=""):
+        what = "runs Python code of the program that made the graph, and nowhere else"
+        render.say(f"note: {op} {what}; --inputs {op}:0 feeds it")
 
 
 def _values(checkpoint: Checkpoint, names: Collection[str]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import typer
 from ckpttool import render
 from ckpttool.analysis.graphs import fetches
 from ckpttool.cli import options
-from ckpttool.cli.caveats import say_caveats
+from ckpttool.cli.caveats import say_caveats, say_python
 from ckpttool.model.names import listed
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ def freeze(
     if not quiet:
         _say(graph, frozen, chosen, output)
         say_caveats(graph, chosen, fed, lambda: variables, "--inputs")
+        say_python(graph, chosen, fed)
 
 
 def _endpoints(

@@ -8,7 +8,7 @@ import typer
 
 from ckpttool import render
 from ckpttool.cli import options
-from ckpttool.cli.caveats import say_caveats
+from ckpttool.cli.caveats import say_caveats, say_python
 from ckpttool.errors import NotFoundError
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ def saved_model(
         render.say(f"note: {op} is not run: it {why}; no output needs it")
     _say_obstacles(served.graph, fed, fetched)
     say_caveats(graph, fetched.values(), fed.values(), lambda: stored, "--inputs")
+    say_python(graph, fetched.values(), fed.values())
     count = render.counted(len(served.variables), "variable")
     render.say(f"wrote the signature {signature} and {count}, {render.human_bytes(total)} · {output}")
 
@@ -120,6 +121,7 @@ def _say_obstacles(graph: "MetaGraph", fed: dict[str, str], fetched: dict[str, s
         (found.unneeded, f"{lacks} %s, and loads no graph with one; no output needs it: freeze the graph first"),
         (found.needed, f"{lacks} %s, {needs}: only where it is registered is the graph loaded"),
         (found.deprecated, f"{loads} takes no %s, {needs}; tf.compat.v1.saved_model.load does"),
+        (found.trees, "TensorFlow 2.9 and later have no kernels of %s, and do not load the graph; 2.4 and before do"),
         (found.functions[:1], f"{loads} does not load the graph: the function %s {BEFORE_1}"),
     )
     for types, note in notes:

@@ -23,6 +23,15 @@ VARIABLE_OPS = {"Variable", "VariableV2", "VarHandleOp", "TemporaryVariable", "A
 ASSIGN_OPS = ("Assign", "AssignVariableOp")
 """Types of the ops that give a variable a value without reading the one that it has."""
 
+TREE_OPS = "ResourceHandleOp"
+"""How the types of ops end that hold trees: no variables, and nothing that could become a constant.
+
+(tensorflow/core/framework/resource_mgr.h REGISTER_RESOURCE_HANDLE_OP)
+"""
+
+PYTHON_OPS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
+"""Types of the ops that run Python code of the program that made the graph, and that no file has."""
+
 BARE_PLACEHOLDERS = ("Placeholder", "PlaceholderV2")
 """Types of the ops that are nothing unless they are fed."""
 

@@ -53,6 +53,8 @@ def _fits(kernel: Any, node: Any) -> bool:
         if constraint.name not in node.attr:  # It has its default.
             continue
         value = node.attr[constraint.name]
+        if value.WhichOneof("value") == "placeholder":  # Who calls the function says it.
+            continue
         types = value.list.type if value.WhichOneof("value") == "list" else [value.type]
         if not set(types) <= set(constraint.allowed_values.list.type):
             return False

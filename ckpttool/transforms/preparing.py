@@ -25,11 +25,10 @@ from ckpttool.analysis.graphs.needs import (
 )
 from ckpttool.model.arguments import Dtypes, Tensor, arguments_of
 from ckpttool.model.dtypes import DTYPES, DType
-from ckpttool.model.graph import MetaGraph, Node, all_nodes, op_of, set_shape, split_tensor
+from ckpttool.model.graph import PYTHON_OPS, MetaGraph, Node, all_nodes, op_of, set_shape, split_tensor
 from ckpttool.transforms.new_ops import new_op
 
 _FLOAT = DTYPES["float32"].number
-_PYTHON = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
 _MOST_OUTPUTS = 256
 HERE = "this TensorFlow"
 """What is said in the reasons for which a library with ops and kernels would help, and in no others."""
@@ -118,16 +117,22 @@ def lacking_ops(graph: MetaGraph, registry: Registry) -> dict[str, str]:
 
 
 def _lacking_functions(library: Any, names: Collection[str], registry: Registry) -> dict[str, str]:
-    """The library functions that this TensorFlow can't import, and those that call one of these, with the reasons."""
+    """The library functions that this TensorFlow can't import or run, and those that call one of these, with reasons.
+
+    A branch that no run takes is in the way, too: it becomes a part of the graph, and all of that is placed.
+    """
     # TensorFlow would call them without end while it imports the graph.
     found = dict.fromkeys(recursive_functions(library), "calls itself, or one that does")
     for function in library:
         if function.node:
             found.setdefault(function.signature.name, BEFORE_1)
         for node in function.node_def:
-            if node.op not in names and registry.op_def(node.op) is None:
-                reason = f"needs an op of type {node.op}, which {HERE} lacks"
-                found.setdefault(function.signature.name, reason)
+            if node.op in names:
+                continue
+            if registry.op_def(node.op) is None:
+                found.setdefault(function.signature.name, f"needs an op of type {node.op}, which {HERE} lacks")
+            elif why := registry.no_kernel(node):
+                found.setdefault(function.signature.name, f"can't run: {why}")
     if found:
         _spread(found, function_callers(library), lambda _, why: why)
     return found
@@ -147,7 +152,7 @@ def _spread(found: dict[str, str], edges: Mapping[str, Iterable[str]], why: Call
 def _why_lacking(node: Any, registry: Registry, known: Collection[str], functions: Mapping[str, str]) -> str | None:
     if node.op not in known and registry.op_def(node.op) is None:
         return f"{HERE} has no op of type {node.op}"
-    if node.op in _PYTHON:
+    if node.op in PYTHON_OPS:
         return f"{node.op} runs Python code of the program that made the graph"
     for name in called_functions(node, functions) if functions else ():
         return f"its function {name} {functions[name]}"

@@ -4,6 +4,8 @@ A graph with an op that is not registered is loaded by nobody. One that is depre
 TensorFlow 1, stays in the graphs that are older than its deprecation; but tf.saved_model.load copies what a signature
 needs into a function, which is new.
 
+Boosted trees are still registered, and nothing runs them: their kernels went between TensorFlow 2.4 and 2.9.
+
 (tensorflow/core/framework/op_def_util.cc CheckOpDeprecation; python/saved_model/load_v1_in_v2.py)
 """
 
@@ -12,7 +14,11 @@ from typing import NamedTuple
 
 from ckpttool import proto
 from ckpttool.analysis.graphs.needs import needed_ops
+from ckpttool.analysis.graphs.savers import saver_ops
 from ckpttool.model.graph import MetaGraph
+
+BOOSTED_TREES = ("BoostedTrees", "IsBoostedTrees")
+"""How the types of ops begin that TensorFlow knows and has no kernels of."""
 
 
 class Obstacles(NamedTuple):
@@ -22,20 +28,26 @@ class Obstacles(NamedTuple):
         needed: those that TensorFlow 2 lacks, and that outputs need.
         unneeded: those that it lacks, and that no output needs.
         deprecated: those that it takes from old graphs alone, and that outputs need.
+        trees: those that it has no longer kernels of, and that outputs or the saver need.
         functions: the library functions that none reads since TensorFlow 1.0.
     """
 
     needed: list[str]
     unneeded: list[str]
     deprecated: list[str]
+    trees: list[str]
     functions: list[str]
 
 
 def obstacles(graph: MetaGraph, outputs: Collection[str], fed: Collection[str]) -> Obstacles:
     """What is in TensorFlow 2's way, of the outputs by their names, given what is fed."""
     known, functions = proto.known_ops(), graph.functions
-    needed = {graph.by_name[op].type for op in needed_ops(graph.by_name, outputs, fed)}
+    ops = needed_ops(graph.by_name, outputs, fed)
+    needed = {graph.by_name[op].type for op in ops}
     lacking = {node.type for node in graph.nodes if node.type not in known and node.type not in functions}
     deprecated = [type for type in needed if type in known and known[type].HasField("deprecation")]
+    trees = {graph.by_name[op].type for op in ops | saver_ops(graph)}
+    trees = {type for type in trees if type.startswith(BOOSTED_TREES)}
     unreadable = [name for name, function in functions.items() if function.node]
-    return Obstacles(sorted(lacking & needed), sorted(lacking - needed), sorted(deprecated), sorted(unreadable))
+    found = (lacking & needed, lacking - needed, deprecated, trees, unreadable)
+    return Obstacles(*map(sorted, found))

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from ckpttool.analysis.graphs.needs import local_initializers
 from ckpttool.analysis.graphs.running import shared_state
-from ckpttool.analysis.graphs.savers import Restored, restored, saved_as
+from ckpttool.analysis.graphs.savers import Restored, restored, restored_variables, saved_as
 from ckpttool.errors import CheckpointError, NotSupportedError
 from ckpttool.model.arguments import shape_text
 from ckpttool.model.checkpoint import Checkpoint
@@ -55,7 +55,7 @@ def plan_restore(graph: MetaGraph, checkpoint: Checkpoint | None, *, usable: boo
     v1_only = any(read.is_v1 for read in reads) and checkpoint is not None and "V1" not in checkpoint.format
     variables = {variable.name: variable for variable in graph.variables if variable.type}
     if reads and usable and checkpoint is not None and not held and not v1_only:
-        return Plan(True, reads, {}, _unstored(nodes, variables, reads))
+        return Plan(True, reads, {}, _unstored(graph, variables))
     if checkpoint is not None and any(checkpoint.stored_as(read.key) != read.key for read in reads):
         faults = [_fault(nodes, read._replace(key=checkpoint.stored_as(read.key)), checkpoint, near) for read in reads]
         held = ["the checkpoint is one of objects, in which variables have other names", *filter(None, faults)]
@@ -105,12 +105,10 @@ def _why_not_saver(held: Sequence[str], *, usable: bool, v1_only: bool) -> list[
     return [] if usable else ["restored variable by variable: the graph's saver needs ops that can't run here"]
 
 
-def _unstored(
-    nodes: Mapping[str, Node], variables: Mapping[str, GraphVariable], reads: Sequence[Restored]
-) -> frozenset[str]:
+def _unstored(graph: MetaGraph, variables: Mapping[str, GraphVariable]) -> frozenset[str]:
     """The variables that the saver leaves out. If it calls a function, nobody can see which; it has all of them."""
-    restored = {read.variable for read in reads}
-    if "" in restored:
+    restored, nodes = restored_variables(graph), graph.by_name
+    if restored is None:
         return frozenset()
     states = {shared_state(nodes, name) for name in restored}
     return frozenset(name for name in variables if shared_state(nodes, name) not in states)

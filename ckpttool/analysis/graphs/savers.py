@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from ckpttool import proto
 from ckpttool.analysis.graphs.needs import all_called, needed_ops, origin
+from ckpttool.analysis.graphs.running import written_variables
 from ckpttool.errors import NotSupportedError
 from ckpttool.model.arguments import Shape
 from ckpttool.model.boxes import MAX_RANK, is_size
@@ -61,6 +62,7 @@ def saved_as(op: str, declared: Mapping[str, Any]) -> tuple[str, str]:
 def restored(graph: MetaGraph, *, by_any_op: bool = False) -> list[Restored]:
     """What the graph's saver restores, in the order of its lists; nothing, if it has no saver.
 
+    What goes into several variables, as into each device's copy under a MirroredStrategy, is there once for each.
     In TensorFlow 2 the restore op calls a library function, and what becomes of that one's tensors is not seen.
 
     Args:
@@ -77,9 +79,9 @@ def restored(graph: MetaGraph, *, by_any_op: bool = False) -> list[Restored]:
     found = []
     for node in messages.values():
         for number, read in enumerate(reads_of(graph, node, messages)):
-            variable, is_as_it_is = targets.get((node.name, number), ("", False))
-            shape = _shape(read.slice_spec, nodes[variable] if is_as_it_is else None)
-            found.append(read._replace(variable=variable, shape=shape))
+            for variable, is_as_it_is in targets.get((node.name, number), [("", False)]):
+                shape = _shape(read.slice_spec, nodes[variable] if is_as_it_is else None)
+                found.append(read._replace(variable=variable, shape=shape))
     for function in all_called(graph.functions, messages.values()):
         body = {node.name: node for node in function.node_def}
         found += [read for node in function.node_def for read in reads_of(graph, node, body)]
@@ -90,6 +92,17 @@ def saver_ops(graph: MetaGraph) -> set[str]:
     """The ops that must run to restore."""
     wanted = graph.message.saver_def.restore_op_name
     return needed_ops(graph.by_name, [wanted]) if wanted else set()
+
+
+def restored_variables(graph: MetaGraph) -> set[str] | None:
+    """The variables that the graph's saver gives values to: what is stored, or what is made of that, as the copies of a
+    sum get a part each. None if it calls a function for that, for then nobody sees which.
+    """
+    nodes, ops = graph.by_name, saver_ops(graph)
+    called = all_called(graph.functions, (nodes[name].message for name in ops))
+    if any(node.op in (*RESTORE_OPS, *ASSIGN_OPS) for function in called for node in function.node_def):
+        return None
+    return written_variables(nodes, ops)
 
 
 def reads_of(graph: MetaGraph, node: Any, inside: Mapping[str, Any]) -> list[Restored]:
@@ -119,16 +132,17 @@ def lists_of(node: Any, inside: Mapping[str, Any]) -> tuple[list[str] | None, li
     return keys, [""] * len(keys or ()) if node.op == "Restore" else specs
 
 
-def _targets(nodes: Mapping[str, Node], ops: Collection[str]) -> dict[tuple[str, int], tuple[str, bool]]:
-    """For outputs of ops the variable that each is assigned to, and whether in the shape that it has."""
-    found: dict[tuple[str, int], tuple[str, bool]] = {}
+def _targets(nodes: Mapping[str, Node], ops: Collection[str]) -> dict[tuple[str, int], list[tuple[str, bool]]]:
+    """For outputs of ops the variables that each is assigned to, and whether in the shape that it has."""
+    found: dict[tuple[str, int], list[tuple[str, bool]]] = {}
     for node in (nodes[name] for name in ops):
         if node.type not in ASSIGN_OPS or len(node.inputs) < 2:
             continue
         variable = op_of(node.inputs[0])
         if variable in nodes and nodes[variable].type in VARIABLE_OPS:
             op, number = origin(nodes, node.inputs[1], _PASSING)
-            found[op, int(number)] = variable, (op, number) == origin(nodes, node.inputs[1])
+            is_as_it_is = (op, number) == origin(nodes, node.inputs[1])
+            found.setdefault((op, int(number)), []).append((variable, is_as_it_is))
     return found
 
 

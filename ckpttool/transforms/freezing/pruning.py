@@ -11,16 +11,13 @@ from typing import NamedTuple
 from ckpttool.analysis.graphs.pipelines import is_pipeline
 from ckpttool.analysis.graphs.tables import TABLE
 from ckpttool.errors import NotFoundError, NotSupportedError
-from ckpttool.model.graph import op_of
+from ckpttool.model.graph import TREE_OPS, op_of
 from ckpttool.model.names import near_hint
 from ckpttool.transforms.freezing.body import Body, Output
 from ckpttool.transforms.freezing.handles import Trace
 
-# What tree models live in: no variables, and nothing else that could become a constant.
-# (tensorflow/core/framework/resource_mgr.h REGISTER_RESOURCE_HANDLE_OP)
-_RESOURCE = re.compile(r"\w+ResourceHandleOp")
 _ITERATOR = re.compile(r"Iterator\w*|\w*Iterator(?:V2)?")
-_OUTPUTS_HINT = "choose other outputs, or feed a tensor before it: --inputs"
+OUTPUTS_HINT = "choose other outputs, or feed a tensor before it: --inputs"
 
 
 class Needed(NamedTuple):
@@ -127,7 +124,7 @@ def _update_error(trace: Trace, name: str, user: str | None, where: str = "") ->
     variables = ", ".join(sorted({held.source for held in trace.inputs(name).values()}))
     needs = f"{user} takes what {name} gives" if user else f"the output {name} is asked for"
     what = f"{where}{needs} ({node.op}): it takes the variable {variables} itself and may change it"
-    return NotSupportedError(what, hint=_OUTPUTS_HINT)
+    return NotSupportedError(what, hint=OUTPUTS_HINT)
 
 
 def require_droppable(trace: Trace, where: str) -> None:
@@ -157,7 +154,7 @@ def _require_unread(trace: Trace, kept: Collection[str], dropped: Iterable[str],
             found = sorted(trace.reads(name) & changed) if name in kept else []
             if found:
                 what = f"{where}{name} reads the variable {found[0]} after {update} has changed it"
-                raise NotSupportedError(what, hint=_OUTPUTS_HINT)
+                raise NotSupportedError(what, hint=OUTPUTS_HINT)
 
 
 def _after(body: Body, start: str, kept: Collection[str]) -> Iterator[str]:
@@ -187,7 +184,7 @@ def _fillers_of(trace: Trace, kept: Collection[str], fillers: Mapping[str, list[
 def _require_no_resources(trace: Trace, kept: Collection[str]) -> None:
     """Raises NotSupportedError if what is needed has contents that only a saver's own ops can restore."""
     for name, node in trace.body.nodes.items():
-        if name in kept and _RESOURCE.fullmatch(node.op):
+        if name in kept and node.op.endswith(TREE_OPS):
             what = f"the outputs need {name} ({node.op}), whose contents no constant can hold"
             user = next((f" {op}:0" for op in trace.body.users(name) if op in kept), "")
             raise NotSupportedError(what, hint=f"saved-model keeps it; or feed what is made of it: --inputs{user}")

@@ -18,8 +18,8 @@ from math import prod
 from typing import Any, NamedTuple
 
 from ckpttool.analysis.graphs.needs import local_initializers, needed_ops
-from ckpttool.analysis.graphs.savers import RESTORE_OPS, lists_of
-from ckpttool.errors import ConversionError, CorruptionError
+from ckpttool.analysis.graphs.savers import RESTORE_OPS, lists_of, restored_variables
+from ckpttool.errors import ConversionError, CorruptionError, NotSupportedError
 from ckpttool.model.arguments import agrees
 from ckpttool.model.boxes import Selection, is_size, shape_of
 from ckpttool.model.checkpoint import Checkpoint
@@ -30,6 +30,7 @@ from ckpttool.model.variable import Slice, Variable
 from ckpttool.transforms.freezing.body import Body, Output
 from ckpttool.transforms.freezing.handles import Library
 from ckpttool.transforms.freezing.initial import initial_value
+from ckpttool.transforms.freezing.pruning import OUTPUTS_HINT
 
 
 class Read(NamedTuple):
@@ -92,6 +93,7 @@ class StoredVariables:
         # One may restore averages in the place of the values: what the graph's own restores is what a session has.
         by_saver = [self._restored(body, [name for name in body.nodes if name in ops]) for ops in (own, others)]
         self._by_saver = _first_of(chain.from_iterable(by_saver))
+        self._made = (restored_variables(graph) or set()) - self._by_saver.keys()
 
     @cached_property
     def _by_any_op(self) -> dict[str, Read]:
@@ -105,6 +107,7 @@ class StoredVariables:
         Raises:
             ConversionError: they are of another dtype or shape than the variable.
             CorruptionError: what the saver reads is no slice of them.
+            NotSupportedError: the saver makes them of what is stored.
         """
         checkpoint = self._checkpoint
         for restored in () if checkpoint is None else self._candidates(node):
@@ -124,6 +127,9 @@ class StoredVariables:
         shared = shared_name(node)
         twins = [node.name, *self._twins.get(shared, ())]
         yield from (self._by_saver[name] for name in twins if name in self._by_saver)
+        if made := self._made.intersection(twins):
+            what = f"the saver does not restore {min(made)} as it is stored: it assigns what it has made of that"
+            raise NotSupportedError(what, hint=OUTPUTS_HINT)
         yield Read(node.name, "", False)
         yield from (self._by_any_op[name] for name in twins if name in self._by_any_op)
         if shared:

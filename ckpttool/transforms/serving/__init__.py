@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ckpttool.analysis.graphs.needs import needed_ops, tensor_name
 from ckpttool.analysis.graphs.running import read_variables, shared_state, written_variables
-from ckpttool.analysis.graphs.savers import Restored, restored
+from ckpttool.analysis.graphs.savers import restored_variables
 from ckpttool.errors import ConversionError, NotFoundError, NotSupportedError
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.graph import DEFAULT_SIGNATURE, HIDDEN_SIGNATURES, MetaGraph
@@ -25,6 +25,7 @@ from ckpttool.transforms.serving.initializing import initializers, with_declared
 from ckpttool.transforms.serving.savers import with_saver
 from ckpttool.transforms.serving.shapes import with_shapes_left_alone
 from ckpttool.transforms.serving.signatures import require_served, signature_def
+from ckpttool.transforms.serving.twins import with_one_op_each
 from ckpttool.wire.message import DROP, edit, message_field, values_of, varint_field
 
 _SCHEMA_VERSION = 1
@@ -87,15 +88,15 @@ def servable(
         ConversionError: the method wants other keys; or a variable is of another dtype or shape in the graph.
     """
     inputs, outputs = _tensors(inputs), _tensors(outputs)
-    graph = _meta_graph(graph)
+    graph = with_one_op_each(_meta_graph(graph))
     require_served(graph, inputs, outputs)
     names = assets or {}
     missing = {
         op: f"needs the file {each.path}" for each in asset_files(graph) if each.tensor not in names for op in each.ops
     }
     graph = with_saver(graph)
-    reads = restored(graph)
-    run = initializers(graph, outputs.values(), set(inputs.values()), missing, {read.variable for read in reads})
+    given = restored_variables(graph)
+    run = initializers(graph, outputs.values(), set(inputs.values()), missing, given or ())
     marks = marks or Marks()
     if isinstance(marks.tags, str):
         raise TypeError(f"tags is a list of texts: [{marks.tags!r}], not {marks.tags!r}")
@@ -105,7 +106,7 @@ def servable(
     value = signature_def(graph, inputs, outputs, marks.method)
     graph = restoring_from_bundle(graph)
     variables = restorable(graph, checkpoint)
-    _require_values(graph, outputs.values(), set(inputs.values()), reads, run.ops)
+    _require_values(graph, outputs.values(), set(inputs.values()), given, run.ops)
     data = with_declared_variables(with_main_op(graph.data, graph, run), graph)
     data = with_assets(data, names)
     data = with_entry(data, 5, marks.signature, value)
@@ -136,13 +137,13 @@ def _meta_graph(graph: MetaGraph) -> MetaGraph:
 
 
 def _require_values(
-    graph: MetaGraph, outputs: Collection[str], fed: Collection[str], reads: Sequence[Restored], run: Sequence[str]
+    graph: MetaGraph, outputs: Collection[str], fed: Collection[str], restored: set[str] | None, run: Sequence[str]
 ) -> None:
     """Raises NotFoundError if an output needs a variable that nothing gives a value to: no saver, no initializer."""
     nodes = graph.by_name
-    if any(not read.variable for read in reads):
+    if restored is None:
         return  # A function restores them, and nobody sees which.
-    given = {read.variable for read in reads} | written_variables(nodes, needed_ops(nodes, run))
+    given = restored | written_variables(nodes, needed_ops(nodes, run))
     given |= written_variables(nodes, needed_ops(nodes, outputs, fed))
     states = {shared_state(nodes, name) for name in given}
     read = read_variables(nodes, needed_ops(nodes, outputs, fed), fed)

@@ -62,6 +62,9 @@ def _inferred(graph: MetaGraph) -> list[Endpoint]:
     parts = Parts(flow)
     likely = candidates(flow, parts)
     members = user_members(flow, parts, likely)
+    if not likely and not members:  # A picture may be what is trained, and only what it is compared with be fed.
+        parts = Parts(flow, is_fed=False)
+        likely = candidates(flow, parts)
     fed = {key: why for key, (rank, why) in members.items() if rank == FED}
     chosen = {key: found for key, found in (likely | members).items() if key not in fed}
     best = in_order(flow, parts, chosen)

@@ -51,7 +51,7 @@ def candidates(flow: Flow, parts: Parts) -> Ranked:
     ranked = by_critics | {
         k: ((rank, n), why) for k, ((rank, why), n) in found.items() if why and (rank < _NO_WEIGHTS or rank == best)
     }
-    if parts.neck:
+    if parts.neck and parts.neck not in parts.looped:
         ranked.setdefault(parts.neck, ((5, 0), "all that is learned passes it"))
     return ranked
 
@@ -65,7 +65,9 @@ def _is_crop(flow: Flow, key: str) -> bool:
 
 
 def _is_end(flow: Flow, parts: Parts, key: str) -> bool:
-    if key in parts.layers.sources or flow.type(key) in _NO_END or key.endswith(("/switch_t", "/switch_f", "/pred_id")):
+    if key in parts.layers.sources or key in parts.looped:
+        return False
+    if flow.type(key) in _NO_END or key.endswith(("/switch_t", "/switch_f", "/pred_id")):
         return False
     users, inputs = flow.users.get(key, ()), flow.inputs[key]
     is_read = all(flow.type(near) in VARIABLE_OPS for near in inputs)
@@ -110,7 +112,7 @@ def user_members(flow: Flow, parts: Parts, likely: Ranked) -> Ranked:
         is_input = is_named(_INPUT_NAME, collection.name)
         keys = [flow.key(member) for member in collection.members if isinstance(member, str)]
         for key in keys:
-            if key and key not in flow.outside and flow.type(key) not in VARIABLE_OPS:
+            if key and key not in flow.outside and key not in parts.layers.read:
                 # Some collect every layer's output; the last are the likely ones.
                 rank = (0, int(key in parts.lossy), int(key in before), int(key not in likely))
                 is_loss = key in parts.losses.ops and flow.tensor(key).shape == ()

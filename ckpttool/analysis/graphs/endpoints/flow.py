@@ -51,6 +51,8 @@ GRADIENTS = re.compile(r"gradients(?:_\d+)?")
 """A segment of a name: the scope that tf.gradients makes."""
 
 _OTHER_SCOPE = re.compile(r"report_uninitialized_variables(?:_\d+)?|[Aa]ssert\w*|AssignMovingAvg(?:_\d+)?|Initializer")
+# Collections of what a session asks for whether it may begin, and of the step as its hooks read it.
+_ASKED = ("ready_op", "ready_for_local_init_op", "global_step_read_op_cache")
 _SAVE_SCOPE = re.compile(r"(?:.*/)?save(?:_\d+)?", re.DOTALL)
 
 SCORES = {"ArgMax", "Softmax", "LogSoftmax", "Sigmoid", "TopK", "TopKV2"}
@@ -109,6 +111,8 @@ class Flow:
         }
         self.roles = {name: self._role(node) for name, node in self.nodes.items()}
         self.roles |= {op: "update" for ops in fillers(graph).values() for op in ops}
+        asked = (graph.collections[name].members for name in _ASKED if name in graph.collections)
+        self.roles |= {op: "other" for members in asked for text in members if (op := op_of(str(text))) in self.nodes}
         self.outside = {name for name, role in self.roles.items() if role}
         self.incomplete: dict[str, None] = {}
         self.inputs: dict[str, list[str]] = {}

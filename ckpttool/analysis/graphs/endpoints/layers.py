@@ -13,7 +13,8 @@ from collections.abc import Iterable
 from ckpttool.analysis.graphs.chance import RANDOM
 from ckpttool.analysis.graphs.endpoints.flow import APPLY, Flow, scope_of
 from ckpttool.analysis.graphs.needs import walk
-from ckpttool.model.graph import PLACEHOLDERS, VARIABLE_OPS
+from ckpttool.model.averages import AVERAGE
+from ckpttool.model.graph import PLACEHOLDERS, TREE_OPS, VARIABLE_OPS
 
 # What a weight passes on its way to where it is used. No arithmetic: a weight's norm in the loss is no layer.
 _READS = {
@@ -30,44 +31,53 @@ class Layers:
         placeholders: what may be fed.
         sources: these, and what else has no values of its own: pipelines, what takes what the graph does not have, and
             noise.
+        reached: what sources reach, and what is drawn by chance, but for plumbing.
+        trained: the variables that are trained; all, where nothing tells; and trees.
         updated: the variables that each optimizer updates, by the scope of its ops.
         separate: the same, in order, of several that have no variable in common, as those of a generator and a critic;
             else none.
         noise: of such, what is drawn at random and meets weights before anything that is fed does.
-        reached: what sources reach, but for plumbing.
-        trained: the variables that are trained; all, where nothing tells.
+        read: variables, and what is only read of them.
+        joints: where what is fed meets what is trained, or moving averages of that.
         body: all that comes before the last layer, and that.
         inner: the same without what has no layer behind it.
         weighted: what has a layer before it.
     """
 
-    def __init__(self, flow: Flow) -> None:
+    def __init__(self, flow: Flow, *, is_fed: bool = True) -> None:
+        """`is_fed` is whether what is fed counts, if anything is; else all begins at the variables."""
         self._flow = flow
         placeholders = flow.of_types(PLACEHOLDERS.__contains__) - flow.outside
         self.placeholders = dict.fromkeys(name for name in flow.nodes if name in placeholders)
         self.sources = dict.fromkeys([*self.placeholders, *(key for key in flow.users if flow.is_pipeline(key))])
         self.sources |= {name: None for name in flow.incomplete if name not in flow.outside}
         held = flow.of_types({*VARIABLE_OPS, "Const"}.__contains__) - flow.outside
-        self.reached = walk(self.sources or held, flow.users, flow.outside)
+        is_fed = is_fed and bool(self.sources)
+        # A generator may draw what it begins with, while what it is compared with is fed.
+        drawn = flow.of_types(RANDOM.fullmatch) - flow.outside
+        self.reached = walk(drawn.union(self.sources) if is_fed else held, flow.users, flow.outside)
         self._no_reads = flow.of_types(lambda type_: type_ not in _READS) | flow.outside
+        held = flow.of_types(VARIABLE_OPS.__contains__)
+        self.read = held | (walk(held, flow.users, self._no_reads) - self.reached if is_fed else set())
         variables = flow.graph.variables
         self.trained = {v.name for v in variables if v.trainable} or {v.name for v in variables}
+        self.trained |= flow.of_types(lambda type_: type_.endswith(TREE_OPS)) - flow.outside
         self.updated = _updated(flow)
         groups = [group for _, group in sorted(self.updated.items())]
         is_separate = len(groups) > 1 and len(set().union(*groups)) == sum(map(len, groups))
         self.separate = groups if is_separate else []
-        self.noise = self._noise() if is_separate else set[str]()
+        self.noise = self._noise(drawn) if is_separate and is_fed else set[str]()
         self.sources |= {name: None for name in flow.nodes if name in self.noise}
-        self.reached |= walk(self.noise, flow.users, flow.outside)
-        layers = self.meetings(self.trained)
-        self.body = walk(layers, flow.inputs, flow.outside)
-        self.inner = walk((near for key in layers for near in flow.inputs[key]), flow.inputs, flow.outside)
-        self.weighted = walk(layers, flow.users, flow.outside)
+        averages = {f"{name}{AVERAGE}" for name in self.trained} & flow.nodes.keys()
+        self.joints = self.meetings(self.trained | averages)
+        self.body = walk(self.joints, flow.inputs, flow.outside)
+        self.inner = walk((near for key in self.joints for near in flow.inputs[key]), flow.inputs, flow.outside)
+        self.weighted = walk(self.joints, flow.users, flow.outside)
 
-    def _noise(self) -> set[str]:
+    def _noise(self, drawn: set[str]) -> set[str]:
         flow = self._flow
-        drawn = flow.of_types(RANDOM.fullmatch) - flow.outside - self.reached
-        alone = walk(drawn, flow.users, flow.outside | self.reached)
+        fed = walk(self.sources, flow.users, flow.outside)
+        alone = walk(drawn - fed, flow.users, flow.outside | fed)
         met = drawn & walk(self._met(self.trained, alone), flow.inputs, flow.outside)
         # What has been scaled has the name of the scope: "noise/RandomUniform" becomes "noise".
         return {scope if (scope := scope_of(name)) in alone else name for name in met}

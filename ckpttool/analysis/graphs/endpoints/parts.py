@@ -7,6 +7,7 @@
 What is reached and belongs to no loss is the forward path.
 """
 
+import re
 from collections.abc import Callable, Iterable, Set
 
 from ckpttool.analysis.graphs.endpoints.flow import OUTPUT_NAME, SCORES, Flow, is_named, scope_of
@@ -16,6 +17,11 @@ from ckpttool.analysis.graphs.endpoints.losses import LOSS_MATH, Losses, is_loss
 from ckpttool.analysis.graphs.endpoints.necks import neck_of
 from ckpttool.analysis.graphs.needs import walk
 from ckpttool.model.collections import FILLED_COLLECTIONS
+
+# What tf.nn.l2_normalize gives: an embedding before distances are taken, and no part of a loss.
+_NORMALIZED = re.compile(r"l2_normalize(?:_\d+)?")
+# What goes into a loop of TensorFlow 1, and what comes out.
+_ENTERS, _EXITS = ("Enter", "RefEnter"), ("Exit", "RefExit")
 
 
 class Parts:
@@ -29,10 +35,11 @@ class Parts:
         neck: the last op of the model that all which is learned passes on its way to the loss; "" if there is none.
         lossy: what is reached and only belongs to losses: labels, and their arithmetic.
         forward: what is reached else.
+        looped: what runs within a loop, and is not there behind it, so that nobody can fetch it.
     """
 
-    def __init__(self, flow: Flow) -> None:
-        self.layers = layers = Layers(flow)
+    def __init__(self, flow: Flow, *, is_fed: bool = True) -> None:
+        self.layers = layers = Layers(flow, is_fed=is_fed)
         self.losses = losses = Losses(flow, layers.reached)
         self.collected = _collected(flow)
         summaries = (name for name, role in flow.roles.items() if role == "summary")
@@ -45,6 +52,8 @@ class Parts:
             self.lossy |= {key for key in behind if flow.type(key) not in SCORES and not self._is_meant(key)}
             self.lossy -= walk([self.neck], flow.inputs)
         self.forward = layers.reached - self.lossy
+        enters, exits = (flow.of_types(types.__contains__) for types in (_ENTERS, _EXITS))
+        self.looped = walk(enters, flow.users, exits)
 
     def _lossy(self, flow: Flow, labeled: set[str]) -> set[str]:
         """What comes after a label, what shares a scope with where they join, and the arithmetic before a loss."""
@@ -68,7 +77,7 @@ class Parts:
         return key not in self.layers.body and flow.type(key) in LOSS_MATH and not self._is_meant(key)
 
     def _is_meant(self, key: str) -> bool:
-        return key in self.collected or is_named(OUTPUT_NAME, key)
+        return key in self.collected or is_named(OUTPUT_NAME, key) or is_named(_NORMALIZED, key)
 
 
 def _collected(flow: Flow) -> set[str]:

@@ -4,11 +4,16 @@ What is trained comes before its copies, of towers the first one, and what goes 
 the answer.
 """
 
+import re
+
 from ckpttool.analysis.graphs.endpoints.candidates import PARTIAL, Ranked
 from ckpttool.analysis.graphs.endpoints.flow import CALLS, MOST_TENSORS, Flow
 from ckpttool.analysis.graphs.endpoints.parts import Parts
 from ckpttool.analysis.graphs.needs import walk
 from ckpttool.model.graph import VARIABLE_OPS, op_of
+
+# The end of a copy's name under a MirroredStrategy. (tensorflow/python/distribute/mirrored_strategy.py)
+_REPLICA = re.compile(r"/replica_\d+$")
 
 
 def in_order(flow: Flow, parts: Parts, chosen: Ranked) -> list[str]:
@@ -35,7 +40,9 @@ def _untaught(flow: Flow, parts: Parts, best: list[str]) -> str:
     """
     if not best:
         return ""
-    told = walk(parts.losses.ops, flow.inputs, flow.outside | {best[0]}) & parts.layers.sources.keys()
+    # What the loss takes from behind a layer alone is no answer, such as the second of what it compares.
+    learned = {best[0], *parts.layers.joints}
+    told = walk(parts.losses.ops, flow.inputs, flow.outside | learned) & parts.layers.sources.keys()
     sources, weights = _made_of(flow, parts, best[0])
     for key in best[1:] if told & sources else ():
         fewer, same = _made_of(flow, parts, key)
@@ -45,9 +52,10 @@ def _untaught(flow: Flow, parts: Parts, best: list[str]) -> str:
 
 
 def _made_of(flow: Flow, parts: Parts, key: str) -> tuple[set[str], set[str]]:
-    """The sources and the variables that an op's value comes from."""
+    """The sources and the variables that an op's value comes from; each device's copy of a variable is that one."""
     before = walk([key], flow.inputs, flow.outside)
-    return before & parts.layers.sources.keys(), {name for name in before if flow.type(name) in VARIABLE_OPS}
+    weights = {_REPLICA.sub("", name) for name in before if flow.type(name) in VARIABLE_OPS}
+    return before & parts.layers.sources.keys(), weights
 
 
 def _towers_swapped(flow: Flow, parts: Parts, keys: list[str]) -> dict[str, str]:
@@ -61,5 +69,8 @@ def _towers_swapped(flow: Flow, parts: Parts, keys: list[str]) -> dict[str, str]
     places = {name: number for number, name in enumerate(flow.nodes)}
     swapped = dict[str, str]()
     for tower in towers.values():
+        # What is made of another is no tower beside it, such as an output of a score: it comes first, as an end.
+        if any(walk([key], flow.inputs, flow.outside).intersection(tower) != {key} for key in tower):
+            continue
         swapped |= zip(tower, sorted(tower, key=lambda key: places.get(op_of(key), 0)), strict=True)
     return swapped
