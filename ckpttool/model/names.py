@@ -94,6 +94,11 @@ def listed(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + more
 
 
+def counted(number: int, noun: str) -> str:
+    """1, "variable" → "1 variable"; 2 → "2 variables"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def such(count: int, what: str = "variables") -> str:
     """How many there are, behind what is said of the first of them: " (3 such variables)"; nothing, of the only one."""
     return f" ({count:,} such {what})" if count > 1 else ""

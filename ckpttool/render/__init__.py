@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from ckpttool.model.names import counted
 from ckpttool.render.cells import (
     columns_of,
-    counted,
     human_bytes,
     is_right,
     plain_texts,

@@ -40,11 +40,6 @@ def human_bytes(count: int) -> str:
     return f"{count} B" if unit == "B" else f"{size:.1f} {unit}" if size < 99.95 else f"{size:.0f} {unit}"
 
 
-def counted(number: int, noun: str) -> str:
-    """1, "variable" → "1 variable"; 2 → "2 variables"."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def plain(value: Any, kind: str) -> str:
     """A cell for programs: numbers bare, shapes as [2,3]."""
     if kind == "shape" and not isinstance(value, str):

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from ckpttool.render.cells import counted, human_bytes, is_right, printable, shown_texts, telling_columns
+from ckpttool.model.names import counted
+from ckpttool.render.cells import human_bytes, is_right, printable, shown_texts, telling_columns
 from ckpttool.reports.report import Column, Report
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from ckpttool.formats.opening import open_checkpoint, open_graph
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import dtype_of
 from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, Signature, op_of, split_tensor
-from ckpttool.model.names import listed
+from ckpttool.model.names import counted, listed
 from ckpttool.runtime import state
 from ckpttool.runtime.importing import Interruptible, Translated, imported
 from ckpttool.runtime.quiet import import_tensorflow
@@ -182,8 +182,7 @@ class ImportedGraph:
     def notes(self) -> tuple[str, ...]:
         """What was mended, left out or initialized, in words."""
         kinds = sorted({self._nodes[op].type for op in self.lacking})
-        ops = f"{len(self.lacking):,} op{'' if len(self.lacking) == 1 else 's'}"
-        left_out = f"left out {ops} that can't run here: {listed(kinds, 8)}"
+        left_out = f"left out {counted(len(self.lacking), 'op')} that can't run here: {listed(kinds, 8)}"
         return (*([left_out] if kinds else []), *self._notes, *self._state.notes)
 
     @property
@@ -224,7 +223,7 @@ class ImportedGraph:
         op, index = split_tensor(choosing.full_name(self.graph, name))
         outputs = self.tf_graph.get_operation_by_name(op).outputs
         if int(index) >= len(outputs):
-            count = f"{len(outputs)} output{'' if len(outputs) == 1 else 's'}"
+            count = counted(len(outputs), "output")
             raise NotFoundError(f"there is no tensor {op}:{index}: the op has {count}", path=self.path)
         return outputs[int(index)]
 

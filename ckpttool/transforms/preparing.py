@@ -26,6 +26,7 @@ from ckpttool.analysis.graphs.needs import (
 from ckpttool.model.arguments import Dtypes, Tensor, arguments_of
 from ckpttool.model.dtypes import DTYPES, DType
 from ckpttool.model.graph import PYTHON_OPS, MetaGraph, Node, all_nodes, op_of, set_shape, split_tensor
+from ckpttool.model.names import counted
 from ckpttool.transforms.new_ops import new_op
 
 _FLOAT = DTYPES["float32"].number
@@ -214,7 +215,7 @@ def _mended_attributes(graph: MetaGraph, graph_def: Any, registry: Registry, lac
             dropped[key, node.op] += node.attr[key] != defaults.get((node.op, key))
             del node.attr[key]
     return [
-        f"dropped the attribute {key} of {times:,} {op} op{'' if times == 1 else 's'}: this TensorFlow does not know it"
+        f"dropped the attribute {key} of {counted(times, f'{op} op')}: this TensorFlow does not know it"
         for (key, op), times in dropped.items()
         if times
     ]

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.findings import Finding
+from ckpttool.model.names import counted
 from ckpttool.model.variable import ByteRange, Variable
 
 
@@ -65,7 +66,7 @@ def _why_not(path: str) -> str:
 
 
 def _finding(path: str, size: int | None, end: int, variables: int) -> Finding:
-    count = f"{variables:,} variable{'' if variables == 1 else 's'} can't be read"
+    count = f"{counted(variables, 'variable')} can't be read"
     if size is None:
         return Finding("missing", f"data file {_why_not(path)}: {count}", path)
     return Finding("truncated", f"data file is truncated: {size:,} bytes of {end:,}; {count}", path, "", size)
