@@ -1,14 +1,17 @@
 """Files: read in ranges, copied with their checksums tested, and written beside and renamed."""
 
+import ctypes
 import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from bundles import examples, time_limit
 from hypothesis import given
 from hypothesis import strategies as st
 
+import ckpttool
 from ckpttool import storage
 from ckpttool.errors import CorruptionError, FormatError, NotFoundError
 from ckpttool.model.variable import ByteRange
@@ -424,3 +427,61 @@ def test_lengths_are_remembered(tmp_path):
         path.write_bytes(bytes(11))
         lengths.require(ByteRange(str(path), 0, 11, None))
         assert len(asked) == 3
+
+
+RESERVED = 64 << 20
+
+
+def blocks(path: Path) -> int:
+    """Bytes that a file takes of its file system."""
+    return path.stat().st_blocks * 512
+
+
+def can_reserve(directory: Path) -> bool:
+    """Whether the file system gives blocks before they are written."""
+    path = directory / "tried"
+    path.touch()
+    storage.reserve(path, RESERVED)
+    return blocks(path) >= RESERVED
+
+
+def test_blocks_are_reserved(tmp_path):
+    """A file has its blocks at once, and is no larger for it; for a small one nothing is asked."""
+    if not can_reserve(tmp_path):
+        pytest.skip("this file system reserves no blocks")
+    path = tmp_path / "file"
+    path.write_bytes(b"head")
+    storage.reserve(path, RESERVED)
+    assert (path.read_bytes(), blocks(path) >= RESERVED) == (b"head", True)
+    path = tmp_path / "small"
+    path.touch()
+    storage.reserve(path, 1 << 20)
+    assert blocks(path) == 0
+
+
+def test_what_cannot_be_reserved_is_no_error(tmp_path, monkeypatch):
+    """More than any disk has, and a system without that function: whoever writes hears of it then."""
+    path = tmp_path / "file"
+    path.write_bytes(b"head")
+    storage.reserve(path, 1 << 62)
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
+    storage.reserve(path, RESERVED)
+    assert path.read_bytes() == b"head"
+
+
+@pytest.mark.parametrize("name", ["h5", "npz", "npy", "safetensors", "bundle", "v1"])
+def test_what_is_reserved_is_written(tmp_path, name):
+    """No writer asks for more than it writes: nothing of the disk is taken for a file that does not need it."""
+    values = {"floats": np.ones(RESERVED >> 2, np.float32), "ones": np.ones(RESERVED >> 3, np.int64)}
+    writers = {
+        "h5": ckpttool.write_hdf5,
+        "npz": ckpttool.write_npz,
+        "npy": ckpttool.write_npy,
+        "safetensors": ckpttool.write_safetensors,
+        "bundle": ckpttool.write_bundle,
+        "v1": ckpttool.write_tensor_slices,
+    }
+    (tmp_path / "out").mkdir()
+    writers[name](ckpttool.from_arrays(values), tmp_path / "out" / name)
+    for path in (path for path in (tmp_path / "out").rglob("*") if path.is_file()):
+        assert blocks(path) <= path.stat().st_size * 5 // 4 + (1 << 16), path

@@ -105,10 +105,11 @@ def write_npz(
     """
     arrays, remarkable = arrays_of(plan_npz(checkpoint), checkpoint, strict=strict)
     with storage.write_beside(os.fspath(path), force=force, inputs=checkpoint.files) as beside:
-        if not compressed:
-            storage.require_space(beside, sum(array.content.nbytes for array in arrays))
+        nbytes = 0 if compressed else sum(array.content.nbytes for array in arrays)
+        storage.require_space(beside, nbytes)
         method = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
         with zipfile.ZipFile(beside, "w", method) as archive:
+            storage.reserve(beside, nbytes)
             for array, content, chunks in storage.read_in_order((array, array.content) for array in arrays):
                 _write_member(archive, array, method, chunks)
                 progress(content.nbytes)

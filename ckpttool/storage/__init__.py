@@ -21,7 +21,7 @@ from ckpttool.storage.reading import (
 )
 from ckpttool.storage.replacing import write_beside, write_together
 from ckpttool.storage.temporaries import require_writable
-from ckpttool.storage.writing import Content, read_in_order, require_space, write_contents
+from ckpttool.storage.writing import Content, read_in_order, require_space, reserve, write_contents
 
 __all__ = [
     "Content",
@@ -38,6 +38,7 @@ __all__ = [
     "require_space",
     "require_writable",
     "require_writable_directory",
+    "reserve",
     "write_beside",
     "write_contents",
     "write_directory",

@@ -251,6 +251,7 @@ def _write_shard(
             yield offset, content
             offset += content.nbytes
 
+    storage.reserve(path, sum(piece.nbytes for piece in pieces))
     storage.write_contents(path, contents(), progress)
     for piece, offset, content in written:
         builder.add(piece, number, offset, content)

@@ -128,6 +128,7 @@ def write_hdf5(
                 for name in names:
                     root.link(name, address)
             write_groups(output, root)
+        storage.reserve(beside, values.end)
         storage.write_contents(beside, values.contents(), progress)
     return remarkable
 

@@ -97,12 +97,15 @@ def write_npy(
     with storage.write_directory(directory, force=force, inputs=checkpoint.files, is_ours=_is_ours) as beside:
         storage.require_space(beside, sum(array.content.nbytes for array in arrays))
         for array in arrays:
-            header = array.header
-            file = beside / array.planned.target
-            file.write_bytes(header)
-            storage.write_contents(file, [(len(header), array.content)], progress)
+            _write(beside / array.planned.target, array, progress)
         (beside / _INDEX).write_text(_index(arrays), encoding="utf-8")
     return remarkable
+
+
+def _write(path: Path, array: Array, progress: Callable[[int], None] = lambda nbytes: None) -> None:
+    path.write_bytes(array.header)
+    storage.reserve(path, len(array.header) + array.content.nbytes)
+    storage.write_contents(path, [(len(array.header), array.content)], progress)
 
 
 def require_npy_writable(directory: str, inputs: Sequence[str], force: bool) -> None:
@@ -136,8 +139,7 @@ def write_npy_file(
     [array], _ = arrays_of([planned], checkpoint, strict=False)
     beside_it = storage.write_beside(os.fspath(path), force=force, inputs=inputs)
     with located(variable=variable.name), beside_it as beside:
-        beside.write_bytes(array.header)
-        storage.write_contents(beside, [(len(array.header), array.content)])
+        _write(beside, array)
     return array.planned
 
 

@@ -214,8 +214,9 @@ def _write(
             noted = {NOTES: json.dumps(own, separators=(",", ":"))} if own else {}
             header = _header(tensors, {**described, **noted})
             beside.write_bytes(header)
-            starts = accumulate((tensor.nbytes for tensor in tensors), initial=len(header))
-            contents = ((start, content_of(tensor.variable)) for start, tensor in zip(starts, tensors, strict=False))
+            *starts, end = accumulate((tensor.nbytes for tensor in tensors), initial=len(header))
+            contents = ((start, content_of(tensor.variable)) for start, tensor in zip(starts, tensors, strict=True))
+            storage.reserve(beside, end)
             storage.write_contents(beside, contents, progress)
         if index:
             besides[-1].write_bytes(index[1])

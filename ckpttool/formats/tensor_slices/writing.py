@@ -26,7 +26,7 @@ from ckpttool.model.texts import to_bytes
 from ckpttool.model.variable import BLOCK_SIZE, Slice, Variable
 from ckpttool.storage import Content
 from ckpttool.wire.coding import encode_varint
-from ckpttool.wire.message import LENGTH, VARINT, message_field, varint_field
+from ckpttool.wire.message import FIXED32, FIXED64, LENGTH, VARINT, message_field, varint_field
 from ckpttool.wire.sstable import TableBuilder
 
 if TYPE_CHECKING:
@@ -114,6 +114,7 @@ def write_tensor_slices(
     pieces = _keyed(chain.from_iterable(cut))
     path = os.fspath(path)
     with storage.write_beside(path, force=force, inputs=checkpoint.files) as beside, open(beside, "wb") as file:
+        storage.reserve(beside, sum(map(_fixed_bytes, pieces.values())))
         table = TableBuilder(write=file.write)
         table.add(b"", message_field(1, b"".join(map(_tensor_meta, variables, cut)) + _VERSIONS))
         for key, content, chunks in storage.read_in_order(_contents(pieces)):
@@ -122,6 +123,11 @@ def write_tensor_slices(
             progress(pieces[key].nbytes)
         table.finish()
     return remarkable
+
+
+def _fixed_bytes(piece: "_Piece") -> int:
+    """Bytes of the values; 0 where these do not tell how many it takes to write them."""
+    return piece.nbytes if VALUE_FIELDS[piece.variable.dtype.name][1] in (FIXED32, FIXED64) else 0
 
 
 class _Piece(NamedTuple):
