@@ -174,12 +174,21 @@ def test_no_graph_is_promised_where_there_is_none(tmp_path, name, data, said):
 
 
 def test_a_saved_model_without_variables(run, tmp_path):
-    """Nothing is said to be missing of a SavedModel whose graph was frozen before: it never had variables."""
+    """A SavedModel whose graph was frozen before misses nothing: its constants are read, as of the frozen graph."""
     run("freeze", FIXTURES / "linear" / "model.meta", "--outputs", "activation_opt", "-o", tmp_path / "frozen.pb")
     ends = ("--inputs", "x=x:0", "--outputs", "y=activation_opt:0")
     assert run("saved-model", tmp_path / "frozen.pb", *ends, "-o", tmp_path / "served").exit_code == 0
-    with pytest.raises(NotFoundError, match=r"no variables here .* its graph has none: ls shows it"):
-        ckpttool.open_checkpoint(tmp_path / "served")
+    found, frozen = (ckpttool.open_checkpoint(tmp_path / name) for name in ("served", "frozen.pb"))
+    assert not ckpttool.compare(found, frozen).is_different
+    assert {"W", "b"} <= found.keys()
+
+
+def test_a_graph_without_anything_stored(run, tmp_path):
+    """A graph without a constant has nothing to list, and what it is is said."""
+    nodes = 'graph_def { node { name: "x" op: "Placeholder" } }'
+    (tmp_path / "model.meta").write_text(nodes)
+    with pytest.raises(NotFoundError, match=r"no variables here .* it holds a graph: ls shows it"):
+        ckpttool.open_checkpoint(tmp_path / "model.meta")
 
 
 @pytest.mark.parametrize("name", ["model.data", "model.data-00000-of-00001.part1", "m.data-00000-of-00001.tempstate5"])

@@ -25,9 +25,15 @@ if TYPE_CHECKING:
 FORMAT = "TensorFlow graph (constants)"
 
 
+def is_frozen(graph: MetaGraph) -> bool:
+    """Whether nothing of a graph's values is in a checkpoint: no variables, and no tables, which savers have too."""
+    has_variables = any(node.type in VARIABLE_OPS for node in graph.nodes)
+    return not has_variables and not graph.message.saver_def.restore_op_name
+
+
 def constants_of(graph: MetaGraph) -> Checkpoint | None:
-    """The constants of a GraphDef in which nothing is a variable; None if it is none, or has no constants."""
-    if graph.root != "GraphDef" or any(node.type in VARIABLE_OPS for node in graph.nodes):
+    """The constants of a frozen graph; None if it is not frozen, or has no constants."""
+    if not is_frozen(graph):
         return None
     source, variables, warnings = _Constants(graph), dict[str, Variable](), []
     for node in graph.nodes:

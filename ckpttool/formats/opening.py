@@ -11,7 +11,7 @@ from ckpttool.formats.locate import Located, locate
 from ckpttool.formats.saved_model.reading import FILES as SAVED_MODEL_FILES
 from ckpttool.formats.saved_model.reading import VARIABLES, read_saved_model
 from ckpttool.model.checkpoint import Checkpoint
-from ckpttool.model.graph import VARIABLE_OPS, MetaGraph
+from ckpttool.model.graph import MetaGraph
 from ckpttool.model.names import listed
 
 
@@ -75,28 +75,25 @@ def _open(found: Located, faults: list[CheckpointError] | None, only: Collection
 
             if begins_as_tensor_slices(found.prefix):
                 return read_tensor_slices((found.prefix,), path=found.prefix, faults=faults)
-        if found.graph == found.prefix:
-            from ckpttool.formats.frozen import constants_of
+        from ckpttool.formats.frozen import constants_of, is_frozen
 
-            constants = constants_of(open_graph(found))  # Says what the file is, if it is not even a graph.
-            if constants is not None:
-                return constants
-            raise NotFoundError("no variables here", path=found.prefix, hint="it holds a graph: ls shows it")
-        raise NotFoundError("no variables here", path=found.prefix, hint=_why_none(found))
+        graph = open_graph(found)  # Says what the file is, if it is not even a graph.
+        constants = constants_of(graph)
+        if constants is None:
+            alone = found.graph == found.prefix or is_frozen(graph)
+            hint = "it holds a graph: ls shows it" if alone else _what_is_missing(found)
+            raise NotFoundError("no variables here", path=found.prefix, hint=hint)
+        return constants
     from ckpttool.formats.bundle.reading import read_bundle
 
     return read_bundle(found.prefix, faults, only=only)
 
 
-def _why_none(found: Located) -> str:
-    """Why a graph's file is without variables; raises what it is, if it is not even a graph."""
-    graph = open_graph(found)
-    # A saver may have tables alone.
-    if graph.message.saver_def.restore_op_name or any(node.type in VARIABLE_OPS for node in graph.nodes):
-        others = list(map(os.path.basename, checkpoints_in(os.path.dirname(found.graph or "") or os.curdir)))
-        beside = f"; checkpoints there: {listed(others)}" if others else ""
-        return f"{index_path(found.prefix)} is missing{beside}; ls shows the graph"
-    return "its graph has none: ls shows it, and freeze makes a file of which the constants are read"
+def _what_is_missing(found: Located) -> str:
+    """What a graph's variables should be in, and the checkpoints that are there instead."""
+    others = list(map(os.path.basename, checkpoints_in(os.path.dirname(found.graph or "") or os.curdir)))
+    beside = f"; checkpoints there: {listed(others)}" if others else ""
+    return f"{index_path(found.prefix)} is missing{beside}; ls shows the graph"
 
 
 def require_readable(found: Located, checkpoint: Checkpoint) -> None:
