@@ -28,6 +28,7 @@ from bundles import (
     with_trailer,
 )
 
+import ckpttool
 from ckpttool.errors import CheckpointError, CorruptionError, FormatError, NotFoundError, NotSupportedError
 from ckpttool.formats.bundle import index_path, shard_path
 from ckpttool.formats.bundle.reading import read_bundle
@@ -729,3 +730,11 @@ def test_what_looks_like_a_slice_and_a_header_that_miscounts(tmp_path: Path) -> 
     faults: list[CheckpointError] = []
     assert list(read_bundle(prefix, faults)) == list(read_bundle(prefix))
     assert [fault.what.partition(";")[0] for fault in faults] == ["the header counts 9 shards, the files are 1"]
+
+
+def test_a_header_that_miscounts_no_data(tmp_path: Path) -> None:
+    """Where there is no variable, it does not matter how many files there should be: it is opened past damage too."""
+    prefix = bundle({}, num_shards=7).write(tmp_path)
+    faults: list[CheckpointError] = []
+    assert (dict(ckpttool.open_checkpoint(prefix, faults=faults)), faults) == ({}, [])
+    assert not ckpttool.open_checkpoint(prefix).warnings

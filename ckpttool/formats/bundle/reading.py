@@ -52,10 +52,11 @@ def read_bundle(
         index = _Index(prefix, _records(_read(path), report, only), report)
         if faults:
             index.drop_stray_slices()
-        if index.source.miscounted and report is not refuse:  # Opened, it is no more than a warning.
-            report(CorruptionError(f"{index.source.miscounted}; TensorFlow looks for those that the header counts"))
+        miscounted = index.source.miscounted if index.variables else ""
+        if miscounted and report is not refuse:  # Opened, it is no more than a warning.
+            report(CorruptionError(f"{miscounted}; TensorFlow looks for those that the header counts"))
     shards = index.source.shard_paths
-    warnings = _warnings(index.source.miscounted, shards if index.variables else ())
+    warnings = _warnings(miscounted, shards if index.variables else ())
     warnings += lacking_slices(index.partitioned)
     return Checkpoint(index.variables, path=prefix, format=FORMAT, files=[path, *shards], warnings=warnings)
 
