@@ -31,12 +31,11 @@ from ckpttool.formats.npy.arrays import Array, arrays_of, planned_array
 from ckpttool.formats.npy.header import HEAD, decode_header
 from ckpttool.formats.npy.source import ArraySource, Stored
 from ckpttool.formats.plan import Note, Planned, distinct
-from ckpttool.formats.zip_members import checked, is_encrypted, start_of
+from ckpttool.formats.zip_members import NPZ, checked, is_encrypted, start_of
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.texts import percent_encoded
 from ckpttool.model.variable import Variable
 
-FORMAT = "NumPy archive (.npz)"
 _SUFFIX = ".npy"
 # Bytes of a member's name, and of its comment.
 _MAX_TEXT = 65_535
@@ -166,7 +165,7 @@ def read_npz(path: str | os.PathLike[str], *, faults: list[CheckpointError] | No
             if variable.name in variables:
                 report(CorruptionError("the archive has it twice", variable=variable.name))
             variables[variable.name] = variable
-    return Checkpoint(variables, path=path, format=FORMAT, files=[path], warnings=warnings)
+    return Checkpoint(variables, path=path, format=NPZ, files=[path], warnings=warnings)
 
 
 def _require_all(members: Sequence[zipfile.ZipInfo], tail: bytes, report: Report) -> None:

@@ -17,6 +17,9 @@ SIGNATURE = b"PK\x03\x04"
 _LOCAL = struct.Struct("<4s22xHH")
 _ENCRYPTED = 1
 
+NPZ, KERAS = "NumPy archive (.npz)", "HDF5 in a Keras archive (.keras)"
+"""The formats that are archives, as checkpoints have them: their members have checksums."""
+
 
 @contextmanager
 def checked() -> Iterator[None]:

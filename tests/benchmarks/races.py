@@ -225,6 +225,8 @@ _BYTES = (
         (_tensorflow("export_npz.py {weights} {output}.npz", "TensorFlow + NumPy"),),
     ),
     _conversion("export", "to a bundle", "--tf {output}", (_tensorflow("rewrite.py {weights} {output}"),)),
+    _conversion("export", "to a V1 checkpoint", "--tf-v1 {output}", ()),
+    _conversion("export", "to npy", "--npy {output}", ()),
     _conversion(
         *("change", "with Adam's slots, without them", "--tf {output} --drop-slots"),
         (_tensorflow("rewrite.py {adam} {output} drop"),),

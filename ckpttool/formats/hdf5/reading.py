@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,6 +28,7 @@ from ckpttool.formats.hdf5.types import dtype_of, is_swapped, said_of
 from ckpttool.formats.hdf5.unnamed import guessed_layer
 from ckpttool.formats.plan import Note
 from ckpttool.formats.raw import RawSource, Run, noted_slices, slice_of_strings
+from ckpttool.formats.zip_members import KERAS
 from ckpttool.model.boxes import Selection, is_size, shape_of
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import DTYPES, DType
@@ -39,7 +41,6 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 FORMAT = "HDF5"
-_IN_ARCHIVE = "HDF5 in a Keras archive (.keras)"
 _CREATED_BY = b"ckpttool"
 # In which a file of a whole model has what one of weights has at its root; and beside, what the optimizer has.
 _WHOLE_MODEL, _OPTIMIZER = "model_weights/", "optimizer_weights"
@@ -84,7 +85,7 @@ def read_hdf5(path: str | os.PathLike[str], *, faults: list[CheckpointError] | N
                 variables[name] = variable = described.variable.renamed(name)
                 if variable.layer is not None and variable.layer is not OF_OPTIMIZER:
                     variable.layer = variable.layer._replace(weight=name)
-    format = _IN_ARCHIVE if is_archive(path) else FORMAT
+    format = KERAS if is_archive(partial(storage.read_range, path)) else FORMAT
     return Checkpoint(variables, path=path, format=format, files=[path], warnings=tree.warnings)
 
 

@@ -16,11 +16,12 @@ from ckpttool.errors import CheckpointError
 from ckpttool.formats import bundle, tensor_slices
 from ckpttool.formats.locate import Located, locate
 from ckpttool.formats.opening import open_checkpoint, require_readable
-from ckpttool.formats.verifying.beside import KERAS_ARCHIVE, findings_beside
+from ckpttool.formats.verifying.beside import findings_beside
 from ckpttool.formats.verifying.causes import causes
 from ckpttool.formats.verifying.data import damaged_data
 from ckpttool.formats.verifying.files import absent_data, stored_pieces
 from ckpttool.formats.verifying.strictness import strict_findings
+from ckpttool.formats.zip_members import KERAS, NPZ
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.findings import Finding, finding_of
 from ckpttool.model.slots import is_slot_of_part
@@ -116,4 +117,4 @@ def verify_values(
 
 def has_checksums(checkpoint: Checkpoint) -> bool:
     """Whether its format keeps checksums of values; of others we know no more than that they can be read."""
-    return checkpoint.format in (bundle.FORMAT, tensor_slices.FORMAT, "NumPy archive (.npz)", KERAS_ARCHIVE)
+    return checkpoint.format in (bundle.FORMAT, tensor_slices.FORMAT, NPZ, KERAS)

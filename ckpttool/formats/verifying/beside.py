@@ -9,12 +9,10 @@ from ckpttool.formats.checkpoint_state import STATE_FILE
 from ckpttool.formats.listing import state_entries
 from ckpttool.formats.locate import Located
 from ckpttool.formats.opening import open_graph
+from ckpttool.formats.zip_members import KERAS
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.findings import Finding, finding_of
 from ckpttool.model.object_graph import OBJECT_GRAPH_KEY
-
-KERAS_ARCHIVE = "HDF5 in a Keras archive (.keras)"
-"""The format of a `.keras` file, which has one checksum for all of its weights."""
 
 
 def findings_beside(found: Located, checkpoint: Checkpoint, damaged: Collection[str]) -> list[Finding]:
@@ -24,7 +22,7 @@ def findings_beside(found: Located, checkpoint: Checkpoint, damaged: Collection[
         "objects": lambda: [] if OBJECT_GRAPH_KEY in damaged else object_disagreements(checkpoint),
         "graph": lambda: disagreements(open_graph(found), checkpoint) if found.graph else [],
         "state": lambda: [] if found.foreign else _of_state(os.path.dirname(found.prefix) or "."),
-        "data": lambda: _of_archive(checkpoint.path) if checkpoint.format == KERAS_ARCHIVE else [],
+        "data": lambda: _of_archive(checkpoint.path) if checkpoint.format == KERAS else [],
     }
     findings: list[Finding] = []
     for kind, check in checks.items():

@@ -2,7 +2,6 @@
 stored as it is. (keras/src/saving/saving_lib.py)
 """
 
-from ckpttool import storage
 from ckpttool.errors import CorruptionError, NotSupportedError
 from ckpttool.formats.hdf5.structure.file import Read
 from ckpttool.formats.zip_members import SIGNATURE, checked, is_encrypted, start_of
@@ -13,8 +12,8 @@ WEIGHTS = "model.weights.h5"
 _CHUNK = 1 << 20
 
 
-def is_archive(path: str) -> bool:
-    return storage.read_range(path, 0, len(SIGNATURE)) == SIGNATURE
+def is_archive(read: Read) -> bool:
+    return read(0, len(SIGNATURE)) == SIGNATURE
 
 
 def weights_in(path: str, read: Read, size: int) -> tuple[int, int]:

@@ -45,7 +45,7 @@ def opened(path: str) -> Iterator[File]:
     """
     size = storage.file_size(path)
     with storage.ranges(path) as read:
-        start, end = weights_in(path, read, size) if is_archive(path) else (0, size)
+        start, end = weights_in(path, read, size) if is_archive(read) else (0, size)
         yield read_superblock(read, start, end)
 
 
