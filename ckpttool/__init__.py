@@ -47,7 +47,8 @@ if TYPE_CHECKING:
     from ckpttool.model.graph import GraphVariable, MetaGraph, Node, Signature
     from ckpttool.model.in_memory import from_arrays
     from ckpttool.model.object_graph import ObjectGraph
-    from ckpttool.model.variable import ByteRange, Slice, Variable
+    from ckpttool.model.slices import ByteRange, Slice
+    from ckpttool.model.variable import Variable
     from ckpttool.runtime.imported import ImportedGraph
     from ckpttool.transforms.averaging import average
     from ckpttool.transforms.casting import Casts, Loss, cast
@@ -62,7 +63,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "AssetFile": "transforms.serving.assets",
-    "ByteRange": "model.variable",
+    "ByteRange": "model.slices",
     "Casts": "transforms.casting",
     "Checkpoint": "model.checkpoint",
     "CheckpointError": "errors",
@@ -92,7 +93,7 @@ _HOMES = {
     "Planned": "formats.plan",
     "Servable": "transforms.serving",
     "Signature": "model.graph",
-    "Slice": "model.variable",
+    "Slice": "model.slices",
     "Statistics": "analysis.values.statistics",
     "Tensor": "model.arguments",
     "Variable": "model.variable",

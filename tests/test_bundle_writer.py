@@ -18,7 +18,8 @@ from ckpttool.formats.bundle.writing import plan_bundle, write_bundle
 from ckpttool.formats.npz import read_npz
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import DTYPES, stored_dtype_of
-from ckpttool.model.variable import ByteRange, Slice, Variable
+from ckpttool.model.slices import ByteRange, Slice
+from ckpttool.model.variable import Variable
 from ckpttool.wire.sstable import NO_COMPRESSION, Table
 
 

@@ -11,7 +11,7 @@ from conftest import FIXTURES, ROOT
 from ckpttool.formats.raw import RawSource, Run
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import DTYPES, DType
-from ckpttool.model.variable import ByteRange
+from ckpttool.model.slices import ByteRange
 
 TEXT = (ROOT / "docs" / "json.md").read_text()
 

@@ -141,7 +141,8 @@ def test_shards_are_sorted_as_numbers():
     """Shard 10 comes after shard 2, and a variable in several is shown with all."""
     from ckpttool.model.checkpoint import Checkpoint
     from ckpttool.model.dtypes import DTYPES
-    from ckpttool.model.variable import ByteRange, Slice, Source, Variable
+    from ckpttool.model.slices import ByteRange, Slice
+    from ckpttool.model.variable import Source, Variable
 
     class Shards(Source):
         def slices(self, variable):

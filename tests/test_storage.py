@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import ckpttool
 from ckpttool import storage
 from ckpttool.errors import CorruptionError, FormatError, NotFoundError
-from ckpttool.model.variable import ByteRange
+from ckpttool.model.slices import ByteRange
 from ckpttool.storage import Content, reading
 from ckpttool.wire.crc32c import crc32c
 

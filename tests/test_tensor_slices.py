@@ -19,7 +19,7 @@ from ckpttool.formats.tensor_slices.reading import FORMAT, read_tensor_slices
 from ckpttool.model.boxes import Extents
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import DTYPES
-from ckpttool.model.variable import ByteRange, Slice
+from ckpttool.model.slices import ByteRange, Slice
 from ckpttool.proto import message_class
 
 Array = np.ndarray[Any, Any]

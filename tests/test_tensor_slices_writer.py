@@ -18,7 +18,8 @@ from ckpttool.formats.tensor_slices.reading import read_tensor_slices
 from ckpttool.formats.tensor_slices.writing import plan_tensor_slices, write_tensor_slices
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import DTYPES
-from ckpttool.model.variable import ByteRange, Slice, Source, Variable
+from ckpttool.model.slices import ByteRange, Slice
+from ckpttool.model.variable import Source, Variable
 from ckpttool.wire.sstable import NO_COMPRESSION, Table
 
 NUMBERS = ["float32", "float64", "int32", "uint8", "int16", "int8", "int64", "uint16", "float16", "bool"]

@@ -7,7 +7,8 @@ from typing import Any
 
 from ckpttool.errors import NotSupportedError
 from ckpttool.formats.records.strings import ENCODERS
-from ckpttool.model.variable import Slice, Variable
+from ckpttool.model.slices import Slice
+from ckpttool.model.variable import Variable
 from ckpttool.storage import Content
 
 

@@ -10,7 +10,7 @@ from ckpttool import storage
 from ckpttool.errors import NotSupportedError, located
 from ckpttool.formats.records.strings import DECODERS
 from ckpttool.model.dtypes import DType
-from ckpttool.model.variable import ByteRange
+from ckpttool.model.slices import ByteRange
 
 if TYPE_CHECKING:
     import numpy as np

@@ -16,8 +16,9 @@ from ckpttool.model.boxes import Selection
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import dtype_of
 from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, shape_of
+from ckpttool.model.slices import ByteRange, Slice, whole_slice
 from ckpttool.model.tensors import MOST_BYTES, numbers_of, texts_of
-from ckpttool.model.variable import ByteRange, Slice, Source, Variable, whole_slice
+from ckpttool.model.variable import Source, Variable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,7 +66,7 @@ class _Constants(Source):
     def slices(self, variable: Variable) -> Sequence[Slice]:
         itemsize = variable.dtype.itemsize
         nbytes = self._tensor(variable).ByteSize() if itemsize is None else prod(variable.shape) * itemsize
-        return [whole_slice(variable, ByteRange(self._path, 0, nbytes, None))]
+        return [whole_slice(variable.shape, ByteRange(self._path, 0, nbytes, None))]
 
     def arrays(self, variable: Variable, piece: Slice, boxes: Iterable[Selection]) -> "Iterator[np.ndarray[Any, Any]]":
         with located(self._path, variable.name):

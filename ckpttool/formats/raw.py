@@ -17,7 +17,8 @@ from ckpttool.formats.plan import Note
 from ckpttool.formats.records.shapes import box_of
 from ckpttool.model.boxes import Selection, shape_of, tiling_fault
 from ckpttool.model.dtypes import DType
-from ckpttool.model.variable import ByteRange, Slice, Source, Variable, whole_slice
+from ckpttool.model.slices import ByteRange, Slice, whole_slice
+from ckpttool.model.variable import Source, Variable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -105,7 +106,7 @@ def slice_of_strings(values: list[bytes], variable: Variable, piece: Slice) -> l
 
 def noted_slices(variable: Variable, note: Note, data: ByteRange) -> list[Slice]:
     """The slices that a note says a variable was stored in; one, all of it, if it says none that can be."""
-    whole = [whole_slice(variable, data, note.shard, note.position or 0)]
+    whole = [whole_slice(variable.shape, data, note.shard, note.position or 0)]
     try:
         boxes = [box_of(extents, variable.shape) for extents, *_ in note.slices]
         if not boxes or tiling_fault(variable.shape, boxes):

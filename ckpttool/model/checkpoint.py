@@ -6,9 +6,10 @@ from operator import ne
 from typing import TypeVar, overload
 
 from ckpttool.errors import CheckpointError, NotFoundError, located
+from ckpttool.model.layer import OF_OPTIMIZER
 from ckpttool.model.names import near_hint
 from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, ObjectGraph, Place
-from ckpttool.model.variable import OF_OPTIMIZER, Variable
+from ckpttool.model.variable import Variable
 
 _T = TypeVar("_T")
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from ckpttool.model.boxes import Selection
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import DTYPES, DType
-from ckpttool.model.variable import ByteRange, Slice, Source, Variable, whole_slice
+from ckpttool.model.slices import ByteRange, Slice, whole_slice
+from ckpttool.model.variable import Source, Variable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,7 +66,7 @@ class _InMemory(Source):
 
     def slices(self, variable: Variable) -> Sequence[Slice]:
         data = ByteRange("", 0, variable.size * (variable.dtype.itemsize or 0), None)
-        return [whole_slice(variable, data)]
+        return [whole_slice(variable.shape, data)]
 
     def arrays(self, variable: Variable, piece: Slice, boxes: Iterable[Selection]) -> "Iterator[np.ndarray[Any, Any]]":
         for box in boxes:

@@ -11,12 +11,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import tee
 from math import prod
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ckpttool.errors import NotSupportedError, located
-from ckpttool.model.boxes import Extents, Selection, intersection, lacking, selection, shape_of, subdivide, within
+from ckpttool.model.boxes import Selection, intersection, lacking, selection, shape_of, subdivide, within
 from ckpttool.model.dtypes import DType
+from ckpttool.model.layer import Layer
 from ckpttool.model.names import such
+from ckpttool.model.slices import ByteRange, Slice
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,66 +30,6 @@ NUMPY_RANK = 64
 """Dimensions that NumPy's arrays have at most, since NumPy 2."""
 
 _START, _STOP = attrgetter("start"), attrgetter("stop")
-
-
-class ByteRange(NamedTuple):
-    """A run of bytes in a file, with the CRC-32C that it should have (None: nobody knows)."""
-
-    path: str
-    offset: int
-    nbytes: int
-    crc32c: int | None
-
-
-class Slice(NamedTuple):
-    """A piece of a variable, all of it if it is not partitioned.
-
-    Attributes:
-        start, shape: where it starts in each dimension, and how far it goes.
-        shard: the number of the file it is stored in.
-        data: where its bytes lie.
-        position: its place among what is stored in that shard: a writer keeps the order.
-        extents: the box as it is stored; None if it is stored as a variable of its own, not as a slice.
-    """
-
-    start: tuple[int, ...]
-    shape: tuple[int, ...]
-    shard: int
-    data: ByteRange
-    position: int = 0
-    extents: Extents | None = None
-
-    @property
-    def box(self) -> Selection:
-        return selection(self.start, self.shape)
-
-
-def whole_slice(variable: "Variable", data: ByteRange, shard: int = 0, position: int = 0) -> Slice:
-    """The one piece of a variable that is not partitioned."""
-    return Slice((0,) * len(variable.shape), variable.shape, shard, data, position)
-
-
-class Layer(NamedTuple):
-    """The layer of Keras that a weight is of, where the source tells.
-
-    Attributes:
-        name: the layer's.
-        rank: the weight's place in its model: the layer's number (0 if it is not known), and its own in the layer; None
-            if nothing tells.
-        scope: what the variable's name begins with in place of the layer's name; "" if it begins with that.
-        weight: the variable's name in the source: one that has another name now may be meant for another layer.
-        is_guess: the source does not have the layer's name.
-    """
-
-    name: str
-    rank: tuple[int, int] | None
-    scope: str = ""
-    weight: str | None = None
-    is_guess: bool = False
-
-
-OF_OPTIMIZER = Layer("", None)
-"""In the place of a layer: the source says that the variable is an optimizer's."""
 
 
 class Source(Protocol):

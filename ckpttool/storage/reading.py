@@ -8,7 +8,7 @@ from functools import partial
 from itertools import repeat
 
 from ckpttool.errors import CorruptionError, FormatError, NotFoundError
-from ckpttool.model.variable import ByteRange
+from ckpttool.model.slices import ByteRange
 from ckpttool.wire.crc32c import crc32c
 
 # Large enough for few calls, small enough to be in the cache still when it is checked and written: of 128 KiB,

@@ -12,7 +12,7 @@ from threading import Event, Lock
 from typing import Any, TypeVar
 
 from ckpttool.errors import located
-from ckpttool.model.variable import ByteRange
+from ckpttool.model.slices import ByteRange
 from ckpttool.storage.reading import BUFFER, read_chunks, read_range
 from ckpttool.wire.crc32c import crc32c
 

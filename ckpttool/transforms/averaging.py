@@ -12,7 +12,8 @@ from ckpttool.errors import ConversionError, NotSupportedError
 from ckpttool.model.boxes import Selection, shape_of, subdivide, within
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.names import listed
-from ckpttool.model.variable import BLOCK_SIZE, Slice, Source, Variable
+from ckpttool.model.slices import Slice
+from ckpttool.model.variable import BLOCK_SIZE, Source, Variable
 from ckpttool.transforms.casting import COMPLEX, FLOATS, nearest, whole_piece
 
 if TYPE_CHECKING:

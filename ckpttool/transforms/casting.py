@@ -15,7 +15,8 @@ from ckpttool.errors import ConversionError, NotSupportedError
 from ckpttool.model.boxes import Selection
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import DTYPES, DType
-from ckpttool.model.variable import ByteRange, Slice, Source, Variable, whole_slice
+from ckpttool.model.slices import ByteRange, Slice, whole_slice
+from ckpttool.model.variable import Source, Variable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -237,4 +238,4 @@ def whole_piece(variable: Variable, origin: Variable) -> Slice:
     """The one piece of a variable whose values are made of another's: it goes where that one's first piece was."""
     first = origin.slices[0]
     data = ByteRange("", 0, variable.size * (variable.dtype.itemsize or 1), None)
-    return whole_slice(variable, data, first.shard, first.position)
+    return whole_slice(variable.shape, data, first.shard, first.position)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from ckpttool.errors import NotSupportedError
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, ObjectGraph, stored_end
+from ckpttool.model.slices import Slice
 from ckpttool.model.texts import to_bytes, to_text
-from ckpttool.model.variable import Slice, Source, Variable
+from ckpttool.model.variable import Source, Variable
 from ckpttool.transforms.graph_edits import last_field
 from ckpttool.wire.message import VARINT, Rule, edit, values
 

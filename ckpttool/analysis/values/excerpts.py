@@ -10,7 +10,8 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from ckpttool.model.boxes import Selection
-from ckpttool.model.variable import ByteRange, Slice, Source, Variable, whole_slice
+from ckpttool.model.slices import ByteRange, Slice, whole_slice
+from ckpttool.model.variable import Source, Variable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,7 +76,7 @@ class _Part(Source):
 
     def slices(self, variable: Variable) -> Sequence[Slice]:
         nbytes = variable.size * (variable.dtype.itemsize or 1)
-        return [whole_slice(variable, ByteRange("", 0, nbytes, None))]
+        return [whole_slice(variable.shape, ByteRange("", 0, nbytes, None))]
 
     def arrays(self, variable: Variable, piece: Slice, boxes: Iterable[Selection]) -> "Iterator[np.ndarray[Any, Any]]":
         values: Any = at(self._variable, self._wanted).reshape(variable.shape)

@@ -12,7 +12,8 @@ from ckpttool.formats.decoding import arrays_of, require_decodable, strings_of
 from ckpttool.formats.records.entries import BundleEntry, BundleHeader, decode_bundle_entry
 from ckpttool.formats.records.shapes import box_of, encode_slice_key
 from ckpttool.model.boxes import Extents, Selection, shape_of
-from ckpttool.model.variable import ByteRange, Slice, Source, Variable
+from ckpttool.model.slices import ByteRange, Slice
+from ckpttool.model.variable import Source, Variable
 from ckpttool.wire.crc32c import unmask
 
 if TYPE_CHECKING:

@@ -30,8 +30,9 @@ from ckpttool.formats.records.entries import BundleEntry, encode_bundle_entry, e
 from ckpttool.formats.records.shapes import encode_slice_key
 from ckpttool.model.boxes import is_too_large
 from ckpttool.model.checkpoint import Checkpoint
+from ckpttool.model.slices import Slice
 from ckpttool.model.texts import to_bytes
-from ckpttool.model.variable import Slice, Variable
+from ckpttool.model.variable import Variable
 from ckpttool.storage import Content
 from ckpttool.wire.crc32c import mask
 from ckpttool.wire.sstable import TableBuilder

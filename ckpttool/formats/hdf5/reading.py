@@ -32,8 +32,10 @@ from ckpttool.formats.zip_members import KERAS
 from ckpttool.model.boxes import Selection, is_size, shape_of
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import DTYPES, DType
+from ckpttool.model.layer import OF_OPTIMIZER, Layer
+from ckpttool.model.slices import ByteRange, Slice
 from ckpttool.model.texts import to_text
-from ckpttool.model.variable import OF_OPTIMIZER, ByteRange, Layer, Slice, Source, Variable
+from ckpttool.model.variable import Source, Variable
 
 if TYPE_CHECKING:
     import numpy as np

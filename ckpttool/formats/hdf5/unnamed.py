@@ -12,7 +12,7 @@ was the first one, the layers are called so.
 import re
 
 from ckpttool.model.boxes import is_size
-from ckpttool.model.variable import Layer
+from ckpttool.model.layer import Layer
 
 _UNNAMED = r"(?s)((?:layers|(_layer_checkpoint_dependencies))/([^/]+?)(?:_([0-9]{1,9}))?)/(?:.+/)?vars/[0-9]+"
 

@@ -29,8 +29,9 @@ from ckpttool.formats.plan import Note, Planned, name_in_json
 from ckpttool.formats.raw import RawSource, Run
 from ckpttool.formats.siblings import sibling
 from ckpttool.model.checkpoint import Checkpoint
+from ckpttool.model.slices import ByteRange
 from ckpttool.model.texts import to_bytes
-from ckpttool.model.variable import ByteRange, Variable
+from ckpttool.model.variable import Variable
 
 FORMAT = "NumPy (.npy)"
 _INDEX = "index.json"

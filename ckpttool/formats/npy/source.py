@@ -14,7 +14,8 @@ from ckpttool.formats.plan import Note
 from ckpttool.formats.raw import noted_slices, slice_of_strings
 from ckpttool.formats.records.strings import DECODERS
 from ckpttool.model.boxes import Selection, shape_of
-from ckpttool.model.variable import ByteRange, Slice, Source, Variable
+from ckpttool.model.slices import ByteRange, Slice
+from ckpttool.model.variable import Source, Variable
 
 if TYPE_CHECKING:
     import numpy as np

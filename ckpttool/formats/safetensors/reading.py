@@ -33,7 +33,8 @@ from ckpttool.formats.siblings import sibling
 from ckpttool.model.boxes import MAX_RANK
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import DTYPES, DType
-from ckpttool.model.variable import ByteRange, Variable
+from ckpttool.model.slices import ByteRange
+from ckpttool.model.variable import Variable
 from ckpttool.wire.coding import decode_fixed64
 
 

@@ -15,7 +15,7 @@ from ckpttool.formats.bundle.writing import write_bundle
 from ckpttool.formats.saved_model.reading import ASSETS, CHUNKED, FILES, VARIABLES
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.graph import MetaGraph
-from ckpttool.model.variable import ByteRange
+from ckpttool.model.slices import ByteRange
 from ckpttool.storage import Content
 
 # What TensorFlow and Keras write into a SavedModel; in `assets.extra` is what users put there themselves.

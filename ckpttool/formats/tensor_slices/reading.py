@@ -20,8 +20,9 @@ from ckpttool.formats.tensor_slices import FORMAT
 from ckpttool.model.boxes import Extents, Selection, tiling_fault, within
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import DType, dtype_of
+from ckpttool.model.slices import ByteRange, Slice
 from ckpttool.model.texts import to_text
-from ckpttool.model.variable import ByteRange, Slice, Source, Variable, as_stored, lacking_slices
+from ckpttool.model.variable import Source, Variable, as_stored, lacking_slices
 from ckpttool.wire.coding import decode_varint
 from ckpttool.wire.message import FIXED32, FIXED64, LENGTH, VARINT, fields
 from ckpttool.wire.sstable import MAX_COMPRESSION, Table

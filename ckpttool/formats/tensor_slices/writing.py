@@ -22,8 +22,9 @@ from ckpttool.formats.records.shapes import encode_extents, encode_shape, encode
 from ckpttool.formats.tensor_slices.reading import VALUE_FIELDS
 from ckpttool.model.boxes import Extents, is_too_large
 from ckpttool.model.checkpoint import Checkpoint
+from ckpttool.model.slices import Slice
 from ckpttool.model.texts import to_bytes
-from ckpttool.model.variable import BLOCK_SIZE, Slice, Variable
+from ckpttool.model.variable import BLOCK_SIZE, Variable
 from ckpttool.storage import Content
 from ckpttool.wire.coding import encode_varint
 from ckpttool.wire.message import FIXED32, FIXED64, LENGTH, VARINT, message_field, varint_field

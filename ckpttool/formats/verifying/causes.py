@@ -14,7 +14,7 @@ from ckpttool.formats.verifying.files import Absent, Stored, stored_pieces
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.findings import Finding
 from ckpttool.model.names import listed
-from ckpttool.model.variable import ByteRange
+from ckpttool.model.slices import ByteRange
 
 # Values by which a data file is known to be that of an index, or not.
 _SAMPLE = 3

@@ -14,7 +14,8 @@ from ckpttool.analysis.parallel import in_order
 from ckpttool.errors import CheckpointError, CorruptionError
 from ckpttool.formats.verifying.files import Stored
 from ckpttool.model.findings import Finding, finding_of
-from ckpttool.model.variable import ByteRange, Slice, Variable
+from ckpttool.model.slices import ByteRange, Slice
+from ckpttool.model.variable import Variable
 from ckpttool.wire.crc32c import combine
 
 Progress = Callable[[int], None]

@@ -8,7 +8,8 @@ from typing import NamedTuple
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.findings import Finding
 from ckpttool.model.names import counted
-from ckpttool.model.variable import ByteRange, Variable
+from ckpttool.model.slices import ByteRange
+from ckpttool.model.variable import Variable
 
 
 class Stored(NamedTuple):

@@ -18,8 +18,8 @@ from ckpttool.formats.records.entries import (
 from ckpttool.formats.verifying.files import stored_pieces
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.findings import Finding, finding_of
+from ckpttool.model.slices import ByteRange
 from ckpttool.model.texts import to_text
-from ckpttool.model.variable import ByteRange
 from ckpttool.wire.sstable import FOOTER_SIZE, TRAILER_SIZE, Block, BlockBuilder, BlockHandle, Footer, Table
 
 # Bytes of what is looked at closely: a larger block has one large value in it, and nothing else.

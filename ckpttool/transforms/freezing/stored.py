@@ -26,7 +26,8 @@ from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import dtype_of
 from ckpttool.model.graph import ASSIGN_OPS, MetaGraph, op_of, shared_name
 from ckpttool.model.graph import shape_of as declared_shape
-from ckpttool.model.variable import Slice, Variable
+from ckpttool.model.slices import Slice
+from ckpttool.model.variable import Variable
 from ckpttool.transforms.freezing.body import Body, Output
 from ckpttool.transforms.freezing.handles import Library
 from ckpttool.transforms.freezing.initial import initial_value
