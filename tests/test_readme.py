@@ -1,6 +1,6 @@
-"""The README can't be wrong: its commands are run, and print what it shows.
+"""The README and its pages can't be wrong: their commands are run, and print what they show.
 
-`python tests/test_readme.py` puts into it what they print now.
+`python tests/test_readme.py` puts into them what is printed now.
 """
 
 import os
@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT
 from typer.testing import CliRunner
 
-README = ROOT / "README.md"
+PAGES = [ROOT / "README.md", ROOT / "docs" / "commands.md"]
 _CONSOLE = re.compile(r"(?<=```console\n).*?(?=```)", re.DOTALL)
 _PYTHON = re.compile(r"(?<=```python\n).*?(?=```)", re.DOTALL)
 _TABLES = {"vars", "ls", "io", "objects", "run", "state", "diff", "verify", "stats"}
@@ -44,29 +44,46 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize("block", _CONSOLE.findall(README.read_text()), ids=lambda block: block.splitlines()[0])
+def blocks_of(kind: re.Pattern[str]) -> list[str]:
+    """The blocks of all pages; what is on two of them once."""
+    return list(dict.fromkeys(block for page in PAGES for block in kind.findall(page.read_text())))
+
+
+@pytest.mark.parametrize("block", blocks_of(_CONSOLE), ids=lambda block: block.splitlines()[0])
 def test_console(block, elsewhere):
-    """Every command prints what the README shows."""
+    """Every command prints what is shown."""
     assert with_output(block) == block
 
 
-@pytest.mark.parametrize("block", _PYTHON.findall(README.read_text()))
+@pytest.mark.parametrize("block", blocks_of(_PYTHON))
 def test_python(block, elsewhere, capsys):
     """The Python example runs, and prints what its comments say."""
     exec(compile(block, "README.md", "exec"), {})
     assert capsys.readouterr().out.splitlines() == re.findall(r"# → (.*)", block)
 
 
-def test_every_command_is_in_the_readme():
-    """No command is a secret."""
+def test_every_command_is_shown():
+    """No command is a secret: the README names it, and the page of commands has an example."""
     from typer.main import get_command
 
     from ckpttool.cli import app
 
-    text = README.read_text()
+    readme, commands = (page.read_text() for page in PAGES)
     names = get_command(app).list_commands(None)
     assert len(names) > 10
-    assert [name for name in names if f"ckpttool {name}" not in text] == []
+    assert [name for name in names if f"`{name}`" not in readme or f"ckpttool {name}" not in commands] == []
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name
+)
+def test_links_lead_somewhere(page):
+    """Links within the project are to files that are there, and to headings that they have."""
+    for file, heading in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", page.read_text()):
+        target = page.parent / file if file else page
+        assert target.is_file(), file
+        headings = re.findall(r"(?m)^#+ (.*)$", target.read_text()) if heading else []
+        assert not heading or heading in [re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in headings]
 
 
 if __name__ == "__main__":
@@ -75,5 +92,6 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as directory:
         (Path(directory) / "fixtures").symlink_to(ROOT / "fixtures")
         os.chdir(directory)
-        README.write_text(_CONSOLE.sub(lambda match: with_output(match[0]), README.read_text()))
+        for page in PAGES:
+            page.write_text(_CONSOLE.sub(lambda match: with_output(match[0]), page.read_text()))
     sys.exit()
