@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -310,10 +311,12 @@ def test_a_lost_object_graph_is_told(tf, tmp_path, plain, run):
 
 
 def test_variables_are_chosen_by_their_objects(run):
-    """Patterns are about keys, objects' paths and full names; what one of them excludes is out."""
+    """Patterns are about keys, with their end and without, objects' paths and full names; what one of them excludes is
+    out.
+    """
     shown = [row.split("\t") for row in run("vars", OBJECTS, "-f", "tsv").stdout.splitlines()[1:]]
     for key, path, full_name, *_ in shown:
-        for name in filter(None, (key, path, full_name)):
+        for name in filter(None, (key, key.removesuffix(VALUE), path, full_name)):
             chosen = run("vars", OBJECTS, "-f", "tsv", "-i", name).stdout.splitlines()[1:]
             assert key in {row.split("\t")[0] for row in chosen}
             left = run("vars", OBJECTS, "-f", "tsv", "-x", name).stdout.splitlines()[1:]
@@ -331,6 +334,17 @@ def test_a_variable_is_found_by_its_object(run):
     with pytest.raises(NotFoundError, match=f"it is stored as {re.escape(key)}"):
         checkpoint[path]
     assert checkpoint.get(path) is None
+
+
+def test_a_key_is_known_without_its_end(run, tmp_path):
+    """What a table shows of a key, without its end, is a name too; where there is no data file, for patterns alone."""
+    for file in OBJECTS.parent.glob("model-1.*"):
+        shutil.copy(file, tmp_path)
+    (key,) = (key for key in ckpttool.open_checkpoint(OBJECTS) if key.startswith("opt/_trainable_variables/0/"))
+    assert run("cat", OBJECTS, key.removesuffix(VALUE)).stdout == run("cat", OBJECTS, key).stdout
+    (tmp_path / "model-1.data-00000-of-00001").unlink()
+    chosen = run("vars", tmp_path / "model-1", "-f", "tsv", "-i", key.removesuffix(VALUE)).stdout.splitlines()[1:]
+    assert [row.split("\t")[0] for row in chosen] == [key]
 
 
 @pytest.mark.parametrize("kind", ["object", "full"])

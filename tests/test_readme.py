@@ -89,9 +89,9 @@ def test_links_lead_somewhere(page):
 if __name__ == "__main__":
     import tempfile
 
-    with tempfile.TemporaryDirectory() as directory:
-        (Path(directory) / "fixtures").symlink_to(ROOT / "fixtures")
-        os.chdir(directory)
-        for page in PAGES:
+    for page in PAGES:
+        with tempfile.TemporaryDirectory() as directory:
+            (Path(directory) / "fixtures").symlink_to(ROOT / "fixtures")
+            os.chdir(directory)
             page.write_text(_CONSOLE.sub(lambda match: with_output(match[0]), page.read_text()))
     sys.exit()

@@ -121,6 +121,78 @@ def test_what_fits_is_not_folded(printed):
     assert out.splitlines() == ["Rows (1)", "", " name", f" {'─' * 76}", f" {'n' * 76}", ""]
 
 
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("conv/kernel/ExponentialMovingAverage", ["conv/kernel/", "ExponentialMovingAve", "rage"]),
+        ("moving_variance_of_all", ["moving_variance_of_", "all"]),
+        ("see optimizer/_variables/1", ["see", "optimizer/", "_variables/1"]),
+        ("a/bcdefghijklmnopqrstuvwxyz", ["a/bcdefghijklmnopqrs", "tuvwxyz"]),
+        ("one two three four five", ["one two three four", "five"]),
+    ],
+)
+def test_names_are_folded_behind_segments(printed, text, lines):
+    """A text is folded at blanks, a name behind a slash or an underscore, if a line is not all but empty then."""
+    report = report_of([Column("name"), Column("count", "number")], (text, 123_456_789))
+    rows = [line[1:].removesuffix("123,456,789").rstrip() for line in printed(report, columns=38).splitlines()[4:]]
+    assert [row for row in rows if row] == lines
+
+
+def test_a_tree_that_is_folded_keeps_its_depth(printed):
+    """The lines of a cell of a tree begin where its first one does, if there is room."""
+    rows = [((0, "optimizer", "optimizer"), "a" * 30), ((2, "optimizer/_all", "_trainable_variables"), "b")]
+    out = printed(report_of([Column("object", "tree"), Column("kind")], *rows), columns=40).splitlines()
+    assert [line[:19].rstrip() for line in out[6:8]] == ["     _trainable_", "     variables"]
+
+
+END = "/.end"
+
+
+def test_a_common_end_is_said_once(printed):
+    """What all names end in is below the table, what a name tells is not said again; with --all all is as it is."""
+    columns = [Column("name", end=END), Column("object", default="", told_by="name"), Column("count", "number")]
+    report = report_of(columns, ("a/w/.end", "a/w", 1), ("a/b/.end", "a/b", 2), ("c", "", 3))
+    assert printed(report).splitlines() == [
+        "Rows (3)",
+        "",
+        " name   count",
+        " ────────────",
+        " a/w        1",
+        " a/b        2",
+        " c          3",
+        "",
+        "… names without /.end (--all)",
+    ]
+    assert printed(report, everything=True).splitlines()[2:5] == [
+        " name       object   count",
+        " ─────────────────────────",
+        " a/w/.end   a/w          1",
+    ]
+    other = report_of(columns, ("a/w/.end", "a/w", 1), ("a/b/.end", "other", 2))
+    assert printed(other).splitlines()[2:6] == [
+        " name   object   count",
+        " ─────────────────────",
+        " a/w                 1",
+        " a/b    other        2",
+    ]
+    for format in ("tsv", "csv", "json", "md"):
+        assert printed(report, format).count(END) == 2
+
+
+def test_no_two_names_look_alike_without_their_end(printed):
+    """An end stays where without it the name would be another one's."""
+    report = report_of([Column("name", end=END)], ("w/.end",), ("w",), ("v/.end",))
+    assert [line.strip() for line in printed(report).splitlines()[4:7]] == ["w/.end", "w", "v"]
+
+
+def test_what_a_tree_tells_is_not_said_again(printed):
+    """A key that is the path of its object, which the tree shows, is left out; another one is not."""
+    columns = [Column("object", "tree"), Column("key", default="", end=END, told_by="object")]
+    rows = [((0, "a", "a"), ""), ((1, "a/w", "w"), "a/w/.end"), ((1, "a/v", "v"), "b/v/.end")]
+    out = printed(report_of(columns, *rows)).splitlines()
+    assert out[2:-2] == [" object   key", " ────────────", " a", "   w", "   v      b/v"]
+
+
 def test_narrow_terminals_get_records(printed):
     """Where columns would be too narrow to read, a row is lines of `column: value`."""
     report = report_of([Column(name) for name in "abcd"], ("one", "two", "", "four"), ("1", "2", "3", "4"))

@@ -8,7 +8,7 @@ from typing import TypeVar, overload
 from ckpttool.errors import CheckpointError, NotFoundError, located
 from ckpttool.model.layer import OF_OPTIMIZER
 from ckpttool.model.names import near_hint
-from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, ObjectGraph, Place
+from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, VALUE, ObjectGraph, Place
 from ckpttool.model.variable import Variable
 
 _T = TypeVar("_T")
@@ -97,7 +97,11 @@ class Checkpoint(Mapping[str, Variable]):
         return name if name in self._variables else self._keys_by_full_name.get(name, name)
 
     def keys_of(self, name: str) -> list[str]:
-        """The keys under which TensorFlow 2 stored a variable, by a path to its object or by its TensorFlow 1 name."""
+        """The keys under which TensorFlow 2 stored a variable, by a path to its object or by its TensorFlow 1 name; by
+        the beginning of the key, too.
+        """
+        if isinstance(name, str) and name + VALUE in self._variables:
+            return [name + VALUE]
         places, path = self.places, name
         graph = self.object_graph if places else None
         node = None if graph is None else graph.node_at(name)

@@ -8,6 +8,7 @@ row is printed as lines of `column: value`.
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,9 @@ def _print_report(console: "Console", report: Report, limit: int | None) -> None
     rows = list(islice(report.rows, limit))
     telling = telling_columns(report, everything=limit is None)
     columns = [_Cells(report.columns[i], [row[i] for row in rows], console.encoding) for i in telling]
+    shortened = [] if limit is None else [column for column in columns if column.shorten()]
+    if limit is not None:
+        columns = _untold(columns)
     widths = _fitted(columns, console.width)
     show_header = report.key != "summary"
     if len(rows) > _TABLE_ROWS or widths == [column.width for column in columns]:
@@ -66,22 +70,55 @@ def _print_report(console: "Console", report: Report, limit: int | None) -> None
         _print_records(console, columns)
     if len(rows) < len(report.rows):
         console.print(f"… {len(report.rows) - len(rows):,} more (--all)")
+    for column in shortened:
+        console.print(f"… {column.name}s without {column.end} (--all)")
 
 
 class _Cells:
     """A column as text, with its width."""
 
     def __init__(self, column: Column, values: Sequence[Any], encoding: str) -> None:
-        self.name, self.is_right = column.name, is_right(column)
+        self.name, self.end, self.told_by, self.is_right = column.name, column.end, column.told_by, is_right(column)
         self.texts = _encodable(shown_texts(values, column.kind), encoding)
-        self.widths = _widths(self.texts)
-        self.width = max(len(self.name), *self.widths, 0)
+        self._paths = [path for _, path, _ in values] if column.kind == "tree" else None
+
+    @property
+    def said(self) -> Sequence[str]:
+        """What the cells say: of a tree's the whole paths."""
+        return self._paths or self.texts
+
+    def shorten(self) -> bool:
+        """Takes their common end from the cells, where it tells none from another; whether there was any."""
+        if not self.end:
+            return False
+        known, before = set(self.texts), self.texts
+        short = [text.removesuffix(self.end) for text in before]
+        self.texts = [text if less in known else less for text, less in zip(before, short, strict=True)]
+        return self.texts != before
+
+    @cached_property
+    def widths(self) -> list[int]:
+        return _widths(self.texts)
+
+    @property
+    def width(self) -> int:
+        return max(len(self.name), *self.widths, 0)
 
     def padded(self) -> Iterator[str]:
         """The cells, all as wide as the column."""
         blanks = (" " * (self.width - width) for width in self.widths)
         pairs = zip(blanks, self.texts, strict=True)
         return (blank + text for blank, text in pairs) if self.is_right else (text + blank for blank, text in pairs)
+
+
+def _untold(columns: Sequence[_Cells]) -> list[_Cells]:
+    """The columns without what another one says; those that say nothing else are left out."""
+    by_name = {column.name: column for column in columns}
+    for column in columns:
+        if teller := by_name.get(column.told_by):
+            pairs = zip(column.texts, teller.said, strict=True)
+            column.texts = ["" if text == said else text for text, said in pairs]
+    return [column for column in columns if not column.told_by or any(column.texts)]
 
 
 def _widths(texts: Sequence[str]) -> list[int]:
@@ -118,11 +155,29 @@ def _print_folded(console: "Console", columns: Sequence[_Cells], widths: list[in
         justify: Any = "right" if column.is_right else "left"
         table.add_column(Text(column.name), justify=justify, overflow="fold", width=width)
     for cells in zip(*(column.texts for column in columns), strict=True):
-        table.add_row(*map(Text, cells))
+        table.add_row(*(Text(_broken(text, width)) for text, width in zip(cells, widths, strict=True)))
     with console.capture() as captured:
         console.print(table)
     for line in captured.get().splitlines():
         console.out(line.rstrip(), highlight=False)
+
+
+def _broken(text: str, width: int) -> str:
+    """The text in lines that end behind a word or, in the middle of a name, a segment; a tree's keep their depth.
+
+    What is not ASCII may be wider than it is long, and is left to rich.
+    """
+    rest = text.lstrip(" ")
+    if len(text) <= width or not text.isascii():
+        return text
+    indent = min(len(text) - len(rest), width // 2)
+    room, lines = width - indent, []
+    while len(rest) > room:
+        end = rest.rfind(" ", 1, room + 1) + 1  # The space itself is not part of the line.
+        end = end or rest.rfind("/", room // 3, room) + 1 or rest.rfind("_", room // 3, room) + 1 or room
+        lines.append(rest[:end].rstrip(" "))
+        rest = rest[end:]
+    return "\n".join(f"{' ' * indent}{line}" for line in [*lines, rest])
 
 
 def _print_records(console: "Console", columns: Sequence[_Cells]) -> None:

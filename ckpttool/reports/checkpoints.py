@@ -8,7 +8,7 @@ from typing import Any
 
 from ckpttool.errors import CheckpointError
 from ckpttool.model.checkpoint import Checkpoint
-from ckpttool.model.object_graph import Attribute, ObjectGraph, Place, object_graph_from_keys, place_by_key
+from ckpttool.model.object_graph import VALUE, Attribute, ObjectGraph, Place, object_graph_from_keys, place_by_key
 from ckpttool.model.roles import BOOKKEEPING, Role, roles_of
 from ckpttool.model.slots import optimizer_names
 from ckpttool.model.variable import Variable
@@ -53,9 +53,9 @@ def variables(
 
     rows = Rows(ordered[:top], made)
     columns = [
-        *(Column("name"), Column("object", default=""), Column("full name", default=""), Column("dtype")),
-        *(Column("shape", "shape"), Column("parameters", "number"), Column("bytes", "bytes"), Column("shard")),
-        *(Column("slices", "number", default=1), Column("role", default="")),
+        *(Column("name", end=VALUE), Column("object", default="", told_by="name"), Column("full name", default="")),
+        *(Column("dtype"), Column("shape", "shape"), Column("parameters", "number"), Column("bytes", "bytes")),
+        *(Column("shard", default="0"), Column("slices", "number", default=1), Column("role", default="")),
     ]
     cut = f", the first {len(rows):,} of {len(ordered):,}" if len(rows) < len(ordered) else ""
     totals = _variable_totals(checkpoint, known)
@@ -98,7 +98,8 @@ def object_tree(checkpoint: Checkpoint, graph: ObjectGraph, *, depth: int | None
         rows.append(((step.depth, step.path, step.name), kind, *_stored(checkpoint, keys)))
     columns = [
         *(Column("object", "tree"), Column("kind", default=""), Column("dtype", default="")),
-        *(Column("shape", "shape", default=""), Column("full name", default=""), Column("key", default="")),
+        *(Column("shape", "shape", default=""), Column("full name", default="")),
+        Column("key", default="", end=VALUE, told_by="object"),
     ]
     return Report("objects", "Objects", columns, rows)
 

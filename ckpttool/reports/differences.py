@@ -8,6 +8,7 @@ from ckpttool.analysis.graphs.comparison import GraphChange
 from ckpttool.analysis.values.comparison import Comparison
 from ckpttool.analysis.values.difference import Difference
 from ckpttool.model.names import NearNames
+from ckpttool.model.object_graph import VALUE
 from ckpttool.model.variable import Variable
 from ckpttool.reports.report import Column, Report
 
@@ -43,7 +44,7 @@ def values(found: Comparison) -> Report:
     changed = [(name, each) for name, each in found.differences.items() if each.changed]
     changed.sort(key=lambda pair: (-inf if isnan(pair[1].max_abs) else -pair[1].max_abs, pair[0]))
     columns = [
-        *(Column("name"), Column("status"), Column("changed", "number"), Column("of", "number")),
+        *(Column("name", end=VALUE), Column("status"), Column("changed", "number"), Column("of", "number")),
         *(Column("max abs", "real", ""), Column("L2", "real", ""), Column("cosine", "real", "")),
     ]
     rows = [(name, _status(each), each.changed, each.elements, *_reals(each)) for name, each in changed]

@@ -13,14 +13,18 @@ class Column(NamedTuple):
 
     Kinds: text; number; real (one with a fraction); bytes (a number of them); shape (a tuple, None in it or for it: not
     known); list (of text); histogram (numbers, drawn as bars); tree (depth, path, label); any (whatever a collection
-    holds). A column all of whose cells are `default` says nothing, and is left out on a terminal; so is a `detail`,
-    unless everything is asked for.
+    holds). A column all of whose cells are `default` says nothing, and is left out on a terminal.
+
+    Unless everything is asked for, a table leaves out a `detail`, the `end` that many texts have in common, which it
+    says once, and of a text what the one in the column `told_by` says already.
     """
 
     name: str
     kind: str = "text"
     default: Any = None
     detail: bool = False
+    end: str = ""
+    told_by: str = ""
 
 
 Row = tuple[Any, ...]

@@ -8,6 +8,7 @@ from typing import Any
 from ckpttool.analysis.parallel import in_order
 from ckpttool.analysis.values.statistics import QUANTILES, Statistics, statistics_of
 from ckpttool.model.checkpoint import Checkpoint
+from ckpttool.model.object_graph import VALUE
 from ckpttool.model.variable import Variable
 from ckpttool.reports.report import Column, Report
 
@@ -22,7 +23,7 @@ def statistics(checkpoint: Checkpoint, progress: Callable[[int], None] = lambda 
     found = in_order(partial(statistics_of, progress=progress), variables, nbytes=lambda variable: variable.nbytes)
     rows = [_row(variable, each) for variable, each in zip(variables, found, strict=True)]
     columns = [
-        *(Column("name"), Column("dtype"), Column("shape", "shape")),
+        *(Column("name", end=VALUE), Column("dtype"), Column("shape", "shape")),
         *(Column("min", "real", ""), Column("max", "real", ""), Column("mean", "real", ""), Column("std", "real", "")),
         *(Column("zeros", "number", 0), Column("NaN", "number", 0), Column("Inf", "number", 0)),
         *(Column(f"p{share * 100:.0f}", "real", "", detail=True) for share in QUANTILES),

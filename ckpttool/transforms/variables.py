@@ -39,9 +39,9 @@ def select(
         return checkpoint
     chosen, places = selector(include, exclude), checkpoint.places
     names = {key: [*filter(None, place)] for key, place in places.items()}
-    for path in [*include, *exclude] if places else ():  # Any path to an object, beside the one that is told.
+    for path in [*include, *exclude]:  # Any path to an object, beside the one that is told.
         for key in checkpoint.keys_of(path):
-            names[key].append(path)
+            names.setdefault(key, []).append(path)
     dropped = {name for name in checkpoint if not chosen(name, *names.get(name, ()))}
     if with_object_graph and len(dropped) < len(checkpoint) and selector((), exclude)(OBJECT_GRAPH_KEY):
         dropped.discard(OBJECT_GRAPH_KEY)
