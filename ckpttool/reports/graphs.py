@@ -171,7 +171,8 @@ def graph_variables(graph: MetaGraph, names: Sequence[str] = (), types: Sequence
     ]
     columns = [
         *(Column("name"), Column("type", default=""), Column("dtype"), Column("shape", "shape")),
-        *(Column("trainable", default=""), Column("collections", "list", default=[]), Column("device", default="")),
+        *(Column("trainable", default=""), Column("collections", "list", default=[], detail=True)),
+        Column("device", default=""),
     ]
     return Report("variables", "Variables", columns, rows)
 
