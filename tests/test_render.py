@@ -193,6 +193,24 @@ def test_what_a_tree_tells_is_not_said_again(printed):
     assert out[2:-2] == [" object   key", " ────────────", " a", "   w", "   v      b/v"]
 
 
+def test_what_can_be_spared_goes_first(printed):
+    """On a narrow terminal a table is without its last spare columns, which are named below it; records have all."""
+    columns = [Column("name"), Column("kind", spare=True), Column("size", "number"), Column("bars", spare=True)]
+    report = report_of(columns, ("n" * 20, "k" * 10, 123_456_789, "b" * 16))
+    headers = {width: printed(report, columns=width).splitlines()[2].split() for width in (72, 64, 44, 36)}
+    assert headers[72] == ["name", "kind", "size", "bars"]
+    assert headers[64] == ["name", "kind", "size"]
+    assert headers[44] == headers[36] == ["name", "size"]
+    assert printed(report, columns=64).splitlines()[-1] == "… bars (--all, or a wider terminal)"
+    assert printed(report, columns=44).splitlines()[-1] == "… kind, bars (--all, or a wider terminal)"
+    records = printed(report, columns=20)
+    assert [line.split(":")[0] for line in records.splitlines() if ":" in line] == ["name", "kind", "size", "bars"]
+    assert "--all" not in records
+    everything = printed(report, columns=64, everything=True)
+    assert everything.splitlines()[2].split() == headers[72]
+    assert "--all" not in everything
+
+
 def test_narrow_terminals_get_records(printed):
     """Where columns would be too narrow to read, a row is lines of `column: value`."""
     report = report_of([Column(name) for name in "abcd"], ("one", "two", "", "four"), ("1", "2", "3", "4"))

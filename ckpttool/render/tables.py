@@ -24,6 +24,8 @@ _TABLE_ROWS = 500
 _OVERVIEW_ROWS = 25
 # No column is folded to less than this, in which every dtype is whole.
 _LEAST_WIDTH = 8
+# Before one is folded to less than this, columns that can be spared go.
+_READABLE = 16
 
 
 def print_tables(reports: Sequence[Report], *, everything: bool) -> None:
@@ -57,9 +59,10 @@ def _print_report(console: "Console", report: Report, limit: int | None) -> None
     rows = list(islice(report.rows, limit))
     telling = telling_columns(report, everything=limit is None)
     columns = [_Cells(report.columns[i], [row[i] for row in rows], console.encoding) for i in telling]
-    shortened = [] if limit is None else [column for column in columns if column.shorten()]
+    left_out = [f"{len(report.rows) - len(rows):,} more (--all)"] if len(rows) < len(report.rows) else []
     if limit is not None:
-        columns = _untold(columns)
+        columns, what = _without_needless(columns, console.width)
+        left_out += what
     widths = _fitted(columns, console.width)
     show_header = report.key != "summary"
     if len(rows) > _TABLE_ROWS or widths == [column.width for column in columns]:
@@ -68,17 +71,16 @@ def _print_report(console: "Console", report: Report, limit: int | None) -> None
         _print_folded(console, columns, widths, show_header=show_header)
     else:
         _print_records(console, columns)
-    if len(rows) < len(report.rows):
-        console.print(f"… {len(report.rows) - len(rows):,} more (--all)")
-    for column in shortened:
-        console.print(f"… {column.name}s without {column.end} (--all)")
+    for text in left_out:
+        console.print(f"… {text}")
 
 
 class _Cells:
     """A column as text, with its width."""
 
     def __init__(self, column: Column, values: Sequence[Any], encoding: str) -> None:
-        self.name, self.end, self.told_by, self.is_right = column.name, column.end, column.told_by, is_right(column)
+        self.name, self.end, self.told_by, self.spare = column.name, column.end, column.told_by, column.spare
+        self.is_right = is_right(column)
         self.texts = _encodable(shown_texts(values, column.kind), encoding)
         self._paths = [path for _, path, _ in values] if column.kind == "tree" else None
 
@@ -111,6 +113,15 @@ class _Cells:
         return (blank + text for blank, text in pairs) if self.is_right else (text + blank for blank, text in pairs)
 
 
+def _without_needless(columns: Sequence[_Cells], width: int) -> tuple[list[_Cells], list[str]]:
+    """The columns without what `Column` says a table can leave out; and what that is, where the rows don't tell it."""
+    left_out = [f"{column.name}s without {column.end} (--all)" for column in columns if column.shorten()]
+    told = _untold(columns)
+    kept = _unspared(told, width)
+    spared = [column.name for column in told if column not in kept]
+    return kept, [*left_out, f"{', '.join(spared)} (--all, or a wider terminal)"] if spared else left_out
+
+
 def _untold(columns: Sequence[_Cells]) -> list[_Cells]:
     """The columns without what another one says; those that say nothing else are left out."""
     by_name = {column.name: column for column in columns}
@@ -119,6 +130,25 @@ def _untold(columns: Sequence[_Cells]) -> list[_Cells]:
             pairs = zip(column.texts, teller.said, strict=True)
             column.texts = ["" if text == said else text for text, said in pairs]
     return [column for column in columns if not column.told_by or any(column.texts)]
+
+
+def _unspared(columns: Sequence[_Cells], width: int) -> list[_Cells]:
+    """The columns but for the last spare ones, as many as must go for the others to be readable.
+
+    Where a table would be too narrow even so, none of them goes.
+    """
+    kept = list(columns)
+    for column in [column for column in reversed(columns) if column.spare]:
+        if _are_readable(kept, _fitted(kept, width)):
+            break
+        kept.remove(column)
+    return kept if _fitted(kept, width) else list(columns)
+
+
+def _are_readable(columns: Sequence[_Cells], widths: Sequence[int] | None) -> bool:
+    return widths is not None and all(
+        width >= min(column.width, _READABLE) for column, width in zip(columns, widths, strict=True)
+    )
 
 
 def _widths(texts: Sequence[str]) -> list[int]:

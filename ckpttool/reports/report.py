@@ -15,8 +15,8 @@ class Column(NamedTuple):
     known); list (of text); histogram (numbers, drawn as bars); tree (depth, path, label); any (whatever a collection
     holds). A column all of whose cells are `default` says nothing, and is left out on a terminal.
 
-    Unless everything is asked for, a table leaves out a `detail`, the `end` that many texts have in common, which it
-    says once, and of a text what the one in the column `told_by` says already.
+    Unless everything is asked for, a table leaves out a `detail`; the `end` that many texts have in common, which it
+    says once; a text that the one in the column `told_by` says already; and what is `spare`, if the terminal is narrow.
     """
 
     name: str
@@ -25,6 +25,7 @@ class Column(NamedTuple):
     detail: bool = False
     end: str = ""
     told_by: str = ""
+    spare: bool = False
 
 
 Row = tuple[Any, ...]

@@ -23,11 +23,11 @@ def statistics(checkpoint: Checkpoint, progress: Callable[[int], None] = lambda 
     found = in_order(partial(statistics_of, progress=progress), variables, nbytes=lambda variable: variable.nbytes)
     rows = [_row(variable, each) for variable, each in zip(variables, found, strict=True)]
     columns = [
-        *(Column("name", end=VALUE), Column("dtype"), Column("shape", "shape")),
+        *(Column("name", end=VALUE), Column("dtype", spare=True), Column("shape", "shape")),
         *(Column("min", "real", ""), Column("max", "real", ""), Column("mean", "real", ""), Column("std", "real", "")),
-        *(Column("zeros", "number", 0), Column("NaN", "number", 0), Column("Inf", "number", 0)),
+        *(Column("zeros", "number", 0, spare=True), Column("NaN", "number", 0), Column("Inf", "number", 0)),
         *(Column(f"p{share * 100:.0f}", "real", "", detail=True) for share in QUANTILES),
-        Column("histogram", "histogram", ()),
+        Column("histogram", "histogram", (), spare=True),
     ]
     return Report("statistics", "Statistics", columns, rows)
 
