@@ -3,6 +3,7 @@
 `python tests/test_readme.py` puts into them what is printed now.
 """
 
+import inspect
 import os
 import re
 import shlex
@@ -13,7 +14,9 @@ import pytest
 from conftest import ROOT
 from typer.testing import CliRunner
 
-PAGES = [ROOT / "README.md", ROOT / "docs" / "commands.md"]
+import ckpttool
+
+PAGES = [ROOT / "README.md", ROOT / "docs" / "commands.md", ROOT / "docs" / "python.md"]
 _CONSOLE = re.compile(r"(?<=```console\n).*?(?=```)", re.DOTALL)
 _PYTHON = re.compile(r"(?<=```python\n).*?(?=```)", re.DOTALL)
 _TABLES = {"vars", "ls", "io", "objects", "run", "state", "diff", "verify", "stats"}
@@ -68,10 +71,17 @@ def test_every_command_is_shown():
 
     from ckpttool.cli import app
 
-    readme, commands = (page.read_text() for page in PAGES)
+    readme, commands, _ = (page.read_text() for page in PAGES)
     names = get_command(app).list_commands(None)
     assert len(names) > 10
     assert [name for name in names if f"`{name}`" not in readme or f"ckpttool {name}" not in commands] == []
+
+
+def test_every_name_is_shown():
+    """The page on Python has each public name, with the beginning of its docstring."""
+    shown = dict(re.findall(r"(?m)^\| `(\w+)` \| (.*) \|$", PAGES[2].read_text()))
+    docs = {name: inspect.getdoc(getattr(ckpttool, name)) or "" for name in ckpttool.__all__}
+    assert shown == {name: doc.split("\n\n")[0].replace("\n", " ") for name, doc in docs.items()}
 
 
 @pytest.mark.parametrize(
