@@ -105,6 +105,13 @@ def test_unpacked_bad_consumers(consumers: list[int]) -> None:
         check_version(data)
 
 
+@pytest.mark.parametrize("data", [b"\x22\x01\xff", b"\x12\x01\xff", b"\x0d\xff\xff\xff\xff"])
+def test_unknown_fields_of_a_version(data: bytes) -> None:
+    """What is of another number or wire type than a version's numbers says nothing about who may read."""
+    assert not message_class("VersionDef").FromString(data).ListFields()
+    check_version(data)
+
+
 def test_bundle_entry() -> None:
     """TensorFlow's entry of float32[4] at the start of a file is read."""
     data = bytes.fromhex("0801120412020804281035b96f57d8")
@@ -197,6 +204,21 @@ def test_plain_entries(entry: BundleEntry, num_shards: int, byte: int, at: int) 
 def test_no_plain_entry_is_larger_than_sizes(shape: tuple[int, ...], size: bytes) -> None:
     """A shape of so many bytes that a size has no bits for them is not taken for that of a few."""
     assert plain_entry(encode_bundle_entry(BundleEntry(1, shape)) + size, 1) is None
+
+
+def test_no_plain_entry_is_cut_off() -> None:
+    """An entry that ends before its size does is none that is as it should be."""
+    data = bytes.fromhex("08011204120208042810")
+    assert plain_entry(data, 1) is not None
+    assert [plain_entry(data[:size], 1) for size in range(len(data))] == [None] * len(data)
+
+
+def test_shape_of_more_bytes_than_there_are() -> None:
+    """A shape's length may take two bytes; the second one is not taken for the shape's begin."""
+    data = bytes.fromhex("08011280" + "127e0801227a") + bytes(122)
+    assert plain_entry(data, 1) is None
+    with pytest.raises(CorruptionError):
+        decode_bundle_entry(data)
 
 
 @pytest.mark.parametrize("numbers", [{}, {"shard_id": 1}, {"offset": 5}, {"size": 15}, {"size": 0}])

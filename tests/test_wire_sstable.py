@@ -316,6 +316,17 @@ def metaindex_range(data: bytes) -> tuple[int, int]:
     return handle.offset, handle.offset + handle.size + 5
 
 
+def test_what_was_let_pass_is_not_sound() -> None:
+    """A block that was read in spite of its checksum is refused by whoever asks for sound ones after that."""
+    stored = bytearray(with_trailer(block_of(PAIRS)))
+    stored[-1] ^= 1
+    made, told = Table.from_bytes(table([(b"c", bytes(stored))])), list[CheckpointError]()
+    assert made.lookup(b"a", told.append) == b"1"
+    assert [error.what.partition(":")[0] for error in told] == ["block checksum mismatch"]
+    with pytest.raises(CorruptionError, match="checksum"):
+        made.lookup(b"a")
+
+
 @pytest.mark.parametrize("compression", [2, 3, 4, 255])
 def test_unknown_compression(compression: int) -> None:
     """A block of a compression that tables do not have can't be read, and says so."""
