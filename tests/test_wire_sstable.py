@@ -79,6 +79,7 @@ def test_round_trip(pairs: dict[bytes, bytes], block_size: int) -> None:
     assert {key: made.lookup(key) for key in pairs} == pairs
     absent = {key + b"\x00" for key in pairs} | {key[:-1] for key in pairs} | {b"", b"\xff" * 9}
     assert all(made.lookup(key) is None for key in absent - set(pairs))
+    assert dict(made.found(sorted(absent | set(pairs)))) == pairs
 
 
 @examples
@@ -325,6 +326,16 @@ def test_what_was_let_pass_is_not_sound() -> None:
     assert [error.what.partition(":")[0] for error in told] == ["block checksum mismatch"]
     with pytest.raises(CorruptionError, match="checksum"):
         made.lookup(b"a")
+
+
+def test_what_is_behind_a_bad_entry() -> None:
+    """Who is told of damage gets the pairs before a bad entry, and those from the next restart on."""
+    pairs = [(b"%02d" % i, b"x") for i in range(40)]
+    data, told = bytearray(table_of(pairs)), list[CheckpointError]()
+    data[6 + 5 + 5] = 100  # The bytes that the fourth key has in common with the third.
+    assert list(Table.from_bytes(bytes(data)).pairs(told.append)) == pairs[:3] + pairs[16:]
+    assert [error.what.partition(":")[0] for error in told] == ["block checksum mismatch", "bad entry in block"]
+    assert told[1].offset == 16
 
 
 @pytest.mark.parametrize("compression", [2, 3, 4, 255])
