@@ -21,7 +21,8 @@ from ckpttool.formats.records.entries import (
     plain_entry,
 )
 from ckpttool.formats.records.entries import _decode_any_entry as decode_any_entry
-from ckpttool.formats.records.shapes import box_of, decode_extents, decode_shape, encode_slice_key
+from ckpttool.formats.records.shapes import box_of, decode_extents, decode_shape, encode_extents, encode_slice_key
+from ckpttool.formats.records.slices import decode_saved_slice, decode_slices_meta
 from ckpttool.formats.records.strings import decode_strings
 from ckpttool.model.boxes import Extents
 from ckpttool.proto import message_class
@@ -291,7 +292,18 @@ EXTENTS: dict[str, tuple[str, Extents]] = {
 def test_extents(hex_: str, extents: Extents) -> None:
     """A slice is a start and a length for each dimension; a length that is absent means all, and 0 means none."""
     assert decode_extents(bytes.fromhex(hex_)) == extents
-    assert slice_message(extents).SerializeToString().hex() == hex_
+    assert encode_extents(extents).hex() == slice_message(extents).SerializeToString().hex() == hex_
+
+
+def test_unknown_fields_of_a_slice() -> None:
+    """What a slice has beside its extents is passed over."""
+    assert decode_extents(field(1, 7) + field(1, field(2, 3) + field(3, 4)) + field(2, b"\xff")) == ((0, 3),)
+
+
+def test_negative_length() -> None:
+    """A slice has no fewer elements than none."""
+    with pytest.raises(CorruptionError, match="negative"):
+        decode_extents(field(1, b"") + field(1, field(2, 2**64 - 1)))
 
 
 def test_box_of() -> None:
@@ -333,6 +345,46 @@ def test_slice_keys_of_tensorflow(tmp_path: Path) -> None:
     made = {encode_slice_key(name, extents) for name, entry in whole.items() for extents in entry.slices}
     assert len(made) == 5
     assert made == set(records) - {b""}
+
+
+# V1
+
+
+TENSOR = field(1, b"w") + field(2, field(2, field(1, 4))) + field(3, 1) + field(4, field(1, b""))
+DATA = field(1, b"w") + field(2, field(1, b"")) + field(3, field(1, 1))
+OTHERS = field(1, 7) + field(2, 7) + field(3, b"\xff") + field(4, 7) + field(9, b"\xff")
+"""Fields of wire types that these have not, and one that there is not."""
+
+V1_RECORDS = {
+    "first": (field(1, field(1, TENSOR)), field(9, 7) + field(1, OTHERS + field(1, OTHERS + TENSOR) + field(9, 7))),
+    "slice": (field(2, DATA), field(1, 7) + field(2, DATA + field(3, 7) + field(9, 7)) + field(3, b"\xff")),
+}
+
+
+@pytest.mark.parametrize(("record", "odd"), V1_RECORDS.values(), ids=V1_RECORDS.keys())
+def test_unknown_fields_of_v1(record: bytes, odd: bytes) -> None:
+    """What V1's records have beside their own fields is passed over, as protobuf does."""
+    expected, message = map(message_class("SavedTensorSlices").FromString, (record, odd))
+    message.DiscardUnknownFields()
+    assert message == expected
+    if expected.HasField("meta"):
+        assert decode_slices_meta(odd) == decode_slices_meta(record)
+    else:
+        assert decode_saved_slice(odd) == decode_saved_slice(record)
+
+
+@pytest.mark.parametrize("hex_", ["0801", "1a020801", "08011a020801"], ids=["shards", "version", "both"])
+def test_header_of_v2(hex_: str) -> None:
+    """The header of a V2 index is told from the first record of a V1 checkpoint, whatever it leaves out."""
+    with pytest.raises(FormatError, match="V2"):
+        decode_slices_meta(bytes.fromhex(hex_))
+
+
+def test_absent_fields_of_v1() -> None:
+    """What V1's records leave out is nothing: no dtype is told, and no bytes are there."""
+    [meta] = decode_slices_meta(field(1, field(1, b"")))
+    assert meta == (b"", (), 0, ())
+    assert decode_saved_slice(field(2, field(1, b"w"))) == (b"w", (), b"")
 
 
 # Strings
