@@ -328,14 +328,16 @@ def test_what_was_let_pass_is_not_sound() -> None:
         made.lookup(b"a")
 
 
-def test_what_is_behind_a_bad_entry() -> None:
+@pytest.mark.parametrize(("bad", "following"), [(3, 16), (21, 32), (39, 40)])
+def test_what_is_behind_a_bad_entry(bad: int, following: int) -> None:
     """Who is told of damage gets the pairs before a bad entry, and those from the next restart on."""
     pairs = [(b"%02d" % i, b"x") for i in range(40)]
     data, told = bytearray(table_of(pairs)), list[CheckpointError]()
-    data[6 + 5 + 5] = 100  # The bytes that the fourth key has in common with the third.
-    assert list(Table.from_bytes(bytes(data)).pairs(told.append)) == pairs[:3] + pairs[16:]
+    position = data.index(pairs[bad][0][1:] + b"x", 5 * bad) - 3
+    data[position] = 100  # The bytes that its key has in common with the one before.
+    assert list(Table.from_bytes(bytes(data)).pairs(told.append)) == pairs[:bad] + pairs[following:]
     assert [error.what.partition(":")[0] for error in told] == ["block checksum mismatch", "bad entry in block"]
-    assert told[1].offset == 16
+    assert told[1].offset == position
 
 
 @pytest.mark.parametrize("compression", [2, 3, 4, 255])

@@ -71,9 +71,6 @@ def decompress(contents: bytes, compression: int, offset: int) -> bytes:
             f"corrupted compressed block contents: {len(contents):,} bytes can't hold {size:,}", offset=offset
         )
     try:
-        decompressed = bytes(cramjam.snappy.decompress_raw(contents))
+        return bytes(cramjam.snappy.decompress_raw(contents))
     except cramjam.DecompressionError as error:
         raise CorruptionError(f"corrupted compressed block contents: {error}", offset=offset) from error
-    if len(decompressed) != size:
-        raise CorruptionError("corrupted compressed block contents: wrong size", offset=offset)
-    return decompressed
