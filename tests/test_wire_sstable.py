@@ -572,6 +572,19 @@ def test_every_truncation() -> None:
             read(data[:size])
 
 
+def test_every_truncation_as_far_as_it_goes() -> None:
+    """Who is told of it gets every pair that is there of a table cut off anywhere, and no other."""
+    pairs = [(b"%03d" % i if i else b"", b"<%03d>" % i) for i in range(60)]
+    data = table_of(pairs, block_size=100)
+    assert blocks_of(data) > 3
+    ends = [data.index(value) + len(value) for _, value in pairs]
+    for size in range(ends[0], len(data)):
+        told: list[CheckpointError] = []
+        found = Table.from_bytes(data[:size], told.append).pairs(told.append)
+        assert list(found) == [pair for pair, end in zip(pairs, ends, strict=True) if end <= size]
+        assert told
+
+
 @examples
 @given(st.binary(max_size=200))
 def test_any_bytes_as_a_block(contents: bytes) -> None:
