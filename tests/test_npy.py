@@ -435,7 +435,7 @@ INDEXES = {
     "no text": b"\xff\xff",
     "deep": b"[" * 100_000,
     "list": b"[]",
-    "another one": b'{"schema": "other"}',
+    "another one": b'{"schema": "other", "variables": []}',
     "no variables": {},
     "variables by name": {"variables": {"a": "a.npy"}},
     "no entries": {"variables": [1]},
