@@ -160,6 +160,7 @@ def test_metadata_of_others_are_kept(tmp_path, options):
             assert found.items() >= {"lr": "0.1", "ä": "ö"}.items()
             if not number:
                 assert found.items() >= said.items()
+            assert (found["source"] == "mine") is (not number)
             assert found["created_by"].startswith("ckpttool ")
         path = out
 
