@@ -189,6 +189,7 @@ def test_a_variable_is_an_array_to_numpy():
     kernel = conv()["conv/kernel"]
     np.testing.assert_array_equal(kernel, kernel.numpy())
     assert np.asarray(kernel, np.float64).dtype == np.float64
+    assert np.asarray(kernel).dtype == np.float32
     assert np.sum(kernel) == kernel.numpy().sum()
     np.testing.assert_array_equal(kernel[0, ..., 1], kernel.numpy()[0, ..., 1])
     assert kernel.ndim == 4
@@ -342,6 +343,7 @@ def test_a_part_does_not_keep_the_whole():
     assert variable[:3].base is None
     assert variable[:3].tolist() == [0, 1, 2]
     assert variable[5] == 5
+    assert ckpttool.from_arrays({"s": np.array([b"a", b"bc"], object)})["s"][1] == b"bc"
 
 
 def test_arguments_that_are_none():

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ckpttool.errors import CheckpointError, NotFoundError, NotSupportedError
 from ckpttool.model import variable
-from ckpttool.model.boxes import Extents, Selection, subdivide, tiling_fault
+from ckpttool.model.boxes import Extents, Selection, is_size, subdivide, tiling_fault
 
 Box = tuple[tuple[int, ...], tuple[int, ...]]
 
@@ -192,6 +192,12 @@ def test_no_elements_are_no_work(shape: tuple[int, ...]) -> None:
     """A box without elements takes no time, however large its other dimensions are."""
     with time_limit(1):
         assert sum(1 for _ in subdivide((0,) * len(shape), shape, 1)) <= 1
+
+
+def test_texts_of_sizes() -> None:
+    """A size is written in ASCII's digits, no more than a number of 64 bits has."""
+    assert all(map(is_size, ["0", "12", "007", "9" * 19]))
+    assert not any(map(is_size, ["", "-1", "+1", " 1", "1_0", "1.0", "\u0663", "\u00b2", "9" * 20]))
 
 
 # Values

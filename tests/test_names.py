@@ -132,6 +132,7 @@ def test_near_names_are_offered_among_many_too():
     with time_limit(2):
         assert near_hint("layer_77/ou", names) == "near names: layer_0/out, layer_1/out, layer_2/out"
         assert near_hint("zzz", names) is None
+        assert near_hint("zzz/", names) is None
     assert near_hint("layer_77/ou", names[77:79]) == "near names: layer_77/out, layer_78/out"
 
 

@@ -205,6 +205,36 @@ def test_the_working_directory_is_replaced(tmp_path, monkeypatch):
     assert values_of(ckpttool.open_checkpoint(tmp_path / "out")) == values_of(checkpoint)
 
 
+def test_what_a_dead_run_has_kept(tmp_path):
+    """Where the old directory is there under its other name alone, the new one takes its place if that is asked for;
+    what is somebody's stays.
+    """
+    kept = tmp_path / "out.replaced"
+    exported(FIXTURES / "linear" / "model", kept)
+    exported(FIXTURES / "conv" / "model", tmp_path / "out")
+    assert kept.is_dir()
+    (tmp_path / "out").rename(tmp_path / "elsewhere")
+    (kept / "mine.txt").write_text("kept")
+    exported(FIXTURES / "conv" / "model", tmp_path / "out", force=True)
+    assert (kept / "mine.txt").exists()
+    with pytest.raises(FileExistsError, match="something else") as caught:
+        exported(FIXTURES / "conv" / "model", tmp_path / "out", force=True)
+    assert caught.value.filename == str(kept)
+    (kept / "mine.txt").unlink()
+    (tmp_path / "out").rename(tmp_path / "again")
+    exported(FIXTURES / "conv" / "model", tmp_path / "out", force=True)
+    assert not kept.exists()
+
+
+def test_an_empty_directory_is_replaced_if_that_is_asked_for(tmp_path):
+    """Nothing is lost with it; without `force` it is in the way, as whatever has the name is."""
+    (tmp_path / "out").mkdir()
+    with pytest.raises(FileExistsError, match="the output exists"):
+        exported(FIXTURES / "linear" / "model", tmp_path / "out")
+    exported(FIXTURES / "linear" / "model", tmp_path / "out", force=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 @pytest.mark.parametrize("force", [False, True])
 def test_a_link_is_not_written_through(force, tmp_path):
     """Where a symbolic link stands, nothing is written behind it."""
@@ -288,6 +318,20 @@ def test_without_notes_the_arrays_are_what_they_are(fixture, way, tmp_path):
             assert (found[name].shape, found[name].strings()) == (array.shape, list(array.ravel()))
         else:
             assert values_of(found)[name] == (array.dtype.name, array.shape, array.tobytes())
+
+
+def test_damage_without_an_index(tmp_path):
+    """Of files that no index names, one that is damaged is refused; or told of, and the others are what there is."""
+    for name in "abc":
+        np.save(tmp_path / f"{name}.npy", np.arange(3))
+    (tmp_path / "b.npy").write_bytes((tmp_path / "b.npy").read_bytes()[:-1])
+    with pytest.raises(CorruptionError) as caught:
+        read_npy_directory(tmp_path)
+    faults: list[CheckpointError] = []
+    found = read_npy_directory(tmp_path, faults=faults)
+    assert [error.path for error in (caught.value, *faults)] == [str(tmp_path / "b.npy")] * 2
+    assert list(found) == ["a", "c"]
+    assert list(found.files) == [str(tmp_path / "a.npy"), str(tmp_path / "c.npy")]
 
 
 DEEP: list = []
@@ -391,7 +435,7 @@ INDEXES = {
     "no text": b"\xff\xff",
     "deep": b"[" * 100_000,
     "list": b"[]",
-    "another one": b'{"schema": "other"}',
+    "another one": b'{"schema": "other", "variables": []}',
     "no variables": {},
     "variables by name": {"variables": {"a": "a.npy"}},
     "no entries": {"variables": [1]},

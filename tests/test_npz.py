@@ -479,6 +479,16 @@ def test_hostile_files(data, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
 
 
+def test_a_bomb_that_the_archive_confirms(tmp_path):
+    """An array of more bytes than deflate makes of so few is refused when it is listed, though its header agrees."""
+    data, size = bytearray(bomb(1 << 31)), (1 << 31) + 128
+    for place in (22, data.index(b"PK\1\2") + 24):
+        data[place : place + 4] = size.to_bytes(4, "little")
+    (tmp_path / "a.npz").write_bytes(data)
+    with pytest.raises(CorruptionError, match=f"can't hold {size:,}"):
+        read_npz(tmp_path / "a.npz")
+
+
 @pytest.mark.parametrize("data", ODD.values(), ids=ODD)
 def test_odd_arrays_are_passed_over(data, tmp_path):
     """Arrays that can be, and that no variable can be, are named in a warning, soon and in little memory."""

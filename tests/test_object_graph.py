@@ -70,6 +70,19 @@ def test_an_object_is_found_by_any_of_its_paths(run, tmp_path):
     assert key not in ckpttool.select(checkpoint, exclude=["layer/parent/layer/kernel"])
 
 
+def test_a_name_of_tensorflow_1_stands_for_one_variable(tmp_path):
+    """A saver of TensorFlow 1 finds a variable by the name that it had, where it alone had it, and none has its key."""
+    names = {"a": "w", "b": "v", "c": "v", "w": "u", "d": "x"}
+    graph = made(
+        ([(key, 1 + number) for number, key in enumerate(names)], [], []),
+        *(([], [("VARIABLE_VALUE", name, key)], []) for key, name in names.items()),
+    )
+    arrays = {OBJECT_GRAPH_KEY: np.array(graph, object)} | {key: np.float32(1) for key in names}
+    checkpoint = bundle(arrays).open(tmp_path)
+    asked = ["x", "v", "w", "u", "nothing"]
+    assert [checkpoint.stored_as(name) for name in asked] == ["d", "v", "w", "w", "nothing"]
+
+
 def test_places_know_the_tensorflow_1_name():
     """Each key leads to its object and to the name that TensorFlow 1 would have given."""
     key = "layer/kernel" + VALUE

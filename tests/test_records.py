@@ -21,7 +21,8 @@ from ckpttool.formats.records.entries import (
     plain_entry,
 )
 from ckpttool.formats.records.entries import _decode_any_entry as decode_any_entry
-from ckpttool.formats.records.shapes import box_of, decode_extents, decode_shape, encode_slice_key
+from ckpttool.formats.records.shapes import box_of, decode_extents, decode_shape, encode_extents, encode_slice_key
+from ckpttool.formats.records.slices import decode_saved_slice, decode_slices_meta
 from ckpttool.formats.records.strings import decode_strings
 from ckpttool.model.boxes import Extents
 from ckpttool.proto import message_class
@@ -103,6 +104,13 @@ def test_unpacked_bad_consumers(consumers: list[int]) -> None:
     assert list(message_class("VersionDef").FromString(data).bad_consumers) == consumers
     with pytest.raises(NotSupportedError):
         check_version(data)
+
+
+@pytest.mark.parametrize("data", [b"\x22\x01\xff", b"\x12\x01\xff", b"\x0d\xff\xff\xff\xff"])
+def test_unknown_fields_of_a_version(data: bytes) -> None:
+    """What is of another number or wire type than a version's numbers says nothing about who may read."""
+    assert not message_class("VersionDef").FromString(data).ListFields()
+    check_version(data)
 
 
 def test_bundle_entry() -> None:
@@ -199,6 +207,21 @@ def test_no_plain_entry_is_larger_than_sizes(shape: tuple[int, ...], size: bytes
     assert plain_entry(encode_bundle_entry(BundleEntry(1, shape)) + size, 1) is None
 
 
+def test_no_plain_entry_is_cut_off() -> None:
+    """An entry that ends before its size does is none that is as it should be."""
+    data = bytes.fromhex("08011204120208042810")
+    assert plain_entry(data, 1) is not None
+    assert [plain_entry(data[:size], 1) for size in range(len(data))] == [None] * len(data)
+
+
+def test_shape_of_more_bytes_than_there_are() -> None:
+    """A shape's length may take two bytes; the second one is not taken for the shape's begin."""
+    data = bytes.fromhex("08011280" + "127e0801227a") + bytes(122)
+    assert plain_entry(data, 1) is None
+    with pytest.raises(CorruptionError):
+        decode_bundle_entry(data)
+
+
 @pytest.mark.parametrize("numbers", [{}, {"shard_id": 1}, {"offset": 5}, {"size": 15}, {"size": 0}])
 def test_plain_entries_of_tensorflow(numbers: dict[str, int]) -> None:
     """TensorFlow's own entries are plain, unless shard or size are wrong."""
@@ -226,6 +249,7 @@ SHAPES: dict[str, tuple[bytes, tuple[int, ...] | None]] = {
     "one dimension": (shape_message([3]).SerializeToString(), (3,)),
     "zeros": (shape_message([0, 5, 0]).SerializeToString(), (0, 5, 0)),
     "named": (field(2, field(1, 3) + field(2, b"batch")), (3,)),
+    "unknown fields": (field(1, 7) + field(2, field(1, 3)) + field(3, b"x") + field(4, 1), (3,)),
     "known rank": (field(3, 0) + field(2, field(1, 3)), (3,)),
     "rank 254": (shape_message([1] * 254).SerializeToString(), (1,) * 254),
     "largest": (shape_message([2**31, 2**31, 1]).SerializeToString(), (2**31, 2**31, 1)),
@@ -235,6 +259,7 @@ SHAPES: dict[str, tuple[bytes, tuple[int, ...] | None]] = {
     "rank 100000": (shape_message([1] * 100_000).SerializeToString(), None),
     "unknown dimension": (shape_message([-1]).SerializeToString(), None),
     "negative": (shape_message([-3, -3]).SerializeToString(), None),
+    "negative twice": (shape_message([-1, 5, -1]).SerializeToString(), None),
     "2**63 elements": (shape_message([2**62, 2]).SerializeToString(), None),
     "2**64 elements": (shape_message([2**32, 2**32]).SerializeToString(), None),
     "2**126 elements": (shape_message([2**63 - 1, 2**63 - 1]).SerializeToString(), None),
@@ -267,7 +292,18 @@ EXTENTS: dict[str, tuple[str, Extents]] = {
 def test_extents(hex_: str, extents: Extents) -> None:
     """A slice is a start and a length for each dimension; a length that is absent means all, and 0 means none."""
     assert decode_extents(bytes.fromhex(hex_)) == extents
-    assert slice_message(extents).SerializeToString().hex() == hex_
+    assert encode_extents(extents).hex() == slice_message(extents).SerializeToString().hex() == hex_
+
+
+def test_unknown_fields_of_a_slice() -> None:
+    """What a slice has beside its extents is passed over."""
+    assert decode_extents(field(1, 7) + field(1, field(2, 3) + field(3, 4)) + field(2, b"\xff")) == ((0, 3),)
+
+
+def test_negative_length() -> None:
+    """A slice has no fewer elements than none."""
+    with pytest.raises(CorruptionError, match="negative"):
+        decode_extents(field(1, b"") + field(1, field(2, 2**64 - 1)))
 
 
 def test_box_of() -> None:
@@ -309,6 +345,46 @@ def test_slice_keys_of_tensorflow(tmp_path: Path) -> None:
     made = {encode_slice_key(name, extents) for name, entry in whole.items() for extents in entry.slices}
     assert len(made) == 5
     assert made == set(records) - {b""}
+
+
+# V1
+
+
+TENSOR = field(1, b"w") + field(2, field(2, field(1, 4))) + field(3, 1) + field(4, field(1, b""))
+DATA = field(1, b"w") + field(2, field(1, b"")) + field(3, field(1, 1))
+OTHERS = field(1, 7) + field(2, 7) + field(3, b"\xff") + field(4, 7) + field(9, b"\xff")
+"""Fields of wire types that these have not, and one that there is not."""
+
+V1_RECORDS = {
+    "first": (field(1, field(1, TENSOR)), field(9, 7) + field(1, OTHERS + field(1, OTHERS + TENSOR) + field(9, 7))),
+    "slice": (field(2, DATA), field(1, 7) + field(2, DATA + field(3, 7) + field(9, 7)) + field(3, b"\xff")),
+}
+
+
+@pytest.mark.parametrize(("record", "odd"), V1_RECORDS.values(), ids=V1_RECORDS.keys())
+def test_unknown_fields_of_v1(record: bytes, odd: bytes) -> None:
+    """What V1's records have beside their own fields is passed over, as protobuf does."""
+    expected, message = map(message_class("SavedTensorSlices").FromString, (record, odd))
+    message.DiscardUnknownFields()
+    assert message == expected
+    if expected.HasField("meta"):
+        assert decode_slices_meta(odd) == decode_slices_meta(record)
+    else:
+        assert decode_saved_slice(odd) == decode_saved_slice(record)
+
+
+@pytest.mark.parametrize("hex_", ["0801", "1a020801", "08011a020801"], ids=["shards", "version", "both"])
+def test_header_of_v2(hex_: str) -> None:
+    """The header of a V2 index is told from the first record of a V1 checkpoint, whatever it leaves out."""
+    with pytest.raises(FormatError, match="V2"):
+        decode_slices_meta(bytes.fromhex(hex_))
+
+
+def test_absent_fields_of_v1() -> None:
+    """What V1's records leave out is nothing: no dtype is told, and no bytes are there."""
+    [meta] = decode_slices_meta(field(1, field(1, b"")))
+    assert meta == (b"", (), 0, ())
+    assert decode_saved_slice(field(2, field(1, b"w"))) == (b"w", (), b"")
 
 
 # Strings

@@ -160,6 +160,7 @@ def test_metadata_of_others_are_kept(tmp_path, options):
             assert found.items() >= {"lr": "0.1", "ä": "ö"}.items()
             if not number:
                 assert found.items() >= said.items()
+            assert (found["source"] == "mine") is (not number)
             assert found["created_by"].startswith("ckpttool ")
         path = out
 
@@ -254,7 +255,9 @@ def test_shards_are_read_as_one(door, tmp_path):
     """The directory or its index opens as one checkpoint, with all values."""
     checkpoint = bundle(ARRAYS).open(tmp_path)
     write_safetensors(checkpoint, tmp_path / "out", max_shard_size=1)
-    assert values_of(ckpttool.open_checkpoint(tmp_path / "out" / door)) == values_of(checkpoint)
+    found = ckpttool.open_checkpoint(tmp_path / "out" / door)
+    assert values_of(found) == values_of(checkpoint)
+    assert sorted(found.files) == sorted(map(str, (tmp_path / "out").iterdir()))
 
 
 def test_one_shard_needs_no_index(tmp_path):

@@ -11,7 +11,7 @@ import ckpttool
 from ckpttool.model.averages import averages_of_others
 from ckpttool.model.object_graph import ObjectGraph
 from ckpttool.model.roles import Role, roles
-from ckpttool.model.slots import MOVING_AVERAGE, optimizer_names, slot_owners
+from ckpttool.model.slots import MOVING_AVERAGE, is_slot_of_part, optimizer_names, slot_owners
 from ckpttool.proto import message_class
 
 # Variables, and slots among them with their owners.
@@ -178,6 +178,12 @@ WEIGHTS: dict[str, list[str]] = {
 def test_no_slots(names: list[str]) -> None:
     """Names that only look like slots are left alone."""
     assert slot_owners(names) == {}
+
+
+def test_what_is_below_a_part_is_no_slot_but_by_its_name():
+    """Of a partitioned variable's part, what is called as a slot is one; a weight of the same scope is none."""
+    found = [is_slot_of_part(f"dnn/w/nn/w/part_0/{last}", {"dnn/w"}) for last in ("Adam", "Ftrl_1", "bias", "adam")]
+    assert found == [True, True, False, False]
 
 
 def test_names_of_many_digits_are_no_slots():

@@ -111,6 +111,7 @@ def test_relocate_again_changes_nothing(directory, run):
     run("state", directory, "--relocate")
     assert "made 0 paths relative" in run("state", directory, "--relocate").stderr
     assert (directory / "checkpoint.bak").read_bytes() == before
+    assert not (directory / "checkpoint.bak.1").exists()
     (directory / "checkpoint").write_bytes(before)
     run("state", directory, "--relocate")
     assert (directory / "checkpoint.bak.1").exists()
@@ -177,6 +178,7 @@ def test_relocate_to_another_file(directory, run):
     assert run("state", directory, "--relocate", "-o", directory / "new").exit_code == 0
     assert (directory / "checkpoint").read_bytes() == before
     assert 'model_checkpoint_path: "model-100"' in (directory / "new").read_text()
+    assert not (directory / "checkpoint.bak").exists()
     assert run("state", directory, "--relocate", "-o", directory / "new").exit_code == 2
     assert run("state", directory, "--relocate", "-o", directory / "new", "--force").exit_code == 0
 

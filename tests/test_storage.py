@@ -319,6 +319,16 @@ def test_no_clobber_of_what_has_come_meanwhile(tmp_path: Path) -> None:
     assert names_in(tmp_path) == ["out"]
 
 
+def test_none_of_several_where_one_has_come_meanwhile(tmp_path: Path) -> None:
+    """Files that belong together get their names all or none, where somebody else has written one of them."""
+    paths = [str(tmp_path / name) for name in "ab"]
+    together = storage.write_together(paths, force=False, inputs=(), replaced={}, kept=())
+    with pytest.raises(FileExistsError), together:
+        Path(paths[1]).write_bytes(b"somebody's")
+    assert names_in(tmp_path) == ["b"]
+    assert Path(paths[1]).read_bytes() == b"somebody's"
+
+
 @pytest.mark.parametrize("error", [ValueError, OSError, KeyboardInterrupt, SystemExit, GeneratorExit])
 def test_failure_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
     """If the block fails, the old file is what it was, and no other file is left."""
@@ -427,6 +437,8 @@ def test_lengths_are_remembered(tmp_path):
         path.write_bytes(bytes(11))
         lengths.require(ByteRange(str(path), 0, 11, None))
         assert len(asked) == 3
+    with pytest.raises(CorruptionError, match="data file is missing"):
+        lengths.require(ByteRange(str(tmp_path / "none"), 0, 0, None))
 
 
 RESERVED = 64 << 20

@@ -286,6 +286,13 @@ def test_strings_take_the_bytes_of_their_record(tmp_path: Path) -> None:
     assert variable.nbytes == variable.slices[0].data.nbytes == len(records[key_of(1)])
 
 
+def test_strings_among_other_fields(tmp_path: Path) -> None:
+    """What else a record of strings has, as their dtype and shape, is none of them."""
+    others = field(1, 7) + field(2, field(2, field(1, 2))) + field(8, 5)
+    checkpoint = opened(tmp_path, one_record([2], others + field(8, b"x") + others + field(8, b"y"), "string"))
+    assert checkpoint["a"].strings() == [b"x", b"y"]
+
+
 def test_strings_without_numpy(tmp_path: Path) -> None:
     """A string variable gives its values as a list, too, in row-major order, and refuses as it does elsewhere."""
     values = [b"", b"\x00\xff", b"three", b"four"]
@@ -460,6 +467,15 @@ def test_reading_refuses(match: str, records: Records, tmp_path: Path) -> None:
     with pytest.raises(CorruptionError, match=match) as caught:
         variable.numpy()
     assert (caught.value.path, caught.value.variable) == (str(tmp_path / "model-00000-of-00001"), "a")
+
+
+def test_far_too_few_values_in_slices(tmp_path: Path) -> None:
+    """A shape that the file can't have the values of is refused before its blocks are counted."""
+    halves = ((0, 1 << 39),), ((1 << 39, 1 << 39),)
+    records = {b"": first_record([tensor_meta("a", 3, [1 << 40], halves)])}
+    records |= {encode_slice_key(b"a", half): record("a", half, values(1)) for half in halves}
+    with time_limit(2), pytest.raises(CorruptionError, match="values are not in the file"):
+        next(opened(tmp_path, records)["a"].blocks())
 
 
 @pytest.mark.parametrize("dtype", [0, 14, 20, 21, 22, 23, 24, 29, 34, 99, 101, 2**31, -1])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ckpttool.errors import CorruptionError
 from ckpttool.proto import message_class
 from ckpttool.wire.coding import encode_varint
-from ckpttool.wire.message import DROP, FIXED32, FIXED64, GROUP, LENGTH, VARINT, Rule, edit, fields
+from ckpttool.wire.message import DROP, FIXED32, FIXED64, GROUP, LENGTH, VARINT, Rule, edit, fields, values_of
 
 LONG = b"x" * 200  # Has a length of two bytes.
 
@@ -56,6 +56,7 @@ def test_fields(data: bytes, expected: list[tuple[int, int, int, int, int]]) -> 
         *("08", "0880", "0a", "0a01", "0a80", "0a8001", "0aff01", "0affffffffffffffffff01", "0affffffffffffffffff02"),
         *("0d010203", "09010203040506", "80", "0001", "0201", "0c", "0e00", "0f00", "0b", "0b14", "0b0c0c", "0b08"),
         *("0b13140c13", "0b0a05610c", "ffffffffff0100", "8080808080808080808001", "07"),
+        "0b8880808010000c",
     ],
 )
 def test_no_message(hex_: str) -> None:
@@ -63,6 +64,11 @@ def test_no_message(hex_: str) -> None:
     with pytest.raises(CorruptionError) as caught:
         list(fields(bytes.fromhex(hex_)))
     assert caught.value.offset is not None
+
+
+def test_values_of_a_field() -> None:
+    """A field's values are those of its number that are bytes, in order."""
+    assert list(values_of(field(1, 7) + field(1, b"one") + field(2, b"x") + field(1, b""), 1)) == [b"one", b""]
 
 
 def test_groups_nest() -> None:

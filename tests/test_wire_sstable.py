@@ -79,6 +79,7 @@ def test_round_trip(pairs: dict[bytes, bytes], block_size: int) -> None:
     assert {key: made.lookup(key) for key in pairs} == pairs
     absent = {key + b"\x00" for key in pairs} | {key[:-1] for key in pairs} | {b"", b"\xff" * 9}
     assert all(made.lookup(key) is None for key in absent - set(pairs))
+    assert dict(made.found(sorted(absent | set(pairs)))) == pairs
 
 
 @examples
@@ -316,6 +317,29 @@ def metaindex_range(data: bytes) -> tuple[int, int]:
     return handle.offset, handle.offset + handle.size + 5
 
 
+def test_what_was_let_pass_is_not_sound() -> None:
+    """A block that was read in spite of its checksum is refused by whoever asks for sound ones after that."""
+    stored = bytearray(with_trailer(block_of(PAIRS)))
+    stored[-1] ^= 1
+    made, told = Table.from_bytes(table([(b"c", bytes(stored))])), list[CheckpointError]()
+    assert made.lookup(b"a", told.append) == b"1"
+    assert [error.what.partition(":")[0] for error in told] == ["block checksum mismatch"]
+    with pytest.raises(CorruptionError, match="checksum"):
+        made.lookup(b"a")
+
+
+@pytest.mark.parametrize(("bad", "following"), [(3, 16), (21, 32), (39, 40)])
+def test_what_is_behind_a_bad_entry(bad: int, following: int) -> None:
+    """Who is told of damage gets the pairs before a bad entry, and those from the next restart on."""
+    pairs = [(b"%02d" % i, b"x") for i in range(40)]
+    data, told = bytearray(table_of(pairs)), list[CheckpointError]()
+    position = data.index(pairs[bad][0][1:] + b"x", 5 * bad) - 3
+    data[position] = 100  # The bytes that its key has in common with the one before.
+    assert list(Table.from_bytes(bytes(data)).pairs(told.append)) == pairs[:bad] + pairs[following:]
+    assert [error.what.partition(":")[0] for error in told] == ["block checksum mismatch", "bad entry in block"]
+    assert told[1].offset == position
+
+
 @pytest.mark.parametrize("compression", [2, 3, 4, 255])
 def test_unknown_compression(compression: int) -> None:
     """A block of a compression that tables do not have can't be read, and says so."""
@@ -546,6 +570,19 @@ def test_every_truncation() -> None:
     for size in range(len(data)):
         with pytest.raises(CheckpointError):
             read(data[:size])
+
+
+def test_every_truncation_as_far_as_it_goes() -> None:
+    """Who is told of it gets every pair that is there of a table cut off anywhere, and no other."""
+    pairs = [(b"%03d" % i if i else b"", b"<%03d>" % i) for i in range(60)]
+    data = table_of(pairs, block_size=100)
+    assert blocks_of(data) > 3
+    ends = [data.index(value) + len(value) for _, value in pairs]
+    for size in range(ends[0], len(data)):
+        told: list[CheckpointError] = []
+        found = Table.from_bytes(data[:size], told.append).pairs(told.append)
+        assert list(found) == [pair for pair, end in zip(pairs, ends, strict=True) if end <= size]
+        assert told
 
 
 @examples

@@ -47,7 +47,7 @@ def _v1_shards(stem: str, count: str) -> tuple[str, ...]:
         return ()
     files = tuple(f"{stem}-{number:05d}-of-{count}" for number in range(int(count)))
     # One of them may be damaged, which its reader says.
-    return files if any(is_table(file) for file in files if os.path.isfile(file)) else ()
+    return files if any(map(is_table, files)) else ()
 
 
 def is_table(path: str) -> bool:

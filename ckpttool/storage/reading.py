@@ -81,7 +81,7 @@ def require_range(span: ByteRange) -> int:
 @contextmanager
 def _opened(path: str) -> Iterator[int]:
     file_size(path)
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         yield descriptor
     finally:

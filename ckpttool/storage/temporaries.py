@@ -19,7 +19,7 @@ from ckpttool.errors import IS_INPUT, NotFoundError, in_the_way
 _NAME_BYTES = 200
 _NO_MORE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 # A link or a pipe of such a name is none of ours, and nobody waits for it.
-_OPEN = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_OPEN = os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 def new_token() -> str:
@@ -49,7 +49,7 @@ def make_beside(path: Path, force: bool, inputs: Sequence[str], token: str) -> P
 
 
 def _make(path: Path) -> None:
-    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
 
 
 def require_writable(path: Path, force: bool, inputs: Sequence[str]) -> None:
@@ -176,7 +176,7 @@ def publish(beside: Path, path: Path, force: bool) -> None:
 
 def sync(path: Path, mode: int = os.O_RDWR) -> None:
     """Waits until a file is on the disk; of a directory (O_RDONLY), the names in it."""
-    descriptor = os.open(path, mode | os.O_CLOEXEC)
+    descriptor = os.open(path, mode)
     try:
         os.fsync(descriptor)
     finally:

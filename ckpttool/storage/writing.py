@@ -126,7 +126,7 @@ def write_contents(
             failed.set()
             raise
 
-    target = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    target = os.open(path, os.O_RDWR)
     try:
         first = list(islice(runs, 2))
         runs = chain(first, runs)

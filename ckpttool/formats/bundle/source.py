@@ -49,7 +49,7 @@ class BundleSource(Source):
         counted = self._header.num_shards
         if not os.path.exists(shard_path(self._prefix, 0, counted)):
             found = shard_counts(self._prefix)
-            if counted not in found and len(found) == 1:
+            if len(found) == 1:
                 return found.pop()
         return counted
 

@@ -24,7 +24,7 @@ from typing import NamedTuple
 from ckpttool import storage
 from ckpttool.errors import IS_INPUT, ConversionError, in_the_way
 from ckpttool.formats.bundle import bundle_files, index_path, shard_path
-from ckpttool.formats.contents import content_of, content_of_piece, require_little_endian
+from ckpttool.formats.contents import content_of_piece, require_little_endian
 from ckpttool.formats.plan import Planned, check_plan, filled, require_positive
 from ckpttool.formats.records.entries import BundleEntry, encode_bundle_entry, encode_bundle_header
 from ckpttool.formats.records.shapes import encode_slice_key
@@ -48,14 +48,10 @@ class _Piece(NamedTuple):
     slice: Slice
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        return self.slice.shape if self.slice.extents is not None else self.variable.shape
-
-    @property
     def nbytes(self) -> int:
         """Bytes that it takes; of strings, those that it took where it comes from."""
         itemsize = self.variable.dtype.itemsize
-        return self.slice.data.nbytes if itemsize is None else prod(self.shape) * itemsize
+        return self.slice.data.nbytes if itemsize is None else prod(self.slice.shape) * itemsize
 
     @property
     def exact_nbytes(self) -> int:
@@ -63,8 +59,6 @@ class _Piece(NamedTuple):
         return self.nbytes if self.variable.dtype.itemsize is not None else self.content().nbytes
 
     def content(self) -> Content:
-        if self.slice.extents is None and self.slice.shape != self.variable.shape:
-            return content_of(self.variable)
         return content_of_piece(self.variable, self.slice)
 
 
@@ -164,8 +158,7 @@ def require_bundle_writable(prefix: str, inputs: Sequence[str], force: bool) -> 
 def _pieces(variable: Variable) -> Iterator[_Piece]:
     name = to_bytes(variable.name)
     for piece in variable.slices:
-        # TensorFlow stores a slice that is all of it as if nobody had cut it. Sources that keep slices without a stored
-        # form keep them for themselves.
+        # TensorFlow stores a slice that is all of it as if nobody had cut it.
         if piece.extents is None or piece.shape == variable.shape:
             yield _Piece(name, variable, piece._replace(extents=None))
             return
@@ -219,7 +212,7 @@ class _IndexBuilder:
         """
         assert content.crc32c is not None
         dtype = piece.variable.dtype.number
-        entry = BundleEntry(dtype, piece.shape, shard, offset, content.nbytes, mask(content.crc32c))
+        entry = BundleEntry(dtype, piece.slice.shape, shard, offset, content.nbytes, mask(content.crc32c))
         self._put(piece.key, piece.variable, entry)
         name = _name(piece)
         if piece.slice.extents is not None and name not in self._entries:

@@ -39,11 +39,8 @@ def encode_header(descr: str, shape: tuple[int, ...]) -> bytes:
     from numpy.lib import format as npy
 
     stream = io.BytesIO()
-    described = {"descr": descr, "fortran_order": False, "shape": shape}
-    try:
-        npy.write_array_header_1_0(stream, described)
-    except ValueError:  # Longer than its length can say.
-        npy.write_array_header_2_0(stream, described)
+    # No shape is so long that its text needs the longer length of version 2.
+    npy.write_array_header_1_0(stream, {"descr": descr, "fortran_order": False, "shape": shape})
     return stream.getvalue()
 
 

@@ -73,7 +73,7 @@ def read_safetensors_index(path: str | os.PathLike[str], *, faults: list[Checkpo
     weight_map = _weight_map(path)
     source, report = RawSource(), reporter(path, faults)
     found: dict[str, Variable] = {}
-    passed_over: set[str] = set()
+    there: set[str] = set()
     warnings: list[str] = []
     said: dict[str, str] = {}
     names = sorted(set(weight_map.values()))
@@ -89,11 +89,11 @@ def read_safetensors_index(path: str | os.PathLike[str], *, faults: list[Checkpo
             continue
         own = {tensor for tensor in variables if weight_map.get(tensor) == name}
         found |= {tensor: variable for tensor, variable in variables.items() if tensor in own and variable}
-        passed_over |= {tensor for tensor in own if not variables[tensor]}
+        there |= own
         stray = [tensor for tensor in variables if tensor not in own]
         warnings += [*remarks, *(f"{t} is in {file}, and the index does not name it there: passed over" for t in stray)]
     for tensor, name in weight_map.items():
-        if tensor not in found and tensor not in passed_over:
+        if tensor not in there:
             what = f"the index says that it is in {name}, and it is not"
             report(CorruptionError(what, path=path, variable=tensor))
     in_order = {tensor: found[tensor] for tensor in weight_map if tensor in found}

@@ -52,7 +52,7 @@ class TableBuilder:
         """What goes before an entry: the end of a full block, and its entry in the index."""
         if self._entries and key <= self._data.last_key:
             raise ValueError(f"keys must be added in order: {key!r} after {self._data.last_key!r}")
-        if self._entries and len(key) + nbytes >= 2 * self._block_size:
+        if len(key) + nbytes >= 2 * self._block_size:
             self._flush()  # A very large pair gets a block of its own.
         if self._pending is not None:
             self._index.add(_separator(self._data.last_key, key), self._pending.encode())
@@ -92,7 +92,7 @@ class TableBuilder:
 def _separator(last: bytes, following: bytes) -> bytes:
     """The shortest key k of the form that LevelDB makes, with last ≤ k < following."""
     p = shared_prefix(last, following)
-    if p < min(len(last), len(following)) and last[p] < 0xFF and last[p] + 1 < following[p]:
+    if p < min(len(last), len(following)) and last[p] + 1 < following[p]:
         return last[:p] + bytes([last[p] + 1])
     return last
 
