@@ -54,7 +54,7 @@ Exclude = Annotated[
     typer.Option("--exclude", "-x", metavar="GLOB", help="Not the variables whose names match; as --include."),
 ]
 OtherCheckpoint = Annotated[
-    str, typer.Option("--checkpoint", metavar="PATH", help="The variables, if they are not beside the graph.")
+    str | None, typer.Option("--checkpoint", metavar="PATH", help="The variables, if they are not beside the graph.")
 ]
 V1 = Annotated[bool, typer.Option("--v1", help="Where V1 and V2 share a prefix, take the V1 checkpoint.")]
 Step = Annotated[
@@ -146,9 +146,9 @@ def require_all(lacking: Sequence[str], path: str, *, strict: bool) -> None:
         raise ConversionError(lacking[0], path=path, hint="without --strict, the rest is written")
 
 
-def variables_of(path: str, found: Located, other: str, quiet: bool, *, v1: bool = False) -> Checkpoint | None:
+def variables_of(path: str, found: Located, other: str | None, quiet: bool, *, v1: bool = False) -> Checkpoint | None:
     """A graph's variables: the checkpoint that was asked for, else the graph's own; None if there is none."""
-    if other:
+    if other is not None:
         return checkpoint_of(other, quiet, v1=v1)
     return opened(path, found, quiet) if found.has_variables else None
 

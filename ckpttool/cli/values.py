@@ -59,8 +59,9 @@ def cat(
         typer.Option("--precision", metavar="N", min=1, max=17, help="Significant digits; default: all."),
     ] = None,
     npy: Annotated[
-        str, typer.Option("--npy", metavar="FILE", help="Write the values into this .npy file; -: standard output.")
-    ] = "",
+        str | None,
+        typer.Option("--npy", metavar="FILE", help="Write the values into this .npy file; -: standard output."),
+    ] = None,
     v1: options.V1 = False,
     step: options.Step = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, every value.")] = False,
@@ -73,6 +74,7 @@ def cat(
     """
     from ckpttool.analysis.values import excerpts
 
+    options.refuse(npy == "", "--npy names nothing")
     options.refuse(npy and (as_json or precision or full), "--npy prints nothing, and has every value as it is")
     options.refuse(as_json and precision, "JSON has every digit")
     options.refuse(force and not npy, "--force needs --npy")
