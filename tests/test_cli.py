@@ -91,6 +91,25 @@ def test_nothing_matched(run):
     assert (result.exit_code, result.stderr) == (1, "nothing matched\n")
 
 
+LISTING = {
+    "vars": ["vars", LINEAR, "-i", "nothing"],
+    "vars, a tree": ["vars", LINEAR, "-i", "nothing", "--tree"],
+    "stats": ["stats", LINEAR, "-i", "nothing"],
+    "diff": ["diff", LINEAR, CONV, "-i", "nothing"],
+    "ls": ["ls", LINEAR, "--ops", "-n", "nothing"],
+}
+
+
+@pytest.mark.parametrize("what", LISTING)
+def test_nothing_matched_is_a_document(run, what):
+    """Where the answer is that nothing matches, JSON has that answer, too: a document with empty lists."""
+    result = run(*LISTING[what], "--json")
+    assert (result.exit_code, result.stderr.splitlines()[-1]) == (1, "nothing matched")
+    lists = [value for key, value in json.loads(result.stdout).items() if isinstance(value, list) and key != "totals"]
+    assert lists
+    assert not any(lists)
+
+
 def test_ls_overview(run):
     """`ls` shows summary, op types, collections, variables and devices."""
     document = json.loads(run("ls", LINEAR, "--json").stdout)

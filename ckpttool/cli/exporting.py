@@ -170,10 +170,12 @@ def export(
     salvaged = salvaged_from(path, found, changes, quiet, strict=strict) if salvage else None
     checkpoint = salvaged.checkpoint if salvaged else options.to_convert(path, found, quiet, strict=strict)
     changed = change(checkpoint, changes)
-    options.exit_if_nothing(not changed.checkpoint and salvaged and salvaged.lost, "nothing of that is whole")
-    options.exit_if_no_match(not changed.checkpoint and checkpoint, changes.include, checkpoint)
     if not quiet:
         remarks.say_changes(changed, changes, checkpoint)
+    is_empty = not changed.checkpoint and checkpoint
+    options.exit_if_nothing(is_empty and salvaged and salvaged.lost, "nothing of that is whole")
+    options.exit_if_nothing(is_empty and changed.dropped, "nothing is left")
+    options.exit_if_no_match(is_empty, changes.include, checkpoint)
     graph = _agreeing_graph(found, quiet, changed, checkpoint) if meta else None
     if target == "tf":
         targets.require_state(output, latest)

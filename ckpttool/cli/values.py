@@ -38,13 +38,14 @@ def stats(
     wanted = options.format_of(format, as_json)
     checkpoint = options.checkpoint_of(path, quiet, v1=v1, step=step)
     chosen = options.chosen(checkpoint, include, exclude)
-    options.exit_if_no_match(not chosen and (include or exclude), include or (), checkpoint)
+    is_none = not chosen and (include or exclude)
     [chosen] = options.without_partly_stored(chosen)
     total = sum(variable.nbytes for variable in chosen.values())
     with render.progress("Reading", total) as progress:
         report = reports.statistics(chosen, progress)
     facts = {"path": checkpoint.path, "format": checkpoint.format}
     render.render([report], format=wanted, schema="ckpttool.stats/1", facts=facts, everything=everything)
+    options.exit_if_no_match(is_none, include or (), checkpoint)
 
 
 def cat(
