@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -88,6 +89,25 @@ def test_nothing_matched(run):
     """A glob that matches nothing is a no: exit 1, said on standard error."""
     result = run("vars", LINEAR, "-i", "nothing")
     assert (result.exit_code, result.stderr) == (1, "nothing matched\n")
+
+
+LISTING = {
+    "vars": ["vars", LINEAR, "-i", "nothing"],
+    "vars, a tree": ["vars", LINEAR, "-i", "nothing", "--tree"],
+    "stats": ["stats", LINEAR, "-i", "nothing"],
+    "diff": ["diff", LINEAR, CONV, "-i", "nothing"],
+    "ls": ["ls", LINEAR, "--ops", "-n", "nothing"],
+}
+
+
+@pytest.mark.parametrize("what", LISTING)
+def test_nothing_matched_is_a_document(run, what):
+    """Where the answer is that nothing matches, JSON has that answer, too: a document with empty lists."""
+    result = run(*LISTING[what], "--json")
+    assert (result.exit_code, result.stderr.splitlines()[-1]) == (1, "nothing matched")
+    lists = [value for key, value in json.loads(result.stdout).items() if isinstance(value, list) and key != "totals"]
+    assert lists
+    assert not any(lists)
 
 
 def test_ls_overview(run):
@@ -254,6 +274,8 @@ IGNORED = [
     ["state", FIXTURES / "linear", "-o", "x"],
     ["state", FIXTURES / "linear", "--relocate", "--json"],
     ["export", LINEAR, "--h5", "x", "--json"],
+    ["ls", CONV, "--collections", "--type", "Const"],
+    ["ls", CONV, "--signatures", "--functions", "--constants", "--type", "Const"],
 ]
 
 
@@ -261,6 +283,33 @@ IGNORED = [
 def test_no_option_is_ignored(run, arguments):
     """What would be passed over is a usage error."""
     assert run(*arguments).exit_code == 2
+
+
+EMPTY = {
+    "freeze, other variables": ["freeze", LINEAR, "-o", "out", "--checkpoint", ""],
+    "freeze, a collection": ["freeze", LINEAR, "-o", "out", "--collection", ""],
+    "freeze, a signature": ["freeze", LINEAR, "-o", "out", "--signature", ""],
+    "freeze, in two ways": ["freeze", LINEAR, "-o", "out", "--signature", "", "--outputs", "activation_opt"],
+    "saved-model, other variables": ["saved-model", LINEAR, "-o", "out", "--checkpoint", ""],
+    "saved-model, a signature": ["saved-model", LINEAR, "-o", "out", "--signature", ""],
+    "run, other variables": ["run", LINEAR, "--feed", "x=1", "--checkpoint", ""],
+    "run, an output": ["run", LINEAR, "--feed", "x=1", "--out", ""],
+    "cat, an output": ["cat", LINEAR, "W", "--npy", ""],
+    "state, an output": ["state", "runs", "--relocate", "-o", ""],
+}
+
+
+@pytest.mark.parametrize("what", EMPTY)
+def test_an_empty_argument_is_not_an_absent_one(run, tmp_path, monkeypatch, what):
+    """As of a shell's variable that is not set: nothing is done as if the option were not there."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(FIXTURES / "linear", "runs")
+    state = Path("runs/checkpoint").read_bytes()
+    result = run(*EMPTY[what])
+    assert result.exit_code in (2, 3)
+    assert not result.stdout
+    assert sorted(os.listdir()) == ["runs"]
+    assert (Path("runs/checkpoint").read_bytes(), Path("runs/checkpoint.bak").exists()) == (state, False)
 
 
 def wrong(tmp_path, what):

@@ -50,6 +50,17 @@ def test_outputs_that_can_not_be_written(run, tmp_path, target, place):
         assert run(*arguments, "--dry-run", "--force").exit_code == 0
 
 
+@pytest.mark.parametrize("target", TARGETS)
+def test_several_reasons_to_refuse(run, tmp_path, target):
+    """Of an output that is there and variables that --strict refuses, both runs tell the output."""
+    model = bundle({"s": strings(b"x", b"\0"), "u": np.uint32([1]), "n": np.float32(1)}).write(tmp_path)
+    arguments = ["export", model, f"--{target}", tmp_path / "out"]
+    assert run(*arguments).exit_code == 0
+    real, plan = run(*arguments, "--strict"), run(*arguments, "--strict", "--dry-run")
+    assert (real.exit_code, plan.exit_code, plan.stdout) == (2, 2, "")
+    assert real.stderr == plan.stderr
+
+
 def test_shards_of_safetensors_that_are_there(run, tmp_path):
     """A directory with tensors in it is refused in a dry run too; an empty one is not."""
     (tmp_path / "out").mkdir()

@@ -140,6 +140,17 @@ def test_the_plan_is_what_is_written(run, tmp_path, target):
 # What was done is said
 
 
+def test_what_was_dropped_did_match(run, tmp_path):
+    """Where all that was chosen is dropped, that is said, and not that nothing matched."""
+    arguments = ["export", CONV, "--npz", tmp_path / "out.npz", "--drop-slots"]
+    for dry in ([], ["--dry-run"]):
+        result = run(*arguments, "--include", "*Adam*", *dry)
+        assert result.exit_code == 1
+        assert result.stderr == "dropped 4 variables, 496 B · Adam slot\nnothing is left\n"
+    assert run(*arguments, "--include", "nothing").stderr == "nothing matched\n"
+    assert not files(tmp_path)
+
+
 def test_averages_of_other_names_are_said(run, tmp_path):
     """With --ema, an average whose variable has another name stays as it is, and that is told."""
     names = ("ck/a", "a/ExponentialMovingAverage", "b", "b/ExponentialMovingAverage")
@@ -430,7 +441,7 @@ def test_the_input_is_not_replaced(run, tmp_path, sources, source):
 
 def test_nothing_matched(run, tmp_path):
     """Where nothing is left to write the answer is no (1), and nothing is written."""
-    for options in (["-i", "nothing"], ["-x", "**"], ["-i", "*Adam*", "--drop-slots"]):
+    for options in (["-i", "nothing"], ["-x", "**"]):
         result = run("export", CONV, "--tf", tmp_path / "out", *options)
         assert result.exit_code == 1
         assert result.stderr.splitlines()[-1] == "nothing matched"

@@ -182,6 +182,56 @@ def test_what_was_not_asked_for(run, tmp_path):
     assert list(values(tmp_path / "out.npz")) == ["c", "s", "z"]
 
 
+def damaged_objects(directory: Path, key: str) -> Path:
+    """A checkpoint of TensorFlow 2 in which one value has another checksum."""
+    shutil.copytree(FIXTURES / "objects", directory / "objects")
+    prefix = directory / "objects" / "model-1"
+    span = ckpttool.open_checkpoint(prefix)[key].slices[0].data
+    data = bytearray(Path(span.path).read_bytes())
+    data[span.offset + span.nbytes - 1] ^= 1
+    Path(span.path).write_bytes(data)
+    return prefix
+
+
+@pytest.mark.parametrize("glob", ["first/kernel", "model/tied/kernel", "model/**", "model/tied/*", "first/*"])
+def test_what_was_asked_for_by_its_object(run, tmp_path, glob):
+    """What is chosen by an object's path or full name, and is damaged, is told of as what is chosen by its key."""
+    key = "model/tied/kernel/.ATTRIBUTES/VARIABLE_VALUE"
+    arguments = ["export", damaged_objects(tmp_path, key), "--salvage", "--npz", tmp_path / "out.npz"]
+    result = run(*arguments, "--include", glob)
+    assert result.exit_code == 1
+    assert f"warning: {key}: left out: " in result.stderr
+    if "*" in glob:
+        assert "model/tied/bias/.ATTRIBUTES/VARIABLE_VALUE" in values(tmp_path / "out.npz")
+        assert run(*arguments, "--force", "--include", "first/*", "--exclude", "first/kernel").exit_code == 0
+    else:
+        assert result.stderr.endswith("\nnothing of that is whole\n")
+
+
+def test_a_lost_object_graph_is_told_of(run, tmp_path):
+    """A checkpoint of objects is written with its object graph, whatever was chosen: without, TensorFlow 2 restores
+    nothing, so that it is missed; not so in other formats.
+    """
+    prefix = damaged_objects(tmp_path, "_CHECKPOINTABLE_OBJECT_GRAPH")
+    chosen = ["--salvage", "--include", "model/tied/**"]
+    result = run("export", prefix, *chosen, "--tf", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "warning: _CHECKPOINTABLE_OBJECT_GRAPH: left out: " in result.stderr
+    assert run("export", prefix, *chosen, "--npz", tmp_path / "out.npz").exit_code == 0
+
+
+def test_what_is_passed_over(run, tmp_path):
+    """Notes and warnings on the source are those of an export without the option, and --strict refuses the same."""
+    np.savez(tmp_path / "m.npz", w=np.ones(2), odd=np.zeros(2, [("a", "i4"), ("b", "f4")]))
+    arguments = ["export", tmp_path / "m.npz", "--npz", tmp_path / "out.npz", "--force"]
+    for options, code in ([], 0), (["--strict"], 5), (["--quiet"], 0):
+        plain, salvaged = run(*arguments, *options), run(*arguments, *options, "--salvage")
+        assert (salvaged.exit_code, salvaged.stderr) == (plain.exit_code, plain.stderr)
+        assert plain.exit_code == code
+    found = run("export", FIXTURES / "linear", "--salvage", "--npz", tmp_path / "out.npz", "--force")
+    assert found.stderr == run("export", FIXTURES / "linear", "--npz", tmp_path / "out.npz", "--force").stderr
+
+
 def test_with_a_graph(run, tmp_path):
     """A graph needs all of its variables: --meta is refused."""
     result = run("export", broken(tmp_path), "--salvage", "--tf", tmp_path / "out", "--meta")

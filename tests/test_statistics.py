@@ -177,6 +177,26 @@ def test_sources_do_not_matter(tmp_path):
         assert_equal(statistics_of(ckpttool.open_checkpoint(tmp_path / name)["w"]), wanted)
 
 
+def of_every_maker(array: np.ndarray, folder: Path) -> dict[str, ckpttool.Variable]:
+    """The array as a variable of a V1 checkpoint, whose values NumPy is told to be little-endian; of a file of NumPy's
+    that is big-endian; and from an array whose type has a byte order.
+    """
+    ordered = {order: array.astype(array.dtype.newbyteorder(order)) for order in "<>"}
+    write_tensor_slices(ckpttool.from_arrays({"w": array}), folder / "v1")
+    np.savez(folder / "big.npz", w=ordered[">"])
+    opened = {name: ckpttool.open_checkpoint(folder / name) for name in ("v1", "big.npz")}
+    opened |= {order: ckpttool.from_arrays({"w": ordered[order]}) for order in "<>"}
+    return {name: checkpoint["w"] for name, checkpoint in opened.items()}
+
+
+@pytest.mark.parametrize("name", ["float64", "float32", "float16", "int64", "int32", "complex64", "complex128"])
+def test_byte_orders_do_not_matter(name, tmp_path):
+    """Numbers are reckoned with as they are, also where NumPy's type of them is not the plain one: not as float32."""
+    array = (np.arange(3) * 2.0**40 + 1 if name == "int64" else np.arange(3) / 7 + 1).astype(name)
+    for variable in of_every_maker(array, tmp_path).values():
+        assert_are_of(statistics_of(variable), array)
+
+
 def test_histogram(tmp_path):
     """Bins are of the same width from the smallest value to the largest; bfloat16s are in the bin that NumPy finds."""
     values = np.random.default_rng(6).standard_normal(5000).astype(ml_dtypes.bfloat16).astype(np.float32)

@@ -1,6 +1,7 @@
 """The command that compares."""
 
 import os
+from collections.abc import Collection
 from functools import cached_property
 from math import isnan
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -51,13 +52,14 @@ class _Side:
 
 
 class _Found(NamedTuple):
-    """What a comparison has found: reports; whether it is more than differences within the tolerance; and whether
-    something could not be read.
+    """What a comparison has found: reports; whether it is more than differences within the tolerance; whether something
+    could not be read; and if none of the names that there are was chosen, these.
     """
 
     reports: list["Report"]
     is_different: bool
     is_partial: bool = False
+    unmatched: Collection[str] = ()
 
 
 def diff(
@@ -107,6 +109,7 @@ def diff(
     shown = found.reports if wanted == "json" else [report for report in found.reports if report.rows]
     if shown:
         render.render(shown, format=wanted, schema="ckpttool.diff/1", facts=facts, everything=everything)
+    options.exit_if_no_match(found.unmatched, include or (), found.unmatched)
     if not quiet and not any(report.rows for report in found.reports):
         render.say(f"no differences{' in what can be read' if found.is_partial else ''}")
     if found.is_different:
@@ -162,7 +165,7 @@ def _of_variables(
     elif other.constants is not None:
         whole = _weights_alone(*whole[::-1])[::-1]
     a, b = (options.chosen(side, *choice) for side in whole)
-    options.exit_if_no_match(not a and not b and any(choice), choice[0] or (), [*whole[0], *whole[1]])
+    unmatched = [*whole[0], *whole[1]] if any(choice) and not a and not b else []
     total = 0 if structure else sum(each[name].nbytes for each in (a, b) for name in each if name in a and name in b)
     rtol, atol = tolerance
     with render.progress("Comparing", total) as progress:
@@ -174,4 +177,4 @@ def _of_variables(
     is_partial = bool(compared.partly) or any(
         side.found.foreign and each.warnings for side, each in zip((one, other), whole, strict=True)
     )
-    return _Found(shown, compared.is_different, is_partial)
+    return _Found(shown, compared.is_different, is_partial, unmatched)

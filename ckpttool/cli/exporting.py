@@ -134,7 +134,6 @@ def export(
 
     ckpttool export broken.ckpt --salvage --tf model.ckpt
     """
-    from ckpttool.model.names import selector
     from ckpttool.transforms.changes import Changes, change
 
     target, output = targets.target_of(
@@ -168,12 +167,15 @@ def export(
     found = options.located(path, quiet, v1=v1, step=step)
     own = found.graph is not None and os.path.exists(output) and os.path.samefile(found.graph, output)
     options.refuse(own, f"{output} is the graph of the checkpoint")
-    salvaged = salvaged_from(found, selector(changes.include, changes.exclude)) if salvage else None
+    salvaged = salvaged_from(path, found, changes, quiet, strict=strict) if salvage else None
     checkpoint = salvaged.checkpoint if salvaged else options.to_convert(path, found, quiet, strict=strict)
     changed = change(checkpoint, changes)
-    options.exit_if_no_match(not changed.checkpoint and checkpoint, changes.include, checkpoint)
     if not quiet:
         remarks.say_changes(changed, changes, checkpoint)
+    is_empty = not changed.checkpoint and checkpoint
+    options.exit_if_nothing(is_empty and salvaged and salvaged.lost, "nothing of that is whole")
+    options.exit_if_nothing(is_empty and changed.dropped, "nothing is left")
+    options.exit_if_no_match(is_empty, changes.include, checkpoint)
     graph = _agreeing_graph(found, quiet, changed, checkpoint) if meta else None
     if target == "tf":
         targets.require_state(output, latest)
@@ -181,10 +183,11 @@ def export(
         if not quiet:
             remarks.say_objects_keep_their_names(changed)
     strict = strict or meta  # A graph restores all of its variables: none may be left out.
+    # The first of several reasons to refuse is the same one in a dry run and without.
+    targets.require_writable(target, output, arguments, checkpoint.files, force)
+    if meta:
+        require_writable(f"{output}.meta", [graph.path] if graph else [], force)
     if dry_run:
-        targets.require_writable(target, output, arguments, checkpoint.files, force)
-        if meta:
-            require_writable(f"{output}.meta", [graph.path] if graph else [], force)
         _show_plan(changed, salvaged or checkpoint, target, output, arguments, wanted, strict)
     else:
         with _beside(graph, f"{output}.meta", force):

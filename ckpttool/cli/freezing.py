@@ -33,12 +33,12 @@ def freeze(
         ),
     ] = None,
     collection: Annotated[
-        str, typer.Option("--collection", metavar="NAME", help="The outputs are the members of this collection.")
-    ] = "",
+        str | None, typer.Option("--collection", metavar="NAME", help="The outputs are the members of this collection.")
+    ] = None,
     signature: Annotated[
-        str,
+        str | None,
         typer.Option("--signature", metavar="KEY", help="The outputs, and what is fed, are those of this signature."),
-    ] = "",
+    ] = None,
     inputs: Annotated[
         list[str] | None,
         typer.Option(
@@ -47,7 +47,7 @@ def freeze(
             help="Tensors to feed: what gives them, such as an input queue, goes, and placeholders stand for them.",
         ),
     ] = None,
-    checkpoint: options.OtherCheckpoint = "",
+    checkpoint: options.OtherCheckpoint = None,
     step: options.Step = None,
     v1: options.V1 = False,
     tags: options.Tags = None,
@@ -64,7 +64,8 @@ def freeze(
     from ckpttool.transforms.freezing import freeze
 
     options.require_output(output)
-    options.refuse(bool(outputs) + bool(collection) + bool(signature) > 1, "give outputs in one way, not in several")
+    ways = bool(outputs) + (collection is not None) + (signature is not None)
+    options.refuse(ways > 1, "give outputs in one way, not in several")
     found = options.located(path, quiet, v1=v1, step=step)
     graph = open_graph(found, tags=tags)
     options.say_tags(graph, tags, quiet)
@@ -81,14 +82,14 @@ def freeze(
 
 
 def _endpoints(
-    graph: "MetaGraph", outputs: list[str], collection: str, signature: str, quiet: bool
+    graph: "MetaGraph", outputs: list[str], collection: str | None, signature: str | None, quiet: bool
 ) -> tuple[list[str], list[str]]:
     """The outputs that were asked for, or those that the graph is likely to have; and what a signature feeds."""
     if outputs:
         return outputs, []
-    if collection:
+    if collection is not None:
         return _tensors(fetches.of_collection(graph, collection)), []
-    choice = fetches.choice_of(graph, signature or None)
+    choice = fetches.choice_of(graph, signature)
     chosen = _tensors(choice.fetches)
     if choice.why and not quiet:
         render.say(f"note: freezing for {listed(chosen)}: {choice.why}")

@@ -88,6 +88,10 @@ def ls(
     from ckpttool.reports import graphs as reports
 
     wanted_format = options.format_of(format, as_json)
+    of_ops, of_others = (ops, op_types, variables, devices), (collections, signatures, functions, constants)
+    options.refuse(
+        type_ and any(of_others) and not any(of_ops), "--type is about ops, and none of these tables lists any"
+    )
     graph = options.graph_of(path, quiet, step=step, tags=tags)
     options.say_tags(graph, tags, quiet)
     names, types = name or (), type_ or ()
@@ -179,8 +183,9 @@ def state(
         ),
     ] = False,
     output: Annotated[
-        str, typer.Option("--output", "-o", metavar="FILE", help="With --relocate: write this file instead.")
-    ] = "",
+        str | None,
+        typer.Option("--output", "-o", metavar="FILE", help="With --relocate: write this file instead."),
+    ] = None,
     force: options.Force = False,
     format: options.Format = None,
     as_json: options.Json = False,
@@ -193,6 +198,7 @@ def state(
     from ckpttool.reports import checkpoints as reports
 
     wanted = options.format_of(format, as_json)
+    options.refuse(output == "", "--output names nothing")
     options.refuse((output or force) and not relocate, "--output and --force need --relocate")
     options.refuse(wanted and relocate, "--relocate prints nothing to format")
     name = STATE_FILE
@@ -201,7 +207,7 @@ def state(
     if relocate:
         state_file = os.path.join(directory, name)
         exists = partial(has_checkpoint, listings={})
-        changed = relocate_checkpoint_state(state_file, exists, output=output or None, force=force)
+        changed = relocate_checkpoint_state(state_file, exists, output=output, force=force)
         if not quiet:
             render.say(f"made {render.counted(changed, 'path')} relative · {output or state_file}")
         return

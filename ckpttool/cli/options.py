@@ -1,6 +1,6 @@
 """What commands share: options, and what they stand for."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,7 +54,7 @@ Exclude = Annotated[
     typer.Option("--exclude", "-x", metavar="GLOB", help="Not the variables whose names match; as --include."),
 ]
 OtherCheckpoint = Annotated[
-    str, typer.Option("--checkpoint", metavar="PATH", help="The variables, if they are not beside the graph.")
+    str | None, typer.Option("--checkpoint", metavar="PATH", help="The variables, if they are not beside the graph.")
 ]
 V1 = Annotated[bool, typer.Option("--v1", help="Where V1 and V2 share a prefix, take the V1 checkpoint.")]
 Step = Annotated[
@@ -110,10 +110,15 @@ def variable_of(
 def opened(path: str, found: Located, quiet: bool, only: Collection[str] | None = None) -> Checkpoint:
     """The checkpoint that was located; as `checkpoint_of`."""
     checkpoint = open_checkpoint(found, only=only)
-    if not quiet and not found.notes and path != checkpoint.path:
-        render.say(f"note: the checkpoint is {checkpoint.path}")
+    say_opened(path, found, checkpoint, quiet)
     warn(() if quiet else checkpoint.warnings)
     return checkpoint
+
+
+def say_opened(path: str, found: Located, checkpoint: Checkpoint, quiet: bool) -> None:
+    """Says which checkpoint it is that the path leads to."""
+    if not quiet and not found.notes and path != checkpoint.path:
+        render.say(f"note: the checkpoint is {checkpoint.path}")
 
 
 def to_convert(path: str, found: Located, quiet: bool, *, strict: bool) -> Checkpoint:
@@ -125,16 +130,25 @@ def to_convert(path: str, found: Located, quiet: bool, *, strict: bool) -> Check
     """
     checkpoint = opened(path, found, quiet)
     require_readable(found, checkpoint)
-    # Of TensorFlow's own checkpoints, warnings are about files; of other formats, about what was passed over.
-    is_partial = bool(checkpoint.warnings) and (found.foreign is not None or not found.has_variables)
-    if is_partial and strict:
-        raise ConversionError(checkpoint.warnings[0], path=found.prefix, hint="without --strict, the rest is written")
+    require_all(passed_over(found, checkpoint), found.prefix, strict=strict)
     return checkpoint
 
 
-def variables_of(path: str, found: Located, other: str, quiet: bool, *, v1: bool = False) -> Checkpoint | None:
+def passed_over(found: Located, checkpoint: Checkpoint) -> Sequence[str]:
+    """What a file of another format has that is no variable here, in words."""
+    # Of TensorFlow's own checkpoints, warnings are about files.
+    return checkpoint.warnings if found.foreign is not None or not found.has_variables else ()
+
+
+def require_all(lacking: Sequence[str], path: str, *, strict: bool) -> None:
+    """Raises ConversionError if it is `strict`, and something was passed over."""
+    if lacking and strict:
+        raise ConversionError(lacking[0], path=path, hint="without --strict, the rest is written")
+
+
+def variables_of(path: str, found: Located, other: str | None, quiet: bool, *, v1: bool = False) -> Checkpoint | None:
     """A graph's variables: the checkpoint that was asked for, else the graph's own; None if there is none."""
-    if other:
+    if other is not None:
         return checkpoint_of(other, quiet, v1=v1)
     return opened(path, found, quiet) if found.has_variables else None
 

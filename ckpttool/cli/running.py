@@ -58,8 +58,9 @@ def run(
     collection: Annotated[str | None, typer.Option("--collection", metavar="NAME", help="Fetch its members.")] = None,
     signature: Annotated[str | None, typer.Option("--signature", metavar="KEY", help="Fetch its outputs.")] = None,
     out: Annotated[
-        str, typer.Option("--out", "-o", metavar="FILE", help="Write the values: .npz, .npy (one array) or .json.")
-    ] = "",
+        str | None,
+        typer.Option("--out", "-o", metavar="FILE", help="Write the values: .npz, .npy (one array) or .json."),
+    ] = None,
     batch_dim: Annotated[
         bool, typer.Option("--batch-dim", help="Add a dimension of 1 in front of a value that lacks just that.")
     ] = False,
@@ -80,7 +81,7 @@ def run(
         list[str] | None, typer.Option("--op-library", metavar="FILE.so", help="Load ops and kernels.")
     ] = None,
     keep_devices: options.KeepDevices = False,
-    checkpoint: options.OtherCheckpoint = "",
+    checkpoint: options.OtherCheckpoint = None,
     tags: options.Tags = None,
     step: options.Step = None,
     force: options.Force = False,
@@ -102,13 +103,15 @@ def run(
     options.refuse(repeat > 1 and not time, "--repeat needs --time")
     options.refuse(tolerance and len(paths) == 1, "--tolerance needs several models")
     options.refuse(isnan(tolerance), "a tolerance must be a number")
-    options.refuse(out and len(paths) > 1, "--out takes one model")
-    options.refuse(out and not out.endswith((".npz", ".npy", ".json")), "--out is a .npz, .npy or .json file")
+    options.refuse(out is not None and len(paths) > 1, "--out takes one model")
+    options.refuse(
+        out is not None and not out.endswith((".npz", ".npy", ".json")), "--out is a .npz, .npy or .json file"
+    )
     options.refuse(force and not out, "--force needs --out")
     fitting = {"batch_dim": batch_dim, "broadcast": broadcast}
     wanted = Wanted(fetch or [], collection, signature, feeds_of(feed or []), fitting, cache(read_stdin))
-    options.refuse(checkpoint and len(paths) > 1, "--checkpoint takes one model")
-    values = options.located(checkpoint, quiet) if checkpoint else None
+    options.refuse(checkpoint is not None and len(paths) > 1, "--checkpoint takes one model")
+    values = options.located(checkpoint, quiet) if checkpoint is not None else None
     jobs = [job_of(path, wanted, values, step=step, tags=tags, quiet=quiet) for path in paths]
     imported = {"checkpoint": values, "tags": tags, "clear_devices": not keep_devices, "op_libraries": op_library or ()}
     how = _How(imported, {**fitting, "timeout": timeout}, repeat if time else 0, verbose, quiet)

@@ -1,6 +1,6 @@
 """What `export --salvage` does before it exports: tells what is whole from what is not, and says so."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import typer
@@ -8,11 +8,13 @@ import typer
 from ckpttool import render
 from ckpttool.cli import options
 from ckpttool.cli.verifying import verified_of
+from ckpttool.formats.opening import require_readable
 
 if TYPE_CHECKING:
     from ckpttool.formats.locate import Located
     from ckpttool.model.checkpoint import Checkpoint
     from ckpttool.model.findings import Finding
+    from ckpttool.transforms.changes import Changes
 
 
 class Salvaged(NamedTuple):
@@ -35,13 +37,22 @@ class Salvaged(NamedTuple):
         return not self.lost and not self.faults
 
 
-def salvaged_from(found: "Located", is_chosen: Callable[[str], bool]) -> Salvaged:
+def salvaged_from(path: str, found: "Located", changes: "Changes", quiet: bool, *, strict: bool) -> Salvaged:
     """What is whole of what is located. What is not is said: each variable that was asked for, and the cause."""
-    from ckpttool.transforms.variables import salvage
+    from ckpttool.transforms.variables import chosen_names, salvage
 
     verified = verified_of(found)
+    options.say_opened(path, found, verified.checkpoint, quiet)
+    passed_over = options.passed_over(found, verified.checkpoint)
+    options.warn(() if quiet else passed_over)
+    require_readable(found, verified.checkpoint)
+    options.require_all(passed_over, found.prefix, strict=strict)
     faults = [finding for finding in verified.findings if finding.kind == "index"]
-    lost = {name: reason for name, reason in verified.damaged.items() if is_chosen(name)}
+    # Objects' paths are those of the whole checkpoint: of what is left, none leads to what is not.
+    chosen = chosen_names(
+        verified.checkpoint, changes.include, changes.exclude, with_object_graph=changes.with_object_graph
+    )
+    lost = {name: reason for name, reason in verified.damaged.items() if name in chosen}
     options.warn(_line(fault) for fault in faults)
     options.warn(f"{name}: left out: {reason}" for name, reason in lost.items())
     for cause in verified.causes:

@@ -35,7 +35,7 @@ def saved_model(
         str, typer.Option("--method", metavar="|".join(_METHODS), help="The method that the signature gets.")
     ] = "predict",
     tags: Annotated[str, typer.Option("--tags", metavar="TAG,…", help="The tags that the graph gets.")] = "serve",
-    checkpoint: options.OtherCheckpoint = "",
+    checkpoint: options.OtherCheckpoint = None,
     asset: Annotated[
         list[str] | None,
         typer.Option(
@@ -71,6 +71,7 @@ def saved_model(
     )
     names, sources = _assets(graph, asset or [], quiet)
     marked = [tag for tag in tags.split(",") if tag]
+    options.refuse(not signature, "--signature names nothing")
     options.refuse(not marked, "--tags is a list of one or more")
     options.refuse(not options.is_text(signature + tags), "--signature and --tags are text in UTF-8")
     stored = options.variables_of(path, found, checkpoint, quiet, v1=v1)

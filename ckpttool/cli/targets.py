@@ -70,7 +70,7 @@ Shards = Annotated[
 MaxShardSize = Annotated[
     str | None,
     typer.Option(
-        "--max-shard-size", metavar="SIZE", help="With --tf, --safetensors: no file is larger: 5GB, 500MiB, …"
+        "--max-shard-size", metavar="SIZE", help="With --tf, --safetensors: no file has more values: 5GB, 500MiB, …"
     ),
 ]
 Strict = Annotated[

@@ -38,13 +38,14 @@ def stats(
     wanted = options.format_of(format, as_json)
     checkpoint = options.checkpoint_of(path, quiet, v1=v1, step=step)
     chosen = options.chosen(checkpoint, include, exclude)
-    options.exit_if_no_match(not chosen and (include or exclude), include or (), checkpoint)
+    is_none = not chosen and (include or exclude)
     [chosen] = options.without_partly_stored(chosen)
     total = sum(variable.nbytes for variable in chosen.values())
     with render.progress("Reading", total) as progress:
         report = reports.statistics(chosen, progress)
     facts = {"path": checkpoint.path, "format": checkpoint.format}
     render.render([report], format=wanted, schema="ckpttool.stats/1", facts=facts, everything=everything)
+    options.exit_if_no_match(is_none, include or (), checkpoint)
 
 
 def cat(
@@ -59,8 +60,9 @@ def cat(
         typer.Option("--precision", metavar="N", min=1, max=17, help="Significant digits; default: all."),
     ] = None,
     npy: Annotated[
-        str, typer.Option("--npy", metavar="FILE", help="Write the values into this .npy file; -: standard output.")
-    ] = "",
+        str | None,
+        typer.Option("--npy", metavar="FILE", help="Write the values into this .npy file; -: standard output."),
+    ] = None,
     v1: options.V1 = False,
     step: options.Step = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, every value.")] = False,
@@ -73,6 +75,7 @@ def cat(
     """
     from ckpttool.analysis.values import excerpts
 
+    options.refuse(npy == "", "--npy names nothing")
     options.refuse(npy and (as_json or precision or full), "--npy prints nothing, and has every value as it is")
     options.refuse(as_json and precision, "JSON has every digit")
     options.refuse(force and not npy, "--force needs --npy")

@@ -34,18 +34,26 @@ def select(
         with_object_graph: where anything is chosen, the object graph is too, without which TensorFlow 2 restores
             nothing; but for an `exclude` that matches it.
     """
+    chosen = chosen_names(checkpoint, include, exclude, with_object_graph=with_object_graph)
+    return checkpoint if len(chosen) == len(checkpoint) else without(checkpoint, checkpoint.keys() - chosen)
+
+
+def chosen_names(
+    checkpoint: Checkpoint, include: Sequence[str], exclude: Sequence[str], *, with_object_graph: bool
+) -> set[str]:
+    """The names of what `select` selects."""
     include, exclude = _listed(include), _listed(exclude)
     if not include and not exclude:
-        return checkpoint
-    chosen, places = selector(include, exclude), checkpoint.places
+        return set(checkpoint)
+    is_chosen, places = selector(include, exclude), checkpoint.places
     names = {key: [*filter(None, place)] for key, place in places.items()}
     for path in [*include, *exclude]:  # Any path to an object, beside the one that is told.
         for key in checkpoint.keys_of(path):
             names.setdefault(key, []).append(path)
-    dropped = {name for name in checkpoint if not chosen(name, *names.get(name, ()))}
-    if with_object_graph and len(dropped) < len(checkpoint) and selector((), exclude)(OBJECT_GRAPH_KEY):
-        dropped.discard(OBJECT_GRAPH_KEY)
-    return without(checkpoint, dropped)
+    chosen = {name for name in checkpoint if is_chosen(name, *names.get(name, ()))}
+    if with_object_graph and chosen and OBJECT_GRAPH_KEY in checkpoint and selector((), exclude)(OBJECT_GRAPH_KEY):
+        chosen.add(OBJECT_GRAPH_KEY)
+    return chosen
 
 
 def _listed(texts: Sequence[str]) -> Sequence[str]:

@@ -119,7 +119,7 @@ def _comparable(
     wide: Any = one.dtype
     if one.dtype != other.dtype:
         wide = np.complex128 if "c" in one.dtype.kind + other.dtype.kind else np.float64
-    elif one.dtype.isbuiltin != 1:  # Of ml_dtypes, in which nothing is quick.
+    elif one.dtype.isbuiltin == 2:  # Of ml_dtypes, in which nothing is quick. (Of a type with a byte order it is 0.)
         wide = np.float32
     return np.ascontiguousarray(one, wide).reshape(-1), np.ascontiguousarray(other, wide).reshape(-1)
 

@@ -51,8 +51,8 @@ def _taken(part: str, size: int) -> range | int:
         if not -size <= index < size:
             raise ValueError(f"the index {index} is not within {size}")
         return index % size
-    if step is not None and int(step) < 1:
-        raise ValueError(f"the step in {part!r} must be 1 or more")
+    if step is not None and not int(step):
+        raise ValueError(f"the step in {part!r} must not be 0")
     return range(size)[slice(*(None if number is None else int(number) for number in (start, stop, step)))]
 
 
@@ -61,7 +61,7 @@ def sliced(variable: Variable, taken: Sequence[range | int]) -> Variable:
 
     Args:
         variable: whose values.
-        taken: for each dimension a range with a positive step, or an index.
+        taken: for each dimension a range, or an index.
     """
     shape = tuple(len(part) for part in taken if isinstance(part, range))
     wanted = [range(part, part + 1) if isinstance(part, int) else part for part in taken]
@@ -69,21 +69,23 @@ def sliced(variable: Variable, taken: Sequence[range | int]) -> Variable:
 
 
 class _Part(Source):
-    """The source of a part: reads the whole, and keeps what is wanted of it."""
+    """The source of a part: reads the whole, and keeps what is wanted of it; what is wanted backwards is turned."""
 
     def __init__(self, variable: Variable, wanted: Sequence[range]) -> None:
-        self._variable, self._wanted = variable, wanted
+        self._variable = variable
+        self._wanted = [part if part.step > 0 else part[::-1] for part in wanted]
+        self._turned: Any = (*(slice(None, None, 1 if part.step > 0 else -1) for part in wanted), ...)
 
     def slices(self, variable: Variable) -> Sequence[Slice]:
         nbytes = variable.size * (variable.dtype.itemsize or 1)
         return [whole_slice(variable.shape, ByteRange("", 0, nbytes, None))]
 
     def arrays(self, variable: Variable, piece: Slice, boxes: Iterable[Selection]) -> "Iterator[np.ndarray[Any, Any]]":
-        values: Any = at(self._variable, self._wanted).reshape(variable.shape)
+        values: Any = at(self._variable, self._wanted)[self._turned].reshape(variable.shape)
         return (values[(*box, ...)] for box in boxes)  # With the dots, a scalar stays an array.
 
     def strings(self, variable: Variable, piece: Slice) -> list[bytes]:
-        return list(at(self._variable, self._wanted).ravel())
+        return list(at(self._variable, self._wanted)[self._turned].ravel())
 
 
 def at(variable: Variable, wanted: Sequence[Sequence[int]]) -> "np.ndarray[Any, Any]":

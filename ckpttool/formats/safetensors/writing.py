@@ -62,7 +62,8 @@ def write_safetensors(
     Args:
         checkpoint: what to write.
         path: the file to be; with `max_shard_size` the directory, which is made if it is not there.
-        max_shard_size: bytes that a file has at most, but for one with a single larger tensor; None: one file.
+        max_shard_size: bytes of values that a file has at most beside its header, but for one with a single larger
+            tensor; None: one file.
         strict: raise if there is a variable that has no type here, instead of storing it as another one.
         force: replace files that are there; in a directory, all those of the model there.
         progress: is told the bytes of each piece written.
