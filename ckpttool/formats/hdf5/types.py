@@ -18,6 +18,7 @@ from ckpttool.formats.hdf5.structure.datatype import (
     Member,
 )
 from ckpttool.model.dtypes import DTYPES, DType
+from ckpttool.model.names import counted
 
 # HDF5's own types, by name.
 TYPES = {
@@ -150,5 +151,6 @@ _ODD = {INTEGER: "of which not all bits count", FLOAT: "with exponent and fracti
 
 def said_of(stored: Datatype) -> str:
     """What a type is, in HDF5's words, for somebody who wonders why it is not read."""
-    said = f"HDF5's type {_WORDS.get(stored.kind, f'class {stored.kind}')} of {stored.size:,} bytes"
+    word = _WORDS.get(stored.kind, f"class {stored.kind}")
+    said = f"HDF5's type {word} of {counted(stored.size, 'byte')}"
     return f"{said}, {_ODD[stored.kind]}" if stored.kind in _ODD and stored.size in (1, 2, 4, 8) else said
