@@ -140,7 +140,7 @@ class _Reader:
             text = text_of(found.dataset, "name") if self.is_ours else None
             said = None if text is None else to_text(text)
             with _in_memory():  # An index of chunks may be in it.
-                variable = self._variable(found.path, found.dataset)
+                variable = self._variable(found)
         except CheckpointError as error:
             return _Described(found.path, found.layer, said, error)
         if found.layer is not None and found.rank is not None:
@@ -155,23 +155,24 @@ class _Reader:
             variable.layer = guessed_layer(found.path)
         return _Described(found.path, found.layer, said, variable)
 
-    def _variable(self, path: str, found: Object) -> Variable:
+    def _variable(self, found: Found) -> Variable:
         """The variable that a dataset is.
 
         Raises:
             NotSupportedError: it is none.
             CorruptionError: it is damaged.
         """
-        dataset = dataset_of(found)
+        path, header = found.path, found.dataset
+        dataset = dataset_of(header)
         _require_readable(dataset)
-        text, said = text_of(found, NOTE), text_of(found, "tensorflow_dtype") or b""
+        text, said = text_of(header, NOTE), text_of(header, "tensorflow_dtype") or b""
         note = Note.decode(text[:_MAX_NOTE].decode(errors="replace")) if text else _NO_NOTE
         if dataset.datatype.kind == OPAQUE and _is_bfloat16_of_keras(found, dataset.datatype):
             dtype = DTYPES["bfloat16"]
         else:
             dtype = _dtype(dataset.datatype, said[:_MAX_NAME].decode(errors="replace"))
         self._require_borne_out(dataset, dtype.itemsize or max(_OF_TEXT, dataset.datatype.size))
-        shape = self._shape(found, dtype, dataset.shape)
+        shape = self._shape(header, dtype, dataset.shape)
         offset = self._offset(dataset, dtype)
         if offset is None:
             return self._decoded.add(path, dtype, shape, _Stored(dataset, note))
@@ -232,14 +233,19 @@ def _dtype(stored: Datatype, said: str) -> DType:
     return found
 
 
-def _is_bfloat16_of_keras(found: Object, stored: Datatype) -> bool:
-    """Whether two bytes without a type are what Keras 3 stores for bfloat16: the attribute `dtype` says so.
+def _is_bfloat16_of_keras(found: Found, stored: Datatype) -> bool:
+    """Whether two bytes without a type are what Keras stores for bfloat16.
 
-    Its text is of variable length and lies elsewhere; no other of eight characters is written.
-    (keras/src/saving/saving_lib.py H5Entry.__setitem__)
+    In its `.h5` all of a layer's weights are numbers, and no other of two bytes has none of HDF5's types. (Keras itself
+    does not load these.) In a `.weights.h5`, the attribute `dtype` says so: its text is of variable length and lies
+    elsewhere, and no other of eight characters is written. (keras/src/saving/saving_lib.py H5Entry.__setitem__)
     """
-    attribute = found.attributes.get(b"dtype")
-    if stored.size != 2 or attribute is None or not attribute.datatype.is_text:
+    if stored.size != 2:
+        return False
+    if found.layer is not None:
+        return True
+    attribute = found.dataset.attributes.get(b"dtype")
+    if attribute is None or not attribute.datatype.is_text:
         return False
     return int.from_bytes(attribute.data[:4], "little") == len("bfloat16") or attribute.data[:8] == b"bfloat16"
 
