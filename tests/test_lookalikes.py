@@ -122,14 +122,6 @@ def test_other_formats_are_known_by_their_content(tmp_path, data):
         ckpttool.open_graph(path)
 
 
-def test_the_index_of_keras_shards(tmp_path):
-    """What lists the shards of Keras 3's weights says that they are read one by one."""
-    path = tmp_path / "model.weights.json"
-    path.write_text('{"metadata": {"total_size": 4}, "weight_map": {"/layers/dense/vars": "model_00000.weights.h5"}}')
-    with pytest.raises(FormatError, match=r"the index of Keras 3's weights in shards .* read one by one$"):
-        ckpttool.open_checkpoint(path)
-
-
 @pytest.mark.parametrize("name", ["model.meta", "model.index", "renamed.meta", "v1", "w.npz"])
 def test_truncated_files(tmp_path, name):
     """A file that is cut in half is said to be no such file, and perhaps truncated."""

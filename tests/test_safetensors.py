@@ -533,6 +533,8 @@ INDEXES = {
     "long name": {"a": "a" * 300},
     "empty": {},
     "list": ["a.safetensors"],
+    "in two files": {"a": ["a.safetensors", "a.safetensors"]},
+    "in a list of nothing": {"a": []},
 }
 
 

@@ -27,10 +27,13 @@ _SAFETENSORS_SHARD = re.compile(r"(.+)-[0-9]{5,9}-of-([0-9]{5,9})\.safetensors",
 _SAFETENSORS_INDEX = ".safetensors.index.json"
 # Of weights in another type, diffusers' is `.safetensors.index.fp16.json`.
 _ANY_INDEX = re.compile(r"\.safetensors\.index(?:\.\w+)?\.json\Z")
+_KERAS_SHARD = re.compile(r"(.+)_[0-9]{5,9}\.weights\.h5", re.DOTALL)
+_KERAS_INDEX = ".weights.json"
 # What makes a directory one of another format, by its name.
 _FOREIGN_IN_DIRECTORY = {
     f"model{_SAFETENSORS_INDEX}": "safetensors index",
     "model.safetensors": "safetensors",
+    f"model{_KERAS_INDEX}": "hdf5 index",
 }
 
 
@@ -269,6 +272,8 @@ def _from_file(path: str, v1: bool) -> Located:
     """A file that is no member by its name: a state file, one of another format, one with a graph, something else."""
     if _ANY_INDEX.search(path):
         return Located(path, foreign="safetensors index")
+    if path.endswith(_KERAS_INDEX):
+        return Located(path, foreign="hdf5 index")
     # What is named so is asked for as a graph.
     foreign = None if os.path.basename(path).startswith("saved_model.") else foreign_format(path)
     if foreign:
@@ -284,10 +289,13 @@ def _from_file(path: str, v1: bool) -> Located:
 
 
 def _whole_of_shard(path: str) -> tuple[str, ...]:
-    """Says it, if a file is a shard of safetensors, and where all of them are found."""
-    shard = _SAFETENSORS_SHARD.fullmatch(path)
-    index = f"{shard[1]}{_SAFETENSORS_INDEX}" if shard else ""
-    return (f"this is one of {int(shard[2])} shards; all are in {index}",) if shard and os.path.isfile(index) else ()
+    """Says it, if a file is a shard of safetensors or of Keras' weights, and where all of them are found."""
+    shard, keras_shard = _SAFETENSORS_SHARD.fullmatch(path), _KERAS_SHARD.fullmatch(path)
+    if shard and os.path.isfile(index := f"{shard[1]}{_SAFETENSORS_INDEX}"):
+        return (f"this is one of {int(shard[2])} shards; all are in {index}",)
+    if keras_shard and os.path.isfile(index := f"{keras_shard[1]}{_KERAS_INDEX}"):
+        return (f"this is one of several shards; all are in {index}",)
+    return ()
 
 
 def _in_saved_model(path: str) -> Located:

@@ -36,9 +36,6 @@ def refuse_lookalike(path: str) -> None:
     companion = _COMPANIONS.get(os.path.basename(path))
     if companion:
         raise FormatError(f"not a checkpoint or graph: {companion}", path=path, hint="give the model's directory")
-    if path.endswith(".weights.json"):
-        what, hint = "the index of Keras 3's weights in shards", "its shards, .weights.h5, are read one by one"
-        raise FormatError(f"not a checkpoint or graph: {what}", path=path, hint=hint)
     head = storage.read_range(path, 0, _HEAD)
     if path.endswith(".cpb") or head.startswith(_RIEGELI):
         hint = "TensorFlow loads it, and saves a smaller one whole"

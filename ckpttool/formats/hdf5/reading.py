@@ -53,7 +53,12 @@ _MAX_NOTE, _MAX_NAME = 1 << 16, 64
 _NO_NOTE = Note()
 
 
-def read_hdf5(path: str | os.PathLike[str], *, faults: list[CheckpointError] | None = None) -> Checkpoint:
+def read_hdf5(
+    path: str | os.PathLike[str],
+    *,
+    faults: list[CheckpointError] | None = None,
+    names: dict[str, str] | None = None,
+) -> Checkpoint:
     """Opens an HDF5 file, or a `.keras` file, which has one in it: reads what it says of its datasets, and no values.
 
     Whatever has a name in it and is no variable is passed over with a warning: a link to somewhere else, a dataset that
@@ -62,6 +67,7 @@ def read_hdf5(path: str | os.PathLike[str], *, faults: list[CheckpointError] | N
     Args:
         path: the file.
         faults: is told of what is damaged, which is passed over; None: such damage is raised.
+        names: of a shard: see `Tree`.
 
     Raises:
         NotFoundError: there is no such file.
@@ -72,7 +78,7 @@ def read_hdf5(path: str | os.PathLike[str], *, faults: list[CheckpointError] | N
     report = reporter(path, faults)
     variables: dict[str, Variable] = {}
     with located(path), opened(path) as file:
-        tree = Tree(path, file, report)
+        tree = Tree(path, file, report, names=names)
         reader = _Reader(path, file, tree.root)
         found = [reader.described(each) for each in tree.datasets(has_links=reader.is_ours)]
         for name, described in zip(reader.names(found), found, strict=True):
