@@ -26,6 +26,7 @@ from ckpttool.formats.safetensors.words import (
     MAX_HEADER,
     METADATA,
     NOTES,
+    PACKED,
     UNKNOWN_BITS,
     escape,
 )
@@ -145,11 +146,15 @@ def _read_file(
         span = ByteRange(path, data + entry.start, entry.end - entry.start, None)
         variables[name] = _variable(source, name, entry, span, Note.of(notes.get(name)))
     warnings = [
-        f"{name} in {path} is passed over: TensorFlow has no dtype for {entries[name].word}"
+        f"{name} in {path} is passed over: {_why_unread(entries[name].word)}"
         for name, variable in variables.items()
         if not variable
     ]
     return variables, warnings, metadata
+
+
+def _why_unread(word: str) -> str:
+    return f"{word}, two values in a byte, is not read" if word in PACKED else f"TensorFlow has no dtype for {word}"
 
 
 def _metadata(found: Any) -> dict[str, str]:
