@@ -15,6 +15,7 @@ from ckpttool.model.arguments import Argument, Dtypes, Outputs, Shape, Tensor, a
 from ckpttool.model.collections import Collection, decoded_collection, fields_of
 from ckpttool.model.dtypes import DTYPES, DType, dtype_of
 from ckpttool.model.names import near_hint
+from ckpttool.model.session_bundle import old_signatures
 from ckpttool.model.texts import to_text
 
 VARIABLE_OPS = {"Variable", "VariableV2", "VarHandleOp", "TemporaryVariable", "AutoReloadVariable"}
@@ -224,9 +225,16 @@ class MetaGraph:
 
     @cached_property
     def signatures(self) -> dict[str, Signature]:
-        """Every signature, by its key."""
+        """Every signature, by its key; of an export of before SavedModels, those that a collection says."""
         found = self.message.signature_def
-        return {key: _signature(key, found[key]) for key in sorted(found)}
+        old = () if found else old_signatures(self.message.collection_def, DEFAULT_SIGNATURE)
+        return {key: _signature(key, found[key]) for key in sorted(found)} | {
+            each.key: Signature(each.key, each.method, self._described(each.inputs), self._described(each.outputs))
+            for each in old
+        }
+
+    def _described(self, tensors: Mapping[str, str]) -> dict[str, tuple[str, Tensor]]:
+        return {key: (name, self.tensor(name)) for key, name in sorted(tensors.items())}
 
     @cached_property
     def assets(self) -> dict[str, str]:
