@@ -551,6 +551,20 @@ def test_bfloat16_of_keras_3(save, tmp_path):
     assert sorted(variable.numpy().tobytes() for variable in found.values()) == sorted(stored)
 
 
+def test_a_model_that_is_not_zipped(tmp_path):
+    """A directory that Keras 3 saves a model as leads to its weights; a checkpoint that stands there goes before."""
+    keras = pytest.importorskip("keras", minversion="3.9")
+    keras.utils.clear_session()
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    model.save(tmp_path / "model", zipped=False)
+    found = ckpttool.open_checkpoint(tmp_path / "model")
+    assert bits(found) == {
+        f"layers/dense/vars/{number}": weight.numpy().tobytes() for number, weight in enumerate(model.weights)
+    }
+    bundle({"w": np.zeros(1)}).write(tmp_path / "model")
+    assert list(ckpttool.open_checkpoint(tmp_path / "model")) == ["w"]
+
+
 # Keras 3's weights in shards
 
 

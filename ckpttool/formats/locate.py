@@ -7,7 +7,7 @@ like (formats.lookalikes).
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from ckpttool import storage
@@ -33,8 +33,9 @@ _KERAS_INDEX = ".weights.json"
 _FOREIGN_IN_DIRECTORY = {
     f"model{_SAFETENSORS_INDEX}": "safetensors index",
     "model.safetensors": "safetensors",
-    f"model{_KERAS_INDEX}": "hdf5 index",
 }
+# The same, where there is no checkpoint: Keras' models that are not zipped, and KerasHub's.
+_KERAS_IN_DIRECTORY = {f"model{_KERAS_INDEX}": "hdf5 index", "model.weights.h5": "hdf5"}
 
 
 class Located(NamedTuple):
@@ -168,9 +169,9 @@ def _in_directory(path: str, v1: bool, step: str | None) -> Located:
     found = _model_in(path, v1, step)
     if found:
         return found
-    for name, foreign in _FOREIGN_IN_DIRECTORY.items():
-        if step is None and os.path.isfile(os.path.join(path, name)):
-            return Located(os.path.join(path, name), foreign=foreign)
+    found = _foreign_in(path, _FOREIGN_IN_DIRECTORY) if step is None else None
+    if found:
+        return found
     # Many a directory has another index.json.
     index = os.path.join(path, "index.json")
     if os.path.isfile(index) and b'"ckpttool.npy/' in storage.read_range(index, 0, 256):
@@ -214,13 +215,9 @@ def _without_state(path: str, v1: bool, step: str | None) -> Located:
         raise NotFoundError("several checkpoints and no state file", path=path, hint=hint)
     if step is not None:
         raise NotFoundError(f"no checkpoint of step {step}", path=path, hint=f"there are {names}" if names else None)
-    metas = [
-        name for name in os.listdir(path) if name.endswith(".meta") and not is_apple_double(os.path.join(path, name))
-    ]
-    if len(metas) == 1:
-        return Located(os.path.join(path, metas[0].removesuffix(".meta")), graph=os.path.join(path, metas[0]))
-    if any(name.endswith(".npy") for name in os.listdir(path)):
-        return Located(path, foreign="npy directory")
+    found = _without_checkpoint(path)
+    if found:
+        return found
     below = _models_below(path)
     if len(below) == 1 and _STEP.fullmatch(below[0]):
         version = os.path.join(path, below[0])
@@ -228,6 +225,24 @@ def _without_state(path: str, v1: bool, step: str | None) -> Located:
         if found:
             return found._replace(notes=(f"taking {version}", *found.notes))
     raise NotFoundError("no checkpoint in this directory", path=path, hint=_what_is_in(path, below))
+
+
+def _without_checkpoint(path: str) -> Located | None:
+    """What a directory without a checkpoint holds: weights of Keras, one graph, arrays; None: none of these."""
+    found = _foreign_in(path, _KERAS_IN_DIRECTORY)
+    if found:
+        return found
+    names = os.listdir(path)
+    metas = [name for name in names if name.endswith(".meta") and not is_apple_double(os.path.join(path, name))]
+    if len(metas) == 1:
+        return Located(os.path.join(path, metas[0].removesuffix(".meta")), graph=os.path.join(path, metas[0]))
+    return Located(path, foreign="npy directory") if any(name.endswith(".npy") for name in names) else None
+
+
+def _foreign_in(path: str, formats: Mapping[str, str]) -> Located | None:
+    """The first file in a directory that has one of these names; its format is what the name stands for."""
+    found = ((os.path.join(path, name), format) for name, format in formats.items())
+    return next((Located(file, foreign=format) for file, format in found if os.path.isfile(file)), None)
 
 
 def _models_below(path: str) -> list[str]:
