@@ -667,6 +667,17 @@ def test_an_index_that_names_no_file_beside_it(shards, name):
         ckpttool.open_checkpoint(path)
 
 
+@pytest.mark.parametrize("name", ["m.h5", "m.weights.h5", "m.keras"])
+def test_bfloat16_of_keras_2(keras, tmp_path, name):
+    """Keras 2 stores it in the same way, and says nothing of it anywhere."""
+    layer = keras.layers.Dense(2, dtype="bfloat16", input_shape=(3,))
+    model = filled(keras.Sequential([layer]))
+    getattr(model, "save" if name == "m.keras" else "save_weights")(tmp_path / name)
+    found = ckpttool.open_checkpoint(tmp_path / name)
+    assert {variable.dtype.name for variable in found.values()} == {"bfloat16"}
+    assert sorted(bits(found).values()) == sorted(weight.numpy().tobytes() for weight in model.weights)
+
+
 def test_averages_and_accumulators_of_keras_3_are_slots(tmp_path):
     """What an optimizer keeps for averaging and for accumulated gradients is no weight."""
     keras = pytest.importorskip("keras", minversion="3")

@@ -21,11 +21,12 @@ from ckpttool.formats.hdf5.filters import require_known
 from ckpttool.formats.hdf5.names import NOTE
 from ckpttool.formats.hdf5.strings import strings_of
 from ckpttool.formats.hdf5.structure import Dataset, File, Object, dataset_of, is_archive, opened
-from ckpttool.formats.hdf5.structure.datatype import INTEGER, OPAQUE, VLEN, Datatype
+from ckpttool.formats.hdf5.structure.datatype import INTEGER, VLEN, Datatype
 from ckpttool.formats.hdf5.structure.layout import CONTIGUOUS, VIRTUAL
 from ckpttool.formats.hdf5.tree import Found, Tree, sizes_of, text_of
 from ckpttool.formats.hdf5.types import dtype_of, is_swapped, said_of
 from ckpttool.formats.hdf5.unnamed import guessed_layer
+from ckpttool.formats.hdf5.untyped import is_bfloat16
 from ckpttool.formats.plan import Note
 from ckpttool.formats.raw import RawSource, Run, noted_slices, slice_of_strings
 from ckpttool.formats.zip_members import KERAS
@@ -173,7 +174,7 @@ class _Reader:
         _require_readable(dataset)
         text, said = text_of(header, NOTE), text_of(header, "tensorflow_dtype") or b""
         note = Note.decode(text[:_MAX_NOTE].decode(errors="replace")) if text else _NO_NOTE
-        if dataset.datatype.kind == OPAQUE and _is_bfloat16_of_keras(found, dataset.datatype):
+        if is_bfloat16(found, dataset.datatype):
             dtype = DTYPES["bfloat16"]
         else:
             dtype = _dtype(dataset.datatype, said[:_MAX_NAME].decode(errors="replace"))
@@ -237,23 +238,6 @@ def _dtype(stored: Datatype, said: str) -> DType:
     if found is None:
         raise NotSupportedError(f"TensorFlow has no dtype for {said_of(stored)}")
     return found
-
-
-def _is_bfloat16_of_keras(found: Found, stored: Datatype) -> bool:
-    """Whether two bytes without a type are what Keras stores for bfloat16.
-
-    In its `.h5` all of a layer's weights are numbers, and no other of two bytes has none of HDF5's types. (Keras itself
-    does not load these.) In a `.weights.h5`, the attribute `dtype` says so: its text is of variable length and lies
-    elsewhere, and no other of eight characters is written. (keras/src/saving/saving_lib.py H5Entry.__setitem__)
-    """
-    if stored.size != 2:
-        return False
-    if found.layer is not None:
-        return True
-    attribute = found.dataset.attributes.get(b"dtype")
-    if attribute is None or not attribute.datatype.is_text:
-        return False
-    return int.from_bytes(attribute.data[:4], "little") == len("bfloat16") or attribute.data[:8] == b"bfloat16"
 
 
 # An integer of a byte, without a sign: all of its bits.
