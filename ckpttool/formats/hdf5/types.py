@@ -112,9 +112,12 @@ def dtype_of(stored: Datatype, said: str = "") -> DType | None:
 
 
 def _little(stored: Datatype) -> Datatype:
-    """The same type with its bytes in little-endian order; a complex number as the compound that it was before."""
+    """The same type with its bytes in little-endian order; a complex number as the compound that h5py has for it."""
     if stored.kind == COMPLEX and stored.base:
         return _complex(_little(stored.base))
+    if [member.name for member in stored.members] == _MATLAB_PARTS:
+        named = zip(stored.members, (b"r", b"i"), strict=True)
+        stored = stored._replace(members=tuple(member._replace(name=name) for member, name in named))
     if len({member.type.is_big for member in stored.members}) > 1:
         return stored
     return stored._replace(
@@ -122,6 +125,9 @@ def _little(stored: Datatype) -> Datatype:
         base=stored.base and _little(stored.base),
         members=tuple(member._replace(type=_little(member.type)) for member in stored.members),
     )
+
+
+_MATLAB_PARTS = [b"real", b"imag"]  # Of complex numbers.
 
 
 def is_swapped(stored: Datatype) -> bool:
