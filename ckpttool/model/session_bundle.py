@@ -1,4 +1,5 @@
-"""The signatures of exports of before SavedModels (`export.meta`), which a collection has, as TensorFlow converts them.
+"""Exports of before SavedModels (`export.meta`): their signatures, as TensorFlow converts them, and assets, which
+collections have.
 
     default_signature   classification, regression    serving_default
     named_signatures    generic "inputs", "outputs"   serving_default; serving_default_from_named, if that is taken
@@ -12,10 +13,9 @@ from typing import Any, NamedTuple
 
 from ckpttool.model.collections import decoded_collection
 
-SIGNATURES = "serving_signatures"
-"""The collection that has them: one message."""
-
-_MESSAGE = "serving.Signatures"
+# Collections: of one message, of one for each file. What is said of members is their message's name.
+_SIGNATURES, _ASSETS = "serving_signatures", "serving_assets"
+_SIGNATURES_TYPE, _ASSET_TYPE = "serving.Signatures", "serving.AssetFile"
 _METHOD = "tensorflow/serving/"
 # By the field that holds it: the method, and what its outputs are called.
 _KINDS = {
@@ -35,10 +35,7 @@ class OldSignature(NamedTuple):
 
 def old_signatures(collection_def: Any, default_key: str) -> Iterator[OldSignature]:
     """The signatures that the collections of a MetaGraphDef say; the first by the default key."""
-    if SIGNATURES not in collection_def:
-        return
-    members = decoded_collection(SIGNATURES, collection_def[SIGNATURES]).members
-    said = members[0] if members and isinstance(members[0], dict) and members[0]["@type"] == _MESSAGE else {}
+    said = next(_members(collection_def, _SIGNATURES, _SIGNATURES_TYPE), {})
     key = default_key
     for field, one in said.get("default_signature", {}).items():
         if field in _KINDS:
@@ -50,6 +47,19 @@ def old_signatures(collection_def: Any, default_key: str) -> Iterator[OldSignatu
     if None not in ends:
         inputs, outputs = (_named(end.get("map", {}), {key: key for key in end.get("map", {})}) for end in ends)
         yield OldSignature(key, f"{_METHOD}predict", inputs, outputs)
+
+
+def old_assets(collection_def: Any) -> dict[str, str]:
+    """The assets that the collections of a MetaGraphDef say: by the tensor with its path, the file in `assets/`."""
+    members = _members(collection_def, _ASSETS, _ASSET_TYPE)
+    found = {each.get("tensor_binding", {}).get("tensor_name", ""): each.get("filename", "") for each in members}
+    return {tensor: file for tensor, file in found.items() if tensor and file}
+
+
+def _members(collection_def: Any, name: str, kind: str) -> Iterator[dict[str, Any]]:
+    """The members of a collection that are of one kind."""
+    found = decoded_collection(name, collection_def[name]).members if name in collection_def else ()
+    return (each for each in found if isinstance(each, dict) and each["@type"] == kind)
 
 
 def _named(bindings: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, str]:
