@@ -3,6 +3,7 @@
 import io
 import struct
 
+import ml_dtypes
 import numpy as np
 
 BIG = 1 << 62
@@ -37,6 +38,8 @@ OTHERS = {
     "by columns": np.asfortranarray(np.arange(24.0).reshape(2, 3, 4)),
     "big-endian": np.arange(6, dtype=">i2").reshape(3, 2),
     "big-endian by columns": np.asfortranarray(np.arange(6, dtype=">c16").reshape(3, 2)),
+    "bfloat16": np.array([[1.5, -2, 3e38]], ml_dtypes.bfloat16),
+    "bfloat16 by columns": np.asfortranarray(np.arange(6).reshape(3, 2).astype(ml_dtypes.bfloat16)),
     "scalar": np.array(3.5),
     "none": np.zeros((0, 3), np.int8),
     "none by columns": np.zeros((3, 0, 2), ">f4", order="F"),

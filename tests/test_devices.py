@@ -148,7 +148,40 @@ def test_collections():
 
     stripped = strip_devices(graph_of(build), all=True)
     assert list(stripped.message.collection_def["c"].bytes_list.value) == [b"", b"\x0a\x0e/job:ps/task:0"]
-    assert ["not cleared" in mention.where for mention in device_mentions(stripped)] == [True]
+    [left] = device_mentions(stripped)
+    assert "not cleared" in left.where
+    assert not left.remedy
+
+
+def test_a_graph_in_a_collection():
+    """An export of before SavedModels has its graph a second time in a collection, with its functions: it is cleared;
+    what only says that it is a graph is left alone.
+    """
+
+    def build(m):
+        for name in ("serving_graph", "damaged"):
+            member = m.collection_def[name].any_list.value.add(type_url="type.googleapis.com/tensorflow.GraphDef")
+            inner = proto.message_class("MetaGraphDef")()
+            ties = {"shared_name": ("s", b"/job:ps/task:1"), "_class": ("s", [b"loc:@n"])}
+            placed = node(inner, device="/job:ps/task:1", **ties)
+            inner.graph_def.library.function.add().node_def.add().CopyFrom(placed)
+            member.value = inner.graph_def.SerializeToString()
+            placed.device = ""
+        m.collection_def["damaged"].any_list.value[0].value = b"\x0a\x7f/job:ps/task:1"
+
+    stripped = strip_devices(graph_of(build), all=True)
+    members = {key: each.any_list.value[0].value for key, each in stripped.message.collection_def.items()}
+    graph = proto.parse("GraphDef", members["serving_graph"])
+    for left in (graph.node[0], graph.library.function[0].node_def[0]):
+        assert (left.name, left.device, left.attr["shared_name"].s) == ("n", "", b"/device_0")
+        assert "_class" not in left.attr
+    assert members["damaged"] == b"\x0a\x7f/job:ps/task:1"
+    assert {(mention.where, mention.remedy) for mention in device_mentions(graph_of(build))} == {
+        ("collection serving_graph: devices of ops", "--all"),
+        ("collection serving_graph: attribute _class (colocation)", "--all"),
+        ("attribute shared_name of NoOp ops", "--all"),
+        ("collection damaged (a message of unknown type: not cleared)", ""),
+    }
 
 
 def test_object_graph():

@@ -294,6 +294,59 @@ def test_what_is_no_graph(tmp_path, data, error):
         ckpttool.open_graph(tmp_path / "file.pb")
 
 
+# Signatures that TensorFlow 1.4 exported, and what its bundle_shim makes of them: key, method, inputs, outputs.
+SERVE = "tensorflow/serving/"
+EXPORTS = {
+    "classification": (
+        "0a2212200a050a03783a30120b0a09636c61737365733a301a0a0a0873636f7265733a30123b0a076f75747075747312301a2e0a140a0673"
+        "636f726573120a0a0873636f7265733a300a160a07636c6173736573120b0a09636c61737365733a30121d0a06696e7075747312131a110a"
+        "0f0a06696d6167657312050a03783a30",
+        [
+            ("serving_default", SERVE + "classify", {"inputs": "x:0"}, {"classes": "classes:0", "scores": "scores:0"}),
+            (
+                "serving_default_from_named",
+                SERVE + "predict",
+                {"images": "x:0"},
+                {"classes": "classes:0", "scores": "scores:0"},
+            ),
+        ],
+    ),
+    "scores alone": (
+        "0a1512130a050a03783a301a0a0a0873636f7265733a30",
+        [("serving_default", SERVE + "classify", {"inputs": "x:0"}, {"scores": "scores:0"})],
+    ),
+    "regression": (
+        "0a150a130a050a03783a30120a0a0873636f7265733a30121c0a03666f6f12150a130a050a03783a30120a0a0873636f7265733a30",
+        [("serving_default", SERVE + "regress", {"inputs": "x:0"}, {"outputs": "scores:0"})],
+    ),
+    "generic": (
+        "0a1f1a1d0a0f0a0162120a0a0873636f7265733a300a0a0a016112050a03783a30121d0a06696e7075747312131a110a0f0a06696d616765"
+        "7312050a03783a3012230a076f75747075747312181a160a140a0673636f726573120a0a0873636f7265733a30",
+        [("serving_default", SERVE + "predict", {"images": "x:0"}, {"scores": "scores:0"})],
+    ),
+    "none": ("", []),
+    "damaged": ("0a22", []),
+}
+
+
+@pytest.mark.parametrize(("data", "expected"), EXPORTS.values(), ids=EXPORTS)
+def test_signatures_of_before_saved_models(data, expected, tmp_path):
+    """What an export of TensorFlow's session_bundle says of inputs and outputs are its signatures, and no guesses."""
+    exported = proto.message_class("MetaGraphDef")()
+    exported.graph_def.node.add(name="x", op="Placeholder").attr["dtype"].type = 1
+    exported.graph_def.node.add(name="scores", op="Softmax", input=["x"]).attr["T"].type = 1
+    stored = exported.collection_def["serving_signatures"].any_list.value.add()
+    stored.type_url, stored.value = "type.googleapis.com/tensorflow.serving.Signatures", bytes.fromhex(data)
+    (tmp_path / "export.meta").write_bytes(exported.SerializeToString())
+    graph = ckpttool.open_graph(tmp_path / "export.meta")
+    found = graph.signatures.values()
+    names = [[{key: tensor for key, (tensor, _) in ends.items()} for ends in (s.inputs, s.outputs)] for s in found]
+    assert [(each.key, each.method, *ends) for each, ends in zip(found, names, strict=True)] == expected
+    if expected:
+        assert graph.signatures["serving_default"].inputs.popitem()[1][1].dtype == "float32"
+        assert not any(end.inferred for end in ckpttool.endpoints(graph))
+
+
 @needs_corpus
 @pytest.mark.tensorflow
 @pytest.mark.parametrize("path", SAVED_MODELS, ids=corpus_id)

@@ -2,7 +2,9 @@
 names that it gave its weights.
 """
 
+import json
 import os
+import shutil
 
 import h5py
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 from bundles import bundle, field, strings, time_limit
 
 import ckpttool
-from ckpttool.errors import ConversionError
+from ckpttool.errors import CheckpointError, ConversionError, CorruptionError, FormatError
 from ckpttool.formats.hdf5 import plan_hdf5, read_hdf5, write_hdf5
 from ckpttool.formats.saved_model.layer_names import layer_names
 from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, VALUE
@@ -531,19 +533,149 @@ def test_weights_of_keras_3(trained_3):
     assert bits(found) == expected | optimizer
 
 
-def test_bfloat16_of_keras_3(run, tmp_path):
-    """Keras 3 stores bfloat16 as bytes without a type, and says by an attribute what they are."""
+@pytest.mark.parametrize("save", ["save_weights", "save"])
+def test_bfloat16_of_keras_3(save, tmp_path):
+    """Keras 3 stores bfloat16 as bytes without a type; of weights alone an attribute says what they are, and of a whole
+    model they can be nothing else.
+    """
     keras = pytest.importorskip("keras", minversion="3")
     keras.utils.clear_session()
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="d", dtype="bfloat16")])
     model.layers[0].set_weights([np.arange(6.0).reshape(3, 2) / 7, np.array([1.5, -2])])
-    path = tmp_path / "m.weights.h5"
-    model.save_weights(path)
+    path = tmp_path / ("m.weights.h5" if save == "save_weights" else "m.h5")
+    getattr(model, save)(path)
     found = read_hdf5(path)
     assert found.warnings == ()
     assert {variable.dtype.name for variable in found.values()} == {"bfloat16"}
     stored = [np.asarray(weight.value).view(np.uint16).tobytes() for weight in model.weights]
-    assert [variable.numpy().tobytes() for variable in found.values()] == stored
+    assert sorted(variable.numpy().tobytes() for variable in found.values()) == sorted(stored)
+
+
+def test_a_model_that_is_not_zipped(tmp_path):
+    """A directory that Keras 3 saves a model as leads to its weights; a checkpoint that stands there goes before."""
+    keras = pytest.importorskip("keras", minversion="3.9")
+    keras.utils.clear_session()
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    model.save(tmp_path / "model", zipped=False)
+    found = ckpttool.open_checkpoint(tmp_path / "model")
+    assert bits(found) == {
+        f"layers/dense/vars/{number}": weight.numpy().tobytes() for number, weight in enumerate(model.weights)
+    }
+    bundle({"w": np.zeros(1)}).write(tmp_path / "model")
+    assert list(ckpttool.open_checkpoint(tmp_path / "model")) == ["w"]
+
+
+# Keras 3's weights in shards
+
+
+@pytest.fixture(scope="module")
+def sharded(tmp_path_factory):
+    """A directory with the weights of a model in a `.weights.h5`, and in shards too small for a layer."""
+    keras = pytest.importorskip("keras", minversion="3.10")
+    keras.utils.clear_session()
+    inner = keras.Sequential([keras.layers.Dense(3), keras.layers.BatchNormalization()])
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(9), inner, keras.layers.Dense(2)])
+    model.compile("adam", "mse")
+    model.fit(np.ones((2, 3)), np.ones((2, 2)), verbose=0)
+    path = tmp_path_factory.mktemp("sharded")
+    model.save_weights(path / "whole.weights.h5")
+    model.save_weights(path / "model.weights.json", max_shard_size=110 / 1024**3)
+    assert len(list(path.glob("model_*"))) > 3
+    return path
+
+
+@pytest.fixture
+def shards(sharded, tmp_path):
+    """A copy of it, to be changed; and its index."""
+    shutil.copytree(sharded, tmp_path / "in")
+    return tmp_path / "in", json.loads((sharded / "model.weights.json").read_text())
+
+
+def test_weights_in_shards_are_those_of_one_file(sharded, tmp_path):
+    """What the shards hold is what Keras writes into one file, by the same names; the directory leads to them."""
+    found = ckpttool.open_checkpoint(sharded / "model.weights.json")
+    whole = read_hdf5(sharded / "whole.weights.h5")
+    assert found.warnings == ()
+    assert bits(found) == bits(whole)
+    assert not ckpttool.compare(found, ckpttool.open_checkpoint(sharded)).is_different
+    assert {name: variable.layer for name, variable in found.items()} == {
+        name: variable.layer for name, variable in whole.items()
+    }
+    assert ckpttool.verify(sharded).findings == []
+    write_hdf5(found, tmp_path / "a.h5", layout="keras")
+    write_hdf5(whole, tmp_path / "b.h5", layout="keras")
+    assert bits(read_hdf5(tmp_path / "a.h5")) == bits(read_hdf5(tmp_path / "b.h5"))
+
+
+def test_one_of_the_shards(run, sharded):
+    """A shard is read for itself, and said to be one."""
+    result = run("vars", sharded / "model_00001.weights.h5")
+    assert f"this is one of several shards; all are in {sharded / 'model.weights.json'}" in result.stderr
+
+
+def test_an_index_of_names(shards):
+    """Older releases name a file, and not a list of one."""
+    path, index = shards
+    index["weight_map"] = {
+        group: names[0] if len(names) == 1 else names for group, names in index["weight_map"].items()
+    }
+    (path / "model.weights.json").write_text(json.dumps(index))
+    assert bits(ckpttool.open_checkpoint(path)) == bits(read_hdf5(path / "whole.weights.h5"))
+
+
+def test_a_shard_that_is_missing(shards):
+    """It is said by name; what the others have is verified and can be saved."""
+    path, _ = shards
+    (path / "model_00001.weights.h5").unlink()
+    with pytest.raises(CorruptionError, match=r"it names 'model_00001.weights.h5', which is missing"):
+        ckpttool.open_checkpoint(path)
+    verified = ckpttool.verify(path)
+    assert "model_00001" in verified.findings[0].what
+    assert verified.whole
+
+
+def test_a_shard_that_is_a_pointer(shards):
+    """A clone without Git LFS has the index itself, and pointers for the rest: they are named."""
+    path, _ = shards
+    (path / "model_00000.weights.h5").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:c1e4\n")
+    with pytest.raises(FormatError, match="a Git LFS pointer"):
+        ckpttool.open_checkpoint(path)
+
+
+def test_an_index_and_shards_that_disagree(shards):
+    """What the index says to be in a file, and is not, is damage; what a file has besides is told, and passed over."""
+    path, index = shards
+    index["weight_map"]["/layers/no/vars"] = ["model_00000.weights.h5"]
+    index["weight_map"]["/layers/dense/vars"] = ["model_00001.weights.h5"]
+    (path / "model.weights.json").write_text(json.dumps(index))
+    with pytest.raises(CorruptionError, match="the index says that /layers/no/vars is in model_00000"):
+        ckpttool.open_checkpoint(path)
+    faults: list[CheckpointError] = []
+    found = ckpttool.open_checkpoint(path, faults=faults)
+    assert len(faults) == 1
+    assert [name for name in found if name.startswith("layers/dense/")] == ["layers/dense/vars/1"]
+    assert [text.partition(" is in ")[0] for text in found.warnings] == ["layers/dense/vars/0"]
+
+
+@pytest.mark.parametrize("name", ["../whole.weights.h5", "/etc/passwd", "", 1, ["model_00000.weights.h5"], None])
+def test_an_index_that_names_no_file_beside_it(shards, name):
+    """An index is made by anybody: it can name only files beside it."""
+    path, index = shards
+    index["weight_map"]["/layers/dense/vars"] = [name]
+    (path / "model.weights.json").write_text(json.dumps(index))
+    with pytest.raises(FormatError):
+        ckpttool.open_checkpoint(path)
+
+
+@pytest.mark.parametrize("name", ["m.h5", "m.weights.h5", "m.keras"])
+def test_bfloat16_of_keras_2(keras, tmp_path, name):
+    """Keras 2 stores it in the same way, and says nothing of it anywhere."""
+    layer = keras.layers.Dense(2, dtype="bfloat16", input_shape=(3,))
+    model = filled(keras.Sequential([layer]))
+    getattr(model, "save" if name == "m.keras" else "save_weights")(tmp_path / name)
+    found = ckpttool.open_checkpoint(tmp_path / name)
+    assert {variable.dtype.name for variable in found.values()} == {"bfloat16"}
+    assert sorted(bits(found).values()) == sorted(weight.numpy().tobytes() for weight in model.weights)
 
 
 def test_averages_and_accumulators_of_keras_3_are_slots(tmp_path):

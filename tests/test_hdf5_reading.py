@@ -85,6 +85,17 @@ def test_arrays(made, path, layout, libver):
             np.testing.assert_array_equal(variable.numpy(), values.astype(array.dtype.newbyteorder("=")), strict=True)
 
 
+@pytest.mark.parametrize("number", ["<f4", ">f8"])
+def test_complex_numbers_of_matlab(made, path, number):
+    """MATLAB calls the parts of a complex number by whole words, where h5py has letters."""
+    values = np.array([[1 + 2j, -3j]])
+    with made() as file:
+        parts = file.create_dataset("x", values.shape, np.dtype([("real", number), ("imag", number)]))
+        parts["real"], parts["imag"] = values.real, values.imag
+    found = read_hdf5(path)["x"].numpy()
+    np.testing.assert_array_equal(found, values.astype(f"c{2 * int(number[2])}"), strict=True)
+
+
 def test_a_filter_that_is_not_read_is_passed_over(made, path):
     """A dataset that went through szip is passed over, by its name."""
     with made() as file:

@@ -2,6 +2,8 @@
 
 import struct
 import tracemalloc
+import zlib
+from base64 import b85decode
 from collections import deque
 from contextlib import suppress
 from itertools import product
@@ -381,6 +383,22 @@ def test_chunks_of_a_byte(path):
         tracemalloc.stop()
 
 
+# What HDF5 2.0 (h5py 3.16, libver="latest") wrote of 0, 1, … 7 as int16 in chunks of 3, with gzip; packed by zlib.
+HDF5_2 = (
+    "c-rgqaB<`1lHy|K;9!7(|4^U>6*7Q|&wLoY%HP8!h>4+sNeEdX3~(_qFfuT(@h|`>#){1_^E?=+1~Pxj)PS7;w182Bfq{vUkrC!_7|qP"
+    "Xz$gIZFoAgj46Hy`F>`YRMS-e8E@NN;sTO1a$uKc8Gcj}RXN2lq$uM+){yy0&ZjK%<42&XN%uuo0P>-xvmp||3=;Fk{2=^K^c=(V^;KL"
+    "#&gGFq^yE1-;Q7{Td!6+C7!wFQxB_|}LBqV`Ld=?-tEg>->705GU;05xM6VekBfIK$_J^-(=IYR"
+)
+
+
+def test_filtered_chunks_of_hdf5_2(path):
+    """In a layout of version 5, indexes give the sizes of chunks that went through filters 8 bytes each."""
+    path.write_bytes(zlib.decompress(b85decode(HDF5_2)))
+    found = read_hdf5(path)
+    assert not found.warnings
+    np.testing.assert_array_equal(found["x"].numpy(), np.arange(8, dtype=np.int16), strict=True)
+
+
 # Datasets in one run, or none
 
 
@@ -472,6 +490,7 @@ def test_types_that_no_dtype_means(path, version):
             ("reference", h5py.ref_dtype),
             ("region", h5py.regionref_dtype),
             ("opaque", "V7"),
+            ("byte", "V1"),
             ("complex", np.dtype([("r", "<f4"), ("j", "<f4")])),
         ]:
             file.create_dataset(name, (2,), dtype)
@@ -487,6 +506,7 @@ def test_types_that_no_dtype_means(path, version):
     words |= {"array": "array of 12"}
     words |= {"opaque": "opaque of 7", "complex": "compound of 8"}
     said = {name: f"HDF5's type {word} bytes{odd_in.get(name, '')}" for name, word in words.items()}
+    said |= {"byte": "HDF5's type opaque of 1 byte"}
     assert reasons == {name: f"TensorFlow has no dtype for {text}" for name, text in said.items()}
 
 

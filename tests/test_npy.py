@@ -403,10 +403,21 @@ def test_a_directory_of_numpys_files(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "array", [np.array([{}], object), np.zeros(2, "f4,i4"), np.array(["2020"], "M8[Y]"), np.ones(1, np.longdouble)]
+    "array",
+    [
+        np.array([{}], object),
+        np.zeros(2, "f4,i4"),
+        np.array(["2020"], "M8[Y]"),
+        np.ones(1, np.longdouble),
+        np.zeros(2, "V2"),
+        np.zeros(2, "u1,u1"),
+    ],
+    ids=lambda array: array.dtype.str,
 )
 def test_what_tensorflow_has_no_dtype_for(array, tmp_path):
-    """A file of objects, records, dates or long doubles is refused by the variable's name; no pickle is loaded."""
+    """A file of objects, records, dates, long doubles or mere bytes is refused by the variable's name; no pickle is
+    loaded.
+    """
     np.save(tmp_path / "a.npy", array)
     with pytest.raises(NotSupportedError) as caught:
         ckpttool.open_checkpoint(tmp_path / "a.npy")

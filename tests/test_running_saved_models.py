@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import CORPUS, corpus_files, needs_corpus
+from google.protobuf import any_pb2
 
 import ckpttool
+from ckpttool import proto
 
 pytestmark = pytest.mark.tensorflow
 
@@ -174,6 +176,31 @@ def test_tensorflow_1(tf, of_tensorflow_1):
     with ckpttool.ImportedGraph(of_tensorflow_1) as model:
         assert model.run(None, {"inputs": [2]})["out"].tolist() == [6.5]
         assert model.notes == ()
+
+
+def test_an_export_of_before_saved_models(tf, tmp_path):
+    """A table of a session_bundle's export is filled from the copy in its assets, which a collection names."""
+    export = tmp_path / "export"
+    (export / "assets").mkdir(parents=True)
+    (export / "assets" / "words.txt").write_text("zero\none\n")
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        word = v1.placeholder("string", [None], name="word")
+        w = v1.get_variable("w", initializer=10)
+        file = v1.constant(str(tmp_path / "gone" / "words.txt"), name="file")
+        index = tf.lookup.TextFileIndex
+        words = tf.lookup.TextFileInitializer(file, "string", index.WHOLE_LINE, "int64", index.LINE_NUMBER)
+        number = tf.lookup.StaticHashTable(words, -1).lookup(word)
+        tf.multiply(tf.cast(number, tf.int32), w, name="number")
+        session.run(w.initializer)
+        asset = proto.message_class("serving.AssetFile")(filename="words.txt")
+        asset.tensor_binding.tensor_name = "file:0"
+        stored = any_pb2.Any(type_url="type.googleapis.com/tensorflow.serving.AssetFile", value=proto.serialize(asset))
+        v1.add_to_collection("serving_assets", stored)
+        v1.add_to_collection("serving_init_op", v1.tables_initializer())
+        v1.train.Saver(sharded=True).save(session, str(export / "export"))
+    with ckpttool.ImportedGraph(export) as model:
+        assert model.run("number", {"word": ["one", "?"]}).tolist() == [10, -10]
 
 
 def test_the_command_takes_keys_of_signatures(run, of_tensorflow_2):

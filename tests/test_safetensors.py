@@ -503,6 +503,8 @@ def test_what_tensorflow_has_no_dtype_for_is_passed_over(tmp_path):
     checkpoint = ckpttool.open_checkpoint(path)
     assert values_of(checkpoint) == {"w": ("uint8", (1,), b"\5")}
     assert [warning.partition(" in ")[0] for warning in checkpoint.warnings] == ["s", "p"]
+    why = [warning.partition(" is passed over: ")[2] for warning in checkpoint.warnings]
+    assert why == ["TensorFlow has no dtype for F8_E8M0", "F4, two values in a byte, is not read"]
 
 
 def test_an_index_of_others(tmp_path):
@@ -536,6 +538,8 @@ INDEXES = {
     "long name": {"a": "a" * 300},
     "empty": {},
     "list": ["a.safetensors"],
+    "in two files": {"a": ["a.safetensors", "a.safetensors"]},
+    "in a list of nothing": {"a": []},
 }
 
 

@@ -623,6 +623,31 @@ def test_many_variables(tmp_path):
 # What stands beside
 
 
+@pytest.mark.tensorflow
+def test_what_registered_savers_store_belongs_to_an_object(run, tf, tmp_path):
+    """Code that is registered to save an object takes any names for what it stores: nothing is lost, or will be."""
+    from tensorflow.python.saved_model import registration
+
+    class Saved(tf.Module):
+        """Saved by the function below."""
+
+    def save(trackables, file_prefix):
+        [(name, one)] = trackables.items()
+        tf.raw_ops.SaveV2(prefix=file_prefix, tensor_names=[f"its/{name}"], shape_and_slices=[""], tensors=[one.value])
+        return file_prefix
+
+    registration.register_checkpoint_saver(
+        name=tmp_path.name, predicate=lambda each: isinstance(each, Saved), save_fn=save, restore_fn=lambda *_: None
+    )
+    one = Saved()
+    one.value = tf.constant([1.0, 2.0])
+    prefix = tf.train.Checkpoint(one=one, w=tf.Variable(1.0)).write(str(tmp_path / "model"))
+    assert "its/one" in ckpttool.open_checkpoint(prefix)
+    assert ckpttool.verify(prefix).findings == []
+    result = run("export", prefix, "--tf", tmp_path / "copy")
+    assert "will not restore" not in result.stderr
+
+
 def test_objects_of_which_nothing_is_stored(run, tmp_path):
     """A TensorFlow 2 checkpoint that lacks a variable of its object graph is reported, with the object's path."""
     prefix = copied("objects/model-1", tmp_path)

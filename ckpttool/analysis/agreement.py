@@ -66,6 +66,8 @@ def object_disagreements(checkpoint: Checkpoint) -> list[Finding]:
         Finding("objects", f"nothing is stored of the object {path}", checkpoint.path, key)
         for path, key in graph.unstored(checkpoint)
     ]
+    if graph.has_own_savers:
+        return found  # What belongs to no object may be an object's all the same.
     lost = [name for name in checkpoint if name not in owned and name != OBJECT_GRAPH_KEY]
     return found + [Finding("objects", "it belongs to no object", checkpoint.path, name) for name in lost]
 

@@ -49,7 +49,7 @@ def strip_devices(
     render.say(f"cleared the devices of {render.counted(placed, 'op')} · {output or graph.path}")
     for mention in device_mentions(stripped):
         text = f": {mention.text}" if mention.text else ""
-        remedy = "" if everything else f" · {mention.remedy} clears it"
+        remedy = f" · {mention.remedy} clears it" if mention.remedy and not everything else ""
         render.say(f"still there: {mention.where}{text} · {render.counted(mention.times, 'time')}{remedy}")
 
 

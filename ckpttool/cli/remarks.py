@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ckpttool import render
 from ckpttool.cli import options
+from ckpttool.errors import CheckpointError
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, stored_end
 
@@ -37,7 +38,7 @@ def warn_of_lost_objects(changed: "Changed", before: Checkpoint) -> None:
     refused = "tf.train.Checkpoint will not restore"
     objects = [old for old in changed.names if stored_end(old)]
     others = [old for old in changed.names if old != OBJECT_GRAPH_KEY and not stored_end(old)]
-    if others:
+    if others and not _has_own_savers(before):
         count = render.counted(len(others), "variable")
         options.warn([f"{refused} {count} that no object has: {others[0]!r}"])
     if objects and OBJECT_GRAPH_KEY not in changed.names:
@@ -47,6 +48,15 @@ def warn_of_lost_objects(changed: "Changed", before: Checkpoint) -> None:
     if lost:
         count = render.counted(len(lost), "variable")
         options.warn([f"{refused} {count}: the new names lack their end, /.ATTRIBUTES/…: {lost[0]!r}"])
+
+
+def _has_own_savers(checkpoint: Checkpoint) -> bool:
+    """Whether what no object has may be what registered code saved of one; False where that can't be read."""
+    try:
+        graph = checkpoint.object_graph
+    except (CheckpointError, OSError):
+        return False
+    return graph is not None and graph.has_own_savers
 
 
 def say_objects_keep_their_names(changed: "Changed") -> None:

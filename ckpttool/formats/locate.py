@@ -7,7 +7,7 @@ like (formats.lookalikes).
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from ckpttool import storage
@@ -27,11 +27,15 @@ _SAFETENSORS_SHARD = re.compile(r"(.+)-[0-9]{5,9}-of-([0-9]{5,9})\.safetensors",
 _SAFETENSORS_INDEX = ".safetensors.index.json"
 # Of weights in another type, diffusers' is `.safetensors.index.fp16.json`.
 _ANY_INDEX = re.compile(r"\.safetensors\.index(?:\.\w+)?\.json\Z")
+_KERAS_SHARD = re.compile(r"(.+)_[0-9]{5,9}\.weights\.h5", re.DOTALL)
+_KERAS_INDEX = ".weights.json"
 # What makes a directory one of another format, by its name.
 _FOREIGN_IN_DIRECTORY = {
     f"model{_SAFETENSORS_INDEX}": "safetensors index",
     "model.safetensors": "safetensors",
 }
+# The same, where there is no checkpoint: Keras' models that are not zipped, and KerasHub's.
+_KERAS_IN_DIRECTORY = {f"model{_KERAS_INDEX}": "hdf5 index", "model.weights.h5": "hdf5"}
 
 
 class Located(NamedTuple):
@@ -165,9 +169,9 @@ def _in_directory(path: str, v1: bool, step: str | None) -> Located:
     found = _model_in(path, v1, step)
     if found:
         return found
-    for name, foreign in _FOREIGN_IN_DIRECTORY.items():
-        if step is None and os.path.isfile(os.path.join(path, name)):
-            return Located(os.path.join(path, name), foreign=foreign)
+    found = _foreign_in(path, _FOREIGN_IN_DIRECTORY) if step is None else None
+    if found:
+        return found
     # Many a directory has another index.json.
     index = os.path.join(path, "index.json")
     if os.path.isfile(index) and b'"ckpttool.npy/' in storage.read_range(index, 0, 256):
@@ -211,13 +215,9 @@ def _without_state(path: str, v1: bool, step: str | None) -> Located:
         raise NotFoundError("several checkpoints and no state file", path=path, hint=hint)
     if step is not None:
         raise NotFoundError(f"no checkpoint of step {step}", path=path, hint=f"there are {names}" if names else None)
-    metas = [
-        name for name in os.listdir(path) if name.endswith(".meta") and not is_apple_double(os.path.join(path, name))
-    ]
-    if len(metas) == 1:
-        return Located(os.path.join(path, metas[0].removesuffix(".meta")), graph=os.path.join(path, metas[0]))
-    if any(name.endswith(".npy") for name in os.listdir(path)):
-        return Located(path, foreign="npy directory")
+    found = _without_checkpoint(path)
+    if found:
+        return found
     below = _models_below(path)
     if len(below) == 1 and _STEP.fullmatch(below[0]):
         version = os.path.join(path, below[0])
@@ -225,6 +225,24 @@ def _without_state(path: str, v1: bool, step: str | None) -> Located:
         if found:
             return found._replace(notes=(f"taking {version}", *found.notes))
     raise NotFoundError("no checkpoint in this directory", path=path, hint=_what_is_in(path, below))
+
+
+def _without_checkpoint(path: str) -> Located | None:
+    """What a directory without a checkpoint holds: weights of Keras, one graph, arrays; None: none of these."""
+    found = _foreign_in(path, _KERAS_IN_DIRECTORY)
+    if found:
+        return found
+    names = os.listdir(path)
+    metas = [name for name in names if name.endswith(".meta") and not is_apple_double(os.path.join(path, name))]
+    if len(metas) == 1:
+        return Located(os.path.join(path, metas[0].removesuffix(".meta")), graph=os.path.join(path, metas[0]))
+    return Located(path, foreign="npy directory") if any(name.endswith(".npy") for name in names) else None
+
+
+def _foreign_in(path: str, formats: Mapping[str, str]) -> Located | None:
+    """The first file in a directory that has one of these names; its format is what the name stands for."""
+    found = ((os.path.join(path, name), format) for name, format in formats.items())
+    return next((Located(file, foreign=format) for file, format in found if os.path.isfile(file)), None)
 
 
 def _models_below(path: str) -> list[str]:
@@ -269,6 +287,8 @@ def _from_file(path: str, v1: bool) -> Located:
     """A file that is no member by its name: a state file, one of another format, one with a graph, something else."""
     if _ANY_INDEX.search(path):
         return Located(path, foreign="safetensors index")
+    if path.endswith(_KERAS_INDEX):
+        return Located(path, foreign="hdf5 index")
     # What is named so is asked for as a graph.
     foreign = None if os.path.basename(path).startswith("saved_model.") else foreign_format(path)
     if foreign:
@@ -284,10 +304,13 @@ def _from_file(path: str, v1: bool) -> Located:
 
 
 def _whole_of_shard(path: str) -> tuple[str, ...]:
-    """Says it, if a file is a shard of safetensors, and where all of them are found."""
-    shard = _SAFETENSORS_SHARD.fullmatch(path)
-    index = f"{shard[1]}{_SAFETENSORS_INDEX}" if shard else ""
-    return (f"this is one of {int(shard[2])} shards; all are in {index}",) if shard and os.path.isfile(index) else ()
+    """Says it, if a file is a shard of safetensors or of Keras' weights, and where all of them are found."""
+    shard, keras_shard = _SAFETENSORS_SHARD.fullmatch(path), _KERAS_SHARD.fullmatch(path)
+    if shard and os.path.isfile(index := f"{shard[1]}{_SAFETENSORS_INDEX}"):
+        return (f"this is one of {int(shard[2])} shards; all are in {index}",)
+    if keras_shard and os.path.isfile(index := f"{keras_shard[1]}{_KERAS_INDEX}"):
+        return (f"this is one of several shards; all are in {index}",)
+    return ()
 
 
 def _in_saved_model(path: str) -> Located:

@@ -36,9 +36,6 @@ def refuse_lookalike(path: str) -> None:
     companion = _COMPANIONS.get(os.path.basename(path))
     if companion:
         raise FormatError(f"not a checkpoint or graph: {companion}", path=path, hint="give the model's directory")
-    if path.endswith(".weights.json"):
-        what, hint = "the index of Keras 3's weights in shards", "its shards, .weights.h5, are read one by one"
-        raise FormatError(f"not a checkpoint or graph: {what}", path=path, hint=hint)
     head = storage.read_range(path, 0, _HEAD)
     if path.endswith(".cpb") or head.startswith(_RIEGELI):
         hint = "TensorFlow loads it, and saves a smaller one whole"
@@ -140,6 +137,16 @@ def _is_onnx(head: bytes) -> bool:
     return len(first) == 1 and second.isascii() and second.decode().isprintable()
 
 
+def _is_caffe(head: bytes) -> bool:
+    """A NetParameter: its name, where a graph has a message, which begins with no letter; then layers or inputs.
+
+    (caffe/src/caffe/proto/caffe.proto: name 1, layers 2, input 3, layer 100)
+    """
+    name = head[2 : 2 + head[1]] if head[:1] == b"\x0a" and len(head) > 1 else b""
+    after = head[2 + len(name) :]
+    return re.fullmatch(rb"[A-Za-z][ -~]*", name) is not None and after.startswith((b"\x12", b"\x1a", b"\xa2\x06"))
+
+
 def _first_fields(head: bytes, expected: tuple[tuple[int, int], ...]) -> list[tuple[int, int, int, int, int]]:
     found = []
     for field, kind in zip(fields(head), expected, strict=False):
@@ -157,6 +164,9 @@ _COMPANIONS = {
     "saved_model_config.pb": "TensorFlow Serving's configuration of a SavedModel",
 }
 _HTML = "an HTML page, as a failed download leaves"
+_XML = rb"\s*<\?xml[^>]*>\s*"
+# A map that is not empty, and of its first key a text: fixstr, or str 8.
+_MSGPACK = re.compile(rb"(?:[\x81-\x8f]|\xde..|\xdf....)(?:[\xa1-\xbf]|\xd9[\x20-\xff])[\w/.-]", re.DOTALL)
 _TORCH_PICKLE = "a Python pickle, as PyTorch once wrote its .pt and .ckpt files"
 _PICKLE_HINT = "torch.load opens it; a pickle runs code, so trust it first"
 _NPZ = ("a NumPy archive (.npz)", "numpy.load opens it")
@@ -171,6 +181,9 @@ _TABLE: list[tuple[Callable[[bytes], bool], str, str]] = [
     (_is_safetensors, "a safetensors file", "the safetensors library opens it"),
     (_starts(b"\x93NUMPY"), "a NumPy array", "numpy.load opens it"),
     (_is_apple_double, "what macOS keeps beside a file, as ._NAME", "give the file itself, without ._ before its name"),
+    (_starts(b"MATLAB 5.0 MAT-file"), "a file of MATLAB 5 (.mat)", "scipy.io.loadmat opens it; save -v7.3 writes HDF5"),
+    (lambda head: _MSGPACK.match(head) is not None, "a msgpack file, as Flax writes", "flax.serialization opens it"),
+    (_is_caffe, "a Caffe model (.caffemodel)", "Caffe and OpenCV's dnn open it"),
     (_starts(b"GGUF"), "a GGUF model", "llama.cpp opens it"),
     (lambda head: head[4:8] == b"TFL3", "a TensorFlow Lite model", "tf.lite.Interpreter opens it"),
     (_is_onnx, "an ONNX model", "the onnx library opens it"),
@@ -207,7 +220,17 @@ _TABLE: list[tuple[Callable[[bytes], bool], str, str]] = [
     ),
     (_is_json(rb"weight_map"), "the index of weights in several files", "give one of the files that it names"),
     (_is_json(rb""), "a JSON file, such as a model's configuration", "give the file with the weights, or the graph"),
-    (lambda head: bool(re.match(rb"\s*<(!doctype html|html|\?xml)", head, re.IGNORECASE)), _HTML, "download it again"),
+    (
+        lambda head: bool(re.match(rb"(?:%b)?\s*<(!doctype html|html)" % _XML, head, re.IGNORECASE)),
+        _HTML,
+        "download it again",
+    ),
+    (lambda head: bool(re.match(_XML + rb"<net\b", head)), "an OpenVINO model", "OpenVINO opens it"),
+    (
+        lambda head: bool(re.match(_XML, head)),
+        "an XML text, as a server answers with an error",
+        "download it again; it says why that failed",
+    ),
 ]
 
 

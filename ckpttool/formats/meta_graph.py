@@ -206,10 +206,12 @@ def _root(data: bytes, path: str) -> str:
         # A MetaGraphDef has one field 1, which names no op, or it in parts; and a graph may have a single node.
         is_list = kinds[1, LENGTH] > 1 and not _is_node(_first(_first(data, 2), 1))
         return "GraphDef" if is_list or _is_node(_first(data, 1)) else "MetaGraphDef"
-    if not kinds[2, LENGTH]:
-        raise FormatError("not a TensorFlow checkpoint or graph: some other protobuf message")
     # A SavedModel without a version, or a MetaGraphDef without meta_info_def: by whether a graph in it has nodes.
-    return "MetaGraphDef" if _is_node(_first(_first(data, 2), 1)) else "SavedModel"
+    if kinds[2, LENGTH] and _is_node(_first(_first(data, 2), 1)):
+        return "MetaGraphDef"
+    if kinds.keys() != {(2, LENGTH)}:
+        raise FormatError("not a TensorFlow checkpoint or graph: some other protobuf message")
+    return "SavedModel"
 
 
 # Where a root has its ops, and an op its name.

@@ -119,6 +119,7 @@ def is_whole(prefix: str) -> bool:
 # The modules and functions that read other formats than TensorFlow's.
 _FOREIGN = {
     "hdf5": ("hdf5", "read_hdf5"),
+    "hdf5 index": ("hdf5", "read_hdf5_shards"),
     "npz": ("npz", "read_npz"),
     "npy": ("npy", "read_npy"),
     "npy directory": ("npy", "read_npy_directory"),

@@ -68,8 +68,13 @@ def decoded_collection(name: str, message: Any) -> Collection:
     if kind == "bytes_list" and name in COLLECTION_MESSAGES:
         members = [_decoded(COLLECTION_MESSAGES[name], member) for member in members]
     elif kind == "any_list":
-        members = [_decoded(any_.type_url.rpartition(".")[2], any_.value, any_.type_url) for any_ in members]
+        members = [_decoded(_type_of(any_.type_url), any_.value, any_.type_url) for any_ in members]
     return Collection(name, kind, members)
+
+
+def _type_of(url: str) -> str:
+    """The message that an Any holds: "type.googleapis.com/tensorflow.AssetFileDef" → "AssetFileDef"."""
+    return url.rpartition("/")[2].removeprefix("tensorflow.")
 
 
 def _decoded(name: str, data: bytes, type_url: str = "") -> Any:

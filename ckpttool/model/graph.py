@@ -15,6 +15,7 @@ from ckpttool.model.arguments import Argument, Dtypes, Outputs, Shape, Tensor, a
 from ckpttool.model.collections import Collection, decoded_collection, fields_of
 from ckpttool.model.dtypes import DTYPES, DType, dtype_of
 from ckpttool.model.names import near_hint
+from ckpttool.model.session_bundle import old_assets, old_signatures
 from ckpttool.model.texts import to_text
 
 VARIABLE_OPS = {"Variable", "VariableV2", "VarHandleOp", "TemporaryVariable", "AutoReloadVariable"}
@@ -224,15 +225,23 @@ class MetaGraph:
 
     @cached_property
     def signatures(self) -> dict[str, Signature]:
-        """Every signature, by its key."""
+        """Every signature, by its key; of an export of before SavedModels, those that a collection says."""
         found = self.message.signature_def
-        return {key: _signature(key, found[key]) for key in sorted(found)}
+        old = () if found else old_signatures(self.message.collection_def, DEFAULT_SIGNATURE)
+        return {key: _signature(key, found[key]) for key in sorted(found)} | {
+            each.key: Signature(each.key, each.method, self._described(each.inputs), self._described(each.outputs))
+            for each in old
+        }
+
+    def _described(self, tensors: Mapping[str, str]) -> dict[str, tuple[str, Tensor]]:
+        return {key: (name, self.tensor(name)) for key, name in sorted(tensors.items())}
 
     @cached_property
     def assets(self) -> dict[str, str]:
         """A SavedModel's assets: by the tensor that is fed with where it is, the name of the file in `assets/`.
 
         TensorFlow 1 puts them into a collection, and TensorFlow 2 into a field of their own, which goes before.
+        Exports of before SavedModels have them in another collection.
         (get_asset_tensors in python/saved_model/loader_impl.py)
         """
         defs = [fields_of(each) for each in self.message.asset_file_def]
@@ -240,7 +249,7 @@ class MetaGraph:
             members = self.collections[ASSETS].members
             defs = [each for each in members if isinstance(each, dict) and each.get("@type") == "AssetFileDef"]
         named = ((each.get("tensor_info", {}).get("name", ""), each.get("filename", "")) for each in defs)
-        return {tensor: file for tensor, file in named if tensor}
+        return {tensor: file for tensor, file in named if tensor} or old_assets(self.message.collection_def)
 
     @cached_property
     def variable_defs(self) -> dict[str, list[tuple[str, dict[str, Any]]]]:

@@ -90,12 +90,18 @@ class Step(NamedTuple):
 class ObjectGraph:
     """An object graph.
 
+    Attributes:
+        has_own_savers: code that its program registered has saved objects, under names that only that code knows.
+            (python/saved_model/registration: register_checkpoint_saver)
+
     Raises:
         CorruptionError: the bytes are no TrackableObjectGraph, or name an object that is not there.
     """
 
     def __init__(self, data: bytes) -> None:
-        self._nodes = [_node(message) for message in proto.parse("TrackableObjectGraph", data).nodes]
+        messages = proto.parse("TrackableObjectGraph", data).nodes
+        self._nodes = [_node(message) for message in messages]
+        self.has_own_savers = any(message.HasField("registered_saver") for message in messages)
         count = len(self._nodes)
         for node in self._nodes:
             ids = [child for _, child in node.children]

@@ -14,6 +14,7 @@ file may name a device or a host: `device_mentions` lists where, and `all=True` 
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -34,7 +35,9 @@ class Mention(NamedTuple):
 
     @property
     def remedy(self) -> str:
-        """The option of strip-devices that clears it, with the least besides."""
+        """The option of strip-devices that clears it, with the least besides; "": none does."""
+        if self.where.endswith(_NOT_CLEARED):
+            return ""
         return "--colocation" if self.where == _COLOCATION else "--all"
 
 
@@ -88,6 +91,7 @@ def _without_colocation(entry: bytes) -> bytes | None:
 
 
 _COLOCATION = "attribute _class (colocation)"
+_NOT_CLEARED = " (a message of unknown type: not cleared)"
 # A device as TensorFlow writes it, whole or in part: /job:worker/replica:0/task:3/device:GPU:0, /cpu:0; and the
 # address of a host.
 _DEVICE = re.compile(
@@ -199,10 +203,10 @@ class _Clearing:
         op = last_field(node, 2).decode(errors="backslashreplace")
         return edit(node, {5: self._attr_of(f" of {op} ops")})
 
-    def _colocated(self, entry: bytes) -> bytes | None:
+    def _colocated(self, entry: bytes, where: str = _COLOCATION) -> bytes | None:
         left = _without_colocation(entry)
         if left != entry:
-            self._count(_COLOCATION, b"loc:@...")
+            self._count(where, b"loc:@...")
         return left
 
     def _attr_of(self, owner: str) -> Callable[[bytes], bytes | None]:
@@ -269,7 +273,25 @@ class _Clearing:
     def _collection(self, entry: bytes) -> bytes:
         """An entry of collection_def: bytes_list 2 and any_list 5, each with values 1."""
         where = f"collection {last_field(entry, 1).decode(errors='backslashreplace')}"
-        return edit(entry, {2: {2: {1: self._member(where)}, 5: {1: {2: self._member(where)}}}})
+        return edit(entry, {2: {2: {1: self._member(where)}, 5: {1: self._any(where)}}})
+
+    def _any(self, where: str) -> Callable[[bytes], bytes]:
+        """An Any: type_url 1, value 2. An export of before SavedModels has its graph in one."""
+
+        def rule(any_: bytes) -> bytes:
+            if last_field(any_, 1).endswith(b"/tensorflow.GraphDef"):
+                with suppress(CorruptionError):
+                    return edit(any_, {2: {1: node, 2: {1: {3: node, 5: self._attr_of(" of functions")}}}})
+            return edit(any_, {2: self._member(where)})
+
+        def node(value: bytes) -> bytes:
+            value = edit(value, {4: self._dropped(f"{where}: devices of ops"), 5: colocated})
+            return self._node(value)
+
+        def colocated(entry: bytes) -> bytes | None:
+            return self._colocated(entry, f"{where}: {_COLOCATION}")
+
+        return rule
 
     def _member(self, where: str) -> Callable[[bytes], bytes]:
         """Text is edited; of a serialized message, whose lengths would break, the mention is only counted."""
@@ -278,7 +300,7 @@ class _Clearing:
             if value.isascii() and not any(byte < 0x20 for byte in value):
                 return self._removed(where)(value)
             for found in _DEVICE.findall(value):
-                self._count(f"{where} (a message of unknown type: not cleared)", found)
+                self._count(f"{where}{_NOT_CLEARED}", found)
             return value
 
         return rule

@@ -25,6 +25,7 @@ begin with the path of their group:
     two of a name    /left/kernel:0, /right/kernel:0                  left/kernel, right/kernel
     .weights.h5      /layers/dense/vars/0, /optimizer/vars/2          layers/dense/vars/0, optimizer/vars/2
     .keras           the same, of the file within                     the same
+    .weights.json    the same, of all files that it names             the same
     anything         /a/b                                             a/b
 
 (Keras 3 numbers the weights of its .weights.h5; their names are not in the file.) Attributes are no variables. What has
@@ -41,7 +42,8 @@ is still compressed by h5py.)
 
 from ckpttool.formats.hdf5.names import dataset_path
 from ckpttool.formats.hdf5.reading import read_hdf5
+from ckpttool.formats.hdf5.shards import read_hdf5_shards
 from ckpttool.formats.hdf5.structure import require_checksum_of_weights
 from ckpttool.formats.hdf5.writing import plan_hdf5, write_hdf5
 
-__all__ = ["dataset_path", "plan_hdf5", "read_hdf5", "require_checksum_of_weights", "write_hdf5"]
+__all__ = ["dataset_path", "plan_hdf5", "read_hdf5", "read_hdf5_shards", "require_checksum_of_weights", "write_hdf5"]

@@ -21,11 +21,12 @@ from ckpttool.formats.hdf5.filters import require_known
 from ckpttool.formats.hdf5.names import NOTE
 from ckpttool.formats.hdf5.strings import strings_of
 from ckpttool.formats.hdf5.structure import Dataset, File, Object, dataset_of, is_archive, opened
-from ckpttool.formats.hdf5.structure.datatype import INTEGER, OPAQUE, VLEN, Datatype
+from ckpttool.formats.hdf5.structure.datatype import INTEGER, VLEN, Datatype
 from ckpttool.formats.hdf5.structure.layout import CONTIGUOUS, VIRTUAL
 from ckpttool.formats.hdf5.tree import Found, Tree, sizes_of, text_of
 from ckpttool.formats.hdf5.types import dtype_of, is_swapped, said_of
 from ckpttool.formats.hdf5.unnamed import guessed_layer
+from ckpttool.formats.hdf5.untyped import is_bfloat16
 from ckpttool.formats.plan import Note
 from ckpttool.formats.raw import RawSource, Run, noted_slices, slice_of_strings
 from ckpttool.formats.zip_members import KERAS
@@ -53,7 +54,12 @@ _MAX_NOTE, _MAX_NAME = 1 << 16, 64
 _NO_NOTE = Note()
 
 
-def read_hdf5(path: str | os.PathLike[str], *, faults: list[CheckpointError] | None = None) -> Checkpoint:
+def read_hdf5(
+    path: str | os.PathLike[str],
+    *,
+    faults: list[CheckpointError] | None = None,
+    names: dict[str, str] | None = None,
+) -> Checkpoint:
     """Opens an HDF5 file, or a `.keras` file, which has one in it: reads what it says of its datasets, and no values.
 
     Whatever has a name in it and is no variable is passed over with a warning: a link to somewhere else, a dataset that
@@ -62,6 +68,7 @@ def read_hdf5(path: str | os.PathLike[str], *, faults: list[CheckpointError] | N
     Args:
         path: the file.
         faults: is told of what is damaged, which is passed over; None: such damage is raised.
+        names: of a shard: see `Tree`.
 
     Raises:
         NotFoundError: there is no such file.
@@ -72,7 +79,7 @@ def read_hdf5(path: str | os.PathLike[str], *, faults: list[CheckpointError] | N
     report = reporter(path, faults)
     variables: dict[str, Variable] = {}
     with located(path), opened(path) as file:
-        tree = Tree(path, file, report)
+        tree = Tree(path, file, report, names=names)
         reader = _Reader(path, file, tree.root)
         found = [reader.described(each) for each in tree.datasets(has_links=reader.is_ours)]
         for name, described in zip(reader.names(found), found, strict=True):
@@ -140,7 +147,7 @@ class _Reader:
             text = text_of(found.dataset, "name") if self.is_ours else None
             said = None if text is None else to_text(text)
             with _in_memory():  # An index of chunks may be in it.
-                variable = self._variable(found.path, found.dataset)
+                variable = self._variable(found)
         except CheckpointError as error:
             return _Described(found.path, found.layer, said, error)
         if found.layer is not None and found.rank is not None:
@@ -155,23 +162,24 @@ class _Reader:
             variable.layer = guessed_layer(found.path)
         return _Described(found.path, found.layer, said, variable)
 
-    def _variable(self, path: str, found: Object) -> Variable:
+    def _variable(self, found: Found) -> Variable:
         """The variable that a dataset is.
 
         Raises:
             NotSupportedError: it is none.
             CorruptionError: it is damaged.
         """
-        dataset = dataset_of(found)
+        path, header = found.path, found.dataset
+        dataset = dataset_of(header)
         _require_readable(dataset)
-        text, said = text_of(found, NOTE), text_of(found, "tensorflow_dtype") or b""
+        text, said = text_of(header, NOTE), text_of(header, "tensorflow_dtype") or b""
         note = Note.decode(text[:_MAX_NOTE].decode(errors="replace")) if text else _NO_NOTE
-        if dataset.datatype.kind == OPAQUE and _is_bfloat16_of_keras(found, dataset.datatype):
+        if is_bfloat16(found, dataset.datatype):
             dtype = DTYPES["bfloat16"]
         else:
             dtype = _dtype(dataset.datatype, said[:_MAX_NAME].decode(errors="replace"))
         self._require_borne_out(dataset, dtype.itemsize or max(_OF_TEXT, dataset.datatype.size))
-        shape = self._shape(found, dtype, dataset.shape)
+        shape = self._shape(header, dtype, dataset.shape)
         offset = self._offset(dataset, dtype)
         if offset is None:
             return self._decoded.add(path, dtype, shape, _Stored(dataset, note))
@@ -230,18 +238,6 @@ def _dtype(stored: Datatype, said: str) -> DType:
     if found is None:
         raise NotSupportedError(f"TensorFlow has no dtype for {said_of(stored)}")
     return found
-
-
-def _is_bfloat16_of_keras(found: Object, stored: Datatype) -> bool:
-    """Whether two bytes without a type are what Keras 3 stores for bfloat16: the attribute `dtype` says so.
-
-    Its text is of variable length and lies elsewhere; no other of eight characters is written.
-    (keras/src/saving/saving_lib.py H5Entry.__setitem__)
-    """
-    attribute = found.attributes.get(b"dtype")
-    if stored.size != 2 or attribute is None or not attribute.datatype.is_text:
-        return False
-    return int.from_bytes(attribute.data[:4], "little") == len("bfloat16") or attribute.data[:8] == b"bfloat16"
 
 
 # An integer of a byte, without a sign: all of its bits.

@@ -5,6 +5,7 @@ files of the machine; nor are names that are paths. Of what a group says, no mor
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from ckpttool.errors import CheckpointError, CorruptionError, Report, refuse
@@ -86,12 +87,13 @@ class Tree:
         path: the file's.
         file: the file.
         report: is told of what is damaged, and can't be entered.
+        names: of weights in shards, the objects that those before have named, by their paths; the file's are added.
 
     Raises:
         CorruptionError: there is no root group.
     """
 
-    def __init__(self, path: str, file: File, report: Report = refuse) -> None:
+    def __init__(self, path: str, file: File, report: Report = refuse, *, names: dict[str, str] | None = None) -> None:
         self.warnings: list[str] = []
         self._file, self._report, self._shared = file, report, SharedMessages(file)
         self._budget = self._budget_of_lists = max(_MAX_PATHS, file.size)
@@ -99,6 +101,7 @@ class Tree:
         self._types: dict[int, bool] = {}
         self.root = Object(file, self._shared, file.root)
         self._has_links = False
+        self._names = {} if names is None else names
         self._heap = GlobalHeap(path, *file.sizes, file.base)
 
     def datasets(self, *, has_links: bool = False) -> Iterator[Found]:
@@ -172,13 +175,11 @@ class Tree:
         (keras/src/saving/saving_lib.py: _save_state, H5IOStore.make)
         """
         own = next((address for child, address in children if child == f"{path}/{_OWN}"), None)
-        if own is None:
-            return None
-        try:
-            name = self._text_of(Object(self._file, self._shared, own), _NAME)
-        except CheckpointError:  # It is told of where it is entered.
-            return None
-        return (path, to_text(name)) if name else None
+        with suppress(CheckpointError):  # It is told of where it is entered.
+            name = self._text_of(Object(self._file, self._shared, own), _NAME) if own is not None else None
+            if name:
+                self._names[path] = to_text(name)
+        return (path, self._names[path]) if path in self._names else None
 
     def _text_of(self, item: Object, name: str) -> bytes | None:
         """As `text_of`, and of variable length too."""

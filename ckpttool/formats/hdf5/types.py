@@ -18,6 +18,7 @@ from ckpttool.formats.hdf5.structure.datatype import (
     Member,
 )
 from ckpttool.model.dtypes import DTYPES, DType
+from ckpttool.model.names import counted
 
 # HDF5's own types, by name.
 TYPES = {
@@ -111,9 +112,12 @@ def dtype_of(stored: Datatype, said: str = "") -> DType | None:
 
 
 def _little(stored: Datatype) -> Datatype:
-    """The same type with its bytes in little-endian order; a complex number as the compound that it was before."""
+    """The same type with its bytes in little-endian order; a complex number as the compound that h5py has for it."""
     if stored.kind == COMPLEX and stored.base:
         return _complex(_little(stored.base))
+    if [member.name for member in stored.members] == _MATLAB_PARTS:
+        named = zip(stored.members, (b"r", b"i"), strict=True)
+        stored = stored._replace(members=tuple(member._replace(name=name) for member, name in named))
     if len({member.type.is_big for member in stored.members}) > 1:
         return stored
     return stored._replace(
@@ -121,6 +125,9 @@ def _little(stored: Datatype) -> Datatype:
         base=stored.base and _little(stored.base),
         members=tuple(member._replace(type=_little(member.type)) for member in stored.members),
     )
+
+
+_MATLAB_PARTS = [b"real", b"imag"]  # Of complex numbers.
 
 
 def is_swapped(stored: Datatype) -> bool:
@@ -150,5 +157,6 @@ _ODD = {INTEGER: "of which not all bits count", FLOAT: "with exponent and fracti
 
 def said_of(stored: Datatype) -> str:
     """What a type is, in HDF5's words, for somebody who wonders why it is not read."""
-    said = f"HDF5's type {_WORDS.get(stored.kind, f'class {stored.kind}')} of {stored.size:,} bytes"
+    word = _WORDS.get(stored.kind, f"class {stored.kind}")
+    said = f"HDF5's type {word} of {counted(stored.size, 'byte')}"
     return f"{said}, {_ODD[stored.kind]}" if stored.kind in _ODD and stored.size in (1, 2, 4, 8) else said

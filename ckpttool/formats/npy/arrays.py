@@ -122,6 +122,6 @@ def meaning(header: Header, note: Note) -> tuple[DType, tuple[int, ...]]:
 def _dtype_of(found: "np.dtype[Any]") -> DType:
     if found.kind in "SU" and found.itemsize:
         return DTYPES["string"]
-    if found.name not in _PLAIN or found.subdtype is not None:
+    if found.name not in _PLAIN | {"bfloat16"} or found.subdtype is not None:
         raise NotSupportedError(f"TensorFlow has no dtype for NumPy's {found}")
     return DTYPES[found.name]

@@ -1,12 +1,14 @@
 """The header of an array, as NumPy writes it and reads it from files that are not trusted."""
 
 import io
+import re
 import warnings
 from functools import lru_cache
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpttool.errors import CheckpointError, CorruptionError, FormatError, NotSupportedError
+from ckpttool.model.dtypes import DTYPES
 from ckpttool.model.variable import NUMPY_RANK
 
 if TYPE_CHECKING:
@@ -17,6 +19,9 @@ _MAX_HEADER = 10_000
 
 HEAD = _MAX_HEADER + 16
 """Bytes at the start of a file in which its header is."""
+
+# What NumPy writes of JAX's bfloat16 (ml_dtypes); of mere bytes it is "|V2", and its reader takes both for these.
+_BFLOAT16 = re.compile(rb"'descr': '<V2'")
 
 
 class Header(NamedTuple):
@@ -83,4 +88,6 @@ def _decoded(data: bytes) -> Header:
     if read is None:
         raise NotSupportedError(f"version {version[0]}.{version[1]} of .npy")
     shape, fortran_order, dtype = read(stream, max_header_size=_MAX_HEADER)
+    if dtype.str == "|V2" and _BFLOAT16.search(data, 0, stream.tell()):
+        dtype = DTYPES["bfloat16"].numpy
     return Header(dtype, shape, fortran_order, stream.tell())

@@ -26,10 +26,12 @@ from ckpttool.formats.safetensors.words import (
     MAX_HEADER,
     METADATA,
     NOTES,
+    PACKED,
     UNKNOWN_BITS,
     escape,
 )
 from ckpttool.formats.siblings import sibling
+from ckpttool.formats.weight_map import json_object, read_weight_map
 from ckpttool.model.boxes import MAX_RANK
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import DTYPES, DType
@@ -113,35 +115,10 @@ def _checkpoint(
 
 def _weight_map(path: str) -> dict[str, str]:
     """Tensor → file, as the index says."""
-    if (size := storage.file_size(path)) > MAX_HEADER:
-        raise FormatError(f"no index: {size:,} bytes, and one has at most {MAX_HEADER:,}", path=path)
-    with located(path):
-        data = storage.read_file(path)
-        if not data.lstrip().startswith((b"{", b"[")):
-            refuse_lookalike(path)
-        found = _json(data).get("weight_map")
-        if not isinstance(found, dict) or not found or not all(isinstance(name, str) for name in found.values()):
-            raise FormatError('not an index of safetensors files: it has no "weight_map" of names')
-    return found
-
-
-def _json(data: bytes) -> dict[str, Any]:
-    """The object that JSON text is; a name that is there twice makes it none."""
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            raise ValueError("a name is there twice")
-        return found
-
-    try:
-        found = json.loads(data.decode(), object_pairs_hook=once)
-        if not isinstance(found, dict):
-            raise FormatError("the JSON is no object")
-        "".join(found).encode()  # Raises for names that are no text: JSON can escape halves of characters.
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"not JSON as it should be: {error}") from error
-    return found
+    found = read_weight_map(path)
+    if any(len(names) != 1 for names in found.values()):
+        raise FormatError("not an index of safetensors files: a tensor is in one file", path=path)
+    return {tensor: names[0] for tensor, names in found.items()}
 
 
 def _read_file(
@@ -159,7 +136,7 @@ def _read_file(
         data = 8 + length
         if data > size:
             raise CorruptionError(f"the header has {length:,} bytes, the file {size:,}: it is truncated")
-        header = _json(storage.read_range(path, 8, length))
+        header = json_object(storage.read_range(path, 8, length))
         metadata = _metadata(header.pop(METADATA, None))
         notes = _notes(metadata.pop(NOTES, "{}"))
         entries = _entries(header, report)
@@ -169,11 +146,15 @@ def _read_file(
         span = ByteRange(path, data + entry.start, entry.end - entry.start, None)
         variables[name] = _variable(source, name, entry, span, Note.of(notes.get(name)))
     warnings = [
-        f"{name} in {path} is passed over: TensorFlow has no dtype for {entries[name].word}"
+        f"{name} in {path} is passed over: {_why_unread(entries[name].word)}"
         for name, variable in variables.items()
         if not variable
     ]
     return variables, warnings, metadata
+
+
+def _why_unread(word: str) -> str:
+    return f"{word}, two values in a byte, is not read" if word in PACKED else f"TensorFlow has no dtype for {word}"
 
 
 def _metadata(found: Any) -> dict[str, str]:

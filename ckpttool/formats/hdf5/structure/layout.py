@@ -7,7 +7,8 @@
     04 | 02 | 00 | 03 | 01 | 02 04 08 | 03 | 0a | …     version 4, chunked: flags, 3 dimensions of 1 byte each: 2 x 4 of
                                                         8 bytes; index 3, a fixed array, its page bits; its address
 
-Versions 1 and 2 have other orders of the same. (IV.A.2.i. The Data Layout Message)
+Versions 1 and 2 have other orders of the same, and version 5 has that of 4: indexes just give the sizes of chunks
+behind filters 8 bytes. (IV.A.2.i. The Data Layout Message)
 """
 
 from typing import NamedTuple
@@ -61,7 +62,7 @@ def decode_layout(cursor: Cursor) -> Layout:
     if version in (1, 2):
         return _old(cursor)
     kind = cursor.number(1)
-    if version not in (3, 4) or kind > VIRTUAL or (kind == VIRTUAL and version == 3):
+    if version not in (3, 4, 5) or kind > VIRTUAL or (kind == VIRTUAL and version == 3):
         raise NotSupportedError(f"a layout of version {version}, class {kind}", offset=cursor.offset)
     if kind == COMPACT:
         return Layout(kind, data=cursor.take(cursor.number(2)))
