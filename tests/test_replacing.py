@@ -3,6 +3,7 @@
 `test_bundle_replacing` does this for bundles in more detail; these are the others, through the same harness.
 """
 
+import dis
 import errno
 import fcntl
 import os
@@ -11,10 +12,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
-from itertools import count
+from functools import cache
+from itertools import count, pairwise
 from pathlib import Path
 from threading import Event, Thread
+from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,10 +26,11 @@ import pytest
 from bundles import bundle
 from conftest import FIXTURES, ROOT
 from privileges import unprivileged
-from test_bundle_replacing import NEW, OLD, dies_at, fails_at
+from test_bundle_replacing import NEW, OLD, dies_at, fails_at, values
 
 from ckpttool.errors import CorruptionError
 from ckpttool.formats.bundle.reading import read_bundle
+from ckpttool.formats.bundle.writing import write_bundle
 from ckpttool.formats.checkpoint_state import STATE_FILE, add_to_checkpoint_state, read_checkpoint_state
 from ckpttool.formats.hdf5 import write_hdf5
 from ckpttool.formats.meta_graph import read_meta_graph, write_meta_graph
@@ -256,6 +261,87 @@ def test_failure_of_every_call(tmp_path: Path, writer: Writer, error: BaseExcept
     assert failed > 3
 
 
+INSTRUCTIONS = ("CALL", "CALL_FUNCTION_EX", "JUMP_BACKWARD", "RESUME")
+"""Those after which Python calls what handles a signal."""
+
+
+@cache
+def _interruptible(code: CodeType) -> set[int]:
+    """The instructions of a function before which a signal may be handled."""
+    found = [each for each in dis.get_instructions(code) if each.opname != "CACHE"]
+    return {after.offset for before, after in pairwise(found) if before.opname in INSTRUCTIONS}
+
+
+def interrupted_at(number: int, act: Callable[[], object]) -> bool:
+    """Whether an interrupt comes before this is done, at the instruction of that number of the storage's."""
+    numbers, here = count(), False
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal here
+        if not frame.f_code.co_filename.startswith(os.path.dirname(temporaries.__file__)):
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode" and frame.f_lasti in _interruptible(frame.f_code) and next(numbers) == number:
+            here = True
+            raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        act()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.settrace(before)
+    return here
+
+
+@pytest.mark.parametrize("target", [*WRITERS, "tf"])
+def test_interrupt_at_every_instruction(tmp_path: Path, target: str) -> None:
+    """Between whichever two instructions of the storage an interrupt comes, the old output is there or the new one, and
+    nothing beside; where there was none, nothing, or all of it.
+    """
+    writer = WRITERS[target] if target != "tf" else Writer(_write_bundle, lambda path: values(path / "model"), "model")
+    for there in (True, False) if target != "state" else (True,):
+        before, after, directory = tmp_path / f"before-{there}", tmp_path / f"after-{there}", tmp_path / "x"
+        before.mkdir()
+        if there:
+            writer.write(before, "old")
+        shutil.copytree(before, after)
+        writer.write(after, "new")
+        old, new, names = writer.read(before), writer.read(after), everything(before)
+        for number in count():
+            shutil.copytree(before, directory)
+            came = interrupted_at(number, lambda: writer.write(directory, "new"))  # noqa: B023 - called at once
+            found, left = writer.read(directory), everything(directory)
+            assert found in (old, new), number
+            assert not [name for name in left if "/." in f"/{name}"], number
+            if found == old and writer.name != STATE_FILE:
+                assert left == names, number
+            shutil.rmtree(directory)
+            if not came:
+                break
+        assert number > 20
+
+
+def _write_bundle(directory: Path, which: str) -> None:
+    shards = {"old": 2, "new": 3}[which]
+    write_bundle(_inputs[which], directory / "model", force=True, num_shards=shards)
+
+
+def test_interrupt_while_a_member_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interrupt inside zipfile is one, and not its complaint that a member is not ended."""
+
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(zipfile, "_get_compressor", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        WRITERS["npz"].write(tmp_path, "new")
+    assert everything(tmp_path) == []
+
+
 @every_writer
 def test_what_another_process_is_writing_stays(tmp_path: Path, writer: Writer) -> None:
     """Two at a time: neither takes the other's temporaries for those of a dead one, and both end well."""
@@ -375,7 +461,8 @@ def test_a_run_that_begins_before_another_has_locked_its_file(
 
 def test_what_is_taken_for_dead_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who locks a file while another removes it waits for that, and makes it anew."""
-    beside = temporaries.make_beside(tmp_path / "out", False, (), temporaries.new_token())
+    beside = temporaries.temporary(tmp_path / "out", temporaries.new_token())
+    temporaries.make(beside)
     entered, left = Event(), Event()
 
     def write() -> None:

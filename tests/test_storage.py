@@ -1,6 +1,7 @@
 """Files: read in ranges, copied with their checksums tested, and written beside and renamed."""
 
 import ctypes
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -79,6 +80,39 @@ def test_read_goes_on_after_a_short_one(source: str, monkeypatch: pytest.MonkeyP
 
 
 # read_chunks
+
+
+def test_errors_of_reading_name_the_file(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bad disk is said of the file that is on it, and not of the one that is written."""
+
+    def bad(*arguments: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "pread", bad)
+    monkeypatch.setattr(os, "preadv", bad)
+    reads = (lambda: storage.read_range(source, 0, 1), lambda: list(storage.read_chunks(ByteRange(source, 0, 1, None))))
+    for read in reads:
+        with pytest.raises(OSError, match="Input/output error") as caught, storage.write_beside(tmp_path / "out"):
+            read()
+        assert caught.value.filename == source
+
+
+def test_errors_of_temporaries_name_the_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What can't be done with a temporary, or with a file in one, is said of the output, which is what one knows."""
+
+    def refuse(old: str | Path, new: str | Path) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM), os.fspath(old), None, os.fspath(new))
+
+    monkeypatch.setattr(os, "rename", refuse)
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(PermissionError) as caught, storage.write_beside(tmp_path / "out", force=True):
+        pass
+    assert (caught.value.filename, caught.value.filename2) == (str(tmp_path / "out"), None)
+    writing = storage.write_directory(tmp_path / "new", force=False, inputs=(), is_ours=bool)
+    with pytest.raises(PermissionError) as caught, writing as beside:
+        refuse(beside / "x", "y")
+    assert caught.value.filename == str(tmp_path / "new")
+    assert not list(tmp_path.iterdir())
 
 
 def test_chunks_of_a_range(source: str) -> None:

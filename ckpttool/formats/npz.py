@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from functools import partial
 from io import BufferedIOBase
 from math import prod
+from pathlib import Path
 
 from ckpttool import storage
 from ckpttool.errors import (
@@ -107,12 +108,28 @@ def write_npz(
         nbytes = 0 if compressed else sum(array.content.nbytes for array in arrays)
         storage.require_space(beside, nbytes)
         method = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
-        with zipfile.ZipFile(beside, "w", method) as archive:
+        with _new_archive(beside, method) as archive:
             storage.reserve(beside, nbytes)
             for array, content, chunks in storage.read_in_order((array, array.content) for array in arrays):
                 _write_member(archive, array, method, chunks)
                 progress(content.nbytes)
     return remarkable
+
+
+@contextmanager
+def _new_archive(path: Path, method: int) -> Iterator[zipfile.ZipFile]:
+    """An archive to be written. After an error it is left as it is: zipfile would raise another one, for a member that
+    was not ended.
+    """
+    archive = zipfile.ZipFile(path, "w", method)
+    try:
+        yield archive
+    except BaseException:
+        if archive.fp is not None:
+            archive.fp.close()
+        archive.fp = None
+        raise
+    archive.close()
 
 
 def _write_member(archive: zipfile.ZipFile, array: Array, method: int, chunks: Iterable[memoryview]) -> None:

@@ -31,8 +31,8 @@ def write_directory(
     path, kept = require_writable_directory(path, force=force, inputs=inputs, is_ours=is_ours)
     clear_dead(path)
     beside = temporary(path, new_token())
-    beside.mkdir()
     try:
+        beside.mkdir()
         with locked(beside, os.mkdir):
             yield beside
             if os.path.lexists(path):
@@ -77,11 +77,12 @@ def _replace(beside: Path, path: Path, kept: Path) -> None:
         if new.is_dir() or new.is_file():
             sync(new, os.O_RDONLY)
     _remove(kept, path)
-    os.rename(path, kept)
     try:
+        os.rename(path, kept)
         os.rename(beside, path)
     except BaseException:
-        os.rename(kept, path)
+        if not os.path.lexists(path):
+            os.rename(kept, path)
         raise
     sync(path.parent, os.O_RDONLY)
     _remove(kept, path)
@@ -91,8 +92,8 @@ def _remove(kept: Path, path: Path) -> None:
     """Removes a directory under a temporary name: what dies on the way leaves no half of it."""
     if os.path.lexists(kept):
         trash = temporary(path, new_token())
-        os.rename(kept, trash)
         try:
+            os.rename(kept, trash)
             shutil.rmtree(trash, ignore_errors=True)
         except BaseException:  # An interrupt; this is soon done.
             shutil.rmtree(trash, ignore_errors=True)

@@ -38,7 +38,16 @@ def read_file(path: str) -> bytes:
     """A whole file; raises as `file_size` does."""
     file_size(path)
     with open(path, "rb") as file:
-        return file.read()
+        try:
+            return file.read()
+        except OSError as error:
+            _name(error, path)
+            raise
+
+
+def _name(error: OSError, path: str) -> None:
+    """Says in the error of a read, which knows no file, what was read: else it would be taken for what is written."""
+    error.filename = path if error.filename is None else error.filename
 
 
 def read_range(path: str, offset: int, nbytes: int) -> bytes:
@@ -129,13 +138,17 @@ def ranges(path: str) -> Iterator[Callable[[int, int], bytes]]:
     with _opened(path) as descriptor:
 
         def read(offset: int, nbytes: int) -> bytes:
-            data = os.pread(descriptor, nbytes, offset)
-            while len(data) < nbytes:
-                # One call gives no more than 2 GiB.
-                more = os.pread(descriptor, nbytes - len(data), offset + len(data))
-                if not more:
-                    break
-                data += more
+            try:
+                data = os.pread(descriptor, nbytes, offset)
+                while len(data) < nbytes:
+                    # One call gives no more than 2 GiB.
+                    more = os.pread(descriptor, nbytes - len(data), offset + len(data))
+                    if not more:
+                        break
+                    data += more
+            except OSError as error:
+                _name(error, path)
+                raise
             return data
 
         yield read
@@ -181,7 +194,11 @@ def _unchecked(span: ByteRange, sizes: Iterable[int], preadv: _Preadv) -> Iterat
 
 def _fill(chunk: memoryview, offset: int, span: ByteRange, preadv: _Preadv) -> None:
     while chunk:
-        count = preadv([chunk], offset)
+        try:
+            count = preadv([chunk], offset)
+        except OSError as error:
+            _name(error, span.path)
+            raise
         if not count:
             raise CorruptionError(
                 f"the file ends at byte {offset:,}: {span.nbytes:,} bytes are expected from {span.offset:,}",

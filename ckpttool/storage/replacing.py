@@ -13,11 +13,13 @@ from ckpttool.storage.temporaries import (
     clear_dead,
     is_input,
     locked,
-    make_beside,
+    make,
     name_file,
     new_token,
     publish,
+    require_writable,
     sync,
+    temporary,
     unlink_all,
 )
 
@@ -40,8 +42,10 @@ def write_beside(path: str | Path, *, force: bool = False, inputs: Sequence[str]
     """
     path = Path(path)
     clear_dead(path)
-    beside = make_beside(path, force, inputs, new_token())
+    require_writable(path, force, inputs)
+    beside = temporary(path, new_token())
     try:
+        make(beside)
         with locked(beside):
             yield beside
             if force and path.exists():
@@ -88,12 +92,15 @@ def write_together(
         raise in_the_way(kept[-1], "the input is where the old output would be kept")
     kept = [name for name in kept if not is_input(name, inputs)]
     clear_dead(Path(paths[-1]))
+    for path in [paths[-1], *paths[:-1]]:
+        require_writable(Path(path), force, inputs)
     token = new_token()
-    besides = [make_beside(Path(paths[-1]), force, inputs, token)]
+    besides = [temporary(Path(path), token) for path in paths]
     try:
+        make(besides[-1])
         with locked(besides[-1]):
-            for path in paths[:-1]:
-                besides.insert(-1, make_beside(Path(path), force, inputs, token))
+            for beside in besides[:-1]:
+                make(beside)
             yield besides
             if replaced or kept:
                 _replace_all(besides, paths, replaced, kept)
@@ -148,14 +155,14 @@ def _restore(replaced: Mapping[str, str], besides: Sequence[Path], paths: Sequen
 
 def _publish_all(besides: Sequence[Path], paths: Sequence[str]) -> None:
     """Renames new files, all or none."""
-    published: list[str] = []
+    made = [os.stat(beside) for beside in besides]
     try:
         for beside, path in zip(besides, paths, strict=True):
             publish(beside, Path(path), force=False)
-            published.append(path)
-    except BaseException:
-        for path in published:
-            os.unlink(path)
+    except BaseException:  # Whether the one that it came at has its name, only the file tells.
+        for path, status in zip(reversed(paths), reversed(made), strict=True):
+            if os.path.exists(path) and os.path.samestat(os.stat(path), status):
+                os.unlink(path)
         raise
 
 
@@ -176,8 +183,10 @@ def _keep(replaced: Mapping[str, str], token: str) -> None:
 
 
 def _copy(old: str, kept: Path, token: str) -> None:
-    beside = make_beside(kept, False, (), token)
+    require_writable(kept, False, ())
+    beside = temporary(kept, token)
     try:
+        make(beside)
         shutil.copy2(old, beside)
         sync(beside)
         os.rename(beside, kept)

@@ -12,12 +12,14 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from ckpttool.errors import IS_INPUT, NotFoundError, in_the_way
 
 # Of the 255 that a name may have, those that leave room for what makes it a temporary one.
 _NAME_BYTES = 200
 _NO_MORE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+_TEMPORARY = re.compile(r"\..*\.[0-9a-f]{12}\.tmp", re.DOTALL)
 # A link or a pipe of such a name is none of ours, and nobody waits for it.
 _OPEN = os.O_NOFOLLOW | os.O_NONBLOCK
 
@@ -36,19 +38,8 @@ def _shortened(name: str) -> str:
     return os.fsdecode(os.fsencode(name)[:_NAME_BYTES])
 
 
-def make_beside(path: Path, force: bool, inputs: Sequence[str], token: str) -> Path:
-    """Makes an empty file beside `path`, which may be written."""
-    require_writable(path, force, inputs)
-    beside = temporary(path, token)
-    try:
-        _make(beside)
-    except OSError as error:  # Of the file that was asked for, not of one that nobody knows.
-        error.filename = os.fspath(path)
-        raise
-    return beside
-
-
-def _make(path: Path) -> None:
+def make(path: Path) -> None:
+    """Makes an empty file. Who does this knows its name before, and removes it whenever an interrupt comes."""
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
 
 
@@ -73,7 +64,7 @@ def is_input(path: str | Path, inputs: Sequence[str]) -> bool:
 
 
 @contextmanager
-def locked(path: Path, make: Callable[[Path], object] = _make) -> Iterator[None]:
+def locked(path: Path, make: Callable[[Path], object] = make) -> Iterator[None]:
     """Holds a lock on a temporary that ends with the process: by it a later run knows that it is still written.
 
     Where another run has removed it before it was locked, as if it were a dead one's, it is made anew.
@@ -154,9 +145,14 @@ def unlink_all(paths: Iterable[str | Path]) -> None:
 
 
 def name_file(error: BaseException, path: str | Path) -> None:
-    """Says in the error of a full disk, which knows no file, what was being written."""
-    if isinstance(error, OSError) and error.errno in _NO_MORE and not error.filename:
-        error.filename = os.fspath(path)
+    """Says in an error what was being written: that of a full disk knows no file, others one that nobody asked for."""
+    if isinstance(error, OSError) and (_is_temporary(error.filename) if error.filename else error.errno in _NO_MORE):
+        error.filename, error.filename2 = os.fspath(path), None
+
+
+def _is_temporary(path: Any) -> bool:
+    """Whether a path leads to a temporary, or into one."""
+    return not isinstance(path, int) and any(_TEMPORARY.fullmatch(part) for part in os.fsdecode(path).split(os.sep))
 
 
 def publish(beside: Path, path: Path, force: bool) -> None:

@@ -109,9 +109,9 @@ def require_shards_writable(path: str, inputs: Sequence[str], force: bool) -> No
 def _directory(path: str) -> Iterator[None]:
     """Makes a directory, if it is not there, and takes it away again if nothing comes to be in it."""
     made = not os.path.isdir(path)
-    if made:
-        os.mkdir(path)
     try:
+        if made:
+            os.mkdir(path)
         yield
     except BaseException:
         if made:
