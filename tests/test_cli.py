@@ -412,9 +412,12 @@ def test_closed_pipe():
     assert (done.returncode, done.stderr) == (141, "")
 
 
-@pytest.mark.parametrize(("number", "code", "word"), [("SIGINT", 130, "interrupted"), ("SIGTERM", 143, "terminated")])
+@pytest.mark.parametrize(
+    ("number", "code", "word"),
+    [("SIGINT", 130, "interrupted"), ("SIGTERM", 143, "terminated"), ("SIGHUP", 129, "hung up")],
+)
 def test_interrupt(tmp_path, number, code, word):
-    """An interrupt exits with 130, being told to end with 143, and nothing half-written is left."""
+    """An interrupt exits with 130, being told to end with 143, a terminal that is closed with 129; nothing is left."""
     script = (
         "import os, signal, sys; import ckpttool.storage as s\n"
         f"s.write_contents = lambda *a, **k: os.kill(os.getpid(), signal.{number})\n"

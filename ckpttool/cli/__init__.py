@@ -34,6 +34,10 @@ class _Terminated(KeyboardInterrupt):
     """The process was told to end (SIGTERM): as with an interrupt, what is half written goes first."""
 
 
+class _HungUp(KeyboardInterrupt):
+    """The terminal is gone (SIGHUP), and with it who waited."""
+
+
 _EXIT_CODES: dict[type[BaseException], int] = {
     NotFoundError: 3,
     FormatError: 3,
@@ -42,6 +46,7 @@ _EXIT_CODES: dict[type[BaseException], int] = {
     ConversionError: 5,
     FileExistsError: 2,
     BrokenPipeError: 141,
+    _HungUp: 129,
     _Terminated: 143,
     KeyboardInterrupt: 130,
     MemoryError: 3,
@@ -50,7 +55,7 @@ _EXIT_CODES: dict[type[BaseException], int] = {
 _EPILOG = (
     "Exit codes: 0 done (the same, nothing wrong) · 1 the answer is no (different, something wrong, nothing matched) · "
     "2 wrong usage, or the output exists · 3 not found, not such a file, or no space or memory · 4 damaged · "
-    "5 not supported, or the output can't hold it · 130 interrupted · 141 closed pipe · 143 terminated"
+    "5 not supported, or the output can't hold it · 129 hung up · 130 interrupted · 141 closed pipe · 143 terminated"
 )
 
 
@@ -146,7 +151,7 @@ def _fail(error: BaseException) -> NoReturn:
         # What is still buffered must not raise once more when Python exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     elif isinstance(error, KeyboardInterrupt):
-        render.say("terminated" if isinstance(error, _Terminated) else "interrupted")
+        render.say({_Terminated: "terminated", _HungUp: "hung up"}.get(type(error), "interrupted"))
     else:
         render.say(f"error: {_message(error)}")
     raise typer.Exit(code)
@@ -200,7 +205,7 @@ def main() -> None:
         sys.exit(_EXIT_CODES[OSError])
     # A listing makes a million objects and no garbage: to look for some after every 700 took an eighth of its time.
     gc.set_threshold(100_000)
-    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: _terminate}
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: _terminate, signal.SIGHUP: _hang_up}
     handlers = {number: handler for number, handler in handlers.items() if signal.getsignal(number) is signal.SIG_DFL}
     try:
         for number, handler in handlers.items():
@@ -213,3 +218,7 @@ def main() -> None:
 
 def _terminate(number: int, frame: object) -> NoReturn:
     raise _Terminated
+
+
+def _hang_up(number: int, frame: object) -> NoReturn:
+    raise _HungUp

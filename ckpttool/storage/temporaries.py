@@ -147,7 +147,8 @@ def unlink_all(paths: Iterable[str | Path]) -> None:
 def name_file(error: BaseException, path: str | Path) -> None:
     """Says in an error what was being written: that of a full disk knows no file, others one that nobody asked for."""
     if isinstance(error, OSError) and (_is_temporary(error.filename) if error.filename else error.errno in _NO_MORE):
-        error.filename, error.filename2 = os.fspath(path), None
+        error.filename = os.fspath(path)
+        del error.filename2  # None would be one more name in what it says.
 
 
 def _is_temporary(path: Any) -> bool:
