@@ -2,7 +2,8 @@
 
 import threading
 import time
-from itertools import pairwise
+from itertools import count, pairwise
+from threading import Thread
 
 import pytest
 
@@ -47,3 +48,17 @@ def test_errors():
     with pytest.raises(ValueError, match="5"):
         list(results)
     assert len(begun) < 20
+
+
+@pytest.mark.parametrize("most", [0, 1])
+def test_without_threads(monkeypatch, most):
+    """Where the system gives no threads, or one, everything is computed all the same, in order."""
+    start, given = Thread.start, count()
+
+    def refuse(thread):
+        if next(given) >= most:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(Thread, "start", refuse)
+    assert list(in_order(str, range(10))) == list(map(str, range(10)))

@@ -10,6 +10,7 @@ import os
 import resource
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import zipfile
@@ -402,6 +403,20 @@ def test_source_that_changes_while_it_is_read(tmp_path: Path, target: str) -> No
             _inputs["new"] = kept
         assert writer.read(directory) == before
         assert not [name for name in everything(directory) if "/." in f"/{name}"]
+
+
+@pytest.mark.parametrize(("target", "member"), [("npy", "index.json"), ("saved-model", "saved_model.pb")])
+def test_directories_keep_their_modes(tmp_path: Path, target: str, member: str) -> None:
+    """A directory that is replaced, and what has the same names in it, is open to nobody to whom it was not."""
+    writer = WRITERS[target]
+    writer.write(tmp_path, "old")
+    directory = tmp_path / writer.name
+    inner = [path for path in directory.iterdir() if path.is_dir()]
+    for path, mode in [(directory, 0o700), (directory / member, 0o640), *((each, 0o2710) for each in inner)]:
+        path.chmod(mode)
+    writer.write(tmp_path, "new")
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in (directory, directory / member, *inner)]
+    assert modes == [0o700, 0o640, *(0o2710 for _ in inner)]
 
 
 def test_disk_that_is_full(tmp_path: Path) -> None:

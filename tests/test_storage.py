@@ -3,8 +3,12 @@
 import ctypes
 import errno
 import os
+import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
+from itertools import count
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -531,3 +535,43 @@ def test_what_is_reserved_is_written(tmp_path, name):
     writers[name](ckpttool.from_arrays(values), tmp_path / "out" / name)
     for path in (path for path in (tmp_path / "out").rglob("*") if path.is_file()):
         assert blocks(path) <= path.stat().st_size * 5 // 4 + (1 << 16), path
+
+
+def test_without_threads(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system gives no threads, or one, the work is done all the same."""
+    start, given = Thread.start, count()
+
+    def refuse(thread: Thread) -> None:
+        if next(given) >= most:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(Thread, "start", refuse)
+    contents = [(offset, span_of(source, offset, 100)) for offset in range(0, 1000, 200)]
+    for most in (0, 1):
+        given, path = count(), tmp_path / f"{most}"
+        path.touch()
+        storage.write_contents(path, [(offset, Content.of_ranges([span])) for offset, span in contents])
+        assert all(path.read_bytes()[offset : offset + 100] == DATA[offset : offset + 100] for offset, _ in contents)
+
+
+def test_space_that_nobody_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system that says of its size that it is 0 does not know it: whether there is space is found in writing."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(0, 0, 0))
+    storage.require_space(tmp_path / "out", 1)
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EIO])
+def test_file_systems_that_do_not_sync(tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a file or a directory can't be synced, it is replaced without; an error of the disk is one."""
+
+    def refuse(descriptor: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    (tmp_path / "out").write_bytes(b"old")
+    with pytest.raises(OSError, match="Input") if number == errno.EIO else nullcontext():  # noqa: SIM117
+        with storage.write_beside(tmp_path / "out", force=True) as beside:
+            beside.write_bytes(b"new")
+    assert (tmp_path / "out").read_bytes() == (b"old" if number == errno.EIO else b"new")
+    assert os.listdir(tmp_path) == ["out"]

@@ -2,7 +2,10 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 _THREADS = 2
 
@@ -29,18 +32,19 @@ def in_order(
         nbytes: how much there is to do for one; small ones are done together.
         ahead: how many tasks may wait for their results to be taken.
     """
-    from concurrent.futures import Future, ThreadPoolExecutor  # Thirty milliseconds that a listing need not pay.
+    from concurrent.futures import ThreadPoolExecutor  # Thirty milliseconds that a listing need not pay.
 
     waiting: deque[Future[list[R]]] = deque()
     with ThreadPoolExecutor(_THREADS) as pool:
         try:
             for task in _tasks(items, nbytes):
-                if len(task) > _MANY:
+                begun = _begun(pool, function, task) if len(task) <= _MANY else None
+                if begun is None:
                     while waiting:
                         yield from waiting.popleft().result()
                     yield from map(function, task)
                     continue
-                waiting.append(pool.submit(lambda some: [function(item) for item in some], task))
+                waiting.append(begun)
                 if len(waiting) >= ahead:
                     yield from waiting.popleft().result()
             while waiting:
@@ -48,6 +52,14 @@ def in_order(
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def _begun(pool: "ThreadPoolExecutor", function: Callable[[T], R], task: list[T]) -> "Future[list[R]] | None":
+    """A task that a thread does; None where the system gives no thread."""
+    try:
+        return pool.submit(lambda: [function(item) for item in task])
+    except RuntimeError:
+        return None
 
 
 def _tasks(items: Iterable[T], nbytes: Callable[[T], int]) -> Iterator[list[T]]:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,6 +76,7 @@ def _replace(beside: Path, path: Path, kept: Path) -> None:
     """Renames a new directory over an old one; if that fails, the old one has its name again."""
     for new in (*beside.rglob("*"), beside):
         if new.is_dir() or new.is_file():
+            _keep_mode(new, path / new.relative_to(beside))
             sync(new, os.O_RDONLY)
     _remove(kept, path)
     try:
@@ -86,6 +88,12 @@ def _replace(beside: Path, path: Path, kept: Path) -> None:
         raise
     sync(path.parent, os.O_RDONLY)
     _remove(kept, path)
+
+
+def _keep_mode(new: Path, old: Path) -> None:
+    """Gives a new file or directory the mode of the one that it replaces: nobody is to read it who could not before."""
+    if old.is_dir() if new.is_dir() else old.is_file():
+        os.chmod(new, stat.S_IMODE(old.stat().st_mode))
 
 
 def _remove(kept: Path, path: Path) -> None:

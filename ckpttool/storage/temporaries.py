@@ -172,9 +172,12 @@ def publish(beside: Path, path: Path, force: bool) -> None:
 
 
 def sync(path: Path, mode: int = os.O_RDWR) -> None:
-    """Waits until a file is on the disk; of a directory (O_RDONLY), the names in it."""
+    """Waits until a file is on the disk; of a directory (O_RDONLY), the names in it, where its file system can."""
     descriptor = os.open(path, mode)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
     finally:
         os.close(descriptor)

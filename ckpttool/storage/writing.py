@@ -9,12 +9,15 @@ from functools import partial
 from itertools import chain, islice, pairwise
 from pathlib import Path
 from threading import Event, Lock
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ckpttool.errors import located
 from ckpttool.model.slices import ByteRange
 from ckpttool.storage.reading import BUFFER, read_chunks, read_range
 from ckpttool.wire.crc32c import crc32c
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 _THREADS = 2
 # Of less than this, asking for the blocks takes as long as it saves. FALLOC_FL_KEEP_SIZE: the file is no larger for it.
@@ -23,8 +26,8 @@ _WORTH_RESERVING, _KEEP_SIZE = 16 << 20, 1
 
 def require_space(path: str | Path, nbytes: int) -> None:
     """Raises OSError if the file system that `path` is to be on has not so many bytes left."""
-    free = shutil.disk_usage(Path(path).parent).free
-    if free < nbytes:
+    total, _, free = shutil.disk_usage(Path(path).parent)
+    if total and free < nbytes:  # A file system that does not know its size says that it has none.
         raise OSError(errno.ENOSPC, f"no space left: {nbytes:,} bytes are needed, {free:,} are free", str(path))
 
 
@@ -137,13 +140,21 @@ def write_contents(
 
         with ThreadPoolExecutor(_THREADS) as pool:
             try:
-                for done in [pool.submit(work) for _ in range(_THREADS)]:
+                for done in list(_started(pool, work)):
                     done.result()
+                work()  # What is left, if there may be no threads.
             except BaseException:  # An interrupt comes to this thread alone, and is not to wait for the others.
                 failed.set()
                 raise
     finally:
         os.close(target)
+
+
+def _started(pool: "ThreadPoolExecutor", work: Callable[[], None]) -> "Iterator[Future[None]]":
+    """Has the threads of a pool work, as many of them as the system gives."""
+    for _ in range(_THREADS):
+        with suppress(RuntimeError):
+            yield pool.submit(work)
 
 
 T = TypeVar("T")
