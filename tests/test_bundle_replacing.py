@@ -327,6 +327,31 @@ def test_directory_that_may_not_be_written(tmp_path):
     assert names(old, hidden=True) == bundle_names(1)
 
 
+@pytest.mark.parametrize("links", [True, False])
+def test_files_that_may_not_be_removed(tmp_path, monkeypatch, links):
+    """Somebody else's bundle in a sticky directory, where one may write but not remove: it stays, and it alone."""
+    old, replace = replacing(tmp_path, (2, 1))
+    before, others = names(old, hidden=True), {str(path) for path in old.iterdir()}
+
+    def guarded(real, which):
+        def call(*arguments, **options):
+            if os.fspath(arguments[which]) in others:
+                raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), os.fspath(arguments[which]))
+            return real(*arguments, **options)
+
+        return call
+
+    if not links:
+        without_links(monkeypatch)
+    monkeypatch.setattr(os, "unlink", guarded(os.unlink, 0))
+    monkeypatch.setattr(os, "replace", guarded(os.replace, 1))
+    with pytest.raises(PermissionError) as caught:
+        replace(old)
+    assert caught.value.filename == str(old / "model.index")
+    assert names(old, hidden=True) == before
+    assert values(old / "model") == values_of(OLD)
+
+
 def test_damaged_source(tmp_path):
     """A source that turns out to be damaged leaves the old bundle as it was, and nothing beside it."""
     old, _ = replacing(tmp_path, (2, 1))

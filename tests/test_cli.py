@@ -385,6 +385,15 @@ def test_help(run, command):
     assert "Usage:" in result.stdout
 
 
+@pytest.mark.parametrize("command", ["export", "vars"])
+def test_help_without_docstrings(command):
+    """Where Python keeps no docstrings, a command's help says at least what the list of commands says of it."""
+    python = [sys.executable, "-OO", "-m", "ckpttool", command, "-h"]
+    done = subprocess.run(python, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"\n  {_COMMANDS[command].help}\n" in done.stdout
+
+
 @pytest.mark.parametrize(("module", "function", "_"), _COMMANDS.values(), ids=_COMMANDS)
 def test_examples_in_help(module, function, _):
     """Each example in a help text is one line on a terminal of 80 columns, to be copied."""

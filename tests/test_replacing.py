@@ -525,6 +525,25 @@ def test_directory_that_may_not_be_written(tmp_path: Path, writer: Writer) -> No
     assert (writer.read(directory), everything(directory)) == (before, names)
 
 
+@pytest.mark.parametrize("target", ["npy", "saved-model"])
+def test_directory_of_which_nothing_may_be_removed(tmp_path: Path, target: str) -> None:
+    """It is not replaced, for it would stay, under a temporary name."""
+    writer = WRITERS[target]
+    writer.write(tmp_path, "old")
+    before, names, directory = writer.read(tmp_path), everything(tmp_path), tmp_path / writer.name
+
+    def write() -> None:
+        for path in [directory, *(each for each in directory.iterdir() if each.is_dir())]:
+            path.chmod(0o500)
+            with pytest.raises(PermissionError, match="may not be removed") as caught:
+                writer.write(tmp_path, "new")
+            assert caught.value.filename == str(path)
+            path.chmod(0o700)
+
+    unprivileged(write)
+    assert (writer.read(tmp_path), everything(tmp_path)) == (before, names)
+
+
 def test_closed_pipe() -> None:
     """A reader that goes away ends the command with 141, and without a word."""
     for arguments in (["vars", "many/model"], ["ls", "conv/model.meta", "--ops"], ["stats", "many/model", "--json"]):

@@ -106,7 +106,8 @@ class _Commands(TyperGroup):
             return None
         command = _COMMANDS[name]
         made = typer.Typer(add_completion=False, rich_markup_mode=None)
-        made.command(name)(getattr(import_module(f"ckpttool.cli.{command.module}"), command.function))
+        function = getattr(import_module(f"ckpttool.cli.{command.module}"), command.function)
+        made.command(name, help=function.__doc__ or command.help)(function)  # `python -OO` keeps no docstrings.
         return typer.main.get_command(made)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:

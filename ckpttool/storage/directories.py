@@ -1,5 +1,6 @@
 """Writing a directory beside, and renaming it when it is whole."""
 
+import errno
 import os
 import shutil
 import stat
@@ -28,6 +29,7 @@ def write_directory(
 
     Raises:
         FileExistsError: there is something at `path`, or where it would be kept, that may not be replaced.
+        PermissionError: what is in it may not be removed.
     """
     path, kept = require_writable_directory(path, force=force, inputs=inputs, is_ours=is_ours)
     clear_dead(path)
@@ -61,6 +63,7 @@ def require_writable_directory(
     _require_replaceable(path, force, inputs, is_ours)
     if os.path.lexists(path):
         _require_replaceable(kept, force, inputs, is_ours)
+        _require_removable(path)
     return path, kept
 
 
@@ -115,6 +118,13 @@ def _is_replaceable(path: Path, inputs: Sequence[str], is_ours: Callable[[Path],
     except FileExistsError:
         return False
     return path.is_dir()
+
+
+def _require_removable(path: Path) -> None:
+    """Raises PermissionError if what is in a directory may not be removed: it would stay under a temporary name."""
+    for directory in [path, *(each for each in path.rglob("*") if each.is_dir() and not each.is_symlink())]:
+        if any(directory.iterdir()) and not os.access(directory, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, "the output may not be removed", str(directory))
 
 
 def _require_replaceable(path: Path, force: bool, inputs: Sequence[str], is_ours: Callable[[Path], bool]) -> None:

@@ -143,14 +143,15 @@ def _restore(replaced: Mapping[str, str], besides: Sequence[Path], paths: Sequen
     """Takes back what `_replace_all` has done, if the last renaming has not been."""
     if not os.path.lexists(besides[-1]):
         return
-    for beside, path in zip(besides, paths, strict=True):
-        if not os.path.lexists(beside) and path not in replaced:
-            os.unlink(path)
+    renamed = {path for beside, path in zip(besides, paths, strict=True) if not os.path.lexists(beside)}
+    for path in renamed - replaced.keys():
+        os.unlink(path)
     for old, kept in replaced.items():
         if os.path.lexists(kept):
-            os.replace(kept, old)
-            # Two names of one file: such a renaming does nothing.
-            Path(kept).unlink(missing_ok=True)
+            if old in renamed or not os.path.lexists(old):
+                os.replace(kept, old)
+            else:  # Nothing has been done to it, and perhaps may be: it is somebody else's in a sticky directory.
+                os.unlink(kept)
 
 
 def _publish_all(besides: Sequence[Path], paths: Sequence[str]) -> None:
