@@ -122,6 +122,20 @@ def test_interrupt_while_starting(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
 
 
+@pytest.mark.parametrize("options", [["--h5"], ["--npz"], ["--tf-v1"], ["-o"], ["--safetensors"], ["--npy"]])
+def test_a_slash_at_the_end(run, tmp_path, options):
+    """What is to be a directory by its last letter does not become a file; where a directory is made, it does."""
+    command = ["export", FIXTURES / "linear" / "model", *options, f"{tmp_path / 'new.h5'}/"]
+    if options == ["-o"]:
+        command = ["strip-devices", FIXTURES / "linear" / "model.meta", *options, f"{tmp_path / 'new.meta'}/"]
+    result = run(*command)
+    if options[0] in ("--safetensors", "--npy"):
+        assert (result.exit_code, [path.is_dir() for path in tmp_path.iterdir()]) == (0, [True])
+    else:
+        assert (result.exit_code, list(tmp_path.iterdir())) == (3, [])
+        assert "error: the output is a directory" in result.stderr
+
+
 def test_a_prefix_that_no_state_file_can_name(run, tmp_path):
     """A checkpoint whose name is not UTF-8 is written; that the state file can't name it is a warning."""
     out = os.fsdecode(os.fsencode(tmp_path) + b"/\xff")

@@ -320,3 +320,12 @@ def test_every_encoding_will_do(fresh_python, format, environment):
 def test_counted(number, text):
     """A noun agrees with its number."""
     assert render.counted(number, "op") == text
+
+
+def test_a_width_that_is_not_known(run, monkeypatch):
+    """COLUMNS=0, as some programs set it, is no width: the table is as without."""
+    command = ["vars", FIXTURES / "conv" / "model", "--format", "table"]
+    monkeypatch.delenv("COLUMNS", raising=False)
+    wanted = run(*command).stdout
+    monkeypatch.setenv("COLUMNS", "0")
+    assert run(*command).stdout == wanted

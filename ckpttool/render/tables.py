@@ -6,6 +6,7 @@ row is printed as lines of `column: value`.
 """
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -34,6 +35,8 @@ def print_tables(reports: Sequence[Report], *, everything: bool) -> None:
     from rich.console import Console
 
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 1000
+    if os.environ.get("COLUMNS") == "0":  # Not known; rich would make no room for anything.
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 1000
     console = Console(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False)
     limit = None if everything else _TABLE_ROWS if len(reports) == 1 else _OVERVIEW_ROWS
     for number, report in enumerate(reports):

@@ -40,9 +40,9 @@ def write_beside(path: str | Path, *, force: bool = False, inputs: Sequence[str]
     Raises:
         FileExistsError: there is a file at `path`, and `force` was not given; or it is one of the inputs.
     """
+    require_writable(path, force, inputs)
     path = Path(path)
     clear_dead(path)
-    require_writable(path, force, inputs)
     beside = temporary(path, new_token())
     try:
         make(beside)

@@ -18,7 +18,7 @@ from ckpttool.errors import IS_INPUT, NotFoundError, in_the_way
 
 # Of the 255 that a name may have, those that leave room for what makes it a temporary one.
 _NAME_BYTES = 200
-_NO_MORE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+_OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE)
 _TEMPORARY = re.compile(r"\..*\.[0-9a-f]{12}\.tmp", re.DOTALL)
 # A link or a pipe of such a name is none of ours, and nobody waits for it.
 _OPEN = os.O_NOFOLLOW | os.O_NONBLOCK
@@ -43,9 +43,11 @@ def make(path: Path) -> None:
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
 
 
-def require_writable(path: Path, force: bool, inputs: Sequence[str]) -> None:
+def require_writable(path: str | Path, force: bool, inputs: Sequence[str]) -> None:
     """Raises what `write_beside` raises beforehand: the output exists, is the input, or its directory is missing."""
-    if path.is_dir():
+    is_directory = os.fspath(path).endswith(os.sep)  # Which a Path does not tell.
+    path = Path(path)
+    if is_directory or path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "the output is a directory", str(path))
     if not path.parent.is_dir():
         raise NotFoundError("no such directory", path=str(path.parent))
@@ -146,7 +148,7 @@ def unlink_all(paths: Iterable[str | Path]) -> None:
 
 def name_file(error: BaseException, path: str | Path) -> None:
     """Says in an error what was being written: that of a full disk knows no file, others one that nobody asked for."""
-    if isinstance(error, OSError) and (_is_temporary(error.filename) if error.filename else error.errno in _NO_MORE):
+    if isinstance(error, OSError) and (_is_temporary(error.filename) if error.filename else error.errno in _OF_WRITING):
         error.filename = os.fspath(path)
         del error.filename2  # None would be one more name in what it says.
 
