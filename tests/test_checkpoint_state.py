@@ -1,5 +1,6 @@
 """State files as we write them: what TensorFlow would write, and what its CheckpointManager goes on from."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -8,7 +9,12 @@ import pytest
 from bundles import bundle
 
 from ckpttool.errors import ConversionError, CorruptionError, FormatError
-from ckpttool.formats.checkpoint_state import add_to_checkpoint_state, read_checkpoint_state
+from ckpttool.formats.checkpoint_state import (
+    STATE_FILE,
+    add_to_checkpoint_state,
+    read_checkpoint_state,
+    relocate_checkpoint_state,
+)
 
 
 def saved(directory: Path, *names: str, time: float = 1.6e9) -> list[str]:
@@ -147,3 +153,17 @@ def test_backslashes_that_were_written_once(tmp_path):
     path.write_text('model_checkpoint_path: "C:\\Users\\me\\model"\n')
     with pytest.raises(CorruptionError, match=r"in a path each \\ is written as \\\\; the checkpoints beside it"):
         read_checkpoint_state(path)
+
+
+def test_a_relocation_that_fails_leaves_no_backup(tmp_path, monkeypatch):
+    """Where the state file can't be replaced, it is as it was, and no copy of it stays beside it."""
+    path = tmp_path / STATE_FILE
+    path.write_text('model_checkpoint_path: "/old/model"\n')
+
+    def refuse(old, new):
+        raise OSError(errno.EIO, os.strerror(errno.EIO), old)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(OSError, match="Input/output error"):
+        relocate_checkpoint_state(str(path), lambda prefix: not prefix.startswith("/old"), output=None, force=False)
+    assert os.listdir(tmp_path) == [STATE_FILE]

@@ -12,7 +12,8 @@ that was given `latest_filename` calls the file otherwise.
 import os
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain, count
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -157,14 +158,15 @@ def relocate_checkpoint_state(
     message.model_checkpoint_path = after[0]
     message.all_model_checkpoint_paths[:] = [after[1:][place] for place in places]
     changed = [a != b for a, b in zip(before, after, strict=True)].count(True)
-    if output is None and changed:
-        with storage.write_beside(_unused(f"{path}.bak")) as backup:
-            shutil.copy2(path, backup)
-    if output is not None or changed:
-        replaces = output is not None and os.path.exists(output)
+    if output is None:
+        if changed:
+            with _backed_up(path):
+                _write(path, message, force=True)
+    else:
+        replaces = os.path.exists(output)
         graphs = {f"{prefix}.meta" for written in before for prefix in candidates(directory, written) if replaces}
         inputs = [file for graph in graphs for file in (graph, *belonging(graph))]
-        _write(output or path, message, force=force or output is None, inputs=inputs)
+        _write(output, message, force=force, inputs=inputs)
     return changed
 
 
@@ -173,6 +175,20 @@ def _write(path: str | Path, message: Any, *, force: bool, inputs: Sequence[str]
 
     with storage.write_beside(path, force=force, inputs=inputs) as beside:
         beside.write_text(text_format.MessageToString(message, as_utf8=False))
+
+
+@contextmanager
+def _backed_up(path: str) -> Iterator[None]:
+    """Keeps a copy of a file that is to be replaced; not if it comes to nothing."""
+    backup, old = _unused(f"{path}.bak"), os.stat(path)
+    with storage.write_beside(backup) as beside:
+        shutil.copy2(path, beside)
+    try:
+        yield
+    except BaseException:
+        if os.path.samestat(os.stat(path), old):
+            os.unlink(backup)
+        raise
 
 
 def _unused(path: str) -> str:
