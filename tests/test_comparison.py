@@ -274,6 +274,19 @@ def test_renames_are_differences(run, tmp_path):
     assert result.stdout.splitlines()[1].split("\t")[:2] == ["w", "renamed"]
 
 
+def test_the_end_of_keys_is_said_once(run, tmp_path):
+    """A table of TensorFlow 2's variables is without the end that all keys have, as that of vars; TSV has it."""
+    end, ramp = "/.ATTRIBUTES/VARIABLE_VALUE", np.arange(4.0)
+    a = bundle({f"model/w{end}": ramp, f"model/b{end}": ramp[:3]}).write(tmp_path, "a")
+    b = bundle({f"layer/w{end}": ramp, f"model/b{end}": ramp[:2]}).write(tmp_path, "b")
+    table = run("diff", a, b, "--format", "table").stdout
+    assert [line.split()[:2] for line in table.splitlines()[4:6]] == [["model/w", "renamed"], ["model/b", "other"]]
+    assert "layer/w\n" in table
+    assert table.count(end) == table.count(f"… names without {end} (--all)\n") == 1
+    assert run("diff", a, b, "--format", "table", "--all").stdout.count("VARIABLE_VALUE") == 3
+    assert run("diff", a, b).stdout.count(end) == 3
+
+
 CONSTANT = {
     "zeros": np.zeros((3, 4), np.float32),
     "ones": np.ones(7),

@@ -145,6 +145,22 @@ def test_a_tree_that_is_folded_keeps_its_depth(printed):
     assert [line[:19].rstrip() for line in out[6:8]] == ["     _trainable_", "     variables"]
 
 
+def test_no_word_is_broken_while_longer_ones_can_be_narrowed(printed):
+    """The widest column gives way first, but none below its longest word or segment, as long as all of them fit."""
+    columns = [Column("direction"), Column("tensor"), Column("shape", "shape"), Column("reason")]
+    row = ("input", "placeholders/of/images:0", (128, 128, 3), "the input pipeline gives it")
+    out = printed(report_of(columns, row), columns=60).splitlines()
+    assert out[2:6] == [
+        " direction   tensor          shape         reason",
+        " ───────────────────────────────────────────────────────",
+        " input       placeholders/   [128,128,3]   the input",
+        "             of/images:0                   pipeline",
+    ]
+    long = printed(report_of(columns, ("input", "p" * 50, (128, 128, 3), "pipeline")), columns=60).splitlines()
+    assert long[2].split() == ["direction", "tensor", "shape", "reason"]
+    assert long[4].split() == ["input", "p" * 19, "[128,128,3]", "pipeline"]
+
+
 END = "/.end"
 
 
@@ -209,6 +225,13 @@ def test_what_can_be_spared_goes_first(printed):
     everything = printed(report, columns=64, everything=True)
     assert everything.splitlines()[2].split() == headers[72]
     assert "--all" not in everything
+
+
+def test_what_is_told_in_part_is_spared_before_all_else(printed):
+    """Of two columns that can be spared, that goes first of which another one tells a part."""
+    columns = [Column("name"), Column("object", default="", told_by="name", spare=True), Column("full", spare=True)]
+    out = printed(report_of(columns, ("n" * 20, "o" * 20, "f" * 20), ("a", "a", "b")), columns=50).splitlines()
+    assert (out[2].split(), out[-1]) == (["name", "full"], "… object (--all, or a wider terminal)")
 
 
 def test_narrow_terminals_get_records(printed):

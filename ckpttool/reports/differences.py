@@ -32,9 +32,10 @@ def structure(a: Mapping[str, Variable], b: Mapping[str, Variable], found: Compa
         what = "other shape" if a[name].shape != b[name].shape else "other dtype"
         rows.append((name, what, *_kind(a[name]), *_kind(b[name]), "", ""))
     columns = [
-        *(Column("name"), Column("difference"), Column("dtype A", default=""), Column("shape A", "shape", "")),
+        *(Column("name", end=VALUE), Column("difference")),
+        *(Column("dtype A", default=""), Column("shape A", "shape", "")),
         *(Column("dtype B", default=""), Column("shape B", "shape", "")),
-        *(Column("name B", default=""), Column("near name", default="")),
+        *(Column("name B", default="", end=VALUE), Column("near name", default="", end=VALUE)),
     ]
     return Report("structure", "Differences of structure", columns, rows)
 

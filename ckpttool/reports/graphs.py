@@ -31,7 +31,8 @@ def endpoints(found: "Sequence[Endpoint]") -> Report:
     ]
     columns = [
         *(Column("direction"), Column("signature", default=""), Column("key", default=""), Column("tensor")),
-        *(Column("dtype"), Column("shape", "shape"), Column("certainty"), Column("reason", default="")),
+        *(Column("dtype"), Column("shape", "shape")),
+        *(Column("certainty", default="stated"), Column("reason", default="")),
     ]
     return Report("endpoints", "Inputs and outputs", columns, rows)
 
