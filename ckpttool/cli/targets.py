@@ -192,26 +192,11 @@ def write(
     total = sum(variable.nbytes for variable in checkpoint.values())
     with render.progress("Writing", total) as progress:
         remarkable = writer(checkpoint, output, strict=strict, force=force, progress=progress, **arguments)
-    _warn_of(remarkable)
+    options.warn_of_each((planned.variable.name, planned.remark or "") for planned in remarkable)
     if not quiet:
         left_out |= {planned.variable.name for planned in remarkable if planned.problem}
         written = [variable.nbytes for name, variable in checkpoint.items() if name not in left_out]
         render.say(f"wrote {render.counted(len(written), 'variable')}, {render.human_bytes(sum(written))} · {output}")
-
-
-_MOST_NAMED = 3
-
-
-def _warn_of(remarkable: Sequence[Planned]) -> None:
-    """Says what is not as it was; what there is to say of many variables, once."""
-    names: dict[str, list[str]] = {}
-    for planned in remarkable:
-        names.setdefault(planned.remark or "", []).append(planned.variable.name)
-    for remark, of in names.items():
-        if len(of) > _MOST_NAMED:
-            options.warn([f"{of[0]} and {len(of) - 1:,} more variables: {remark}"])
-        else:
-            options.warn(f"{name}: {remark}" for name in of)
 
 
 def require_state(output: str, latest: bool) -> None:
