@@ -195,6 +195,16 @@ def test_a_common_end_is_said_once(printed):
         assert printed(report, format).count(END) == 2
 
 
+def test_a_common_directory_is_said_once(printed):
+    """Where all files are in one directory, it is below the table; with --all, and of several, paths are whole."""
+    columns = [Column("kind"), Column("file", "path", "")]
+    report = report_of(columns, ("a", "/runs/one/m.index"), ("b", "/runs/one/m.meta"), ("c", ""))
+    out = [line.split() for line in printed(report).splitlines()[4:]]
+    assert out == [["a", "m.index"], ["b", "m.meta"], ["c"], [], ["…", "files", "are", "in", "/runs/one"]]
+    assert printed(report, everything=True).count("/runs/one/m.") == printed(report, "tsv").count("/runs/one/m.") == 2
+    assert printed(report_of(columns, ("a", "/runs/m"), ("b", "/runs/two/m"))).count("/runs/") == 2
+
+
 def test_no_two_names_look_alike_without_their_end(printed):
     """An end stays where without it the name would be another one's."""
     report = report_of([Column("name", end=END)], ("w/.end",), ("w",), ("v/.end",))

@@ -81,7 +81,7 @@ class _Cells:
 
     def __init__(self, column: Column, values: Sequence[Any], encoding: str) -> None:
         self.name, self.end, self.told_by, self.spare = column.name, column.end, column.told_by, column.spare
-        self.is_right = is_right(column)
+        self.is_right, self.is_path = is_right(column), column.kind == "path"
         self.texts = _encodable(shown_texts(values, column.kind), encoding)
         self._paths = [path for _, path, _ in values] if column.kind == "tree" else None
 
@@ -98,6 +98,14 @@ class _Cells:
         short = [text.removesuffix(self.end) for text in before]
         self.texts = [text if less in known else less for text, less in zip(before, short, strict=True)]
         return self.texts != before
+
+    def without_directory(self) -> str:
+        """Takes from paths the directory that all of them are in, and gives it; "" if there is none."""
+        directories = {os.path.dirname(text) for text in self.texts if text} if self.is_path else set()
+        if len(directories) != 1:
+            return ""
+        self.texts = [os.path.basename(text) for text in self.texts]
+        return directories.pop()
 
     @cached_property
     def widths(self) -> list[int]:
@@ -123,6 +131,7 @@ def _without_needless(columns: Sequence[_Cells], width: int) -> tuple[list[_Cell
     """The columns without what `Column` says a table can leave out; and what that is, where the rows don't tell it."""
     shortened = {column.end: column for column in reversed(columns) if column.shorten()}
     left_out = [f"{column.name}s without {end} (--all)" for end, column in shortened.items()]
+    left_out += [f"{c.name}s are in {directory}" for c in columns if (directory := c.without_directory())]
     told = _untold(columns)
     kept = _unspared(told, width)
     spared = [column.name for column in told if column not in kept]

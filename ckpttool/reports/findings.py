@@ -19,7 +19,7 @@ def findings(found: Sequence[Finding]) -> Report:
     ]
     columns = [
         *(Column("kind"), Column("variable", default="", end=VALUE), Column("what")),
-        *(Column("file", default=""), Column("byte", "number", "")),
+        *(Column("file", "path", "", spare=True), Column("byte", "number", "")),
     ]
     return Report("findings", "Findings", columns, rows)
 
