@@ -65,12 +65,14 @@ TfV1 = Annotated[
 ]
 Shards = Annotated[
     int | None,
-    typer.Option("--shards", metavar="N", min=1, help="With --tf: N data files; default: as the source has."),
+    typer.Option("--shards", metavar="N", min=1, help="With --tf: N data files; default: as many as the source has."),
 ]
 MaxShardSize = Annotated[
     str | None,
     typer.Option(
-        "--max-shard-size", metavar="SIZE", help="With --tf, --safetensors: no file has more values: 5GB, 500MiB, …"
+        "--max-shard-size",
+        metavar="SIZE",
+        help="With --tf, --safetensors: at most so many bytes a file: 5GB, 500MiB, …",
     ),
 ]
 Strict = Annotated[
@@ -82,7 +84,7 @@ Strict = Annotated[
 ]
 Latest = Annotated[
     bool,
-    typer.Option("--latest", help="With --tf: name it the latest in the `checkpoint` file also if there is one."),
+    typer.Option("--latest", help="With --tf: name it as the latest, even if there is a `checkpoint` file already."),
 ]
 
 

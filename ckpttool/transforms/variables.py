@@ -24,8 +24,11 @@ def select(
 ) -> Checkpoint:
     """The variables whose names match one of `include` (all if there is none) and none of `exclude`.
 
-    The patterns are those of `ckpttool.model.names`. In a checkpoint of TensorFlow 2, they are also about the paths of
-    the variables' objects, and the names that TensorFlow 1 would have given (see `Checkpoint.places`).
+        >>> ckpttool.select(checkpoint, ["dense/**"], exclude=["*Adam*"])
+
+    In a pattern, `*` stays within a segment of a name, `**` crosses segments, and `?` and `[ab]` are one character; in
+    one without `/`, `*` matches anything. In a checkpoint of TensorFlow 2, the patterns are also about the paths of the
+    variables' objects, and the names that TensorFlow 1 would have given (see `Checkpoint.places`).
 
     Args:
         checkpoint: whose variables.
