@@ -274,6 +274,18 @@ def test_renames_are_differences(run, tmp_path):
     assert result.stdout.splitlines()[1].split("\t")[:2] == ["w", "renamed"]
 
 
+def test_a_status_is_said_where_there_are_two(run, tmp_path):
+    """A table of values that have all changed does not say so in each row; of others it says which are tolerated."""
+    a, b = bundle({"w": np.zeros(3), "v": np.zeros(3)}), bundle({"w": np.full(3, 0.5), "v": np.full(3, 0.1)})
+    command = ["diff", a.write(tmp_path, "a"), b.write(tmp_path, "b"), "--format", "table"]
+    assert run(*command).stdout.splitlines()[2].split()[:3] == ["name", "changed", "of"]
+    tolerant = run(*command, "--atol", "0.2").stdout
+    assert [line.split()[:3] for line in tolerant.splitlines()[4:6]] == [
+        ["w", "changed", "3"],
+        ["v", "within", "tolerance"],
+    ]
+
+
 def test_the_end_of_keys_is_said_once(run, tmp_path):
     """A table of TensorFlow 2's variables is without the end that all keys have, as that of vars; TSV has it."""
     end, ramp = "/.ATTRIBUTES/VARIABLE_VALUE", np.arange(4.0)

@@ -45,7 +45,8 @@ def values(found: Comparison) -> Report:
     changed = [(name, each) for name, each in found.differences.items() if each.changed]
     changed.sort(key=lambda pair: (-inf if isnan(pair[1].max_abs) else -pair[1].max_abs, pair[0]))
     columns = [
-        *(Column("name", end=VALUE), Column("status"), Column("changed", "number"), Column("of", "number")),
+        *(Column("name", end=VALUE), Column("status", default="changed")),
+        *(Column("changed", "number"), Column("of", "number")),
         *(Column("max abs", "real", ""), Column("L2", "real", ""), Column("cosine", "real", "")),
     ]
     rows = [(name, _status(each), each.changed, each.elements, *_reals(each)) for name, each in changed]
