@@ -126,13 +126,16 @@ def test_what_fits_is_not_folded(printed):
     [
         ("conv/kernel/ExponentialMovingAverage", ["conv/kernel/", "ExponentialMovingAve", "rage"]),
         ("moving_variance_of_all", ["moving_variance_of_", "all"]),
+        ("batch_renormalization/gamma", ["batch_", "renormalization/", "gamma"]),
         ("see optimizer/_variables/1", ["see", "optimizer/", "_variables/1"]),
         ("a/bcdefghijklmnopqrstuvwxyz", ["a/bcdefghijklmnopqrs", "tuvwxyz"]),
         ("one two three four five", ["one two three four", "five"]),
     ],
 )
 def test_names_are_folded_behind_segments(printed, text, lines):
-    """A text is folded at blanks, a name behind a slash or an underscore, if a line is not all but empty then."""
+    """A text is folded at blanks, a name behind a slash or an underscore; not if a line is all but empty then, and the
+    next one breaks a word all the same.
+    """
     report = report_of([Column("name"), Column("count", "number")], (text, 123_456_789))
     rows = [line[1:].removesuffix("123,456,789").rstrip() for line in printed(report, columns=38).splitlines()[4:]]
     assert [row for row in rows if row] == lines

@@ -233,10 +233,18 @@ def _broken(text: str, width: int) -> str:
     room, lines = width - indent, []
     while len(rest) > room:
         end = rest.rfind(" ", 1, room + 1) + 1  # The space itself is not part of the line.
-        end = end or rest.rfind("/", room // 3, room) + 1 or rest.rfind("_", room // 3, room) + 1 or room
+        end = end or rest.rfind("/", room // 3, room) + 1 or rest.rfind("_", room // 3, room) + 1
+        end = end or _early_end(rest, room) or room
         lines.append(rest[:end].rstrip(" "))
         rest = rest[end:]
     return "\n".join(f"{' ' * indent}{line}" for line in [*lines, rest])
+
+
+def _early_end(text: str, room: int) -> int:
+    """Where a first line ends that is all but empty, if the piece behind it is whole then; 0 if it is not."""
+    end = max(text.rfind("/", 1, room), text.rfind("_", 1, room)) + 1
+    piece = _PIECES.match(text, end)
+    return end if piece and len(piece[0]) <= room else 0
 
 
 def _longest_piece(text: str) -> int:
