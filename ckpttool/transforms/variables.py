@@ -96,7 +96,7 @@ def drop_slots(checkpoint: Checkpoint) -> Checkpoint:
     return without(checkpoint, slots(checkpoint))
 
 
-_OTHERWISE_NAMED = "of another name, w/NAME, --include '**/NAME' --rename '/NAME$=>' takes them"
+_OTHERWISE_NAMED = "if they have another name, as w/NAME has: --include '**/NAME' --rename '/NAME$=>'"
 
 
 def averages_as_variables(checkpoint: Checkpoint, chosen: Collection[str] | None = None) -> dict[str, str]:
