@@ -294,6 +294,8 @@ def test_the_end_of_keys_is_said_once(run, tmp_path):
     table = run("diff", a, b, "--format", "table").stdout
     assert [line.split()[:2] for line in table.splitlines()[4:6]] == [["model/w", "renamed"], ["model/b", "other"]]
     assert "layer/w\n" in table
+    # The dtypes are the same, and one shape is not.
+    assert table.splitlines()[2].split("   ")[-3:] == ["shape A", "shape B", "name B"]
     assert table.count(end) == table.count(f"… names without {end} (--all)\n") == 1
     assert run("diff", a, b, "--format", "table", "--all").stdout.count("VARIABLE_VALUE") == 3
     assert run("diff", a, b).stdout.count(end) == 3

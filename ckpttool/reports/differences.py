@@ -34,7 +34,7 @@ def structure(a: Mapping[str, Variable], b: Mapping[str, Variable], found: Compa
     columns = [
         *(Column("name", end=VALUE), Column("difference")),
         *(Column("dtype A", default=""), Column("shape A", "shape", "")),
-        *(Column("dtype B", default=""), Column("shape B", "shape", "")),
+        *(Column("dtype B", default="", told_by="dtype A"), Column("shape B", "shape", "", told_by="shape A")),
         *(Column("name B", default="", end=VALUE), Column("near name", default="", end=VALUE)),
     ]
     return Report("structure", "Differences of structure", columns, rows)
