@@ -282,7 +282,19 @@ def test_ops_are_a_list():
     assert graph.nodes[0] == graph.by_name["x"]
 
 
-@pytest.mark.parametrize("writer", ["hdf5", "npz", "npy", "safetensors", "bundle", "tensor_slices"])
+WRITERS = ["hdf5", "npz", "npy", "safetensors", "bundle", "tensor_slices"]
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_dict_of_arrays_is_no_checkpoint(tmp_path, writer):
+    """Who gives a writer arrays is told what makes a checkpoint of them, and nothing is written."""
+    message = "what is written is a Checkpoint, not dict: from_arrays makes one of a dict of arrays"
+    with pytest.raises(TypeError, match=message):
+        getattr(ckpttool, f"write_{writer}")({"w": np.ones(2)}, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("writer", WRITERS)
 def test_no_big_endian_machine_writes(monkeypatch, tmp_path, writer):
     """Its bytes would be in the wrong order: it is refused before anything is written."""
     checkpoint = ckpttool.from_arrays({"w": np.ones(2, np.float32)})

@@ -274,6 +274,33 @@ def test_renames_are_differences(run, tmp_path):
     assert result.stdout.splitlines()[1].split("\t")[:2] == ["w", "renamed"]
 
 
+def test_a_status_is_said_where_there_are_two(run, tmp_path):
+    """A table of values that have all changed does not say so in each row; of others it says which are tolerated."""
+    a, b = bundle({"w": np.zeros(3), "v": np.zeros(3)}), bundle({"w": np.full(3, 0.5), "v": np.full(3, 0.1)})
+    command = ["diff", a.write(tmp_path, "a"), b.write(tmp_path, "b"), "--format", "table"]
+    assert run(*command).stdout.splitlines()[2].split()[:3] == ["name", "changed", "of"]
+    tolerant = run(*command, "--atol", "0.2").stdout
+    assert [line.split()[:3] for line in tolerant.splitlines()[4:6]] == [
+        ["w", "changed", "3"],
+        ["v", "within", "tolerance"],
+    ]
+
+
+def test_the_end_of_keys_is_said_once(run, tmp_path):
+    """A table of TensorFlow 2's variables is without the end that all keys have, as that of vars; TSV has it."""
+    end, ramp = "/.ATTRIBUTES/VARIABLE_VALUE", np.arange(4.0)
+    a = bundle({f"model/w{end}": ramp, f"model/b{end}": ramp[:3]}).write(tmp_path, "a")
+    b = bundle({f"layer/w{end}": ramp, f"model/b{end}": ramp[:2]}).write(tmp_path, "b")
+    table = run("diff", a, b, "--format", "table").stdout
+    assert [line.split()[:2] for line in table.splitlines()[4:6]] == [["model/w", "renamed"], ["model/b", "other"]]
+    assert "layer/w\n" in table
+    # The dtypes are the same, and one shape is not.
+    assert table.splitlines()[2].split("   ")[-3:] == ["shape A", "shape B", "name B"]
+    assert table.count(end) == table.count(f"… names without {end} (--all)\n") == 1
+    assert run("diff", a, b, "--format", "table", "--all").stdout.count("VARIABLE_VALUE") == 3
+    assert run("diff", a, b).stdout.count(end) == 3
+
+
 CONSTANT = {
     "zeros": np.zeros((3, 4), np.float32),
     "ones": np.ones(7),

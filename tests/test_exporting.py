@@ -642,7 +642,7 @@ def test_the_last_of_a_directory(run, tmp_path):
             path.unlink()
     result = run("average", tmp_path, "--last", 5, "--tf", tmp_path / "out")
     assert result.exit_code == 2
-    assert "has no 5 checkpoints, but 4" in " ".join(result.stderr.split())
+    assert "has 4 checkpoints, not 5" in " ".join(result.stderr.split())
 
 
 def test_several_series_in_a_directory(run, tmp_path):

@@ -207,7 +207,8 @@ MISFITS = {
     "resource": (1, "resource", (), "which can't be fed"),
     "rank": ([1], "float32", (None, 2), r"takes float32\[\?,2\], and what came is float32\[1\]$"),
     "batch": ([1, 2], "float32", (None, 2), r"came is float32\[2\] · give a batch, .*--batch-dim"),
-    "scalar": (1, "float32", (2,), r"came is float32\[\] · give a list, .*--broadcast"),
+    "scalar": (1, "float32", (2,), r"came is float32\[\] · give a list, such as \[50\]; .*--broadcast"),
+    "scalar for a matrix": (1, "float32", (2, 3), r"came is float32\[\] · give nested lists, or a file .*--broadcast"),
 }
 
 

@@ -167,7 +167,7 @@ def test_layers_within_a_layer(tf, keras, tmp_path):
     trained = filled(model())
     path = exported(saved(tf, trained.weights, tmp_path / "model"), tmp_path / "weights.h5")
     require_loaded(model(), path, trained.weights)
-    with pytest.raises(ConversionError, match="its place among the weights of the layer stack is a guess"):
+    with pytest.raises(ConversionError, match="its place among the weights of its layer is a guess"):
         exported(tmp_path / "model", tmp_path / "strict.h5", strict=True)  # norm before dense: who knows?
 
 

@@ -315,7 +315,7 @@ def test_checkpoint_is_a_mapping(tmp_path: Path) -> None:
 
 def test_near_names_are_looked_for_where_they_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`get` tells nobody: looking for names near to each of many would take minutes."""
-    monkeypatch.setattr("ckpttool.model.checkpoint.near_hint", lambda *_: pytest.fail("looked for"))
+    monkeypatch.setattr("ckpttool.model.checkpoint.choices_hint", lambda *_: pytest.fail("looked for"))
     checkpoint = bundle({"a": np.zeros(1)}).open(tmp_path)
     assert (checkpoint.get("a"), checkpoint.get("b"), checkpoint.get("b", 7)) == (checkpoint["a"], None, 7)
 
@@ -352,3 +352,5 @@ def test_a_name_that_is_not_there(tmp_path: Path) -> None:
     assert caught.value.path == checkpoint.path
     assert "dense/kernel" in (caught.value.hint or "")
     assert "Key dense/kernle not found in checkpoint" in str(caught.value)
+    with pytest.raises(NotFoundError, match=r"there are dense/bias, dense/kernel$"):
+        checkpoint["xyz"]

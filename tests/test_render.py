@@ -126,13 +126,16 @@ def test_what_fits_is_not_folded(printed):
     [
         ("conv/kernel/ExponentialMovingAverage", ["conv/kernel/", "ExponentialMovingAve", "rage"]),
         ("moving_variance_of_all", ["moving_variance_of_", "all"]),
+        ("batch_renormalization/gamma", ["batch_", "renormalization/", "gamma"]),
         ("see optimizer/_variables/1", ["see", "optimizer/", "_variables/1"]),
         ("a/bcdefghijklmnopqrstuvwxyz", ["a/bcdefghijklmnopqrs", "tuvwxyz"]),
         ("one two three four five", ["one two three four", "five"]),
     ],
 )
 def test_names_are_folded_behind_segments(printed, text, lines):
-    """A text is folded at blanks, a name behind a slash or an underscore, if a line is not all but empty then."""
+    """A text is folded at blanks, a name behind a slash or an underscore; not if a line is all but empty then, and the
+    next one breaks a word all the same.
+    """
     report = report_of([Column("name"), Column("count", "number")], (text, 123_456_789))
     rows = [line[1:].removesuffix("123,456,789").rstrip() for line in printed(report, columns=38).splitlines()[4:]]
     assert [row for row in rows if row] == lines
@@ -143,6 +146,22 @@ def test_a_tree_that_is_folded_keeps_its_depth(printed):
     rows = [((0, "optimizer", "optimizer"), "a" * 30), ((2, "optimizer/_all", "_trainable_variables"), "b")]
     out = printed(report_of([Column("object", "tree"), Column("kind")], *rows), columns=40).splitlines()
     assert [line[:19].rstrip() for line in out[6:8]] == ["     _trainable_", "     variables"]
+
+
+def test_no_word_is_broken_while_longer_ones_can_be_narrowed(printed):
+    """The widest column gives way first, but none below its longest word or segment, as long as all of them fit."""
+    columns = [Column("direction"), Column("tensor"), Column("shape", "shape"), Column("reason")]
+    row = ("input", "placeholders/of/images:0", (128, 128, 3), "the input pipeline gives it")
+    out = printed(report_of(columns, row), columns=60).splitlines()
+    assert out[2:6] == [
+        " direction   tensor          shape         reason",
+        " ───────────────────────────────────────────────────────",
+        " input       placeholders/   [128,128,3]   the input",
+        "             of/images:0                   pipeline",
+    ]
+    long = printed(report_of(columns, ("input", "p" * 50, (128, 128, 3), "pipeline")), columns=60).splitlines()
+    assert long[2].split() == ["direction", "tensor", "shape", "reason"]
+    assert long[4].split() == ["input", "p" * 19, "[128,128,3]", "pipeline"]
 
 
 END = "/.end"
@@ -179,6 +198,16 @@ def test_a_common_end_is_said_once(printed):
         assert printed(report, format).count(END) == 2
 
 
+def test_a_common_directory_is_said_once(printed):
+    """Where all files are in one directory, it is below the table; with --all, and of several, paths are whole."""
+    columns = [Column("kind"), Column("file", "path", "")]
+    report = report_of(columns, ("a", "/runs/one/m.index"), ("b", "/runs/one/m.meta"), ("c", ""))
+    out = [line.split() for line in printed(report).splitlines()[4:]]
+    assert out == [["a", "m.index"], ["b", "m.meta"], ["c"], [], ["…", "files", "are", "in", "/runs/one"]]
+    assert printed(report, everything=True).count("/runs/one/m.") == printed(report, "tsv").count("/runs/one/m.") == 2
+    assert printed(report_of(columns, ("a", "/runs/m"), ("b", "/runs/two/m"))).count("/runs/") == 2
+
+
 def test_no_two_names_look_alike_without_their_end(printed):
     """An end stays where without it the name would be another one's."""
     report = report_of([Column("name", end=END)], ("w/.end",), ("w",), ("v/.end",))
@@ -209,6 +238,13 @@ def test_what_can_be_spared_goes_first(printed):
     everything = printed(report, columns=64, everything=True)
     assert everything.splitlines()[2].split() == headers[72]
     assert "--all" not in everything
+
+
+def test_what_is_told_in_part_is_spared_before_all_else(printed):
+    """Of two columns that can be spared, that goes first of which another one tells a part."""
+    columns = [Column("name"), Column("object", default="", told_by="name", spare=True), Column("full", spare=True)]
+    out = printed(report_of(columns, ("n" * 20, "o" * 20, "f" * 20), ("a", "a", "b")), columns=50).splitlines()
+    assert (out[2].split(), out[-1]) == (["name", "full"], "… object (--all, or a wider terminal)")
 
 
 def test_narrow_terminals_get_records(printed):

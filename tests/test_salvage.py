@@ -128,6 +128,19 @@ def test_a_missing_shard(run, tmp_path, shards):
     assert f"warning: {lost[0]}: left out: its data file is missing" in result.stderr
 
 
+def test_what_is_lost_for_one_reason_is_said_once(run, tmp_path):
+    """Of many variables that a missing data file held, one line says how many they are; the plan names them all."""
+    arrays = {f"w{number}": np.full(3, number, np.float32) for number in range(8)}
+    made = bundle(arrays, shards=2)
+    made.shards[0] = None
+    arguments = ["export", made.write(tmp_path), "--salvage", "--npz", tmp_path / "out.npz"]
+    lines = [line for line in run(*arguments).stderr.splitlines() if "left out" in line]
+    what = "left out: its data file is missing · --salvage --dry-run lists them"
+    assert lines == [f"warning: w0 and 3 more variables: {what}"]
+    plan = run(*arguments, "--dry-run", "--force", "--format", "tsv").stdout
+    assert plan.count("\tleft out: its data file is missing\n") == 4
+
+
 def test_an_index_without_its_end(run, tmp_path):
     """All of a checkpoint whose index was cut off behind its entries is written."""
     made = bundle(ARRAYS)

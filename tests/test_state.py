@@ -122,6 +122,7 @@ def test_directory_without_a_state_file(directory, run):
     (directory / "checkpoint").unlink()
     rows = json.loads(run("state", directory, "--json").stdout)["checkpoints"]
     assert [row["status"] for row in rows] == ["not listed"] * 3
+    assert run("state", directory, "--format", "table").stdout.splitlines()[2].split() == ["checkpoint", "status"]
 
 
 @pytest.mark.parametrize("name", ["model-10", "model-10.index"])

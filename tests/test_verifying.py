@@ -285,6 +285,18 @@ def test_an_index_that_has_lost_its_end(run, tmp_path):
     assert "model.index ends after 498 bytes, without its own index: 14 of 14 variables are whole" in result.stderr
 
 
+def test_what_an_index_has_lost_is_not_looked_for(run, tmp_path):
+    """Of what only the graph still names, no near names are suggested: it was not called otherwise."""
+    prefix = copied("conv", tmp_path)
+    path = Path(index_path(str(prefix)))
+    path.write_bytes(path.read_bytes()[:300])
+    result = run("verify", prefix, "--json")
+    findings = json.loads(result.stdout)["findings"]
+    lost = {finding["variable"]: finding["what"] for finding in findings if finding["kind"] == "graph"}
+    assert set(lost.values()) == {"the graph restores it, and what is left of the index does not list it"}
+    assert len(lost) + json.loads(result.stdout)["variables"] == 14
+
+
 # Patterns
 
 

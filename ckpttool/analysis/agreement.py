@@ -16,12 +16,13 @@ from ckpttool.model.roles import BOOKKEEPING, roles_of
 from ckpttool.model.variable import Variable
 
 
-def disagreements(graph: MetaGraph, checkpoint: Checkpoint) -> list[Finding]:
+def disagreements(graph: MetaGraph, checkpoint: Checkpoint, *, is_lossy: bool = False) -> list[Finding]:
     """What TensorFlow would not restore: variables that are missing, or of another dtype or shape.
 
-    What the checkpoint has beyond that is nothing wrong.
+    What the checkpoint has beyond that is nothing wrong. If it `is_lossy`, its index is damaged and lists only a part:
+    what is missing was never called otherwise.
     """
-    return _disagreements(graph, restored(graph), checkpoint)
+    return _disagreements(graph, restored(graph), checkpoint, None if is_lossy else NearNames())
 
 
 def differences(graph: MetaGraph, checkpoint: Checkpoint) -> list[Finding]:
@@ -35,11 +36,13 @@ def differences(graph: MetaGraph, checkpoint: Checkpoint) -> list[Finding]:
     reads = restored(graph, by_any_op=not graph.message.saver_def.restore_op_name)
     if not reads:
         raise NotSupportedError("the graph restores no variables: none of its ops reads a checkpoint", path=graph.path)
-    return [*_disagreements(graph, reads, checkpoint), *_not_restored(reads, checkpoint)]
+    return [*_disagreements(graph, reads, checkpoint, NearNames()), *_not_restored(reads, checkpoint)]
 
 
-def _disagreements(graph: MetaGraph, reads: Iterable[Restored], checkpoint: Checkpoint) -> list[Finding]:
-    near, found = NearNames(), dict[str, str]()
+def _disagreements(
+    graph: MetaGraph, reads: Iterable[Restored], checkpoint: Checkpoint, near: NearNames | None
+) -> list[Finding]:
+    found = dict[str, str]()
     for each in reads:
         if not found.get(each.key):  # A partitioned variable is restored slice by slice.
             found[each.key] = _disagreement(each, checkpoint, near)
@@ -72,10 +75,12 @@ def object_disagreements(checkpoint: Checkpoint) -> list[Finding]:
     return found + [Finding("objects", "it belongs to no object", checkpoint.path, name) for name in lost]
 
 
-def _disagreement(wanted: Restored, checkpoint: Checkpoint, near: NearNames) -> str:
+def _disagreement(wanted: Restored, checkpoint: Checkpoint, near: NearNames | None) -> str:
     """What is wrong with what the checkpoint has of a tensor that is restored; "" if nothing is."""
     stored = checkpoint.get(checkpoint.stored_as(wanted.key))
     if stored is None:
+        if near is None:
+            return "the graph restores it, and what is left of the index does not list it"
         names = near.of(wanted.key, checkpoint, 3)
         hint = f"; near names: {', '.join(names)}" if names else ""
         return f"the graph restores it, and the checkpoint has no such variable{hint}"

@@ -54,7 +54,7 @@ _EXIT_CODES: dict[type[BaseException], int] = {
 }
 _EPILOG = (
     "Exit codes: 0 done (the same, nothing wrong) · 1 the answer is no (different, something wrong, nothing matched) · "
-    "2 wrong usage, or the output exists · 3 not found, not such a file, or no space or memory · 4 damaged · "
+    "2 wrong usage, or the output exists · 3 not found, another kind of file, or no space or memory · 4 damaged · "
     "5 not supported, or the output can't hold it · 129 hung up · 130 interrupted · 141 closed pipe · 143 terminated"
 )
 

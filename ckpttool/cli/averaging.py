@@ -95,7 +95,7 @@ def _last_of(paths: list[str], last: int | None) -> list[str]:
         return paths
     options.refuse(len(paths) != 1 or not os.path.isdir(paths[0]), "--last needs one directory")
     found = _series(paths[0])
-    options.refuse(len(found) < last, f"{paths[0]!r} has no {last} checkpoints, but {len(found)}")
+    options.refuse(len(found) < last, f"{paths[0]!r} has {render.counted(len(found), 'checkpoint')}, not {last}")
     return found[-last:]
 
 

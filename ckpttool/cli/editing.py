@@ -12,7 +12,13 @@ if TYPE_CHECKING:
     from ckpttool.model.graph import MetaGraph
 
 _Output = Annotated[
-    str, typer.Option("--output", "-o", metavar="FILE", help="The file to write; of a SavedModel, saved_model.pb.")
+    str,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="The file to write; of a SavedModel, a new saved_model.pb, without the variables.",
+    ),
 ]
 _InPlace = Annotated[bool, typer.Option("--in-place", help="Replace the input file.")]
 

@@ -105,7 +105,7 @@ def export(
         bool,
         typer.Option(
             "--salvage",
-            help="Of a damaged source, write what is whole, and list what is not; exit code 1 if anything is not.",
+            help="Of a damaged source, write what is whole, and say what is not; exit code 1 if anything is not.",
         ),
     ] = False,
     dry_run: Annotated[

@@ -35,7 +35,7 @@ def vars_(
     everything: options.All = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """List a checkpoint's variables: dtype, shape, parameters, bytes, shard; weights and optimizer slots apart.
+    """List a checkpoint's variables: dtype, shape, parameters, bytes, shard; weights and optimizer slots totaled apart.
 
     ckpttool vars model.ckpt --sort size --top 10
     """

@@ -262,6 +262,21 @@ def warn(warnings: Iterable[str]) -> None:
         render.say(f"warning: {warning}")
 
 
+_MOST_NAMED = 3
+
+
+def warn_of_each(remarks: Iterable[tuple[str, str]], hint: str = "") -> None:
+    """Says what there is to say of variables; of many the same once, and what names them all."""
+    names: dict[str, list[str]] = {}
+    for name, remark in remarks:
+        names.setdefault(remark, []).append(name)
+    for remark, of in names.items():
+        if len(of) > _MOST_NAMED:
+            warn([f"{of[0]} and {len(of) - 1:,} more variables: {remark}{hint}"])
+        else:
+            warn(f"{name}: {remark}" for name in of)
+
+
 def warn_of_first(found: Mapping[str, str], done: str) -> None:
     """Warns of the first of some variables: what was done, and why."""
     for name, why in islice(found.items(), 1):

@@ -54,7 +54,8 @@ def salvaged_from(path: str, found: "Located", changes: "Changes", quiet: bool, 
     )
     lost = {name: reason for name, reason in verified.damaged.items() if name in chosen}
     options.warn(_line(fault) for fault in faults)
-    options.warn(f"{name}: left out: {reason}" for name, reason in lost.items())
+    named = ((name, f"left out: {reason}") for name, reason in lost.items())
+    options.warn_of_each(named, " · --salvage --dry-run lists them")
     for cause in verified.causes:
         render.say(f"likely cause: {cause}")
     if not verified.whole:

@@ -65,12 +65,14 @@ TfV1 = Annotated[
 ]
 Shards = Annotated[
     int | None,
-    typer.Option("--shards", metavar="N", min=1, help="With --tf: N data files; default: as the source has."),
+    typer.Option("--shards", metavar="N", min=1, help="With --tf: N data files; default: as many as the source has."),
 ]
 MaxShardSize = Annotated[
     str | None,
     typer.Option(
-        "--max-shard-size", metavar="SIZE", help="With --tf, --safetensors: no file has more values: 5GB, 500MiB, …"
+        "--max-shard-size",
+        metavar="SIZE",
+        help="With --tf, --safetensors: at most so many bytes a file: 5GB, 500MiB, …",
     ),
 ]
 Strict = Annotated[
@@ -82,7 +84,7 @@ Strict = Annotated[
 ]
 Latest = Annotated[
     bool,
-    typer.Option("--latest", help="With --tf: name it the latest in the `checkpoint` file also if there is one."),
+    typer.Option("--latest", help="With --tf: name it as the latest, even if there is a `checkpoint` file already."),
 ]
 
 
@@ -192,26 +194,11 @@ def write(
     total = sum(variable.nbytes for variable in checkpoint.values())
     with render.progress("Writing", total) as progress:
         remarkable = writer(checkpoint, output, strict=strict, force=force, progress=progress, **arguments)
-    _warn_of(remarkable)
+    options.warn_of_each((planned.variable.name, planned.remark or "") for planned in remarkable)
     if not quiet:
         left_out |= {planned.variable.name for planned in remarkable if planned.problem}
         written = [variable.nbytes for name, variable in checkpoint.items() if name not in left_out]
         render.say(f"wrote {render.counted(len(written), 'variable')}, {render.human_bytes(sum(written))} · {output}")
-
-
-_MOST_NAMED = 3
-
-
-def _warn_of(remarkable: Sequence[Planned]) -> None:
-    """Says what is not as it was; what there is to say of many variables, once."""
-    names: dict[str, list[str]] = {}
-    for planned in remarkable:
-        names.setdefault(planned.remark or "", []).append(planned.variable.name)
-    for remark, of in names.items():
-        if len(of) > _MOST_NAMED:
-            options.warn([f"{of[0]} and {len(of) - 1:,} more variables: {remark}"])
-        else:
-            options.warn(f"{name}: {remark}" for name in of)
 
 
 def require_state(output: str, latest: bool) -> None:

@@ -92,6 +92,5 @@ def _say_result(verified: "Verified") -> None:
         render.say("note: no checksums to test: values were read")
     unlisted = {found.variable for found in verified.findings} - {"", *checkpoint}
     count = render.counted(len(checkpoint) + len(unlisted), "variable")
-    is_lossy = any(found.kind == "index" and not found.variable for found in verified.findings)
-    others = ", of those that the index still lists" if is_lossy else ""
+    others = ", of those that the index still lists" if verified.is_lossy else ""
     render.say(f"{len(verified.whole):,} of {count} whole{others} · {checkpoint.path}")

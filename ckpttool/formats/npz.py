@@ -31,7 +31,7 @@ from ckpttool.errors import (
 from ckpttool.formats.npy.arrays import Array, arrays_of, planned_array
 from ckpttool.formats.npy.header import HEAD, decode_header
 from ckpttool.formats.npy.source import ArraySource, Stored
-from ckpttool.formats.plan import Note, Planned, distinct
+from ckpttool.formats.plan import Note, Planned, distinct, require_checkpoint
 from ckpttool.formats.zip_members import NPZ, checked, is_encrypted, start_of
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.texts import percent_encoded
@@ -51,6 +51,7 @@ _TAIL = 56 + 20 + 22 + _MAX_TEXT
 
 def plan_npz(checkpoint: Checkpoint) -> list[Planned]:
     """What `write_npz` would make of each variable: the array's name. Reads no values but strings."""
+    require_checkpoint(checkpoint)
     return distinct([_planned(variable) for variable in checkpoint.values()])
 
 

@@ -13,6 +13,7 @@ from ckpttool.formats.saved_model.reading import VARIABLES, read_saved_model
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.graph import MetaGraph
 from ckpttool.model.names import listed
+from ckpttool.model.object_graph import OBJECT_GRAPH_KEY
 
 
 def open_checkpoint(
@@ -159,5 +160,14 @@ def open_graph(path: str | os.PathLike[str] | Located, *, tags: str | None = Non
         directory, is_saved_model, _ = found.prefix.rpartition(VARIABLES)
         wanted = os.path.join(directory, SAVED_MODEL_FILES[0]) if is_saved_model else f"{found.prefix}.meta"
         hint = f"{wanted} is missing; vars shows the variables"
+        if not is_saved_model and _is_of_objects(found):
+            hint = "tf.train.Checkpoint saves none; objects and vars show what is there"
         raise NotFoundError("no graph here", path=found.prefix, hint=hint)
     return read_saved_model(found.graph, tags)
+
+
+def _is_of_objects(found: Located) -> bool:
+    try:
+        return OBJECT_GRAPH_KEY in open_checkpoint(found, only=[OBJECT_GRAPH_KEY])
+    except (CheckpointError, OSError):
+        return False

@@ -7,7 +7,7 @@ from typing import TypeVar, overload
 
 from ckpttool.errors import CheckpointError, NotFoundError, located
 from ckpttool.model.layer import OF_OPTIMIZER
-from ckpttool.model.names import near_hint
+from ckpttool.model.names import choices_hint
 from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, VALUE, ObjectGraph, Place
 from ckpttool.model.variable import Variable
 
@@ -117,7 +117,7 @@ class Checkpoint(Mapping[str, Variable]):
             keys = self.keys_of(name)
             hint = f"it is stored as {', '.join(keys)}" if keys else None
             if hint is None and isinstance(name, str):
-                hint = near_hint(name, self._variables)
+                hint = choices_hint(name, self._variables)
             raise NotFoundError(f"Key {name} not found in checkpoint", path=self.path, hint=hint) from None
 
     @overload

@@ -209,6 +209,7 @@ class MetaGraph:
         if name not in self.by_name:
             op = op_of(name)
             hint = f"{name} is a tensor, of the op {op}" if op in self.by_name else near_hint(name, self.by_name)
+            hint = hint or "ckpttool ls --ops lists them"
             raise NotFoundError(f"the graph has no op named {name}", path=self.path, hint=hint)
         return self.by_name[name]
 

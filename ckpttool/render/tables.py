@@ -6,6 +6,7 @@ row is printed as lines of `column: value`.
 """
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -66,7 +67,7 @@ def _print_report(console: "Console", report: Report, limit: int | None) -> None
     if limit is not None:
         columns, what = _without_needless(columns, console.width)
         left_out += what
-    widths = _fitted(columns, console.width)
+    widths = None if len(rows) > _TABLE_ROWS else _fitted(columns, console.width)
     show_header = report.key != "summary"
     if len(rows) > _TABLE_ROWS or widths == [column.width for column in columns]:
         _print_padded(console, columns, show_header=show_header)
@@ -83,7 +84,7 @@ class _Cells:
 
     def __init__(self, column: Column, values: Sequence[Any], encoding: str) -> None:
         self.name, self.end, self.told_by, self.spare = column.name, column.end, column.told_by, column.spare
-        self.is_right = is_right(column)
+        self.is_right, self.is_path = is_right(column), column.kind == "path"
         self.texts = _encodable(shown_texts(values, column.kind), encoding)
         self._paths = [path for _, path, _ in values] if column.kind == "tree" else None
 
@@ -101,6 +102,14 @@ class _Cells:
         self.texts = [text if less in known else less for text, less in zip(before, short, strict=True)]
         return self.texts != before
 
+    def without_directory(self) -> str:
+        """Takes from paths the directory that all of them are in, and gives it; "" if there is none."""
+        directories = {os.path.dirname(text) for text in self.texts if text} if self.is_path else set()
+        if len(directories) != 1:
+            return ""
+        self.texts = [os.path.basename(text) for text in self.texts]
+        return directories.pop()
+
     @cached_property
     def widths(self) -> list[int]:
         return _widths(self.texts)
@@ -108,6 +117,11 @@ class _Cells:
     @property
     def width(self) -> int:
         return max(len(self.name), *self.widths, 0)
+
+    @cached_property
+    def longest(self) -> int:
+        """The width of the longest piece at whose ends a cell or the name is broken; of a tree's, where it stands."""
+        return min(self.width, max(_LEAST_WIDTH, *map(_longest_piece, (self.name, *self.texts))))
 
     def padded(self) -> Iterator[str]:
         """The cells, all as wide as the column."""
@@ -118,7 +132,9 @@ class _Cells:
 
 def _without_needless(columns: Sequence[_Cells], width: int) -> tuple[list[_Cells], list[str]]:
     """The columns without what `Column` says a table can leave out; and what that is, where the rows don't tell it."""
-    left_out = [f"{column.name}s without {column.end} (--all)" for column in columns if column.shorten()]
+    shortened = {column.end: column for column in reversed(columns) if column.shorten()}
+    left_out = [f"{column.name}s without {end} (--all)" for end, column in shortened.items()]
+    left_out += [f"{c.name}s are in {directory}" for c in columns if (directory := c.without_directory())]
     told = _untold(columns)
     kept = _unspared(told, width)
     spared = [column.name for column in told if column not in kept]
@@ -138,10 +154,10 @@ def _untold(columns: Sequence[_Cells]) -> list[_Cells]:
 def _unspared(columns: Sequence[_Cells], width: int) -> list[_Cells]:
     """The columns but for the last spare ones, as many as must go for the others to be readable.
 
-    Where a table would be too narrow even so, none of them goes.
+    First go those that another one tells in part. Where a table would be too narrow even so, none of them goes.
     """
     kept = list(columns)
-    for column in [column for column in reversed(columns) if column.spare]:
+    for column in sorted((column for column in reversed(columns) if column.spare), key=lambda each: not each.told_by):
         if _are_readable(kept, _fitted(kept, width)):
             break
         kept.remove(column)
@@ -169,13 +185,26 @@ def _encodable(texts: Sequence[str], encoding: str) -> Sequence[str]:
 
 
 def _fitted(columns: Sequence[_Cells], width: int) -> list[int] | None:
-    """The columns' widths that fit together: the widest are narrowed, numbers never; None if there are none."""
+    """The columns' widths that fit together: the widest are narrowed, numbers never; None if there are none.
+
+    No word or segment of a name is broken, or else the longest of them.
+    """
     room = width - 3 * len(columns) - 1  # Between columns there are three blanks, at the edges two.
-    for most in range(max(room, _LEAST_WIDTH), _LEAST_WIDTH - 1, -1):
-        widths = [column.width if column.is_right else min(column.width, most) for column in columns]
-        if sum(widths) <= room:
-            return widths
-    return None
+    if sum(column.width for column in columns) <= room:
+        return [column.width for column in columns]
+    least = [column.width if column.is_right else min(column.width, _LEAST_WIDTH) for column in columns]
+    if sum(least) > room:
+        return None
+    for longest in range(room, _LEAST_WIDTH - 1, -1):
+        least = [column.width if column.is_right else min(column.longest, longest) for column in columns]
+        if sum(least) <= room:
+            break
+    most = next(most for most in range(room, -1, -1) if sum(_narrowed(columns, least, most)) <= room)
+    return _narrowed(columns, least, most)
+
+
+def _narrowed(columns: Sequence[_Cells], least: Sequence[int], most: int) -> list[int]:
+    return [min(column.width, max(most, each)) for column, each in zip(columns, least, strict=True)]
 
 
 def _print_folded(console: "Console", columns: Sequence[_Cells], widths: list[int], *, show_header: bool) -> None:
@@ -207,10 +236,27 @@ def _broken(text: str, width: int) -> str:
     room, lines = width - indent, []
     while len(rest) > room:
         end = rest.rfind(" ", 1, room + 1) + 1  # The space itself is not part of the line.
-        end = end or rest.rfind("/", room // 3, room) + 1 or rest.rfind("_", room // 3, room) + 1 or room
+        end = end or rest.rfind("/", room // 3, room) + 1 or rest.rfind("_", room // 3, room) + 1
+        end = end or _early_end(rest, room) or room
         lines.append(rest[:end].rstrip(" "))
         rest = rest[end:]
     return "\n".join(f"{' ' * indent}{line}" for line in [*lines, rest])
+
+
+def _early_end(text: str, room: int) -> int:
+    """Where a first line ends that is all but empty, if the piece behind it is whole then; 0 if it is not."""
+    end = max(text.rfind("/", 1, room), text.rfind("_", 1, room)) + 1
+    piece = _PIECES.match(text, end)
+    return end if piece and len(piece[0]) <= room else 0
+
+
+def _longest_piece(text: str) -> int:
+    """The length of the longest piece that `_broken` leaves whole, behind the indent."""
+    rest = text.lstrip(" ")
+    return len(text) - len(rest) + max(map(len, _PIECES.findall(rest)), default=0)
+
+
+_PIECES = re.compile(r"[/_]*[^ /_]+[/_]?|[/_]+")
 
 
 def _print_records(console: "Console", columns: Sequence[_Cells]) -> None:

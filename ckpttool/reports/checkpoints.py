@@ -53,7 +53,7 @@ def variables(
 
     rows = Rows(ordered[:top], made)
     columns = [
-        *(Column("name", end=VALUE), Column("object", default="", told_by="name")),
+        *(Column("name", end=VALUE), Column("object", default="", told_by="name", spare=True)),
         Column("full name", default="", spare=True),
         *(Column("dtype"), Column("shape", "shape"), Column("parameters", "number"), Column("bytes", "bytes")),
         *(Column("shard", default="0"), Column("slices", "number", default=1), Column("role", default="")),
@@ -100,7 +100,7 @@ def object_tree(checkpoint: Checkpoint, graph: ObjectGraph, *, depth: int | None
     columns = [
         *(Column("object", "tree"), Column("kind", default=""), Column("dtype", default="")),
         *(Column("shape", "shape", default=""), Column("full name", default="", spare=True)),
-        Column("key", default="", end=VALUE, told_by="object"),
+        Column("key", default="", end=VALUE, told_by="object", spare=True),
     ]
     return Report("objects", "Objects", columns, rows)
 
@@ -203,7 +203,7 @@ def state(
             status = "incomplete" if written else "not listed, incomplete"
         rows.append((written or prefix, status, "latest" if is_latest else "", prefix, _date(time)))
     columns = [Column("checkpoint"), Column("status"), Column("latest", default="")]
-    columns += [Column("prefix"), Column("saved", default="")]
+    columns += [Column("prefix", told_by="checkpoint"), Column("saved", default="")]
     return Report("checkpoints", f"Checkpoints in {directory}", columns, rows)
 
 

@@ -32,9 +32,10 @@ def structure(a: Mapping[str, Variable], b: Mapping[str, Variable], found: Compa
         what = "other shape" if a[name].shape != b[name].shape else "other dtype"
         rows.append((name, what, *_kind(a[name]), *_kind(b[name]), "", ""))
     columns = [
-        *(Column("name"), Column("difference"), Column("dtype A", default=""), Column("shape A", "shape", "")),
-        *(Column("dtype B", default=""), Column("shape B", "shape", "")),
-        *(Column("name B", default=""), Column("near name", default="")),
+        *(Column("name", end=VALUE), Column("difference")),
+        *(Column("dtype A", default=""), Column("shape A", "shape", "")),
+        *(Column("dtype B", default="", told_by="dtype A"), Column("shape B", "shape", "", told_by="shape A")),
+        *(Column("name B", default="", end=VALUE), Column("near name", default="", end=VALUE)),
     ]
     return Report("structure", "Differences of structure", columns, rows)
 
@@ -44,7 +45,8 @@ def values(found: Comparison) -> Report:
     changed = [(name, each) for name, each in found.differences.items() if each.changed]
     changed.sort(key=lambda pair: (-inf if isnan(pair[1].max_abs) else -pair[1].max_abs, pair[0]))
     columns = [
-        *(Column("name", end=VALUE), Column("status"), Column("changed", "number"), Column("of", "number")),
+        *(Column("name", end=VALUE), Column("status", default="changed")),
+        *(Column("changed", "number"), Column("of", "number")),
         *(Column("max abs", "real", ""), Column("L2", "real", ""), Column("cosine", "real", "")),
     ]
     rows = [(name, _status(each), each.changed, each.elements, *_reals(each)) for name, each in changed]

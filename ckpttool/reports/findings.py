@@ -6,6 +6,7 @@ from functools import partial
 from ckpttool.analysis.parallel import in_order
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.findings import Finding
+from ckpttool.model.object_graph import VALUE
 from ckpttool.reports.report import Column, Report
 
 _KINDS = ("float", "bfloat", "complex")
@@ -17,8 +18,8 @@ def findings(found: Sequence[Finding]) -> Report:
         (each.kind, each.variable, each.what, each.path, "" if each.offset is None else each.offset) for each in found
     ]
     columns = [
-        *(Column("kind"), Column("variable", default=""), Column("what")),
-        *(Column("file", default=""), Column("byte", "number", "")),
+        *(Column("kind"), Column("variable", default="", end=VALUE), Column("what")),
+        *(Column("file", "path", "", spare=True), Column("byte", "number", "")),
     ]
     return Report("findings", "Findings", columns, rows)
 
@@ -42,7 +43,7 @@ def not_finite(
         if nans or infinities:
             rows.append((variable.name, variable.dtype.name, variable.size, nans, infinities))
     columns = [
-        *(Column("variable"), Column("dtype"), Column("values", "number")),
+        *(Column("variable", end=VALUE), Column("dtype"), Column("values", "number")),
         *(Column("nan", "number"), Column("inf", "number")),
     ]
     return Report("not_finite", "Not finite", columns, rows)

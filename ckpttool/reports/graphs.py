@@ -31,7 +31,8 @@ def endpoints(found: "Sequence[Endpoint]") -> Report:
     ]
     columns = [
         *(Column("direction"), Column("signature", default=""), Column("key", default=""), Column("tensor")),
-        *(Column("dtype"), Column("shape", "shape"), Column("certainty"), Column("reason", default="")),
+        *(Column("dtype"), Column("shape", "shape")),
+        *(Column("certainty", default="stated"), Column("reason", default="")),
     ]
     return Report("endpoints", "Inputs and outputs", columns, rows)
 
@@ -197,7 +198,7 @@ def signatures(graph: MetaGraph, names: Sequence[str] = ()) -> Report:
         for name, (tensor, info) in infos.items()
     ]
     columns = [
-        *(Column("signature"), Column("method"), Column("direction"), Column("name")),
+        *(Column("signature"), Column("method", spare=True), Column("direction"), Column("name")),
         *(Column("tensor"), Column("dtype"), Column("shape", "shape")),
     ]
     return Report("signatures", "Signatures", columns, rows)

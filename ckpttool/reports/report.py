@@ -11,12 +11,14 @@ from typing import Any, NamedTuple
 class Column(NamedTuple):
     """A column: its name and what its cells are.
 
-    Kinds: text; number; real (one with a fraction); bytes (a number of them); shape (a tuple, None in it or for it: not
-    known); list (of text); histogram (numbers, drawn as bars); tree (depth, path, label); any (whatever a collection
-    holds). A column all of whose cells are `default` says nothing, and is left out on a terminal.
+    Kinds: text; path (of a file); number; real (one with a fraction); bytes (a number of them); shape (a tuple, None in
+    it or for it: not known); list (of text); histogram (numbers, drawn as bars); tree (depth, path, label); any
+    (whatever a collection holds). A column all of whose cells are `default` says nothing, and is left out on a
+    terminal.
 
-    Unless everything is asked for, a table leaves out a `detail`; the `end` that many texts have in common, which it
-    says once; a text that the one in the column `told_by` says already; and what is `spare`, if the terminal is narrow.
+    Unless everything is asked for, a table leaves out a `detail`; the `end` that many texts have in common, and the
+    directory that all paths have, which it says once; a text that the one in the column `told_by` says already; and
+    what is `spare`, if the terminal is narrow.
     """
 
     name: str

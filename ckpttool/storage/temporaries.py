@@ -50,7 +50,7 @@ def require_writable(path: str | Path, force: bool, inputs: Sequence[str]) -> No
     if is_directory or path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "the output is a directory", str(path))
     if not path.parent.is_dir():
-        raise NotFoundError("no such directory", path=str(path.parent))
+        raise NotFoundError("no such directory", path=str(path.parent), hint="make it first")
     if is_input(path, inputs):
         raise in_the_way(path, IS_INPUT)
     if path.exists() and not path.is_file():

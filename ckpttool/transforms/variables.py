@@ -24,8 +24,11 @@ def select(
 ) -> Checkpoint:
     """The variables whose names match one of `include` (all if there is none) and none of `exclude`.
 
-    The patterns are those of `ckpttool.model.names`. In a checkpoint of TensorFlow 2, they are also about the paths of
-    the variables' objects, and the names that TensorFlow 1 would have given (see `Checkpoint.places`).
+        >>> ckpttool.select(checkpoint, ["dense/**"], exclude=["*Adam*"])
+
+    In a pattern, `*` stays within a segment of a name, `**` crosses segments, and `?` and `[ab]` are one character; in
+    one without `/`, `*` matches anything. In a checkpoint of TensorFlow 2, the patterns are also about the paths of the
+    variables' objects, and the names that TensorFlow 1 would have given (see `Checkpoint.places`).
 
     Args:
         checkpoint: whose variables.
@@ -93,7 +96,7 @@ def drop_slots(checkpoint: Checkpoint) -> Checkpoint:
     return without(checkpoint, slots(checkpoint))
 
 
-_OTHERWISE_NAMED = "of another name, w/NAME, --include '**/NAME' --rename '/NAME$=>' takes them"
+_OTHERWISE_NAMED = "if they have another name, as w/NAME has: --include '**/NAME' --rename '/NAME$=>'"
 
 
 def averages_as_variables(checkpoint: Checkpoint, chosen: Collection[str] | None = None) -> dict[str, str]:

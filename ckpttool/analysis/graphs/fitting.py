@@ -146,7 +146,8 @@ def _shaped(array: "Array", shape: Shape, expected: str, dtype: str, *, batch_di
         return np.full([1 if size is None else size for size in shape], array[()], array.dtype)
     hint = ""
     if array.ndim == 0:
-        hint = " · give a list, such as [50]; or fill the shape with a scalar (--broadcast)"
+        what = "a list, such as [50]" if len(shape) == 1 else "nested lists, or a file (@a.npy)"
+        hint = f" · give {what}; or fill the shape with a scalar (--broadcast)"
     elif agrees(shape, (1, *array.shape)):
         hint = " · give a batch, or let one be made of it (--batch-dim)"
     raise ValueError(f"{expected}, and what came is {dtype}{shape_text(array.shape)}{hint}")

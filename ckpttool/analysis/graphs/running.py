@@ -59,7 +59,8 @@ def require_fed(
     placeholders, _ = unfed(nodes, ops)
     names = [called.get(f"{op}:0", f"{op}:0") for op in placeholders if not _is_conditional(nodes, nodes[op])]
     if names:
-        raise ValueError(f"{', '.join(names)} must be fed: the result depends on {'it' if len(names) == 1 else 'them'}")
+        it, its = ("it", "its dtype and shape") if len(names) == 1 else ("them", "their dtypes and shapes")
+        raise ValueError(f"{', '.join(names)} must be fed: the result depends on {it} · ckpttool io shows {its}")
     surely, _ = waiting(nodes, ops, filled)
     if surely:
         raise ValueError(_why_waiting(nodes, surely[0], ops, fed))

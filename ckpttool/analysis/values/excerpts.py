@@ -10,6 +10,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from ckpttool.model.boxes import Selection
+from ckpttool.model.names import counted
 from ckpttool.model.slices import ByteRange, Slice, whole_slice
 from ckpttool.model.variable import Source, Variable
 
@@ -36,7 +37,8 @@ def parse_slice(text: str, shape: Sequence[int]) -> list[range | int]:
         place = parts.index("...")
         parts[place : place + 1] = [":"] * (len(shape) - len(parts) + 1)
     if len(parts) > len(shape):
-        raise ValueError(f"there are {len(parts)} indices, and the shape {list(shape)} has {len(shape)} dimensions")
+        has = counted(len(shape), "dimension")
+        raise ValueError(f"there are {len(parts)} indices, and the shape {list(shape)} has {has}")
     parts += [":"] * (len(shape) - len(parts))
     return [_taken(part, size) for part, size in zip(parts, shape, strict=True)]
 

@@ -25,7 +25,7 @@ from ckpttool import storage
 from ckpttool.errors import IS_INPUT, ConversionError, in_the_way
 from ckpttool.formats.bundle import bundle_files, index_path, shard_path
 from ckpttool.formats.contents import content_of_piece, require_little_endian
-from ckpttool.formats.plan import Planned, check_plan, filled, require_positive
+from ckpttool.formats.plan import Planned, check_plan, filled, require_checkpoint, require_positive
 from ckpttool.formats.records.entries import BundleEntry, encode_bundle_entry, encode_bundle_header
 from ckpttool.formats.records.shapes import encode_slice_key
 from ckpttool.model.boxes import is_too_large
@@ -64,6 +64,7 @@ class _Piece(NamedTuple):
 
 def plan_bundle(checkpoint: Checkpoint) -> list[Planned]:
     """What `write_bundle` would make of each variable. Reads no values."""
+    require_checkpoint(checkpoint)
     return [Planned(v, v.name, _problem(v)) for v in checkpoint.values()]
 
 
@@ -119,8 +120,8 @@ def write_bundle(
     """
     prefix = os.fspath(prefix)
     _check_arguments(num_shards, max_shard_size)
-    require_bundle_writable(prefix, checkpoint.files, force)
     plan = plan_bundle(checkpoint)
+    require_bundle_writable(prefix, checkpoint.files, force)
     remarkable = check_plan(plan, strict=strict)
     require_little_endian("a bundle")
     pieces = [piece for planned in plan if not planned.problem for piece in _pieces(planned.variable)]

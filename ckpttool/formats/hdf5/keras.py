@@ -66,9 +66,9 @@ def keras_places(checkpoint: Checkpoint) -> list[Planned]:
     plan = [_place(each, names.get(each.name, each.name), known.get(each.name)) for each in variables]
     plan = _each_once(plan, _ranks(checkpoint))
     doubts = doubts_of_inner_models(models, told) if models and places else {}
-    for layer, weights in _layers(plan, checkpoint, told).items():
+    for weights in _layers(plan, checkpoint, told).values():
         if is_guess(weights):
-            doubt = f"its place among the weights of the layer {layer} is a guess, and Keras goes by it"
+            doubt = "its place among the weights of its layer is a guess, and Keras goes by it"
             doubts |= dict.fromkeys((weight.name for weight in weights), doubt)
     doubts |= _doubts_of_names(checkpoint)
     return [p if p.problem else p._replace(doubt=doubts.get(p.variable.name)) for p in plan]

@@ -17,7 +17,7 @@ from ckpttool.formats.hdf5.keras import keras_places, link_keras_weights
 from ckpttool.formats.hdf5.names import MAX_DEPTH, NOTE, dataset_path
 from ckpttool.formats.hdf5.structure.dataspace import MAX_RANK
 from ckpttool.formats.hdf5.types import FLOATS, NARROW, NUMPY_TYPES, SELF_EXPLAINING, TYPES, datatype_of
-from ckpttool.formats.plan import Note, Planned, check_plan, description, notes_of
+from ckpttool.formats.plan import Note, Planned, check_plan, description, notes_of, require_checkpoint
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.names import require_one_of
 from ckpttool.model.texts import to_bytes
@@ -33,6 +33,7 @@ _COMPRESSIONS = ("gzip", "lzf")
 
 def plan_hdf5(checkpoint: Checkpoint, *, layout: str = "names") -> list[Planned]:
     """What `write_hdf5` would make of each variable. Reads no values, but for the layout "keras" the object graph."""
+    require_checkpoint(checkpoint)
     require_one_of("layout", layout, _LAYOUTS)
     if layout == "keras":
         places = keras_places(checkpoint)

@@ -25,7 +25,7 @@ from ckpttool.errors import (
 from ckpttool.formats.npy.arrays import Array, arrays_of, meaning, planned_array
 from ckpttool.formats.npy.header import HEAD, decode_header
 from ckpttool.formats.npy.source import ArraySource, Stored
-from ckpttool.formats.plan import Note, Planned, name_in_json
+from ckpttool.formats.plan import Note, Planned, name_in_json, require_checkpoint
 from ckpttool.formats.raw import RawSource, Run
 from ckpttool.formats.siblings import sibling
 from ckpttool.model.checkpoint import Checkpoint
@@ -43,6 +43,7 @@ _LONGEST = 150
 
 def plan_npy(checkpoint: Checkpoint) -> list[Planned]:
     """What `write_npy` would make of each variable: the file's name. Reads no values."""
+    require_checkpoint(checkpoint)
     taken: set[str] = set()
     plan = []
     for variable in checkpoint.values():

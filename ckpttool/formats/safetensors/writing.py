@@ -12,7 +12,16 @@ from typing import Any, NamedTuple
 from ckpttool import storage
 from ckpttool.errors import ConversionError
 from ckpttool.formats.contents import content_of, require_little_endian
-from ckpttool.formats.plan import Planned, check_plan, description, distinct, filled, notes_of, require_positive
+from ckpttool.formats.plan import (
+    Planned,
+    check_plan,
+    description,
+    distinct,
+    filled,
+    notes_of,
+    require_checkpoint,
+    require_positive,
+)
 from ckpttool.formats.safetensors.words import FALLBACKS, MAX_HEADER, METADATA, NOTES, PLACES, WORDS, escape
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.variable import Variable
@@ -26,6 +35,7 @@ _MEMBER = re.compile(rf"(model(?:-[0-9]{{5,}}-of-[0-9]{{5,}})?\.safetensors(?:\.
 
 def plan_safetensors(checkpoint: Checkpoint) -> list[Planned]:
     """What `write_safetensors` would make of each variable. Reads no values."""
+    require_checkpoint(checkpoint)
     return distinct([_planned(variable) for variable in checkpoint.values()])
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ckpttool import storage
 from ckpttool.errors import ConversionError, located
 from ckpttool.formats.contents import content_of_piece, require_little_endian
-from ckpttool.formats.plan import Planned, check_plan
+from ckpttool.formats.plan import Planned, check_plan, require_checkpoint
 from ckpttool.formats.records.shapes import encode_extents, encode_shape, encode_slice_key
 from ckpttool.formats.tensor_slices.reading import VALUE_FIELDS
 from ckpttool.model.boxes import Extents, is_too_large
@@ -47,6 +47,7 @@ _VERSIONS = b"\x12\x02\x08\x01"  # versions {producer 1}
 
 def plan_tensor_slices(checkpoint: Checkpoint) -> list[Planned]:
     """What `write_tensor_slices` would make of each variable. Reads no values."""
+    require_checkpoint(checkpoint)
     return [Planned(v, v.name, _problem(v)) for v in checkpoint.values()]
 
 

@@ -49,6 +49,11 @@ class Verified(NamedTuple):
         """The names of the variables that are whole."""
         return [name for name in self.checkpoint if name not in self.damaged]
 
+    @property
+    def is_lossy(self) -> bool:
+        """Whether the index is damaged, and may have listed more variables."""
+        return any(found.kind == "index" and not found.variable for found in self.findings)
+
 
 def verify(
     path: str | os.PathLike[str] | Located,
@@ -79,7 +84,8 @@ def verify(
 def completed(found: Located, verified: Verified, *, strict: bool) -> Verified:
     """With what is wrong beside the values; `strict`, with what is only odd."""
     checkpoint = verified.checkpoint
-    findings = [*verified.findings, *findings_beside(found, checkpoint, verified.damaged)]
+    beside = findings_beside(found, checkpoint, verified.damaged, is_lossy=verified.is_lossy)
+    findings = [*verified.findings, *beside]
     if strict:
         findings += strict_findings(checkpoint)
         passed_over = checkpoint.warnings if found.foreign else ()

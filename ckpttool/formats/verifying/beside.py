@@ -15,12 +15,21 @@ from ckpttool.model.findings import Finding, finding_of
 from ckpttool.model.object_graph import OBJECT_GRAPH_KEY
 
 
-def findings_beside(found: Located, checkpoint: Checkpoint, damaged: Collection[str]) -> list[Finding]:
-    """What is wrong with object graph, graph, state file and archive; `damaged` are names of variables."""
+def findings_beside(
+    found: Located, checkpoint: Checkpoint, damaged: Collection[str], *, is_lossy: bool
+) -> list[Finding]:
+    """What is wrong with object graph, graph, state file and archive.
+
+    Args:
+        found: where they are.
+        checkpoint: what could be listed.
+        damaged: of this, the names of what is not whole.
+        is_lossy: the index is damaged, and may have listed more.
+    """
     checks: dict[str, Callable[[], list[Finding]]] = {
         # That it is damaged has been said.
         "objects": lambda: [] if OBJECT_GRAPH_KEY in damaged else object_disagreements(checkpoint),
-        "graph": lambda: disagreements(open_graph(found), checkpoint) if found.graph else [],
+        "graph": lambda: disagreements(open_graph(found), checkpoint, is_lossy=is_lossy) if found.graph else [],
         "state": lambda: [] if found.foreign else _of_state(os.path.dirname(found.prefix) or "."),
         "data": lambda: _of_archive(checkpoint.path) if checkpoint.format == KERAS else [],
     }
