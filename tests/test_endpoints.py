@@ -661,9 +661,10 @@ def test_parts_of_what_is_no_single_tensor() -> None:
 
 
 def test_a_shape_is_no_value() -> None:
-    """An output that takes only the batch size from a tensor is said to need its shape."""
+    """An output that takes only the batch size from a tensor is said to need its shape; TensorFlow wants it fed."""
     given = graph(*LAYER, "size = Shape(other)", "other = Placeholder", "end = Fill2(dense, size)")
     assert inputs(given) == {"x:0": "an output needs it", "other:0": "an output needs its shape"}
+    assert how_to_run(endpoints(given)) == ["to run it: feed x:0, other:0 · fetch end:0"]
 
 
 def test_unknown_ops_are_no_obstacle() -> None:

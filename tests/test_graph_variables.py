@@ -77,7 +77,7 @@ def source(prefix: Path, batch: int = 2) -> Source:
     """The pair, fed random numbers; unknown sizes are `batch`."""
     random, feeds, found = np.random.default_rng(0), {}, endpoints(ckpttool.open_graph(f"{prefix}.meta"))
     for each in found:
-        if each.direction == "input" and (each.needed or "its shape" in each.reason):
+        if each.direction == "input" and each.needed:
             shape = [batch if size is None else size for size in each.shape or ()]
             feeds[each.tensor] = (2 * random.random(shape)).astype(each.dtype.name.removesuffix("_ref"))
     needs = [each.tensor for each in found if each.direction == "output"]

@@ -107,7 +107,7 @@ def _inputs(flow: Flow, parts: Parts, outputs: list[str], fed: dict[str, str]) -
     First come those that the outputs need, then switches, then those only others need.
     """
     shapes = {name for name, role in flow.roles.items() if role == "shape"}
-    for_first = walk(outputs[:1], flow.needs, shapes)
+    for_first = walk(outputs[:1], flow.needs)
     values = walk(outputs, flow.needs, shapes)
     before = {role: [name for name in flow.nodes if flow.roles[name] == role] for role in ("update", "queue")}
     rest = {
