@@ -84,6 +84,8 @@ def saved_model(
         return
     for op, why in served.left_out.items():
         render.say(f"note: {op} is not run: it {why}; no output needs it")
+    for collection, member in served.unlisted:
+        render.say(f"note: {member} was removed from the collection {collection}: the graph has no such op or tensor")
     _say_obstacles(served.graph, fed, fetched)
     say_caveats(graph, fetched.values(), fed.values(), lambda: stored, "--inputs")
     say_python(graph, fetched.values(), fed.values())
