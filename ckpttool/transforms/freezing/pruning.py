@@ -17,6 +17,9 @@ from ckpttool.transforms.freezing.body import Body, Output
 from ckpttool.transforms.freezing.handles import Trace
 
 _ITERATOR = re.compile(r"Iterator\w*|\w*Iterator(?:V2)?")
+# What leads into the branches and loops of TensorFlow 1, and out of them.
+_ENTRIES = {"Switch", "RefSwitch", "Enter", "RefEnter"}
+_ENDS = {"Merge", "RefMerge", "Exit", "RefExit"}
 OUTPUTS_HINT = "choose other outputs, or feed a tensor before it: --inputs"
 
 
@@ -77,6 +80,7 @@ class _Walk:
         self._trace, self._body, self._fed = trace, trace.body, fed
         self._fed_ops = {output.op for output in fed}
         self._pipelines: dict[Output, None] = {}
+        self._inside: dict[str, bool] = {}
         self._stack: list[str] = []
 
     def reach(self, output: Output, user: str | None) -> None:
@@ -111,12 +115,37 @@ class _Walk:
 
     def _wait_for(self, op: str, user: str) -> None:
         if op in self._trace.updates:
+            if self._is_bound_by(op, user):
+                what = f"{user} waits for {op}, an update in a branch or loop, and by nothing else would be in that"
+                raise NotSupportedError(what, hint=OUTPUTS_HINT)
             self.dropped[op] = None
         elif op in self._fed_ops:
             # To wait for a fed op is to wait for the feeding.
             self.fed |= dict.fromkeys(sorted(output for output in self._fed if output.op == op)[:1])
         else:
             self.reach(Output(op, 0), user)
+
+    def _is_bound_by(self, update: str, user: str) -> bool:
+        """Whether an op, such as a constant, is part of a branch or loop only because it waits for an update there."""
+        if self._body.operands[user] or any(op not in self._trace.updates for op in self._body.controls[user]):
+            return False
+        if update not in self._inside:
+            self._inside[update] = self._is_inside(update)
+        return self._inside[update]
+
+    def _is_inside(self, op: str) -> bool:
+        """Whether an op is in a branch or loop of TensorFlow 1."""
+        nodes, operands, controls = self._body.nodes, self._body.operands, self._body.controls
+        seen, stack = {op}, [op]
+        while stack:
+            name = stack.pop()
+            if nodes[name].op in _ENTRIES:
+                return True
+            if nodes[name].op not in _ENDS:
+                near = {output.op for output in operands[name]}.union(controls[name]) & nodes.keys() - seen
+                seen |= near
+                stack += near
+        return False
 
 
 def _update_error(trace: Trace, name: str, user: str | None, where: str = "") -> NotSupportedError:
