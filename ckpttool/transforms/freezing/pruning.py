@@ -8,6 +8,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from ckpttool.analysis.graphs.needs import is_inside
 from ckpttool.analysis.graphs.pipelines import is_pipeline
 from ckpttool.analysis.graphs.tables import TABLE
 from ckpttool.errors import NotFoundError, NotSupportedError
@@ -17,9 +18,6 @@ from ckpttool.transforms.freezing.body import Body, Output
 from ckpttool.transforms.freezing.handles import Trace
 
 _ITERATOR = re.compile(r"Iterator\w*|\w*Iterator(?:V2)?")
-# What leads into the branches and loops of TensorFlow 1, and out of them.
-_ENTRIES = {"Switch", "RefSwitch", "Enter", "RefEnter"}
-_ENDS = {"Merge", "RefMerge", "Exit", "RefExit"}
 OUTPUTS_HINT = "choose other outputs, or feed a tensor before it: --inputs"
 
 
@@ -80,7 +78,7 @@ class _Walk:
         self._trace, self._body, self._fed = trace, trace.body, fed
         self._fed_ops = {output.op for output in fed}
         self._pipelines: dict[Output, None] = {}
-        self._inside: dict[str, bool] = {}
+        self._types, self._outside = {name: node.op for name, node in trace.body.nodes.items()}, set[str]()
         self._stack: list[str] = []
 
     def reach(self, output: Output, user: str | None) -> None:
@@ -129,23 +127,10 @@ class _Walk:
         """Whether an op, such as a constant, is part of a branch or loop only because it waits for an update there."""
         if self._body.operands[user] or any(op not in self._trace.updates for op in self._body.controls[user]):
             return False
-        if update not in self._inside:
-            self._inside[update] = self._is_inside(update)
-        return self._inside[update]
+        return is_inside(update, self._types, self._before, self._outside)
 
-    def _is_inside(self, op: str) -> bool:
-        """Whether an op is in a branch or loop of TensorFlow 1."""
-        nodes, operands, controls = self._body.nodes, self._body.operands, self._body.controls
-        seen, stack = {op}, [op]
-        while stack:
-            name = stack.pop()
-            if nodes[name].op in _ENTRIES:
-                return True
-            if nodes[name].op not in _ENDS:
-                near = {output.op for output in operands[name]}.union(controls[name]) & nodes.keys() - seen
-                seen |= near
-                stack += near
-        return False
+    def _before(self, op: str) -> list[str]:
+        return [*(output.op for output in self._body.operands[op]), *self._body.controls[op]]
 
 
 def _update_error(trace: Trace, name: str, user: str | None, where: str = "") -> NotSupportedError:
