@@ -661,9 +661,10 @@ def test_parts_of_what_is_no_single_tensor() -> None:
 
 
 def test_a_shape_is_no_value() -> None:
-    """An output that takes only the batch size from a tensor is said to need its shape."""
+    """An output that takes only the batch size from a tensor is said to need its shape; TensorFlow wants it fed."""
     given = graph(*LAYER, "size = Shape(other)", "other = Placeholder", "end = Fill2(dense, size)")
     assert inputs(given) == {"x:0": "an output needs it", "other:0": "an output needs its shape"}
+    assert how_to_run(endpoints(given)) == ["to run it: feed x:0, other:0 · fetch end:0"]
 
 
 def test_unknown_ops_are_no_obstacle() -> None:
@@ -1005,6 +1006,49 @@ def test_what_is_within_a_loop_is_no_output() -> None:
     loop = ("enter = Enter(dense)", "merge = Merge(enter, next)", "switch = Switch(merge, condition)")
     inside = ("body = Tanh(switch:1)", "next = NextIteration(body)", "scores = Softmax(body)", "out = Exit(switch)")
     assert list(outputs(graph(*LAYER, *loop, *inside))) == ["out:0"]
+
+
+BRANCHES = (
+    "flag = Placeholder",
+    "x/switch = Switch(x, flag)",
+    "w/switch = Switch(w, flag)",
+    "cond/read = ReadVariableOp(w/switch:1)",
+    "cond/dense = MatMul(x/switch:1, cond/read)",
+    "cond/joined = Merge(x/switch, cond/dense)",
+)
+
+
+def test_what_a_branch_gives_is_fetched_behind_it() -> None:
+    """A value from within a branch is there only if that is taken; and a weight is none that is fed, though what is fed
+    says in which branch it is read.
+    """
+    joined = [line.replace("dense", "cond/joined") for line in LOSS]
+    trained = graph("x = Placeholder", "w = VarHandleOp", *BRANCHES, *joined, trainable=["w"])
+    assert outputs(trained) == {"cond/joined:0": "input of the loss"}
+    assert how_to_run(endpoints(trained)) == ["to run it: feed x:0, flag:0 · fetch cond/joined:0"]
+    assert inputs(trained)["y:0"] == "only the loss needs it"
+
+
+def test_what_only_says_which_branch_a_loss_takes_is_the_losses() -> None:
+    """What tells a loss its branch is needed by the loss, and no output by its name; nothing in a branch is one."""
+    switched = ["flag = Placeholder", "cond/pred_id = Identity(flag)", "y/switch = Switch(y, cond/pred_id)"]
+    in_branch = [line.replace("Sub(dense, y)", "Sub(x/switch, y/switch)") for line in LOSS]
+    merged = [*switched, "x/switch = Switch(dense, cond/pred_id)", *in_branch, "loss = Merge(mean, y/switch:1)"]
+    given = graph(*LAYER, *merged, trainable=["w"], losses=["loss:0"])
+    assert outputs(given) == {"dense:0": "all that is learned passes it"}
+    assert inputs(given)["flag:0"] == "only the loss needs it"
+
+
+def test_a_graph_without_outputs_is_not_run() -> None:
+    """Where nothing is to be fetched, nothing is said of how."""
+    assert how_to_run(endpoints(graph("x = Placeholder"))) == []
+
+
+def test_an_output_without_a_value_needs_nothing_to_be_fed() -> None:
+    """What is listed as needed is so by the first output that is listed, not by a handle before it."""
+    lists = ("list = EmptyTensorList", "output = TensorListPushBack(list, dense)")
+    found = endpoints(graph(*LAYER, *lists, "z = Placeholder", "sum = Add(dense, z)", trainable=["w"]))
+    assert how_to_run(found) == ["to run it: feed x:0, z:0 · fetch sum:0"]
 
 
 def test_a_picture_may_be_what_is_trained() -> None:

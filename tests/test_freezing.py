@@ -390,6 +390,16 @@ def updating() -> None:
         tf.add(tf.raw_ops.Identity(input=w._ref(), name="late"), 0, name="after")
     with tf.control_dependencies([added]):
         tf.constant(1.0, name="waiting")
+
+    def updated(value: Callable[[], Any]) -> Any:
+        with tf.control_dependencies([v1.assign_add(w, tf.ones([3]), name="updated")]):
+            return value()
+
+    flag = v1.placeholder_with_default(True, [], name="flag")
+    chosen = tf.cond(flag, lambda: updated(lambda: tf.constant(1.0)), lambda: tf.constant(3.0), name="cond")
+    tf.identity(chosen, name="chosen")
+    looped = tf.while_loop(lambda i: i < 3, lambda i: updated(lambda: i + 1), [0], name="loop")
+    tf.identity(looped, name="looped")
     local = v1.get_local_variable("local", initializer=v1.random_normal([2]), use_resource=True)
     tf.identity(local * 1, name="from_local")
     queue = v1.FIFOQueue(3, [tf.float32, tf.int32], name="queue")
@@ -400,6 +410,8 @@ REFUSED = {
     "used": (NotSupportedError, "used takes what added gives .AssignAdd.: it takes the variable w itself"),
     "added": (NotSupportedError, "added is asked for .AssignAdd."),
     "after": (NotSupportedError, "late reads the variable w after added has changed it"),
+    "chosen": (NotSupportedError, "cond/Const waits for cond/updated, an update in a branch or loop"),
+    "looped": (NotSupportedError, "loop/add/y waits for loop/updated, an update in a branch or loop"),
     "from_local": (NotFoundError, "no values of variables that the outputs need: local"),
     "from_queue": (NotSupportedError, "taken .QueueDequeueV2., an input pipeline .*--inputs taken:1"),
     "nowhere": (NotFoundError, "no op named nowhere"),

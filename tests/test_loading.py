@@ -95,6 +95,27 @@ def test_an_op_that_only_old_graphs_may_have_is_named_where_an_output_needs_it(s
 
 
 @tensorflow
+@pytest.mark.parametrize("is_needed", [True, False])
+def test_an_op_that_runs_in_no_function_is_named_where_an_output_needs_it(served, tf, tmp_path, is_needed):
+    """tf.saved_model.load makes a function of what the outputs need; a session runs the graph as it is."""
+
+    def with_iterator(v1):
+        build(v1)
+        data = tf.data.Dataset.from_tensors([1.0]).repeat()
+        v1.identity(v1.data.make_one_shot_iterator(data).get_next(), name="z")
+
+    prefix = save_model(tf, tmp_path, with_iterator)
+    why = "tf.saved_model.load runs no OneShotIterator, which an output needs; tf.compat.v1.saved_model.load does"
+    assert (f"note: {why}\n" in served(prefix, *["z"] * is_needed)) == is_needed
+    assert of_loader(tf, tmp_path / "served")
+    if is_needed:
+        with pytest.raises(tf.errors.InvalidArgumentError, match="OneShotIterator"):
+            of_load(tf, tmp_path / "served")
+    else:
+        assert of_load(tf, tmp_path / "served")
+
+
+@tensorflow
 @pytest.mark.parametrize("release", ["1.12", "1.15"])
 def test_functions_that_call_functions_are_loaded(served, tf, tmp_path, release):
     """Before TensorFlow 1.13 nothing kept TensorFlow 2 from looking into them when only the outermost is there."""

@@ -86,6 +86,29 @@ def test_what_is_there_is_cast(run, tmp_path, format):
     assert np.load(tmp_path / "out.npz").keys() == {"whole"}
 
 
+def test_a_part_of_an_average_takes_no_whole_variable_s_place(run, tmp_path):
+    """An average of some of a variable's slices is refused, which would be lost; excluded, the variable stays. In the
+    place of one that is not whole either, it is written.
+    """
+    average, other = "p/ExponentialMovingAverage", "whole/ExponentialMovingAverage"
+    arrays = {"p": ARRAY, average: -ARRAY, "whole": np.ones(2, np.float32), other: np.zeros(2, np.float32)}
+    half = [((0, 2), (0, 3))]
+    prefix = bundle(arrays, slices={average: half}).write(tmp_path)
+    result = run("export", prefix, "--tf", tmp_path / "out", "--ema")
+    assert (result.exit_code, (tmp_path / "out.index").exists()) == (5, False)
+    assert f"it can't take the place of p, which is whole: it {LACKING}" in result.stderr
+    assert run("export", prefix, "--tf", tmp_path / "out", "--ema", "--exclude", average).exit_code == 0
+    found = ckpttool.open_checkpoint(tmp_path / "out")
+    assert {name: variable.numpy().tolist() for name, variable in found.items()} == {
+        "p": ARRAY.tolist(),
+        "whole": [0, 0],
+    }
+    (tmp_path / "both").mkdir()
+    prefix = bundle(arrays, slices={"p": half, average: half}).write(tmp_path / "both")
+    piece = ckpttool.use_moving_averages(ckpttool.open_checkpoint(prefix))["p"]
+    assert np.array_equal(np.concatenate(list(piece.arrays_of(piece.slices[0]))), -ARRAY[:2])
+
+
 def test_what_a_cast_of_slices_loses_is_counted(tmp_path):
     """Once, of all slices together, as often as they are read."""
     arrays = {"p": ARRAY * np.float32(1e5)}

@@ -20,6 +20,7 @@ import ckpttool
 from ckpttool.analysis.graphs.chance import drawn
 from ckpttool.errors import NotFoundError, NotSupportedError
 from ckpttool.model.graph import MetaGraph
+from ckpttool.runtime.registry import InstalledRegistry
 
 pytestmark = pytest.mark.tensorflow
 LINEAR = FIXTURES / "linear" / "model"
@@ -623,6 +624,37 @@ def test_ops_for_other_processors_and_python_code_are_left_out(tf, tmp_path):
         if not tf.config.list_physical_devices("GPU"):
             with pytest.raises(NotSupportedError, match=r"NcclReduce .*GPU"):
                 model.run("gpu", {"x": [2]})
+
+
+def test_kernels_may_want_more_of_attributes_than_types(tf, tmp_path):
+    """What TensorFlow runs is run, though its kernels want texts, numbers or truths of attributes."""
+
+    def build(v1):
+        x = v1.placeholder(tf.float32, [1, 2, 2, 4], name="x")
+        v1.get_variable("w", initializer=1.0)
+        tf.gather_nd(x, [[0, 0, 0]], name="gathered")
+        tf.nn.depth_to_space(x, 2, name="deep")
+        tf.nn.space_to_depth(x, 2, name="wide")
+        tf.raw_ops.ApproxTopK(input=x, k=2, reduction_dimension=-1, name="top")
+
+    names = ["gathered:0", "deep:0", "wide:0", "top:0", "top:1"]
+    fed = {"x:0": np.arange(16, dtype=np.float32).reshape(1, 2, 2, 4)}
+    x = tf.constant(fed["x:0"])
+    deep, wide = tf.nn.depth_to_space(x, 2), tf.nn.space_to_depth(x, 2)
+    top = tf.raw_ops.ApproxTopK(input=x, k=2, reduction_dimension=-1)
+    with ckpttool.ImportedGraph(save_model(tf, tmp_path, build)) as model:
+        found = model.run(names, fed)
+        for value, eager in zip(found, [x[:, 0, 0], deep, wide, *top], strict=True):
+            assert value.tobytes() == eager.numpy().tobytes()
+
+
+def test_a_kernel_for_another_text_is_none(tf):
+    """An op whose attribute has a text for which there are kernels on other devices alone can't run."""
+    node = tf.compat.v1.NodeDef(op="DepthToSpace")
+    node.attr["T"].type = tf.int64.as_datatype_enum
+    for data_format, why in ((b"NHWC", None), (b"NCHW", "no kernel of DepthToSpace takes these attributes here")):
+        node.attr["data_format"].s = data_format
+        assert InstalledRegistry(tf).no_kernel(node) == why
 
 
 def _stale(message):

@@ -867,3 +867,30 @@ def test_several_ops_that_hold_one_variable_are_served(tf, run, make, tmp_path):
         v1.train.Saver().save(session, str(tmp_path / "model"))
     make(tmp_path / "model", tmp_path / "served", "--inputs", "x", "--outputs", "y")
     require_same(tf, tmp_path / "model.meta", tmp_path / "model", tmp_path / "served")
+
+
+@tensorflow
+def test_what_a_collection_names_and_nobody_has_is_in_no_loaders_way(tf, run, make, tmp_path):
+    """A table that is made in a scope is listed without it, and TensorFlow then loads nothing; the member goes, and is
+    said. Others of the collection stay.
+    """
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        x = v1.placeholder("int64", [None], name="x")
+        with v1.name_scope("scope"):
+            table = tf.lookup.experimental.MutableHashTable(tf.int64, tf.int64, -1)
+        found = tf.add(table.lookup(x), v1.get_variable("w", initializer=np.int64(2)), name="y")
+        v1.add_to_collection("mine", found)
+        session.run([v1.global_variables_initializer(), table.insert([1, 2], [10, 20])])
+        v1.train.Saver().save(session, str(tmp_path / "model"))
+    with pytest.raises(KeyError, match="MutableHashTable"), tf.Graph().as_default():
+        v1.train.import_meta_graph(str(tmp_path / "model.meta"))
+    more = ["y:1", "y"]  # No such output; an op.
+    edit_meta(tf, tmp_path / "model", lambda message: message.collection_def["mine"].node_list.value.extend(more))
+    said = make(tmp_path / "model", tmp_path / "served", "--inputs", "x", "--outputs", "y")
+    for member, collection in (("MutableHashTable", "saveable_objects"), ("y:1", "mine")):
+        assert f"{member} was removed from the collection {collection}: the graph has no such op or tensor" in said
+    collections = ckpttool.open_graph(tmp_path / "served").collections
+    assert (collections["mine"].members, "saveable_objects" in collections) == (["y:0", "y"], False)
+    served = tf.saved_model.load(str(tmp_path / "served"))
+    assert served.signatures["serving_default"](x=tf.constant([2, 3], tf.int64))["y"].numpy().tolist() == [22, 1]

@@ -84,6 +84,8 @@ def saved_model(
         return
     for op, why in served.left_out.items():
         render.say(f"note: {op} is not run: it {why}; no output needs it")
+    for collection, member in served.unlisted:
+        render.say(f"note: {member} was removed from the collection {collection}: the graph has no such op or tensor")
     _say_obstacles(served.graph, fed, fetched)
     say_caveats(graph, fetched.values(), fed.values(), lambda: stored, "--inputs")
     say_python(graph, fetched.values(), fed.values())
@@ -122,6 +124,7 @@ def _say_obstacles(graph: "MetaGraph", fed: dict[str, str], fetched: dict[str, s
         (found.unneeded, f"{lacks} %s, and loads no graph with one; no output needs it: freeze the graph first"),
         (found.needed, f"{lacks} %s, {needs}: only where it is registered is the graph loaded"),
         (found.deprecated, f"{loads} takes no %s, {needs}; tf.compat.v1.saved_model.load does"),
+        (found.not_in_functions, f"{loads} runs no %s, {needs}; tf.compat.v1.saved_model.load does"),
         (found.trees, "TensorFlow 2.9 and later have no kernels of %s, and do not load the graph; 2.4 and before do"),
         (found.functions[:1], f"{loads} does not load the graph: the function %s {BEFORE_1}"),
     )

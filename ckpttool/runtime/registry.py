@@ -11,6 +11,8 @@ from ckpttool.transforms.preparing import HERE
 # Rewritten before anything is placed, so they need no kernel.
 _REWRITTEN = {"AccumulateNV2", "ParallelConcat", "_ParallelConcatStart", "_ParallelConcatUpdate"}
 _EVERYWHERE = {"CPU", "DEFAULT"}
+# Fields of AttrValue: GatherNd wants a text of some, ApproxTopK a number.
+_CONSTRAINED = ("type", "s", "i", "b")
 
 
 class InstalledRegistry:
@@ -35,7 +37,8 @@ class InstalledRegistry:
         """Why an op can't run on the devices that are there; None if it can."""
         if node.op in _REWRITTEN:
             return None
-        kernels = self._kernels_of(node.op)
+        # Those of a compiler are registered when it is first used, and nobody can place an op on them.
+        kernels = [kernel for kernel in self._kernels_of(node.op) if not kernel.device_type.endswith("_JIT")]
         here = [kernel for kernel in kernels if kernel.device_type in self.devices]
         if any(_fits(kernel, node) for kernel in here):
             return None
@@ -43,20 +46,25 @@ class InstalledRegistry:
         if elsewhere:
             return f"{node.op} runs on {' and '.join(elsewhere)} only, which is not here"
         if here:
-            return f"no kernel of {node.op} takes these types here"
+            return f"no kernel of {node.op} takes these attributes here"
         return f"{HERE} has no kernel of {node.op}{' (it is for TPUs)' if 'TPU' in node.op else ''}"
 
 
 def _fits(kernel: Any, node: Any) -> bool:
-    """Whether a kernel takes the types that the op has."""
+    """Whether a kernel takes the types that the op has, and what else it wants of attributes.
+
+    (tensorflow/core/framework/kernel_def_util.cc KernelAttrsMatch)
+    """
     for constraint in kernel.constraint:
         if constraint.name not in node.attr:  # It has its default.
             continue
         value = node.attr[constraint.name]
         if value.WhichOneof("value") == "placeholder":  # Who calls the function says it.
             continue
-        types = value.list.type if value.WhichOneof("value") == "list" else [value.type]
-        if not set(types) <= set(constraint.allowed_values.list.type):
+        allowed = constraint.allowed_values.list
+        kind = next((kind for kind in _CONSTRAINED if getattr(allowed, kind)), "type")
+        has = getattr(value.list, kind) if value.WhichOneof("value") == "list" else [getattr(value, kind)]
+        if not set(has) <= set(getattr(allowed, kind)):
             return False
     return True
 

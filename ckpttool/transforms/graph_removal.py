@@ -1,8 +1,9 @@
 """What goes from a graph together with ops that go: the ops that need them, and what names them in collections.
 
 An op that has lost an input can't stay, but for groups (NoOp), which have control inputs alone and lose only some. A
-control input is an order, not a value, so that an op can do without. In the messages of collections some fields make
-no sense without their op, and the message goes; a list loses a member.
+control input is an order, not a value, so that an op can do without; but by nothing else is a constant in a branch or
+loop. In the messages of collections some fields make no sense without their op, and the message goes; a list loses a
+member.
 
 (tensorflow/core/protobuf/control_flow.proto, queue_runner.proto, saver.proto; core/framework/variable.proto)
 """
@@ -10,6 +11,7 @@ no sense without their op, and the message goes; a list loses a member.
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ckpttool.analysis.graphs.needs import is_inside
 from ckpttool.errors import CheckpointError
 from ckpttool.model.graph import op_of
 from ckpttool.transforms.graph_edits import last_field
@@ -28,15 +30,23 @@ def needing(nodes: Sequence[Any], gone: Collection[str], spared: Collection[str]
         spared: the names of those that can do without.
         by_control: whether those that run after one that is gone go too.
     """
-    # Of each op those that wait for it, and whether for a value of its; of each group, how many are left to wait for.
+    # Of each op those that wait for it, and whether for a value of its; of each that only waits, for how many.
     consumers: dict[str, dict[str, bool]] = {}
     left: dict[str, int] = {}
+    before: dict[str, list[str]] = {}
+    types, outside = {node.name: node.op for node in nodes}, set[str]()
+
+    def is_lost(name: str) -> bool:
+        """Whether an op that waits for nothing that is there makes no sense any more."""
+        return types[name] == "NoOp" or is_inside(name, types, before.__getitem__, outside)
+
     for node in nodes:
         waits_for = {text[1:]: False for text in node.input if text.startswith("^")}
         waits_for |= {op_of(text): True for text in node.input if not text.startswith("^")}
         for op, is_value in waits_for.items():
             consumers.setdefault(op, {})[node.name] = is_value
-        if node.op == "NoOp":
+        before[node.name] = list(waits_for)
+        if not any(waits_for.values()):
             left[node.name] = len(waits_for)
     found = set(gone)
     stack = list(found)
@@ -44,7 +54,9 @@ def needing(nodes: Sequence[Any], gone: Collection[str], spared: Collection[str]
         for name, is_value in consumers.get(stack.pop(), {}).items():
             if name in left:
                 left[name] -= 1
-            if name not in found and name not in spared and (by_control or is_value or left.get(name) == 0):
+            if name in found or name in spared:
+                continue
+            if by_control or is_value or (left.get(name) == 0 and is_lost(name)):
                 found.add(name)
                 stack.append(name)
     return found

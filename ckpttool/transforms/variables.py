@@ -108,6 +108,7 @@ def averages_as_variables(checkpoint: Checkpoint, chosen: Collection[str] | None
 
     Raises:
         NotFoundError: there are no moving averages.
+        ConversionError: of an average only a part is stored, and of its variable the whole.
     """
     names = checkpoint.keys() if chosen is None else chosen
     found, others = averages_of_variables(checkpoint), averages_of_others(checkpoint)
@@ -116,6 +117,11 @@ def averages_as_variables(checkpoint: Checkpoint, chosen: Collection[str] | None
         what = f": {min(others)} is the average of no variable" if others and not found else ""
         hint = "there are such, and they were not chosen" if found else _OTHERWISE_NAMED
         raise NotFoundError(f"no moving averages (…/ExponentialMovingAverage){what}", path=checkpoint.path, hint=hint)
+    for average, variable in averages.items():
+        if checkpoint[average].lacking and variable in checkpoint and not checkpoint[variable].lacking:
+            what = f"it can't take the place of {variable}, which is whole: it {checkpoint[average].lacking}"
+            hint = f"without it, {variable} keeps its value: --exclude {average}"
+            raise ConversionError(what, variable=average, path=checkpoint.path, hint=hint)
     gone = {name for name, owner in _slot_owners(checkpoint).items() if owner == MOVING_AVERAGE and name not in others}
     gone |= set(averages.values())
     return {name: name for name in names if name not in gone} | averages
@@ -126,6 +132,7 @@ def use_moving_averages(checkpoint: Checkpoint) -> Checkpoint:
 
     Raises:
         NotFoundError: there are none.
+        ConversionError: of one only a part is stored, and of its variable the whole.
     """
     return renamed(checkpoint, averages_as_variables(checkpoint))
 

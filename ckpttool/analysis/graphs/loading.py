@@ -2,11 +2,12 @@
 
 A graph with an op that is not registered is loaded by nobody. One that is deprecated, such as TensorArrayV2 of before
 TensorFlow 1, stays in the graphs that are older than its deprecation; but tf.saved_model.load copies what a signature
-needs into a function, which is new.
+needs into a function, which is new. In a function, OneShotIterator does not run.
 
 Boosted trees are still registered, and nothing runs them: their kernels went between TensorFlow 2.4 and 2.9.
 
-(tensorflow/core/framework/op_def_util.cc CheckOpDeprecation; python/saved_model/load_v1_in_v2.py)
+(tensorflow/core/framework/op_def_util.cc CheckOpDeprecation; core/kernels/data/iterator_ops.cc OneShotIteratorOp;
+python/saved_model/load_v1_in_v2.py)
 """
 
 from collections.abc import Collection
@@ -20,6 +21,8 @@ from ckpttool.model.graph import MetaGraph
 BOOSTED_TREES = ("BoostedTrees", "IsBoostedTrees")
 """How the types of ops begin that TensorFlow knows and has no kernels of."""
 
+_IN_NO_FUNCTION = {"OneShotIterator"}
+
 
 class Obstacles(NamedTuple):
     """Types of ops, and functions.
@@ -28,6 +31,7 @@ class Obstacles(NamedTuple):
         needed: those that TensorFlow 2 lacks, and that outputs need.
         unneeded: those that it lacks, and that no output needs.
         deprecated: those that it takes from old graphs alone, and that outputs need.
+        not_in_functions: those that it runs in no function, and that outputs need.
         trees: those that it has no longer kernels of, and that outputs or the saver need.
         functions: the library functions that none reads since TensorFlow 1.0.
     """
@@ -35,6 +39,7 @@ class Obstacles(NamedTuple):
     needed: list[str]
     unneeded: list[str]
     deprecated: list[str]
+    not_in_functions: list[str]
     trees: list[str]
     functions: list[str]
 
@@ -49,5 +54,5 @@ def obstacles(graph: MetaGraph, outputs: Collection[str], fed: Collection[str]) 
     trees = {graph.by_name[op].type for op in ops | saver_ops(graph)}
     trees = {type for type in trees if type.startswith(BOOSTED_TREES)}
     unreadable = [name for name, function in functions.items() if function.node]
-    found = (lacking & needed, lacking - needed, deprecated, trees, unreadable)
+    found = (lacking & needed, lacking - needed, deprecated, needed & _IN_NO_FUNCTION, trees, unreadable)
     return Obstacles(*map(sorted, found))

@@ -6,7 +6,7 @@ x ────────────────┘                     fed x:
 
 import struct
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
 from typing import Any, TypeVar
 
 from ckpttool.errors import NotFoundError
@@ -17,6 +17,10 @@ from ckpttool.model.names import choices_hint
 _INT64 = DTYPES["int64"].number
 
 _MOST_STEPS = 64  # Nobody has so many in a row; a cycle has no end.
+
+# What leads into the branches and loops of TensorFlow 1, and out of them.
+_ENTRIES = {"Switch", "RefSwitch", "Enter", "RefEnter"}
+_ENDS = {"Merge", "RefMerge", "Exit", "RefExit"}
 
 BEFORE_1 = "is written as TensorFlow before 1.0 wrote it, and none since reads it"
 """What is wrong with a function that has its ops in FunctionDef.node."""
@@ -94,6 +98,29 @@ def needed_ops(nodes: Mapping[str, Node], wanted: Iterable[str], fed: Collection
             found.add(op)
             stack += nodes[op].inputs
     return found
+
+
+def is_inside(op: str, types: Mapping[str, str], before: Callable[[str], Iterable[str]], outside: set[str]) -> bool:
+    """Whether an op is in a branch or loop of TensorFlow 1.
+
+    Args:
+        op: its name.
+        types: the types of the ops, by name.
+        before: gives the ops that an op takes from or waits for.
+        outside: what is known to be in none; grows.
+    """
+    seen = {op} - outside
+    stack = list(seen)
+    while stack:
+        name = stack.pop()
+        if types[name] in _ENTRIES:
+            return True
+        if types[name] not in _ENDS:
+            near = {near for near in before(name) if near in types} - seen - outside
+            seen |= near
+            stack += near
+    outside |= seen
+    return False
 
 
 def origin(nodes: Mapping[str, Node], tensor: str, passing: Collection[str] = ("Identity",)) -> tuple[str, str]:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from ckpttool.analysis.graphs.needs import is_inside
 from ckpttool.analysis.graphs.pipelines import is_pipeline
 from ckpttool.analysis.graphs.tables import TABLE
 from ckpttool.errors import NotFoundError, NotSupportedError
@@ -77,6 +78,7 @@ class _Walk:
         self._trace, self._body, self._fed = trace, trace.body, fed
         self._fed_ops = {output.op for output in fed}
         self._pipelines: dict[Output, None] = {}
+        self._types, self._outside = {name: node.op for name, node in trace.body.nodes.items()}, set[str]()
         self._stack: list[str] = []
 
     def reach(self, output: Output, user: str | None) -> None:
@@ -111,12 +113,24 @@ class _Walk:
 
     def _wait_for(self, op: str, user: str) -> None:
         if op in self._trace.updates:
+            if self._is_bound_by(op, user):
+                what = f"{user} waits for {op}, an update in a branch or loop, and by nothing else would be in that"
+                raise NotSupportedError(what, hint=OUTPUTS_HINT)
             self.dropped[op] = None
         elif op in self._fed_ops:
             # To wait for a fed op is to wait for the feeding.
             self.fed |= dict.fromkeys(sorted(output for output in self._fed if output.op == op)[:1])
         else:
             self.reach(Output(op, 0), user)
+
+    def _is_bound_by(self, update: str, user: str) -> bool:
+        """Whether an op, such as a constant, is part of a branch or loop only because it waits for an update there."""
+        if self._body.operands[user] or any(op not in self._trace.updates for op in self._body.controls[user]):
+            return False
+        return is_inside(update, self._types, self._before, self._outside)
+
+    def _before(self, op: str) -> list[str]:
+        return [*(output.op for output in self._body.operands[op]), *self._body.controls[op]]
 
 
 def _update_error(trace: Trace, name: str, user: str | None, where: str = "") -> NotSupportedError:

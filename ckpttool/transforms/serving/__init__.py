@@ -9,13 +9,14 @@ no TensorFlow since 2 believes or can infer.
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from ckpttool.analysis.graphs.needs import needed_ops, tensor_name
+from ckpttool.analysis.graphs.needs import needed_ops, require_output, tensor_name
 from ckpttool.analysis.graphs.running import read_variables, shared_state, written_variables
 from ckpttool.analysis.graphs.savers import restored_variables
 from ckpttool.errors import ConversionError, NotFoundError, NotSupportedError
 from ckpttool.model.checkpoint import Checkpoint
-from ckpttool.model.graph import DEFAULT_SIGNATURE, HIDDEN_SIGNATURES, MetaGraph
+from ckpttool.model.graph import DEFAULT_SIGNATURE, HIDDEN_SIGNATURES, MetaGraph, op_of
 from ckpttool.model.names import listed
+from ckpttool.transforms.collections import edit_collections
 from ckpttool.transforms.devices import strip_devices
 from ckpttool.transforms.graph_edits import meta_graph_data
 from ckpttool.transforms.new_ops import with_entry, with_field
@@ -46,11 +47,13 @@ class Servable(NamedTuple):
         graph: its graph.
         variables: what its saver restores from; none, if it has none.
         left_out: the ops that can't be run once it is loaded, and that no output needs, each with the reason.
+        unlisted: members of collections that the graph does not have, and no loader takes: (collection, member) pairs.
     """
 
     graph: MetaGraph
     variables: Checkpoint
     left_out: dict[str, str]
+    unlisted: list[tuple[str, str]]
 
 
 def servable(
@@ -89,6 +92,8 @@ def servable(
     """
     inputs, outputs = _tensors(inputs), _tensors(outputs)
     graph = with_one_op_each(_meta_graph(graph))
+    unlisted = _absent_members(graph)
+    graph = edit_collections(graph, remove=unlisted) if unlisted else graph
     require_served(graph, inputs, outputs)
     names = assets or {}
     missing = {
@@ -114,7 +119,7 @@ def servable(
     served = graph.replace(
         data=varint_field(1, _SCHEMA_VERSION) + message_field(2, data), root="SavedModel", text=None, number=0, facts={}
     )
-    return Servable(served if keep_devices else strip_devices(served), variables, run.left_out)
+    return Servable(served if keep_devices else strip_devices(served), variables, run.left_out, unlisted)
 
 
 def _tensors(named: Mapping[str, str]) -> dict[str, str]:
@@ -134,6 +139,22 @@ def _meta_graph(graph: MetaGraph) -> MetaGraph:
     if graph.root == "MetaGraphDef" and graph.text is None:
         return graph  # With what it has parsed already.
     return graph.replace(data=meta_graph_data(graph), root="MetaGraphDef", text=None, number=0, facts={})
+
+
+def _absent_members(graph: MetaGraph) -> list[tuple[str, str]]:
+    """What collections name, and the graph does not have, such as a table that was made in a scope.
+
+    (tensorflow/python/framework/meta_graph.py import_scoped_meta_graph; python/ops/lookup_ops.py MutableHashTable)
+    """
+    found = []
+    for collection in graph.collections.values():
+        for member in collection.members if collection.kind == "node_list" else ():
+            try:
+                graph.node(op_of(member))
+                require_output(graph, member)
+            except NotFoundError:
+                found.append((collection.name, member))
+    return found
 
 
 def _require_values(

@@ -70,6 +70,7 @@ def _inferred(graph: MetaGraph) -> list[Endpoint]:
     best = in_order(flow, parts, chosen)
     if best and chosen[best[0]][0][0] < SHOWN:  # A number that is only shown, such as how much of a layer is zero.
         best = [key for key in best if chosen[key][0][0] < SHOWN or flow.tensor(flow.fetches(key)[0]).shape != ()]
+    best = [key for key in best if any(_is_value(flow, tensor) for tensor in flow.fetches(key))]
     outputs = [(tensor, chosen[key][1]) for key in best for tensor in flow.fetches(key) if _is_value(flow, tensor)]
     outputs = outputs[:MOST_TENSORS]
     listed = [("input", *item) for item in _inputs(flow, parts, best, fed)]
@@ -93,6 +94,8 @@ def how_to_run(found: list[Endpoint]) -> list[str]:
         together = [e for e in by_signature[signature] if e.needed]
         feeds = [e.tensor for e in together if e.direction == "input"]
         fetches = [e.tensor for e in together if e.direction == "output"]
+        if not (signature or fetches):  # Nothing that is fed gives anything.
+            continue
         head = f"signature {signature}: " if signature else "to run it: "
         lines.append(f"{head}feed {', '.join(feeds) or 'nothing'} · fetch {', '.join(fetches) or 'nothing'}")
     return lines
@@ -104,12 +107,12 @@ def _inputs(flow: Flow, parts: Parts, outputs: list[str], fed: dict[str, str]) -
     First come those that the outputs need, then switches, then those only others need.
     """
     shapes = {name for name, role in flow.roles.items() if role == "shape"}
-    for_first = walk(outputs[:1], flow.needs, shapes)
+    for_first = walk(outputs[:1], flow.needs)
     values = walk(outputs, flow.needs, shapes)
     before = {role: [name for name in flow.nodes if flow.roles[name] == role] for role in ("update", "queue")}
     rest = {
         "an output needs its shape": walk(outputs, flow.needs),
-        "only the loss needs it": parts.losses.made_of,
+        "only the loss needs it": walk(parts.losses.made_of, flow.needs),
         "only training or initialization needs it": walk(before["update"], flow.inputs),
         "fills an input queue": walk(before["queue"], flow.inputs),
     }

@@ -3,9 +3,9 @@
 import re
 
 from ckpttool.analysis.graphs.endpoints.critics import judged
-from ckpttool.analysis.graphs.endpoints.flow import MOST_TENSORS, OUTPUT_NAME, SCORES, Flow, is_named
+from ckpttool.analysis.graphs.endpoints.flow import MOST_TENSORS, OUTPUT_NAME, SCORES, SWITCHES, Flow, is_named
 from ckpttool.analysis.graphs.endpoints.parts import Parts
-from ckpttool.analysis.graphs.needs import walk
+from ckpttool.analysis.graphs.needs import origin, walk
 from ckpttool.model.collections import FILLED_COLLECTIONS
 from ckpttool.model.graph import VARIABLE_OPS
 
@@ -17,6 +17,7 @@ _HEADS = {
 }
 _LOOPS = {"While", "StatelessWhile"}
 _NO_END = {"Switch", "RefSwitch", "Enter", "RefEnter", "NextIteration", "LoopCond", "ControlTrigger", "Const"}
+_OF_CONDS = ("/switch_t", "/switch_f", "/pred_id")  # What a condition of TensorFlow 1 is passed on by.
 _INPUT_NAME = re.compile(r"(?:\w*_)?(?:inputs?|feeds?|placeholders?|features|images?|x)", re.IGNORECASE)
 
 Ranked = dict[str, tuple[tuple[int, ...], str]]
@@ -33,7 +34,7 @@ def candidates(flow: Flow, parts: Parts) -> Ranked:
     ends = [key for key in flow.nodes if key in parts.forward and _is_end(flow, parts, key)]
     if not ends:  # All of them go into metrics, and are no ends.
         reached = [key for key in flow.nodes if key in parts.forward and key not in parts.layers.sources]
-        ends = [key for key in reached if is_named(OUTPUT_NAME, key)]
+        ends = [key for key in reached if is_named(OUTPUT_NAME, key) and not key.endswith(_OF_CONDS)]
     # Of equals, the later: a graph is written front to back.
     distance = dict.fromkeys(reversed(ends), 0)
     queue = list(distance)
@@ -51,9 +52,11 @@ def candidates(flow: Flow, parts: Parts) -> Ranked:
     ranked = by_critics | {
         k: ((rank, n), why) for k, ((rank, why), n) in found.items() if why and (rank < _NO_WEIGHTS or rank == best)
     }
-    if parts.neck and parts.neck not in parts.looped:
-        ranked.setdefault(parts.neck, ((5, 0), "all that is learned passes it"))
-    return ranked
+    if neck := parts.neck:
+        if flow.type(neck) in SWITCHES:  # Of a loss in branches.
+            neck, _ = origin(flow.nodes, neck, SWITCHES)
+        ranked.setdefault(neck, ((5, 0), "all that is learned passes it"))
+    return {key: found for key, found in ranked.items() if key not in parts.looped}
 
 
 def _is_crop(flow: Flow, key: str) -> bool:
@@ -67,7 +70,7 @@ def _is_crop(flow: Flow, key: str) -> bool:
 def _is_end(flow: Flow, parts: Parts, key: str) -> bool:
     if key in parts.layers.sources or key in parts.looped:
         return False
-    if flow.type(key) in _NO_END or key.endswith(("/switch_t", "/switch_f", "/pred_id")):
+    if flow.type(key) in _NO_END or key.endswith(_OF_CONDS):
         return False
     users, inputs = flow.users.get(key, ()), flow.inputs[key]
     is_read = all(flow.type(near) in VARIABLE_OPS for near in inputs)

@@ -26,6 +26,9 @@ CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 # with their scores and classes.
 _IN_PARTS = re.compile(rf"{'|'.join(CALLS)}|TopK(?:V2)?|CTC\w*Decoder(?:V\d)?|CombinedNonMaxSuppression")
 
+SWITCHES = ("Switch", "RefSwitch")
+"""Types of ops that pass a value on into one of two branches."""
+
 _LONG = 200  # Longer types and names are monstrous, and matched with no pattern.
 
 APPLY = r"(?:Resource)?(?:Sparse)?Apply\w+"
@@ -129,6 +132,8 @@ class Flow:
             needs = [key for tensor in tensors if (key := self.key(tensor.removeprefix("^")))]
             if len(needs) < len(tensors):  # It is fed itself, then.
                 self.incomplete[name], needs = None, []
+        if self._types[name] in SWITCHES:  # Which branch it is, is no part of the value.
+            inputs = inputs[:1]
         self.inputs[name], self.needs[name] = inputs, needs
         for key in inputs if len(inputs) < 2 else dict.fromkeys(inputs):
             if key in self.users:

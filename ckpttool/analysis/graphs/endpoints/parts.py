@@ -10,7 +10,7 @@ What is reached and belongs to no loss is the forward path.
 import re
 from collections.abc import Callable, Iterable, Set
 
-from ckpttool.analysis.graphs.endpoints.flow import OUTPUT_NAME, SCORES, Flow, is_named, scope_of
+from ckpttool.analysis.graphs.endpoints.flow import OUTPUT_NAME, SCORES, SWITCHES, Flow, is_named, scope_of
 from ckpttool.analysis.graphs.endpoints.labels import labels
 from ckpttool.analysis.graphs.endpoints.layers import Layers
 from ckpttool.analysis.graphs.endpoints.losses import LOSS_MATH, Losses, is_loss
@@ -22,6 +22,7 @@ from ckpttool.model.collections import FILLED_COLLECTIONS
 _NORMALIZED = re.compile(r"l2_normalize(?:_\d+)?")
 # What goes into a loop of TensorFlow 1, and what comes out.
 _ENTERS, _EXITS = ("Enter", "RefEnter"), ("Exit", "RefExit")
+_MERGES = ("Merge", "RefMerge")
 
 
 class Parts:
@@ -35,7 +36,8 @@ class Parts:
         neck: the last op of the model that all which is learned passes on its way to the loss; "" if there is none.
         lossy: what is reached and only belongs to losses: labels, and their arithmetic.
         forward: what is reached else.
-        looped: what runs within a loop, and is not there behind it, so that nobody can fetch it.
+        looped: what runs within a loop, and is not there behind it, so that nobody can fetch it; and what runs in a
+            branch, so that it is there only if that is taken.
     """
 
     def __init__(self, flow: Flow, *, is_fed: bool = True) -> None:
@@ -53,7 +55,8 @@ class Parts:
             self.lossy -= walk([self.neck], flow.inputs)
         self.forward = layers.reached - self.lossy
         enters, exits = (flow.of_types(types.__contains__) for types in (_ENTERS, _EXITS))
-        self.looped = walk(enters, flow.users, exits)
+        branches, joins = (flow.of_types(types.__contains__) for types in (SWITCHES, _MERGES))
+        self.looped = walk(enters, flow.users, exits) | walk(branches, flow.users, exits | joins)
 
     def _lossy(self, flow: Flow, labeled: set[str]) -> set[str]:
         """What comes after a label, what shares a scope with where they join, and the arithmetic before a loss."""
