@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from ckpttool import render
+from ckpttool.render import tables
 from ckpttool.render.cells import plain, telling_columns
 from ckpttool.reports.report import Column, Report, Rows
 
@@ -272,6 +273,20 @@ def test_long_tables_look_like_tables(printed):
         " 字字字       1",
         " abc      1,000",
     ]
+
+
+def test_a_column_is_measured_once(printed, monkeypatch):
+    """Its width is not looked for again in each of its rows, which would take hours of a million of them."""
+    passes = []
+
+    class Widths(list):
+        def __iter__(self):
+            passes.append(len(self))
+            return super().__iter__()
+
+    monkeypatch.setattr(tables, "_widths", lambda texts: Widths(map(len, texts)))
+    printed(texts(*map(str, range(1000))), everything=True)
+    assert passes.count(1000) < 5
 
 
 def test_rows_are_made_as_they_are_printed(printed):

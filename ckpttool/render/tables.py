@@ -114,7 +114,7 @@ class _Cells:
     def widths(self) -> list[int]:
         return _widths(self.texts)
 
-    @property
+    @cached_property
     def width(self) -> int:
         return max(len(self.name), *self.widths, 0)
 
