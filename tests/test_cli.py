@@ -429,6 +429,7 @@ def test_interrupt(tmp_path, number, code, word):
     """An interrupt exits with 130, being told to end with 143, a terminal that is closed with 129; nothing is left."""
     script = (
         "import os, signal, sys; import ckpttool.storage as s\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"  # The tests themselves may run under nohup.
         f"s.write_contents = lambda *a, **k: os.kill(os.getpid(), signal.{number})\n"
         f"sys.argv[1:] = ['export', {str(CONV)!r}, '--h5', {str(tmp_path / 'out.h5')!r}]\n"
         "from ckpttool.cli import main; main()"
