@@ -16,6 +16,7 @@ from serving import SIGNATURE, bits, of_all, of_load, require_same, signature_of
 import ckpttool
 from ckpttool import proto
 from ckpttool.formats.saved_model.writing import write_saved_model
+from ckpttool.model.graph import MetaGraph
 from ckpttool.transforms.serving import servable
 from ckpttool.transforms.serving.assets import AssetFile, file_names
 from ckpttool.transforms.serving.signatures import keyed
@@ -867,6 +868,17 @@ def test_several_ops_that_hold_one_variable_are_served(tf, run, make, tmp_path):
         v1.train.Saver().save(session, str(tmp_path / "model"))
     make(tmp_path / "model", tmp_path / "served", "--inputs", "x", "--outputs", "y")
     require_same(tf, tmp_path / "model.meta", tmp_path / "model", tmp_path / "served")
+
+
+def test_what_nobody_has_is_not_looked_for_among_near_names(monkeypatch):
+    """Of a thousand members that no op has, each would be compared with all ops."""
+    message = proto.message_class("MetaGraphDef")()
+    message.graph_def.node.add(name="x", op="Placeholder").attr["dtype"].type = 1
+    message.collection_def["mine"].node_list.value.extend(["x", *(f"table_{number}:0" for number in range(5))])
+    looked_for = []
+    monkeypatch.setattr("ckpttool.model.graph.near_hint", lambda name, others: looked_for.append(name))
+    found = servable(MetaGraph(message.SerializeToString()), None, {"x": "x"}, {"y": "x"})
+    assert (len(found.unlisted), found.graph.collections["mine"].members, looked_for) == (5, ["x"], [])
 
 
 @tensorflow

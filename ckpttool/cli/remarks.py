@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from ckpttool import render
 from ckpttool.cli import options
-from ckpttool.errors import CheckpointError
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, stored_end
 
@@ -38,7 +37,8 @@ def warn_of_lost_objects(changed: "Changed", before: Checkpoint) -> None:
     refused = "tf.train.Checkpoint will not restore"
     objects = [old for old in changed.names if stored_end(old)]
     others = [old for old in changed.names if old != OBJECT_GRAPH_KEY and not stored_end(old)]
-    if others and not _has_own_savers(before):
+    graph = before.readable_object_graph
+    if others and not (graph and graph.has_own_savers):  # What no object has may be what registered code saved of one.
         count = render.counted(len(others), "variable")
         options.warn([f"{refused} {count} that no object has: {others[0]!r}"])
     if objects and OBJECT_GRAPH_KEY not in changed.names:
@@ -48,15 +48,6 @@ def warn_of_lost_objects(changed: "Changed", before: Checkpoint) -> None:
     if lost:
         count = render.counted(len(lost), "variable")
         options.warn([f"{refused} {count}: the new names lack their end, /.ATTRIBUTES/…: {lost[0]!r}"])
-
-
-def _has_own_savers(checkpoint: Checkpoint) -> bool:
-    """Whether what no object has may be what registered code saved of one; False where that can't be read."""
-    try:
-        graph = checkpoint.object_graph
-    except (CheckpointError, OSError):
-        return False
-    return graph is not None and graph.has_own_savers
 
 
 def say_objects_keep_their_names(changed: "Changed") -> None:

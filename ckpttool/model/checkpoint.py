@@ -67,6 +67,14 @@ class Checkpoint(Mapping[str, Variable]):
             return ObjectGraph(variable.strings()[0])
 
     @cached_property
+    def readable_object_graph(self) -> ObjectGraph | None:
+        """`object_graph`; None also where it can't be read."""
+        try:
+            return self.object_graph
+        except (CheckpointError, OSError):
+            return None
+
+    @cached_property
     def of_optimizers(self) -> frozenset[str]:
         """The variables of which the source says that they are an optimizer's, as Keras' HDF5 of whole models does."""
         return frozenset(name for name, variable in self._variables.items() if variable.layer is OF_OPTIMIZER)
@@ -74,10 +82,7 @@ class Checkpoint(Mapping[str, Variable]):
     @cached_property
     def places(self) -> Mapping[str, Place]:
         """Of the keys of TensorFlow 2 the objects that they come from; nothing, where no object graph can be read."""
-        try:
-            graph = self.object_graph
-        except (CheckpointError, OSError):
-            graph = None
+        graph = self.readable_object_graph
         return {} if graph is None else graph.places(self)
 
     @cached_property

@@ -146,15 +146,19 @@ def _absent_members(graph: MetaGraph) -> list[tuple[str, str]]:
 
     (tensorflow/python/framework/meta_graph.py import_scoped_meta_graph; python/ops/lookup_ops.py MutableHashTable)
     """
-    found = []
-    for collection in graph.collections.values():
-        for member in collection.members if collection.kind == "node_list" else ():
-            try:
-                graph.node(op_of(member))
-                require_output(graph, member)
-            except NotFoundError:
-                found.append((collection.name, member))
-    return found
+    lists = [collection for collection in graph.collections.values() if collection.kind == "node_list"]
+    named = ((collection.name, member) for collection in lists for member in collection.members)
+    return [(collection, member) for collection, member in named if not _is_there(graph, member)]
+
+
+def _is_there(graph: MetaGraph, member: str) -> bool:
+    if op_of(member) not in graph.by_name:  # Whoever raises for it looks for near names, which takes long of many.
+        return False
+    try:
+        require_output(graph, member)
+    except NotFoundError:
+        return False
+    return True
 
 
 def _require_values(
