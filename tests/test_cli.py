@@ -440,6 +440,16 @@ def test_interrupt(tmp_path, number, code, word):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_no_search_for_garbage_at_the_end():
+    """What was imported is not looked through once more when Python ends: that takes longer than a small listing."""
+    script = (
+        "import atexit, gc; atexit.register(lambda: print(gc.get_freeze_count() > 1000, gc.get_threshold()[0]))\n"
+        "import runpy, sys; sys.argv[1:] = ['--version']; runpy.run_module('ckpttool', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "True 100000"
+
+
 def test_version(run):
     """--version prints name and version."""
     assert run("--version").stdout.startswith("ckpttool 0.")

@@ -2,11 +2,13 @@
 
 import os
 import resource
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from bundles import field
 from conftest import FIXTURES, corpus_files
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from ckpttool import proto
 from ckpttool.errors import CorruptionError
@@ -43,6 +45,16 @@ def repeated(descriptor: Any, depth: int) -> list[bytes]:
         elif each.is_repeated:
             made.append(field(each.number, b"" if each.type in (each.TYPE_STRING, each.TYPE_BYTES) else bytes(8)))
     return made
+
+
+def messages() -> Iterator[Any]:
+    """The descriptors of all our messages, and of those within them."""
+    files = FileDescriptorSet.FromString(proto.DESCRIPTORS.read_bytes()).file
+    waiting = [each for file in files for each in proto.pool().FindFileByName(file.name).message_types_by_name.values()]
+    while waiting:
+        descriptor = waiting.pop()
+        waiting += descriptor.nested_types
+        yield descriptor
 
 
 NAMES = ["GraphDef", "FunctionDef", "NodeDef", "AttrValue", "AttrValue.ListValue", "TensorProto", "MetaGraphDef"]
@@ -90,6 +102,20 @@ def test_messages_of_nothing_but_values() -> None:
     """A message without lists and messages, whatever it is, takes no more than it may."""
     for name in ("SaverDef", "VersionDef"):
         assert not proportion.is_out_of_proportion(proto.message_class(name).DESCRIPTOR, field(1, b"x") * 1_000_000)
+
+
+def test_small_messages_take_no_more_than_they_may() -> None:
+    """So few bytes as are not looked at take no more than is allowed, were each of them the heaviest message."""
+    for descriptor in messages():
+        heaviest = max(proportion._weights(proportion._plan(descriptor)).values(), default=0)
+        assert all(heaviest * size <= proportion.allowance(size) for size in (1, proportion._LITTLE)), descriptor.name
+
+
+def test_only_entries_of_maps_have_options() -> None:
+    """A map is known by that: to read the options themselves, protobuf imports more than a small listing takes."""
+    found = [descriptor for descriptor in messages() if descriptor.has_options]
+    assert found
+    assert all(descriptor.GetOptions().map_entry for descriptor in found)
 
 
 def test_the_error_says_what_it_is() -> None:

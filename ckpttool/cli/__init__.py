@@ -204,8 +204,6 @@ def main() -> None:
     """The entry point."""
     if sys.stdout is None or sys.stderr is None:  # Closed by the caller: nobody is there to be told.
         sys.exit(_EXIT_CODES[OSError])
-    # A listing makes a million objects and no garbage: to look for some after every 700 took an eighth of its time.
-    gc.set_threshold(100_000)
     handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: _terminate, signal.SIGHUP: _hang_up}
     handlers = {number: handler for number, handler in handlers.items() if signal.getsignal(number) is signal.SIG_DFL}
     try:
@@ -215,6 +213,7 @@ def main() -> None:
     finally:
         for number in handlers:  # All is done but Python's own end, which no interrupt should fill with tracebacks.
             signal.signal(number, signal.SIG_DFL)
+        gc.freeze()  # Python would look for garbage in all that was imported, three times: a tenth of a small listing.
 
 
 def _terminate(number: int, frame: object) -> NoReturn:

@@ -92,7 +92,7 @@ def fields_of(message: Any) -> dict[str, Any]:
 
 
 def _field_value(field: Any, value: Any) -> Any:
-    is_map = field.message_type is not None and field.message_type.GetOptions().map_entry
+    is_map = field.message_type is not None and field.message_type.has_options  # Only maps' entries have any.
     if is_map:
         values = field.message_type.fields_by_name["value"]
         return {str(key): _single_value(values, value[key]) for key in sorted(value)}

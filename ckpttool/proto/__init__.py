@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ckpttool.errors import CorruptionError
-from ckpttool.proto.proportion import allowance, is_out_of_proportion
+from ckpttool.proto.proportion import allowance, is_out_of_proportion, varint
 
 DESCRIPTORS = Path(__file__).with_name("descriptors.pb")
 _OPS = Path(__file__).with_name("ops.pb")
@@ -27,12 +27,14 @@ _OPS = Path(__file__).with_name("ops.pb")
 @cache
 def pool() -> Any:
     """The DescriptorPool that holds all of TensorFlow's messages, and nothing else."""
-    from google.protobuf.descriptor_pb2 import FileDescriptorSet
     from google.protobuf.descriptor_pool import DescriptorPool
 
     loaded = DescriptorPool()
-    for file in FileDescriptorSet.FromString(DESCRIPTORS.read_bytes()).file:
-        loaded.Add(file)
+    data, position = DESCRIPTORS.read_bytes(), 0
+    while position < len(data):  # A FileDescriptorSet's files, its field 1: to import its class takes 3 ms.
+        size, start = varint(data, position + 1)
+        position = start + size
+        loaded.AddSerializedFile(data[start:position])
     return loaded
 
 
