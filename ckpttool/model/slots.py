@@ -23,7 +23,7 @@ legacy/legacy_h5_format.py; google-research/bert optimization.py; tensor2tensor 
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from ckpttool.model.object_graph import ATTRIBUTES_IN_KEY, ObjectGraph, object_graph_from_keys
 
@@ -60,6 +60,7 @@ _KERAS_NAMES = [
 ]
 # Patterns are texts, which `re` compiles when one is first used: all of them take 2 ms, and most models need none.
 _KERAS = rf"(?:^|.*/)({'|'.join(_KERAS_NAMES)})(?:_\d+)?/(.+)"
+_KERAS_SCOPE = rf"/(?:{'|'.join(_KERAS_NAMES)})(?:_\d+)?/"
 # Keras 3 writes its name small, in words (rm_sprop, adam_w), and the slot's behind the variable's:
 # adam/dense_kernel_momentum, adam/iteration.
 _KERAS_3_NAMES = {name.lower(): name for name in _KERAS_NAMES} | {"rm_sprop": "RMSprop", "adam_w": "AdamW"}
@@ -205,7 +206,7 @@ def _owner(name: str, names: Collection[str]) -> str | None:
         return "Adam"
     if kind == _FACTORED and _is_scoped(name.rpartition("_slot_")[0], names):
         return "Adafactor"
-    return _keras_owner(name, names) if head and _is_of_keras(head) else None
+    return _keras_owner(name, names) if head and _keras_scope().search(f"/{head}/") else None
 
 
 # The last segments are few, and so are the scopes beside the variables in them.
@@ -216,9 +217,9 @@ def _kind(last: str) -> str | None:
     return kind or (_FACTORED if last.endswith(_FACTORS) else None)
 
 
-@lru_cache(4096)
-def _is_of_keras(scope: str) -> bool:
-    return any(_unnumbered(segment) in _KERAS_NAMES for segment in scope.split("/"))
+@cache
+def _keras_scope() -> re.Pattern[str]:
+    return re.compile(_KERAS_SCOPE)
 
 
 def _unnumbered(segment: str) -> str:
