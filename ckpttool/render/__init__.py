@@ -69,7 +69,7 @@ def _print_tsv(report: Report) -> None:
     sys.stdout.write("\t".join(column.name for column in report.columns) + "\n")
     for columns in columns_of(report):
         texts = (plain_texts(cells, column.kind) for column, cells in zip(report.columns, columns, strict=True))
-        sys.stdout.writelines(f"{line}\n" for line in map("\t".join, zip(*texts, strict=True)))
+        print("\n".join(map("\t".join, zip(*texts, strict=True))))
 
 
 def _print_csv(report: Report) -> None:
