@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from ckpttool import proto, storage
@@ -73,7 +73,7 @@ def read_meta_graph(path: str) -> MetaGraph:
         except CorruptionError:
             _refuse_nameless(graph.root, data)
             raise
-        if not graph.message.HasField("graph_def") or not all(node.op for node in nodes):
+        if not graph.message.HasField("graph_def") or not all(map(attrgetter("op"), nodes)):
             raise FormatError(f"not a graph: a {graph.root} without one, or with ops of no type")
     return graph
 

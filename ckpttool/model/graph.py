@@ -7,6 +7,7 @@ message is what is looked at.
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from itertools import chain
 from typing import Any, NamedTuple
 
 from ckpttool import proto
@@ -331,9 +332,7 @@ class MetaGraph:
 
 def all_nodes(graph_def: Any) -> Iterator[Any]:
     """The NodeDefs of a GraphDef's ops, and then those of its functions'."""
-    yield from graph_def.node
-    for function in graph_def.library.function:
-        yield from function.node_def
+    return chain(graph_def.node, *(function.node_def for function in graph_def.library.function))
 
 
 def shape_of(message: Any) -> Shape:

@@ -16,6 +16,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import lru_cache
+from itertools import chain
+from operator import attrgetter
 from typing import NamedTuple
 
 from ckpttool.errors import CorruptionError
@@ -62,7 +64,7 @@ def strip_devices(graph: MetaGraph, *, colocation: bool = False, all: bool = Fal
 
 def placed_ops(graph: MetaGraph) -> int:
     """How many ops have a device: of all graphs in the file, and those of functions too."""
-    return sum(bool(node.device) for each in graph.graph_defs for node in all_nodes(each))
+    return sum(map(bool, map(attrgetter("device"), chain.from_iterable(map(all_nodes, graph.graph_defs)))))
 
 
 def device_mentions(graph: MetaGraph) -> list[Mention]:
