@@ -1,6 +1,11 @@
 """The compiled passes over float32 values: NumPy's, which serve where there are none, are the judge."""
 
+import importlib.util
+import shutil
+import subprocess
+import sysconfig
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +18,7 @@ pytestmark = pytest.mark.skipif(compiled.float32 is None, reason="it could not b
 
 RELATIVE = 1e-12
 
-SIZES = [1, 3, 4, 5, 2047, 2048, 2049, 2051, 4096, 10_001]
+SIZES = [1, 3, 31, 32, 33, 2047, 2048, 2049, 2081, 4096, 10_001]
 """Around the numbers of lanes, and of values that a step takes."""
 
 ODD = {
@@ -66,6 +71,22 @@ def test_nothing():
     nothing = np.zeros(0, np.float32)
     assert Tally(*compiled.float32.tally(nothing, np.zeros(1 << 16, np.int64))) == Tally()
     assert Gap(*compiled.float32.compare(nothing, nothing, 0, 0)) == Gap()
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+def test_any_processor(tmp_path):
+    """What is compiled for any processor gives the same bits as what is compiled for this one."""
+    include, source = sysconfig.get_path("include"), Path(compiled.__file__).with_name("_float32.c")
+    options = ["-shared", "-fPIC", "-O3", "-ffp-contract=off", "-DPASS=", f"-I{include}"]
+    subprocess.run(["cc", *options, str(source), "-o", str(tmp_path / "_float32.so")], check=True)
+    spec = importlib.util.spec_from_file_location("_float32", tmp_path / "_float32.so")
+    plain = importlib.util.module_from_spec(spec)
+    one, other = values(10_001, "extremes"), values(10_001, "infinities and NaN", seed=1)
+    for array in (one, other):
+        counts, same_counts = np.zeros((2, 1 << 16), np.int64)
+        assert plain.tally(array, counts) == compiled.float32.tally(array, same_counts)
+        assert (counts == same_counts).all()
+    assert repr(plain.compare(one, other, 1e-3, 1e-6)) == repr(compiled.float32.compare(one, other, 1e-3, 1e-6))
 
 
 def test_sums_of_many(monkeypatch):
