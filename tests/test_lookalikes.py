@@ -113,6 +113,14 @@ def data_file(directory, data):
     return str(path)
 
 
+def test_core_ml(tmp_path):
+    """A model of Core ML begins as a SavedModel does: a version, and a message; its name tells."""
+    path = tmp_path / "model.mlmodel"
+    path.write_bytes(b"\x08\x07\x12\x13\x0a\x0b\x0a\x05image\x1a\x02\x22\x00\x52\x04\x0a\x02\x0a\x00")
+    with pytest.raises(FormatError, match=r"a Core ML model .* coremltools"):
+        refuse_lookalike(str(path))
+
+
 def test_objects_have_no_graph_file():
     """Of a checkpoint of TensorFlow 2 nobody is sent to look for a .meta, which there never was; of others one is."""
     with pytest.raises(NotFoundError, match=r"no graph here .* saves none; objects and vars show what is there$"):

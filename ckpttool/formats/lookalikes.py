@@ -40,7 +40,7 @@ def refuse_lookalike(path: str) -> None:
     if path.endswith(".cpb") or head.startswith(_RIEGELI):
         hint = "TensorFlow loads it, and saves a smaller one whole"
         raise NotSupportedError("a SavedModel in chunks (.cpb), as over 2 GB", path=path, hint=hint)
-    found = look_of(path)
+    found = look_of(path) or (_CORE_ML if path.endswith(".mlmodel") else None)
     if found:
         raise FormatError(f"not a TensorFlow checkpoint or graph: {found[0]}", path=path, hint=found[1])
 
@@ -169,6 +169,7 @@ _XML = rb"\s*<\?xml[^>]*>\s*"
 _MSGPACK = re.compile(rb"(?:[\x81-\x8f]|\xde..|\xdf....)(?:[\xa1-\xbf]|\xd9[\x20-\xff])[\w/.-]", re.DOTALL)
 _TORCH_PICKLE = "a Python pickle, as PyTorch once wrote its .pt and .ckpt files"
 _PICKLE_HINT = "torch.load opens it; a pickle runs code, so trust it first"
+_CORE_ML = ("a Core ML model", "coremltools opens it")  # Its first fields are those of a SavedModel.
 _NPZ = ("a NumPy archive (.npz)", "numpy.load opens it")
 _KERAS = ("a whole model of Keras (.keras)", "keras.saving.load_model opens it")
 _ZIPS = {_NPZ[0]: "npz", _KERAS[0]: "hdf5"}
