@@ -566,6 +566,22 @@ def test_a_pipeline_may_be_fed_directly() -> None:
     assert outputs(given) == {"dense:0": "input of the loss"}
 
 
+def test_a_placeholder_in_place_of_a_pipeline() -> None:
+    """A placeholder whose default the pipeline gives is fed in its place; one behind a layer is not."""
+    given = graph(
+        *("w = VariableV2", "w/read = Identity(w)", "it = IteratorV2", "next = IteratorGetNext(it)"),
+        *("scaled = Mul(next, next)", "img = PlaceholderWithDefault(scaled)", "dim = PlaceholderWithDefault(next:2)"),
+        *("code = MatMul(img, w/read)", "z = PlaceholderWithDefault(code)", "output = MatMul(z, w/read)"),
+        trainable=["w"],
+    )
+    assert inputs(given) == {
+        "img:0": "an output needs it; else the input pipeline gives it",
+        "z:0": "an output needs it; has a default",
+        "dim:0": "no listed output needs it; has a default",
+    }
+    assert how_to_run(endpoints(given)) == ["to run it: feed img:0 · fetch output:0"]
+
+
 def test_what_fills_a_queue_is_said() -> None:
     """A placeholder that goes into a queue is listed as that; what comes out of the queue is an input."""
     given = graph(

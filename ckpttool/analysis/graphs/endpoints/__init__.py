@@ -109,6 +109,8 @@ def _inputs(flow: Flow, parts: Parts, outputs: list[str], fed: dict[str, str]) -
     shapes = {name for name, role in flow.roles.items() if role == "shape"}
     for_first = walk(outputs[:1], flow.needs)
     values = walk(outputs, flow.needs, shapes)
+    instead = _instead_of_pipelines(flow, parts)
+    past_these = walk(outputs, flow.needs, shapes | instead) if instead else values
     before = {role: [name for name in flow.nodes if flow.roles[name] == role] for role in ("update", "queue")}
     rest = {
         "an output needs its shape": walk(outputs, flow.needs),
@@ -125,15 +127,28 @@ def _inputs(flow: Flow, parts: Parts, outputs: list[str], fed: dict[str, str]) -
             why = "an output needs it, and it needs what the graph does not have"
         elif key in parts.layers.noise:
             why = "drawn at random; it may be fed"
+        elif key in instead:
+            why = "an output needs it; else the input pipeline gives it"
         rank, why = 0, fed.get(key) or why
-        if key not in values and key not in fed:
+        if key not in (past_these if flow.is_pipeline(key) else values) and key not in fed:
             rank, why = 2, next((why for why, keys in rest.items() if key in keys), "no listed output needs it")
         elif is_switch(key, flow.tensor(key)):
             rank, why = 1, f"{why}; dropout or mode switch"
         if rank < 2 or key in parts.layers.placeholders:
-            has_default = flow.type(key) == "PlaceholderWithDefault" and not must_be_fed(flow.nodes, flow.nodes[key])
+            has_default = _has_default(flow, key) and (rank == 2 or key not in instead)
             needed = key in for_first and not has_default and key not in parts.layers.noise
             found.append((rank, flow.fetches(key)[0], needed, f"{why}; has a default" if has_default else why))
     held = chain.from_iterable(held_switches(flow.graph, for_first).values())
     found += [(1, f"{key}:0", False, "mode switch that a variable holds") for key in held]
     return [(tensor, needed, why) for _, tensor, needed, why in sorted(found, key=lambda item: item[0])]
+
+
+def _instead_of_pipelines(flow: Flow, parts: Parts) -> set[str]:
+    """The placeholders, before any layer, that are there to be fed in place of a pipeline, which gives the default."""
+    piped = walk(filter(flow.is_pipeline, parts.layers.sources), flow.users, flow.outside)
+    before = piped & parts.layers.placeholders.keys() - parts.layers.weighted
+    return {key for key in before if _has_default(flow, key)}
+
+
+def _has_default(flow: Flow, key: str) -> bool:
+    return flow.type(key) == "PlaceholderWithDefault" and not must_be_fed(flow.nodes, flow.nodes[key])
