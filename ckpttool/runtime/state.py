@@ -22,7 +22,7 @@ from ckpttool.formats.locate import Located
 from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, op_of
 from ckpttool.model.names import listed, such
 from ckpttool.model.texts import to_bytes
-from ckpttool.transforms.preparing import HERE
+from ckpttool.transforms.preparing.lacking import HERE
 
 _V1_SHARD = re.compile(r"-[0-9]{5,9}(-of-[0-9]{5,9})$")
 
