@@ -10,7 +10,8 @@ from typing import Any
 from ckpttool.analysis.graphs import fetches as choosing
 from ckpttool.analysis.graphs.endpoints import Endpoint, endpoints
 from ckpttool.analysis.graphs.fitting import fit
-from ckpttool.analysis.graphs.needs import main_ops, needed_ops, require_collection
+from ckpttool.analysis.graphs.initializers import main_ops
+from ckpttool.analysis.graphs.needs import needed_ops, require_collection
 from ckpttool.analysis.graphs.pipelines import iterator_makers
 from ckpttool.analysis.graphs.restore_plan import plan_restore
 from ckpttool.analysis.graphs.running import waiting

@@ -17,7 +17,8 @@ from itertools import chain
 from math import prod
 from typing import Any, NamedTuple
 
-from ckpttool.analysis.graphs.needs import local_initializers, needed_ops
+from ckpttool.analysis.graphs.initializers import local_initializers
+from ckpttool.analysis.graphs.needs import needed_ops
 from ckpttool.analysis.graphs.savers import RESTORE_OPS, lists_of, restored_variables
 from ckpttool.errors import ConversionError, CorruptionError, NotSupportedError
 from ckpttool.model.arguments import agrees
