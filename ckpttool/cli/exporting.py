@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ckpttool import render
-from ckpttool.cli import options, remarks, targets
+from ckpttool.cli import changing, options, remarks, targets
 from ckpttool.cli.salvaging import Salvaged, salvaged_from
 from ckpttool.formats.opening import open_graph
 from ckpttool.formats.outputs import require_writable
@@ -158,8 +158,8 @@ def export(
         exclude=exclude or (),
         averages=ema,
         drop_slots=drop_slots,
-        dtypes=_dtypes(cast, dtype_map),
-        rules=options.rules(rename, rename_file),
+        dtypes=changing.dtypes(cast, dtype_map),
+        rules=changing.rules(rename, rename_file),
         strip_prefix=strip_prefix,
         with_object_graph=target == "tf" or for_keras,
         named_by=names,
@@ -200,32 +200,6 @@ def export(
             targets.add_to_state(output, latest, quiet)
     if salvaged and not salvaged.is_whole:
         raise typer.Exit(options.ANSWER_IS_NO)
-
-
-def _dtypes(to: str | None, pairs: str | None) -> dict[str, str]:
-    """The casts that are asked for: old dtype → new dtype."""
-    from ckpttool.transforms.changes import dtypes_of
-
-    if to is not None:
-        _check_cast("float32", to, "--cast")
-    mapped: dict[str, str] = {}
-    for pair in pairs.split(",") if pairs is not None else ():
-        old, equals, new = (part.strip() for part in pair.partition("="))
-        if not (old and equals and new) or "=" in new:
-            raise typer.BadParameter(f"{pairs!r} is not OLD=NEW,…", param_hint="--dtype-map")
-        if mapped.setdefault(old, new) != new:
-            raise typer.BadParameter(f"{old} cannot become {mapped[old]} and {new}", param_hint="--dtype-map")
-        _check_cast(old, new, "--dtype-map")
-    return dtypes_of(to, mapped)
-
-
-def _check_cast(old: str, new: str, option: str) -> None:
-    from ckpttool.transforms.casting import check_cast
-
-    try:
-        check_cast(old, new)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint=option) from error
 
 
 def _show_plan(
