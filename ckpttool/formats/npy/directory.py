@@ -150,8 +150,8 @@ def _index(arrays: Sequence[Array]) -> str:
     for array in arrays:
         variable = array.planned.variable
         entry = {"name": variable.name, "file": array.planned.target, "dtype": variable.dtype.name}
-        note = {"note": json.loads(array.note.encode())} if array.note.encode() else {}
-        listed.append({**entry, "shape": list(variable.shape), **note})
+        told = array.note.told()
+        listed.append({**entry, "shape": variable.shape, **({"note": told} if told else {})})
     return json.dumps({"schema": _SCHEMA, "variables": listed}, indent=1) + "\n"
 
 
