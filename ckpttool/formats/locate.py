@@ -1,6 +1,6 @@
 """What the user typed → what it is: which files, of which format.
 
-A checkpoint is known by its prefix, and nobody knows that: people give a member file, the directory, the state
+A checkpoint is known by its prefix, which hardly anybody knows: people give a member file, the directory, the state
 file. All of these are taken, literally and never as a glob. What is no checkpoint is named for what it looks
 like (formats.lookalikes).
 """

@@ -80,6 +80,12 @@ class State:
         notes: what was initialized, in words; grows.
         warnings: the same, of what has random values.
         filled: the queues and iterators that something was put into.
+
+    Args:
+        graph: the graph.
+        plan: how its variables are restored.
+        lacking: the ops that can't run, each with the reason.
+        run: runs an op, by its name.
     """
 
     def __init__(
@@ -89,7 +95,6 @@ class State:
         lacking: Mapping[str, str],
         run: Callable[[str], None],
     ) -> None:
-        """Args: the graph; how it is restored; the ops that can't run; what runs an op by its name."""
         self._graph, self._nodes, self._lacking, self._run = graph, graph.by_name, lacking, run
         self._unset, self._missing = set(plan.unstored), dict(plan.missing)
         self._done: set[str] = set()

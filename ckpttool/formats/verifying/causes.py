@@ -145,7 +145,7 @@ def _of_file(
     size, offsets = storage.file_size(path) if is_there else 0, {offset for offset, _ in bad}
     there = [data for data in ranges if data.offset + data.nbytes <= size]
     whole = [data for data in there if data.offset not in offsets]
-    # A zero is a zero in any file.
+    # Some values have their checksums in any file: a zero is a zero.
     are_few = len(whole) * _STRAY <= len(ranges)
     owner = _owner(checkpoint, path, ranges_of) if size and are_few else ""
     look = None if whole or owner or not size else look_of(path)

@@ -17,7 +17,7 @@ from ckpttool.model.arguments import Dtypes, arguments_of
 from ckpttool.model.graph import PYTHON_OPS, MetaGraph, Node, op_of
 
 HERE = "this TensorFlow"
-"""What is said in the reasons for which a library with ops and kernels would help, and in no others."""
+"""Stands in the reasons against which a library of ops and kernels would help, and in no others."""
 
 
 class Registry(Protocol):
