@@ -183,9 +183,9 @@ def export(
             remarks.say_objects_keep_their_names(changed)
     strict = strict or meta  # A graph restores all of its variables: none may be left out.
     # The first of several reasons to refuse is the same one in a dry run and without.
-    targets.require_writable(target, source.checkpoint.files, force)
+    targets.require_writable(target, force=force, inputs=source.checkpoint.files)
     if graph is not None:
-        require_writable(target.meta, [graph.path], force)
+        require_writable(target.meta, force=force, inputs=[graph.path])
     if dry_run:
         _show_plan(changed, source, target, wanted, strict)
     else:

@@ -203,14 +203,14 @@ def plan_of(checkpoint: Checkpoint, target: Target) -> list[Planned]:
     return plan
 
 
-def require_writable(target: Target, inputs: Sequence[str], force: bool) -> None:
+def require_writable(target: Target, *, force: bool, inputs: Sequence[str]) -> None:
     """Raises what the writer would raise of its output: it is there, or its directory is not."""
     from ckpttool.formats import outputs
 
     is_single = target.format == "safetensors" and "max_shard_size" not in target.arguments
     is_file = is_single or not WRITERS[target.format].require
     require = outputs.require_writable if is_file else _function_of(target, "require")
-    require(target.path, inputs, force)
+    require(target.path, force=force, inputs=inputs)
 
 
 def write(checkpoint: Checkpoint, target: Target, *, strict: bool, force: bool, quiet: bool) -> None:

@@ -110,7 +110,7 @@ def _write(path: Path, array: Array, progress: Callable[[int], None] = lambda nb
     storage.write_contents(path, [(len(array.header), array.content)], progress)
 
 
-def require_npy_writable(directory: str, inputs: Sequence[str], force: bool) -> None:
+def require_npy_writable(directory: str, *, force: bool, inputs: Sequence[str]) -> None:
     """Raises what `write_npy` raises of its output."""
     storage.require_writable_directory(directory, force=force, inputs=inputs, is_ours=_is_ours)
 

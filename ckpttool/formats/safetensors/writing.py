@@ -99,19 +99,19 @@ def write_safetensors(
     if max_shard_size is None:
         _write(checkpoint, _Output({path: tensors}, None), [path], force, progress)
         return remarkable
-    require_shards_writable(path, checkpoint.files, force)
+    require_shards_writable(path, force=force, inputs=checkpoint.files)
     with _directory(path):
         _write(checkpoint, _sharded(path, tensors, max_shard_size), _members(path), force, progress)
     return remarkable
 
 
-def require_shards_writable(path: str, inputs: Sequence[str], force: bool) -> None:
+def require_shards_writable(path: str, *, force: bool, inputs: Sequence[str]) -> None:
     """Raises what `write_safetensors` raises of a directory: it can't be one, or has files that may not be replaced."""
     if not os.path.isdir(path):
-        storage.require_writable(Path(path), False, inputs)
+        storage.require_writable(Path(path), force=False, inputs=inputs)
         return
     for member in _members(path):
-        storage.require_writable(Path(member), force, inputs)
+        storage.require_writable(Path(member), force=force, inputs=inputs)
 
 
 @contextmanager
