@@ -28,7 +28,7 @@ def bundle_id(prefix: Path) -> str:
     return "/".join(prefix.parts[-2:])
 
 
-def corpus_bundles(limit: int) -> list[Path]:
+def _corpus_bundles(limit: int) -> list[Path]:
     """The corpus' bundles that are complete and have at most `limit` bytes of data."""
     indexes = [path for path in sorted(CORPUS.rglob("*.index")) if not path.read_bytes().startswith(b"version http")]
     prefixes = [path.with_suffix("") for path in indexes]
@@ -66,6 +66,15 @@ def assert_same_bundle_after(prefix: Path, write: Callable[[Checkpoint, Path], P
             path.name: path.read_bytes() for path in prefix.parent.glob(f"{prefix.name}.*") if path.suffix != ".meta"
         }
         assert {name.replace("model", prefix.name, 1): data for name, data in there_and_back.items()} == own
+
+
+def assert_corpus_survives(write: Callable[[Checkpoint, Path], Path], tmp_path: Path) -> None:
+    """Asserts the same of every bundle of the corpus with at most 8 MiB of data."""
+    prefixes = _corpus_bundles(8 << 20)
+    assert prefixes
+    for number, prefix in enumerate(prefixes):
+        (tmp_path / str(number)).mkdir()
+        assert_same_bundle_after(prefix, write, tmp_path / str(number))
 
 
 def put(path: Path, data: bytes) -> None:

@@ -464,6 +464,17 @@ def test_every_order_has_an_option(run):
     assert "|".join(SORTS) in run("vars", "-h").stdout
 
 
+def test_options_offer_what_the_library_takes():
+    """Words that the command line keeps itself, as the help must import nothing for them, are the library's."""
+    from ckpttool.cli import serving, targets
+    from ckpttool.formats.hdf5 import writing
+    from ckpttool.transforms.serving.signatures import METHODS
+
+    assert tuple(METHODS) == serving._METHODS
+    assert targets.LAYOUTS == writing._LAYOUTS
+    assert targets._COMPRESSIONS["h5"] == writing._COMPRESSIONS
+
+
 def test_no_tolerance_is_nan(run):
     for command in (["diff", "--atol", "nan"], ["diff", "--rtol", "nan"], ["run", "--tolerance", "nan"]):
         result = run(*command, CONV, CONV)

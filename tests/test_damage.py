@@ -728,7 +728,7 @@ def test_what_looks_like_a_slice_and_a_header_that_miscounts(tmp_path: Path) -> 
     del made.records[b"w"]
     prefix = made.write(tmp_path)
     faults: list[CheckpointError] = []
-    assert list(read_bundle(prefix, faults)) == list(read_bundle(prefix))
+    assert list(read_bundle(prefix, faults=faults)) == list(read_bundle(prefix))
     assert [fault.what.partition(";")[0] for fault in faults] == ["the header counts 9 shards, the files are 1"]
 
 

@@ -8,7 +8,7 @@ from bundles import bundle, strings
 from conftest import FIXTURES
 
 import ckpttool
-from ckpttool.cli.targets import TARGETS
+from ckpttool.cli.targets import WRITERS
 
 LINEAR, CONV, OBJECTS = FIXTURES / "linear" / "model", FIXTURES / "conv" / "model", FIXTURES / "objects" / "model-1"
 
@@ -33,7 +33,7 @@ def test_strings_that_numpy_can_not_hold(run, tmp_path, target):
     assert run(*arguments).exit_code == 0
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", WRITERS)
 @pytest.mark.parametrize("place", ["there", "no directory"])
 def test_outputs_that_can_not_be_written(run, tmp_path, target, place):
     """An output that exists, or has no directory, ends a dry run with the code and the words of the real one."""
@@ -50,7 +50,7 @@ def test_outputs_that_can_not_be_written(run, tmp_path, target, place):
         assert run(*arguments, "--dry-run", "--force").exit_code == 0
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", WRITERS)
 def test_several_reasons_to_refuse(run, tmp_path, target):
     """Of an output that is there and variables that --strict refuses, both runs tell the output."""
     model = bundle({"s": strings(b"x", b"\0"), "u": np.uint32([1]), "n": np.float32(1)}).write(tmp_path)

@@ -13,7 +13,7 @@ from bundles import bundle, strings
 from conftest import FIXTURES
 
 import ckpttool
-from ckpttool.cli.targets import TARGETS
+from ckpttool.cli.targets import WRITERS
 
 CONV, LINEAR, OBJECTS = FIXTURES / "conv" / "model", FIXTURES / "linear" / "model", FIXTURES / "objects" / "model-1"
 SUFFIXES = {"h5": ".h5", "npz": ".npz", "npy": "", "safetensors": ".safetensors", "tf": "", "tf-v1": ".v1"}
@@ -49,8 +49,8 @@ def sources(tmp_path_factory) -> dict[str, Path]:
     return made
 
 
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("source", TARGETS)
+@pytest.mark.parametrize("target", WRITERS)
+@pytest.mark.parametrize("source", WRITERS)
 def test_any_source_to_any_target(run, tmp_path, sources, source, target):
     """Each format is written from each: the same variables, and where it is TensorFlow's own, the same bytes."""
     output = tmp_path / f"out{SUFFIXES[target]}"
@@ -63,8 +63,8 @@ def test_any_source_to_any_target(run, tmp_path, sources, source, target):
         assert Path(f"{output}.data-00000-of-00001").read_bytes() == original.read_bytes()
 
 
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("source", TARGETS)
+@pytest.mark.parametrize("target", WRITERS)
+@pytest.mark.parametrize("source", WRITERS)
 def test_any_source_is_changed_on_the_way(run, tmp_path, sources, source, target):
     """Names, dtypes and choice are for every source and every target."""
     output = tmp_path / f"out{SUFFIXES[target]}"
@@ -76,7 +76,7 @@ def test_any_source_is_changed_on_the_way(run, tmp_path, sources, source, target
     }
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", WRITERS)
 @pytest.mark.parametrize("format", ["table", "tsv", "csv", "md"])
 def test_a_plan_in_every_format(run, tmp_path, target, format):
     """--dry-run prints old and new names, dtypes, shapes and bytes, in any format, and writes nothing."""
@@ -90,7 +90,7 @@ def test_a_plan_in_every_format(run, tmp_path, target, format):
     ]
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", WRITERS)
 def test_a_plan_in_json(run, tmp_path, target):
     """The plan in JSON has the schema, source and output, and each variable, those left out with the reason."""
     options = ["--rename", "^conv/=>c_", "--cast", "float16", "--drop-slots", "--dry-run", "--json"]
@@ -120,7 +120,7 @@ def test_a_plan_in_json(run, tmp_path, target):
     }
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", WRITERS)
 def test_the_plan_is_what_is_written(run, tmp_path, target):
     """Names, dtypes, shapes and bytes of the plan are those of the variables that are written."""
     options = ["--rename", "^conv=>c", "--cast", "float16", "--ema", "--drop-slots"]
@@ -262,7 +262,7 @@ def test_wrong_rules(run, tmp_path, rule):
 # What is refused
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", WRITERS)
 @pytest.mark.parametrize(
     "options", [["--rename", "^(conv|dense)/=>x/"], ["--rename", "^.*=>x"], ["--strip-prefix", "global_step"]]
 )
@@ -295,7 +295,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("option", OTHERS)
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", WRITERS)
 def test_options_of_other_targets(run, tmp_path, option, target):
     """An option that is about other targets is refused, and not passed over."""
     result = run("export", LINEAR, f"--{target}", tmp_path / f"out{SUFFIXES[target]}", *option.split())
@@ -355,7 +355,7 @@ def test_sizes_that_are_none(run, tmp_path, size):
     assert run("export", LINEAR, "--tf", tmp_path / "out", "--max-shard-size", "1kB").exit_code == 0
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", WRITERS)
 def test_standard_output_is_none(run, tmp_path, monkeypatch, target):
     """`-` is refused; ./- is a file of that name."""
     monkeypatch.chdir(tmp_path)
@@ -398,7 +398,7 @@ ODD = ["[1]", "a b", "*", "-x", "#", "ü", "%s", "a=>b", "x.index-1", "model.ckp
 
 
 @pytest.mark.parametrize("name", ODD)
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", WRITERS)
 def test_odd_names_are_literal(run, tmp_path, name, target):
     """A path is what it is, never a pattern; what was written under it is opened under it."""
     output = tmp_path / f"{name}{SUFFIXES[target]}"
@@ -406,7 +406,7 @@ def test_odd_names_are_literal(run, tmp_path, name, target):
     assert set(ckpttool.open_checkpoint(output)) == {"W", "b"}
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", WRITERS)
 def test_outputs_are_not_replaced(run, tmp_path, target):
     """What is there is refused (2) and left as it was; --force replaces it."""
     output = tmp_path / f"out{SUFFIXES[target]}"
@@ -420,7 +420,7 @@ def test_outputs_are_not_replaced(run, tmp_path, target):
     assert set(ckpttool.open_checkpoint(output)) == set(ckpttool.open_checkpoint(CONV))
 
 
-@pytest.mark.parametrize("source", TARGETS)
+@pytest.mark.parametrize("source", WRITERS)
 def test_the_input_is_not_replaced(run, tmp_path, sources, source):
     """The output may not be the input, not with --force, and not under another name of it."""
     for path in sources["tf"].parent.iterdir():
@@ -515,7 +515,7 @@ def test_a_directory_of_others_is_said_to_be_one_at_once(run, tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("command", ["export", "average"])
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", WRITERS)
 def test_damage_leaves_nothing(run, tmp_path, command, target):
     """A source that is damaged at its very end is an error (4) that names the variable; nothing is left, and what the
     output would have replaced is as it was.
@@ -537,7 +537,7 @@ def test_damage_leaves_nothing(run, tmp_path, command, target):
         assert {name: (out / name).read_bytes() for name in files(out) if (out / name).is_file()} == before
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", WRITERS)
 def test_a_directory_that_is_not_there(run, tmp_path, target):
     """No directory is made for an output; it is named."""
     result = run("export", LINEAR, f"--{target}", tmp_path / "no" / "out")
@@ -577,7 +577,7 @@ def test_tensorflow_finds_the_latest(tf, run, tmp_path):
 # Hostile names
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", WRITERS)
 def test_hostile_names_never_reach_the_terminal(run, tmp_path, target):
     """Escape sequences and overrides in names are shown escaped, in plans, warnings, notes and errors."""
     arrays = {HOSTILE: np.float32([1e9]), f"{HOSTILE}/Adam": np.float32([1]), "x": np.float32([1])}
@@ -624,7 +624,7 @@ def test_average(run, tmp_path):
     assert mean_of(tmp_path / "out.npz") == (1.25, 2)
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", WRITERS)
 def test_the_mean_in_every_format(run, tmp_path, sources, target):
     """The mean is written into any format, of any."""
     output = tmp_path / f"out{SUFFIXES[target]}"

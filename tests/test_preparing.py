@@ -8,11 +8,13 @@ from conftest import FIXTURES
 
 import ckpttool
 from ckpttool import proto
-from ckpttool.analysis.graphs.needs import main_ops, recursive_functions
+from ckpttool.analysis.graphs.initializers import main_ops
+from ckpttool.analysis.graphs.needs import recursive_functions
 from ckpttool.analysis.graphs.restore_plan import plan_restore
 from ckpttool.analysis.graphs.savers import restored
 from ckpttool.model.graph import MetaGraph
-from ckpttool.transforms.preparing import drop_output_shapes, lacking_ops, prepare
+from ckpttool.transforms.preparing import drop_output_shapes, prepare
+from ckpttool.transforms.preparing.lacking import lacking_ops
 
 
 class MadeUpRegistry:

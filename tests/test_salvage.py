@@ -10,7 +10,7 @@ from bundles import bundle, strings, table_of
 from conftest import FIXTURES
 
 import ckpttool
-from ckpttool.cli.targets import TARGETS
+from ckpttool.cli.targets import WRITERS
 from ckpttool.formats.bundle import index_path, shard_path
 from ckpttool.wire.sstable import Table
 
@@ -30,7 +30,7 @@ def broken(directory: Path, name: str = "b") -> str:
     return bundle(ARRAYS).change(name, crc32c=1).write(directory)
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", WRITERS)
 def test_what_is_whole_is_written(run, tmp_path, target):
     """Into every format, with a warning for what is left out, and exit code 1."""
     output = tmp_path / f"out{'.' + target if target in ('h5', 'npz', 'safetensors') else ''}"

@@ -297,17 +297,17 @@ def test_two_averages_of_a_variable_collide(tmp_path):
 def test_an_average_is_chosen_without_its_variable(tmp_path):
     """A chosen average takes the name of a variable that is not chosen; one that is not chosen is not used."""
     checkpoint = opened(tmp_path, "v", f"v/{AVERAGE}", "w", f"w/{AVERAGE}")
-    changed = change(checkpoint, Changes(include=[f"w/{AVERAGE}", "v"], averages=True))
+    changed = change(checkpoint, Changes(include=[f"w/{AVERAGE}", "v"], use_averages=True))
     assert values(changed.checkpoint) == {"v": 0, "w": 3}
     assert changed.dropped == {}
     with pytest.raises(ckpttool.NotFoundError, match=r"no moving averages .* were not chosen"):
-        change(checkpoint, Changes(include=["?"], averages=True))
+        change(checkpoint, Changes(include=["?"], use_averages=True))
 
 
 def test_the_average_of_a_slot_is_dropped_with_the_slots(tmp_path):
     """An average in a slot's place is a slot."""
     checkpoint = opened(tmp_path, "w", f"w/{AVERAGE}", "w/Adam", f"w/Adam/{AVERAGE}")
-    changed = change(checkpoint, Changes(averages=True, drop_slots=True))
+    changed = change(checkpoint, Changes(use_averages=True, drop_slots=True))
     assert values(changed.checkpoint) == {"w": 1}
     assert changed.dropped[f"w/Adam/{AVERAGE}"] == "Adam slot"
 
@@ -356,7 +356,7 @@ def test_everything_at_once(tmp_path):
     arrays = scalars(*names) | {"a/step": np.int64(7)}
     changes = Changes(
         include=["a/**"],
-        averages=True,
+        use_averages=True,
         drop_slots=True,
         dtypes={"float32": "float16"},
         rules=[Rule.parse("^a=>c")],
@@ -402,7 +402,7 @@ def test_averages_of_losses_take_no_places():
     with pytest.raises(ckpttool.NotFoundError, match=f"no moving averages .*: loss/{AVERAGE} is the average of no"):
         ckpttool.use_moving_averages(ckpttool.from_arrays(losses | weights))
     both = ckpttool.from_arrays(losses | weights | {f"w/{AVERAGE}": weights["w"]})
-    changed = change(both, Changes(averages=True))
+    changed = change(both, Changes(use_averages=True))
     assert sorted(changed.checkpoint) == [f"loss/{AVERAGE}", f"loss/{AVERAGE}/biased", "w"]
     assert changed.idle == [f"loss/{AVERAGE} is the average of no variable that is there: it stays as it is"]
 

@@ -52,24 +52,20 @@ def average(
     from ckpttool.transforms.variables import select
 
     outputs = {"h5": h5, "npz": npz, "npy": npy, "safetensors": safetensors, "tf": tf, "tf-v1": tf_v1}
-    target, output = targets.target_of(outputs, output)
-    arguments = targets.writer_arguments(target, output, shards, max_shard_size, None, "names")
-    options.refuse(latest and target != "tf", "--latest needs --tf")
+    target = targets.target_of(outputs, output, shards=shards, max_shard_size=max_shard_size, latest=latest)
     opened = [options.to_convert(*each, quiet, strict=strict) for each in _distinct(_last_of(paths, last), quiet)]
-    chosen = [select(each, include or (), exclude or (), with_object_graph=target == "tf") for each in opened]
+    chosen = [select(each, include or (), exclude or (), with_object_graph=target.format == "tf") for each in opened]
     options.exit_if_no_match(not any(chosen), include or (), opened[0])
     chosen = options.without_partly_stored(*chosen)
-    if target == "tf":
-        targets.require_state(output, latest)
+    targets.require_state(target)
     try:
         mean = mean_of(chosen, _numbers(weights) if weights is not None else None)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--weights") from error
     if not quiet:
         render.say(f"the mean of {', '.join(os.path.basename(checkpoint.path) for checkpoint in chosen)}")
-    targets.write(mean, target, output, arguments, strict=strict, force=force, quiet=quiet)
-    if target == "tf":
-        targets.add_to_state(output, latest, quiet)
+    targets.write(mean, target, strict=strict, force=force, quiet=quiet)
+    targets.add_to_state(target, quiet)
 
 
 def _distinct(paths: list[str], quiet: bool) -> list[tuple[str, Located]]:

@@ -1,14 +1,13 @@
 """The command that writes a checkpoint into any format that holds variables, changed on the way."""
 
 import os
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ckpttool import render
-from ckpttool.cli import options, remarks, targets
+from ckpttool.cli import changing, options, remarks, targets
 from ckpttool.cli.salvaging import Salvaged, salvaged_from
 from ckpttool.formats.opening import open_graph
 from ckpttool.formats.outputs import require_writable
@@ -18,7 +17,7 @@ from ckpttool.transforms.variables import NAMES
 if TYPE_CHECKING:
     from ckpttool.formats.locate import Located
     from ckpttool.model.graph import MetaGraph
-    from ckpttool.transforms.changes import Changed
+    from ckpttool.transforms.changes import Changed, Changes
 
 
 def export(
@@ -136,19 +135,23 @@ def export(
     """
     from ckpttool.transforms.changes import Changes, change
 
-    target, output = targets.target_of(
-        {"h5": h5, "npz": npz, "npy": npy, "safetensors": safetensors, "tf": tf, "tf-v1": tf_v1}, output
+    target = targets.target_of(
+        {"h5": h5, "npz": npz, "npy": npy, "safetensors": safetensors, "tf": tf, "tf-v1": tf_v1},
+        output,
+        shards=shards,
+        max_shard_size=max_shard_size,
+        latest=latest,
+        compression=compression,
+        layout=h5_layout,
     )
     wanted = options.format_of(format, as_json)
     options.refuse(wanted and not dry_run, "--format needs --dry-run")
-    arguments = targets.writer_arguments(target, output, shards, max_shard_size, compression, h5_layout)
-    options.refuse(meta and target != "tf", "--meta needs --tf")
-    options.refuse(latest and target != "tf", "--latest needs --tf")
     options.require_known(names, NAMES, "--names")
-    options.refuse(
-        meta and (cast or dtype_map), "--meta: the graph's ops have dtypes of their own, so no --cast or --dtype-map"
-    )
-    options.refuse(meta and salvage, "--meta: a graph restores all of its variables, and --salvage may leave some out")
+    if meta:
+        options.refuse(target.format != "tf", "--meta needs --tf")
+        what = "the graph's ops have dtypes of their own, so no --cast or --dtype-map"
+        options.refuse(cast or dtype_map, f"--meta: {what}")
+        options.refuse(salvage, "--meta: a graph restores all of its variables, and --salvage may leave some out")
     for_keras = h5_layout == "keras"
     options.refuse(for_keras and names == "object", "--h5-layout keras: Keras finds weights by their full names")
     # The layout takes full names from the object graph, and from the keys there, too, the order of weights.
@@ -156,99 +159,83 @@ def export(
     changes = Changes(
         include=include or (),
         exclude=exclude or (),
-        averages=ema,
+        use_averages=ema,
         drop_slots=drop_slots,
-        dtypes=_dtypes(cast, dtype_map),
-        rules=options.rules(rename, rename_file),
+        dtypes=changing.dtypes(cast, dtype_map),
+        rules=changing.rules(rename, rename_file),
         strip_prefix=strip_prefix,
-        with_object_graph=target == "tf" or for_keras,
+        with_object_graph=target.format == "tf" or for_keras,
         named_by=names,
     )
     found = options.located(path, quiet, v1=v1, step=step)
-    own = found.graph is not None and os.path.exists(output) and os.path.samefile(found.graph, output)
-    options.refuse(own, f"{output} is the graph of the checkpoint")
-    salvaged = salvaged_from(path, found, changes, quiet, strict=strict) if salvage else None
-    checkpoint = salvaged.checkpoint if salvaged else options.to_convert(path, found, quiet, strict=strict)
-    changed = change(checkpoint, changes)
+    own = found.graph is not None and os.path.exists(target.path) and os.path.samefile(found.graph, target.path)
+    options.refuse(own, f"{target.path} is the graph of the checkpoint")
+    source = _source(path, found, changes, quiet, strict=strict, salvage=salvage)
+    changed = change(source.checkpoint, changes)
     if not quiet:
-        remarks.say_changes(changed, changes, checkpoint)
-    is_empty = not changed.checkpoint and checkpoint
-    options.exit_if_nothing(is_empty and salvaged and salvaged.lost, "nothing of that is whole")
-    options.exit_if_nothing(is_empty and changed.dropped, "nothing is left")
-    options.exit_if_no_match(is_empty, changes.include, checkpoint)
-    graph = _agreeing_graph(found, quiet, changed, checkpoint) if meta else None
-    if target == "tf":
-        targets.require_state(output, latest)
-        remarks.warn_of_lost_objects(changed, checkpoint)
+        remarks.say_changes(changed, changes, source.checkpoint)
+    _exit_if_empty(changed, changes, source)
+    graph = _agreeing_graph(found, quiet, changed, source.checkpoint) if meta else None
+    if target.format == "tf":
+        targets.require_state(target)
+        remarks.warn_of_lost_objects(changed, source.checkpoint)
         if not quiet:
             remarks.say_objects_keep_their_names(changed)
     strict = strict or meta  # A graph restores all of its variables: none may be left out.
     # The first of several reasons to refuse is the same one in a dry run and without.
-    targets.require_writable(target, output, arguments, checkpoint.files, force)
-    if meta:
-        require_writable(f"{output}.meta", [graph.path] if graph else [], force)
+    targets.require_writable(target, force=force, inputs=source.checkpoint.files)
+    if graph is not None:
+        require_writable(target.meta, force=force, inputs=[graph.path])
     if dry_run:
-        _show_plan(changed, salvaged or checkpoint, target, output, arguments, wanted, strict)
+        _show_plan(changed, source, target, wanted, strict)
     else:
-        with _beside(graph, f"{output}.meta", force):
-            targets.write(changed.checkpoint, target, output, arguments, strict=strict, force=force, quiet=quiet)
-        remarks.warn_of_losses(changed)
-        if target == "tf":
-            if not meta and os.path.exists(f"{output}.meta"):
-                what = f"{output}.meta already existed and was not changed"
-                options.warn([f"{what}: if it is another checkpoint's, delete it"])
-            targets.add_to_state(output, latest, quiet)
-    if salvaged and not salvaged.is_whole:
+        _write(changed, target, graph, strict=strict, force=force, quiet=quiet)
+    if not source.is_whole:
         raise typer.Exit(options.ANSWER_IS_NO)
 
 
-def _dtypes(to: str | None, pairs: str | None) -> dict[str, str]:
-    """The casts that are asked for: old dtype → new dtype."""
-    from ckpttool.transforms.changes import dtypes_of
-
-    if to is not None:
-        _check_cast("float32", to, "--cast")
-    mapped: dict[str, str] = {}
-    for pair in pairs.split(",") if pairs is not None else ():
-        old, equals, new = (part.strip() for part in pair.partition("="))
-        if not (old and equals and new) or "=" in new:
-            raise typer.BadParameter(f"{pairs!r} is not OLD=NEW,…", param_hint="--dtype-map")
-        if mapped.setdefault(old, new) != new:
-            raise typer.BadParameter(f"{old} cannot become {mapped[old]} and {new}", param_hint="--dtype-map")
-        _check_cast(old, new, "--dtype-map")
-    return dtypes_of(to, mapped)
+def _source(path: str, found: "Located", changes: "Changes", quiet: bool, *, strict: bool, salvage: bool) -> Salvaged:
+    """The checkpoint that was located; with `salvage`, what is whole of it."""
+    if salvage:
+        return salvaged_from(path, found, changes, quiet, strict=strict)
+    checkpoint = options.to_convert(path, found, quiet, strict=strict)
+    return Salvaged(checkpoint, checkpoint)
 
 
-def _check_cast(old: str, new: str, option: str) -> None:
-    from ckpttool.transforms.casting import check_cast
+def _exit_if_empty(changed: "Changed", changes: "Changes", source: Salvaged) -> None:
+    """Ends the command with a no if the changes have left nothing of a checkpoint that had something."""
+    is_empty = not changed.checkpoint and source.checkpoint
+    options.exit_if_nothing(is_empty and source.lost, "nothing of that is whole")
+    options.exit_if_nothing(is_empty and changed.dropped, "nothing is left")
+    options.exit_if_no_match(is_empty, changes.include, source.checkpoint)
 
-    try:
-        check_cast(old, new)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint=option) from error
 
-
-def _show_plan(
-    changed: "Changed",
-    source: Checkpoint | Salvaged,
-    target: str,
-    output: str,
-    arguments: Mapping[str, Any],
-    format: str | None,
-    strict: bool,
-) -> None:
+def _show_plan(changed: "Changed", source: Salvaged, target: targets.Target, format: str | None, strict: bool) -> None:
     from ckpttool.formats.plan import check_plan
     from ckpttool.reports import checkpoints as reports
     from ckpttool.reports.findings import findings
 
-    before, lost = (source.before, source.lost) if isinstance(source, Salvaged) else (source, {})
-    plan = targets.plan_of(changed.checkpoint, target, arguments)
-    facts = {"path": before.path, "output": output, "format": before.format}
-    shown = [reports.export_plan(plan, before, changed.names, changed.dropped, lost)]
-    if isinstance(source, Salvaged) and (source.faults or format == "json"):
+    before = source.before
+    plan = targets.plan_of(changed.checkpoint, target)
+    facts = {"path": before.path, "output": target.path, "format": before.format}
+    shown = [reports.export_plan(plan, before, changed.names, changed.dropped, source.lost)]
+    if source.faults or (source.faults is not None and format == "json"):
         shown.append(findings(source.faults))
     render.render(shown, format=format, schema="ckpttool.export/1", facts=facts)
     check_plan(plan, strict=strict)
+
+
+def _write(
+    changed: "Changed", target: targets.Target, graph: "MetaGraph | None", *, strict: bool, force: bool, quiet: bool
+) -> None:
+    """Writes what the changes have made, with its graph if there is one; says what was lost on the way."""
+    with _beside(graph, target.meta, force):
+        targets.write(changed.checkpoint, target, strict=strict, force=force, quiet=quiet)
+    remarks.warn_of_losses(changed)
+    if target.format == "tf" and graph is None and os.path.exists(target.meta):
+        what = f"{target.meta} already existed and was not changed"
+        options.warn([f"{what}: if it is another checkpoint's, delete it"])
+    targets.add_to_state(target, quiet)
 
 
 def _agreeing_graph(found: "Located", quiet: bool, changed: "Changed", before: Checkpoint) -> "MetaGraph":

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from functools import partial
 from typing import Annotated
 
 import typer
@@ -11,7 +10,7 @@ from ckpttool import render
 from ckpttool.cli import options
 from ckpttool.errors import NotFoundError
 from ckpttool.formats.checkpoint_state import STATE_FILE, is_checkpoint_state, relocate_checkpoint_state
-from ckpttool.formats.listing import has_checkpoint, state_entries
+from ckpttool.formats.listing import checkpoint_finder, state_entries
 from ckpttool.formats.opening import is_whole
 from ckpttool.reports.report import Report
 
@@ -206,8 +205,7 @@ def state(
         directory, name = os.path.dirname(directory) or ".", os.path.basename(directory)
     if relocate:
         state_file = os.path.join(directory, name)
-        exists = partial(has_checkpoint, listings={})
-        changed = relocate_checkpoint_state(state_file, exists, output=output, force=force)
+        changed = relocate_checkpoint_state(state_file, checkpoint_finder(), output=output, force=force)
         if not quiet:
             render.say(f"made {render.counted(changed, 'path')} relative · {output or state_file}")
         return

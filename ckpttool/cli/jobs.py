@@ -59,7 +59,8 @@ def job_of(
     path: str, wanted: Wanted, values: Located | None, *, step: str | None, tags: str | None, quiet: bool
 ) -> Job:
     """What is to be done with a model; what was chosen for want of a word, and what the result depends on, is said."""
-    from ckpttool.analysis.graphs.needs import main_ops, needed_ops
+    from ckpttool.analysis.graphs.initializers import main_ops
+    from ckpttool.analysis.graphs.needs import needed_ops
     from ckpttool.analysis.graphs.pipelines import filled_by, sole_makers
     from ckpttool.analysis.graphs.running import require_fed
 

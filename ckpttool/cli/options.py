@@ -2,22 +2,18 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ckpttool import render
-from ckpttool.errors import ConversionError, FormatError
+from ckpttool.errors import ConversionError
 from ckpttool.formats.locate import Located, locate
 from ckpttool.formats.opening import open_checkpoint, open_graph, require_readable
 from ckpttool.formats.saved_model.reading import tags_text
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.graph import MetaGraph
 from ckpttool.model.names import near_hint, such
-from ckpttool.model.variable import Variable
-
-if TYPE_CHECKING:
-    from ckpttool.transforms.variables import Rule
 
 ANSWER_IS_NO = 1
 """The exit code where something differs, is wrong or left out, or where nothing matches."""
@@ -90,21 +86,6 @@ def located(path: str, quiet: bool, *, v1: bool = False, step: str | None = None
 def checkpoint_of(path: str, quiet: bool, *, v1: bool = False, step: str | None = None) -> Checkpoint:
     """The checkpoint that the path leads to; which it is, and what is wrong with it, is said."""
     return opened(path, located(path, quiet, v1=v1, step=step), quiet)
-
-
-def variable_of(
-    path: str, name: str, quiet: bool, *, v1: bool = False, step: str | None = None
-) -> tuple[Checkpoint, Variable]:
-    """The checkpoint and one of its variables, as `checkpoint_of`; no more of the index is read than that takes."""
-    found = located(path, quiet, v1=v1, step=step)
-    checkpoint = opened(path, found, quiet, only=[name])
-    if name not in checkpoint:
-        checkpoint = open_checkpoint(found)  # Knows objects, and near names.
-        if len(keys := checkpoint.keys_of(name)) == 1 and name not in checkpoint:
-            [name] = keys
-            if not quiet:
-                render.say(f"note: it is stored as {render.printable(name)}")
-    return checkpoint, checkpoint[name]
 
 
 def opened(path: str, found: Located, quiet: bool, only: Collection[str] | None = None) -> Checkpoint:
@@ -185,39 +166,6 @@ def without_partly_stored(*checkpoints: Checkpoint) -> list[Checkpoint]:
     lacking = {name: what for each in checkpoints for name, v in each.items() if (what := v.lacking)}
     warn_of_first(lacking, "left out")
     return [each.with_variables({name: v for name, v in each.items() if name not in lacking}) for each in checkpoints]
-
-
-def rules(texts: list[str] | None, file: str | None) -> "list[Rule]":
-    """The rules for names: those of the file, then those given.
-
-    In the file, spaces around a rule are not part of it; lines that begin with # are comments.
-    A # behind a rule is part of it, and is refused after a space: most likely it was to begin a comment.
-    """
-    found = []
-    for number, line in enumerate(_lines(file) if file is not None else (), 1):
-        text = line.strip()
-        if text and not text.startswith("#"):
-            rule = _rule(text, where := f"{file}, line {number}: ", "--rename-file")
-            refuse(" #" in rule.replacement, render.printable(f"{where}only whole lines are comments: {text!r}"))
-            found.append(rule)
-    return found + [_rule(text, "", "--rename") for text in texts or ()]
-
-
-def _lines(file: str) -> list[str]:
-    try:
-        with open(file, encoding="utf-8-sig") as stream:
-            return stream.readlines()
-    except UnicodeDecodeError as error:
-        raise FormatError(f"no text in UTF-8: {error.reason}", path=file, offset=error.start) from error
-
-
-def _rule(text: str, where: str, option: str) -> "Rule":
-    from ckpttool.transforms.variables import Rule
-
-    try:
-        return Rule.parse(text)
-    except ValueError as error:
-        raise typer.BadParameter(render.printable(f"{where}{error}"), param_hint=option) from error
 
 
 def format_of(format: str | None, as_json: bool) -> str | None:

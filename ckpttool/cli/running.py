@@ -116,7 +116,7 @@ def run(
     imported = {"checkpoint": values, "tags": tags, "clear_devices": not keep_devices, "op_libraries": op_library or ()}
     how = _How(imported, {**fitting, "timeout": timeout}, repeat if time else 0, verbose, quiet)
     if out:
-        require_writable(out, files_read(jobs, wanted, values), force)
+        require_writable(out, force=force, inputs=files_read(jobs, wanted, values))
     ran = [_run(job, how) for job in jobs]
     results, latencies = [result for result, _ in ran], [taken for _, taken in ran if taken]
     if out:

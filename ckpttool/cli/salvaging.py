@@ -24,13 +24,13 @@ class Salvaged(NamedTuple):
         before: what could be listed.
         checkpoint: of that, what is whole.
         lost: the names of what is not and was asked for, each with the reason.
-        faults: what keeps the rest from being listed.
+        faults: what keeps the rest from being listed; None: nobody has looked for damage, and `checkpoint` is all.
     """
 
     before: "Checkpoint"
     checkpoint: "Checkpoint"
-    lost: Mapping[str, str]
-    faults: Sequence["Finding"]
+    lost: Mapping[str, str] = {}
+    faults: Sequence["Finding"] | None = None
 
     @property
     def is_whole(self) -> bool:

@@ -13,6 +13,7 @@ from ckpttool.errors import NotFoundError
 
 if TYPE_CHECKING:
     from ckpttool.model.graph import MetaGraph
+    from ckpttool.transforms.serving.assets import AssetFile
 
 _METHODS = ("predict", "classify", "regress")
 
@@ -151,15 +152,21 @@ def _assets(graph: "MetaGraph", given: list[str], quiet: bool) -> tuple[dict[str
         if place is not None and not os.path.isfile(place):
             raise NotFoundError("no such file", path=place)
         named = None if place else find_asset(graph, each.path, each.name)
-        place = place or named
-        if place:
+        if place := place or named:
             found[each] = place
-        if named and not Path(named).resolve().is_relative_to(Path(graph.path).resolve().parent):
-            # Whoever made the graph may have meant to be sent what is in it.
-            which = f"for {each.tensor} names it; it is not beside the graph"
-            options.warn([f"the file {named} goes into the SavedModel, {which}"])
-        elif not quiet:
-            told = f"is {place}" if place else f"is not here; --asset {each.name}=PATH says where it is"
-            render.say(f"note: the file {each.path}, which {each.tensor} names, {told}")
+        _say_asset(graph, each, place, quiet, is_named_by_graph=named is not None)
     names = file_names(found)
     return names, {names[each.tensor]: place for each, place in found.items()}
+
+
+def _say_asset(
+    graph: "MetaGraph", asset: "AssetFile", place: str | None, quiet: bool, *, is_named_by_graph: bool
+) -> None:
+    """Says where a file is that a table is filled from; warns of one that nobody but the graph names, elsewhere."""
+    if place and is_named_by_graph and not Path(place).resolve().is_relative_to(Path(graph.path).resolve().parent):
+        # Whoever made the graph may have meant to be sent what is in it.
+        which = f"for {asset.tensor} names it; it is not beside the graph"
+        options.warn([f"the file {place} goes into the SavedModel, {which}"])
+    elif not quiet:
+        told = f"is {place}" if place else f"is not here; --asset {asset.name}=PATH says where it is"
+        render.say(f"note: the file {asset.path}, which {asset.tensor} names, {told}")

@@ -17,31 +17,31 @@ from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.object_graph import OBJECT_GRAPH_KEY
 
 
-class Target(NamedTuple):
-    """A format to write: the module, its functions that plan and write, which options are about it, and the function
-    that looks at an output which is not a single file.
+class _Writer(NamedTuple):
+    """What writes a format: the module, its functions that plan and write, which arguments are about it, and the
+    function that looks at an output which is not a single file.
     """
 
     module: str
     plan: str
     write: str
-    options: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
     require: str = ""
 
 
-TARGETS = {
-    "h5": Target("hdf5", "plan_hdf5", "write_hdf5", ("layout", "compression")),
-    "npz": Target("npz", "plan_npz", "write_npz", ("compression",)),
-    "npy": Target("npy", "plan_npy", "write_npy", (), "require_npy_writable"),
-    "safetensors": Target(
+WRITERS = {
+    "h5": _Writer("hdf5", "plan_hdf5", "write_hdf5", ("layout", "compression")),
+    "npz": _Writer("npz", "plan_npz", "write_npz", ("compression",)),
+    "npy": _Writer("npy", "plan_npy", "write_npy", (), "require_npy_writable"),
+    "safetensors": _Writer(
         "safetensors", "plan_safetensors", "write_safetensors", ("max_shard_size",), "require_shards_writable"
     ),
-    "tf": Target(
+    "tf": _Writer(
         *("bundle.writing", "plan_bundle", "write_bundle"), ("num_shards", "max_shard_size"), "require_bundle_writable"
     ),
-    "tf-v1": Target("tensor_slices.writing", "plan_tensor_slices", "write_tensor_slices"),
+    "tf-v1": _Writer("tensor_slices.writing", "plan_tensor_slices", "write_tensor_slices"),
 }
-"""The formats to write, by the option that asks for each."""
+"""What writes each format, by the option that asks for it."""
 
 _COMPRESSIONS = {"h5": ("gzip", "lzf"), "npz": ("deflate",)}
 LAYOUTS = ("names", "keras")
@@ -88,47 +88,76 @@ Latest = Annotated[
 ]
 
 
-def target_of(outputs: Mapping[str, str], by_suffix: str) -> tuple[str, str]:
-    """The one format that was asked for, by its option or by a suffix, and its output."""
-    given = [(target, output) for target, output in outputs.items() if output]
-    said = [f"--{target}" for target, _ in given] + ["-o"] * bool(by_suffix)
+class Target(NamedTuple):
+    """What is to be written.
+
+    Attributes:
+        format: a key of WRITERS.
+        path: the file, the directory, or of a bundle the prefix.
+        arguments: what the format's writer takes of the options that are about some formats only.
+        is_latest: the state file is to name it as the latest, even if there is one already.
+    """
+
+    format: str
+    path: str
+    arguments: Mapping[str, Any]
+    is_latest: bool
+
+    @property
+    def meta(self) -> str:
+        """The graph's file beside a bundle."""
+        return f"{self.path}.meta"
+
+
+def target_of(
+    outputs: Mapping[str, str],
+    by_suffix: str,
+    *,
+    shards: int | None,
+    max_shard_size: str | None,
+    latest: bool,
+    compression: str | None = None,
+    layout: str = "names",
+) -> Target:
+    """The one output that was asked for, by its format's option or by a suffix, and how it is to be written."""
+    format, path = _output_of(outputs, by_suffix)
+    options.refuse(latest and format != "tf", "--latest needs --tf")
+    return Target(format, path, _arguments(format, path, shards, max_shard_size, compression, layout), latest)
+
+
+def _output_of(outputs: Mapping[str, str], by_suffix: str) -> tuple[str, str]:
+    """The format and the path of the one output that was asked for."""
+    given = [(format, path) for format, path in outputs.items() if path]
+    said = [f"--{format}" for format, _ in given] + ["-o"] * bool(by_suffix)
     if by_suffix:
-        known = [target for suffix, target in _SUFFIXES.items() if by_suffix.endswith(suffix)]
+        known = [format for suffix, format in _SUFFIXES.items() if by_suffix.endswith(suffix)]
         options.refuse(not known, f"-o takes {', '.join(_SUFFIXES)}; give another by its format's option")
         given += [(known[0], by_suffix)]
     if len(given) != 1:
-        wanted = " or ".join([*(f"--{target}" for target in TARGETS), "-o"])
+        wanted = " or ".join([*(f"--{format}" for format in WRITERS), "-o"])
         found = " and ".join(said) or "none"
         raise typer.BadParameter(f"got {found}; give one output: {wanted}", param_hint="an output")
-    target, output = given[0]
-    options.refuse(output == "-", f"--{target} - is standard output, which nothing can be written to; ./- is a file")
-    if target == "tf" and (os.path.basename(output) in ("", ".", "..") or os.path.isdir(output)):
-        example = render.printable(os.path.join(output, "model.ckpt"))
+    format, path = given[0]
+    options.refuse(path == "-", f"--{format} - is standard output, which nothing can be written to; ./- is a file")
+    if format == "tf":
+        _require_prefix(path)
+    return format, path
+
+
+def _require_prefix(path: str) -> None:
+    """Ends the command with a usage error if a bundle's output is a directory, or one of a bundle's files."""
+    if os.path.basename(path) in ("", ".", "..") or os.path.isdir(path):
+        example = render.printable(os.path.join(path, "model.ckpt"))
         raise typer.BadParameter(f"this is a directory; give a prefix, such as {example}", param_hint="--tf")
-    member = MEMBER.fullmatch(output) if target == "tf" else None
-    if member:
+    if member := MEMBER.fullmatch(path):
         prefix = render.printable(member[1])
         raise typer.BadParameter(f"this is a file of a checkpoint; its prefix is {prefix}", param_hint="--tf")
-    return target, output
 
 
-def _function_of(target: str, which: str) -> Callable[..., Any]:
-    module = import_module(f"ckpttool.formats.{TARGETS[target].module}")
-    function: Callable[..., Any] = getattr(module, getattr(TARGETS[target], which))
-    return function
-
-
-def plan_of(checkpoint: Checkpoint, target: str, arguments: Mapping[str, Any]) -> list[Planned]:
-    """What the target's writer would make of each variable; some arguments are about that."""
-    layout = {name: value for name, value in arguments.items() if name == "layout"}
-    plan: list[Planned] = _function_of(target, "plan")(checkpoint, **layout)
-    return plan
-
-
-def writer_arguments(
-    target: str, output: str, shards: int | None, max_shard_size: str | None, compression: str | None, layout: str
+def _arguments(
+    format: str, path: str, shards: int | None, max_shard_size: str | None, compression: str | None, layout: str
 ) -> dict[str, Any]:
-    """What the target's writer takes of the options that are about some targets only."""
+    """What the format's writer takes of the options that are about some formats only."""
     size = _size(max_shard_size) if max_shard_size is not None else None
     options.refuse(shards and size, "give --shards or --max-shard-size, not both")
     options.require_known(layout, LAYOUTS, "--h5-layout")
@@ -140,11 +169,11 @@ def writer_arguments(
     }
     given: dict[str, Any] = {name: value for name, (value, _) in asked.items() if value is not None}
     for name in given:
-        options.refuse(name not in TARGETS[target].options, f"{asked[name][1]} can't be used with --{target}")
-    options.require_known(compression, _COMPRESSIONS.get(target, ()), "--compression")
-    if target == "npz" and "compression" in given:
+        options.refuse(name not in WRITERS[format].arguments, f"{asked[name][1]} can't be used with --{format}")
+    options.require_known(compression, _COMPRESSIONS.get(format, ()), "--compression")
+    if format == "npz" and "compression" in given:
         given = {"compressed": True}
-    if target == "safetensors" and size is None and (output.endswith(os.sep) or os.path.isdir(output)):
+    if format == "safetensors" and size is None and (path.endswith(os.sep) or os.path.isdir(path)):
         given["max_shard_size"] = 5 * _UNITS["GB"]  # What Hugging Face's own writers take.
     return given
 
@@ -161,65 +190,72 @@ def _size(text: str) -> int:
     return size
 
 
-def require_writable(
-    target: str, output: str, arguments: Mapping[str, Any], inputs: Sequence[str], force: bool
-) -> None:
+def _function_of(target: Target, which: str) -> Callable[..., Any]:
+    writer = WRITERS[target.format]
+    function: Callable[..., Any] = getattr(import_module(f"ckpttool.formats.{writer.module}"), getattr(writer, which))
+    return function
+
+
+def plan_of(checkpoint: Checkpoint, target: Target) -> list[Planned]:
+    """What the target's writer would make of each variable; some arguments are about that."""
+    layout = {name: value for name, value in target.arguments.items() if name == "layout"}
+    plan: list[Planned] = _function_of(target, "plan")(checkpoint, **layout)
+    return plan
+
+
+def require_writable(target: Target, *, force: bool, inputs: Sequence[str]) -> None:
     """Raises what the writer would raise of its output: it is there, or its directory is not."""
     from ckpttool.formats import outputs
 
-    is_file = not TARGETS[target].require or (target == "safetensors" and "max_shard_size" not in arguments)
+    is_single = target.format == "safetensors" and "max_shard_size" not in target.arguments
+    is_file = is_single or not WRITERS[target.format].require
     require = outputs.require_writable if is_file else _function_of(target, "require")
-    require(output, inputs, force)
+    require(target.path, force=force, inputs=inputs)
 
 
-def write(
-    checkpoint: Checkpoint,
-    target: str,
-    output: str,
-    arguments: Mapping[str, Any],
-    *,
-    strict: bool,
-    force: bool,
-    quiet: bool,
-) -> None:
+def write(checkpoint: Checkpoint, target: Target, *, strict: bool, force: bool, quiet: bool) -> None:
     """Writes the checkpoint, with a progress bar; says what was written, and what is not as it was."""
     writer = _function_of(target, "write")
     left_out: set[str] = set()
     if OBJECT_GRAPH_KEY in checkpoint:
         from ckpttool.transforms.object_graph import agreeing_without
 
-        plan = plan_of(checkpoint, target, arguments)
+        plan = plan_of(checkpoint, target)
         left_out = checkpoint.keys() - {planned.variable.name for planned in plan if not planned.problem}
         checkpoint = agreeing_without(checkpoint, left_out)
     total = sum(variable.nbytes for variable in checkpoint.values())
     with render.progress("Writing", total) as progress:
-        remarkable = writer(checkpoint, output, strict=strict, force=force, progress=progress, **arguments)
+        remarkable = writer(checkpoint, target.path, strict=strict, force=force, progress=progress, **target.arguments)
     options.warn_of_each((planned.variable.name, planned.remark or "") for planned in remarkable)
     if not quiet:
         left_out |= {planned.variable.name for planned in remarkable if planned.problem}
         written = [variable.nbytes for name, variable in checkpoint.items() if name not in left_out]
-        render.say(f"wrote {render.counted(len(written), 'variable')}, {render.human_bytes(sum(written))} · {output}")
+        count, size = render.counted(len(written), "variable"), render.human_bytes(sum(written))
+        render.say(f"wrote {count}, {size} · {target.path}")
 
 
-def require_state(output: str, latest: bool) -> None:
+def require_state(target: Target) -> None:
     """Raises what `add_to_state` would raise when all else is written: the state file is there, and is none."""
     from ckpttool.formats.checkpoint_state import STATE_FILE, read_checkpoint_state
 
-    state_file = Path(output).with_name(STATE_FILE)
-    if latest and os.path.lexists(state_file):
+    state_file = Path(target.path).with_name(STATE_FILE)
+    if target.is_latest and os.path.lexists(state_file):
         read_checkpoint_state(str(state_file))
 
 
-def add_to_state(output: str, latest: bool, quiet: bool) -> None:
+def add_to_state(target: Target, quiet: bool) -> None:
+    """Names a bundle in the state file beside it, unless there is one and it was not asked for; says if it is not."""
     from ckpttool.formats.checkpoint_state import STATE_FILE, add_to_checkpoint_state
 
-    state_file = Path(output).with_name(STATE_FILE)
+    if target.format != "tf":
+        return
+    state_file = Path(target.path).with_name(STATE_FILE)
     try:
-        added = add_to_checkpoint_state(output, force=latest)
+        added = add_to_checkpoint_state(target.path, force=target.is_latest)
     except ConversionError as error:  # What was written is whole all the same.
         options.warn([f"{state_file} was not changed: {error.what}"])
         return
-    if not added and not quiet and not _is_latest(output, state_file):
+    if not added and not quiet and not _is_latest(target.path, state_file):
         render.say(f"note: the state file, {state_file}, was not changed; --latest names this checkpoint in it")
 
 

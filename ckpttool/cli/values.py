@@ -10,8 +10,10 @@ import typer
 
 from ckpttool import render
 from ckpttool.cli import options
+from ckpttool.formats.opening import open_checkpoint
 
 if TYPE_CHECKING:
+    from ckpttool.model.checkpoint import Checkpoint
     from ckpttool.model.variable import Variable
 
 
@@ -79,7 +81,7 @@ def cat(
     options.refuse(npy and (as_json or precision or full), "--npy prints nothing, and has every value as it is")
     options.refuse(as_json and precision, "JSON has every digit")
     options.refuse(force and not npy, "--force needs --npy")
-    checkpoint, variable = options.variable_of(path, name, quiet, v1=v1, step=step)
+    checkpoint, variable = _variable_of(path, name, quiet, v1=v1, step=step)
     part = variable if taken is None else _sliced(variable, taken)
     if npy:
         remark = _write(part, npy, force, checkpoint.files)
@@ -99,6 +101,19 @@ def cat(
     else:
         indices = excerpts.edges(variable.shape)
         render.print_array(excerpts.at(variable, indices), precision, indices=indices, shape=variable.shape)
+
+
+def _variable_of(path: str, name: str, quiet: bool, *, v1: bool, step: str | None) -> "tuple[Checkpoint, Variable]":
+    """As `options.checkpoint_of`, with one of the variables; no more of the index is read than that takes."""
+    found = options.located(path, quiet, v1=v1, step=step)
+    checkpoint = options.opened(path, found, quiet, only=[name])
+    if name not in checkpoint:
+        checkpoint = open_checkpoint(found)  # Knows objects, and near names.
+        if len(keys := checkpoint.keys_of(name)) == 1 and name not in checkpoint:
+            [name] = keys
+            if not quiet:
+                render.say(f"note: it is stored as {render.printable(name)}")
+    return checkpoint, checkpoint[name]
 
 
 def _write(variable: "Variable", path: str, force: bool, inputs: Sequence[str]) -> str | None:

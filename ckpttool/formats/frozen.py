@@ -1,8 +1,7 @@
 """A frozen graph as a checkpoint: its constants, by the names of their ops.
 
-Who freezes a graph puts a constant in the place of each variable, of the variable's name; it has others beside, axes
-and shapes, and nothing tells these apart but their names. A graph that has variables is not frozen: its values are
-in a checkpoint.
+Freezing puts a constant in the place of each variable, under the variable's name. A graph has other constants too, axes
+and shapes, and only names tell them apart. A graph that has variables is not frozen: its values are in a checkpoint.
 
 (tensorflow/python/framework/convert_to_constants.py, graph_util_impl.py)
 """
@@ -27,7 +26,7 @@ FORMAT = "TensorFlow graph (constants)"
 
 
 def is_frozen(graph: MetaGraph) -> bool:
-    """Whether nothing of a graph's values is in a checkpoint: no variables, and no tables, which savers have too."""
+    """Whether no values of a graph are in a checkpoint: it has no variables, and no saver, which tables have too."""
     has_variables = any(node.type in VARIABLE_OPS for node in graph.nodes)
     return not has_variables and not graph.message.saver_def.restore_op_name
 

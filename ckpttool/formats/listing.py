@@ -7,6 +7,8 @@ model.ckpt-100-00000-of-00002 …     V1, shards
 
 import os
 import re
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from typing import NamedTuple
 
 from ckpttool import storage
@@ -20,10 +22,19 @@ V1_SHARD = re.compile(r"(.+)-(?:[0-9]{5,9}|\?{5})-of-([0-9]{5,9})", re.DOTALL)
 """A shard of a V1 checkpoint, or the pattern of all of them: the prefix that they share, and how many there are."""
 
 
-def v1_files(prefix: str, listings: dict[str, list[str]] | None = None) -> tuple[str, ...]:
+def _names_in(directory: str) -> list[str]:
+    return os.listdir(directory) if os.path.isdir(directory) else []
+
+
+def _shards_in(directory: str) -> list[str]:
+    """The names in a directory that are those of V1 shards."""
+    return [name for name in _names_in(directory) if V1_SHARD.fullmatch(name)]
+
+
+def v1_files(prefix: str, names_in: Callable[[str], Sequence[str]] = _names_in) -> tuple[str, ...]:
     """The files of the V1 checkpoint `prefix`, which may be one file, `NAME-00000-of-00002`, or a pattern of that.
 
-    `listings` keeps the names in directories for further prefixes.
+    `names_in` lists a directory; what is no shard may be missing.
     """
     shard = V1_SHARD.fullmatch(prefix)
     if shard:
@@ -32,13 +43,7 @@ def v1_files(prefix: str, listings: dict[str, list[str]] | None = None) -> tuple
         # An index is a table as well, and some state files name it.
         return (prefix,) if not prefix.endswith(".index") and is_table(prefix) else ()
     name = re.compile(re.escape(os.path.basename(prefix)) + r"-[0-9]{5,9}-of-([0-9]{5,9})")
-    directory = os.path.dirname(prefix) or "."
-    names = (listings or {}).get(directory)
-    if names is None:
-        names = os.listdir(directory) if os.path.isdir(directory) else []
-        if listings is not None:
-            listings[directory] = [each for each in names if V1_SHARD.fullmatch(each)]
-    counts = {match[1] for match in map(name.fullmatch, names) if match}
+    counts = {match[1] for match in map(name.fullmatch, names_in(os.path.dirname(prefix) or ".")) if match}
     return _v1_shards(prefix, counts.pop()) if len(counts) == 1 else ()
 
 
@@ -119,10 +124,10 @@ def state_entries(directory: str, name: str = STATE_FILE) -> list[StateEntry]:
         raise NotFoundError("not a directory" if known else "no such directory", path=directory, hint=hint)
     state_file = os.path.join(directory, name)
     state = read_checkpoint_state(state_file) if os.path.exists(state_file) else None
-    entries, listings = [], dict[str, list[str]]()
+    entries, is_there = [], checkpoint_finder()
     times = dict(zip(state.all, state.timestamps, strict=False)) if state else {}
     for written in dict.fromkeys([*state.all, state.latest]) if state else ():
-        prefix = next((path for path in candidates(directory, written) if has_checkpoint(path, listings)), "")
+        prefix = next((path for path in candidates(directory, written) if is_there(path)), "")
         entries.append(StateEntry(written, prefix, times.get(written), state is not None and written == state.latest))
     listed = {os.path.realpath(_unsharded(entry.prefix)) for entry in entries if entry.prefix}
     found = (prefix for prefix in checkpoints_in(directory) if os.path.realpath(prefix) not in listed)
@@ -135,9 +140,14 @@ def _unsharded(prefix: str) -> str:
     return shard[1] if shard else prefix
 
 
-def has_checkpoint(prefix: str, listings: dict[str, list[str]] | None = None) -> bool:
-    """Whether there is a checkpoint of this prefix, V2 or V1; `listings` keeps what one that asks for many has seen."""
-    return os.path.exists(bundle.index_path(prefix)) or bool(v1_files(prefix, listings))
+def has_checkpoint(prefix: str, names_in: Callable[[str], Sequence[str]] = _names_in) -> bool:
+    """Whether there is a checkpoint of this prefix, V2 or V1; `names_in` as in `v1_files`."""
+    return os.path.exists(bundle.index_path(prefix)) or bool(v1_files(prefix, names_in))
+
+
+def checkpoint_finder() -> Callable[[str], bool]:
+    """As `has_checkpoint`, for who asks for many: it lists no directory twice."""
+    return partial(has_checkpoint, names_in=cache(_shards_in))
 
 
 def step_of(prefix: str) -> int:

@@ -1,6 +1,6 @@
 """What the user typed → what it is: which files, of which format.
 
-A checkpoint is known by its prefix, and nobody knows that: people give a member file, the directory, the state
+A checkpoint is known by its prefix, which hardly anybody knows: people give a member file, the directory, the state
 file. All of these are taken, literally and never as a glob. What is no checkpoint is named for what it looks
 like (formats.lookalikes).
 """
@@ -76,7 +76,7 @@ def locate(path: str | os.PathLike[str], *, v1: bool = False, step: int | str | 
         NotSupportedError: it is a kind that can't be read.
     """
     path = os.fspath(path)
-    step = _checkedstep_of(path, step)
+    step = _checked_step(path, step)
     if os.path.isdir(path):
         return _directory_or_prefix(path, v1, step)
     if _URL.match(path) and not os.path.lexists(path):
@@ -100,7 +100,7 @@ def locate(path: str | os.PathLike[str], *, v1: bool = False, step: int | str | 
     raise NotFoundError("no such file or checkpoint", path=path, hint=_near(path))
 
 
-def _checkedstep_of(path: str, step: int | str | None) -> str | None:
+def _checked_step(path: str, step: int | str | None) -> str | None:
     text = None if step is None else str(step)
     if text not in (None, "latest") and not _STEP.fullmatch(text):
         raise ValueError(f"{step!r} is neither the number of a step nor latest")
@@ -198,33 +198,29 @@ def _model_in(path: str, v1: bool, step: str | None) -> Located | None:
 
 
 def _without_state(path: str, v1: bool, step: str | None) -> Located:
+    """The only checkpoint in a directory, or the only one of a step; without any, what else the directory holds."""
     prefixes = checkpoints_in(path)
     if step == "latest":
         last = max(map(step_of, prefixes), default=-1)
         step = None if last < 0 else str(last)  # Without steps, nothing tells.
     chosen = [prefix for prefix in prefixes if step is None or step_of(prefix) == int(step)]
-    if len(chosen) == 1:
-        found = _checkpoint(chosen[0], v1)
-        if found:
-            return found._replace(notes=(f"taking {chosen[0]}", *found.notes))
     names = ", ".join(os.path.basename(prefix) for prefix in prefixes)
     if chosen:
-        steps = list(map(step_of, chosen))
-        by_step = len({*steps}) == len(steps) and -1 not in steps
-        hint = f"--step takes the number of one of {names}" if by_step else f"give the path of one of {names}"
-        raise NotFoundError("several checkpoints and no state file", path=path, hint=hint)
+        return _only_checkpoint(path, chosen, names, v1)
     if step is not None:
         raise NotFoundError(f"no checkpoint of step {step}", path=path, hint=f"there are {names}" if names else None)
-    found = _without_checkpoint(path)
+    return _without_checkpoint(path) or _only_version(path, v1)
+
+
+def _only_checkpoint(path: str, chosen: Sequence[str], names: str, v1: bool) -> Located:
+    """The checkpoint that was chosen in a directory; raises if there are several. `names` are those of all there."""
+    found = _checkpoint(chosen[0], v1) if len(chosen) == 1 else None
     if found:
-        return found
-    below = _models_below(path)
-    if len(below) == 1 and _STEP.fullmatch(below[0]):
-        version = os.path.join(path, below[0])
-        found = _model_in(version, v1, None)
-        if found:
-            return found._replace(notes=(f"taking {version}", *found.notes))
-    raise NotFoundError("no checkpoint in this directory", path=path, hint=_what_is_in(path, below))
+        return found._replace(notes=(f"taking {chosen[0]}", *found.notes))
+    steps = list(map(step_of, chosen))
+    by_step = len({*steps}) == len(steps) and -1 not in steps
+    hint = f"--step takes the number of one of {names}" if by_step else f"give the path of one of {names}"
+    raise NotFoundError("several checkpoints and no state file", path=path, hint=hint)
 
 
 def _without_checkpoint(path: str) -> Located | None:
@@ -237,6 +233,21 @@ def _without_checkpoint(path: str) -> Located | None:
     if len(metas) == 1:
         return Located(os.path.join(path, metas[0].removesuffix(".meta")), graph=os.path.join(path, metas[0]))
     return Located(path, foreign="npy directory") if any(name.endswith(".npy") for name in names) else None
+
+
+def _only_version(path: str, v1: bool) -> Located:
+    """The model in a directory that has one version of it, in a directory named by a number, and nothing else to take.
+
+    Raises:
+        NotFoundError: there is none, or there are several.
+    """
+    below = _models_below(path)
+    if len(below) == 1 and _STEP.fullmatch(below[0]):
+        version = os.path.join(path, below[0])
+        found = _model_in(version, v1, None)
+        if found:
+            return found._replace(notes=(f"taking {version}", *found.notes))
+    raise NotFoundError("no checkpoint in this directory", path=path, hint=_what_is_in(path, below))
 
 
 def _foreign_in(path: str, formats: Mapping[str, str]) -> Located | None:

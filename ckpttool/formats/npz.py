@@ -42,7 +42,8 @@ _SUFFIX = ".npy"
 _MAX_TEXT = 65_535
 # Deflate makes no more than this of a byte.
 _MAX_RATIO = 1032
-_OF_TEXT, _MOST_TEXTS = 64, 64 << 20  # Bytes in memory: of one, however short; and of those that nobody asks about.
+# Bytes in memory: of a string, however short; and of so many strings that nobody wonders.
+_OF_TEXT, _MOST_TEXTS = 64, 64 << 20
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _DATE = (1980, 1, 1, 0, 0, 0)
 # The end of an archive: the longer record and its locator, the record, and a comment.

@@ -87,7 +87,7 @@ def _open(found: Located, faults: list[CheckpointError] | None, only: Collection
         return constants
     from ckpttool.formats.bundle.reading import read_bundle
 
-    return read_bundle(found.prefix, faults, only=only)
+    return read_bundle(found.prefix, faults=faults, only=only)
 
 
 def _what_is_missing(found: Located) -> str:

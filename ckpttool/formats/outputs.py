@@ -5,6 +5,6 @@ from collections.abc import Sequence
 from ckpttool import storage
 
 
-def require_writable(path: str, inputs: Sequence[str], force: bool) -> None:
+def require_writable(path: str, *, force: bool, inputs: Sequence[str]) -> None:
     """Raises FileExistsError if the file is there and may not be replaced, NotFoundError if its directory is not."""
-    storage.require_writable(path, force, inputs)
+    storage.require_writable(path, force=force, inputs=inputs)

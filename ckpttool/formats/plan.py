@@ -132,12 +132,16 @@ class Note(NamedTuple):
     position: int | None = None
     slices: tuple[tuple[Extents, int, int], ...] = ()
 
-    def encode(self) -> str:
-        """As JSON, with what differs from a plain variable's; "" if nothing does."""
+    def told(self) -> dict[str, Any]:
+        """What differs from a plain variable's, by field; JSON can hold it."""
         if self == _PLAIN:
-            return ""
-        found = {field: value for field, value in self._asdict().items() if value != self._field_defaults[field]}
-        return json.dumps(found, separators=(",", ":"))
+            return {}
+        return {field: value for field, value in self._asdict().items() if value != self._field_defaults[field]}
+
+    def encode(self) -> str:
+        """`told` as JSON; "" if it is nothing."""
+        found = self.told()
+        return json.dumps(found, separators=(",", ":")) if found else ""
 
     @classmethod
     def decode(cls, text: str) -> "Note":

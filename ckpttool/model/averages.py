@@ -47,7 +47,7 @@ def averages_of_others(checkpoint: Mapping[str, Variable]) -> set[str]:
 
 
 def _without_neighbors(names: Collection[str], averages: Collection[str]) -> set[str]:
-    """Those by other names that stand alone: what has an average and a deviation, say, is not a loss."""
+    """The averages that nothing else stands beside: what has an average and a deviation, say, is not a loss."""
     ordered, found = sorted(names) if averages else [], set()
     for name in averages:
         scope, slash, _ = name.rpartition("/")

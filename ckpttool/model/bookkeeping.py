@@ -1,7 +1,7 @@
 """What is stored and neither trained nor an optimizer's slot: counters, rates, tables, by their names.
 
 An object-based checkpoint tells by the attribute or by the object's name. TensorFlow 1 has only names: what counts here
-is one that nobody else gives, or several that stand together as one writer names them.
+is a name that nobody else gives, or several beside each other that only one writer gives.
 
 (tensorflow/python/checkpoint/checkpoint.py, ops/lookup_ops.py, data/ops/iterator_ops.py, trackable/python_state.py;
 python/training/experimental/loss_scale.py, moving_averages.py WeightedMovingAverage; contrib/mixed_precision,
@@ -26,7 +26,8 @@ _ATTRIBUTES = {
     "configuration": r"OBJECT_CONFIG_JSON",
 }
 
-# By the name of the one that tells: what it and others are, of which one must be there, and what may be there too.
+# By the last name of a variable: what it and others beside it are; those of which one must be there, and those that may
+# be there too.
 _TOGETHER = {
     "good_steps": ("loss scale", ("loss_scale", "current_loss_scale"), ("bad_steps",)),
     "value_x_weight": ("weighted average", ("weight",), ()),

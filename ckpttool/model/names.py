@@ -15,7 +15,9 @@ from itertools import islice
 
 
 def selector(include: Sequence[str], exclude: Sequence[str] = ()) -> Callable[..., bool]:
-    """Whether one of the names that something has matches one of `include` (or there is none), and none `exclude`."""
+    """A test whether something, given all of its names, is chosen: one of them matches one of `include`, if there are
+    any, and none matches one of `exclude`.
+    """
     included, excluded = [_pattern(glob) for glob in include], [_pattern(glob) for glob in exclude]
 
     if not included and not excluded:

@@ -71,11 +71,11 @@ _KERAS_SLOTS = {
 }
 # What an optimizer of tf.keras has once: all of them have the first two.
 _KERAS_ONCE = {"learning_rate", "decay", "iter", "beta_1", "beta_2", "momentum", "rho", "beta", "learning_rate_power"}
-# What an optimizer of Keras had before: this, a rate, and slots without their variables' names.
+# What an optimizer of Keras had once before that: this counter, and a rate. Its slots lack their variables' names.
 _KERAS_2_COUNTER, _KERAS_2_RATES = "iterations", ("lr", "learning_rate")
 _KERAS_2_ONCE = _KERAS_ONCE | {_KERAS_2_COUNTER, "lr", "m_schedule"}
 _KERAS_2_SLOT = r"(?:Variable|moment|(?:delta_)?accumulator|m|v|u|vhat)(?:_\d+)*"
-# What an optimizer of Keras 3 has once: both of the first two tell that there is one. Nadam's has no name of its own.
+# What an optimizer of Keras 3 has once: where the first two are, there is one. (Nadam's own is only named `variable`.)
 _KERAS_3_ONCE = {"iteration", "learning_rate", "dynamic_scale", "step_counter"}
 _KERAS_3_NAMES |= {"loss_scale_optimizer": "LossScale"}
 _KERAS_3_SLOT = (

@@ -10,7 +10,8 @@ from typing import Any
 from ckpttool.analysis.graphs import fetches as choosing
 from ckpttool.analysis.graphs.endpoints import Endpoint, endpoints
 from ckpttool.analysis.graphs.fitting import fit
-from ckpttool.analysis.graphs.needs import main_ops, needed_ops, require_collection
+from ckpttool.analysis.graphs.initializers import main_ops
+from ckpttool.analysis.graphs.needs import needed_ops, require_collection
 from ckpttool.analysis.graphs.pipelines import iterator_makers
 from ckpttool.analysis.graphs.restore_plan import plan_restore
 from ckpttool.analysis.graphs.running import waiting
@@ -70,20 +71,12 @@ class ImportedGraph:
             NotSupportedError: TensorFlow is not installed, or can't import the graph.
             NotFoundError, FormatError, CorruptionError: as `open_graph` and `open_checkpoint`.
         """
-        located = path if isinstance(path, Located) else locate(path)
-        self.graph: MetaGraph = open_graph(located, tags=tags)
+        beside = path if isinstance(path, Located) else locate(path)
+        self.graph: MetaGraph = open_graph(beside, tags=tags)
         self.path = self.graph.path
         self._nodes = self.graph.by_name
         self._iterators = iterator_makers(self._nodes)
-        if checkpoint is not None:
-            located = checkpoint if isinstance(checkpoint, Located) else locate(checkpoint)
-            if located.foreign:
-                hint = "export --tf makes a checkpoint of it"
-                raise NotSupportedError("TensorFlow can't restore from such a file", path=located.prefix, hint=hint)
-        there = located.has_variables or checkpoint is not None
-        values = open_checkpoint(located) if there and not located.foreign else None
-        if values is not None:
-            state.require_restorable(located)
+        located, values = _values(beside, checkpoint)
         self._tf: Any = import_tensorflow()
         for library in [op_libraries] if isinstance(op_libraries, str | os.PathLike) else op_libraries:
             load_op_library(self._tf, library)
@@ -359,3 +352,19 @@ class ImportedGraph:
         if not may_wait:
             self._ready.add(key)
         return ops, may_wait
+
+
+def _values(beside: Located, checkpoint: str | os.PathLike[str] | Located | None) -> tuple[Located, Checkpoint | None]:
+    """Where the values of variables are, in the checkpoint given or beside the graph; and these values, if any."""
+    if checkpoint is None:
+        located = beside
+        if not located.has_variables:
+            return located, None
+    else:
+        located = checkpoint if isinstance(checkpoint, Located) else locate(checkpoint)
+        if located.foreign:
+            hint = "export --tf makes a checkpoint of it"
+            raise NotSupportedError("TensorFlow can't restore from such a file", path=located.prefix, hint=hint)
+    values = open_checkpoint(located)
+    state.require_restorable(located)
+    return located, values

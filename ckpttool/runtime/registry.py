@@ -6,7 +6,7 @@ from typing import Any
 
 from ckpttool.errors import NotSupportedError
 from ckpttool.runtime.importing import first_line
-from ckpttool.transforms.preparing import HERE
+from ckpttool.transforms.preparing.lacking import HERE
 
 # Rewritten before anything is placed, so they need no kernel.
 _REWRITTEN = {"AccumulateNV2", "ParallelConcat", "_ParallelConcatStart", "_ParallelConcatUpdate"}

@@ -22,7 +22,7 @@ from ckpttool.formats.locate import Located
 from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, op_of
 from ckpttool.model.names import listed, such
 from ckpttool.model.texts import to_bytes
-from ckpttool.transforms.preparing import HERE
+from ckpttool.transforms.preparing.lacking import HERE
 
 _V1_SHARD = re.compile(r"-[0-9]{5,9}(-of-[0-9]{5,9})$")
 
@@ -80,6 +80,12 @@ class State:
         notes: what was initialized, in words; grows.
         warnings: the same, of what has random values.
         filled: the queues and iterators that something was put into.
+
+    Args:
+        graph: the graph.
+        plan: how its variables are restored.
+        lacking: the ops that can't run, each with the reason.
+        run: runs an op, by its name.
     """
 
     def __init__(
@@ -89,7 +95,6 @@ class State:
         lacking: Mapping[str, str],
         run: Callable[[str], None],
     ) -> None:
-        """Args: the graph; how it is restored; the ops that can't run; what runs an op by its name."""
         self._graph, self._nodes, self._lacking, self._run = graph, graph.by_name, lacking, run
         self._unset, self._missing = set(plan.unstored), dict(plan.missing)
         self._done: set[str] = set()

@@ -40,7 +40,7 @@ def write_beside(path: str | Path, *, force: bool = False, inputs: Sequence[str]
     Raises:
         FileExistsError: there is a file at `path`, and `force` was not given; or it is one of the inputs.
     """
-    require_writable(path, force, inputs)
+    require_writable(path, force=force, inputs=inputs)
     path = Path(path)
     clear_dead(path)
     beside = temporary(path, new_token())
@@ -93,7 +93,7 @@ def write_together(
     kept = [name for name in kept if not is_input(name, inputs)]
     clear_dead(Path(paths[-1]))
     for path in [paths[-1], *paths[:-1]]:
-        require_writable(Path(path), force, inputs)
+        require_writable(Path(path), force=force, inputs=inputs)
     token = new_token()
     besides = [temporary(Path(path), token) for path in paths]
     try:
@@ -184,7 +184,7 @@ def _keep(replaced: Mapping[str, str], token: str) -> None:
 
 
 def _copy(old: str, kept: Path, token: str) -> None:
-    require_writable(kept, False, ())
+    require_writable(kept, force=False, inputs=())
     beside = temporary(kept, token)
     try:
         make(beside)

@@ -43,7 +43,7 @@ def make(path: Path) -> None:
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
 
 
-def require_writable(path: str | Path, force: bool, inputs: Sequence[str]) -> None:
+def require_writable(path: str | Path, *, force: bool, inputs: Sequence[str]) -> None:
     """Raises what `write_beside` raises beforehand: the output exists, is the input, or its directory is missing."""
     is_directory = os.fspath(path).endswith(os.sep)  # Which a Path does not tell.
     path = Path(path)

@@ -6,7 +6,7 @@ float16 it rounds once, as NumPy's does. A float that is too large becomes infin
 a number. An integer that does not fit is an error: there is no near one.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -122,12 +122,16 @@ class _Cast(Source):
         raise NotSupportedError(f"{variable.dtype.name} is no string", variable=variable.name)
 
     def arrays(self, variable: Variable, piece: Slice, boxes: Iterable[Selection]) -> "Iterator[np.ndarray[Any, Any]]":
+        self._casts.losses[variable.name] = yield from self._counted(self._variable.read(boxes))
+
+    def _counted(self, arrays: "Iterable[np.ndarray[Any, Any]]") -> "Generator[np.ndarray[Any, Any], None, Loss]":
+        """Arrays, cast; and in the end what was lost."""
         loss = Loss()
-        for array in self._variable.read(boxes):
+        for array in arrays:
             made = self._made(array)
             loss = loss.plus(_loss(array, made))
             yield made
-        self._casts.losses[variable.name] = loss
+        return loss
 
     def _made(self, array: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
         import numpy as np
@@ -152,7 +156,7 @@ class _PartlyCast(_Cast):
 
     def __init__(self, variable: Variable, dtype: DType, casts: Casts) -> None:
         super().__init__(variable, dtype, casts)
-        self._counted: set[tuple[int, ...]] = set()
+        self._read: set[tuple[int, ...]] = set()
         self._loss = Loss()
 
     @cached_property
@@ -165,13 +169,9 @@ class _PartlyCast(_Cast):
         return [piece._replace(data=ByteRange("", 0, prod(piece.shape) * size, None)) for piece in pieces]
 
     def arrays(self, variable: Variable, piece: Slice, boxes: Iterable[Selection]) -> "Iterator[np.ndarray[Any, Any]]":
-        loss = Loss()
-        for array in self._variable.read_of(self._pieces[piece.start], boxes):
-            made = self._made(array)
-            loss = loss.plus(_loss(array, made))
-            yield made
-        if piece.start not in self._counted:
-            self._counted.add(piece.start)
+        loss = yield from self._counted(self._variable.read_of(self._pieces[piece.start], boxes))
+        if piece.start not in self._read:
+            self._read.add(piece.start)
             self._loss = self._loss.plus(loss)
         self._casts.losses[variable.name] = self._loss
 

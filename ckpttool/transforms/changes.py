@@ -21,7 +21,7 @@ class Changes(NamedTuple):
 
     Attributes:
         include, exclude: globs (model.names).
-        averages: moving averages take their variables' places.
+        use_averages: moving averages take their variables' places.
         drop_slots: leave out what optimizers keep.
         dtypes: dtype → the one to cast it to.
         rules: by which variables are renamed.
@@ -32,7 +32,7 @@ class Changes(NamedTuple):
 
     include: Sequence[str] = ()
     exclude: Sequence[str] = ()
-    averages: bool = False
+    use_averages: bool = False
     drop_slots: bool = False
     dtypes: Mapping[str, str] = {}
     rules: Sequence[variables.Rule] = ()
@@ -70,7 +70,7 @@ def change(checkpoint: Checkpoint, changes: Changes) -> Changed:
     """
     chosen = variables.select(checkpoint, changes.include, changes.exclude, with_object_graph=changes.with_object_graph)
     names, dropped = {name: name for name in chosen}, dict[str, str]()
-    if changes.averages:
+    if changes.use_averages:
         names = variables.averages_as_variables(checkpoint, chosen.keys())
         dropped |= dict.fromkeys(set(names.values()) - set(names), "its moving average takes its place")
         dropped |= {name: "moving average" for name in chosen if name not in names and name not in dropped}
@@ -96,7 +96,7 @@ def _idle(
 ) -> list[str]:
     """What is asked for and changes nothing of what is left."""
     found = variables.idle(names.values(), changes.rules, changes.strip_prefix)
-    left = [old for old, new in names.items() if changes.averages and old == new and old.endswith(AVERAGE)]
+    left = [old for old, new in names.items() if changes.use_averages and old == new and old.endswith(AVERAGE)]
     if left:
         found.append(f"{left[0]} is the average of no variable that is there{such(len(left))}: it stays as it is")
     if changes.named_by != "key" and not has_objects:

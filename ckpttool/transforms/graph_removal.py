@@ -30,7 +30,7 @@ def needing(nodes: Sequence[Any], gone: Collection[str], spared: Collection[str]
         spared: the names of those that can do without.
         by_control: whether those that run after one that is gone go too.
     """
-    # Of each op those that wait for it, and whether for a value of its; of each that only waits, for how many.
+    # By op, those that wait for it, each with whether it takes a value; and of those that take none, for how many.
     consumers: dict[str, dict[str, bool]] = {}
     left: dict[str, int] = {}
     before: dict[str, list[str]] = {}

@@ -26,7 +26,7 @@ from ckpttool.wire.message import edit
 def restorable(graph: MetaGraph, checkpoint: Checkpoint | None) -> Checkpoint:
     """The checkpoint, which has all that the graph's saver restores; an empty one, if the graph restores nothing.
 
-    Of one of objects, what the saver restores under the names that it has for it.
+    Of a checkpoint of objects it is what the saver restores, under the saver's names.
 
     Raises:
         NotFoundError: it lacks a variable; or there is none.

@@ -141,7 +141,7 @@ class SaverLists:
             ConversionError: the main saver would have nothing left to save; lists are not constant, or shared.
         """
         gone: set[str] = set()
-        # What the main saver has of a variable, others may have under a name that is no other's.
+        # Other savers may have what is dropped under other names: these go too, unless another variable has them.
         names = {name for first, *others in self.keys.values() if first not in dropped for name in (first, *others)}
         aliases = {name for first, *others in self.keys.values() if first in dropped for name in others}
         dropped = {*dropped, *(aliases - names)}

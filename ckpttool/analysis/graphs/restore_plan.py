@@ -12,7 +12,7 @@ In TensorFlow 2 the restore op calls a library function, and only the names can 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from ckpttool.analysis.graphs.needs import local_initializers
+from ckpttool.analysis.graphs.initializers import local_initializers
 from ckpttool.analysis.graphs.running import shared_state
 from ckpttool.analysis.graphs.savers import Restored, restored, restored_variables, saved_as
 from ckpttool.errors import CheckpointError, NotSupportedError

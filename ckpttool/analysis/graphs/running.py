@@ -16,8 +16,8 @@ _ASKERS = ("IsVariableInitialized", "VarIsInitializedOp")
 
 
 def unfed(nodes: Mapping[str, Node], ops: Iterable[str], filled: Collection[str] = ()) -> tuple[list[str], list[str]]:
-    """Of ops that must run: the placeholders, which must be fed; and what takes from an input pipeline that has nothing
-    to give, for it is none of those that are `filled`.
+    """Of ops that must run, the placeholders, which must be fed; and the ops that take from an input pipeline which has
+    nothing to give: none of those that are `filled`.
     """
     running = sorted(ops)
     placeholders = [name for name in running if must_be_fed(nodes, nodes[name])]

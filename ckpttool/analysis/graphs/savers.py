@@ -79,8 +79,8 @@ def restored(graph: MetaGraph, *, by_any_op: bool = False) -> list[Restored]:
     found = []
     for node in messages.values():
         for number, read in enumerate(reads_of(graph, node, messages)):
-            for variable, is_as_it_is in targets.get((node.name, number), [("", False)]):
-                shape = _shape(read.slice_spec, nodes[variable] if is_as_it_is else None)
+            for variable, is_unchanged in targets.get((node.name, number), [("", False)]):
+                shape = _shape(read.slice_spec, nodes[variable] if is_unchanged else None)
                 found.append(read._replace(variable=variable, shape=shape))
     for function in all_called(graph.functions, messages.values()):
         body = {node.name: node for node in function.node_def}
@@ -95,8 +95,9 @@ def saver_ops(graph: MetaGraph) -> set[str]:
 
 
 def restored_variables(graph: MetaGraph) -> set[str] | None:
-    """The variables that the graph's saver gives values to: what is stored, or what is made of that, as the copies of a
-    sum get a part each. None if it calls a function for that, for then nobody sees which.
+    """The variables that the graph's saver gives values to: those that are stored, or others that it makes of these.
+
+    None if it calls a function for that: then nobody sees which they are.
     """
     nodes, ops = graph.by_name, saver_ops(graph)
     called = all_called(graph.functions, (nodes[name].message for name in ops))
@@ -133,7 +134,7 @@ def lists_of(node: Any, inside: Mapping[str, Any]) -> tuple[list[str] | None, li
 
 
 def _targets(nodes: Mapping[str, Node], ops: Collection[str]) -> dict[tuple[str, int], list[tuple[str, bool]]]:
-    """For outputs of ops the variables that each is assigned to, and whether in the shape that it has."""
+    """For outputs of ops the variables that each is assigned to, and whether as it is."""
     found: dict[tuple[str, int], list[tuple[str, bool]]] = {}
     for node in (nodes[name] for name in ops):
         if node.type not in ASSIGN_OPS or len(node.inputs) < 2:
@@ -141,8 +142,8 @@ def _targets(nodes: Mapping[str, Node], ops: Collection[str]) -> dict[tuple[str,
         variable = op_of(node.inputs[0])
         if variable in nodes and nodes[variable].type in VARIABLE_OPS:
             op, number = origin(nodes, node.inputs[1], _PASSING)
-            is_as_it_is = (op, number) == origin(nodes, node.inputs[1])
-            found.setdefault((op, int(number)), []).append((variable, is_as_it_is))
+            is_unchanged = (op, number) == origin(nodes, node.inputs[1])
+            found.setdefault((op, int(number)), []).append((variable, is_unchanged))
     return found
 
 

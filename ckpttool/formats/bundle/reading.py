@@ -29,7 +29,7 @@ from ckpttool.wire.sstable import FOOTER_SIZE, MAGIC, Table
 
 
 def read_bundle(
-    prefix: str, faults: list[CheckpointError] | None = None, *, only: Collection[str] | None = None
+    prefix: str, *, faults: list[CheckpointError] | None = None, only: Collection[str] | None = None
 ) -> Checkpoint:
     """Opens the bundle `prefix`: reads its index, and no values.
 

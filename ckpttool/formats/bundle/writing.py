@@ -121,7 +121,7 @@ def write_bundle(
     prefix = os.fspath(prefix)
     _check_arguments(num_shards, max_shard_size)
     plan = plan_bundle(checkpoint)
-    require_bundle_writable(prefix, checkpoint.files, force)
+    require_bundle_writable(prefix, force=force, inputs=checkpoint.files)
     remarkable = check_plan(plan, strict=strict)
     require_little_endian("a bundle")
     pieces = [piece for planned in plan if not planned.problem for piece in _pieces(planned.variable)]
@@ -144,7 +144,7 @@ def _check_arguments(num_shards: int | None, max_shard_size: int | None) -> None
     require_positive(num_shards=num_shards, max_shard_size=max_shard_size)
 
 
-def require_bundle_writable(prefix: str, inputs: Sequence[str], force: bool) -> None:
+def require_bundle_writable(prefix: str, *, force: bool, inputs: Sequence[str]) -> None:
     """Raises what `write_bundle` raises of its output: there is any of a bundle's files, or what is read."""
     if not os.path.basename(prefix):
         raise IsADirectoryError(errno.EISDIR, "the output is a directory: a prefix of names in it is needed", prefix)
@@ -153,7 +153,7 @@ def require_bundle_writable(prefix: str, inputs: Sequence[str], force: bool) -> 
         if os.path.realpath(prefix) in (os.path.realpath(file), shard and os.path.realpath(shard[1])):
             raise in_the_way(file, IS_INPUT)
     for path in [*bundle_files(prefix), index_path(prefix)]:
-        storage.require_writable(Path(path), force, inputs)
+        storage.require_writable(Path(path), force=force, inputs=inputs)
 
 
 def _pieces(variable: Variable) -> Iterator[_Piece]:

@@ -73,8 +73,9 @@ def _beside(graph: ObjectGraph) -> dict[int, list[int]]:
 
 
 def _layers(graph: ObjectGraph, node: int) -> tuple[list[int], int]:
-    """The layers of an object, if it is a model, in its order, those without weights maybe last: Keras 2 counts them so
-    and so; and how many children were looked at.
+    """The layers of an object in order, if it is a model; and how many children were looked at.
+
+    Keras 2 counts layers with weights by themselves, and again among all: those without may come last.
     """
     children = graph.children(node)
     inside = {child for name, child in children if name == _FUNCTIONAL}

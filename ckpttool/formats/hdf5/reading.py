@@ -45,11 +45,11 @@ if TYPE_CHECKING:
 
 FORMAT = "HDF5"
 _CREATED_BY = b"ckpttool"
-# In which a file of a whole model has what one of weights has at its root; and beside, what the optimizer has.
+# The groups of a whole model's file: with what a file of weights has at its root, and with what the optimizer has.
 _WHOLE_MODEL, _OPTIMIZER = "model_weights/", "optimizer_weights"
 # More than this, and so many times what is stored: nobody's weights, but a bomb. Deflate makes 1032 bytes of one.
 _BOMB, _BOMB_RATIO = 256 << 20, 1100
-_OF_TEXT = 64  # What one is in memory, however short.
+_OF_TEXT = 64  # Bytes that a string takes in memory, however short.
 _MAX_NOTE, _MAX_NAME = 1 << 16, 64
 _NO_NOTE = Note()
 

@@ -110,7 +110,7 @@ def _write(path: Path, array: Array, progress: Callable[[int], None] = lambda nb
     storage.write_contents(path, [(len(array.header), array.content)], progress)
 
 
-def require_npy_writable(directory: str, inputs: Sequence[str], force: bool) -> None:
+def require_npy_writable(directory: str, *, force: bool, inputs: Sequence[str]) -> None:
     """Raises what `write_npy` raises of its output."""
     storage.require_writable_directory(directory, force=force, inputs=inputs, is_ours=_is_ours)
 
@@ -150,8 +150,8 @@ def _index(arrays: Sequence[Array]) -> str:
     for array in arrays:
         variable = array.planned.variable
         entry = {"name": variable.name, "file": array.planned.target, "dtype": variable.dtype.name}
-        note = {"note": json.loads(array.note.encode())} if array.note.encode() else {}
-        listed.append({**entry, "shape": list(variable.shape), **note})
+        told = array.note.told()
+        listed.append({**entry, "shape": variable.shape, **({"note": told} if told else {})})
     return json.dumps({"schema": _SCHEMA, "variables": listed}, indent=1) + "\n"
 
 

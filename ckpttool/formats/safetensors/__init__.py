@@ -10,9 +10,9 @@ float32[1] = [1.0] named "a" is
 
 Tensors are row-major and little-endian, as in a bundle, so that their bytes are copied. They are written as the
 reference implementation writes them: from the widest items to the narrowest, so that each is aligned, of one width by
-type, of one type by name. What has no type here is stored as bytes or
-numbers that have one, bit for bit: strings and variants as a bundle has them, as U8; complex128 as pairs of F64;
-quantized numbers as the integers they are; four-bit and two-bit numbers as U8, one a byte, as TensorFlow keeps them.
+type, of one type by name. What has no type here is stored as bytes or numbers that have one, bit for bit: strings and
+variants as a bundle has them, as U8; complex128 as pairs of F64; quantized numbers as the integers they are; four-bit
+and two-bit numbers as U8, one a byte, as TensorFlow keeps them.
 The key `ckpttool.notes` of the metadata is JSON that says what a tensor was (formats.plan): the way back loses nothing.
 
 Large checkpoints are a directory of several such files, with `model.safetensors.index.json` as Hugging Face's

@@ -37,10 +37,10 @@ WORDS = {
 
 PLACES = {word: place for place, word in enumerate(WORDS.values())}
 UNKNOWN_BITS = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "F8_E8M0": 8}
-"""Words that are not read: bits of an item."""
+"""Words that are not read → bits of an item."""
 
 PACKED = {"F4"}
-"""Of these, such as TensorFlow has a dtype for, whose items take a byte each there."""
+"""Those of them that TensorFlow has a dtype for: an item takes a byte there, and half of one here."""
 
 DTYPES_BY_WORD = {word: DTYPES[name] for name, word in WORDS.items()}
 FALLBACKS = {

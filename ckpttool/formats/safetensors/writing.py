@@ -13,6 +13,7 @@ from ckpttool import storage
 from ckpttool.errors import ConversionError
 from ckpttool.formats.contents import content_of, require_little_endian
 from ckpttool.formats.plan import (
+    Note,
     Planned,
     check_plan,
     description,
@@ -47,13 +48,14 @@ def _planned(variable: Variable) -> Planned:
 
 
 class _Tensor(NamedTuple):
-    """A tensor to be written."""
+    """A tensor to be written, and what it does not tell of its variable by itself (see `Note.told`)."""
 
     name: str
     variable: Variable
     word: str
     shape: tuple[int, ...]
     nbytes: int
+    note: Mapping[str, Any]
 
 
 def write_safetensors(
@@ -93,26 +95,23 @@ def write_safetensors(
     plan = plan_safetensors(checkpoint)
     remarkable = check_plan(plan, strict=strict)
     require_little_endian("safetensors")
-    tensors = _tensors(plan)
-    notes = _notes(plan, checkpoint)
-    described = _description(checkpoint)
-    path = os.fspath(path)
+    tensors, path = _tensors(plan, checkpoint), os.fspath(path)
     if max_shard_size is None:
-        _write(checkpoint, _Output({path: tensors}, None), [path], notes, described, force, progress)
+        _write(checkpoint, _Output({path: tensors}, None), [path], force, progress)
         return remarkable
-    require_shards_writable(path, checkpoint.files, force)
+    require_shards_writable(path, force=force, inputs=checkpoint.files)
     with _directory(path):
-        _write(checkpoint, _sharded(path, tensors, max_shard_size), _members(path), notes, described, force, progress)
+        _write(checkpoint, _sharded(path, tensors, max_shard_size), _members(path), force, progress)
     return remarkable
 
 
-def require_shards_writable(path: str, inputs: Sequence[str], force: bool) -> None:
+def require_shards_writable(path: str, *, force: bool, inputs: Sequence[str]) -> None:
     """Raises what `write_safetensors` raises of a directory: it can't be one, or has files that may not be replaced."""
     if not os.path.isdir(path):
-        storage.require_writable(Path(path), False, inputs)
+        storage.require_writable(Path(path), force=False, inputs=inputs)
         return
     for member in _members(path):
-        storage.require_writable(Path(member), force, inputs)
+        storage.require_writable(Path(member), force=force, inputs=inputs)
 
 
 @contextmanager
@@ -138,36 +137,30 @@ def _members(directory: str) -> list[str]:
     return [os.path.join(directory, name) for name in sorted(found, key=lambda name: (name != _INDEX, name))]
 
 
-def _tensors(plan: Sequence[Planned]) -> list[_Tensor]:
+def _tensors(plan: Sequence[Planned], checkpoint: Checkpoint) -> list[_Tensor]:
     """The tensors in the order in which they are written."""
-    tensors = []
+    tensors, notes = [], notes_of(checkpoint)
     for planned in plan:
         variable = planned.variable
         if planned.problem:
             continue
-        word, shape, nbytes = FALLBACKS.get(variable.dtype.name, ("", ""))[0], variable.shape, variable.nbytes
+        name, shape, nbytes = variable.dtype.name, variable.shape, variable.nbytes
         if variable.dtype.itemsize is None:
             nbytes = content_of(variable).nbytes
             shape = (nbytes,)
-        elif variable.dtype.name == "complex128":
+        elif name == "complex128":
             shape = (*shape, 2)
-        tensors.append(_Tensor(planned.target, variable, word or WORDS[variable.dtype.name], shape, nbytes))
+        word, note = FALLBACKS.get(name, ("", ""))[0] or WORDS[name], _note(planned, notes[variable.name])
+        tensors.append(_Tensor(planned.target, variable, word, shape, nbytes, note.told()))
     return sorted(tensors, key=lambda tensor: (-PLACES[tensor.word], tensor.name))
 
 
-def _notes(plan: Sequence[Planned], checkpoint: Checkpoint) -> dict[str, str]:
-    """Of each tensor what its type, its name and its place in the file do not say."""
-    notes = {}
-    stored = notes_of(checkpoint)
-    for planned in plan:
-        variable = planned.variable
-        note = stored[variable.name]
-        if variable.dtype.name in FALLBACKS:
-            note = note._replace(dtype=variable.dtype.name, shape=variable.shape)
-        if planned.target != variable.name:
-            note = note._replace(name=variable.name)
-        notes[planned.target] = note.encode()
-    return {name: text for name, text in notes.items() if text}
+def _note(planned: Planned, note: Note) -> Note:
+    """The note of a variable, with what its tensor does not tell."""
+    variable = planned.variable
+    if variable.dtype.name in FALLBACKS:
+        note = note._replace(dtype=variable.dtype.name, shape=variable.shape)
+    return note if planned.target == variable.name else note._replace(name=variable.name)
 
 
 def _description(checkpoint: Checkpoint) -> dict[str, str]:
@@ -207,12 +200,10 @@ def _write(
     checkpoint: Checkpoint,
     output: _Output,
     members: Sequence[str],
-    notes: Mapping[str, str],
-    described: Mapping[str, str],
     force: bool,
     progress: Callable[[int], None],
 ) -> None:
-    files, index = output.files, output.index_file
+    files, index, described = output.files, output.index_file, _description(checkpoint)
     paths = [*files, *([index[0]] if index else [])]
     # What makes them count is the last of the new files, and has to be the last of the old ones.
     members = sorted(members, key=lambda path: path == paths[-1]) if force else []
@@ -221,7 +212,7 @@ def _write(
     with storage.write_together(paths, force=force, inputs=checkpoint.files, replaced=replaced, kept=kept) as besides:
         storage.require_space(besides[0], sum(tensor.nbytes for tensors in files.values() for tensor in tensors))
         for tensors, beside in zip(files.values(), besides, strict=False):
-            own = {tensor.name: json.loads(notes[tensor.name]) for tensor in tensors if tensor.name in notes}
+            own = {tensor.name: tensor.note for tensor in tensors if tensor.note}
             noted = {NOTES: json.dumps(own, separators=(",", ":"))} if own else {}
             header = _header(tensors, {**described, **noted})
             beside.write_bytes(header)

@@ -1,7 +1,8 @@
 """What findings look like together: a cause that one can do something about."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 
 from ckpttool import storage
 from ckpttool.errors import CheckpointError
@@ -22,6 +23,9 @@ _SAMPLED = 16 << 20
 # Of so many values one may have its checksum by chance.
 _STRAY = 8
 _PAGE = 4096
+
+_SizesIn = Callable[[str], Mapping[str, int]]
+_RangesOf = Callable[[str], Mapping[str, list[ByteRange]]]
 
 
 def causes(
@@ -46,15 +50,15 @@ def causes(
     found = [*_tables(checkpoint, count)] if faults and has_tables else []
     short = {finding.path: finding.offset for finding in absent.findings}
     of_file: dict[str, set[tuple[int | None, str]]] = {}
-    others: dict[str, Mapping[str, list[ByteRange]]] = {}
-    sizes: dict[str, dict[str, int]] = {}
+    # Many files may be missing, and each that is damaged is held against all others.
+    sizes_in, ranges_of = cache(_sizes), cache(_ranges_of)
     for finding in damaged:
         of_file.setdefault(finding.path or "", set()).add((finding.offset, finding.variable))
     for path, ranges in _by_file(stored).items():
         bad = of_file.get(path, set())
         if path in short or bad:
-            cut = _short(path, short[path], count, ranges, sizes) if path in short else ""
-            found += _of_file(checkpoint, path, ranges, bad, cut, others)
+            cut = _short(path, short[path], count, ranges, sizes_in) if path in short else ""
+            found += _of_file(checkpoint, path, ranges, bad, cut, ranges_of)
     return [*found, *_blocks(damaged)] if checkpoint.format == tensor_slices.FORMAT else found
 
 
@@ -76,32 +80,26 @@ def _tables(checkpoint: Checkpoint, count: str) -> Iterator[str]:
             yield f"{path} ends after {size:,} bytes, without its own index: {count}; {_round(size)}"
 
 
-def _short(
-    path: str, size: int | None, count: str, ranges: Sequence[ByteRange], sizes: dict[str, dict[str, int]]
-) -> str:
+def _short(path: str, size: int | None, count: str, ranges: Sequence[ByteRange], sizes_in: _SizesIn) -> str:
     """What is to be said of a data file that is not there, or ends too soon."""
     if size is None and os.path.isfile(path):
         return f"{path} may not be read: {count}; ask for its permission"
     if size is None:
-        return f"{path} is missing: {count}; {_instead(path, ranges, sizes)}"
+        return f"{path} is missing: {count}; {_instead(path, ranges, sizes_in)}"
     if size == 0:
         return f"{path} is empty: {count}; fetch it again"
     return f"{path} ends after {size:,} bytes: {count}; {_round(size)}"
 
 
-def _instead(path: str, ranges: Sequence[ByteRange], sizes: dict[str, dict[str, int]]) -> str:
-    """What to do for a data file that is missing: it may stand there under another name, packed, or in parts.
-
-    What is in `sizes`, by directory and name, is known already: many files may be missing.
-    """
+def _instead(path: str, ranges: Sequence[ByteRange], sizes_in: _SizesIn) -> str:
+    """What to do for a data file that is missing: it may stand there under another name, packed, or in parts."""
     directory, name = os.path.split(path)
-    if directory not in sizes:
-        sizes[directory] = _sizes(directory or os.curdir)
+    sizes = sizes_in(directory or os.curdir)
     end = max(data.offset + data.nbytes for data in ranges)
-    for other in (os.path.join(directory, other) for other, size in sizes[directory].items() if size == end):
+    for other in (os.path.join(directory, other) for other, size in sizes.items() if size == end):
         if _fits([data._replace(path=other) for data in ranges]):
             return f"{other} has these values: give it that name"
-    pieces = [other for other in sizes[directory] if other.startswith(name)]
+    pieces = [other for other in sizes if other.startswith(name)]
     said = "beside it, which may be it in parts, packed, or not fetched to the end"
     return f"{listed(pieces)} {'is' if len(pieces) == 1 else 'are'} {said}" if pieces else "fetch it too"
 
@@ -131,7 +129,7 @@ def _of_file(
     ranges: Sequence[ByteRange],
     bad: set[tuple[int | None, str]],
     short: str,
-    others: dict[str, Mapping[str, list[ByteRange]]],
+    ranges_of: _RangesOf,
 ) -> Iterator[str]:
     """What has become of a data file.
 
@@ -141,15 +139,15 @@ def _of_file(
         ranges: what should be in it.
         bad: the places and names of values that do not have their checksums.
         short: what is to be said if it ends too soon; "" if it does not.
-        others: see `_owner`.
+        ranges_of: see `_ranges_of`.
     """
     is_there = os.path.isfile(path) and os.access(path, os.R_OK)
     size, offsets = storage.file_size(path) if is_there else 0, {offset for offset, _ in bad}
     there = [data for data in ranges if data.offset + data.nbytes <= size]
     whole = [data for data in there if data.offset not in offsets]
-    # A zero is a zero in any file.
+    # Some values have their checksums in any file: a zero is a zero.
     are_few = len(whole) * _STRAY <= len(ranges)
-    owner = _owner(checkpoint, path, others) if size and are_few else ""
+    owner = _owner(checkpoint, path, ranges_of) if size and are_few else ""
     look = None if whole or owner or not size else look_of(path)
     if look:
         yield f"{path} is {look[0]}: {look[1]}"
@@ -183,17 +181,12 @@ def _is_zero(path: str, end: int) -> bool:
     return not any(storage.read_range(path, max(0, end - _PAGE), min(_PAGE, end)))
 
 
-def _owner(checkpoint: Checkpoint, path: str, others: dict[str, Mapping[str, list[ByteRange]]]) -> str:
-    """Whose the data file is: that of another index beside it, or of another number; "" if nobody's.
-
-    What is in `others`, by their prefixes, is known already: each damaged file is held against all of them.
-    """
+def _owner(checkpoint: Checkpoint, path: str, ranges_of: _RangesOf) -> str:
+    """Whose the data file is: that of another index beside it, or of another number; "" if nobody's."""
     mine = os.path.normpath(index_path(checkpoint.path))
     for prefix in checkpoints_in(os.path.dirname(path) or "."):
         index = os.path.normpath(index_path(prefix))
-        if prefix not in others:
-            others[prefix] = _ranges_of(prefix)
-        for file, ranges in others[prefix].items():
+        for file, ranges in ranges_of(prefix).items():
             is_mine = index == mine and os.path.normpath(file) == os.path.normpath(path)
             if not is_mine and _fits([data._replace(path=path) for data in ranges]):
                 return f"the data are those of {os.path.normpath(file)}, by {index}"
@@ -201,6 +194,7 @@ def _owner(checkpoint: Checkpoint, path: str, others: dict[str, Mapping[str, lis
 
 
 def _ranges_of(prefix: str) -> Mapping[str, list[ByteRange]]:
+    """What should be in the files of a checkpoint, by file; nothing, if it can't be read."""
     try:
         return _by_file(stored_pieces(read_bundle(prefix)))
     except (CheckpointError, OSError):

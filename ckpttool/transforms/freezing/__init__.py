@@ -140,30 +140,32 @@ class _Freezing:
 
     def frozen(self) -> Frozen:
         self._require_values()
-        pieces: Pieces = []
-        ops, numbers = 0, iter(range(len(self._nodes)))
-        library: Pieces = []
-        data = _graph_def(self._graph)
-        rest: Pieces = []
-        for number, wire_type, start, value, end in fields(data):
-            if (number, wire_type) == (1, LENGTH):
-                for made in self._made(self._nodes[next(numbers)], data[value:end]):
-                    ops += 1
-                    pieces += [length_prefix(1, sum(map(len, made))), *made]
-            elif (number, wire_type) == (2, LENGTH):
-                library.append(data[value:end])
-            elif number != _DEBUG_INFO:
-                rest.append(data[start:end])
-        functions = b"".join(self._functions(b"".join(library)))
-        pieces += [message_field(2, functions)] if functions else []
-        size = sum(map(len, (*pieces, *rest)))
-        _require_size(size)
-        graph = self._graph.replace(data=b"".join([*pieces, *rest]), root="GraphDef", text=None, number=0, facts=None)
+        pieces, ops = self._pieces()
+        _require_size(sum(map(len, pieces)))
+        graph = self._graph.replace(data=b"".join(pieces), root="GraphDef", text=None, number=0, facts=None)
         nbytes = sum(stored.nbytes for stored in self._found.values())
         fed = {f"{output.op}:{output.number}": name for output, name in self._placeholders.items()}
         dropped = [*self._needed.dropped, *self._rewriter.dropped]
         fillers, initial = self._needed.fillers, list(self._stored.initial)
         return Frozen(graph, ops, len(self._found), nbytes, fed, dropped, fillers, self._assets_to_feed, initial)
+
+    def _pieces(self) -> tuple[Pieces, int]:
+        """The GraphDef in pieces: ops, the functions that they need, what else it has; and how many ops there are."""
+        made: Pieces = []
+        library: Pieces = []
+        rest: Pieces = []
+        data, nodes, ops = _graph_def(self._graph), iter(self._nodes), 0
+        for number, wire_type, start, value, end in fields(data):
+            if (number, wire_type) == (1, LENGTH):
+                for op in self._made(next(nodes), data[value:end]):
+                    ops += 1
+                    made += [length_prefix(1, sum(map(len, op))), *op]
+            elif (number, wire_type) == (2, LENGTH):
+                library.append(data[value:end])
+            elif number != _DEBUG_INFO:
+                rest.append(data[start:end])
+        functions = b"".join(self._functions(b"".join(library)))
+        return [*made, *([message_field(2, functions)] if functions else []), *rest], ops
 
     @property
     def _assets_to_feed(self) -> dict[str, str]:

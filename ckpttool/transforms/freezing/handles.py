@@ -24,11 +24,12 @@ READS = {"ReadVariableOp", "ResourceGather", "ResourceGatherNd", "VariableShape"
 READS |= {"IsVariableInitialized"}
 """Types of the ops that read a variable through its handle, or ask about it."""
 
-# Types of the ops that hand on what leads to a variable: by which outputs; and the plain ones of those for references.
+# Types of the ops that hand on what leads to a variable, with the outputs that have it then; and for each type for
+# references the plain one.
 _PASSES = {"Identity": (0,), "Enter": (0,), "Exit": (0,), "NextIteration": (0,), "Merge": (0,), "Switch": (0, 1)}
 PLAIN_PASSES = {f"Ref{type_}": type_ for type_ in _PASSES}
 _DEEPEST = 64
-# In which a function is called: with variables as these arguments or as those. Each is another function, frozen.
+# One function may be called in so many ways, by which of its arguments are variables: frozen, each is another function.
 _MOST_WAYS = 32
 
 

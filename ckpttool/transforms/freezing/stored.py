@@ -17,7 +17,8 @@ from itertools import chain
 from math import prod
 from typing import Any, NamedTuple
 
-from ckpttool.analysis.graphs.needs import local_initializers, needed_ops
+from ckpttool.analysis.graphs.initializers import local_initializers
+from ckpttool.analysis.graphs.needs import needed_ops
 from ckpttool.analysis.graphs.savers import RESTORE_OPS, lists_of, restored_variables
 from ckpttool.errors import ConversionError, CorruptionError, NotSupportedError
 from ckpttool.model.arguments import agrees
@@ -91,7 +92,7 @@ class StoredVariables:
         self.initial: dict[str, None] = {}
         own = needed_ops(graph.by_name, [op_of(graph.message.saver_def.restore_op_name)])
         others = needed_ops(graph.by_name, map(op_of, _other_savers(graph))) - own
-        # One may restore averages in the place of the values: what the graph's own restores is what a session has.
+        # Another saver may restore averages into the variables: what the graph's own restores goes before.
         by_saver = [self._restored(body, [name for name in body.nodes if name in ops]) for ops in (own, others)]
         self._by_saver = _first_of(chain.from_iterable(by_saver))
         self._made = (restored_variables(graph) or set()) - self._by_saver.keys()

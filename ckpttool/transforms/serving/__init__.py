@@ -90,28 +90,22 @@ def servable(
         NotSupportedError: an output needs what is no input; or the graph can't be restored from a bundle.
         ConversionError: the method wants other keys; or a variable is of another dtype or shape in the graph.
     """
-    inputs, outputs = _tensors(inputs), _tensors(outputs)
+    inputs, outputs, marks = _tensors(inputs), _tensors(outputs), marks or Marks()
     graph = with_one_op_each(_meta_graph(graph))
     unlisted = _absent_members(graph)
     graph = edit_collections(graph, remove=unlisted) if unlisted else graph
     require_served(graph, inputs, outputs)
-    names = assets or {}
-    missing = {
-        op: f"needs the file {each.path}" for each in asset_files(graph) if each.tensor not in names for op in each.ops
-    }
+    names, fed = assets or {}, set(inputs.values())
+    unread = [each for each in asset_files(graph) if each.tensor not in names]
+    missing = {op: f"needs the file {each.path}" for each in unread for op in each.ops}
     graph = with_saver(graph)
     given = restored_variables(graph)
-    run = initializers(graph, outputs.values(), set(inputs.values()), missing, given or ())
-    marks = marks or Marks()
-    if isinstance(marks.tags, str):
-        raise TypeError(f"tags is a list of texts: [{marks.tags!r}], not {marks.tags!r}")
-    if marks.signature.startswith(HIDDEN_SIGNATURES):
-        what = f"loaders keep signatures {HIDDEN_SIGNATURES}… to themselves"
-        raise ConversionError(what, path=graph.path, hint="--signature takes another name")
+    run = initializers(graph, outputs.values(), fed, missing, given or ())
+    _require_marks(graph, marks)
     value = signature_def(graph, inputs, outputs, marks.method)
     graph = restoring_from_bundle(graph)
     variables = restorable(graph, checkpoint)
-    _require_values(graph, outputs.values(), set(inputs.values()), given, run.ops)
+    _require_values(graph, outputs.values(), fed, given, run.ops)
     data = with_declared_variables(with_main_op(graph.data, graph, run), graph)
     data = with_assets(data, names)
     data = with_entry(data, 5, marks.signature, value)
@@ -159,6 +153,15 @@ def _is_there(graph: MetaGraph, member: str) -> bool:
     except NotFoundError:
         return False
     return True
+
+
+def _require_marks(graph: MetaGraph, marks: Marks) -> None:
+    """Raises TypeError if the tags are one text, ConversionError if no user's signature may be called so."""
+    if isinstance(marks.tags, str):
+        raise TypeError(f"tags is a list of texts: [{marks.tags!r}], not {marks.tags!r}")
+    if marks.signature.startswith(HIDDEN_SIGNATURES):
+        what = f"loaders keep signatures {HIDDEN_SIGNATURES}… to themselves"
+        raise ConversionError(what, path=graph.path, hint="--signature takes another name")
 
 
 def _require_values(

@@ -9,7 +9,8 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from ckpttool import proto
-from ckpttool.analysis.graphs.needs import INIT_SIGNATURE, MAIN_OP, listed_ops, local_initializers, main_ops, needed_ops
+from ckpttool.analysis.graphs.initializers import INIT_SIGNATURE, MAIN_OP, listed_ops, local_initializers, main_ops
+from ckpttool.analysis.graphs.needs import needed_ops
 from ckpttool.analysis.graphs.running import unfed
 from ckpttool.analysis.graphs.tables import STATIC_TABLES, TABLE, fillers
 from ckpttool.errors import NotSupportedError

@@ -30,7 +30,7 @@ PARTIAL, SHOWN, _NO_WEIGHTS = 5, 7, 8
 
 
 def candidates(flow: Flow, parts: Parts) -> Ranked:
-    """The ends of the forward path, and what is only turned into a score or an answer behind."""
+    """The ends of the forward path, and what an end only turns into a score or an answer."""
     ends = [key for key in flow.nodes if key in parts.forward and _is_end(flow, parts, key)]
     if not ends:  # All of them go into metrics, and are no ends.
         reached = [key for key in flow.nodes if key in parts.forward and key not in parts.layers.sources]

@@ -108,8 +108,8 @@ def opaque_type(size: int) -> bytes:
 
 # Where values are, and what they went through
 
-# Version 2; space is taken early, late or piece by piece; fill values are written with it, never, or if there is one
-# that somebody gave; zero is one that nobody gave.
+# Version 2; when space is taken (1 early, 2 late, 3 chunk by chunk); when it is filled (0 at once, 1 never, 2 with a
+# value that is set); 1: there is a value. None is set, and so it is zero.
 _FILLS = {"early": bytes([2, 1, 1, 1]), "late": bytes([2, 2, 0, 1]), "by chunks": bytes([2, 3, 2, 1])}
 
 

@@ -1,0 +1,115 @@
+"""The ops that a TensorFlow can't import or run, each with the reason: it has no such type, no kernel for it, …
+
+An op that only takes the output of one of these is none of them: it takes that of the stand-in.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any, Protocol
+
+from ckpttool.analysis.graphs.needs import (
+    BEFORE_1,
+    absent_input,
+    called_functions,
+    function_callers,
+    recursive_functions,
+)
+from ckpttool.model.arguments import Dtypes, arguments_of
+from ckpttool.model.graph import PYTHON_OPS, MetaGraph, Node, op_of
+
+HERE = "this TensorFlow"
+"""Stands in the reasons against which a library of ops and kernels would help, and in no others."""
+
+
+class Registry(Protocol):
+    """What a TensorFlow has."""
+
+    version: int
+    """The GraphDef version that it writes, and reads up to."""
+
+    def op_def(self, type_: str) -> Any:
+        """The OpDef of an op type; None if there is none."""
+
+    def no_kernel(self, node: Any) -> str | None:
+        """Why an op, by its NodeDef, can't run on the devices that are there; None if it can."""
+
+
+def lacking_ops(graph: MetaGraph, registry: Registry) -> dict[str, str]:
+    """The ops that this TensorFlow can't import or run, each with the reason."""
+    library = graph.graph_def.library.function
+    known = {function.signature.name for function in library}
+    functions = _lacking_functions(library, known, registry)
+    found = {}
+    for node in graph.nodes:
+        absent = absent_input(graph.by_name, node)
+        if absent:
+            found[node.name] = f"it takes or waits for {absent}, which the graph does not have"
+        elif why := _why_lacking(node.message, registry, known, functions):
+            found[node.name] = why
+    _add_takers_of_references(graph, registry, found)
+    return found
+
+
+def _lacking_functions(library: Any, names: Collection[str], registry: Registry) -> dict[str, str]:
+    """The library functions that this TensorFlow can't import or run, and those that call one of these, with reasons.
+
+    A branch that no run takes is in the way, too: it becomes a part of the graph, and all of that is placed.
+    """
+    # TensorFlow would call them without end while it imports the graph.
+    found = dict.fromkeys(recursive_functions(library), "calls itself, or one that does")
+    for function in library:
+        if function.node:
+            found.setdefault(function.signature.name, BEFORE_1)
+        for node in function.node_def:
+            if node.op in names:
+                continue
+            if registry.op_def(node.op) is None:
+                found.setdefault(function.signature.name, f"needs an op of type {node.op}, which {HERE} lacks")
+            elif why := registry.no_kernel(node):
+                found.setdefault(function.signature.name, f"can't run: {why}")
+    if found:
+        _spread(found, function_callers(library), lambda _, why: why)
+    return found
+
+
+def _spread(found: dict[str, str], edges: Mapping[str, Iterable[str]], why: Callable[[str, str], str]) -> None:
+    """Adds what the edges lead to; `why` makes the reason of each from the name it is reached from, and its reason."""
+    stack = list(found)
+    while stack:
+        name = stack.pop()
+        for near in edges.get(name, ()):
+            if near not in found:
+                found[near] = why(name, found[name])
+                stack.append(near)
+
+
+def _why_lacking(node: Any, registry: Registry, known: Collection[str], functions: Mapping[str, str]) -> str | None:
+    if node.op not in known and registry.op_def(node.op) is None:
+        return f"{HERE} has no op of type {node.op}"
+    if node.op in PYTHON_OPS:
+        return f"{node.op} runs Python code of the program that made the graph"
+    for name in called_functions(node, functions) if functions else ():
+        return f"its function {name} {functions[name]}"
+    return None if node.op in known else registry.no_kernel(node)
+
+
+def _add_takers_of_references(graph: MetaGraph, registry: Registry, lacking: dict[str, str]) -> None:
+    """An op that takes a reference to a variable can't take a stand-in's output: it gets a stand-in too."""
+    takers: dict[str, list[str]] = {}
+    for node in graph.nodes if lacking else ():
+        for source in _references(node, registry):
+            takers.setdefault(source, []).append(node.name)
+    _spread(lacking, takers, lambda source, why: f"{source} is in the way: {why}")
+
+
+def _references(node: Node, registry: Registry) -> Iterator[str]:
+    """The ops whose outputs an op takes as references."""
+    op_def = registry.op_def(node.type)
+    if op_def is not None and any(arg.is_ref for arg in op_def.input_arg):
+        for text, dtype in zip(node.operands, input_dtypes(node, op_def), strict=False):
+            if dtype is not None and dtype.is_ref:
+                yield op_of(text)
+
+
+def input_dtypes(node: Node, op_def: Any) -> Dtypes:
+    """The dtypes of what an op takes, given its OpDef."""
+    return Dtypes(arguments_of(op_def.input_arg, op_def.attr), node.message.attr)
