@@ -307,3 +307,14 @@ def test_what_macos_keeps_beside_files(directory):
     for file in directory.glob("model.[di]*"):
         file.unlink()
     assert locate(directory).graph == str(directory / "model.meta")
+
+
+@pytest.mark.parametrize("name", ["", "model"])
+def test_shards_of_two_checkpoints(tmp_path, name):
+    """V1 shards of one name that are of several checkpoints are said to be, in a directory and by their prefix."""
+    for end in ("00000-of-00002", "00001-of-00002", "00000-of-00003"):
+        shutil.copy(FIXTURES / "linear" / "model.index", tmp_path / f"model-{end}")  # A table, as a shard is.
+    hint = "give one of those to take, such as .*model-00000-of-00002"
+    with pytest.raises(NotFoundError, match=rf"shards of 2 checkpoints: some are of 2, 3 · .*model · {hint}"):
+        locate(tmp_path / name)
+    assert len(locate(tmp_path / "model-00001-of-00002").v1_files) == 2

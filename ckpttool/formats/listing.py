@@ -42,9 +42,16 @@ def v1_files(prefix: str, names_in: Callable[[str], Sequence[str]] = _names_in) 
     if os.path.isfile(prefix):
         # An index is a table as well, and some state files name it.
         return (prefix,) if not prefix.endswith(".index") and is_table(prefix) else ()
-    name = re.compile(re.escape(os.path.basename(prefix)) + r"-[0-9]{5,9}-of-([0-9]{5,9})")
-    counts = {match[1] for match in map(name.fullmatch, names_in(os.path.dirname(prefix) or ".")) if match}
+    counts = v1_shard_counts(prefix, names_in)
     return _v1_shards(prefix, counts.pop()) if len(counts) == 1 else ()
+
+
+def v1_shard_counts(prefix: str, names_in: Callable[[str], Sequence[str]] = _names_in) -> set[str]:
+    """How many shards the V1 checkpoints of this prefix are in, as their names say it: several, if those of several
+    checkpoints lie side by side.
+    """
+    name = re.compile(re.escape(os.path.basename(prefix)) + r"-[0-9]{5,9}-of-([0-9]{5,9})")
+    return {match[1] for match in map(name.fullmatch, names_in(os.path.dirname(prefix) or ".")) if match}
 
 
 def _v1_shards(stem: str, count: str) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from ckpttool.errors import NotFoundError
 from ckpttool.formats import bundle
 from ckpttool.formats.bundle.names import MEMBER, bundle_files
 from ckpttool.formats.checkpoint_state import STATE_FILE, candidates, is_checkpoint_state, read_checkpoint_state
-from ckpttool.formats.listing import V1_SHARD, checkpoints_in, step_of, v1_files
+from ckpttool.formats.listing import V1_SHARD, checkpoints_in, step_of, v1_files, v1_shard_counts
 from ckpttool.formats.lookalikes import foreign_format, is_apple_double, refuse_lookalike
 from ckpttool.formats.saved_model.reading import FILES as SAVED_MODEL_FILES
 from ckpttool.formats.saved_model.reading import VARIABLES, saved_model_file
@@ -97,6 +97,7 @@ def locate(path: str | os.PathLike[str], *, v1: bool = False, step: int | str | 
         return Located(path, graph=f"{path}.meta")
     if bundle_files(path) and not os.path.lexists(bundle.index_path(path)):
         raise NotFoundError("no index beside its data", path=path, hint=f"{bundle.index_path(path)} is needed too")
+    _refuse_mixed_shards(path)
     raise NotFoundError("no such file or checkpoint", path=path, hint=_near(path))
 
 
@@ -130,6 +131,14 @@ def _checkpoint(prefix: str, v1: bool) -> Located | None:
     if files:
         return Located(prefix, files, graph)
     return None
+
+
+def _refuse_mixed_shards(prefix: str) -> None:
+    """Raises NotFoundError if the shards of several V1 checkpoints of this prefix lie side by side."""
+    counts = sorted(v1_shard_counts(prefix))
+    if len(counts) > 1:
+        what = f"shards of {len(counts)} checkpoints: some are of {listed([str(int(count)) for count in counts])}"
+        raise NotFoundError(what, path=prefix, hint=f"give one of those to take, such as {prefix}-00000-of-{counts[0]}")
 
 
 def _graph_beside(prefix: str) -> str | None:
@@ -217,6 +226,8 @@ def _only_checkpoint(path: str, chosen: Sequence[str], names: str, v1: bool) -> 
     found = _checkpoint(chosen[0], v1) if len(chosen) == 1 else None
     if found:
         return found._replace(notes=(f"taking {chosen[0]}", *found.notes))
+    if len(chosen) == 1:
+        _refuse_mixed_shards(chosen[0])
     steps = list(map(step_of, chosen))
     by_step = len({*steps}) == len(steps) and -1 not in steps
     hint = f"--step takes the number of one of {names}" if by_step else f"give the path of one of {names}"
