@@ -62,7 +62,7 @@ class Statistics(NamedTuple):
     histogram: tuple[int, ...] = ()
 
 
-def statistics_of(variable: Variable, progress: Callable[[int], None] = lambda nbytes: None) -> Statistics:
+def statistics_of(variable: Variable, *, progress: Callable[[int], None] = lambda nbytes: None) -> Statistics:
     """The statistics of a variable's values, read in blocks: once, or twice where float64 can't hold their squares.
 
     Args:
