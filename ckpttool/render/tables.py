@@ -189,7 +189,7 @@ def _fitted(columns: Sequence[_Cells], width: int) -> list[int] | None:
 
     No word or segment of a name is broken, or else the longest of them.
     """
-    room = width - 3 * len(columns) - 1  # Between columns there are three blanks, at the edges two.
+    room = width - 3 * len(columns) + 1  # Between columns there are three blanks, at the edges two.
     if sum(column.width for column in columns) <= room:
         return [column.width for column in columns]
     least = [column.width if column.is_right else min(column.width, _LEAST_WIDTH) for column in columns]
