@@ -368,6 +368,7 @@ def test_a_shorter_file_of_another_model(tmp_path):
 @pytest.mark.parametrize(
     ("size", "said"),
     [
+        (1024, "fetch it again"),
         (8192, "that is 2^13: a limit of what copied it"),
         (12288, "a multiple of 4,096: a copy or a download that stopped halfway"),
         (9000, "fetch it again"),
