@@ -403,6 +403,16 @@ def test_one_variable(tmp_path):
     assert cause.startswith("one stored tensor of 14 is damaged, and no other: ")
 
 
+@pytest.mark.parametrize("dtype", [0, 20, 34, 101])
+def test_a_dtype_without_values(dtype, tmp_path):
+    """What no reader can make values of is not whole, though its bytes have their checksum; the data are not blamed."""
+    prefix = bundle({"a": np.ones(3), "b": np.ones(2)}).change("b", dtype=dtype).write(tmp_path)
+    found = verified(prefix)
+    assert [(finding.kind, finding.variable) for finding in found.findings] == [("data", "b")]
+    assert found.findings[0].what.endswith("can't be decoded")
+    assert (found.whole, found.causes) == (["a"], [])
+
+
 def test_strings_among_others(tmp_path):
     """Strings that are damaged are where they are stored, like numbers; what is damaged is between the two."""
     arrays = {"a": np.arange(2.0), "b": np.ones(2), "c": np.ones(3), "s": strings(b"abc", b"de"), "z": np.ones(1)}
