@@ -501,6 +501,19 @@ def test_damage_names_the_variable_and_what_to_do(run, tmp_path):
         assert "verify tells what else is damaged, export --salvage writes what is whole" in result.stderr
 
 
+def test_who_verifies_is_not_sent_to_verify(run, tmp_path):
+    """Where nothing can be listed, verify and export --salvage say so; other commands name them."""
+    alone = bundle({"a": np.arange(4.0)}).change("a", shape=[-4]).write(tmp_path, "alone")
+    (tmp_path / "short.index").write_bytes(b"x" * 20)
+    for command in (["verify", alone], ["export", alone, "--salvage", "--npz", tmp_path / "a.npz"]):
+        said = run(*command).stderr
+        assert said.startswith("error: no variable can have the shape [-4] · variable 'a' · ")
+        assert said.endswith(" · nothing can be listed\n")
+    assert "verify tells" in run("vars", alone).stderr
+    assert run("verify", tmp_path / "short").stderr.endswith(" · it may be truncated: fetch it again\n")
+    assert run("vars", tmp_path / "short").stderr.endswith("; verify tells what is left\n")
+
+
 def test_a_long_message_is_cut(run, tmp_path):
     """What a file says in a message is cut: it may be of megabytes."""
     text = 'node { name: "x" op: "Const" attr { key: "value" value { tensor { tensor_content: "' + "x" * 100_000
