@@ -521,3 +521,12 @@ def test_a_long_message_is_cut(run, tmp_path):
     result = run("ls", tmp_path / "half.pbtxt")
     assert result.exit_code == 4
     assert len(result.stderr) < 1000
+
+
+def test_a_long_name_is_cut_in_a_warning(run, tmp_path):
+    """So is a name of which there is something to say: an archive can hold none of 70,000 bytes, nor a qint8."""
+    made = bundle({"n" * 70_000: np.arange(4, dtype=np.int8), "q": np.arange(2, dtype=np.int8)}).change("q", dtype=11)
+    result = run("export", made.write(tmp_path), "--npz", tmp_path / "out.npz")
+    assert result.exit_code == 0
+    assert f"{'n' * 500}… (70,000 characters): left out: no archive" in result.stderr
+    assert len(result.stderr) < 1000

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ckpttool import render
-from ckpttool.errors import ConversionError, FormatError
+from ckpttool.errors import ConversionError, FormatError, shortened
 from ckpttool.formats.locate import Located, locate
 from ckpttool.formats.opening import open_checkpoint, open_graph, require_readable
 from ckpttool.formats.saved_model.reading import tags_text
@@ -272,15 +272,15 @@ def warn_of_each(remarks: Iterable[tuple[str, str]], hint: str = "") -> None:
         names.setdefault(remark, []).append(name)
     for remark, of in names.items():
         if len(of) > _MOST_NAMED:
-            warn([f"{of[0]} and {len(of) - 1:,} more variables: {remark}{hint}"])
+            warn([f"{shortened(of[0])} and {len(of) - 1:,} more variables: {remark}{hint}"])
         else:
-            warn(f"{name}: {remark}" for name in of)
+            warn(f"{shortened(name)}: {remark}" for name in of)
 
 
 def warn_of_first(found: Mapping[str, str], done: str) -> None:
     """Warns of the first of some variables: what was done, and why."""
     for name, why in islice(found.items(), 1):
-        warn([f"{name}: {done}: {why}{such(len(found))}"])
+        warn([f"{shortened(name)}: {done}: {why}{such(len(found))}"])
 
 
 def exit_if_no_match(nothing: object, globs: Iterable[str], names: Collection[str]) -> None:
