@@ -59,6 +59,7 @@ def printed(monkeypatch, capsys):
 def characters(text: str, report: Report) -> Counter[str]:
     """The characters of a table but blanks and rules; those of a column's name once, though records repeat it."""
     names = [report.columns[i].name for i in telling_columns(report)]
+    names = [name for name in names if f"… {name}: " not in text]  # What is said once, below.
     named = re.compile(f"^({'|'.join(map(re.escape, names))}): ", re.MULTILINE)
     if report.key == "summary":
         text = named.sub("", text)
@@ -236,6 +237,17 @@ def test_what_a_tree_tells_is_not_said_again(printed):
     rows = [((0, "a", "a"), ""), ((1, "a/w", "w"), "a/w/.end"), ((1, "a/v", "v"), "b/v/.end")]
     out = printed(report_of(columns, *rows)).splitlines()
     assert out[2:-2] == [" object   key", " ────────────", " a", "   w", "   v      b/v"]
+
+
+def test_what_all_rows_have_is_said_once(printed):
+    """What is to be said once is below the table, if all rows have it; not of a single row, nor if all is asked for."""
+    columns = [Column("name"), Column("certainty", default="stated", once=True)]
+    same = report_of(columns, ("a", "inferred"), ("b", "inferred"))
+    assert printed(same).splitlines()[2:] == [" name", " ────", " a", " b", "", "… certainty: inferred, in every row"]
+    assert printed(same, everything=True).splitlines()[2].split() == ["name", "certainty"]
+    assert printed(same, "md").splitlines()[0] == "| name | certainty |"
+    for rows in ([("a", "inferred")], [("a", "inferred"), ("b", "stated")]):
+        assert printed(report_of(columns, *rows)).splitlines()[2].split() == ["name", "certainty"]
 
 
 def test_what_can_be_spared_goes_first(printed):
