@@ -153,6 +153,15 @@ def variables_of(path: str, found: Located, other: str | None, quiet: bool, *, v
     return opened(path, found, quiet) if found.has_variables else None
 
 
+def warn_of_frozen(graph: MetaGraph, other: str | None) -> None:
+    """Warns of a checkpoint that was asked for, and that nothing is taken from: all values are in the graph."""
+    if other is not None:
+        from ckpttool.formats.frozen import is_frozen
+
+        if is_frozen(graph):
+            warn([f"the graph has no variables: nothing is taken from {other}"])
+
+
 def graph_of(path: str, quiet: bool, *, step: str | None = None, tags: str | None = None) -> MetaGraph:
     """The graph that the path leads to; which it is, is said."""
     return opened_graph(path, located(path, quiet, step=step), quiet, tags)
