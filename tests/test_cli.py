@@ -523,6 +523,14 @@ def test_a_long_message_is_cut(run, tmp_path):
     assert len(result.stderr) < 1000
 
 
+def test_a_long_path_is_cut(run, tmp_path):
+    """So is a path that a file names, where it is longer than any that can be opened."""
+    (tmp_path / "checkpoint").write_text(f'model_checkpoint_path: "{"p" * 1_000_000}"')
+    result = run("vars", tmp_path)
+    assert result.exit_code == 3
+    assert len(result.stderr) < 5000
+
+
 def test_a_long_name_is_cut_in_a_warning(run, tmp_path):
     """So is a name of which there is something to say: an archive can hold none of 70,000 bytes, nor a qint8."""
     made = bundle({"n" * 70_000: np.arange(4, dtype=np.int8), "q": np.arange(2, dtype=np.int8)}).change("q", dtype=11)
