@@ -514,6 +514,17 @@ def test_who_verifies_is_not_sent_to_verify(run, tmp_path):
     assert run("vars", tmp_path / "short").stderr.endswith("; verify tells what is left\n")
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"), [("a\x1b[31m/b", r"a\x1b[31m/b"), ("\udcff", r"\xff"), ("\u202e", r"\u202e")]
+)
+def test_a_name_with_escapes_is_taken_as_it_is_shown(run, tmp_path, name, shown):
+    """What a table shows of a name that a terminal does not can be given to cat."""
+    prefix = bundle({name: np.ones(1)}).write(tmp_path)
+    assert run("vars", prefix).stdout.splitlines()[1].startswith(shown)
+    result = run("cat", prefix, shown)
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "[1.0]\n", "")
+
+
 def test_a_long_message_is_cut(run, tmp_path):
     """What a file says in a message is cut: it may be of megabytes."""
     text = 'node { name: "x" op: "Const" attr { key: "value" value { tensor { tensor_content: "' + "x" * 100_000
