@@ -7,7 +7,7 @@ import errno
 import os
 from collections.abc import Callable
 
-_MOST = 500
+_MOST, _MOST_OF_PATH = 500, 4096  # No system opens a longer path.
 
 
 class CheckpointError(Exception):
@@ -35,16 +35,16 @@ class CheckpointError(Exception):
 
     def __str__(self) -> str:
         where = [
-            f"variable {_shortened(self.variable)!r}" if self.variable is not None else None,
-            str(self.path) if self.path is not None else None,
+            f"variable {shortened(self.variable)!r}" if self.variable is not None else None,
+            shortened(str(self.path), _MOST_OF_PATH) if self.path is not None else None,
             f"byte {self.offset:,}" if self.offset is not None else None,
         ]
-        return " · ".join(filter(None, [_shortened(self.what), *where, _shortened(self.hint or "")]))
+        return " · ".join(filter(None, [shortened(self.what), *where, shortened(self.hint or "")]))
 
 
-def _shortened(text: str) -> str:
+def shortened(text: str, most: int = _MOST) -> str:
     """What a file says as a message can hold it: files have made names of megabytes."""
-    return text if len(text) <= _MOST else f"{text[:_MOST]}… ({len(text):,} characters)"
+    return text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"
 
 
 class FormatError(CheckpointError):

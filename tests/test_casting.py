@@ -393,7 +393,7 @@ def test_tensorflow_reads_what_was_cast(tf, tmp_path):
 def test_every_format_takes_what_was_cast(tmp_path, target, dtype):
     """Each writer writes the cast numbers, and its reader gives them back: or it says that it can't hold the type."""
     array = random_floats("float32", 30).reshape(30, 100)
-    cast = ckpttool.cast(bundle({"a/v": array}).open(tmp_path), dtype)
+    cast = ckpttool.cast(bundle({"a/v": array, "a/n": np.arange(2)}).open(tmp_path), dtype)
     left_out = getattr(ckpttool, f"write_{target}")(cast, tmp_path / f"out.{target}")
     if any(planned.problem for planned in left_out):
         assert target == "tensor_slices"

@@ -18,6 +18,7 @@ def model(v1: Any) -> None:
     """Noise with a seed and without, dropout of two kinds, and behind a condition that a variable holds."""
     x = v1.placeholder("float32", [None, 2], name="x")
     keep = v1.placeholder("float32", name="keep")
+    keep_all = v1.placeholder_with_default(1.0, [], name="keep_all")
     w = v1.get_variable("w", [2, 2])
     training = v1.get_variable("is_training", initializer=True, trainable=False, use_resource=False)
     y = v1.matmul(x, w, name="y")
@@ -25,6 +26,7 @@ def model(v1: Any) -> None:
     v1.identity(y + v1.random_normal([2], seed=3), name="seeded")
     v1.identity(v1.nn.dropout(y, 0.5), name="always")
     v1.identity(v1.nn.dropout(y, keep), name="as_fed")
+    v1.identity(v1.nn.dropout(y, keep_all), name="by_default")
     v1.identity(v1.where(y > 0, y, v1.random_normal([2, 2])), name="chosen")
     v1.identity(v1.cond(training, lambda: v1.nn.dropout(y, 0.5), lambda: y), name="in_training")
     v1.identity(v1.random_shuffle(y), name="shuffled")
@@ -36,6 +38,7 @@ CHANCE = {
     "seeded": "",
     "always": "dropout/random_uniform/RandomUniform",
     "as_fed": "",
+    "by_default": "",
     "chosen": "",
     "in_training": "",
     "shuffled": "RandomShuffle",

@@ -512,10 +512,51 @@ def test_damage_names_the_variable_and_what_to_do(run, tmp_path):
         assert "verify tells what else is damaged, export --salvage writes what is whole" in result.stderr
 
 
+def test_who_verifies_is_not_sent_to_verify(run, tmp_path):
+    """Where nothing can be listed, verify and export --salvage say so; other commands name them."""
+    alone = bundle({"a": np.arange(4.0)}).change("a", shape=[-4]).write(tmp_path, "alone")
+    (tmp_path / "short.index").write_bytes(b"x" * 20)
+    for command in (["verify", alone], ["export", alone, "--salvage", "--npz", tmp_path / "a.npz"]):
+        said = run(*command).stderr
+        assert said.startswith("error: no variable can have the shape [-4] · variable 'a' · ")
+        assert said.endswith(" · nothing can be listed\n")
+    assert "verify tells" in run("vars", alone).stderr
+    assert run("verify", tmp_path / "short").stderr.endswith(" · it may be truncated: fetch it again\n")
+    assert run("vars", tmp_path / "short").stderr.endswith("; verify tells what is left\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"), [("a\x1b[31m/b", r"a\x1b[31m/b"), ("\udcff", r"\xff"), ("\u202e", r"\u202e")]
+)
+def test_a_name_with_escapes_is_taken_as_it_is_shown(run, tmp_path, name, shown):
+    """What a table shows of a name that a terminal does not can be given to cat."""
+    prefix = bundle({name: np.ones(1)}).write(tmp_path)
+    assert run("vars", prefix).stdout.splitlines()[1].startswith(shown)
+    result = run("cat", prefix, shown)
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "[1.0]\n", "")
+
+
 def test_a_long_message_is_cut(run, tmp_path):
     """What a file says in a message is cut: it may be of megabytes."""
     text = 'node { name: "x" op: "Const" attr { key: "value" value { tensor { tensor_content: "' + "x" * 100_000
     (tmp_path / "half.pbtxt").write_text(text)
     result = run("ls", tmp_path / "half.pbtxt")
     assert result.exit_code == 4
+    assert len(result.stderr) < 1000
+
+
+def test_a_long_path_is_cut(run, tmp_path):
+    """So is a path that a file names, where it is longer than any that can be opened."""
+    (tmp_path / "checkpoint").write_text(f'model_checkpoint_path: "{"p" * 1_000_000}"')
+    result = run("vars", tmp_path)
+    assert result.exit_code == 3
+    assert len(result.stderr) < 5000
+
+
+def test_a_long_name_is_cut_in_a_warning(run, tmp_path):
+    """So is a name of which there is something to say: an archive can hold none of 70,000 bytes, nor a qint8."""
+    made = bundle({"n" * 70_000: np.arange(4, dtype=np.int8), "q": np.arange(2, dtype=np.int8)}).change("q", dtype=11)
+    result = run("export", made.write(tmp_path), "--npz", tmp_path / "out.npz")
+    assert result.exit_code == 0
+    assert f"{'n' * 500}… (70,000 characters): left out: no archive" in result.stderr
     assert len(result.stderr) < 1000

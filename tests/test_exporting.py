@@ -298,7 +298,7 @@ OTHERS = {
 @pytest.mark.parametrize("target", WRITERS)
 def test_options_of_other_targets(run, tmp_path, option, target):
     """An option that is about other targets is refused, and not passed over."""
-    result = run("export", LINEAR, f"--{target}", tmp_path / f"out{SUFFIXES[target]}", *option.split())
+    result = run("export", CONV, f"--{target}", tmp_path / f"out{SUFFIXES[target]}", *option.split())
     if target in OTHERS[option]:
         assert result.exit_code == 0, result.stderr
     else:
@@ -447,6 +447,17 @@ def test_nothing_matched(run, tmp_path):
         assert result.stderr.splitlines()[-1] == "nothing matched"
     assert run("average", CONV, LINEAR, "--tf", tmp_path / "out", "-i", "nothing").exit_code == 1
     assert run("export", OBJECTS, "--tf", tmp_path / "out", "-i", "nothing").exit_code == 1
+    assert not files(tmp_path)
+
+
+@pytest.mark.parametrize("options", [("--tf-v1", "--cast", "bfloat16"), ("--h5", "--h5-layout", "keras")])
+def test_nothing_that_the_target_can_hold(run, tmp_path, options):
+    """Where a target can hold none of the variables, nothing is written: nobody asked for an empty file."""
+    target, *others = options
+    for more in ([], ["--dry-run"]):
+        result = run("export", LINEAR, target, tmp_path / "out", *others, *more)
+        assert result.exit_code == 5
+        assert re.search(r"error: left out: .* \(2 such variables\); nothing is left · variable 'W'\n", result.stderr)
     assert not files(tmp_path)
 
 

@@ -209,3 +209,16 @@ def test_real_graphs(path, tf):
             assert variable.numpy().tolist() == expected.tolist()
         else:
             assert same(variable.numpy(), expected)
+
+
+@pytest.mark.tensorflow
+def test_a_checkpoint_for_a_frozen_graph(tf, run, tmp_path):
+    """Who asks for other values than those that are in the graph is told that none are taken, with --quiet too."""
+    frozen = tmp_path / "frozen.pb"
+    assert run("freeze", LINEAR, "--outputs", "activation_opt", "-o", frozen).exit_code == 0
+    said = f"warning: the graph has no variables: nothing is taken from {LINEAR}\n"
+    ends = ("--checkpoint", LINEAR, "--quiet")
+    assert run("run", frozen, "--feed", "x:0=50", "--fetch", "activation_opt", *ends).stderr == said
+    assert run("freeze", frozen, "--outputs", "activation_opt", "-o", tmp_path / "b.pb", *ends).stderr == said
+    assert run("saved-model", frozen, "--outputs", "activation_opt", "-o", tmp_path / "served", *ends).stderr == said
+    assert "no variables" not in run("run", LINEAR, "--feed", "x:0=50", "--fetch", "activation_opt", *ends).stderr

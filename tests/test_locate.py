@@ -31,6 +31,16 @@ def test_any_member_leads_to_the_checkpoint(directory, member):
     assert set(ckpttool.open_checkpoint(directory / member)) == {"W", "b"}
 
 
+def test_what_else_a_directory_has_is_not_taken_for_a_model(tmp_path):
+    """A directory of other files is told of, and nobody is told to give one that may be none."""
+    (tmp_path / "train.py").touch()
+    with pytest.raises(NotFoundError, match=r"there is only train\.py: give that, if it is one"):
+        locate(tmp_path)
+    (tmp_path / "README.md").touch()
+    with pytest.raises(NotFoundError, match=r"there are README\.md, train\.py: give the one that is it, if any"):
+        locate(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["a[1]", "*", "?", "with space", "é", "a.b-1000"])
 def test_paths_are_literal(tmp_path, name):
     """Nothing in a path is a glob: directories and prefixes with such names are found as they are."""

@@ -93,7 +93,7 @@ def test_versions(version: dict[str, Any], accepted: bool) -> None:
     if accepted:
         assert decode_bundle_header(data) == BundleHeader(1)
     else:
-        with pytest.raises(NotSupportedError, match="consumer"):
+        with pytest.raises(NotSupportedError, match="version"):
             decode_bundle_header(data)
 
 

@@ -59,6 +59,7 @@ def printed(monkeypatch, capsys):
 def characters(text: str, report: Report) -> Counter[str]:
     """The characters of a table but blanks and rules; those of a column's name once, though records repeat it."""
     names = [report.columns[i].name for i in telling_columns(report)]
+    names = [name for name in names if f"… {name}: " not in text]  # What is said once, below.
     named = re.compile(f"^({'|'.join(map(re.escape, names))}): ", re.MULTILINE)
     if report.key == "summary":
         text = named.sub("", text)
@@ -118,7 +119,7 @@ def test_numbers_are_never_folded(printed):
 
 def test_what_fits_is_not_folded(printed):
     """On a terminal that is just wide enough every row is one line."""
-    out = printed(texts("n" * 76), columns=80)
+    out = printed(texts("n" * 76), columns=78)
     assert out.splitlines() == ["Rows (1)", "", " name", f" {'─' * 76}", f" {'n' * 76}", ""]
 
 
@@ -138,7 +139,7 @@ def test_names_are_folded_behind_segments(printed, text, lines):
     next one breaks a word all the same.
     """
     report = report_of([Column("name"), Column("count", "number")], (text, 123_456_789))
-    rows = [line[1:].removesuffix("123,456,789").rstrip() for line in printed(report, columns=38).splitlines()[4:]]
+    rows = [line[1:].removesuffix("123,456,789").rstrip() for line in printed(report, columns=36).splitlines()[4:]]
     assert [row for row in rows if row] == lines
 
 
@@ -153,16 +154,31 @@ def test_no_word_is_broken_while_longer_ones_can_be_narrowed(printed):
     """The widest column gives way first, but none below its longest word or segment, as long as all of them fit."""
     columns = [Column("direction"), Column("tensor"), Column("shape", "shape"), Column("reason")]
     row = ("input", "placeholders/of/images:0", (128, 128, 3), "the input pipeline gives it")
-    out = printed(report_of(columns, row), columns=60).splitlines()
+    out = printed(report_of(columns, row), columns=58).splitlines()
     assert out[2:6] == [
         " direction   tensor          shape         reason",
         " ───────────────────────────────────────────────────────",
         " input       placeholders/   [128,128,3]   the input",
         "             of/images:0                   pipeline",
     ]
-    long = printed(report_of(columns, ("input", "p" * 50, (128, 128, 3), "pipeline")), columns=60).splitlines()
+    long = printed(report_of(columns, ("input", "p" * 50, (128, 128, 3), "pipeline")), columns=58).splitlines()
     assert long[2].split() == ["direction", "tensor", "shape", "reason"]
     assert long[4].split() == ["input", "p" * 19, "[128,128,3]", "pipeline"]
+
+
+def test_moving_averages_fit_80_columns(printed):
+    """The names that TensorFlow gives to averages are folded at their segments on a terminal of the usual width."""
+    columns = [Column("name"), Column("dtype"), Column("shape", "shape"), Column("parameters", "number")]
+    columns += [Column("bytes", "bytes"), Column("role")]
+    names = {"fc1/kernel/Adam_1": "Adam slot", "fc1/kernel/ExponentialMovingAverage": "moving average"}
+    rows = [(name, "float32", (784, 32), 25_088, 100_352, role) for name, role in names.items()]
+    assert printed(report_of(columns, *rows), columns=80).splitlines()[4:] == [
+        " fc1/kernel/Adam_1          float32   [784,32]       25,088   100 kB   Adam",
+        "                                                                       slot",
+        " fc1/kernel/                float32   [784,32]       25,088   100 kB   moving",
+        " ExponentialMovingAverage                                              average",
+        "",
+    ]
 
 
 END = "/.end"
@@ -223,21 +239,32 @@ def test_what_a_tree_tells_is_not_said_again(printed):
     assert out[2:-2] == [" object   key", " ────────────", " a", "   w", "   v      b/v"]
 
 
+def test_what_all_rows_have_is_said_once(printed):
+    """What is to be said once is below the table, if all rows have it; not of a single row, nor if all is asked for."""
+    columns = [Column("name"), Column("certainty", default="stated", once=True)]
+    same = report_of(columns, ("a", "inferred"), ("b", "inferred"))
+    assert printed(same).splitlines()[2:] == [" name", " ────", " a", " b", "", "… certainty: inferred, in every row"]
+    assert printed(same, everything=True).splitlines()[2].split() == ["name", "certainty"]
+    assert printed(same, "md").splitlines()[0] == "| name | certainty |"
+    for rows in ([("a", "inferred")], [("a", "inferred"), ("b", "stated")]):
+        assert printed(report_of(columns, *rows)).splitlines()[2].split() == ["name", "certainty"]
+
+
 def test_what_can_be_spared_goes_first(printed):
     """On a narrow terminal a table is without its last spare columns, which are named below it; records have all."""
     columns = [Column("name"), Column("kind", spare=True), Column("size", "number"), Column("bars", spare=True)]
     report = report_of(columns, ("n" * 20, "k" * 10, 123_456_789, "b" * 16))
-    headers = {width: printed(report, columns=width).splitlines()[2].split() for width in (72, 64, 44, 36)}
-    assert headers[72] == ["name", "kind", "size", "bars"]
-    assert headers[64] == ["name", "kind", "size"]
-    assert headers[44] == headers[36] == ["name", "size"]
-    assert printed(report, columns=64).splitlines()[-1] == "… bars (--all, or a wider terminal)"
-    assert printed(report, columns=44).splitlines()[-1] == "… kind, bars (--all, or a wider terminal)"
+    headers = {width: printed(report, columns=width).splitlines()[2].split() for width in (70, 62, 42, 34)}
+    assert headers[70] == ["name", "kind", "size", "bars"]
+    assert headers[62] == ["name", "kind", "size"]
+    assert headers[42] == headers[34] == ["name", "size"]
+    assert printed(report, columns=62).splitlines()[-1] == "… bars (--all, or a wider terminal)"
+    assert printed(report, columns=42).splitlines()[-1] == "… kind, bars (--all, or a wider terminal)"
     records = printed(report, columns=20)
     assert [line.split(":")[0] for line in records.splitlines() if ":" in line] == ["name", "kind", "size", "bars"]
     assert "--all" not in records
-    everything = printed(report, columns=64, everything=True)
-    assert everything.splitlines()[2].split() == headers[72]
+    everything = printed(report, columns=62, everything=True)
+    assert everything.splitlines()[2].split() == headers[70]
     assert "--all" not in everything
 
 

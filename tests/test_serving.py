@@ -358,6 +358,19 @@ def test_a_table_that_nothing_fills_is_refused(run, tmp_path):
     assert not (tmp_path / "served").exists()
 
 
+@pytest.mark.parametrize("command", ["saved-model", "freeze"])
+def test_two_ops_of_one_name_are_refused(run, tmp_path, command):
+    """TensorFlow loads no graph that has them."""
+    graph_def = proto.message_class("GraphDef")()
+    for _ in range(2):
+        graph_def.node.add(name="x", op="Placeholder").attr["dtype"].type = 1
+    graph_def.node.add(name="y", op="Relu", input=["x"]).attr["T"].type = 1
+    (tmp_path / "merged.pb").write_bytes(graph_def.SerializeToString())
+    result = run(command, tmp_path / "merged.pb", "--outputs", "y", "-o", tmp_path / "out")
+    assert (result.exit_code, "two ops are named x" in result.stderr) == (5, True), result.stderr
+    assert not (tmp_path / "out").exists()
+
+
 @tensorflow
 def test_a_table_that_no_output_needs_may_lack_its_file(make, tf, tmp_path, words):
     """Its initializer is then left out of the main op, which is said, and the model loads."""

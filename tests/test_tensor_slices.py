@@ -363,7 +363,7 @@ BIG = 2**63 - 1
 # What is refused on opening: the error, a part of its message, and the files.
 UNSOUND: dict[str, tuple[type[CheckpointError], str, list[Records]]] = {
     "min_consumer": (NotSupportedError, "consumer", [metas(min_consumer=2)]),
-    "producer": (NotSupportedError, "consumer", [metas(producer=-1)]),
+    "producer": (NotSupportedError, "producer", [metas(producer=-1)]),
     "V2 header": (FormatError, "V2", [{b"": header(num_shards=1, version={"producer": 1})}]),
     "V2 header without shards": (FormatError, "V2", [{b"": header(version={"producer": 1})}]),
     "empty header": (FormatError, "lists no tensors", [{b"": b""}]),

@@ -368,6 +368,7 @@ def test_a_shorter_file_of_another_model(tmp_path):
 @pytest.mark.parametrize(
     ("size", "said"),
     [
+        (1024, "fetch it again"),
         (8192, "that is 2^13: a limit of what copied it"),
         (12288, "a multiple of 4,096: a copy or a download that stopped halfway"),
         (9000, "fetch it again"),
@@ -400,6 +401,16 @@ def test_one_variable(tmp_path):
     data_file(prefix).write_bytes(data)
     [cause] = verified(prefix).causes
     assert cause.startswith("one stored tensor of 14 is damaged, and no other: ")
+
+
+@pytest.mark.parametrize("dtype", [0, 20, 34, 101])
+def test_a_dtype_without_values(dtype, tmp_path):
+    """What no reader can make values of is not whole, though its bytes have their checksum; the data are not blamed."""
+    prefix = bundle({"a": np.ones(3), "b": np.ones(2)}).change("b", dtype=dtype).write(tmp_path)
+    found = verified(prefix)
+    assert [(finding.kind, finding.variable) for finding in found.findings] == [("data", "b")]
+    assert found.findings[0].what.endswith("can't be decoded")
+    assert (found.whole, found.causes) == (["a"], [])
 
 
 def test_strings_among_others(tmp_path):

@@ -71,6 +71,7 @@ def freeze(
     options.say_tags(graph, tags, quiet)
     chosen, fed = _endpoints(graph, options.split_names(outputs, "--outputs"), collection, signature, quiet)
     variables = options.variables_of(path, found, checkpoint, quiet, v1=v1)
+    options.warn_of_frozen(graph, checkpoint)
     fed += options.split_names(inputs, "--inputs")
     frozen = freeze(graph, variables, chosen, inputs=fed, keep_devices=keep_devices)
     written = frozen.graph.replace(path=graph.path, text=b"" if output.endswith(".pbtxt") else None)

@@ -67,6 +67,7 @@ def job_of(
     located = options.located(path, quiet, step=step)
     graph = options.opened_graph(path, located, quiet, tags)
     options.say_tags(graph, tags, quiet)
+    options.warn_of_frozen(graph, values.prefix if values else None)
     nodes = graph.by_name
     choice = _choice(graph, wanted)
     if not quiet and choice.why:

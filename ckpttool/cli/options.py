@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ckpttool import render
-from ckpttool.errors import ConversionError
+from ckpttool.errors import ConversionError, shortened
 from ckpttool.formats.locate import Located, locate
 from ckpttool.formats.opening import open_checkpoint, open_graph, require_readable
 from ckpttool.formats.saved_model.reading import tags_text
@@ -134,6 +134,15 @@ def variables_of(path: str, found: Located, other: str | None, quiet: bool, *, v
     return opened(path, found, quiet) if found.has_variables else None
 
 
+def warn_of_frozen(graph: MetaGraph, other: str | None) -> None:
+    """Warns of a checkpoint that was asked for, and that nothing is taken from: all values are in the graph."""
+    if other is not None:
+        from ckpttool.formats.frozen import is_frozen
+
+        if is_frozen(graph):
+            warn([f"the graph has no variables: nothing is taken from {other}"])
+
+
 def graph_of(path: str, quiet: bool, *, step: str | None = None, tags: str | None = None) -> MetaGraph:
     """The graph that the path leads to; which it is, is said."""
     return opened_graph(path, located(path, quiet, step=step), quiet, tags)
@@ -220,15 +229,15 @@ def warn_of_each(remarks: Iterable[tuple[str, str]], hint: str = "") -> None:
         names.setdefault(remark, []).append(name)
     for remark, of in names.items():
         if len(of) > _MOST_NAMED:
-            warn([f"{of[0]} and {len(of) - 1:,} more variables: {remark}{hint}"])
+            warn([f"{shortened(of[0])} and {len(of) - 1:,} more variables: {remark}{hint}"])
         else:
-            warn(f"{name}: {remark}" for name in of)
+            warn(f"{shortened(name)}: {remark}" for name in of)
 
 
 def warn_of_first(found: Mapping[str, str], done: str) -> None:
     """Warns of the first of some variables: what was done, and why."""
     for name, why in islice(found.items(), 1):
-        warn([f"{name}: {done}: {why}{such(len(found))}"])
+        warn([f"{shortened(name)}: {done}: {why}{such(len(found))}"])
 
 
 def exit_if_no_match(nothing: object, globs: Iterable[str], names: Collection[str]) -> None:

@@ -76,6 +76,7 @@ def saved_model(
     options.refuse(not marked, "--tags is a list of one or more")
     options.refuse(not options.is_text(signature + tags), "--signature and --tags are text in UTF-8")
     stored = options.variables_of(path, found, checkpoint, quiet, v1=v1)
+    options.warn_of_frozen(graph, checkpoint)
     marks = Marks(signature, method, marked)
     served = servable(graph, stored, fed, fetched, marks, keep_devices=keep_devices, assets=names)
     total = sum(variable.nbytes for variable in served.variables.values())

@@ -109,10 +109,11 @@ def _variable_of(path: str, name: str, quiet: bool, *, v1: bool, step: str | Non
     checkpoint = options.opened(path, found, quiet, only=[name])
     if name not in checkpoint:
         checkpoint = open_checkpoint(found)  # Knows objects, and near names.
-        if len(keys := checkpoint.keys_of(name)) == 1 and name not in checkpoint:
+        shown = [key for key in checkpoint if render.printable(key) == name]  # With escapes, as tables show it.
+        if len(keys := checkpoint.keys_of(name) or shown) == 1 and name not in checkpoint:
+            if not quiet and keys != shown:
+                render.say(f"note: it is stored as {render.printable(keys[0])}")
             [name] = keys
-            if not quiet:
-                render.say(f"note: it is stored as {render.printable(name)}")
     return checkpoint, checkpoint[name]
 
 

@@ -283,8 +283,8 @@ def _what_is_in(path: str, below: Sequence[str]) -> str:
     if alone:
         return f"{alone[0]} has values, and nothing says which: its index is needed, {alone[1]}.index"
     if len(names) == 1:
-        return f"there is {names[0]}: give that"
-    return f"there are {listed(names)}: give one of them" if names else "it is empty"
+        return f"there is only {names[0]}: give that, if it is one"
+    return f"there are {listed(names)}: give the one that is it, if any" if names else "it is empty"
 
 
 def _from_state(state_file: str, v1: bool) -> Located:

@@ -102,7 +102,7 @@ def write_npz(
 
     Raises:
         FileExistsError: there is a file at `path`, and `force` was not given; or the checkpoint is read from it.
-        ConversionError: `strict`, and a variable can't be held as it is; or two would have the same name.
+        ConversionError: no variable can be held; or `strict`, and one can't as it is; or two would have the same name.
         CorruptionError: values are missing or damaged; no file is written.
     """
     arrays, remarkable = arrays_of(plan_npz(checkpoint), checkpoint, strict=strict)

@@ -56,6 +56,7 @@ def open_checkpoint(
     found = path if isinstance(path, Located) else locate(path)
     checkpoint = _open(found, faults, only)
     if faults and not checkpoint:
+        faults[0].hint = faults[0].hint or "nothing can be listed"
         raise faults[0]
     if only is None:
         return checkpoint

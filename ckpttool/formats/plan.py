@@ -73,13 +73,16 @@ def filled(sizes: Iterable[int], limit: int) -> Iterator[int]:
         yield number
 
 
-def check_plan(plan: Iterable[Planned], *, strict: bool) -> list[Planned]:
+def check_plan(plan: Sequence[Planned], *, strict: bool) -> list[Planned]:
     """The members that have a remark.
 
     Raises:
-        ConversionError: `strict`, and there is one.
+        ConversionError: `strict`, and there is one; or all variables would be left out.
     """
     remarkable = [planned for planned in plan if planned.remark]
+    if plan and all(planned.problem for planned in plan):
+        first = plan[0]
+        raise ConversionError(f"{first.remark}{such(len(plan))}; nothing is left", variable=first.variable.name)
     if remarkable and strict:
         first = remarkable[0]
         raise ConversionError(

@@ -84,6 +84,7 @@ class _Cells:
 
     def __init__(self, column: Column, values: Sequence[Any], encoding: str) -> None:
         self.name, self.end, self.told_by, self.spare = column.name, column.end, column.told_by, column.spare
+        self.once = column.once
         self.is_right, self.is_path = is_right(column), column.kind == "path"
         self.texts = _encodable(shown_texts(values, column.kind), encoding)
         self._paths = [path for _, path, _ in values] if column.kind == "tree" else None
@@ -136,6 +137,9 @@ def _without_needless(columns: Sequence[_Cells], width: int) -> tuple[list[_Cell
     left_out = [f"{column.name}s without {end} (--all)" for end, column in shortened.items()]
     left_out += [f"{c.name}s are in {directory}" for c in columns if (directory := c.without_directory())]
     told = _untold(columns)
+    same = [column for column in told if column.once and len(column.texts) > 1 and len(set(column.texts)) == 1]
+    left_out += [f"{column.name}: {column.texts[0]}, in every row" for column in same]
+    told = [column for column in told if column not in same]
     kept = _unspared(told, width)
     spared = [column.name for column in told if column not in kept]
     return kept, [*left_out, f"{', '.join(spared)} (--all, or a wider terminal)"] if spared else left_out
@@ -189,7 +193,7 @@ def _fitted(columns: Sequence[_Cells], width: int) -> list[int] | None:
 
     No word or segment of a name is broken, or else the longest of them.
     """
-    room = width - 3 * len(columns) - 1  # Between columns there are three blanks, at the edges two.
+    room = width - 3 * len(columns) + 1  # Between columns there are three blanks, at the edges two.
     if sum(column.width for column in columns) <= room:
         return [column.width for column in columns]
     least = [column.width if column.is_right else min(column.width, _LEAST_WIDTH) for column in columns]

@@ -32,7 +32,7 @@ def endpoints(found: "Sequence[Endpoint]") -> Report:
     columns = [
         *(Column("direction"), Column("signature", default=""), Column("key", default=""), Column("tensor")),
         *(Column("dtype"), Column("shape", "shape")),
-        *(Column("certainty", default="stated"), Column("reason", default="")),
+        *(Column("certainty", default="stated", once=True), Column("reason", default="")),
     ]
     return Report("endpoints", "Inputs and outputs", columns, rows)
 
@@ -171,7 +171,7 @@ def graph_variables(graph: MetaGraph, names: Sequence[str] = (), types: Sequence
         if named(v.name) and typed(v.type)
     ]
     columns = [
-        *(Column("name"), Column("type", default=""), Column("dtype"), Column("shape", "shape")),
+        *(Column("name"), Column("type", default="", once=True), Column("dtype"), Column("shape", "shape")),
         *(Column("trainable", default=""), Column("collections", "list", default=[], detail=True)),
         Column("device", default=""),
     ]

@@ -16,9 +16,9 @@ class Column(NamedTuple):
     (whatever a collection holds). A column all of whose cells are `default` says nothing, and is left out on a
     terminal.
 
-    Unless everything is asked for, a table leaves out a `detail`; the `end` that many texts have in common, and the
-    directory that all paths have, which it says once; a text that the one in the column `told_by` says already; and
-    what is `spare`, if the terminal is narrow.
+    Unless everything is asked for, a table leaves out a `detail`; the `end` that many texts have in common, the
+    directory that all paths have, and what all cells of a column are that is to be said `once`, which it says below; a
+    text that the one in the column `told_by` says already; and what is `spare`, if the terminal is narrow.
     """
 
     name: str
@@ -28,6 +28,7 @@ class Column(NamedTuple):
     end: str = ""
     told_by: str = ""
     spare: bool = False
+    once: bool = False
 
 
 Row = tuple[Any, ...]

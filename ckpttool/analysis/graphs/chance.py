@@ -84,7 +84,8 @@ def _numbers(graph: MetaGraph, ops: set[str], fed: set[str]) -> set[str]:
     for name in ops - fed:
         for operand in nodes[name].operands:
             users.setdefault(op_of(operand), []).append(name)
-    sources = {name for name in ops if not nodes[name].operands and nodes[name].type != "Const"} | fed
+    sources = {name for name in ops if nodes[name].type in PLACEHOLDERS or not nodes[name].operands}
+    sources = {name for name in sources if nodes[name].type != "Const"} | fed
     numbers = {name for name in sources if _may_be_number(graph, nodes[name], name in fed)}
     return walk(numbers, users) - walk(sources - numbers, users)
 

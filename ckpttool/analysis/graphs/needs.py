@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
 from typing import Any, TypeVar
 
-from ckpttool.errors import NotFoundError
+from ckpttool.errors import NotFoundError, NotSupportedError
 from ckpttool.model.dtypes import DTYPES
 from ckpttool.model.graph import BARE_PLACEHOLDERS, PLACEHOLDERS, MetaGraph, Node, op_of, split_tensor
 from ckpttool.model.names import choices_hint
@@ -125,6 +125,16 @@ def origin(nodes: Mapping[str, Node], tensor: str, passing: Collection[str] = ("
             break
         op, number = split_tensor(nodes[op].inputs[0])
     return op, number
+
+
+def require_distinct(graph: MetaGraph) -> None:
+    """Raises NotSupportedError if two ops have one name, as in a graph that others were merged into: TensorFlow loads
+    no such graph.
+    """
+    if len(graph.by_name) < len(graph.nodes):
+        names = Counter(node.name for node in graph.nodes)
+        name = next(name for name, count in names.items() if count > 1)
+        raise NotSupportedError(f"two ops are named {name}: TensorFlow would not load it", path=graph.path)
 
 
 def absent_input(nodes: Mapping[str, Node], node: Node) -> str:

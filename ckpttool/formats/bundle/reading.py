@@ -100,7 +100,8 @@ def _records(index: bytes, report: Report, only: Collection[str] | None) -> Iter
     try:
         table = Table.from_bytes(index, report)
     except FormatError as error:
-        error.hint = error.hint or f"{TRUNCATED}; verify tells what is left"  # Its end tells a table.
+        left = "; verify tells what is left" if report is refuse else ""  # verify opens it with a reporter.
+        error.hint = error.hint or f"{TRUNCATED}{left}"  # Its end tells a table.
         raise
     if only is None or report is not refuse or any(name.startswith("\0") for name in only):  # Slices' keys do.
         return table.pairs(report)

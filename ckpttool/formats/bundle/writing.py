@@ -115,7 +115,7 @@ def write_bundle(
         ValueError: `num_shards` or `max_shard_size` is not positive, or both are given.
         FileExistsError: there is such a bundle, and `force` was not given; or the checkpoint is read from it.
         IsADirectoryError: `prefix` ends with a slash.
-        ConversionError: `strict`, and a variable can't be held; or two would have the same key.
+        ConversionError: no variable can be held; or `strict`, and one can't; or two would have the same key.
         CorruptionError: values are missing or damaged; nothing is written.
     """
     prefix = os.fspath(prefix)

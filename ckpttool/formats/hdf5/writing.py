@@ -104,7 +104,7 @@ def write_hdf5(
     Raises:
         ValueError: there is no such layout or compression.
         FileExistsError: there is a file at `path`, and `force` was not given; or the checkpoint is read from it.
-        ConversionError: `strict`, and a variable can't be held.
+        ConversionError: no variable can be held; or `strict`, and one can't.
         CorruptionError: values are missing or damaged; no file is written.
     """
     if compression is not None:

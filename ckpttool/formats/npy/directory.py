@@ -92,7 +92,7 @@ def write_npy(
 
     Raises:
         FileExistsError: the directory is there, and `force` was not given; or it holds something else too.
-        ConversionError: `strict`, and a variable can't be held as it is.
+        ConversionError: no variable can be held; or `strict`, and one can't as it is.
         CorruptionError: values are missing or damaged; nothing is written.
     """
     arrays, remarkable = arrays_of(plan_npy(checkpoint), checkpoint, strict=strict)

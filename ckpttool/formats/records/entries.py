@@ -74,11 +74,13 @@ def check_version(data: bytes) -> None:
             bad_consumers.add(decode_varint(data, start)[0])
         elif wire_type == VARINT:
             numbers[number] = to_signed(decode_varint(data, start)[0])
-    if numbers[1] < 0 or numbers[2] > _VERSION or _VERSION in bad_consumers:
-        raise NotSupportedError(
-            f"Checkpoint min consumer version {numbers[2]} above current version {_VERSION}"
-            f" (or this one is shut out: producer {numbers[1]}, bad consumers {sorted(filter(None, bad_consumers))})"
-        )
+    producer, min_consumer = numbers[1], numbers[2]
+    if producer < 0:
+        raise NotSupportedError(f"Checkpoint producer version {producer} below min producer 0")
+    if min_consumer > _VERSION:
+        raise NotSupportedError(f"Checkpoint min consumer version {min_consumer} above current version {_VERSION}")
+    if _VERSION in bad_consumers:
+        raise NotSupportedError(f"Checkpoint disallows consumer version {_VERSION}")
 
 
 class EntryHead(NamedTuple):

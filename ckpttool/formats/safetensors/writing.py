@@ -87,8 +87,8 @@ def write_safetensors(
         ValueError: `max_shard_size` is not positive.
         FileExistsError: there is such a file, or another of a model in the directory, and `force` was not given; or the
             checkpoint is read from it.
-        ConversionError: `strict`, and a variable can't be held as it is; two would have the same name; the header would
-            be larger than readers take.
+        ConversionError: no variable can be held; or `strict`, and one can't as it is; two would have the same name; the
+            header would be larger than readers take.
         CorruptionError: values are missing or damaged; nothing is written.
     """
     require_positive(max_shard_size=max_shard_size)

@@ -105,7 +105,7 @@ def write_tensor_slices(
 
     Raises:
         FileExistsError: there is a file at `path`, and `force` was not given; or the checkpoint is read from it.
-        ConversionError: `strict`, and a variable can't be held; or two slices would have the same key.
+        ConversionError: no variable can be held; or `strict`, and one can't; or two slices would have the same key.
         CorruptionError: values are missing or damaged; no file is written.
     """
     plan = plan_tensor_slices(checkpoint)

@@ -116,7 +116,7 @@ def _sizes(directory: str) -> dict[str, int]:
 
 def _round(size: int) -> str:
     """What a file's size says of how it ended."""
-    if size & (size - 1) == 0:
+    if size >= _PAGE and size & (size - 1) == 0:
         return f"that is 2^{size.bit_length() - 1}: a limit of what copied it"
     if size % _PAGE == 0:
         return f"a multiple of {size & -size:,}: a copy or a download that stopped halfway"

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from ckpttool import proto
-from ckpttool.analysis.graphs.needs import require_output
+from ckpttool.analysis.graphs.needs import require_distinct, require_output
 from ckpttool.analysis.graphs.tables import fillers
 from ckpttool.errors import NotFoundError, NotSupportedError, located
 from ckpttool.model.arguments import Shape
@@ -89,6 +89,7 @@ def freeze(
         CorruptionError: the graph or the values are damaged.
     """
     _require_names(outputs, inputs)
+    require_distinct(graph)
     with located(graph.path):
         try:
             return _Freezing(graph, checkpoint, outputs, inputs, keep_devices).frozen()

@@ -12,7 +12,7 @@ from typing import Any
 
 from ckpttool import proto
 from ckpttool.analysis.graphs.endpoints import Endpoint, endpoints
-from ckpttool.analysis.graphs.needs import absent_input, needed_ops, require_output, tensor_name
+from ckpttool.analysis.graphs.needs import absent_input, needed_ops, require_distinct, require_output, tensor_name
 from ckpttool.analysis.graphs.running import unfed
 from ckpttool.errors import ConversionError, NotSupportedError
 from ckpttool.model.arguments import Tensor
@@ -96,6 +96,7 @@ def require_served(graph: MetaGraph, inputs: Mapping[str, str], outputs: Mapping
             raise ConversionError(what, path=graph.path)
     for name in (*inputs.values(), *outputs.values()):
         _known_tensor(graph, name)
+    require_distinct(graph)
     nodes = graph.by_name
     for node in nodes.values():
         if absent := absent_input(nodes, node):
