@@ -1,5 +1,6 @@
 """Our messages are TensorFlow's."""
 
+import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -92,6 +93,18 @@ def test_what_is_repeated_by_any_protobuf(repeated):
     said = {"is_repeated": repeated}
     labeled = {"label": 3 if repeated else 1, "LABEL_REPEATED": 3}
     assert [is_repeated(SimpleNamespace(**has)) for has in (said, labeled, said | labeled)] == 3 * [repeated]
+
+
+@pytest.mark.parametrize("backend", ["upb", "python"])
+def test_a_name_that_is_no_text(fresh_python, backend):
+    """Bytes that are no UTF-8 where a text should be are damage, whichever of its backends protobuf has."""
+    script = (
+        "from ckpttool import errors, proto\n"
+        r"try: proto.parse('GraphDef', b'\n\x04\n\x02\xff\xfe')"
+        "\nexcept errors.CorruptionError as error: print(str(error)[:16])"
+    )
+    done = fresh_python("-c", script, env=os.environ | {"PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": backend})
+    assert (done.stdout, done.stderr) == ("not a GraphDef: \n", "")
 
 
 def test_messages_live_beside_tensorflows(fresh_python):
