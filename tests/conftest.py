@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 # Before typer and rich are imported: they look once.
@@ -43,6 +44,12 @@ FROZEN = [
 
 
 needs_corpus = pytest.mark.skipif(not CORPUS.is_dir(), reason="the corpus is not beside the project")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Where TensorFlow is not installed, tests that are marked so are skipped, not failed."""
+    if item.get_closest_marker("tensorflow") and find_spec("tensorflow") is None:
+        pytest.skip("needs the extra `tensorflow`")
 
 
 @pytest.fixture(scope="session")

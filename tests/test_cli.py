@@ -394,11 +394,18 @@ def test_help_without_docstrings(command):
     assert f"\n  {_COMMANDS[command].help}\n" in done.stdout
 
 
+def test_help_in_every_encoding(fresh_python):
+    """What the terminal's encoding can't hold, as Latin-1 no ellipsis, is escaped."""
+    done = fresh_python("-m", "ckpttool", "export", "-h", env=os.environ | {"PYTHONIOENCODING": "latin-1"})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert r"\u2026" in done.stdout
+
+
 @pytest.mark.parametrize(("module", "function", "_"), _COMMANDS.values(), ids=_COMMANDS)
 def test_examples_in_help(module, function, _):
     """Each example in a help text is one line on a terminal of 80 columns, to be copied."""
     text = getattr(import_module(f"ckpttool.cli.{module}"), function).__doc__
-    examples = re.findall(r"^ +(ckpttool .+)$", text, re.MULTILINE)
+    examples = re.findall(r"^ *(ckpttool .+)$", text, re.MULTILINE)  # Python 3.13 takes the indentation away.
     assert examples
     assert max(map(len, examples)) <= 76
 

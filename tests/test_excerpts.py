@@ -135,8 +135,8 @@ PRINTED = {
     "matrix": (np.array([[1, 2], [3, 4]]), "[[1, 2],\n [3, 4]]"),
     "three dimensions": (numbers((2, 1, 2)), "[[[0, 1]],\n [[2, 3]]]"),
     "bool": (np.array([True, False]), "[true, false]"),
-    "float16": (np.array([0.1, 65504], np.float16), "[     0.1, 6.55e+04]"),
-    "float32": (np.array([0.1, 16777216, 1e-45], np.float32), "[          0.1, 1.6777216e+07,         1e-45]"),
+    "float16": (np.array([0.1, 6e-08], np.float16), "[  0.1, 6e-08]"),
+    "float32": (np.array([0.1, 123456.7, 1e-45], np.float32), "[     0.1, 123456.7,    1e-45]"),
     "float64": (np.array([0.1, np.nan, -np.inf]), "[ 0.1,  nan, -inf]"),
     "complex": (
         np.array([1 - 0.1j, complex(0, -0.0), complex(np.nan, np.inf)], np.complex64),

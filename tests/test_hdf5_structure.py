@@ -402,6 +402,7 @@ def test_filtered_chunks_of_hdf5_2(path):
 # Datasets in one run, or none
 
 
+@pytest.mark.skipif(h5py.version.version_tuple < (3, 12), reason="this h5py does not let one choose when to fill")
 @pytest.mark.parametrize("version", ["earliest", "latest"])
 def test_fill_values(path, version):
     """What was never written is the fill value, in each layout; zero where nothing is to be filled."""

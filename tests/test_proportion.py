@@ -13,6 +13,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from ckpttool import proto
 from ckpttool.errors import CorruptionError
 from ckpttool.proto import proportion
+from ckpttool.proto.fields import is_repeated
 
 SIZE = 3_000_000
 
@@ -42,7 +43,7 @@ def repeated(descriptor: Any, depth: int) -> list[bytes]:
             made += [
                 field(each.number, inner) for inner in (b"", *(repeated(each.message_type, depth - 1) if depth else ()))
             ]
-        elif each.is_repeated:
+        elif is_repeated(each):
             made.append(field(each.number, b"" if each.type in (each.TYPE_STRING, each.TYPE_BYTES) else bytes(8)))
     return made
 

@@ -1,7 +1,9 @@
 """Our messages are TensorFlow's."""
 
+import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT
@@ -9,6 +11,7 @@ from op_defs import op_list
 
 from ckpttool import proto
 from ckpttool.model.graph import MetaGraph
+from ckpttool.proto.fields import is_repeated
 
 
 def _messages(descriptor):
@@ -31,7 +34,7 @@ def _type(field):
     """A field's type in a form to compare: kind, repetition, and the name of its message or enum."""
     of = field.message_type or field.enum_type
     oneof = field.containing_oneof.name if field.containing_oneof else None
-    return field.number, field.type, field.is_repeated, of.full_name if of else None, oneof
+    return field.number, field.type, is_repeated(field), of.full_name if of else None, oneof
 
 
 MESSAGES, ENUMS = _ours()
@@ -82,6 +85,26 @@ def test_descriptors_are_compiled_from_the_proto_files(tmp_path):
     assert [f for f in compiled.file if f.name.startswith("ckpttool")] == [
         f for f in packaged.file if f.name.startswith("ckpttool")
     ]
+
+
+@pytest.mark.parametrize("repeated", [False, True])
+def test_what_is_repeated_by_any_protobuf(repeated):
+    """Protobuf 7 says of a field whether it is repeated, 5.28 has a label for that, and 6.31 both."""
+    said = {"is_repeated": repeated}
+    labeled = {"label": 3 if repeated else 1, "LABEL_REPEATED": 3}
+    assert [is_repeated(SimpleNamespace(**has)) for has in (said, labeled, said | labeled)] == 3 * [repeated]
+
+
+@pytest.mark.parametrize("backend", ["upb", "python"])
+def test_a_name_that_is_no_text(fresh_python, backend):
+    """Bytes that are no UTF-8 where a text should be are damage, whichever of its backends protobuf has."""
+    script = (
+        "from ckpttool import errors, proto\n"
+        r"try: proto.parse('GraphDef', b'\n\x04\n\x02\xff\xfe')"
+        "\nexcept errors.CorruptionError as error: print(str(error)[:16])"
+    )
+    done = fresh_python("-c", script, env=os.environ | {"PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": backend})
+    assert (done.stdout, done.stderr) == ("not a GraphDef: \n", "")
 
 
 def test_messages_live_beside_tensorflows(fresh_python):

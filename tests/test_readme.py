@@ -19,6 +19,7 @@ import ckpttool
 PAGES = [ROOT / "README.md", ROOT / "docs" / "commands.md", ROOT / "docs" / "python.md"]
 _CONSOLE = re.compile(r"(?<=```console\n).*?(?=```)", re.DOTALL)
 _PYTHON = re.compile(r"(?<=```python\n).*?(?=```)", re.DOTALL)
+_RUNS = re.compile(r"ckpttool run|ImportedGraph")
 _TABLES = {"vars", "ls", "io", "objects", "run", "state", "diff", "verify", "stats"}
 
 
@@ -47,9 +48,10 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def blocks_of(kind: re.Pattern[str]) -> list[str]:
+def blocks_of(kind: re.Pattern[str]) -> list[object]:
     """The blocks of all pages; what is on two of them once."""
-    return list(dict.fromkeys(block for page in PAGES for block in kind.findall(page.read_text())))
+    blocks = dict.fromkeys(block for page in PAGES for block in kind.findall(page.read_text()))
+    return [pytest.param(block, marks=[pytest.mark.tensorflow] * bool(_RUNS.search(block))) for block in blocks]
 
 
 @pytest.mark.parametrize("block", blocks_of(_CONSOLE), ids=lambda block: block.splitlines()[0])

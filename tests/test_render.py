@@ -384,6 +384,7 @@ def test_every_encoding_will_do(fresh_python, format, environment):
     script = (
         "from ckpttool import render; from ckpttool.reports.report import Column, Report\n"
         r"report = Report('rows', '\xe9', [Column('name')], [('\xe9\u5b57' * 9,)])"
+        "\nrender.escape_what_cannot_be_encoded()"
         f"\nrender.render([report, report], format={format!r}, schema='', facts={{}})\n"
         r"render.say('\u5b57')"
     )

@@ -284,6 +284,7 @@ def test_paths_that_tensorflow_takes_for_patterns(tf, run, tmp_path, name):
     assert (result.exit_code, "TensorFlow takes [ and \\ in a path for a pattern" in result.stderr) == (5, True)
 
 
+@tensorflow
 def test_other_signs_of_patterns_are_themselves(run, tmp_path):
     """Of the other signs of patterns, a path matches itself."""
     for file in FIXTURES.glob("linear/model.*"):

@@ -204,6 +204,7 @@ def main() -> None:
     """The entry point."""
     if sys.stdout is None or sys.stderr is None:  # Closed by the caller: nobody is there to be told.
         sys.exit(_EXIT_CODES[OSError])
+    render.escape_what_cannot_be_encoded()
     handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: _terminate, signal.SIGHUP: _hang_up}
     handlers = {number: handler for number, handler in handlers.items() if signal.getsignal(number) is signal.SIG_DFL}
     try:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from ckpttool import proto
 from ckpttool.errors import CheckpointError
+from ckpttool.proto.fields import is_repeated
 
 
 class Collection(NamedTuple):
@@ -96,7 +97,7 @@ def _field_value(field: Any, value: Any) -> Any:
     if is_map:
         values = field.message_type.fields_by_name["value"]
         return {str(key): _single_value(values, value[key]) for key in sorted(value)}
-    if field.is_repeated:
+    if is_repeated(field):
         return [_single_value(field, item) for item in value]
     return _single_value(field, value)
 

@@ -73,7 +73,7 @@ def parse(name: str, data: bytes, into: Any = None) -> Any:
     try:
         message = message_class(name)() if into is None else into
         message.MergeFromString(data)
-    except DecodeError as error:
+    except (DecodeError, UnicodeDecodeError) as error:  # The second one is what protobuf says that is pure Python.
         raise CorruptionError(f"not a {name}: {error}") from error
     return message
 

@@ -13,6 +13,8 @@ fields are walked, and what they take is added up, until it is too much.
 from functools import cache
 from typing import Any, NamedTuple
 
+from ckpttool.proto.fields import is_repeated
+
 _MIB = 1 << 20
 # What protobuf's own parsers allow.
 _MAX_DEPTH = 100
@@ -89,9 +91,9 @@ def _field(field: Any, known: dict[str, _Plan]) -> _Field | None:
         return _Field(_ENTRY + (_size(value) if value else 0), _MAP, plan=_filled(message, known))
     if message:
         is_made = field.containing_type.has_options
-        each = 0 if is_made else _size(message) + _SLOT * field.is_repeated
-        return _Field(each, _LIST * field.is_repeated, plan=_filled(message, known))
-    if not field.is_repeated or field.type == field.TYPE_BOOL:
+        each = 0 if is_made else _size(message) + _SLOT * is_repeated(field)
+        return _Field(each, _LIST * is_repeated(field), plan=_filled(message, known))
+    if not is_repeated(field) or field.type == field.TYPE_BOOL:
         return None
     if field.type in (field.TYPE_STRING, field.TYPE_BYTES):
         return _Field(_TEXT + _SLOT, _LIST)
@@ -106,7 +108,7 @@ def _size(message: Any) -> int:
 
 
 def _room(field: Any) -> int:
-    return 16 if field.type in (field.TYPE_STRING, field.TYPE_BYTES) and not field.is_repeated else 8
+    return 16 if field.type in (field.TYPE_STRING, field.TYPE_BYTES) and not is_repeated(field) else 8
 
 
 def _bound(plan: _Plan, data: bytes, most: int) -> int:

@@ -29,7 +29,18 @@ from ckpttool.reports.report import Report
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["FORMATS", "counted", "human_bytes", "json_text", "print_array", "printable", "progress", "render", "say"]
+__all__ = [
+    "FORMATS",
+    "counted",
+    "escape_what_cannot_be_encoded",
+    "human_bytes",
+    "json_text",
+    "print_array",
+    "printable",
+    "progress",
+    "render",
+    "say",
+]
 
 FORMATS = ("table", "tsv", "csv", "json", "md")
 
@@ -46,7 +57,6 @@ def render(
         facts: further keys of the JSON document.
         everything: never cut a table.
     """
-    _escape_what_cannot_be_encoded()
     format = format or ("table" if sys.stdout.isatty() else "tsv")
     if format == "json":
         sys.stdout.writelines(json_lines(reports, schema, facts))
@@ -59,7 +69,7 @@ def render(
             _PRINTERS[format](report)
 
 
-def _escape_what_cannot_be_encoded() -> None:
+def escape_what_cannot_be_encoded() -> None:
     """Standard output escapes what its encoding can't hold, as Python itself does on standard error."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -112,7 +122,6 @@ def print_array(
     """Prints an array to standard output; of a large one its edges, whose indices are given, and its shape."""
     from ckpttool.render.arrays import array_text
 
-    _escape_what_cannot_be_encoded()
     sys.stdout.writelines(array_text(array, precision, indices=indices, shape=shape))
     print()
 
