@@ -82,6 +82,7 @@ def test_every_documented_list_is_printed_by_some_command(run, tmp_path):
         ["ls", FIXTURES / "devices" / "model.meta", "--functions", "--constants"],
         ["verify", damaged],
         ["export", damaged, "--h5", "x", "--dry-run", "--salvage"],
+        ["average", linear, shutil.copytree(linear.parent, tmp_path / "again"), "--h5", "x", "--dry-run"],
     ]
     tables, printed = documented(), set()
     for command in [*COMMANDS, RUN, *further]:

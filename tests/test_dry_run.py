@@ -154,3 +154,59 @@ def test_two_that_would_have_one_name(run, tmp_path, option):
     assert real.exit_code == dry.exit_code == 5
     assert "would have the same name" in dry.stderr
     assert not (tmp_path / "out").exists()
+
+
+WRITING = {
+    "strip-devices": ["strip-devices", FIXTURES / "devices" / "model.meta"],
+    "collections": ["collections", FIXTURES / "conv" / "model.meta", "--add", "outputs=predictions:0"],
+    "freeze": ["freeze", CONV],
+    "saved-model": ["saved-model", CONV],
+}
+REFUSED = ["there", "something else", "no directory"]
+WORDS = {"cleared": "would clear", "kept": "would keep", "wrote": "would write"}
+
+
+@pytest.mark.parametrize("command", WRITING)
+def test_commands_that_write_graphs(run, tmp_path, command):
+    """They say what they would do in the words in which they say what they have done, and write nothing."""
+    arguments = [*WRITING[command], "-o", tmp_path / "out"]
+    dry = run(*arguments, "--dry-run")
+    assert dry.exit_code == 0
+    assert list(tmp_path.iterdir()) == []
+    real = run(*arguments)
+    assert real.exit_code == 0
+    said = real.stderr
+    for done, would in WORDS.items():
+        said = said.replace(f"{done} ", f"{would} ")
+    assert dry.stderr == said != real.stderr
+
+
+@pytest.mark.parametrize("command", WRITING)
+@pytest.mark.parametrize("place", REFUSED)
+def test_graphs_that_can_not_be_written(run, tmp_path, command, place):
+    """An output that is there, is something else, or has no directory is refused by a dry run in the same words."""
+    output = tmp_path / "no" / "out" if place == "no directory" else tmp_path / "out"
+    arguments = [*WRITING[command], "-o", output]
+    if place == "there":
+        assert run(*arguments).exit_code == 0
+    elif place == "something else":
+        output.mkdir()
+        (output / "notes.txt").touch()
+    real, dry = run(*arguments), run(*arguments, "--dry-run")
+    assert real.exit_code == dry.exit_code != 0
+    assert last_line(dry.stderr) == last_line(real.stderr)
+
+
+@pytest.mark.parametrize("target", WRITERS)
+def test_the_mean_of_two(run, tmp_path, target):
+    """A plan of a mean has a row for each variable, and refuses an output that is there; nothing is written."""
+    ckpttool.write_bundle(ckpttool.open_checkpoint(LINEAR), tmp_path / "a")
+    arguments = ["average", LINEAR, tmp_path / "a", f"--{target}", tmp_path / "out"]
+    there = sorted(tmp_path.iterdir())
+    dry = run(*arguments, "--dry-run", "--json")
+    told = json.loads(dry.stdout)
+    assert (told["schema"], [row["name"] for row in told["plan"]]) == ("ckpttool.average/1", ["W", "b"])
+    assert sorted(tmp_path.iterdir()) == there
+    assert run(*arguments).exit_code == 0
+    assert run(*arguments, "--dry-run").exit_code == run(*arguments).exit_code == 2
+    assert run(*arguments, "--json").exit_code == 2

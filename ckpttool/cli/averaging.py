@@ -1,7 +1,7 @@
 """The command that writes the mean of checkpoints."""
 
 import os
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,6 +9,9 @@ from ckpttool import render
 from ckpttool.cli import options, targets
 from ckpttool.formats.listing import checkpoints_in, state_entries, stem_and_number
 from ckpttool.formats.locate import Located
+
+if TYPE_CHECKING:
+    from ckpttool.model.checkpoint import Checkpoint
 
 
 def average(
@@ -39,7 +42,10 @@ def average(
     max_shard_size: targets.MaxShardSize = None,
     latest: targets.Latest = False,
     strict: targets.Strict = False,
+    dry_run: targets.DryRun = False,
     force: options.Force = False,
+    format: targets.PlanFormat = None,
+    as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Write the mean of checkpoints: floats averaged in float64, all else from the one named last.
@@ -53,6 +59,8 @@ def average(
 
     outputs = {"h5": h5, "npz": npz, "npy": npy, "safetensors": safetensors, "tf": tf, "tf-v1": tf_v1}
     target = targets.target_of(outputs, output, shards=shards, max_shard_size=max_shard_size, latest=latest)
+    wanted = options.format_of(format, as_json)
+    options.refuse(wanted and not dry_run, "--format needs --dry-run")
     opened = [options.to_convert(*each, quiet, strict=strict) for each in _distinct(_last_of(paths, last), quiet)]
     chosen = [select(each, include or (), exclude or (), with_object_graph=target.format == "tf") for each in opened]
     options.exit_if_no_match(not any(chosen), include or (), opened[0])
@@ -64,8 +72,22 @@ def average(
         raise typer.BadParameter(str(error), param_hint="--weights") from error
     if not quiet:
         render.say(f"the mean of {', '.join(os.path.basename(checkpoint.path) for checkpoint in chosen)}")
+    if dry_run:
+        _show_plan(mean, target, wanted, strict=strict, force=force)
+        return
     targets.write(mean, target, strict=strict, force=force, quiet=quiet)
     targets.add_to_state(target, quiet)
+
+
+def _show_plan(mean: "Checkpoint", target: targets.Target, format: str | None, *, strict: bool, force: bool) -> None:
+    from ckpttool.formats.plan import check_plan
+    from ckpttool.reports.checkpoints import export_plan
+
+    targets.require_writable(target, force=force, inputs=mean.files)
+    plan = targets.plan_of(mean, target)
+    facts = {"path": mean.path, "output": target.path, "format": mean.format}
+    render.render([export_plan(plan, mean, {}, {}, {})], format=format, schema="ckpttool.average/1", facts=facts)
+    check_plan(plan, strict=strict)
 
 
 def _distinct(paths: list[str], quiet: bool) -> list[tuple[str, Located]]:

@@ -35,6 +35,7 @@ def strip_devices(
         bool, typer.Option("--all", help="Also clear whatever else names a device or host; implies --colocation.")
     ] = False,
     step: options.Step = None,
+    dry_run: options.DryRun = False,
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -42,17 +43,17 @@ def strip_devices(
 
     ckpttool strip-devices model.ckpt.meta -o anywhere.meta
     """
-    from ckpttool.formats.meta_graph import in_form_of, write_meta_graph
     from ckpttool.transforms.devices import device_mentions, placed_ops, strip_devices
 
     options.require_output(output, in_place)
     graph = options.graph_of(path, quiet, step=step)
     placed = placed_ops(graph)
     stripped = strip_devices(graph, colocation=colocation, all=everything)
-    write_meta_graph(in_form_of(stripped, output), output or graph.path, force=force, in_place=in_place)
+    _write(stripped, output or graph.path, dry_run, force=force, in_place=in_place)
     if quiet:
         return
-    render.say(f"cleared the devices of {render.counted(placed, 'op')} · {output or graph.path}")
+    done = "would clear" if dry_run else "cleared"
+    render.say(f"{done} the devices of {render.counted(placed, 'op')} · {output or graph.path}")
     for mention in device_mentions(stripped):
         text = f": {mention.text}" if mention.text else ""
         remedy = f" · {mention.remedy} clears it" if mention.remedy and not everything else ""
@@ -81,6 +82,7 @@ def collections(
     in_place: _InPlace = False,
     tags: options.Tags = None,
     step: options.Step = None,
+    dry_run: options.DryRun = False,
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -88,7 +90,6 @@ def collections(
 
     ckpttool collections model.ckpt.meta --add outputs=scores:0 --in-place
     """
-    from ckpttool.formats.meta_graph import in_form_of, write_meta_graph
     from ckpttool.transforms.collections import edit_collections
 
     options.refuse(not (add or remove), "give --add or --remove; `ckpttool ls --collections` shows what is there")
@@ -99,10 +100,18 @@ def collections(
     options.say_tags(graph, tags, quiet)
     removed = [_removal(text, graph) for text in remove or ()]
     edited = edit_collections(graph, added, removed)
-    write_meta_graph(in_form_of(edited, output), output or graph.path, force=force, in_place=in_place)
+    _write(edited, output or graph.path, dry_run, force=force, in_place=in_place)
     if not quiet:
         _say_collections(edited, dict.fromkeys(name for name, _ in [*removed, *added]))
-        render.say(f"wrote {output or graph.path}{'' if edited is not graph else ', unchanged'}")
+        done = "would write" if dry_run else "wrote"
+        render.say(f"{done} {output or graph.path}{'' if edited is not graph else ', unchanged'}")
+
+
+def _write(graph: "MetaGraph", output: str, dry_run: bool, *, force: bool, in_place: bool) -> None:
+    from ckpttool.formats.meta_graph import in_form_of, require_meta_graph_writable, write_meta_graph
+
+    write = require_meta_graph_writable if dry_run else write_meta_graph
+    write(in_form_of(graph, output), output, force=force, in_place=in_place)
 
 
 def _member(text: str) -> tuple[str, str]:

@@ -107,21 +107,11 @@ def export(
             help="Of a damaged source, write what is whole, and say what is not; exit code 1 if anything is not.",
         ),
     ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what would be written, and what would be left out; write nothing.")
-    ] = False,
+    dry_run: targets.DryRun = False,
     v1: options.V1 = False,
     step: options.Step = None,
     force: options.Force = False,
-    format: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            "-f",
-            metavar="|".join(render.FORMATS),
-            help="Of --dry-run; default: table on a terminal, else tsv.",
-        ),
-    ] = None,
+    format: targets.PlanFormat = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:

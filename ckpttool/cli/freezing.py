@@ -52,6 +52,7 @@ def freeze(
     v1: options.V1 = False,
     tags: options.Tags = None,
     keep_devices: options.KeepDevices = False,
+    dry_run: options.DryRun = False,
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -59,7 +60,7 @@ def freeze(
 
     ckpttool freeze model.ckpt --outputs softmax -o frozen.pb
     """
-    from ckpttool.formats.meta_graph import write_meta_graph
+    from ckpttool.formats.meta_graph import require_meta_graph_writable, write_meta_graph
     from ckpttool.formats.opening import open_graph
     from ckpttool.transforms.freezing import freeze
 
@@ -75,9 +76,11 @@ def freeze(
     fed += options.split_names(inputs, "--inputs")
     frozen = freeze(graph, variables, chosen, inputs=fed, keep_devices=keep_devices)
     written = frozen.graph.replace(path=graph.path, text=b"" if output.endswith(".pbtxt") else None)
-    write_meta_graph(written, output, force=force, inputs=variables.files if variables else ())
+    write = require_meta_graph_writable if dry_run else write_meta_graph
+    write(written, output, force=force, inputs=variables.files if variables else ())
     if not quiet:
-        _say(graph, frozen, chosen, output)
+        render.say(f"{'would keep' if dry_run else 'kept'} {_kept(graph, frozen)} · {output}")
+        _say(frozen, chosen)
         say_caveats(graph, chosen, fed, lambda: variables, "--inputs")
         say_python(graph, chosen, fed)
 
@@ -102,11 +105,14 @@ def _tensors(found: "Iterable[Fetch]") -> list[str]:
     return [tensor for tensor in dict.fromkeys(each.tensor for each in found) if tensor]
 
 
-def _say(graph: "MetaGraph", frozen: "Frozen", outputs: list[str], output: str) -> None:
-    """What was written, and what there is to know of it."""
-    total = len(graph.graph_def.node)
+def _kept(graph: "MetaGraph", frozen: "Frozen") -> str:
+    """How much of the graph is in the frozen one."""
     values = f"{render.counted(frozen.variables, 'variable')} frozen, {render.human_bytes(frozen.nbytes)}"
-    render.say(f"kept {frozen.ops:,} of {render.counted(total, 'op')} · {values} · {output}")
+    return f"{frozen.ops:,} of {render.counted(len(graph.graph_def.node), 'op')} · {values}"
+
+
+def _say(frozen: "Frozen", outputs: list[str]) -> None:
+    """What there is to know of a frozen graph."""
     for tensor, name in frozen.placeholders.items():
         if tensor != f"{name}:0":
             render.say(f"note: the placeholder {name} stands for {tensor}")

@@ -70,6 +70,7 @@ All = Annotated[bool, typer.Option("--all", help="Never cut a table: every row, 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No notes on standard error.")]
 KeepDevices = Annotated[bool, typer.Option("--keep-devices", help="Keep the ops' device placements.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be written, and write nothing.")]
 
 
 def located(path: str, quiet: bool, *, v1: bool = False, step: str | None = None) -> Located:

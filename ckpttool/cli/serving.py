@@ -49,6 +49,7 @@ def saved_model(
     keep_devices: options.KeepDevices = False,
     v1: options.V1 = False,
     step: options.Step = None,
+    dry_run: options.DryRun = False,
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -60,7 +61,7 @@ def saved_model(
     graph first, and convert the frozen graph. A graph with an op of before TensorFlow 1, such as TensorArrayV2, is
     loaded by tf.compat.v1.saved_model.load and TensorFlow Serving alone.
     """
-    from ckpttool.formats.saved_model.writing import write_saved_model
+    from ckpttool.formats.saved_model.writing import require_saved_model_writable, write_saved_model
     from ckpttool.transforms.serving import Marks, servable
 
     options.require_output(output)
@@ -80,8 +81,11 @@ def saved_model(
     marks = Marks(signature, method, marked)
     served = servable(graph, stored, fed, fetched, marks, keep_devices=keep_devices, assets=names)
     total = sum(variable.nbytes for variable in served.variables.values())
-    with render.progress("Writing", total) as progress:
-        write_saved_model(served.graph, served.variables, output, assets=sources, force=force, progress=progress)
+    if dry_run:
+        require_saved_model_writable(served.graph, served.variables, output, assets=sources, force=force)
+    else:
+        with render.progress("Writing", total) as progress:
+            write_saved_model(served.graph, served.variables, output, assets=sources, force=force, progress=progress)
     if quiet:
         return
     for op, why in served.left_out.items():
@@ -92,7 +96,8 @@ def saved_model(
     say_caveats(graph, fetched.values(), fed.values(), lambda: stored, "--inputs")
     say_python(graph, fetched.values(), fed.values())
     count = render.counted(len(served.variables), "variable")
-    render.say(f"wrote the signature {signature} and {count}, {render.human_bytes(total)} · {output}")
+    done = "would write" if dry_run else "wrote"
+    render.say(f"{done} the signature {signature} and {count}, {render.human_bytes(total)} · {output}")
 
 
 def _endpoints(

@@ -75,6 +75,18 @@ MaxShardSize = Annotated[
         help="With --tf, --safetensors: at most so many bytes a file: 5GB, 500MiB, …",
     ),
 ]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print what would be written, and what would be left out; write nothing.")
+]
+PlanFormat = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        "-f",
+        metavar="|".join(render.FORMATS),
+        help="Of --dry-run; default: table on a terminal, else tsv.",
+    ),
+]
 Strict = Annotated[
     bool,
     typer.Option(

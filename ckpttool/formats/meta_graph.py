@@ -143,11 +143,28 @@ def meta_graph_beside(
 
     If the block ends with an error, there is no graph at `path` but the one that was there.
     """
-    inputs = [*inputs, *belonging(graph.path), *([graph.path] if graph.path and not in_place else [])]
+    inputs = _never_replaced(graph, in_place, inputs)
     path = os.path.realpath(path) if in_place else os.fspath(path)
     with storage.write_beside(path, force=force or in_place, inputs=inputs) as beside:
         beside.write_bytes(graph.data if graph.text is None else _to_text(graph, graph.text))
         yield
+
+
+def require_meta_graph_writable(
+    graph: MetaGraph,
+    path: str | os.PathLike[str],
+    *,
+    force: bool = False,
+    in_place: bool = False,
+    inputs: Sequence[str] = (),
+) -> None:
+    """Raises what `write_meta_graph` raises of its output, and writes nothing."""
+    path = os.path.realpath(path) if in_place else os.fspath(path)
+    storage.require_writable(path, force=force or in_place, inputs=_never_replaced(graph, in_place, inputs))
+
+
+def _never_replaced(graph: MetaGraph, in_place: bool, inputs: Sequence[str]) -> list[str]:
+    return [*inputs, *belonging(graph.path), *([graph.path] if graph.path and not in_place else [])]
 
 
 def _text_root(data: bytes) -> str | None:

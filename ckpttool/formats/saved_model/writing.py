@@ -11,7 +11,8 @@ from pathlib import Path
 
 from ckpttool import storage
 from ckpttool.errors import ConversionError
-from ckpttool.formats.bundle.writing import write_bundle
+from ckpttool.formats.bundle.writing import plan_bundle, write_bundle
+from ckpttool.formats.plan import check_plan
 from ckpttool.formats.saved_model.reading import ASSETS, CHUNKED, FILES, VARIABLES
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.graph import MetaGraph
@@ -48,11 +49,8 @@ def write_saved_model(
         ConversionError: a variable can't be held; or the graph is not a SavedModel's.
         CorruptionError: values are missing or damaged; nothing is written.
     """
-    if graph.root != "SavedModel":
-        raise ConversionError(f"a {graph.root} is no SavedModel", path=graph.path, hint="servable makes one of it")
-    sources = assets or {}
-    inputs = [*checkpoint.files, *sources.values(), *([graph.path] if graph.path else [])]
-    path = Path(directory)
+    sources, path = assets or {}, Path(directory)
+    inputs = _inputs(graph, checkpoint, sources)
     with storage.write_directory(path, force=force, inputs=inputs, is_ours=_is_saved_model) as beside:
         if len(checkpoint):
             (beside / VARIABLES).parent.mkdir()
@@ -62,6 +60,27 @@ def write_saved_model(
         for name, source in sources.items():
             _copy(source, beside / ASSETS / name)
         (beside / FILES[0]).write_bytes(graph.data)
+
+
+def require_saved_model_writable(
+    graph: MetaGraph,
+    checkpoint: Checkpoint,
+    directory: str | os.PathLike[str],
+    *,
+    assets: Mapping[str, str] | None = None,
+    force: bool = False,
+) -> None:
+    """Raises what `write_saved_model` raises before it reads any values, and writes nothing."""
+    inputs = _inputs(graph, checkpoint, assets or {})
+    storage.require_writable_directory(directory, force=force, inputs=inputs, is_ours=_is_saved_model)
+    check_plan(plan_bundle(checkpoint), strict=True)
+
+
+def _inputs(graph: MetaGraph, checkpoint: Checkpoint, assets: Mapping[str, str]) -> list[str]:
+    """The files that are read; raises ConversionError if there is no SavedModel to be written."""
+    if graph.root != "SavedModel":
+        raise ConversionError(f"a {graph.root} is no SavedModel", path=graph.path, hint="servable makes one of it")
+    return [*checkpoint.files, *assets.values(), *([graph.path] if graph.path else [])]
 
 
 def _copy(source: str, path: Path) -> None:
