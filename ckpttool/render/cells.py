@@ -89,6 +89,8 @@ def plain_texts(values: Sequence[Any], kind: str) -> Sequence[str]:
     """`plain` of the cells of a column, a thousand at a time: those that are alike are made once."""
     if kind in _NUMBERS:
         return list(map(str, values))
+    if values and type(values[0]) is str and values.count(values[0]) == len(values):  # As in most columns.
+        return [plain(values[0], kind)] * len(values)
     if kind == "text":
         texts = list(map(str, values))
         return texts if "".join(texts).isprintable() else list(map(printable, texts))

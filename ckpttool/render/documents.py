@@ -53,6 +53,8 @@ def _texts(cells: Sequence[Any], column: Column) -> Sequence[str]:
     from json.encoder import encode_basestring_ascii
 
     types = set(map(type, cells))
+    if types in ({int}, {str}) and cells.count(cells[0]) == len(cells):  # As in most columns.
+        return [_json(_value(cells[0], column))] * len(cells)
     if types == {int}:
         return list(map(str, cells))
     if types == {str} and column.kind == "text":

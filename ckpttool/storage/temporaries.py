@@ -62,7 +62,17 @@ def require_writable(path: str | Path, *, force: bool, inputs: Sequence[str]) ->
 
 def is_input(path: str | Path, inputs: Sequence[str]) -> bool:
     """Whether a file that is to be written is one of those that are read."""
-    return os.path.exists(path) and any(os.path.exists(file) and os.path.samefile(file, path) for file in inputs)
+    file = _identity(path)
+    return file is not None and file in map(_identity, inputs)
+
+
+def _identity(path: str | Path) -> tuple[int, int] | None:
+    """What tells a file from every other one; None: there is none."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):  # ValueError: a NUL, which no name has.
+        return None
+    return status.st_dev, status.st_ino
 
 
 @contextmanager

@@ -86,7 +86,8 @@ class _Dropping:
         """What is left."""
         import numpy as np
 
-        edges = np.sort(np.concatenate([[0, len(self._data)], *chain.from_iterable(self._cuts)]))
+        edges = np.concatenate([[0, len(self._data)], *chain.from_iterable(self._cuts)])
+        edges.sort(kind="stable")  # They are in order but for a few runs, which this merges in a thirtieth of the time.
         lengths = np.diff(edges)  # Of what is kept, of what is cut, of what is kept, ...
         is_kept = np.repeat(np.arange(lengths.size) % 2 == 0, lengths)
         return bytes(self._bytes[is_kept].data)

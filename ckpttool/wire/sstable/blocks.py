@@ -138,7 +138,8 @@ class BlockBuilder:
             self._restarts.append(len(self._buffer))
             self._since_restart = 0
         self._buffer += encode_varint(shared) + encode_varint(len(key) - shared) + encode_varint(len(value))
-        self._buffer += key[shared:] + value
+        self._buffer += key[shared:]
+        self._buffer += value
         self._since_restart += 1
         self.last_key = key
 
@@ -148,8 +149,7 @@ class BlockBuilder:
         return len(self._buffer) + 4 * len(self._restarts) + 4
 
     def finish(self) -> bytes:
-        restarts = b"".join(map(encode_fixed32, [*self._restarts, len(self._restarts)]))
-        return bytes(self._buffer) + restarts
+        return b"".join([self._buffer, *map(encode_fixed32, self._restarts), encode_fixed32(len(self._restarts))])
 
 
 def shared_prefix(a: bytes, b: bytes) -> int:
