@@ -27,7 +27,7 @@ _WIDE, _NARROW = 20, 10
 _TAGS = bytes(range(2, 256, 8))
 _OTHERS = bytes(byte for byte in range(256) if byte not in _TAGS)
 # So much is not walked for a bound that is far too high; so long is no message of which millions make a bomb.
-_LARGE, _SHORT = 16 * _MIB, 8
+_LARGE, _SHORT = 4 * _MIB, 8
 # Of messages that are no longer, many may be the same.
 _REPEATED = 64
 # Of each byte what it can be: 0 a tag, 1 a tag or the length of a short message, 2 such a length, 3 neither.
