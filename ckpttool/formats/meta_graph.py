@@ -143,8 +143,7 @@ def meta_graph_beside(
 
     If the block ends with an error, there is no graph at `path` but the one that was there.
     """
-    inputs = _never_replaced(graph, in_place, inputs)
-    path = os.path.realpath(path) if in_place else os.fspath(path)
+    path, inputs = _output(graph, path, in_place, inputs)
     with storage.write_beside(path, force=force or in_place, inputs=inputs) as beside:
         beside.write_bytes(graph.data if graph.text is None else _to_text(graph, graph.text))
         yield
@@ -159,12 +158,16 @@ def require_meta_graph_writable(
     inputs: Sequence[str] = (),
 ) -> None:
     """Raises what `write_meta_graph` raises of its output, and writes nothing."""
-    path = os.path.realpath(path) if in_place else os.fspath(path)
-    storage.require_writable(path, force=force or in_place, inputs=_never_replaced(graph, in_place, inputs))
+    path, inputs = _output(graph, path, in_place, inputs)
+    storage.require_writable(path, force=force or in_place, inputs=inputs)
 
 
-def _never_replaced(graph: MetaGraph, in_place: bool, inputs: Sequence[str]) -> list[str]:
-    return [*inputs, *belonging(graph.path), *([graph.path] if graph.path and not in_place else [])]
+def _output(
+    graph: MetaGraph, path: str | os.PathLike[str], in_place: bool, inputs: Sequence[str]
+) -> tuple[str, list[str]]:
+    """The file to be written, which in place is that behind a link; and those that are never replaced."""
+    kept = [*inputs, *belonging(graph.path), *([graph.path] if graph.path and not in_place else [])]
+    return os.path.realpath(path) if in_place else os.fspath(path), kept
 
 
 def _text_root(data: bytes) -> str | None:
