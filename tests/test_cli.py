@@ -457,6 +457,13 @@ def test_no_search_for_garbage_at_the_end():
     assert done.stdout.splitlines()[-1] == "True 100000"
 
 
+def test_no_threads_that_wait():
+    """NumPy's library for matrices starts none: these would spin on the cores that the program's own need."""
+    script = "import ckpttool.__main__, numpy, os; print(len(os.listdir('/proc/self/task')))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"
+
+
 def test_version(run):
     """--version prints name and version."""
     assert run("--version").stdout.startswith("ckpttool 0.")
