@@ -101,11 +101,11 @@ _DEVICE = re.compile(
     rb"|\bgrpc\+?\w*://[\w.:\[\]-]+",
     re.IGNORECASE,
 )
-# What a node's attributes must hold, in capitals or not, for any rule below to apply: most hold nothing of it.
+# What a node's attributes must hold, in capitals or not, for any rule below to apply: most hold nothing of it. Few and
+# short, for each is searched for in all of a graph: "pu:" stands for three devices, "config" for two attributes.
 _HINTS = (
-    *(b"/job:", b"/replica:", b"/task:", b"/cpu:", b"/gpu:", b"/tpu:", b"grpc", b"device", b"target_workers"),
-    *(b"topology", b"config_proto", b"host_compute_core", b"embedding_config"),
-    *(b"_tpu_replicate", b"_xla_outside_compilation"),
+    *(b"/job:", b"/replica:", b"/task:", b"pu:", b"grpc", b"device", b"target_workers", b"topology", b"config"),
+    *(b"host_compute_core", b"_tpu_replicate", b"_xla_outside_compilation"),
 )
 
 
