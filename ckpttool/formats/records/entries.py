@@ -106,7 +106,7 @@ def plain_entry(data: bytes, num_shards: int) -> EntryHead | None:
     if not head or not tail:
         return None
     shard, _, size, _ = tail.groups(b"")
-    return head if head.size in (None, size) and _number(shard) < num_shards else None
+    return head if head.size in (None, size) and (not shard or _number(shard) < num_shards) else None
 
 
 def _number(varint: bytes) -> int:
