@@ -44,9 +44,11 @@ if TYPE_CHECKING:
     from ckpttool.model.collections import Collection
     from ckpttool.model.dtypes import DType
     from ckpttool.model.findings import Finding
-    from ckpttool.model.graph import GraphVariable, MetaGraph, Node, Signature
+    from ckpttool.model.graph import GraphVariable, MetaGraph
     from ckpttool.model.in_memory import from_arrays
+    from ckpttool.model.nodes import Node
     from ckpttool.model.object_graph import ObjectGraph
+    from ckpttool.model.signatures import Signature
     from ckpttool.model.slices import ByteRange, Slice
     from ckpttool.model.variable import Variable
     from ckpttool.runtime.imported import ImportedGraph
@@ -85,14 +87,14 @@ _HOMES = {
     "Marks": "transforms.serving",
     "Mention": "transforms.devices",
     "MetaGraph": "model.graph",
-    "Node": "model.graph",
+    "Node": "model.nodes",
     "NotFoundError": "errors",
     "NotSupportedError": "errors",
     "ObjectGraph": "model.object_graph",
     "Outputs": "model.arguments",
     "Planned": "formats.plan",
     "Servable": "transforms.serving",
-    "Signature": "model.graph",
+    "Signature": "model.signatures",
     "Slice": "model.slices",
     "Statistics": "analysis.values.statistics",
     "Tensor": "model.arguments",

@@ -11,7 +11,8 @@ from ckpttool.errors import NotFoundError
 from ckpttool.formats.meta_graph import read_meta_graph
 from ckpttool.model.arguments import Tensor
 from ckpttool.model.dtypes import DTYPES
-from ckpttool.model.graph import MetaGraph, split_tensor
+from ckpttool.model.graph import MetaGraph
+from ckpttool.model.nodes import split_tensor
 
 FLOAT, INT64, STRING = 1, 9, 7
 

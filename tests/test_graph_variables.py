@@ -18,7 +18,8 @@ import ckpttool
 from ckpttool import proto
 from ckpttool.analysis.graphs.endpoints import endpoints
 from ckpttool.errors import ConversionError, NotSupportedError
-from ckpttool.model.graph import MetaGraph, split_tensor
+from ckpttool.model.graph import MetaGraph
+from ckpttool.model.nodes import split_tensor
 from ckpttool.model.slots import slot_owners
 from ckpttool.transforms.graph_variables import rename_and_drop
 

@@ -6,7 +6,7 @@ from serving import of_load, of_loader, of_server, require_same
 
 from ckpttool import proto
 from ckpttool.analysis.graphs.loading import BOOSTED_TREES
-from ckpttool.model.graph import all_nodes
+from ckpttool.model.nodes import all_nodes
 
 tensorflow = pytest.mark.tensorflow
 

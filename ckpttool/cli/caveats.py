@@ -9,7 +9,8 @@ from ckpttool.analysis.graphs.chance import drawn
 from ckpttool.analysis.graphs.needs import needed_ops, tensor_name
 from ckpttool.analysis.graphs.switches import held_switches
 from ckpttool.model.checkpoint import Checkpoint
-from ckpttool.model.graph import PYTHON_OPS, MetaGraph
+from ckpttool.model.graph import MetaGraph
+from ckpttool.model.nodes import PYTHON_OPS
 
 _MOST = 9
 

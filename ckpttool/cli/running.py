@@ -13,7 +13,7 @@ from ckpttool import render
 from ckpttool.cli import options
 from ckpttool.cli.jobs import Job, Wanted, feeds_of, files_read, job_of, read_stdin
 from ckpttool.formats.outputs import require_writable
-from ckpttool.model.graph import op_of
+from ckpttool.model.nodes import op_of
 
 if TYPE_CHECKING:
     from ckpttool.analysis.values.results import Result

@@ -14,7 +14,8 @@ from ckpttool.errors import located
 from ckpttool.model.boxes import Selection
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import dtype_of
-from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, shape_of
+from ckpttool.model.graph import MetaGraph
+from ckpttool.model.nodes import VARIABLE_OPS, shape_of
 from ckpttool.model.slices import ByteRange, Slice, whole_slice
 from ckpttool.model.tensors import MOST_BYTES, numbers_of, texts_of
 from ckpttool.model.variable import Source, Variable

@@ -5,83 +5,25 @@ message is what is looked at.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
-from itertools import chain
 from typing import Any, NamedTuple
 
 from ckpttool import proto
 from ckpttool.errors import CorruptionError, NotFoundError, located
 from ckpttool.model.arguments import Argument, Dtypes, Outputs, Shape, Tensor, arguments_of
 from ckpttool.model.collections import Collection, decoded_collection, fields_of
-from ckpttool.model.dtypes import DTYPES, DType, dtype_of
+from ckpttool.model.dtypes import DType, dtype_of
 from ckpttool.model.names import near_hint
+from ckpttool.model.nodes import PLACEHOLDERS, VARIABLE_OPS, Node, all_nodes, op_of, shape_of, split_tensor
 from ckpttool.model.session_bundle import old_assets, old_signatures
-from ckpttool.model.texts import to_text
-
-VARIABLE_OPS = {"Variable", "VariableV2", "VarHandleOp", "TemporaryVariable", "AutoReloadVariable"}
-"""Types of the ops that hold a variable."""
-
-ASSIGN_OPS = ("Assign", "AssignVariableOp")
-"""Types of the ops that give a variable a value without reading the one that it has."""
-
-TREE_OPS = "ResourceHandleOp"
-"""How the types of ops end that hold trees: no variables, and nothing that could become a constant.
-
-(tensorflow/core/framework/resource_mgr.h REGISTER_RESOURCE_HANDLE_OP)
-"""
-
-PYTHON_OPS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
-"""Types of the ops that run Python code of the program that made the graph, and that no file has."""
-
-BARE_PLACEHOLDERS = ("Placeholder", "PlaceholderV2")
-"""Types of the ops that are nothing unless they are fed."""
-
-PLACEHOLDERS = (*BARE_PLACEHOLDERS, "PlaceholderWithDefault")
-"""Types of the ops that are fed."""
-
-HIDDEN_SIGNATURES = "__saved_model_"
-"""What the names of signatures begin with that are for loaders, not for users."""
-
-DEFAULT_SIGNATURE = "serving_default"
-"""The key of the signature that is taken if none is asked for. (python/saved_model/signature_constants.py)"""
+from ckpttool.model.signatures import DEFAULT_SIGNATURE, Signature, signature_of
 
 # The last version of GraphDefs in which a scalar's shape stands for one that is not known.
 _SCALARS_UNKNOWN = 21
 
 ASSETS = "saved_model_assets"
 """The collection that names a SavedModel's assets, unless the message's own field does."""
-
-
-class Node(NamedTuple):
-    """An op: a node of a graph. `message` is its NodeDef."""
-
-    name: str
-    type: str
-    device: str
-    inputs: tuple[str, ...]
-    message: Any
-
-    @property
-    def operands(self) -> list[str]:
-        """The tensors that it takes: its inputs, but for those that it only waits for."""
-        return [text for text in self.inputs if not text.startswith("^")]
-
-    def __repr__(self) -> str:  # Without the message, which may hold megabytes of values.
-        return f"Node({self.name!r}, {self.type!r}, inputs={list(self.inputs)}, device={self.device!r})"
-
-
-class Signature(NamedTuple):
-    """A SignatureDef: for each key of inputs and outputs, the tensor's name and what is known of it.
-
-    What is no single tensor has a key for each part: x.indices, x.values, x.dense_shape of a sparse x; x.0, x.1, … of
-    others, such as a ragged one.
-    """
-
-    key: str
-    method: str
-    inputs: dict[str, tuple[str, Tensor]]
-    outputs: dict[str, tuple[str, Tensor]]
 
 
 class GraphVariable(NamedTuple):
@@ -230,7 +172,7 @@ class MetaGraph:
         """Every signature, by its key; of an export of before SavedModels, those that a collection says."""
         found = self.message.signature_def
         old = () if found else old_signatures(self.message.collection_def, DEFAULT_SIGNATURE)
-        return {key: _signature(key, found[key]) for key in sorted(found)} | {
+        return {key: signature_of(key, found[key]) for key in sorted(found)} | {
             each.key: Signature(each.key, each.method, self._described(each.inputs), self._described(each.outputs))
             for each in old
         }
@@ -328,67 +270,3 @@ class MetaGraph:
         # Before TensorFlow 1.2 what was not known whole was written as a scalar's. (core/ops/array_ops.cc Placeholder)
         is_guess = node.type == "Placeholder" and shape == () and self.graph_def.versions.producer <= _SCALARS_UNKNOWN
         return None if is_guess else shape
-
-
-def all_nodes(graph_def: Any) -> Iterator[Any]:
-    """The NodeDefs of a GraphDef's ops, and then those of its functions'."""
-    return chain(graph_def.node, *(function.node_def for function in graph_def.library.function))
-
-
-def shape_of(message: Any) -> Shape:
-    """The shape that a TensorShapeProto says."""
-    if message.unknown_rank:
-        return None
-    return tuple(dim.size if dim.size >= 0 else None for dim in message.dim)
-
-
-def shared_name(node: Any) -> str:
-    """The name, by its NodeDef, under which an op's variable, queue or the like is shared; "" if it has none."""
-    # Asking for an attribute that is not there would make one.
-    return to_text(node.attr["shared_name"].s) if "shared_name" in node.attr else ""
-
-
-def set_shape(message: Any, shape: Shape) -> None:
-    """Makes a new TensorShapeProto say a shape."""
-    message.SetInParent()  # A scalar's has no fields.
-    message.unknown_rank = shape is None
-    for size in shape or ():
-        message.dim.add(size=-1 if size is None else size)
-
-
-def op_of(name: str) -> str:
-    """The op that a tensor is of: "x:1" → "x"."""
-    return split_tensor(name)[0] if ":" in name else name
-
-
-def split_tensor(name: str) -> tuple[str, str]:
-    """An op's name and the output's number, of nine digits at most: "x:1" → "x", "1"; "x" → "x", "0"."""
-    head, colon, index = name.rpartition(":")
-    is_number = colon and len(index) < 10 and index.isascii() and index.isdecimal()
-    return (head, index) if is_number else (name, "0")
-
-
-def _signature(key: str, message: Any) -> Signature:
-    inputs, outputs = (
-        dict(found for name in sorted(infos) for found in _tensors(name, infos[name]))
-        for infos in (message.inputs, message.outputs)
-    )
-    return Signature(key, message.method_name, inputs, outputs)
-
-
-def _tensors(key: str, info: Any) -> Iterator[tuple[str, tuple[str, Tensor]]]:
-    """The tensors of a TensorInfo, by what they are called, with what is known of them."""
-    encoding = info.WhichOneof("encoding")
-    if encoding == "composite_tensor":
-        for number, part in enumerate(info.composite_tensor.components):
-            yield from _tensors(f"{key}.{number}", part)
-        return
-    dtype, shape = dtype_of(info.dtype) if info.dtype else None, shape_of(info.tensor_shape)
-    if encoding == "coo_sparse":
-        rank = None if shape is None else len(shape)
-        parts = {"indices": ("int64", (None, rank)), "values": ("", (None,)), "dense_shape": ("int64", (rank,))}
-        for part, (name, of_part) in parts.items():
-            tensor = Tensor(DTYPES[name] if name else dtype, of_part)
-            yield f"{key}.{part}", (getattr(info.coo_sparse, f"{part}_tensor_name"), tensor)
-    else:
-        yield key, (info.name, Tensor(dtype, shape))

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from ckpttool.model.arguments import Outputs, Tensor, shape_text
 from ckpttool.model.collections import Collection
 from ckpttool.model.dtypes import dtype_of
-from ckpttool.model.graph import MetaGraph, all_nodes, shape_of
+from ckpttool.model.graph import MetaGraph
 from ckpttool.model.names import selector
+from ckpttool.model.nodes import all_nodes, shape_of
 from ckpttool.reports.report import Column, Report
 
 if TYPE_CHECKING:

@@ -21,8 +21,10 @@ from ckpttool.formats.locate import Located, locate
 from ckpttool.formats.opening import open_checkpoint, open_graph
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import dtype_of
-from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, Signature, op_of, split_tensor
+from ckpttool.model.graph import MetaGraph
 from ckpttool.model.names import counted, listed
+from ckpttool.model.nodes import VARIABLE_OPS, op_of, split_tensor
+from ckpttool.model.signatures import Signature
 from ckpttool.runtime import state
 from ckpttool.runtime.importing import Interruptible, Translated, imported
 from ckpttool.runtime.quiet import import_tensorflow

@@ -19,8 +19,9 @@ from ckpttool.analysis.graphs.savers import Restored
 from ckpttool.analysis.graphs.tables import fillers
 from ckpttool.errors import NotFoundError, NotSupportedError
 from ckpttool.formats.locate import Located
-from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, op_of
+from ckpttool.model.graph import MetaGraph
 from ckpttool.model.names import listed, such
+from ckpttool.model.nodes import VARIABLE_OPS, op_of
 from ckpttool.model.texts import to_bytes
 from ckpttool.transforms.preparing.lacking import HERE
 

@@ -9,8 +9,9 @@ from typing import TypeVar
 
 from ckpttool.analysis.graphs.needs import require_collection, require_output
 from ckpttool.errors import NotFoundError, NotSupportedError
-from ckpttool.model.graph import MetaGraph, op_of
+from ckpttool.model.graph import MetaGraph
 from ckpttool.model.names import choices_hint
+from ckpttool.model.nodes import op_of
 from ckpttool.transforms.graph_edits import edit_meta_graph, key_of, last_field
 from ckpttool.transforms.new_ops import with_entry
 from ckpttool.wire.message import LENGTH, edit, fields, message_field

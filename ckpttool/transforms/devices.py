@@ -21,7 +21,8 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from ckpttool.errors import CorruptionError
-from ckpttool.model.graph import MetaGraph, all_nodes
+from ckpttool.model.graph import MetaGraph
+from ckpttool.model.nodes import all_nodes
 from ckpttool.transforms.graph_edits import last_field, without_ties
 from ckpttool.wire.coding import encode_varint
 from ckpttool.wire.dropping import drop

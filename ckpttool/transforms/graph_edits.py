@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 
 from ckpttool.errors import CheckpointError
 from ckpttool.model.collections import COLLECTION_MESSAGES
-from ckpttool.model.graph import MetaGraph, split_tensor
+from ckpttool.model.graph import MetaGraph
+from ckpttool.model.nodes import split_tensor
 from ckpttool.model.texts import to_bytes, to_text
 from ckpttool.wire.message import Rule, edit, message_field, values_of
 

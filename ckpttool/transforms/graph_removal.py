@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from ckpttool.analysis.graphs.needs import is_inside
 from ckpttool.errors import CheckpointError
-from ckpttool.model.graph import op_of
+from ckpttool.model.nodes import op_of
 from ckpttool.transforms.graph_edits import last_field
 from ckpttool.wire.message import Rule, edit, values_of
 

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 from ckpttool.errors import ConversionError, NotSupportedError
 from ckpttool.model.collections import FILLED_COLLECTIONS
-from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, op_of
+from ckpttool.model.graph import MetaGraph
+from ckpttool.model.nodes import VARIABLE_OPS, op_of
 from ckpttool.model.texts import to_text
 from ckpttool.transforms.graph_edits import (
     collection_rule,

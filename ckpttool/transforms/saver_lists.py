@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from ckpttool.analysis.graphs.savers import constant_input, strings_of
 from ckpttool.errors import ConversionError
-from ckpttool.model.graph import PLACEHOLDERS, VARIABLE_OPS, op_of, split_tensor
+from ckpttool.model.nodes import PLACEHOLDERS, VARIABLE_OPS, op_of, split_tensor
 from ckpttool.model.texts import to_bytes, to_text
 from ckpttool.transforms.graph_edits import last_field
 from ckpttool.wire.coding import encode_varint

@@ -23,7 +23,8 @@ from ckpttool.analysis.graphs.needs import (
     tensor_name,
     walk,
 )
-from ckpttool.model.graph import ASSIGN_OPS, PLACEHOLDERS, VARIABLE_OPS, MetaGraph, Node, op_of, shape_of
+from ckpttool.model.graph import MetaGraph
+from ckpttool.model.nodes import ASSIGN_OPS, PLACEHOLDERS, VARIABLE_OPS, Node, op_of, shape_of
 
 RANDOM = re.compile(
     r"(?:Stateful)?(?:Random(?!\w*(?:Queue|Dataset))|Uniform(?!Quantize|Dequantize|Requantize)|StandardNormal"

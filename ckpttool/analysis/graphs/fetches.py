@@ -14,16 +14,10 @@ from ckpttool.analysis.graphs.needs import require_collection
 from ckpttool.errors import NotFoundError, NotSupportedError
 from ckpttool.model.collections import FILLED_COLLECTIONS
 from ckpttool.model.dtypes import HANDLES
-from ckpttool.model.graph import (
-    DEFAULT_SIGNATURE,
-    HIDDEN_SIGNATURES,
-    PLACEHOLDERS,
-    VARIABLE_OPS,
-    MetaGraph,
-    op_of,
-    split_tensor,
-)
+from ckpttool.model.graph import MetaGraph
 from ckpttool.model.names import choices_hint, listed, near_hint
+from ckpttool.model.nodes import PLACEHOLDERS, VARIABLE_OPS, op_of, split_tensor
+from ckpttool.model.signatures import DEFAULT_SIGNATURE, HIDDEN_SIGNATURES
 
 
 class Fetch(NamedTuple):

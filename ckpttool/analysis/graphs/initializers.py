@@ -4,7 +4,8 @@ saved_model_main_op    the op to be run once the variables are there
 local_variables        each with its initializer
 """
 
-from ckpttool.model.graph import MetaGraph, op_of
+from ckpttool.model.graph import MetaGraph
+from ckpttool.model.nodes import op_of
 
 MAIN_OP = "saved_model_main_op"
 """The collection of the op that initializes a SavedModel's graph, once its variables are there."""

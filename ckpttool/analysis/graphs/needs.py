@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 
 from ckpttool.errors import NotFoundError, NotSupportedError
 from ckpttool.model.dtypes import DTYPES
-from ckpttool.model.graph import BARE_PLACEHOLDERS, PLACEHOLDERS, MetaGraph, Node, op_of, split_tensor
+from ckpttool.model.graph import MetaGraph
 from ckpttool.model.names import choices_hint
+from ckpttool.model.nodes import BARE_PLACEHOLDERS, PLACEHOLDERS, Node, op_of, split_tensor
 
 _INT64 = DTYPES["int64"].number
 

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 
 from ckpttool.analysis.graphs.needs import must_be_fed, needed_ops, origin
-from ckpttool.model.graph import Node, shared_name
+from ckpttool.model.nodes import Node, shared_name
 
 _GETS_NEXT = r"IteratorGetNext(?:Sync|AsOptional)?|MultiDeviceIteratorGetNextFromShard"
 PIPELINE = (

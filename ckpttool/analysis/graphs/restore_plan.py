@@ -18,8 +18,9 @@ from ckpttool.analysis.graphs.savers import Restored, restored, restored_variabl
 from ckpttool.errors import CheckpointError, NotSupportedError
 from ckpttool.model.arguments import shape_text
 from ckpttool.model.checkpoint import Checkpoint
-from ckpttool.model.graph import VARIABLE_OPS, GraphVariable, MetaGraph, Node, shape_of
+from ckpttool.model.graph import GraphVariable, MetaGraph
 from ckpttool.model.names import NearNames, listed
+from ckpttool.model.nodes import VARIABLE_OPS, Node, shape_of
 from ckpttool.model.variable import Variable
 
 

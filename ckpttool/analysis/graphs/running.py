@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from ckpttool.analysis.graphs.needs import must_be_fed, tensor_name
 from ckpttool.analysis.graphs.pipelines import gets_next, iterator_makers, source_of, waits
-from ckpttool.model.graph import ASSIGN_OPS, VARIABLE_OPS, Node, op_of
+from ckpttool.model.nodes import ASSIGN_OPS, VARIABLE_OPS, Node, op_of
 from ckpttool.model.texts import to_bytes
 
 # They only ask whether there is a value.

@@ -16,7 +16,8 @@ from ckpttool.errors import NotSupportedError
 from ckpttool.model.arguments import Shape
 from ckpttool.model.boxes import MAX_RANK, is_size
 from ckpttool.model.dtypes import DTYPES, DType, dtype_of
-from ckpttool.model.graph import ASSIGN_OPS, VARIABLE_OPS, MetaGraph, Node, op_of, shape_of
+from ckpttool.model.graph import MetaGraph
+from ckpttool.model.nodes import ASSIGN_OPS, VARIABLE_OPS, Node, op_of, shape_of
 from ckpttool.model.texts import to_text
 
 RESTORE_OPS = ("RestoreV2", "RestoreSlice", "Restore")

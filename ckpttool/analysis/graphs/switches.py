@@ -5,7 +5,8 @@ from collections.abc import Container
 
 from ckpttool.model.arguments import Tensor
 from ckpttool.model.dtypes import dtype_of
-from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, Node, op_of, shape_of
+from ckpttool.model.graph import MetaGraph
+from ckpttool.model.nodes import VARIABLE_OPS, Node, op_of, shape_of
 
 _NAME = re.compile(r"keep_?prob|drop_?out|drop_?rate|is_?train|training|phase", re.IGNORECASE)
 

@@ -9,7 +9,8 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from ckpttool.analysis.graphs.needs import called_functions, function_callers, walk
-from ckpttool.model.graph import MetaGraph, Node, op_of
+from ckpttool.model.graph import MetaGraph
+from ckpttool.model.nodes import Node, op_of
 
 TABLE = re.compile(r"(?:Mutable)?(?:Dense)?HashTable(?:OfTensors)?(?:V2)?|(?:Anonymous\w*Table)(?:V2)?")
 """Types of the ops that are tables."""

@@ -19,8 +19,9 @@ from ckpttool.errors import NotFoundError, NotSupportedError, located
 from ckpttool.model.arguments import Shape
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import dtype_of
-from ckpttool.model.graph import PLACEHOLDERS, MetaGraph, set_shape
+from ckpttool.model.graph import MetaGraph
 from ckpttool.model.names import listed
+from ckpttool.model.nodes import PLACEHOLDERS, set_shape
 from ckpttool.transforms.freezing.body import Body, Output
 from ckpttool.transforms.freezing.handles import FROZEN_OPS, Library, Trace
 from ckpttool.transforms.freezing.pruning import needed, output_of

@@ -9,7 +9,7 @@ from itertools import takewhile
 from typing import Any, NamedTuple
 
 from ckpttool.model.arguments import Dtypes, arguments_of
-from ckpttool.model.graph import split_tensor
+from ckpttool.model.nodes import split_tensor
 
 
 class Output(NamedTuple):

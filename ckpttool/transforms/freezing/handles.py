@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from ckpttool.analysis.graphs.needs import BEFORE_1
 from ckpttool.errors import NotSupportedError
-from ckpttool.model.graph import VARIABLE_OPS
+from ckpttool.model.nodes import VARIABLE_OPS
 from ckpttool.transforms.freezing.body import Body, Output
 
 FROZEN_OPS = VARIABLE_OPS - {"TemporaryVariable"}

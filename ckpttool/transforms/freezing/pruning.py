@@ -12,8 +12,8 @@ from ckpttool.analysis.graphs.needs import is_inside
 from ckpttool.analysis.graphs.pipelines import is_pipeline
 from ckpttool.analysis.graphs.tables import TABLE
 from ckpttool.errors import NotFoundError, NotSupportedError
-from ckpttool.model.graph import TREE_OPS, op_of
 from ckpttool.model.names import near_hint
+from ckpttool.model.nodes import TREE_OPS, op_of
 from ckpttool.transforms.freezing.body import Body, Output
 from ckpttool.transforms.freezing.handles import Trace
 

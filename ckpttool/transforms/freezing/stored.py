@@ -25,8 +25,9 @@ from ckpttool.model.arguments import agrees
 from ckpttool.model.boxes import Selection, is_size, shape_of
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import dtype_of
-from ckpttool.model.graph import ASSIGN_OPS, MetaGraph, op_of, shared_name
-from ckpttool.model.graph import shape_of as declared_shape
+from ckpttool.model.graph import MetaGraph
+from ckpttool.model.nodes import ASSIGN_OPS, op_of, shared_name
+from ckpttool.model.nodes import shape_of as declared_shape
 from ckpttool.model.slices import Slice
 from ckpttool.model.variable import Variable
 from ckpttool.transforms.freezing.body import Body, Output

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ckpttool import proto
-from ckpttool.model.graph import MetaGraph, all_nodes
+from ckpttool.model.graph import MetaGraph
 from ckpttool.model.names import counted
+from ckpttool.model.nodes import all_nodes
 from ckpttool.transforms.preparing.lacking import Registry, lacking_ops
 from ckpttool.transforms.preparing.stand_ins import put_stand_ins
 

@@ -14,7 +14,8 @@ from ckpttool.analysis.graphs.needs import (
     recursive_functions,
 )
 from ckpttool.model.arguments import Dtypes, arguments_of
-from ckpttool.model.graph import PYTHON_OPS, MetaGraph, Node, op_of
+from ckpttool.model.graph import MetaGraph
+from ckpttool.model.nodes import PYTHON_OPS, Node, op_of
 
 HERE = "this TensorFlow"
 """Stands in the reasons against which a library of ops and kernels would help, and in no others."""

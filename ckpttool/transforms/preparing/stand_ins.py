@@ -12,7 +12,8 @@ from typing import Any
 
 from ckpttool.model.arguments import Dtypes, Tensor, arguments_of
 from ckpttool.model.dtypes import DTYPES, DType
-from ckpttool.model.graph import MetaGraph, Node, op_of, set_shape, split_tensor
+from ckpttool.model.graph import MetaGraph
+from ckpttool.model.nodes import Node, op_of, set_shape, split_tensor
 from ckpttool.transforms.new_ops import new_op
 from ckpttool.transforms.preparing.lacking import Registry, input_dtypes
 

@@ -14,8 +14,10 @@ from ckpttool.analysis.graphs.running import read_variables, shared_state, writt
 from ckpttool.analysis.graphs.savers import restored_variables
 from ckpttool.errors import ConversionError, NotFoundError, NotSupportedError
 from ckpttool.model.checkpoint import Checkpoint
-from ckpttool.model.graph import DEFAULT_SIGNATURE, HIDDEN_SIGNATURES, MetaGraph, op_of
+from ckpttool.model.graph import MetaGraph
 from ckpttool.model.names import listed
+from ckpttool.model.nodes import op_of
+from ckpttool.model.signatures import DEFAULT_SIGNATURE, HIDDEN_SIGNATURES
 from ckpttool.transforms.collections import edit_collections
 from ckpttool.transforms.devices import strip_devices
 from ckpttool.transforms.graph_edits import meta_graph_data

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 from ckpttool import proto
 from ckpttool.analysis.graphs.needs import origin
-from ckpttool.model.graph import ASSETS, MetaGraph, Node, op_of
+from ckpttool.model.graph import ASSETS, MetaGraph
+from ckpttool.model.nodes import Node, op_of
 from ckpttool.model.texts import to_text
 from ckpttool.transforms.new_ops import free_name, with_entry
 from ckpttool.wire.message import DROP, edit

@@ -14,7 +14,8 @@ from ckpttool.analysis.graphs.needs import needed_ops
 from ckpttool.analysis.graphs.running import unfed
 from ckpttool.analysis.graphs.tables import STATIC_TABLES, TABLE, fillers
 from ckpttool.errors import NotSupportedError
-from ckpttool.model.graph import MetaGraph, Node, op_of
+from ckpttool.model.graph import MetaGraph
+from ckpttool.model.nodes import Node, op_of
 from ckpttool.transforms.new_ops import free_name, new_op, with_entry, with_nodes
 from ckpttool.wire.message import edit
 

@@ -16,7 +16,8 @@ from ckpttool import proto
 from ckpttool.analysis.graphs.savers import saved_as
 from ckpttool.errors import NotSupportedError
 from ckpttool.model.dtypes import DTYPES
-from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, Node, op_of
+from ckpttool.model.graph import MetaGraph
+from ckpttool.model.nodes import VARIABLE_OPS, Node, op_of
 from ckpttool.transforms.graph_edits import edit_meta_graph
 from ckpttool.transforms.new_ops import free_name, new_op, scalar_constant, string_constant, with_field, with_nodes
 from ckpttool.wire.message import DROP, edit

@@ -17,8 +17,10 @@ from ckpttool.analysis.graphs.running import unfed
 from ckpttool.errors import ConversionError, NotSupportedError
 from ckpttool.model.arguments import Tensor
 from ckpttool.model.dtypes import HANDLES
-from ckpttool.model.graph import DEFAULT_SIGNATURE, MetaGraph, Node, op_of, set_shape, split_tensor
+from ckpttool.model.graph import MetaGraph
 from ckpttool.model.names import require_one_of
+from ckpttool.model.nodes import Node, op_of, set_shape, split_tensor
+from ckpttool.model.signatures import DEFAULT_SIGNATURE
 
 METHODS = {name: f"tensorflow/serving/{name}" for name in ("predict", "classify", "regress")}
 """The methods of a server, by the word for each."""

@@ -10,7 +10,8 @@ declares, under a name of its own, and the others find none.
 """
 
 from ckpttool.analysis.graphs.running import shared_state
-from ckpttool.model.graph import VARIABLE_OPS, MetaGraph, split_tensor
+from ckpttool.model.graph import MetaGraph
+from ckpttool.model.nodes import VARIABLE_OPS, split_tensor
 from ckpttool.model.texts import to_bytes, to_text
 from ckpttool.transforms.graph_edits import edit_meta_graph
 from ckpttool.wire.message import edit

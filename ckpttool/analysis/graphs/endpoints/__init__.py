@@ -23,7 +23,8 @@ from ckpttool.analysis.graphs.needs import must_be_fed, walk
 from ckpttool.analysis.graphs.switches import held_switches, is_switch
 from ckpttool.model.arguments import Shape
 from ckpttool.model.dtypes import HANDLES, DType
-from ckpttool.model.graph import DEFAULT_SIGNATURE, HIDDEN_SIGNATURES, MetaGraph
+from ckpttool.model.graph import MetaGraph
+from ckpttool.model.signatures import DEFAULT_SIGNATURE, HIDDEN_SIGNATURES
 
 
 class Endpoint(NamedTuple):

@@ -7,7 +7,7 @@ from ckpttool.analysis.graphs.endpoints.flow import MOST_TENSORS, OUTPUT_NAME, S
 from ckpttool.analysis.graphs.endpoints.parts import Parts
 from ckpttool.analysis.graphs.needs import origin, walk
 from ckpttool.model.collections import FILLED_COLLECTIONS
-from ckpttool.model.graph import VARIABLE_OPS
+from ckpttool.model.nodes import VARIABLE_OPS
 
 # What turns an output into a score or an answer, so that what it takes is likely, too.
 _HEADS = {

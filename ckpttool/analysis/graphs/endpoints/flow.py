@@ -14,7 +14,8 @@ from functools import lru_cache
 from ckpttool.analysis.graphs.pipelines import PIPELINE, is_pipeline
 from ckpttool.analysis.graphs.tables import fillers
 from ckpttool.model.arguments import Tensor
-from ckpttool.model.graph import MetaGraph, Node, op_of, split_tensor
+from ckpttool.model.graph import MetaGraph
+from ckpttool.model.nodes import Node, op_of, split_tensor
 
 MOST_TENSORS = 10
 """So many tensors of an op, and so many outputs, are told."""

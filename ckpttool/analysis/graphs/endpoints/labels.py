@@ -13,7 +13,7 @@ from ckpttool.analysis.graphs.endpoints.flow import Flow, is_named
 from ckpttool.analysis.graphs.endpoints.layers import Layers
 from ckpttool.analysis.graphs.endpoints.losses import Losses
 from ckpttool.analysis.graphs.needs import walk
-from ckpttool.model.graph import op_of
+from ckpttool.model.nodes import op_of
 
 _DECODER = re.compile(r"CTC\w*Decoder(?:V\d)?")
 _SAMPLER = re.compile(r"\w*CandidateSampler(?:V\d)?")

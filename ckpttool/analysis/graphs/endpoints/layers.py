@@ -14,7 +14,7 @@ from ckpttool.analysis.graphs.chance import RANDOM
 from ckpttool.analysis.graphs.endpoints.flow import APPLY, Flow, scope_of
 from ckpttool.analysis.graphs.needs import walk
 from ckpttool.model.averages import AVERAGE
-from ckpttool.model.graph import PLACEHOLDERS, TREE_OPS, VARIABLE_OPS
+from ckpttool.model.nodes import PLACEHOLDERS, TREE_OPS, VARIABLE_OPS
 
 # What a weight passes on its way to where it is used. No arithmetic: a weight's norm in the loss is no layer.
 _READS = {

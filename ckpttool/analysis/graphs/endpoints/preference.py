@@ -10,7 +10,7 @@ from ckpttool.analysis.graphs.endpoints.candidates import PARTIAL, Ranked
 from ckpttool.analysis.graphs.endpoints.flow import CALLS, MOST_TENSORS, Flow
 from ckpttool.analysis.graphs.endpoints.parts import Parts
 from ckpttool.analysis.graphs.needs import walk
-from ckpttool.model.graph import VARIABLE_OPS, op_of
+from ckpttool.model.nodes import VARIABLE_OPS, op_of
 
 # The end of a copy's name under a MirroredStrategy. (tensorflow/python/distribute/mirrored_strategy.py)
 _REPLICA = re.compile(r"/replica_\d+$")

@@ -1,0 +1,85 @@
+"""An op, and what its NodeDef says; the types of ops that are known by name; the names of tensors."""
+
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any, NamedTuple
+
+from ckpttool.model.arguments import Shape
+from ckpttool.model.texts import to_text
+
+VARIABLE_OPS = {"Variable", "VariableV2", "VarHandleOp", "TemporaryVariable", "AutoReloadVariable"}
+"""Types of the ops that hold a variable."""
+
+ASSIGN_OPS = ("Assign", "AssignVariableOp")
+"""Types of the ops that give a variable a value without reading the one that it has."""
+
+TREE_OPS = "ResourceHandleOp"
+"""How the types of ops end that hold trees: no variables, and nothing that could become a constant.
+
+(tensorflow/core/framework/resource_mgr.h REGISTER_RESOURCE_HANDLE_OP)
+"""
+
+PYTHON_OPS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
+"""Types of the ops that run Python code of the program that made the graph, and that no file has."""
+
+BARE_PLACEHOLDERS = ("Placeholder", "PlaceholderV2")
+"""Types of the ops that are nothing unless they are fed."""
+
+PLACEHOLDERS = (*BARE_PLACEHOLDERS, "PlaceholderWithDefault")
+"""Types of the ops that are fed."""
+
+
+class Node(NamedTuple):
+    """An op: a node of a graph. `message` is its NodeDef."""
+
+    name: str
+    type: str
+    device: str
+    inputs: tuple[str, ...]
+    message: Any
+
+    @property
+    def operands(self) -> list[str]:
+        """The tensors that it takes: its inputs, but for those that it only waits for."""
+        return [text for text in self.inputs if not text.startswith("^")]
+
+    def __repr__(self) -> str:  # Without the message, which may hold megabytes of values.
+        return f"Node({self.name!r}, {self.type!r}, inputs={list(self.inputs)}, device={self.device!r})"
+
+
+def all_nodes(graph_def: Any) -> Iterator[Any]:
+    """The NodeDefs of a GraphDef's ops, and then those of its functions'."""
+    return chain(graph_def.node, *(function.node_def for function in graph_def.library.function))
+
+
+def shape_of(message: Any) -> Shape:
+    """The shape that a TensorShapeProto says."""
+    if message.unknown_rank:
+        return None
+    return tuple(dim.size if dim.size >= 0 else None for dim in message.dim)
+
+
+def shared_name(node: Any) -> str:
+    """The name, by its NodeDef, under which an op's variable, queue or the like is shared; "" if it has none."""
+    # Asking for an attribute that is not there would make one.
+    return to_text(node.attr["shared_name"].s) if "shared_name" in node.attr else ""
+
+
+def set_shape(message: Any, shape: Shape) -> None:
+    """Makes a new TensorShapeProto say a shape."""
+    message.SetInParent()  # A scalar's has no fields.
+    message.unknown_rank = shape is None
+    for size in shape or ():
+        message.dim.add(size=-1 if size is None else size)
+
+
+def op_of(name: str) -> str:
+    """The op that a tensor is of: "x:1" → "x"."""
+    return split_tensor(name)[0] if ":" in name else name
+
+
+def split_tensor(name: str) -> tuple[str, str]:
+    """An op's name and the output's number, of nine digits at most: "x:1" → "x", "1"; "x" → "x", "0"."""
+    head, colon, index = name.rpartition(":")
+    is_number = colon and len(index) < 10 and index.isascii() and index.isdecimal()
+    return (head, index) if is_number else (name, "0")

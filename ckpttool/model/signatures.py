@@ -1,0 +1,54 @@
+"""Signatures: the tensors by which a SavedModel is served."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from ckpttool.model.arguments import Tensor
+from ckpttool.model.dtypes import DTYPES, dtype_of
+from ckpttool.model.nodes import shape_of
+
+HIDDEN_SIGNATURES = "__saved_model_"
+"""What the names of signatures begin with that are for loaders, not for users."""
+
+DEFAULT_SIGNATURE = "serving_default"
+"""The key of the signature that is taken if none is asked for. (python/saved_model/signature_constants.py)"""
+
+
+class Signature(NamedTuple):
+    """A SignatureDef: for each key of inputs and outputs, the tensor's name and what is known of it.
+
+    What is no single tensor has a key for each part: x.indices, x.values, x.dense_shape of a sparse x; x.0, x.1, … of
+    others, such as a ragged one.
+    """
+
+    key: str
+    method: str
+    inputs: dict[str, tuple[str, Tensor]]
+    outputs: dict[str, tuple[str, Tensor]]
+
+
+def signature_of(key: str, message: Any) -> Signature:
+    """What a SignatureDef says."""
+    inputs, outputs = (
+        dict(found for name in sorted(infos) for found in _tensors(name, infos[name]))
+        for infos in (message.inputs, message.outputs)
+    )
+    return Signature(key, message.method_name, inputs, outputs)
+
+
+def _tensors(key: str, info: Any) -> Iterator[tuple[str, tuple[str, Tensor]]]:
+    """The tensors of a TensorInfo, by what they are called, with what is known of them."""
+    encoding = info.WhichOneof("encoding")
+    if encoding == "composite_tensor":
+        for number, part in enumerate(info.composite_tensor.components):
+            yield from _tensors(f"{key}.{number}", part)
+        return
+    dtype, shape = dtype_of(info.dtype) if info.dtype else None, shape_of(info.tensor_shape)
+    if encoding == "coo_sparse":
+        rank = None if shape is None else len(shape)
+        parts = {"indices": ("int64", (None, rank)), "values": ("", (None,)), "dense_shape": ("int64", (rank,))}
+        for part, (name, of_part) in parts.items():
+            tensor = Tensor(DTYPES[name] if name else dtype, of_part)
+            yield f"{key}.{part}", (getattr(info.coo_sparse, f"{part}_tensor_name"), tensor)
+    else:
+        yield key, (info.name, Tensor(dtype, shape))
