@@ -15,7 +15,7 @@ import ckpttool
 from ckpttool.errors import CheckpointError, ConversionError, CorruptionError, FormatError
 from ckpttool.formats.hdf5 import plan_hdf5, read_hdf5, write_hdf5
 from ckpttool.formats.saved_model.layer_names import layer_names
-from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, VALUE
+from ckpttool.model.object_keys import OBJECT_GRAPH_KEY, VALUE
 from ckpttool.model.roles import roles
 from ckpttool.proto import message_class
 from ckpttool.transforms.variables import rename

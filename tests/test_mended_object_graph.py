@@ -12,7 +12,7 @@ from conftest import FIXTURES
 import ckpttool
 from ckpttool import proto
 from ckpttool.errors import NotFoundError
-from ckpttool.model.object_graph import OBJECT_GRAPH_KEY
+from ckpttool.model.object_keys import OBJECT_GRAPH_KEY
 
 OBJECTS = FIXTURES / "objects" / "model-1"
 VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"

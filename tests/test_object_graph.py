@@ -10,7 +10,8 @@ from conftest import CORPUS, FIXTURES, corpus_files, corpus_id, needs_corpus
 import ckpttool
 from ckpttool import proto
 from ckpttool.errors import CorruptionError
-from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, ObjectGraph, object_graph_from_keys, place_by_key
+from ckpttool.model.object_graph import ObjectGraph, object_graph_from_keys
+from ckpttool.model.object_keys import OBJECT_GRAPH_KEY, place_by_key
 from ckpttool.model.roles import roles
 
 

@@ -11,7 +11,7 @@ import ckpttool
 from ckpttool.errors import ConversionError
 from ckpttool.formats import plan
 from ckpttool.formats.plan import notes_of
-from ckpttool.model.object_graph import OBJECT_GRAPH_KEY
+from ckpttool.model.object_keys import OBJECT_GRAPH_KEY
 from ckpttool.transforms.changes import Changes, change
 from ckpttool.transforms.variables import Rule, idle, new_names
 

@@ -11,7 +11,7 @@ from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.findings import Finding
 from ckpttool.model.graph import MetaGraph
 from ckpttool.model.names import NearNames
-from ckpttool.model.object_graph import OBJECT_GRAPH_KEY
+from ckpttool.model.object_keys import OBJECT_GRAPH_KEY
 from ckpttool.model.roles import BOOKKEEPING, roles_of
 from ckpttool.model.variable import Variable
 

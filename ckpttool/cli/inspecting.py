@@ -157,7 +157,8 @@ def objects(
 
     ckpttool objects ckpt-1
     """
-    from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, object_graph_from_keys
+    from ckpttool.model.object_graph import object_graph_from_keys
+    from ckpttool.model.object_keys import OBJECT_GRAPH_KEY
     from ckpttool.reports import checkpoints as reports
 
     wanted = options.format_of(format, as_json)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ckpttool import render
 from ckpttool.cli import options
 from ckpttool.model.checkpoint import Checkpoint
-from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, stored_end
+from ckpttool.model.object_keys import OBJECT_GRAPH_KEY, stored_end
 
 if TYPE_CHECKING:
     from ckpttool.transforms.changes import Changed, Changes

@@ -14,7 +14,7 @@ from ckpttool.errors import CheckpointError, ConversionError
 from ckpttool.formats.bundle.names import MEMBER
 from ckpttool.formats.plan import Planned
 from ckpttool.model.checkpoint import Checkpoint
-from ckpttool.model.object_graph import OBJECT_GRAPH_KEY
+from ckpttool.model.object_keys import OBJECT_GRAPH_KEY
 
 
 class _Writer(NamedTuple):

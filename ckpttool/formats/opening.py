@@ -13,7 +13,7 @@ from ckpttool.formats.saved_model.reading import VARIABLES, read_saved_model
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.graph import MetaGraph
 from ckpttool.model.names import listed
-from ckpttool.model.object_graph import OBJECT_GRAPH_KEY
+from ckpttool.model.object_keys import OBJECT_GRAPH_KEY
 
 
 def open_checkpoint(

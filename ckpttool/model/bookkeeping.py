@@ -11,7 +11,7 @@ contrib/layers/python/layers/optimizers.py)
 import re
 from collections.abc import Collection
 
-from ckpttool.model.object_graph import ATTRIBUTES_IN_KEY, VALUE
+from ckpttool.model.object_keys import ATTRIBUTES_IN_KEY, VALUE
 
 # What an object-based checkpoint stores and nobody trained, by the object's name or by the attribute.
 _COUNTERS = (

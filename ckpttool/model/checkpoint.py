@@ -8,7 +8,8 @@ from typing import TypeVar, overload
 from ckpttool.errors import CheckpointError, NotFoundError, located
 from ckpttool.model.layer import OF_OPTIMIZER
 from ckpttool.model.names import choices_hint
-from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, VALUE, ObjectGraph, Place
+from ckpttool.model.object_graph import ObjectGraph
+from ckpttool.model.object_keys import OBJECT_GRAPH_KEY, VALUE, Place
 from ckpttool.model.variable import Variable
 
 _T = TypeVar("_T")

@@ -5,15 +5,7 @@ children have names, and may be shared or lead back (a graph, not a tree); its a
 each with the checkpoint's key and, where there is one, the name that TensorFlow 1 would have given. Slot variables
 stand beside: an optimizer lists (variable, slot's name, slot variable).
 
-A key tells nearly as much as the message does: the shortest path to the object, and what is stored of it:
-
-    layer/kernel/.ATTRIBUTES/VARIABLE_VALUE        layer/kernel/.OPTIMIZER_SLOT/optimizer/m/.ATTRIBUTES/VARIABLE_VALUE
-
-An attribute's key is that of a stored variable, or the beginning of several: a table's `t/.ATTRIBUTES/table` is
-stored as `…/table-keys` and `…/table-values`, an iterator's `it/.ATTRIBUTES/ITERATOR` as `…/ITERATOR_STATE`.
-
-(tensorflow/core/protobuf/trackable_object_graph.proto, python/checkpoint/trackable_view.py, python/checkpoint/util.py,
-python/ops/lookup_ops.py, python/data/ops/iterator_ops.py)
+(tensorflow/core/protobuf/trackable_object_graph.proto, python/checkpoint/trackable_view.py)
 """
 
 from collections import deque
@@ -24,13 +16,7 @@ from typing import Any, NamedTuple
 
 from ckpttool import proto
 from ckpttool.errors import CorruptionError
-
-OBJECT_GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
-VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
-"""What the key of a variable's value ends in, behind the path of its object."""
-ATTRIBUTES_IN_KEY = "/.ATTRIBUTES/"
-"""What stands in a key between the path of an object and the name of what is stored of it."""
-_SLOT = "/.OPTIMIZER_SLOT/"
+from ckpttool.model.object_keys import ATTRIBUTES_IN_KEY, SLOT_IN_KEY, Place, unescape
 
 # Keras 3 lists what an optimizer or a model has once more, by number. (keras/src/backend/tensorflow/trackable.py)
 _LISTS = {"_variables", "_trainable_variables", "_non_trainable_variables", "_all_variables"}
@@ -62,13 +48,6 @@ class _Node(NamedTuple):
     children: list[tuple[str, int]]
     attributes: list[Attribute]
     slots: list[tuple[int, str, int]]
-
-
-class Place(NamedTuple):
-    """Where a checkpoint's key comes from: the object's path, and the variable's TensorFlow 1 name if it has one."""
-
-    path: str
-    full_name: str
 
 
 _LONGEST = 500
@@ -339,7 +318,7 @@ def _nodes_of(names: Iterable[str]) -> list[_Node]:
         for segment in path.split("/") if path else ():
             child, is_new = added(node, segment)
             if is_new:
-                nodes[node].children.append((_unescape(segment), child))
+                nodes[node].children.append((unescape(segment), child))
             node = child
         return node
 
@@ -347,39 +326,13 @@ def _nodes_of(names: Iterable[str]) -> list[_Node]:
         path, is_object, attribute = key.partition(ATTRIBUTES_IN_KEY)
         if not is_object:
             continue
-        variable, is_slot, behind = path.partition(_SLOT)
+        variable, is_slot, behind = path.partition(SLOT_IN_KEY)
         node = at(variable)
         if is_slot:
             optimizer, _, slot = behind.rpartition("/")
             original, owner = node, at(optimizer)
             node, is_new = added(owner, original, slot)
             if is_new:
-                nodes[owner].slots.append((original, _unescape(slot), node))
+                nodes[owner].slots.append((original, unescape(slot), node))
         nodes[node].attributes.append(Attribute(attribute, "", key))
     return nodes
-
-
-def stored_end(key: str) -> str:
-    """The end of a key that says what is stored of the object; "" if it has none."""
-    _, found, attribute = key.partition(ATTRIBUTES_IN_KEY)
-    return found + attribute
-
-
-def place_by_key(key: str) -> Place | None:
-    """Where a key comes from by its own form, when the object graph can't be read; None if it has not that form."""
-    path, found, _ = key.partition(ATTRIBUTES_IN_KEY)
-    if not found:
-        return None
-    variable, is_slot, slot = path.partition(_SLOT)
-    if is_slot:
-        optimizer, _, name = slot.rpartition("/")
-        path = f"{_unescape(variable)} · {name} of {_unescape(optimizer)}"
-        return Place(path, "")
-    return Place(_unescape(path), "")
-
-
-def _unescape(path: str) -> str:
-    """`.` was written `..`, and `/` in a name `.S`. (python/checkpoint/util.py)"""
-    if "." not in path:
-        return path
-    return "/".join(".".join(part.replace(".S", "/") for part in segment.split("..")) for segment in path.split("/"))

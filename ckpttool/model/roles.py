@@ -7,7 +7,8 @@ from typing import NamedTuple
 from ckpttool.model.averages import averages_of_others
 from ckpttool.model.bookkeeping import bookkeeping
 from ckpttool.model.checkpoint import Checkpoint
-from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, ObjectGraph
+from ckpttool.model.object_graph import ObjectGraph
+from ckpttool.model.object_keys import OBJECT_GRAPH_KEY
 from ckpttool.model.slots import MOVING_AVERAGE, beside_numbered_weights, slot_owners
 
 BOOKKEEPING = "bookkeeping"

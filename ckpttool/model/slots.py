@@ -25,7 +25,8 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache, lru_cache
 
-from ckpttool.model.object_graph import ATTRIBUTES_IN_KEY, ObjectGraph, object_graph_from_keys
+from ckpttool.model.object_graph import ObjectGraph, object_graph_from_keys
+from ckpttool.model.object_keys import ATTRIBUTES_IN_KEY
 
 MOVING_AVERAGE = "moving average"
 

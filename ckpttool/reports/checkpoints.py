@@ -8,7 +8,8 @@ from typing import Any
 
 from ckpttool.errors import CheckpointError
 from ckpttool.model.checkpoint import Checkpoint
-from ckpttool.model.object_graph import VALUE, Attribute, ObjectGraph, Place, object_graph_from_keys, place_by_key
+from ckpttool.model.object_graph import Attribute, ObjectGraph, object_graph_from_keys
+from ckpttool.model.object_keys import VALUE, Place, place_by_key
 from ckpttool.model.roles import BOOKKEEPING, Role, roles_of
 from ckpttool.model.slots import optimizer_names
 from ckpttool.model.variable import Variable

@@ -8,7 +8,7 @@ from ckpttool.analysis.graphs.comparison import GraphChange
 from ckpttool.analysis.values.comparison import Comparison
 from ckpttool.analysis.values.difference import Difference
 from ckpttool.model.names import NearNames
-from ckpttool.model.object_graph import VALUE
+from ckpttool.model.object_keys import VALUE
 from ckpttool.model.variable import Variable
 from ckpttool.reports.report import Column, Report
 

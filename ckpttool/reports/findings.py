@@ -6,7 +6,7 @@ from functools import partial
 from ckpttool.analysis.parallel import in_order
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.findings import Finding
-from ckpttool.model.object_graph import VALUE
+from ckpttool.model.object_keys import VALUE
 from ckpttool.reports.report import Column, Report
 
 _KINDS = ("float", "bfloat", "complex")

@@ -8,7 +8,7 @@ from typing import Any
 from ckpttool.analysis.parallel import in_order
 from ckpttool.analysis.values.statistics import QUANTILES, Statistics, statistics_of
 from ckpttool.model.checkpoint import Checkpoint
-from ckpttool.model.object_graph import VALUE
+from ckpttool.model.object_keys import VALUE
 from ckpttool.model.variable import Variable
 from ckpttool.reports.report import Column, Report
 

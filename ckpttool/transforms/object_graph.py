@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from ckpttool.errors import NotSupportedError
 from ckpttool.model.checkpoint import Checkpoint
-from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, ObjectGraph, stored_end
+from ckpttool.model.object_graph import ObjectGraph
+from ckpttool.model.object_keys import OBJECT_GRAPH_KEY, stored_end
 from ckpttool.model.slices import Slice
 from ckpttool.model.texts import to_bytes, to_text
 from ckpttool.model.variable import Source, Variable

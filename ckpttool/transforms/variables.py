@@ -13,7 +13,7 @@ from ckpttool.errors import ConversionError, NotFoundError
 from ckpttool.model.averages import averages_of_others, averages_of_variables
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.names import near_hint, require_one_of, selector
-from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, VALUE
+from ckpttool.model.object_keys import OBJECT_GRAPH_KEY, VALUE
 from ckpttool.model.slots import MOVING_AVERAGE, slot_owners
 from ckpttool.model.texts import to_bytes
 from ckpttool.transforms.object_graph import mended_object_graph

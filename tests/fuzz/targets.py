@@ -697,7 +697,7 @@ def change_text(random: Random, data: bytes, other: bytes) -> bytes:
 
 def objects_corpus() -> list[Files]:
     from ckpttool.formats.bundle.reading import read_bundle
-    from ckpttool.model.object_graph import OBJECT_GRAPH_KEY
+    from ckpttool.model.object_keys import OBJECT_GRAPH_KEY
 
     [data] = read_bundle(str(FIXTURES / "objects" / "model-1"))[OBJECT_GRAPH_KEY].strings()
     return [{"objects": data}]

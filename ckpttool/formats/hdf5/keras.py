@@ -35,7 +35,7 @@ from ckpttool.formats.hdf5.weight_order import NUMBERED, Weight, in_order, is_gu
 from ckpttool.formats.plan import Planned
 from ckpttool.formats.saved_model.layer_names import layer_names
 from ckpttool.model.checkpoint import Checkpoint
-from ckpttool.model.object_graph import OBJECT_GRAPH_KEY, VALUE
+from ckpttool.model.object_keys import OBJECT_GRAPH_KEY, VALUE
 from ckpttool.model.roles import roles_of
 from ckpttool.model.variable import Variable
 

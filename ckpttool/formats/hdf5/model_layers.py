@@ -19,7 +19,8 @@ from typing import NamedTuple
 
 from ckpttool.formats.hdf5.models import LISTS, Models, extent, has_several_with_weights, is_of_keras_3, number_of
 from ckpttool.formats.hdf5.weight_order import NOT_TRAINED
-from ckpttool.model.object_graph import VALUE, ObjectGraph
+from ckpttool.model.object_graph import ObjectGraph
+from ckpttool.model.object_keys import VALUE
 
 # What Keras 2 calls a model that is given no name.
 _MODEL = re.compile(r"(?:sequential|model|functional)(?:_\d+)?")

@@ -12,7 +12,7 @@ from ckpttool.formats.opening import open_graph
 from ckpttool.formats.zip_members import KERAS
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.findings import Finding, finding_of
-from ckpttool.model.object_graph import OBJECT_GRAPH_KEY
+from ckpttool.model.object_keys import OBJECT_GRAPH_KEY
 
 
 def findings_beside(
