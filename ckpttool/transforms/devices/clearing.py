@@ -1,97 +1,19 @@
-"""Device placements, taken out of a graph.
+"""What a graph says of devices and hosts beside its ops' placements: found, counted, and cleared.
 
-The bytes are edited in place (wire.message): what is not a placement stays as it was and where it was. Rules
-follow the messages' fields by number, as `proto/*.proto` has them:
-
-    MetaGraphDef  2 graph_def  4 collection_def  5 signature_def  7 object_graph_def
-    GraphDef      1 node  2 library {1 function {3 node_def}}
-    NodeDef       1 name  4 device  5 attr
-
-TensorFlow's `clear_devices=True` clears NodeDef.device in the graph, and forgets the functions. Elsewhere too a
-file may name a device or a host: `device_mentions` lists where, and `all=True` clears it.
+Rules follow the messages' fields by number, as in the package.
 """
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
-from itertools import chain
-from operator import attrgetter
 from typing import NamedTuple
 
 from ckpttool.errors import CorruptionError
-from ckpttool.model.graph import MetaGraph
-from ckpttool.model.nodes import all_nodes
 from ckpttool.transforms.graph_edits import last_field, without_ties
 from ckpttool.wire.coding import encode_varint
-from ckpttool.wire.dropping import drop
-from ckpttool.wire.message import DROP, LENGTH, Rule, edit, fields
-
-
-class Mention(NamedTuple):
-    """A device or host that a file names outside NodeDef.device: where, what, and how many times."""
-
-    where: str
-    text: str
-    times: int
-
-    @property
-    def remedy(self) -> str:
-        """The option of strip-devices that clears it, with the least besides; "": none does."""
-        if self.where.endswith(_NOT_CLEARED):
-            return ""
-        return "--colocation" if self.where == _COLOCATION else "--all"
-
-
-def strip_devices(graph: MetaGraph, *, colocation: bool = False, all: bool = False) -> MetaGraph:
-    """The graph without device placements, those inside library functions included; else byte for byte the same.
-
-    Args:
-        graph: a graph, read from any file.
-        colocation: also drop `_class` entries `loc:@OP`, which tie an op to another one's device.
-        all: also clear what `device_mentions` lists; implies `colocation`.
-
-    Raises:
-        CorruptionError: the bytes are no protobuf message.
-    """
-    data = drop(graph.data, _rooted(graph, _node_rules({4: DROP})))
-    if all:
-        data = edit(data, _rooted(graph, _Clearing(data).meta_graph))
-    elif colocation:
-        data = edit(data, _rooted(graph, _node_rules({5: _without_colocation})))
-    return graph if data is graph.data else graph.replace(data=data)
-
-
-def placed_ops(graph: MetaGraph) -> int:
-    """How many ops have a device: of all graphs in the file, and those of functions too."""
-    return sum(map(bool, map(attrgetter("device"), chain.from_iterable(map(all_nodes, graph.graph_defs)))))
-
-
-def device_mentions(graph: MetaGraph) -> list[Mention]:
-    """Where else the graph names devices or hosts, beside NodeDef.device; colocation is one of them."""
-    clearing = _Clearing(graph.data)
-    edit(graph.data, _rooted(graph, clearing.meta_graph))
-    return [Mention(where, text, times) for (where, text), times in clearing.mentions.items()]
-
-
-def _node_rules(node: Mapping[int, Rule]) -> dict[int, Rule]:
-    """Rules for a MetaGraphDef that apply `node` to every NodeDef."""
-    return {2: {1: node, 2: {1: {3: node}}}}
-
-
-def _rooted(graph: MetaGraph, rules: Mapping[int, Rule]) -> Mapping[int, Rule]:
-    """Rules for a MetaGraphDef, as rules for the message that the graph's file is."""
-    if graph.root == "GraphDef":
-        graph_rules = rules[2]
-        assert isinstance(graph_rules, Mapping)
-        return graph_rules
-    return {2: rules} if graph.root == "SavedModel" else rules
-
-
-def _without_colocation(entry: bytes) -> bytes | None:
-    return without_ties(entry, lambda _: True)
-
+from ckpttool.wire.message import LENGTH, Rule, edit, fields
 
 _COLOCATION = "attribute _class (colocation)"
 _NOT_CLEARED = " (a message of unknown type: not cleared)"
@@ -108,21 +30,8 @@ _HINTS = (
     *(b"/job:", b"/replica:", b"/task:", b"pu:", b"grpc", b"device", b"target_workers", b"topology", b"config"),
     *(b"host_compute_core", b"_tpu_replicate", b"_xla_outside_compilation"),
 )
-
-
 # Nothing before this byte is an attribute: the tag of field 5, in whatever length.
 _ATTR_TAG = re.compile(rb"[\x2a\xaa]")
-
-
-def _has_hint(attributes: bytes) -> bool:
-    return any(map(attributes.lower().__contains__, _HINTS))
-
-
-# The attributes of a graph's many ops are often the same; large ones, with values in them, are not.
-_LARGE = 1024
-_has_hint_cached = lru_cache(4096)(_has_hint)
-
-
 # Attributes that are about placement, and what is put in their place: None drops the attribute (those that begin
 # with "_" have no declaration to satisfy); else the AttrValue that means "unplaced" for the ops that have it.
 _EMPTY_STRING, _EMPTY_LIST = b"\x12\x00", b"\x0a\x00"
@@ -144,6 +53,30 @@ _CONFIG_FIELDS = {1: "device_count", 4: "device_filters", 6: "gpu_options", 13: 
 _CONFIG_FIELDS |= {18: "pluggable_device_options"}
 
 
+class Mention(NamedTuple):
+    """A device or host that a file names outside NodeDef.device: where, what, and how many times."""
+
+    where: str
+    text: str
+    times: int
+
+    @property
+    def remedy(self) -> str:
+        """The option of strip-devices that clears it, with the least besides; "": none does."""
+        if self.where.endswith(_NOT_CLEARED):
+            return ""
+        return "--colocation" if self.where == _COLOCATION else "--all"
+
+
+def _has_hint(attributes: bytes) -> bool:
+    return any(map(attributes.lower().__contains__, _HINTS))
+
+
+# The attributes of a graph's many ops are often the same; large ones, with values in them, are not.
+_LARGE = 1024
+_has_hint_cached = lru_cache(4096)(_has_hint)
+
+
 def _says_nothing(message: bytes) -> bool:
     """Whether a message has nothing but empty messages in it."""
     try:
@@ -152,7 +85,12 @@ def _says_nothing(message: bytes) -> bool:
         return False
 
 
-class _Clearing:
+def without_colocation(entry: bytes) -> bytes | None:
+    """An entry of an op's attributes without what ties the op to another one's device; None: nothing is left."""
+    return without_ties(entry, lambda _: True)
+
+
+class Clearing:
     """Rules that clear every mention of a device or host, and count what they cleared.
 
     Args:
@@ -207,7 +145,7 @@ class _Clearing:
         return edit(node, {5: self._attr_of(f" of {op} ops")})
 
     def _colocated(self, entry: bytes, where: str = _COLOCATION) -> bytes | None:
-        left = _without_colocation(entry)
+        left = without_colocation(entry)
         if left != entry:
             self._count(where, b"loc:@...")
         return left
