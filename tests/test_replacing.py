@@ -298,6 +298,7 @@ def interrupted_at(number: int, act: Callable[[], object]) -> bool:
     return here
 
 
+@pytest.mark.skipif(sys.version_info[:2] == (3, 12), reason="CPython 3.12.1 loses the events of opcodes, and crashes")
 @pytest.mark.parametrize("target", [*WRITERS, "tf"])
 def test_interrupt_at_every_instruction(tmp_path: Path, target: str) -> None:
     """Between whichever two instructions of the storage an interrupt comes, the old output is there or the new one, and
