@@ -94,7 +94,7 @@ def _distinct(paths: list[str], quiet: bool) -> list[tuple[str, Located]]:
     """The checkpoints that the paths lead to, each once, with the first of its paths: a shell's * gives all files."""
     given: dict[tuple[str, ...], list[tuple[str, Located]]] = {}
     for path in paths:
-        found = options.located(path, quiet)
+        found = options.located(path, quiet, has_step=False)
         files = tuple(map(os.path.realpath, found.v1_files or (found.prefix,)))
         given.setdefault(files, []).append((path, found))
     distinct = [same[0] for same in given.values()]

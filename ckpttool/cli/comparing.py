@@ -22,7 +22,7 @@ class _Side:
     """One of the two things that are compared."""
 
     def __init__(self, path: str, *, as_graph: bool, quiet: bool) -> None:
-        self.found = options.located(path, quiet)
+        self.found = options.located(path, quiet, has_step=False)
         self._path, self._as_graph, self._quiet = path, as_graph, quiet
 
     @property

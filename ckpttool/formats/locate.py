@@ -21,6 +21,11 @@ from ckpttool.formats.saved_model.reading import FILES as SAVED_MODEL_FILES
 from ckpttool.formats.saved_model.reading import VARIABLES, saved_model_file
 from ckpttool.model.names import listed
 
+# What is said of options, apart: a command that lacks the option says the rest.
+TAKEN_BY_V1 = "; --v1 takes it"
+TAKEN_BY_STEP = ", of which --step takes one"
+BY_STEP, BY_PATH = "--step takes the number of one of", "give the path of one of"
+
 _STEP = re.compile(r"[0-9]{1,18}")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _SAFETENSORS_SHARD = re.compile(r"(.+)-[0-9]{5,9}-of-([0-9]{5,9})\.safetensors", re.DOTALL)
@@ -126,7 +131,7 @@ def _checkpoint(prefix: str, v1: bool) -> Located | None:
     graph = _graph_beside(prefix)
     has_v2, files = os.path.exists(bundle.index_path(prefix)), v1_files(prefix)
     if has_v2 and not (v1 and files):
-        notes = [f"a V1 checkpoint stands beside, {files[0]}; --v1 takes it"] if files else []
+        notes = [f"a V1 checkpoint stands beside, {files[0]}{TAKEN_BY_V1}"] if files else []
         return Located(prefix, graph=graph, notes=tuple(notes))
     if files:
         return Located(prefix, files, graph)
@@ -197,7 +202,7 @@ def _model_in(path: str, v1: bool, step: str | None) -> Located | None:
     has_state = os.path.isfile(state_file)
     graph = saved_model_file(path) if step is None else None
     if graph:
-        note = f"taking the SavedModel in {path}; checkpoints stand there too, of which --step takes one"
+        note = f"taking the SavedModel in {path}; checkpoints stand there too{TAKEN_BY_STEP}"
         notes = (note,) if has_state else ()
         return Located(os.path.join(path, VARIABLES), graph=graph, notes=notes)
     for prefix in (os.path.join(path, VARIABLES), os.path.join(path, "variables")) if step is None else ():
@@ -230,7 +235,7 @@ def _only_checkpoint(path: str, chosen: Sequence[str], names: str, v1: bool) -> 
         _refuse_mixed_shards(chosen[0])
     steps = list(map(step_of, chosen))
     by_step = len({*steps}) == len(steps) and -1 not in steps
-    hint = f"--step takes the number of one of {names}" if by_step else f"give the path of one of {names}"
+    hint = f"{BY_STEP if by_step else BY_PATH} {names}"
     raise NotFoundError("several checkpoints and no state file", path=path, hint=hint)
 
 
