@@ -392,3 +392,9 @@ def _tensors(key: str, info: Any) -> Iterator[tuple[str, tuple[str, Tensor]]]:
             yield f"{key}.{part}", (getattr(info.coo_sparse, f"{part}_tensor_name"), tensor)
     else:
         yield key, (info.name, Tensor(dtype, shape))
+
+
+def require_graph(graph: object) -> None:
+    """Raises TypeError if something else was given, such as a path."""
+    if not isinstance(graph, MetaGraph):
+        raise TypeError(f"a MetaGraph is needed, not {type(graph).__name__}: open_graph opens one")

@@ -21,7 +21,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from ckpttool.errors import CorruptionError
-from ckpttool.model.graph import MetaGraph, all_nodes
+from ckpttool.model.graph import MetaGraph, all_nodes, require_graph
 from ckpttool.transforms.graph_edits import last_field, without_ties
 from ckpttool.wire.coding import encode_varint
 from ckpttool.wire.dropping import drop
@@ -54,6 +54,7 @@ def strip_devices(graph: MetaGraph, *, colocation: bool = False, all: bool = Fal
     Raises:
         CorruptionError: the bytes are no protobuf message.
     """
+    require_graph(graph)
     data = drop(graph.data, _rooted(graph, _node_rules({4: DROP})))
     if all:
         data = edit(data, _rooted(graph, _Clearing(data).meta_graph))
@@ -69,6 +70,7 @@ def placed_ops(graph: MetaGraph) -> int:
 
 def device_mentions(graph: MetaGraph) -> list[Mention]:
     """Where else the graph names devices or hosts, beside NodeDef.device; colocation is one of them."""
+    require_graph(graph)
     clearing = _Clearing(graph.data)
     edit(graph.data, _rooted(graph, clearing.meta_graph))
     return [Mention(where, text, times) for (where, text), times in clearing.mentions.items()]
