@@ -208,6 +208,7 @@ def test_the_command_takes_keys_of_signatures(run, of_tensorflow_2):
     result = run("run", of_tensorflow_2, "--feed", "x=[[1, 2]]", "--fetch", "y", "--signature", "serving_default")
     assert result.stdout.splitlines()[1].split("\t")[-1] == "[[6.5]]"
     assert "note: fetching number: " not in result.stderr
+    assert run("run", of_tensorflow_2, "--feed", "x=[[1, 2]]", "--fetch", "y").stdout == result.stdout
     result = run("run", of_tensorflow_2, "--feed", "x=[[1, 2]]")
     assert "note: fetching sum, y: the outputs of the signature serving_default" in result.stderr
     result = run("run", of_tensorflow_2, "--signature", "number")
