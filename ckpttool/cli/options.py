@@ -262,7 +262,7 @@ def exit_if_no_match(nothing: object, globs: Iterable[str], names: Collection[st
         return
     hints = ["nothing matched"]
     for glob in globs:
-        scope = glob.rstrip("/")
+        scope = glob.removesuffix("/*").rstrip("/")  # * stays within a segment: of a scope of scopes, it is nothing.
         if any(name.startswith(f"{scope}/") for name in names):
             hints.append(f"{scope} is a scope, and {scope}/** what is in it")
         elif "*" not in glob and (near := near_hint(glob, names)):
