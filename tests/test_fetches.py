@@ -97,7 +97,7 @@ def test_outputs_are_named_by_ops_tensors_and_keys():
     with pytest.raises(NotFoundError, match="the signature serving_default has it"):
         fetches.named(graph, ["out"], "other")
     for signature in ("", "serving_default"):
-        with pytest.raises(NotFoundError, match=r"named sum · the signature other has it: --signature other"):
+        with pytest.raises(NotFoundError, match="named sum · the signature other has it: --signature other"):
             fetches.named(graph, ["sum"], signature)
     with pytest.raises(NotFoundError, match="no op named ou"):
         fetches.named(graph, ["ou"])

@@ -68,18 +68,28 @@ def named(graph: MetaGraph, names: Collection[str], signature: str = "") -> list
     Raises:
         NotFoundError: there is no such op and no such key, or the op has no such output.
     """
-    keys, others = _keys_of(graph, signature, "outputs")
     found = []
     for name in names:
-        tensor = keys.get(name) or (others.get(name) if not _is_op(graph, name) else None)
-        try:
-            found.append(Fetch(name, tensor) if tensor else by_name(graph, [name])[0])
-        except NotFoundError as error:
-            error.hint = _elsewhere(graph, name, "outputs") or error.hint
-            raise
+        tensor = output_of(graph, name, signature)
+        found.append(Fetch(name, tensor) if tensor else by_name(graph, [name])[0])
         if tensor is None:
             require_output(graph, name)
     return found
+
+
+def output_of(graph: MetaGraph, name: str, signature: str) -> str | None:
+    """The output that has this key, in the signature or, without one, in the default one; None: the name is an op's.
+
+    Raises:
+        NotFoundError: there is no such op, and only another signature has such a key.
+    """
+    keys, others = _keys_of(graph, signature, "outputs")
+    is_op = _is_op(graph, name)
+    tensor = keys.get(name) or (others.get(name) if not is_op else None)
+    hint = _elsewhere(graph, name, "outputs") if tensor is None and not is_op else None
+    if hint:
+        raise NotFoundError(f"no output is named {name}", path=graph.path, hint=hint)
+    return tensor
 
 
 def _keys_of(graph: MetaGraph, signature: str, direction: str) -> tuple[dict[str, str], dict[str, str]]:
