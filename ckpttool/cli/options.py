@@ -172,11 +172,18 @@ def opened_graph(path: str, found: Located, quiet: bool, tags: str | None = None
     return graph
 
 
-def say_tags(graph: MetaGraph, tags: str | None, quiet: bool) -> None:
-    """Says which of a SavedModel's graphs was taken, if there was a choice and none was made."""
+def say_tags(graph: MetaGraph, tags: str | None, quiet: bool, *, has_tags: bool = True) -> None:
+    """Says which of a SavedModel's graphs was taken, if there was a choice and none was made.
+
+    Args:
+        graph: that was taken.
+        tags: the value of --tags; None: it was not given.
+        quiet: say nothing.
+        has_tags: whether there is such an option, by which a graph is chosen.
+    """
     if not quiet and tags is None and len(graph.tag_sets) > 1:
-        taken = tags_text(graph.tag_sets[graph.number])
-        render.say(f"note: there are graphs of tags {graph.facts['tag sets']}; taking {taken}; --tags takes another")
+        taken = f"{tags_text(graph.tag_sets[graph.number])}{'; --tags takes another' if has_tags else ''}"
+        render.say(f"note: there are graphs of tags {graph.facts['tag sets']}; taking {taken}")
 
 
 def chosen(checkpoint: Checkpoint, include: list[str] | None, exclude: list[str] | None) -> Checkpoint:
