@@ -288,10 +288,69 @@ WRITERS = ["hdf5", "npz", "npy", "safetensors", "bundle", "tensor_slices"]
 @pytest.mark.parametrize("writer", WRITERS)
 def test_a_dict_of_arrays_is_no_checkpoint(tmp_path, writer):
     """Who gives a writer arrays is told what makes a checkpoint of them, and nothing is written."""
-    message = "what is written is a Checkpoint, not dict: from_arrays makes one of a dict of arrays"
+    message = "a Checkpoint is needed, not dict: open_checkpoint opens one, from_arrays makes one of a dict of arrays"
     with pytest.raises(TypeError, match=message):
         getattr(ckpttool, f"write_{writer}")({"w": np.ones(2)}, tmp_path / "out")
     assert not list(tmp_path.iterdir())
+
+
+CONV = FIXTURES / "conv" / "model"
+OF_CHECKPOINTS = {
+    "select": lambda given: ckpttool.select(given, ["dense/*"]),
+    "rename": lambda given: ckpttool.rename(given, ["dense=>head"]),
+    "drop_slots": ckpttool.drop_slots,
+    "use_moving_averages": ckpttool.use_moving_averages,
+    "cast": lambda given: ckpttool.cast(given, "bfloat16"),
+    "average": lambda given: ckpttool.average([given]),
+    "compare": lambda given: ckpttool.compare(conv(), given),
+    "compare, a": lambda given: ckpttool.compare(given, conv()),
+    "freeze": lambda given: ckpttool.freeze(ckpttool.open_graph(CONV), given, ["predictions"]),
+    "servable": lambda given: ckpttool.servable(ckpttool.open_graph(CONV), given, {}, {"y": "predictions"}),
+    "write_saved_model": lambda given: ckpttool.write_saved_model(ckpttool.open_graph(CONV), given, "served"),
+}
+OF_GRAPHS = {
+    "endpoints": ckpttool.endpoints,
+    "device_mentions": ckpttool.device_mentions,
+    "asset_files": ckpttool.asset_files,
+    "strip_devices": ckpttool.strip_devices,
+    "edit_collections": ckpttool.edit_collections,
+    "freeze": lambda given: ckpttool.freeze(given, conv(), ["predictions"]),
+    "servable": lambda given: ckpttool.servable(given, conv(), {}, {"y": "predictions"}),
+    "write_meta_graph": lambda given: ckpttool.write_meta_graph(given, "x.meta"),
+    "write_saved_model": lambda given: ckpttool.write_saved_model(given, conv(), "served"),
+}
+
+
+@pytest.mark.parametrize("given", [str(CONV), CONV], ids=["text", "path"])
+@pytest.mark.parametrize("name", OF_CHECKPOINTS)
+def test_a_path_is_no_checkpoint(tmp_path, monkeypatch, name, given):
+    """Who gives a path where a checkpoint is wanted is told what opens it."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TypeError, match=f"a Checkpoint is needed, not {type(given).__name__}: open_checkpoint opens"):
+        OF_CHECKPOINTS[name](given)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("given", [str(CONV), conv()], ids=["text", "checkpoint"])
+@pytest.mark.parametrize("name", OF_GRAPHS)
+def test_a_path_is_no_graph(tmp_path, monkeypatch, name, given):
+    """Who gives a path, or a checkpoint, where a graph is wanted is told what opens one."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TypeError, match=f"a MetaGraph is needed, not {type(given).__name__}: open_graph opens one"):
+        OF_GRAPHS[name](given)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_is_no_list_of_them():
+    """A mean is one of several: a checkpoint, which can be iterated too, is not taken for its names."""
+    with pytest.raises(TypeError, match="checkpoints is a list of them, and this is a single one"):
+        ckpttool.average(conv(), conv())
+
+
+def test_an_array_is_no_variable():
+    """Statistics are those of a variable: whose values alone are given is told where variables are."""
+    with pytest.raises(TypeError, match="a Variable is needed, not ndarray: a Checkpoint has them"):
+        ckpttool.statistics_of(np.ones(2))
 
 
 @pytest.mark.parametrize("writer", WRITERS)

@@ -296,7 +296,7 @@ def test_no_weights(tmp_path, weights):
 
 def test_no_checkpoints():
     """Of nothing there is no mean."""
-    with pytest.raises(ValueError, match="0 weights for 0 checkpoints"):
+    with pytest.raises(ValueError, match="no checkpoints: there is no mean of none"):
         ckpttool.average([])
 
 

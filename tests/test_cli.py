@@ -495,6 +495,14 @@ def test_no_tolerance_is_nan(run):
         assert (result.exit_code, "a tolerance must be a number" in result.stderr) == (2, True)
 
 
+def test_a_scope_of_scopes(run, tmp_path):
+    """A * stays within a segment: where it so finds nothing in a scope, ** is named, which crosses them."""
+    model = bundle({"block_1/dense/w": np.float32([1]), "block_1/dense/b": np.float32([1])}).write(tmp_path)
+    result = run("vars", model, "-i", "block_1/*")
+    assert (result.exit_code, "block_1 is a scope, and block_1/** what is in it" in result.stderr) == (1, True)
+    assert run("vars", model, "-i", "block_2/*").stderr == "nothing matched\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

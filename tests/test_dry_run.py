@@ -210,3 +210,13 @@ def test_the_mean_of_two(run, tmp_path, target):
     assert run(*arguments).exit_code == 0
     assert run(*arguments, "--dry-run").exit_code == run(*arguments).exit_code == 2
     assert run(*arguments, "--json").exit_code == 2
+
+
+@pytest.mark.parametrize("option", [["--json"], ["--format", "csv"]], ids=" ".join)
+@pytest.mark.parametrize("command", ["export", "average"])
+def test_what_only_a_plan_can_be_printed_as(run, tmp_path, command, option):
+    """A format is one of a plan; without a plan, the option is named that was given."""
+    others = [CONV] if command == "average" else []
+    result = run(command, LINEAR, *others, *option, "--npz", tmp_path / "out.npz")
+    assert result.exit_code == 2
+    assert f"{option[0]} needs --dry-run" in result.stderr

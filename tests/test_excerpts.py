@@ -67,6 +67,12 @@ def test_slices_are_numpys(case, cut, folder):
     np.testing.assert_array_equal(taken.numpy(), wanted)
 
 
+def test_an_index_of_a_scalar():
+    """One index of what has no dimension is one too many, and is counted as one."""
+    with pytest.raises(ValueError, match=r"there is 1 index, and the shape \[\] has 0 dimensions"):
+        parse_slice("0", ())
+
+
 def test_backwards(run, tmp_path):
     """A slice with a negative step is printed, written, and given in JSON as NumPy has it: strings, too."""
     arrays = {"w": numbers((3, 4)), "s": strings(b"a", b"b", b"c"), "e": np.float32([1.5, 2.5])}

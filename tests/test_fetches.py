@@ -88,6 +88,29 @@ def test_inputs_are_named_by_ops_tensors_and_keys():
         fetches.feed_names(graph, ["x", "x:0"])
 
 
+def test_outputs_are_named_by_ops_tensors_and_keys():
+    """As inputs are: a key of the signature in use before an op, of the default one after it; else a hint is given."""
+    signatures = [("serving_default", {}, {"y": "z:0", "out": "z:0"}), ("other", {}, {"sum": "y:0"})]
+    graph = graph_of(*PLAIN, signatures=signatures)
+    assert fetches.named(graph, ["y"], "serving_default") == [("y", "z:0")]
+    assert fetches.named(graph, ["y", "out", "z:0"]) == [("y", "y:0"), ("out", "z:0"), ("z:0", "z:0")]
+    with pytest.raises(NotFoundError, match="the signature serving_default has it"):
+        fetches.named(graph, ["out"], "other")
+    for signature in ("", "serving_default"):
+        with pytest.raises(NotFoundError, match="named sum · the signature other has it: --signature other"):
+            fetches.named(graph, ["sum"], signature)
+    with pytest.raises(NotFoundError, match="no op named ou"):
+        fetches.named(graph, ["ou"])
+
+
+def test_an_output_that_is_not_there_is_neither_fed_nor_fetched():
+    """Of an op without such an output, the last one that it has is told: the op is not said to lack a value."""
+    graph = ckpttool.open_graph(FIXTURES / "linear" / "model")
+    for named in (fetches.feed_names, fetches.named):
+        with pytest.raises(NotFoundError, match="no tensor x:1: its last output is x:0"):
+            named(graph, ["x:1"])
+
+
 def test_parts_of_sparse_arguments_have_names():
     """A sparse argument is three tensors, a composite one as many as it has."""
     graph = graph_of(*PLAIN)

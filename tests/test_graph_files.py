@@ -267,6 +267,15 @@ def test_saved_model_facts_are_shown(saved_model, run):
     assert "taking tag0; --tags takes another" in result.stderr
 
 
+def test_which_graph_was_taken_where_no_option_takes_another(saved_model, run, tmp_path):
+    """`saved-model`, whose --tags are those that it gives, and `diff` say which of the graphs it is, too."""
+    said = "note: there are graphs of tags tag0 · tag1; taking tag0\n"
+    assert said in run("saved-model", saved_model, "-o", tmp_path / "served", "--tags", "tag1").stderr
+    assert run("diff", "--graphs", saved_model, saved_model).stderr.count(said) == 2
+    assert said in run("diff", saved_model, FIXTURES / "linear" / "model").stderr
+    assert "taking" not in run("diff", "-q", "--graphs", saved_model, saved_model).stderr
+
+
 def test_chunked_saved_models_are_refused(tmp_path):
     """The .cpb form is named, in a directory and as a file."""
     (tmp_path / "saved_model.cpb").write_bytes(b"\x83\xaf\x70\xd1\x0d\x88\x4a\x3f" + bytes(60))

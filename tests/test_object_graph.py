@@ -277,3 +277,11 @@ def test_objects_of_a_checkpoint_without(run):
     result = run("objects", FIXTURES / "linear" / "model")
     assert result.exit_code == 3
     assert "saved by name" in result.stderr
+
+
+def test_objects_of_another_format(run, tmp_path):
+    """Weights of another format are not said to be a checkpoint of TensorFlow 1."""
+    ckpttool.write_npz(ckpttool.from_arrays({"w": [1.0]}), tmp_path / "w.npz")
+    result = run("objects", tmp_path / "w.npz")
+    assert result.exit_code == 3
+    assert "checkpoints of TensorFlow 2 have one; vars lists the variables" in result.stderr

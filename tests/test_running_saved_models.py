@@ -203,11 +203,23 @@ def test_an_export_of_before_saved_models(tf, tmp_path):
         assert model.run("number", {"word": ["one", "?"]}).tolist() == [10, -10]
 
 
+def test_outputs_are_fetched_by_keys_of_signatures(tf, of_tensorflow_2):
+    """As inputs are fed: by keys of the signature in use, or of the default one; else it is told whose key it is."""
+    with ckpttool.ImportedGraph(of_tensorflow_2) as model:
+        whole = model.run(feeds={"x": [[1, 2]]})
+        assert model.run("y", {"x": [[1, 2]]}) == whole["y"]
+        assert model.run({"a": ["sum", "y"]}, {"x": [[1, 2]]}) == {"a": [whole["sum"], whole["y"]]}
+        assert model.run("number", {"word": ["two"]}, signature="number").tolist() == [2]
+        with pytest.raises(ckpttool.NotFoundError, match=r"named number · .* · the signature number has it"):
+            model.run("number", {"x": [[1, 2]]})
+
+
 def test_the_command_takes_keys_of_signatures(run, of_tensorflow_2):
     """Inputs and outputs are named by the signature's keys, also in errors; the default signature needs no option."""
     result = run("run", of_tensorflow_2, "--feed", "x=[[1, 2]]", "--fetch", "y", "--signature", "serving_default")
     assert result.stdout.splitlines()[1].split("\t")[-1] == "[[6.5]]"
     assert "note: fetching number: " not in result.stderr
+    assert run("run", of_tensorflow_2, "--feed", "x=[[1, 2]]", "--fetch", "y").stdout == result.stdout
     result = run("run", of_tensorflow_2, "--feed", "x=[[1, 2]]")
     assert "note: fetching sum, y: the outputs of the signature serving_default" in result.stderr
     result = run("run", of_tensorflow_2, "--signature", "number")

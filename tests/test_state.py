@@ -222,6 +222,62 @@ def test_v1_beside_v2(run):
     assert int(both[0]["Variable"].numpy()) != int(both[1]["Variable"].numpy())
 
 
+@pytest.fixture
+def both(tmp_path):
+    """A prefix that a V2 checkpoint and a V1 one share, with a graph."""
+    prefix = tmp_path / "both" / "model"
+    prefix.parent.mkdir()
+    for file in (FIXTURES / "linear").glob("model.*"):
+        shutil.copy(file, prefix.parent)
+    ckpttool.write_tensor_slices(ckpttool.open_checkpoint(prefix), prefix)
+    return prefix
+
+
+COMMANDS_WITHOUT_V1 = {
+    "ls": ["--devices"],
+    "io": [],
+    "diff": [FIXTURES / "linear" / "model"],
+    "average": [FIXTURES / "linear" / "model", "--npz", "mean.npz", "--dry-run"],
+    "strip-devices": ["-o", "anywhere.meta", "--dry-run"],
+    "collections": ["--add", "outputs=x:0", "-o", "other.meta", "--dry-run"],
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS_WITHOUT_V1)
+def test_no_command_names_an_option_that_it_lacks(run, both, command):
+    """A command without --v1 says that a V1 checkpoint stands beside, and not that --v1 takes it."""
+    result = run(command, both, *COMMANDS_WITHOUT_V1[command])
+    assert result.exit_code == 0
+    assert f"note: a V1 checkpoint stands beside, {both}\n" in result.stderr
+    assert f"note: a V1 checkpoint stands beside, {both}; --v1 takes it\n" in run("vars", both).stderr
+
+
+def test_a_step_where_no_option_takes_one(directory, run):
+    """`diff`, `average` and --checkpoint take no step: they ask for the path of one of the checkpoints."""
+    (directory / "checkpoint").unlink()
+    linear, frozen = FIXTURES / "linear" / "model", directory / "frozen.pb"
+    for arguments in (
+        ("diff", directory, linear),
+        ("average", linear, directory, "--npz", directory / "mean.npz"),
+        ("freeze", linear, "--checkpoint", directory, "-o", frozen),
+        ("saved-model", linear, "--checkpoint", directory, "-o", directory / "served"),
+        ("run", linear, "--checkpoint", directory, "--feed", "x=1"),
+    ):
+        result = run(*arguments)
+        assert result.exit_code == 3
+        assert "give the path of one of model-5, model-10, model-100" in result.stderr, arguments
+    assert "--step takes the number of one of model-5, model-10, model-100" in run("vars", directory).stderr
+
+
+def test_a_saved_model_where_no_option_takes_a_step(directory, run):
+    """Of a SavedModel beside checkpoints, `diff` says what it takes, and names no --step."""
+    run("saved-model", FIXTURES / "linear" / "model", "-o", directory / "served")
+    shutil.copytree(directory / "served", directory, dirs_exist_ok=True)
+    said = f"note: taking the SavedModel in {directory}; checkpoints stand there too"
+    assert f"{said}\n" in run("diff", directory, FIXTURES / "linear" / "model").stderr
+    assert f"{said}, of which --step takes one\n" in run("vars", directory).stderr
+
+
 @needs_corpus
 @pytest.mark.parametrize("name", ["export", "export-00000-of-00001", "export-?????-of-00001", ""])
 def test_v1_shards(name):

@@ -60,7 +60,7 @@ def average(
     outputs = {"h5": h5, "npz": npz, "npy": npy, "safetensors": safetensors, "tf": tf, "tf-v1": tf_v1}
     target = targets.target_of(outputs, output, shards=shards, max_shard_size=max_shard_size, latest=latest)
     wanted = options.format_of(format, as_json)
-    options.refuse(wanted and not dry_run, "--format needs --dry-run")
+    options.refuse(wanted and not dry_run, f"{'--json' if as_json else '--format'} needs --dry-run")
     opened = [options.to_convert(*each, quiet, strict=strict) for each in _distinct(_last_of(paths, last), quiet)]
     chosen = [select(each, include or (), exclude or (), with_object_graph=target.format == "tf") for each in opened]
     options.exit_if_no_match(not any(chosen), include or (), opened[0])
@@ -94,7 +94,7 @@ def _distinct(paths: list[str], quiet: bool) -> list[tuple[str, Located]]:
     """The checkpoints that the paths lead to, each once, with the first of its paths: a shell's * gives all files."""
     given: dict[tuple[str, ...], list[tuple[str, Located]]] = {}
     for path in paths:
-        found = options.located(path, quiet)
+        found = options.located(path, quiet, has_step=False)
         files = tuple(map(os.path.realpath, found.v1_files or (found.prefix,)))
         given.setdefault(files, []).append((path, found))
     distinct = [same[0] for same in given.values()]

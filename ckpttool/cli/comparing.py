@@ -15,6 +15,7 @@ from ckpttool.formats.opening import open_graph, require_readable
 
 if TYPE_CHECKING:
     from ckpttool.model.checkpoint import Checkpoint
+    from ckpttool.model.graph import MetaGraph
     from ckpttool.reports.report import Report
 
 
@@ -22,7 +23,7 @@ class _Side:
     """One of the two things that are compared."""
 
     def __init__(self, path: str, *, as_graph: bool, quiet: bool) -> None:
-        self.found = options.located(path, quiet)
+        self.found = options.located(path, quiet, has_step=False)
         self._path, self._as_graph, self._quiet = path, as_graph, quiet
 
     @property
@@ -40,6 +41,12 @@ class _Side:
         from ckpttool.formats.frozen import constants_of
 
         return constants_of(open_graph(self.found)) if self.is_graph and not self._as_graph else None
+
+    def graph(self) -> "MetaGraph":
+        """Its graph; of several, which it is, is said."""
+        graph = open_graph(self.found)
+        options.say_tags(graph, None, self._quiet, has_tags=False)
+        return graph
 
     def checkpoint(self) -> "Checkpoint":
         """Its variables; what is wrong with it, and does not keep it from being read, is said."""
@@ -123,10 +130,10 @@ def _of_graphs(one: _Side, other: _Side) -> _Found:
     from ckpttool.reports import differences, findings
 
     if one.is_graph and other.is_graph:
-        changes = compare_graphs(open_graph(one.found), open_graph(other.found))
+        changes = compare_graphs(one.graph(), other.graph())
         return _Found([differences.graphs(changes)], bool(changes))
     side, stored = (one, other) if one.is_graph else (other, one)
-    found = agreement.differences(open_graph(side.found), stored.checkpoint())
+    found = agreement.differences(side.graph(), stored.checkpoint())
     return _Found([findings.findings(found)], bool(found))
 
 

@@ -135,7 +135,7 @@ def export(
         layout=h5_layout,
     )
     wanted = options.format_of(format, as_json)
-    options.refuse(wanted and not dry_run, "--format needs --dry-run")
+    options.refuse(wanted and not dry_run, f"{'--json' if as_json else '--format'} needs --dry-run")
     options.require_known(names, NAMES, "--names")
     if meta:
         options.refuse(target.format != "tf", "--meta needs --tf")

@@ -162,10 +162,14 @@ def objects(
     from ckpttool.reports import checkpoints as reports
 
     wanted = options.format_of(format, as_json)
-    checkpoint = options.checkpoint_of(path, quiet, step=step)
+    found = options.located(path, quiet, step=step)
+    checkpoint = options.opened(path, found, quiet)
     graph = checkpoint.object_graph if not checkpoint.warnings else object_graph_from_keys(checkpoint)
     if graph is None or OBJECT_GRAPH_KEY not in checkpoint:
-        hint = "it was saved by name, as TensorFlow 1 does; vars lists the variables"
+        why = "it was saved by name, as TensorFlow 1 does"
+        if found.foreign:
+            why = "checkpoints of TensorFlow 2 have one"
+        hint = f"{why}; vars lists the variables"
         raise NotFoundError("no object graph in this checkpoint", path=checkpoint.path, hint=hint)
     report = reports.object_tree(checkpoint, graph, depth=depth)
     facts = {"path": checkpoint.path, "format": checkpoint.format}

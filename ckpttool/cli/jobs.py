@@ -91,11 +91,7 @@ def _choice(graph: MetaGraph, wanted: Wanted) -> choosing.Choice:
     if not wanted.fetches and wanted.collection is None and wanted.signature is None:
         return choosing.default_choice(graph)
     key = choosing.signature_named(graph, wanted.signature) if wanted.signature is not None else ""
-    outputs = choosing.arguments(graph, key, "outputs")
-    named = [
-        choosing.Fetch(name, outputs[name]) if name in outputs else choosing.by_name(graph, [name])[0]
-        for name in wanted.fetches
-    ]
+    named = choosing.named(graph, wanted.fetches, key)
     if wanted.collection is not None:
         named += choosing.of_collection(graph, wanted.collection)
     if key and not wanted.fetches:

@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from ckpttool import render
-from ckpttool.errors import ConversionError, shortened
+from ckpttool.errors import ConversionError, NotFoundError, shortened
 from ckpttool.formats.locate import Located, locate
+from ckpttool.formats.locate.prefixes import BY_PATH, BY_STEP, TAKEN_BY_STEP, TAKEN_BY_V1
 from ckpttool.formats.opening import open_checkpoint, open_graph, require_readable
 from ckpttool.formats.saved_model.reading import tags_text
 from ckpttool.model.checkpoint import Checkpoint
@@ -73,18 +74,33 @@ Force = Annotated[bool, typer.Option("--force", help="Replace the output if it e
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be written, and write nothing.")]
 
 
-def located(path: str, quiet: bool, *, v1: bool = False, step: str | None = None) -> Located:
-    """What the path leads to; what was assumed on the way is said."""
+def located(
+    path: str, quiet: bool, *, v1: bool | None = None, step: str | None = None, has_step: bool = True
+) -> Located:
+    """What the path leads to; what was assumed on the way is said.
+
+    Args:
+        path: what the user gave.
+        quiet: say nothing.
+        v1: whether --v1 was given; None: there is no such option.
+        step: the value of --step; None: it was not given.
+        has_step: whether there is such an option, for this path: what is said names no option that there is not.
+    """
     try:
-        found = locate(path, v1=v1, step=step)
+        found = locate(path, v1=bool(v1), step=step)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--step") from error
+    except NotFoundError as error:
+        if not has_step and error.hint:
+            error.hint = error.hint.replace(BY_STEP, BY_PATH, 1)
+        raise
+    lacking = ("" if v1 is not None else TAKEN_BY_V1, "" if has_step else TAKEN_BY_STEP)
     for note in () if quiet else found.notes:
-        render.say(f"note: {note}")
+        render.say(f"note: {note.removesuffix(lacking[0]).removesuffix(lacking[1])}")
     return found
 
 
-def checkpoint_of(path: str, quiet: bool, *, v1: bool = False, step: str | None = None) -> Checkpoint:
+def checkpoint_of(path: str, quiet: bool, *, v1: bool | None = None, step: str | None = None) -> Checkpoint:
     """The checkpoint that the path leads to; which it is, and what is wrong with it, is said."""
     return opened(path, located(path, quiet, v1=v1, step=step), quiet)
 
@@ -128,10 +144,10 @@ def require_all(lacking: Sequence[str], path: str, *, strict: bool) -> None:
         raise ConversionError(lacking[0], path=path, hint="without --strict, the rest is written")
 
 
-def variables_of(path: str, found: Located, other: str | None, quiet: bool, *, v1: bool = False) -> Checkpoint | None:
+def variables_of(path: str, found: Located, other: str | None, quiet: bool, *, v1: bool) -> Checkpoint | None:
     """A graph's variables: the checkpoint that was asked for, else the graph's own; None if there is none."""
-    if other is not None:
-        return checkpoint_of(other, quiet, v1=v1)
+    if other is not None:  # --step is about the graph's directory.
+        return opened(other, located(other, quiet, v1=v1, has_step=False), quiet)
     return opened(path, found, quiet) if found.has_variables else None
 
 
@@ -157,11 +173,18 @@ def opened_graph(path: str, found: Located, quiet: bool, tags: str | None = None
     return graph
 
 
-def say_tags(graph: MetaGraph, tags: str | None, quiet: bool) -> None:
-    """Says which of a SavedModel's graphs was taken, if there was a choice and none was made."""
+def say_tags(graph: MetaGraph, tags: str | None, quiet: bool, *, has_tags: bool = True) -> None:
+    """Says which of a SavedModel's graphs was taken, if there was a choice and none was made.
+
+    Args:
+        graph: that was taken.
+        tags: the value of --tags; None: it was not given.
+        quiet: say nothing.
+        has_tags: whether there is such an option, by which a graph is chosen.
+    """
     if not quiet and tags is None and len(graph.tag_sets) > 1:
-        taken = tags_text(graph.tag_sets[graph.number])
-        render.say(f"note: there are graphs of tags {graph.facts['tag sets']}; taking {taken}; --tags takes another")
+        taken = f"{tags_text(graph.tag_sets[graph.number])}{'; --tags takes another' if has_tags else ''}"
+        render.say(f"note: there are graphs of tags {graph.facts['tag sets']}; taking {taken}")
 
 
 def chosen(checkpoint: Checkpoint, include: list[str] | None, exclude: list[str] | None) -> Checkpoint:
@@ -247,7 +270,7 @@ def exit_if_no_match(nothing: object, globs: Iterable[str], names: Collection[st
         return
     hints = ["nothing matched"]
     for glob in globs:
-        scope = glob.rstrip("/")
+        scope = glob.removesuffix("/*").rstrip("/")  # * stays within a segment: of a scope of scopes, it is nothing.
         if any(name.startswith(f"{scope}/") for name in names):
             hints.append(f"{scope} is a scope, and {scope}/** what is in it")
         elif "*" not in glob and (near := near_hint(glob, names)):

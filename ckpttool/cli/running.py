@@ -111,7 +111,7 @@ def run(
     fitting = {"batch_dim": batch_dim, "broadcast": broadcast}
     wanted = Wanted(fetch or [], collection, signature, feeds_of(feed or []), fitting, cache(read_stdin))
     options.refuse(checkpoint is not None and len(paths) > 1, "--checkpoint takes one model")
-    values = options.located(checkpoint, quiet) if checkpoint is not None else None
+    values = options.located(checkpoint, quiet, has_step=False) if checkpoint is not None else None
     jobs = [job_of(path, wanted, values, step=step, tags=tags, quiet=quiet) for path in paths]
     imported = {"checkpoint": values, "tags": tags, "clear_devices": not keep_devices, "op_libraries": op_library or ()}
     how = _How(imported, {**fitting, "timeout": timeout}, repeat if time else 0, verbose, quiet)

@@ -68,6 +68,7 @@ def saved_model(
     options.require_known(method, _METHODS, "--method")
     found = options.located(path, quiet, v1=v1, step=step)
     graph = options.opened_graph(path, found, quiet)
+    options.say_tags(graph, None, quiet, has_tags=False)  # --tags are those that the new graph gets.
     fed, fetched = _endpoints(
         graph, options.split_names(inputs, "--inputs"), options.split_names(outputs, "--outputs"), quiet
     )

@@ -23,7 +23,7 @@ from ckpttool import proto, storage
 from ckpttool.errors import CheckpointError, CorruptionError, FormatError, NotSupportedError, located
 from ckpttool.formats.lookalikes import TRUNCATED, refuse_lookalike
 from ckpttool.formats.siblings import belonging
-from ckpttool.model.graph import MetaGraph
+from ckpttool.model.graph import MetaGraph, require_graph
 from ckpttool.wire.message import LENGTH, MAX_SIZE, VARINT, fields, values_of
 
 _TEXT_ROOTS = {
@@ -126,6 +126,7 @@ def write_meta_graph(
     Raises:
         FileExistsError: there is a file at `path` that may not be replaced.
     """
+    require_graph(graph)
     with meta_graph_beside(graph, path, force=force, in_place=in_place, inputs=inputs):
         pass
 

@@ -31,9 +31,9 @@ from ckpttool.errors import (
 from ckpttool.formats.npy.arrays import Array, arrays_of, planned_array
 from ckpttool.formats.npy.header import HEAD, decode_header
 from ckpttool.formats.npy.source import ArraySource, Stored
-from ckpttool.formats.plan import Note, Planned, distinct, require_checkpoint
+from ckpttool.formats.plan import Note, Planned, distinct
 from ckpttool.formats.zip_members import NPZ, checked, is_encrypted, start_of
-from ckpttool.model.checkpoint import Checkpoint
+from ckpttool.model.checkpoint import Checkpoint, require_checkpoint
 from ckpttool.model.texts import percent_encoded
 from ckpttool.model.variable import Variable
 

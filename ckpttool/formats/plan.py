@@ -49,13 +49,6 @@ class Planned(NamedTuple):
         return f"stored as {self.fallback}" if self.fallback else self.doubt
 
 
-def require_checkpoint(checkpoint: Checkpoint) -> None:
-    """Raises TypeError if something else was given to be written, such as a dict of arrays."""
-    if not isinstance(checkpoint, Checkpoint):
-        made = "from_arrays makes one of a dict of arrays"
-        raise TypeError(f"what is written is a Checkpoint, not {type(checkpoint).__name__}: {made}")
-
-
 def require_positive(**numbers: int | None) -> None:
     """Raises ValueError if a number, by its name, is given and is less than 1."""
     for name, number in numbers.items():

@@ -153,3 +153,10 @@ class Checkpoint(Mapping[str, Variable]):
 
     def __repr__(self) -> str:
         return f"Checkpoint({self.path!r}, {self.format}, {len(self)} variables)"
+
+
+def require_checkpoint(checkpoint: object) -> None:
+    """Raises TypeError if something else was given, such as a path or a dict of arrays."""
+    if not isinstance(checkpoint, Checkpoint):
+        opened = "open_checkpoint opens one, from_arrays makes one of a dict of arrays"
+        raise TypeError(f"a Checkpoint is needed, not {type(checkpoint).__name__}: {opened}")

@@ -270,3 +270,9 @@ class MetaGraph:
         # Before TensorFlow 1.2 what was not known whole was written as a scalar's. (core/ops/array_ops.cc Placeholder)
         is_guess = node.type == "Placeholder" and shape == () and self.graph_def.versions.producer <= _SCALARS_UNKNOWN
         return None if is_guess else shape
+
+
+def require_graph(graph: object) -> None:
+    """Raises TypeError if something else was given, such as a path."""
+    if not isinstance(graph, MetaGraph):
+        raise TypeError(f"a MetaGraph is needed, not {type(graph).__name__}: open_graph opens one")

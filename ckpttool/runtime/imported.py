@@ -261,12 +261,13 @@ class ImportedGraph:
             >>> model.run(signature="serving_default", feeds={"images": batch})
 
         Args:
-            fetches: a name (of a tensor; of an op: its first output), a tf.Tensor or tf.Operation, or a list or dict of
-                these. None: the outputs of the signature, else of the one collection that is the user's, else what is
-                inferred.
+            fetches: a name (of a tensor; of an op: its first output; or a key of the signature's outputs), a tf.Tensor
+                or tf.Operation, or a list or dict of these. None: the outputs of the signature, else of the one
+                collection that is the user's, else what is inferred.
             feeds: values, by the names of ops or tensors, by keys of the signature's inputs, or by tf.Tensors. They
                 become of the dtype that is taken if nothing is lost, and must have the shape.
-            signature: whose outputs to fetch, and whose inputs the keys are.
+            signature: whose outputs to fetch, and whose the keys are; None: keys of the default one are taken where no
+                op is named so.
             batch_dim: add a dimension of 1 in front of a value that lacks just that.
             broadcast: fill the shape that is taken with a scalar.
             timeout: seconds after which to give up; None: never, but a minute where an empty queue may be waited for.
@@ -289,7 +290,7 @@ class ImportedGraph:
             choice = choosing.choice_of(self.graph, signature)
             fetches = {fetch.label: fetch.tensor for fetch in choice.fetches} if fetches is None else fetches
             signature = choice.signature
-        wanted = self._elements(fetches)
+        wanted = self._elements(fetches, signature or "")
         fed = self._fed(feeds or {}, signature or "", batch_dim=batch_dim, broadcast=broadcast)
         ops, may_wait = self._require(wanted, fed, signature or "")
         seconds = _PATIENCE if timeout is None and may_wait else timeout
@@ -299,15 +300,16 @@ class ImportedGraph:
         self._state.ran(ops)
         return values
 
-    def _elements(self, fetches: Any) -> Any:
-        """The fetches with tensors and operations for names."""
+    def _elements(self, fetches: Any, signature: str) -> Any:
+        """The fetches with tensors and operations for names, which may be keys of the signature's outputs."""
         if isinstance(fetches, Mapping):
-            return {key: self._elements(value) for key, value in fetches.items()}
+            return {key: self._elements(value, signature) for key, value in fetches.items()}
         if isinstance(fetches, Sequence) and not isinstance(fetches, str | bytes):
-            return [self._elements(value) for value in fetches]
+            return [self._elements(value, signature) for value in fetches]
         if isinstance(fetches, str):
-            element = self.operation(fetches) if fetches in self._nodes else None
-            return element if element is not None and not element.outputs else self._value(self.tensor(fetches))
+            name = choosing.output_of(self.graph, fetches, signature) or fetches
+            element = self.operation(name) if name in self._nodes else None
+            return element if element is not None and not element.outputs else self._value(self.tensor(name))
         self._require_own(fetches)
         if isinstance(fetches, self._tf.Operation):
             return fetches

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ckpttool.errors import ConversionError, NotSupportedError
 from ckpttool.model.boxes import Selection, shape_of, subdivide, within
-from ckpttool.model.checkpoint import Checkpoint
+from ckpttool.model.checkpoint import Checkpoint, require_checkpoint
 from ckpttool.model.names import listed
 from ckpttool.model.slices import Slice
 from ckpttool.model.variable import BLOCK_SIZE, Source, Variable
@@ -32,9 +32,16 @@ def average(checkpoints: Sequence[Checkpoint], weights: Sequence[float] | None =
     Raises:
         ConversionError: they have not the same names, shapes and dtypes; it names the variables.
         ValueError: there are none, or not as many weights; or these are negative, not finite, or all zero.
+        TypeError: a single one, or something else in the place of one.
     """
+    if isinstance(checkpoints, Checkpoint):  # Which is a mapping: it would be taken for its names.
+        raise TypeError("checkpoints is a list of them, and this is a single one")
+    for checkpoint in checkpoints:
+        require_checkpoint(checkpoint)
+    if not checkpoints:
+        raise ValueError("no checkpoints: there is no mean of none")
     weights = [1.0] * len(checkpoints) if weights is None else list(weights)
-    if not checkpoints or len(weights) != len(checkpoints):
+    if len(weights) != len(checkpoints):
         raise ValueError(f"{len(weights)} weights for {len(checkpoints)} checkpoints")
     if not all(0 <= weight < float("inf") for weight in weights) or not 0 < sum(weights) < float("inf"):
         raise ValueError(f"weights must be finite and not negative, with at least one above 0: {weights}")

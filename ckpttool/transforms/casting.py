@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpttool.errors import ConversionError, NotSupportedError
 from ckpttool.model.boxes import Selection
-from ckpttool.model.checkpoint import Checkpoint
+from ckpttool.model.checkpoint import Checkpoint, require_checkpoint
 from ckpttool.model.dtypes import DTYPES, DType
 from ckpttool.model.slices import ByteRange, Slice, whole_slice
 from ckpttool.model.variable import Source, Variable
@@ -78,6 +78,7 @@ def cast(
         ValueError: there is no such dtype, or no such cast.
         TypeError: that is no name of a dtype.
     """
+    require_checkpoint(checkpoint)
     if isinstance(dtypes, str | DType):
         check_cast("float32", str(dtypes))
         dtypes = dict.fromkeys(FLOATS, dtypes)

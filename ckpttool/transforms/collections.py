@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from ckpttool.analysis.graphs.needs import require_collection, require_output
 from ckpttool.errors import NotFoundError, NotSupportedError
-from ckpttool.model.graph import MetaGraph
+from ckpttool.model.graph import MetaGraph, require_graph
 from ckpttool.model.names import choices_hint
 from ckpttool.model.nodes import op_of
 from ckpttool.transforms.graph_edits import edit_meta_graph, key_of, last_field
@@ -36,6 +36,7 @@ def edit_collections(
         NotFoundError: there is no such op, tensor, collection or member.
         NotSupportedError: the file has no collections, or this one holds something else than names.
     """
+    require_graph(graph)
     for pair in (*add, *remove):
         if isinstance(pair, str) or len(pair) != 2:
             raise TypeError(f"a pair of a collection and its member is needed, not {pair!r}")

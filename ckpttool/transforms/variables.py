@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ckpttool.errors import ConversionError, NotFoundError
 from ckpttool.model.averages import averages_of_others, averages_of_variables
-from ckpttool.model.checkpoint import Checkpoint
+from ckpttool.model.checkpoint import Checkpoint, require_checkpoint
 from ckpttool.model.names import near_hint, require_one_of, selector
 from ckpttool.model.object_keys import OBJECT_GRAPH_KEY, VALUE
 from ckpttool.model.slots import MOVING_AVERAGE, slot_owners
@@ -37,6 +37,7 @@ def select(
         with_object_graph: where anything is chosen, the object graph is too, without which TensorFlow 2 restores
             nothing; but for an `exclude` that matches it.
     """
+    require_checkpoint(checkpoint)
     chosen = chosen_names(checkpoint, include, exclude, with_object_graph=with_object_graph)
     return checkpoint if len(chosen) == len(checkpoint) else without(checkpoint, checkpoint.keys() - chosen)
 
@@ -93,6 +94,7 @@ def _slot_owners(checkpoint: Checkpoint) -> dict[str, str]:
 
 def drop_slots(checkpoint: Checkpoint) -> Checkpoint:
     """The checkpoint without what its optimizers keep: by their names, or of TensorFlow 2 by the object graph."""
+    require_checkpoint(checkpoint)
     return without(checkpoint, slots(checkpoint))
 
 
@@ -134,6 +136,7 @@ def use_moving_averages(checkpoint: Checkpoint) -> Checkpoint:
         NotFoundError: there are none.
         ConversionError: of one only a part is stored, and of its variable the whole.
     """
+    require_checkpoint(checkpoint)
     return renamed(checkpoint, averages_as_variables(checkpoint))
 
 
@@ -235,6 +238,7 @@ def rename(
         NotFoundError: there is no variable of an old name.
         ConversionError: two variables would have the same name, or one none.
     """
+    require_checkpoint(checkpoint)
     named = {name: name for name in checkpoint} | object_names(checkpoint, names)
     if isinstance(rules, Mapping):
         if not all(isinstance(text, str) for text in chain(rules, rules.values())):

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from ckpttool.analysis.graphs.endpoints import endpoints
-from ckpttool.analysis.graphs.needs import require_collection
+from ckpttool.analysis.graphs.needs import require_collection, require_output
 from ckpttool.errors import NotFoundError, NotSupportedError
 from ckpttool.model.collections import FILLED_COLLECTIONS
 from ckpttool.model.dtypes import HANDLES
@@ -54,6 +54,53 @@ def by_name(graph: MetaGraph, names: Collection[str]) -> list[Fetch]:
         if collection is not None:
             error.hint = " · ".join(filter(None, [f"--collection {collection} fetches that collection", error.hint]))
         raise
+
+
+def named(graph: MetaGraph, names: Collection[str], signature: str = "") -> list[Fetch]:
+    """Fetches that are named one by one, as inputs are by `feed_names`: also by the keys of the signature's outputs.
+
+    Raises:
+        NotFoundError: there is no such op and no such key, or the op has no such output.
+    """
+    found = []
+    for name in names:
+        tensor = output_of(graph, name, signature)
+        found.append(Fetch(name, tensor) if tensor else by_name(graph, [name])[0])
+        if tensor is None:
+            require_output(graph, name)
+    return found
+
+
+def output_of(graph: MetaGraph, name: str, signature: str) -> str | None:
+    """The output that has this key, in the signature or, without one, in the default one; None: the name is an op's.
+
+    Raises:
+        NotFoundError: there is no such op, and only another signature has such a key.
+    """
+    keys, others = _keys_of(graph, signature, "outputs")
+    is_op = _is_op(graph, name)
+    tensor = keys.get(name) or (others.get(name) if not is_op else None)
+    hint = _elsewhere(graph, name, "outputs") if tensor is None and not is_op else None
+    if hint:
+        raise NotFoundError(f"no output is named {name}", path=graph.path, hint=hint)
+    return tensor
+
+
+def _keys_of(graph: MetaGraph, signature: str, direction: str) -> tuple[dict[str, str], dict[str, str]]:
+    """What keys stand for: those of the signature in use; and, without one, those of the default one."""
+    default = "" if signature else signature_named(graph, None)
+    return arguments(graph, signature, direction), arguments(graph, default, direction)
+
+
+def _is_op(graph: MetaGraph, name: str) -> bool:
+    """Whether it is the name of an op, or a tensor's of one."""
+    return name in graph.by_name or op_of(name) in graph.by_name
+
+
+def _elsewhere(graph: MetaGraph, name: str, direction: str) -> str | None:
+    """A hint at the signature that has such a key; None if none has."""
+    keys = (key for key in _signature_keys(graph) if name in getattr(graph.signatures[key], direction))
+    return next((f"the signature {key} has it: --signature {key}" for key in keys), None)
 
 
 def value_name(graph: MetaGraph, name: str) -> str:
@@ -201,21 +248,21 @@ def feed_names(graph: MetaGraph, names: Collection[str], signature: str = "") ->
         signature: the signature in use; "": keys of the default one are taken where no op is named so.
 
     Raises:
-        NotFoundError: there is no such op and no such key.
+        NotFoundError: there is no such op and no such key, or the op has no such output.
         ValueError: two names are the same tensor's.
     """
-    nodes, keys = graph.by_name, arguments(graph, signature, "inputs")
-    others = arguments(graph, "" if signature else signature_named(graph, None), "inputs")
+    keys, others = _keys_of(graph, signature, "inputs")
     found, taken = dict[str, str](), set[str]()
     for name in names:
-        is_op = name in nodes or op_of(name) in nodes
+        is_op = _is_op(graph, name)
         tensor = keys.get(name) or (others.get(name) if not is_op else None)
         if tensor is None and not is_op and keys:
-            elsewhere = (key for key, other in graph.signatures.items() if name in other.inputs)
-            hint = next((f"the signature {key} has it: --signature {key}" for key in elsewhere), None)
-            hint = hint or near_hint(name, [*keys, *nodes]) or f"the inputs of {signature} are {', '.join(keys)}"
+            hint = _elsewhere(graph, name, "inputs") or near_hint(name, [*keys, *graph.by_name])
+            hint = hint or f"the inputs of {signature} are {', '.join(keys)}"
             raise NotFoundError(f"no input is named {name}", path=graph.path, hint=hint)
-        tensor = tensor or full_name(graph, name)
+        if tensor is None:
+            require_output(graph, name)
+            tensor = full_name(graph, name)
         if tensor in taken:
             raise ValueError(f"{tensor} is fed twice")
         taken.add(tensor)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from ckpttool.analysis.parallel import in_order
 from ckpttool.analysis.values.difference import Difference, Progress, difference
+from ckpttool.model.checkpoint import require_checkpoint
 from ckpttool.model.variable import Variable
 
 
@@ -59,6 +60,9 @@ def compare(
         ValueError: a tolerance is negative, or not a number.
         CorruptionError: values are missing or damaged.
     """
+    for given in (a, b):
+        if not isinstance(given, Mapping):
+            require_checkpoint(given)
     if not (rtol >= 0 and atol >= 0):
         raise ValueError(f"tolerances are {rtol} and {atol}, and must not be less than 0")
     both = [name for name in a if name in b]

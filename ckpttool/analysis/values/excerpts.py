@@ -38,7 +38,8 @@ def parse_slice(text: str, shape: Sequence[int]) -> list[range | int]:
         parts[place : place + 1] = [":"] * (len(shape) - len(parts) + 1)
     if len(parts) > len(shape):
         has = counted(len(shape), "dimension")
-        raise ValueError(f"there are {len(parts)} indices, and the shape {list(shape)} has {has}")
+        there = "there is 1 index" if len(parts) == 1 else f"there are {len(parts)} indices"
+        raise ValueError(f"{there}, and the shape {list(shape)} has {has}")
     parts += [":"] * (len(shape) - len(parts))
     return [_taken(part, size) for part, size in zip(parts, shape, strict=True)]
 

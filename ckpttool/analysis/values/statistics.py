@@ -73,6 +73,8 @@ def statistics_of(variable: Variable, *, progress: Callable[[int], None] = lambd
         CorruptionError: values are missing or damaged.
         NotSupportedError: values of this dtype can't be decoded.
     """
+    if not isinstance(variable, Variable):
+        raise TypeError(f"a Variable is needed, not {type(variable).__name__}: a Checkpoint has them by their names")
     if variable.dtype.itemsize is None:
         elements = len(variable.strings())
         progress(variable.nbytes)

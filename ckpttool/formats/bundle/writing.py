@@ -25,11 +25,11 @@ from ckpttool import storage
 from ckpttool.errors import IS_INPUT, ConversionError, in_the_way
 from ckpttool.formats.bundle import bundle_files, index_path, shard_path
 from ckpttool.formats.contents import content_of_piece, require_little_endian
-from ckpttool.formats.plan import Planned, check_plan, filled, require_checkpoint, require_positive
+from ckpttool.formats.plan import Planned, check_plan, filled, require_positive
 from ckpttool.formats.records.entries import BundleEntry, encode_bundle_entry, encode_bundle_header
 from ckpttool.formats.records.shapes import encode_slice_key
 from ckpttool.model.boxes import is_too_large
-from ckpttool.model.checkpoint import Checkpoint
+from ckpttool.model.checkpoint import Checkpoint, require_checkpoint
 from ckpttool.model.slices import Slice
 from ckpttool.model.texts import to_bytes
 from ckpttool.model.variable import Variable

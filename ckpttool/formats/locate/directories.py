@@ -11,8 +11,11 @@ from ckpttool.formats.bundle.names import MEMBER
 from ckpttool.formats.checkpoint_state import STATE_FILE
 from ckpttool.formats.listing import checkpoints_in, step_of
 from ckpttool.formats.locate.prefixes import (
+    BY_PATH,
+    BY_STEP,
     KERAS_INDEX,
     SAFETENSORS_INDEX,
+    TAKEN_BY_STEP,
     Located,
     checkpoint_of,
     from_state,
@@ -74,7 +77,7 @@ def _model_in(path: str, v1: bool, step: str | None) -> Located | None:
     has_state = os.path.isfile(state_file)
     graph = saved_model_file(path) if step is None else None
     if graph:
-        note = f"taking the SavedModel in {path}; checkpoints stand there too, of which --step takes one"
+        note = f"taking the SavedModel in {path}; checkpoints stand there too{TAKEN_BY_STEP}"
         notes = (note,) if has_state else ()
         return Located(os.path.join(path, VARIABLES), graph=graph, notes=notes)
     for prefix in (os.path.join(path, VARIABLES), os.path.join(path, "variables")) if step is None else ():
@@ -107,7 +110,7 @@ def _only_checkpoint(path: str, chosen: Sequence[str], names: str, v1: bool) -> 
         refuse_mixed_shards(chosen[0])
     steps = list(map(step_of, chosen))
     by_step = len({*steps}) == len(steps) and -1 not in steps
-    hint = f"--step takes the number of one of {names}" if by_step else f"give the path of one of {names}"
+    hint = f"{BY_STEP if by_step else BY_PATH} {names}"
     raise NotFoundError("several checkpoints and no state file", path=path, hint=hint)
 
 

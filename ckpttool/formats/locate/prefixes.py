@@ -16,6 +16,11 @@ SAFETENSORS_INDEX = ".safetensors.index.json"
 KERAS_INDEX = ".weights.json"
 """The same of Keras' weights."""
 
+# What is said of options, apart: a command that lacks the option says the rest.
+TAKEN_BY_V1 = "; --v1 takes it"
+TAKEN_BY_STEP = ", of which --step takes one"
+BY_STEP, BY_PATH = "--step takes the number of one of", "give the path of one of"
+
 
 class Located(NamedTuple):
     """What a path leads to.
@@ -44,7 +49,7 @@ def checkpoint_of(prefix: str, v1: bool) -> Located | None:
     graph = graph_beside(prefix)
     has_v2, files = os.path.exists(bundle.index_path(prefix)), v1_files(prefix)
     if has_v2 and not (v1 and files):
-        notes = [f"a V1 checkpoint stands beside, {files[0]}; --v1 takes it"] if files else []
+        notes = [f"a V1 checkpoint stands beside, {files[0]}{TAKEN_BY_V1}"] if files else []
         return Located(prefix, graph=graph, notes=tuple(notes))
     if files:
         return Located(prefix, files, graph)

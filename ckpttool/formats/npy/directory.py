@@ -25,10 +25,10 @@ from ckpttool.errors import (
 from ckpttool.formats.npy.arrays import Array, arrays_of, meaning, planned_array
 from ckpttool.formats.npy.header import HEAD, decode_header
 from ckpttool.formats.npy.source import ArraySource, Stored
-from ckpttool.formats.plan import Note, Planned, name_in_json, require_checkpoint
+from ckpttool.formats.plan import Note, Planned, name_in_json
 from ckpttool.formats.raw import RawSource, Run
 from ckpttool.formats.siblings import sibling
-from ckpttool.model.checkpoint import Checkpoint
+from ckpttool.model.checkpoint import Checkpoint, require_checkpoint
 from ckpttool.model.slices import ByteRange
 from ckpttool.model.texts import to_bytes
 from ckpttool.model.variable import Variable

@@ -20,11 +20,10 @@ from ckpttool.formats.plan import (
     distinct,
     filled,
     notes_of,
-    require_checkpoint,
     require_positive,
 )
 from ckpttool.formats.safetensors.words import FALLBACKS, MAX_HEADER, METADATA, NOTES, PLACES, WORDS, escape
-from ckpttool.model.checkpoint import Checkpoint
+from ckpttool.model.checkpoint import Checkpoint, require_checkpoint
 from ckpttool.model.variable import Variable
 from ckpttool.wire.coding import encode_fixed64
 

@@ -14,8 +14,8 @@ from ckpttool.errors import ConversionError
 from ckpttool.formats.bundle.writing import plan_bundle, write_bundle
 from ckpttool.formats.plan import check_plan
 from ckpttool.formats.saved_model.reading import ASSETS, CHUNKED, FILES, VARIABLES
-from ckpttool.model.checkpoint import Checkpoint
-from ckpttool.model.graph import MetaGraph
+from ckpttool.model.checkpoint import Checkpoint, require_checkpoint
+from ckpttool.model.graph import MetaGraph, require_graph
 from ckpttool.model.slices import ByteRange
 from ckpttool.storage import Content
 
@@ -49,6 +49,8 @@ def write_saved_model(
         ConversionError: a variable can't be held; or the graph is not a SavedModel's.
         CorruptionError: values are missing or damaged; nothing is written.
     """
+    require_graph(graph)
+    require_checkpoint(checkpoint)
     sources, path = assets or {}, Path(directory)
     inputs = _inputs(graph, checkpoint, sources)
     with storage.write_directory(path, force=force, inputs=inputs, is_ours=_is_saved_model) as beside:

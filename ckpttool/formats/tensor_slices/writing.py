@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ckpttool import storage
 from ckpttool.errors import ConversionError, located
 from ckpttool.formats.contents import content_of_piece, require_little_endian
-from ckpttool.formats.plan import Planned, check_plan, require_checkpoint
+from ckpttool.formats.plan import Planned, check_plan
 from ckpttool.formats.records.shapes import encode_extents, encode_shape, encode_slice_key
 from ckpttool.formats.tensor_slices.reading import VALUE_FIELDS
 from ckpttool.model.boxes import Extents, is_too_large
-from ckpttool.model.checkpoint import Checkpoint
+from ckpttool.model.checkpoint import Checkpoint, require_checkpoint
 from ckpttool.model.slices import Slice
 from ckpttool.model.texts import to_bytes
 from ckpttool.model.variable import BLOCK_SIZE, Variable

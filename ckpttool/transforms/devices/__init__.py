@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from itertools import chain
 from operator import attrgetter
 
-from ckpttool.model.graph import MetaGraph
+from ckpttool.model.graph import MetaGraph, require_graph
 from ckpttool.model.nodes import all_nodes
 from ckpttool.transforms.devices.clearing import Clearing, Mention, without_colocation
 from ckpttool.wire.dropping import drop
@@ -35,6 +35,7 @@ def strip_devices(graph: MetaGraph, *, colocation: bool = False, all: bool = Fal
     Raises:
         CorruptionError: the bytes are no protobuf message.
     """
+    require_graph(graph)
     data = drop(graph.data, _rooted(graph, _node_rules({4: DROP})))
     if all:
         data = edit(data, _rooted(graph, Clearing(data).meta_graph))
@@ -50,6 +51,7 @@ def placed_ops(graph: MetaGraph) -> int:
 
 def device_mentions(graph: MetaGraph) -> list[Mention]:
     """Where else the graph names devices or hosts, beside NodeDef.device; colocation is one of them."""
+    require_graph(graph)
     clearing = Clearing(graph.data)
     edit(graph.data, _rooted(graph, clearing.meta_graph))
     return [Mention(where, text, times) for (where, text), times in clearing.mentions.items()]

@@ -17,9 +17,9 @@ from ckpttool.analysis.graphs.needs import require_distinct, require_output
 from ckpttool.analysis.graphs.tables import fillers
 from ckpttool.errors import NotFoundError, NotSupportedError, located
 from ckpttool.model.arguments import Shape
-from ckpttool.model.checkpoint import Checkpoint
+from ckpttool.model.checkpoint import Checkpoint, require_checkpoint
 from ckpttool.model.dtypes import dtype_of
-from ckpttool.model.graph import MetaGraph
+from ckpttool.model.graph import MetaGraph, require_graph
 from ckpttool.model.names import listed
 from ckpttool.model.nodes import PLACEHOLDERS, set_shape
 from ckpttool.transforms.freezing.body import Body, Output
@@ -89,6 +89,9 @@ def freeze(
         ConversionError: a variable is of another dtype or shape in the checkpoint.
         CorruptionError: the graph or the values are damaged.
     """
+    require_graph(graph)
+    if checkpoint is not None:
+        require_checkpoint(checkpoint)
     _require_names(outputs, inputs)
     require_distinct(graph)
     with located(graph.path):

@@ -13,8 +13,8 @@ from ckpttool.analysis.graphs.needs import needed_ops, require_output, tensor_na
 from ckpttool.analysis.graphs.running import read_variables, shared_state, written_variables
 from ckpttool.analysis.graphs.savers import restored_variables
 from ckpttool.errors import ConversionError, NotFoundError, NotSupportedError
-from ckpttool.model.checkpoint import Checkpoint
-from ckpttool.model.graph import MetaGraph
+from ckpttool.model.checkpoint import Checkpoint, require_checkpoint
+from ckpttool.model.graph import MetaGraph, require_graph
 from ckpttool.model.names import listed
 from ckpttool.model.nodes import op_of
 from ckpttool.model.signatures import DEFAULT_SIGNATURE, HIDDEN_SIGNATURES
@@ -92,6 +92,9 @@ def servable(
         NotSupportedError: an output needs what is no input; or the graph can't be restored from a bundle.
         ConversionError: the method wants other keys; or a variable is of another dtype or shape in the graph.
     """
+    require_graph(graph)
+    if checkpoint is not None:
+        require_checkpoint(checkpoint)
     inputs, outputs, marks = _tensors(inputs), _tensors(outputs), marks or Marks()
     graph = with_one_op_each(_meta_graph(graph))
     unlisted = _absent_members(graph)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from ckpttool import proto
 from ckpttool.analysis.graphs.needs import origin
-from ckpttool.model.graph import ASSETS, MetaGraph
+from ckpttool.model.graph import ASSETS, MetaGraph, require_graph
 from ckpttool.model.nodes import Node, op_of
 from ckpttool.model.texts import to_text
 from ckpttool.transforms.new_ops import free_name, with_entry
@@ -51,6 +51,7 @@ class AssetFile(NamedTuple):
 
 def asset_files(graph: MetaGraph) -> list[AssetFile]:
     """The files that tables are initialized from, and those of the collection `asset_filepaths`."""
+    require_graph(graph)
     nodes = graph.by_name
     readers: dict[str, list[str]] = {}
     for node in nodes.values():

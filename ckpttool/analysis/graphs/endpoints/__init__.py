@@ -23,7 +23,7 @@ from ckpttool.analysis.graphs.needs import must_be_fed, walk
 from ckpttool.analysis.graphs.switches import held_switches, is_switch
 from ckpttool.model.arguments import Shape
 from ckpttool.model.dtypes import HANDLES, DType
-from ckpttool.model.graph import MetaGraph
+from ckpttool.model.graph import MetaGraph, require_graph
 from ckpttool.model.signatures import DEFAULT_SIGNATURE, HIDDEN_SIGNATURES
 
 
@@ -48,6 +48,7 @@ class Endpoint(NamedTuple):
 
 def endpoints(graph: MetaGraph) -> list[Endpoint]:
     """What to feed and what to fetch: as the signatures say; without any, inputs and likely outputs, the best first."""
+    require_graph(graph)
     declared = [
         Endpoint(direction, name, key, tensor, info.dtype, info.shape, False, True, f"signature {name}")
         for name, signature in graph.signatures.items()
