@@ -11,6 +11,7 @@ from conftest import CORPUS, FIXTURES, needs_corpus
 
 from ckpttool import proto
 from ckpttool.analysis.graphs.endpoints import Endpoint, endpoints, how_to_run
+from ckpttool.analysis.graphs.needs import needed_ops
 from ckpttool.analysis.graphs.running import unfed
 from ckpttool.model.collections import FILLED_COLLECTIONS
 from ckpttool.model.graph import MetaGraph
@@ -543,6 +544,26 @@ def test_modes_are_told_from_data() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("tensor", "said"),
+    [
+        ({"bool_val": [True]}, ": true"),
+        ({"tensor_content": b"\0"}, ": false"),
+        ({}, ""),
+        ({"dtype": FLOAT, "float_val": [0.5]}, ""),
+        ({"bool_val": [True, False]}, ""),
+    ],
+)
+def test_a_flags_default_is_said(tensor: dict[str, Any], said: str) -> None:
+    """A flag whose default is that of training is told from one whose default is not."""
+    layer = ("flag = PlaceholderWithDefault(one)", "one = Const", *LAYER)
+    message = graph(*layer, "half = Neg(dense)", "end = Select(flag, half, dense)").message
+    message.graph_def.node[1].attr["value"].tensor.CopyFrom(
+        proto.message_class("TensorProto")(**{"dtype": BOOL} | tensor)
+    )
+    assert inputs(meta_graph(message))["flag:0"] == f"an output needs it; dropout or mode switch; has a default{said}"
+
+
 def test_a_placeholder_that_nothing_uses_is_listed_last() -> None:
     """A placeholder without users may be fed all the same."""
     assert inputs(graph("idle = Placeholder", *LAYER)) == {
@@ -580,6 +601,35 @@ def test_a_placeholder_in_place_of_a_pipeline() -> None:
         "dim:0": "no listed output needs it; has a default",
     }
     assert how_to_run(endpoints(given)) == ["to run it: feed img:0 · fetch output:0"]
+
+
+PIPED = (
+    *("handle = Placeholder", "it = IteratorFromStringHandle(handle)", "next = IteratorGetNext(it)"),
+    *("w = VariableV2", "w/read = Identity(w)", "img = PlaceholderWithDefault(next)", "dense = MatMul(img, w/read)"),
+    *("prob = Sigmoid(dense)", "size = Shape(next:1)", "half = Fill(size, w/read)", "pred = Greater(prob, half)"),
+)
+
+
+def test_what_needs_more_of_a_pipeline_comes_later() -> None:
+    """Of outputs alike, what is fed in place of a pipeline gives the first one; a handle fills no queue."""
+    given = graph(*PIPED, trainable=["w"])
+    assert list(outputs(given)) == ["prob:0", "pred:0"]
+    assert how_to_run(endpoints(given)) == ["to run it: feed img:0 · fetch prob:0"]
+    assert inputs(given) == {
+        "img:0": "an output needs it; else the input pipeline gives it",
+        "handle:0": "tells the input pipeline which iterator to take from",
+    }
+
+
+def test_a_pipeline_of_which_only_the_shape_is_needed() -> None:
+    """Of a pipeline, what the first output needs is to be fed, even if it takes only the shape of it."""
+    lines = [line.replace("prob", "inner") for line in PIPED]
+    given = graph(*lines, outputs=["pred:0"], trainable=["w"])
+    found = endpoints(given)
+    assert how_to_run(found) == ["to run it: feed img:0, next:1 · fetch pred:0"]
+    assert inputs(given)["next:1"] == "an output needs its shape"
+    fed = {e.tensor for e in found if e.needed and e.direction == "input"}
+    assert unfed(given.by_name, needed_ops(given.by_name, ["pred:0"], fed)) == ([], [])
 
 
 def test_what_fills_a_queue_is_said() -> None:
