@@ -15,6 +15,8 @@ from ckpttool.analysis.graphs.needs import needed_ops
 from ckpttool.analysis.graphs.running import unfed
 from ckpttool.model.collections import FILLED_COLLECTIONS
 from ckpttool.model.graph import MetaGraph
+from ckpttool.render import render
+from ckpttool.reports.graphs import endpoints as endpoints_report
 
 FLOAT, STRING, BOOL, RESOURCE = 1, 7, 10, 20
 
@@ -562,6 +564,20 @@ def test_a_flags_default_is_said(tensor: dict[str, Any], said: str) -> None:
         proto.message_class("TensorProto")(**{"dtype": BOOL} | tensor)
     )
     assert inputs(meta_graph(message))["flag:0"] == f"an output needs it; dropout or mode switch; has a default{said}"
+
+
+def test_what_keras_sets_weights_by_hides_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """A table shows a few inputs that are not needed for one reason, and says how many more there are."""
+    lines = [text for i in range(600) for text in (f"p{i} = Placeholder", f"set{i} = Assign(w, p{i})")]
+    report = endpoints_report(endpoints(graph(*lines, *LAYER)))
+    for everything, shown, said in ((False, 5, True), (True, 600, False)):
+        render([report], format="table", schema="", facts={}, everything=everything)
+        text = capsys.readouterr().out
+        assert text.count("only training or initialization needs it") == shown + said
+        assert ("… 595 more inputs: only training or initialization needs it (--all)" in text) == said
+        assert ("x:0" in text, "dense:0" in text) == (True, True)
+    render([report], format="tsv", schema="", facts={})
+    assert len(capsys.readouterr().out.splitlines()) == 603
 
 
 def test_a_placeholder_that_nothing_uses_is_listed_last() -> None:
