@@ -535,6 +535,34 @@ def test_a_scope_called_save_is_not_always_a_savers() -> None:
     assert (list(inputs(given)), list(outputs(given))) == (["save/x:0"], ["save/y:0"])
 
 
+@pytest.mark.parametrize(
+    ("lines", "dtype", "sizes", "is_listed"),
+    [
+        ((), FLOAT, [4, 4], True),
+        (("v = VariableV2",), FLOAT, [4, 4], False),
+        (("late = NoOp(^crf/transitions)",), FLOAT, [4, 4], False),
+        (("b = Identity(crf/transitions)", "c = Neg(b)"), FLOAT, [4, 4], False),
+        ((), FLOAT, [], False),
+        ((), STRING, [4], False),
+    ],
+)
+def test_a_constant_that_freezing_has_kept(
+    lines: tuple[str, ...], dtype: int, sizes: list[int], is_listed: bool
+) -> None:
+    """What a frozen graph has and no op takes was asked for, such as the transitions by which a CRF is decoded."""
+    frozen = [line.replace("VariableV2", "Const") for line in LAYER]
+    message = graph(*frozen, "logits = Neg(dense)", "crf/transitions = Const", *lines).message
+    constant = message.graph_def.node[len(frozen) + 1].attr
+    constant["dtype"].type = constant["value"].tensor.dtype = dtype
+    for size in sizes:
+        constant["value"].tensor.tensor_shape.dim.add(size=size)
+    found = outputs(meta_graph(message))
+    assert next(iter(found)) == "logits:0"
+    assert (
+        found.get("crf/transitions:0") == "a constant that no op takes; it may have been kept to be fetched"
+    ) == is_listed
+
+
 def test_modes_are_told_from_data() -> None:
     """keep_prob and booleans are labeled and come after the data; a default is said."""
     layer = ("keep_prob = PlaceholderWithDefault(one)", "one = Const", "flag = Placeholder", *LAYER)

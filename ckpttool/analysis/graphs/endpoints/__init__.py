@@ -15,7 +15,7 @@ last. The modules, in this order:
 from itertools import chain
 from typing import NamedTuple
 
-from ckpttool.analysis.graphs.endpoints.candidates import FED, SHOWN, Ranked, candidates, user_members
+from ckpttool.analysis.graphs.endpoints.candidates import FED, SHOWN, Ranked, candidates, kept_constants, user_members
 from ckpttool.analysis.graphs.endpoints.flow import MOST_TENSORS, Flow
 from ckpttool.analysis.graphs.endpoints.parts import Parts
 from ckpttool.analysis.graphs.endpoints.preference import in_order
@@ -68,7 +68,8 @@ def _inferred(graph: MetaGraph) -> list[Endpoint]:
         parts = Parts(flow, is_fed=False)
         likely = candidates(flow, parts)
     fed = {key: why for key, (rank, why) in members.items() if rank == FED}
-    chosen = {key: found for key, found in (likely | members).items() if key not in fed}
+    kept = kept_constants(flow) if likely else {}
+    chosen = {key: found for key, found in (kept | likely | members).items() if key not in fed}
     instead = _instead_of_pipelines(flow, parts)
     best = _fed_alone_first(flow, in_order(flow, parts, chosen), chosen, instead)
     if best and chosen[best[0]][0][0] < SHOWN:  # A number that is only shown, such as how much of a layer is zero.

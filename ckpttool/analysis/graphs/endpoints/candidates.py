@@ -18,6 +18,8 @@ _HEADS = {
 _LOOPS = {"While", "StatelessWhile"}
 _NO_END = {"Switch", "RefSwitch", "Enter", "RefEnter", "NextIteration", "LoopCond", "ControlTrigger", "Const"}
 _OF_CONDS = ("/switch_t", "/switch_f", "/pred_id")  # What a condition of TensorFlow 1 is passed on by.
+_WEIGHTS = ("float32", "float64", "float16", "bfloat16")  # Dtypes of what is learned.
+_FEW = 3
 _INPUT_NAME = re.compile(r"(?:\w*_)?(?:inputs?|feeds?|placeholders?|features|images?|x)", re.IGNORECASE)
 
 Ranked = dict[str, tuple[tuple[int, ...], str]]
@@ -103,6 +105,21 @@ def _strength(flow: Flow, parts: Parts, key: str, steps: int) -> tuple[int, str]
         return 5, "only an average is taken of it" if flow.type(users[0]) in ("Mean", "Sum") else ""
     is_of_loop = type_ == "Exit" or any(flow.type(near) in _LOOPS for near in flow.inputs[key])
     return (6, "last value of a loop") if is_of_loop else (4, "end of the forward path")
+
+
+def kept_constants(flow: Flow) -> Ranked:
+    """The few constants of a frozen graph that no op takes, last: freezing keeps only what is asked for, such as the
+    transitions of a CRF, by which a program decodes what the model gives.
+    """
+    if flow.of_types(VARIABLE_OPS.__contains__):
+        return {}
+    loose = [name for name in flow.of_types("Const".__eq__) - flow.outside if not flow.users.get(name)]
+    tensors = {name: flow.tensor(f"{name}:0") for name in loose}
+    found = [name for name, (dtype, shape) in tensors.items() if shape and dtype and dtype.name in _WEIGHTS]
+    waited_for = {text[1:] for node in flow.nodes.values() for text in node.inputs if text[:1] == "^"} if found else ()
+    kept = sorted(name for name in found if name not in waited_for)
+    why = "a constant that no op takes; it may have been kept to be fetched"
+    return dict.fromkeys(kept, ((6, 1), why)) if len(kept) <= _FEW else {}
 
 
 def user_members(flow: Flow, parts: Parts, likely: Ranked) -> Ranked:
