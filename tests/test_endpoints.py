@@ -11,6 +11,7 @@ from conftest import CORPUS, FIXTURES, needs_corpus
 
 from ckpttool import proto
 from ckpttool.analysis.graphs.endpoints import Endpoint, endpoints, how_to_run
+from ckpttool.analysis.graphs.fetches import choice_of
 from ckpttool.analysis.graphs.needs import needed_ops
 from ckpttool.analysis.graphs.running import unfed
 from ckpttool.model.collections import FILLED_COLLECTIONS
@@ -561,6 +562,15 @@ def test_a_constant_that_freezing_has_kept(
     assert (
         found.get("crf/transitions:0") == "a constant that no op takes; it may have been kept to be fetched"
     ) == is_listed
+
+
+def test_what_a_network_of_slim_collects() -> None:
+    """It collects every layer's output by itself, which tells of none that it is what the model is for."""
+    layer = (*LAYER, "v = VariableV2", "v/read = Identity(v)", "fc/BiasAdd = BiasAdd(dense, v/read)")
+    ends = {"net/_end_points": ["dense:0", "fc/BiasAdd:0"]}
+    given = graph(*layer, "flat = Reshape(fc/BiasAdd)", "Softmax = Softmax(flat)", **ends)
+    assert next(iter(outputs(given).items())) == ("Softmax:0", "Softmax at the end of the forward path")
+    assert [fetch.tensor for fetch in choice_of(given, None).fetches] == ["Softmax:0"]
 
 
 def test_modes_are_told_from_data() -> None:

@@ -6,7 +6,7 @@ from ckpttool.analysis.graphs.endpoints.critics import judged
 from ckpttool.analysis.graphs.endpoints.flow import MOST_TENSORS, OUTPUT_NAME, SCORES, SWITCHES, Flow, is_named
 from ckpttool.analysis.graphs.endpoints.parts import Parts
 from ckpttool.analysis.graphs.needs import origin, walk
-from ckpttool.model.collections import FILLED_COLLECTIONS
+from ckpttool.model.collections import is_filled
 from ckpttool.model.graph import VARIABLE_OPS
 
 # What turns an output into a score or an answer, so that what it takes is likely, too.
@@ -127,7 +127,7 @@ def user_members(flow: Flow, parts: Parts, likely: Ranked) -> Ranked:
     found: Ranked = {}
     before = walk((near for key in parts.collected for near in flow.inputs.get(key, ())), flow.inputs, flow.outside)
     for collection in flow.graph.collections.values():
-        if collection.name in FILLED_COLLECTIONS:
+        if is_filled(collection.name):
             continue
         is_input = is_named(_INPUT_NAME, collection.name)
         keys = [flow.key(member) for member in collection.members if isinstance(member, str)]
