@@ -564,6 +564,20 @@ def test_a_constant_that_freezing_has_kept(
     ) == is_listed
 
 
+def test_of_what_a_condition_gives_the_first_comes_first() -> None:
+    """Of other equals, the later does: a CRF's decoder gives tags and their score, by a condition of TensorFlow 1."""
+    branches = ("p = Placeholder", "fork = Switch(dense, p)", "score = Sum(fork:1)")
+    joins = (
+        "cond/Merge = Merge(fork, fork:1)",
+        "cond/Merge_1 = Merge(fork, score)",
+        "cond/Merge_2 = Merge(fork, score)",
+    )
+    message = graph(*LAYER, *branches, "early = Neg(dense)", *joins).message
+    for node, dtype in zip(message.graph_def.node[-3:], (3, FLOAT, 9), strict=True):
+        node.attr["T"].type = dtype
+    assert list(outputs(meta_graph(message))) == ["cond/Merge:0", "cond/Merge_1:0", "cond/Merge_2:0", "early:0"]
+
+
 def test_what_a_network_of_slim_collects() -> None:
     """It collects every layer's output by itself, which tells of none that it is what the model is for."""
     layer = (*LAYER, "v = VariableV2", "v/read = Identity(v)", "fc/BiasAdd = BiasAdd(dense, v/read)")

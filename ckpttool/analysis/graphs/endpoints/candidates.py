@@ -1,9 +1,18 @@
 """What may be an output of a graph, and how likely: the ends of its forward path, and what the user has collected."""
 
 import re
+from itertools import groupby
 
 from ckpttool.analysis.graphs.endpoints.critics import judged
-from ckpttool.analysis.graphs.endpoints.flow import MOST_TENSORS, OUTPUT_NAME, SCORES, SWITCHES, Flow, is_named
+from ckpttool.analysis.graphs.endpoints.flow import (
+    MOST_TENSORS,
+    OUTPUT_NAME,
+    SCORES,
+    SWITCHES,
+    Flow,
+    is_named,
+    scope_of,
+)
 from ckpttool.analysis.graphs.endpoints.parts import Parts
 from ckpttool.analysis.graphs.needs import origin, walk
 from ckpttool.model.collections import is_filled
@@ -37,8 +46,7 @@ def candidates(flow: Flow, parts: Parts) -> Ranked:
     if not ends:  # All of them go into metrics, and are no ends.
         reached = [key for key in flow.nodes if key in parts.forward and key not in parts.layers.sources]
         ends = [key for key in reached if is_named(OUTPUT_NAME, key) and not key.endswith(_OF_CONDS)]
-    # Of equals, the later: a graph is written front to back.
-    distance = dict.fromkeys(reversed(ends), 0)
+    distance = dict.fromkeys(_later_first(flow, ends), 0)
     queue = list(distance)
     for key in queue:
         if flow.type(key) in _HEADS or _is_crop(flow, key):
@@ -59,6 +67,12 @@ def candidates(flow: Flow, parts: Parts) -> Ranked:
             neck, _ = origin(flow.nodes, neck, SWITCHES)
         ranked.setdefault(neck, ((5, 0), "all that is learned passes it"))
     return {key: found for key, found in ranked.items() if key not in parts.looped}
+
+
+def _later_first(flow: Flow, ends: list[str]) -> list[str]:
+    """Of equals, the later: a graph is written front to back. But what one condition gives, the program has ordered."""
+    runs = groupby(reversed(ends), lambda key: scope_of(key) if flow.type(key) == "Merge" else key)
+    return [key for _, run in runs for key in reversed(list(run))]
 
 
 def _is_crop(flow: Flow, key: str) -> bool:
