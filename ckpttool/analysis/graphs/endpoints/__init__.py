@@ -20,12 +20,10 @@ from ckpttool.analysis.graphs.endpoints.flow import MOST_TENSORS, Flow
 from ckpttool.analysis.graphs.endpoints.parts import Parts
 from ckpttool.analysis.graphs.endpoints.preference import in_order
 from ckpttool.analysis.graphs.needs import must_be_fed, walk
-from ckpttool.analysis.graphs.switches import held_switches, is_switch
+from ckpttool.analysis.graphs.switches import default_flag, held_switches, is_switch
 from ckpttool.model.arguments import Shape
-from ckpttool.model.dtypes import DTYPES, HANDLES, DType
-from ckpttool.model.graph import DEFAULT_SIGNATURE, HIDDEN_SIGNATURES, MetaGraph, op_of
-
-_BOOL = DTYPES["bool"].number
+from ckpttool.model.dtypes import HANDLES, DType
+from ckpttool.model.graph import DEFAULT_SIGNATURE, HIDDEN_SIGNATURES, MetaGraph
 
 
 class Endpoint(NamedTuple):
@@ -178,10 +176,5 @@ def _has_default(flow: Flow, key: str) -> bool:
 
 def _which(flow: Flow, key: str) -> str:
     """Which default a flag has, ": true": with that of training, a model gives something else."""
-    source = flow.nodes.get(op_of(flow.nodes[key].inputs[0])) if flow.nodes[key].inputs else None
-    attr = source.message.attr if source is not None and source.type == "Const" else {}
-    if "value" not in attr or attr["value"].tensor.dtype != _BOOL:
-        return ""
-    tensor = attr["value"].tensor
-    values = [*tensor.bool_val, *tensor.tensor_content]
-    return f": {'true' if values[0] else 'false'}" if len(values) == 1 else ""
+    default = default_flag(flow.nodes, flow.nodes[key])
+    return "" if default is None else f": {str(default).lower()}"
