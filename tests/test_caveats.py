@@ -58,6 +58,27 @@ def test_only_what_is_another_each_time_is(output: str, saved: Any) -> None:
     assert drawn(graph, [f"{output}:0"], {f"{op}:0" for op in CHANCE.values() if op}) == ""
 
 
+def test_a_default_of_training_is_said(run: Any, tf: Any, tmp_path: Any) -> None:
+    """A flag that is True unless it is fed, needed and called as one of training is; others are not."""
+
+    def build(v1: Any) -> None:
+        x = v1.placeholder("float32", [None, 2], name="x")
+        y = x * v1.get_variable("w", [2])
+        for name, default in (("is_training", True), ("training_off", False), ("flag", True)):
+            flag = v1.placeholder_with_default(default, [], name=name)
+            y = v1.cond(flag, lambda y=y: v1.nn.dropout(y, 0.5), lambda y=y: y)
+        v1.identity(y, name="y")
+
+    prefix = save_model(tf, tmp_path, build)
+    said = run("freeze", prefix, "--outputs", "y", "-o", tmp_path / "a.pb").stderr
+    assert [line for line in said.splitlines() if "its default" in line] == [
+        "note: is_training is True, its default; --inputs is_training:0 feeds it"
+    ]
+    fetch = ("run", prefix, "--fetch", "y", "--feed", "x=[[1, 2]]")
+    assert "note: is_training is True, its default; --feed is_training:0 feeds it" in run(*fetch).stderr
+    assert "its default" not in run(*fetch, "--feed", "is_training=false").stderr
+
+
 def test_it_is_said_of_what_is_run_frozen_and_served(run: Any, saved: Any, tmp_path: Any) -> None:
     """The op that draws; the switch, its value and the way to feed it, unless it is fed. Nothing, if --quiet."""
     random = "note: the result is another each time: random_normal/RandomStandardNormal draws random numbers, and has"

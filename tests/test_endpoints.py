@@ -11,9 +11,13 @@ from conftest import CORPUS, FIXTURES, needs_corpus
 
 from ckpttool import proto
 from ckpttool.analysis.graphs.endpoints import Endpoint, endpoints, how_to_run
+from ckpttool.analysis.graphs.fetches import choice_of
+from ckpttool.analysis.graphs.needs import needed_ops
 from ckpttool.analysis.graphs.running import unfed
 from ckpttool.model.collections import FILLED_COLLECTIONS
 from ckpttool.model.graph import MetaGraph
+from ckpttool.render import render
+from ckpttool.reports.graphs import endpoints as endpoints_report
 
 FLOAT, STRING, BOOL, RESOURCE = 1, 7, 10, 20
 
@@ -532,6 +536,57 @@ def test_a_scope_called_save_is_not_always_a_savers() -> None:
     assert (list(inputs(given)), list(outputs(given))) == (["save/x:0"], ["save/y:0"])
 
 
+@pytest.mark.parametrize(
+    ("lines", "dtype", "sizes", "is_listed"),
+    [
+        ((), FLOAT, [4, 4], True),
+        (("v = VariableV2",), FLOAT, [4, 4], False),
+        (("late = NoOp(^crf/transitions)",), FLOAT, [4, 4], False),
+        (("b = Identity(crf/transitions)", "c = Neg(b)"), FLOAT, [4, 4], False),
+        ((), FLOAT, [], False),
+        ((), STRING, [4], False),
+    ],
+)
+def test_a_constant_that_freezing_has_kept(
+    lines: tuple[str, ...], dtype: int, sizes: list[int], is_listed: bool
+) -> None:
+    """What a frozen graph has and no op takes was asked for, such as the transitions by which a CRF is decoded."""
+    frozen = [line.replace("VariableV2", "Const") for line in LAYER]
+    message = graph(*frozen, "logits = Neg(dense)", "crf/transitions = Const", *lines).message
+    constant = message.graph_def.node[len(frozen) + 1].attr
+    constant["dtype"].type = constant["value"].tensor.dtype = dtype
+    for size in sizes:
+        constant["value"].tensor.tensor_shape.dim.add(size=size)
+    found = outputs(meta_graph(message))
+    assert next(iter(found)) == "logits:0"
+    assert (
+        found.get("crf/transitions:0") == "a constant that no op takes; it may have been kept to be fetched"
+    ) == is_listed
+
+
+def test_of_what_a_condition_gives_the_first_comes_first() -> None:
+    """Of other equals, the later does: a CRF's decoder gives tags and their score, by a condition of TensorFlow 1."""
+    branches = ("p = Placeholder", "fork = Switch(dense, p)", "score = Sum(fork:1)")
+    joins = (
+        "cond/Merge = Merge(fork, fork:1)",
+        "cond/Merge_1 = Merge(fork, score)",
+        "cond/Merge_2 = Merge(fork, score)",
+    )
+    message = graph(*LAYER, *branches, "early = Neg(dense)", *joins).message
+    for node, dtype in zip(message.graph_def.node[-3:], (3, FLOAT, 9), strict=True):
+        node.attr["T"].type = dtype
+    assert list(outputs(meta_graph(message))) == ["cond/Merge:0", "cond/Merge_1:0", "cond/Merge_2:0", "early:0"]
+
+
+def test_what_a_network_of_slim_collects() -> None:
+    """It collects every layer's output by itself, which tells of none that it is what the model is for."""
+    layer = (*LAYER, "v = VariableV2", "v/read = Identity(v)", "fc/BiasAdd = BiasAdd(dense, v/read)")
+    ends = {"net/_end_points": ["dense:0", "fc/BiasAdd:0"]}
+    given = graph(*layer, "flat = Reshape(fc/BiasAdd)", "Softmax = Softmax(flat)", **ends)
+    assert next(iter(outputs(given).items())) == ("Softmax:0", "Softmax at the end of the forward path")
+    assert [fetch.tensor for fetch in choice_of(given, None).fetches] == ["Softmax:0"]
+
+
 def test_modes_are_told_from_data() -> None:
     """keep_prob and booleans are labeled and come after the data; a default is said."""
     layer = ("keep_prob = PlaceholderWithDefault(one)", "one = Const", "flag = Placeholder", *LAYER)
@@ -541,6 +596,40 @@ def test_modes_are_told_from_data() -> None:
         "keep_prob:0": "an output needs it; dropout or mode switch; has a default",
         "flag:0": "an output needs it; dropout or mode switch",
     }
+
+
+@pytest.mark.parametrize(
+    ("tensor", "said"),
+    [
+        ({"bool_val": [True]}, ": true"),
+        ({"tensor_content": b"\0"}, ": false"),
+        ({}, ""),
+        ({"dtype": FLOAT, "float_val": [0.5]}, ""),
+        ({"bool_val": [True, False]}, ""),
+    ],
+)
+def test_a_flags_default_is_said(tensor: dict[str, Any], said: str) -> None:
+    """A flag whose default is that of training is told from one whose default is not."""
+    layer = ("flag = PlaceholderWithDefault(one)", "one = Const", *LAYER)
+    message = graph(*layer, "half = Neg(dense)", "end = Select(flag, half, dense)").message
+    message.graph_def.node[1].attr["value"].tensor.CopyFrom(
+        proto.message_class("TensorProto")(**{"dtype": BOOL} | tensor)
+    )
+    assert inputs(meta_graph(message))["flag:0"] == f"an output needs it; dropout or mode switch; has a default{said}"
+
+
+def test_what_keras_sets_weights_by_hides_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """A table shows a few inputs that are not needed for one reason, and says how many more there are."""
+    lines = [text for i in range(600) for text in (f"p{i} = Placeholder", f"set{i} = Assign(w, p{i})")]
+    report = endpoints_report(endpoints(graph(*lines, *LAYER)))
+    for everything, shown, said in ((False, 5, True), (True, 600, False)):
+        render([report], format="table", schema="", facts={}, everything=everything)
+        text = capsys.readouterr().out
+        assert text.count("only training or initialization needs it") == shown + said
+        assert ("… 595 more inputs: only training or initialization needs it (--all)" in text) == said
+        assert ("x:0" in text, "dense:0" in text) == (True, True)
+    render([report], format="tsv", schema="", facts={})
+    assert len(capsys.readouterr().out.splitlines()) == 603
 
 
 def test_a_placeholder_that_nothing_uses_is_listed_last() -> None:
@@ -580,6 +669,35 @@ def test_a_placeholder_in_place_of_a_pipeline() -> None:
         "dim:0": "no listed output needs it; has a default",
     }
     assert how_to_run(endpoints(given)) == ["to run it: feed img:0 · fetch output:0"]
+
+
+PIPED = (
+    *("handle = Placeholder", "it = IteratorFromStringHandle(handle)", "next = IteratorGetNext(it)"),
+    *("w = VariableV2", "w/read = Identity(w)", "img = PlaceholderWithDefault(next)", "dense = MatMul(img, w/read)"),
+    *("prob = Sigmoid(dense)", "size = Shape(next:1)", "half = Fill(size, w/read)", "pred = Greater(prob, half)"),
+)
+
+
+def test_what_needs_more_of_a_pipeline_comes_later() -> None:
+    """Of outputs alike, what is fed in place of a pipeline gives the first one; a handle fills no queue."""
+    given = graph(*PIPED, trainable=["w"])
+    assert list(outputs(given)) == ["prob:0", "pred:0"]
+    assert how_to_run(endpoints(given)) == ["to run it: feed img:0 · fetch prob:0"]
+    assert inputs(given) == {
+        "img:0": "an output needs it; else the input pipeline gives it",
+        "handle:0": "tells the input pipeline which iterator to take from",
+    }
+
+
+def test_a_pipeline_of_which_only_the_shape_is_needed() -> None:
+    """Of a pipeline, what the first output needs is to be fed, even if it takes only the shape of it."""
+    lines = [line.replace("prob", "inner") for line in PIPED]
+    given = graph(*lines, outputs=["pred:0"], trainable=["w"])
+    found = endpoints(given)
+    assert how_to_run(found) == ["to run it: feed img:0, next:1 · fetch pred:0"]
+    assert inputs(given)["next:1"] == "an output needs its shape"
+    fed = {e.tensor for e in found if e.needed and e.direction == "input"}
+    assert unfed(given.by_name, needed_ops(given.by_name, ["pred:0"], fed)) == ([], [])
 
 
 def test_what_fills_a_queue_is_said() -> None:

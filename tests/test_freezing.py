@@ -578,6 +578,33 @@ def test_a_graph_without_variables_needs_no_checkpoint(tmp_path: Path) -> None:
     assert [node.name for node in freeze(frozen, None, ["w/read"]).graph.nodes] == ["w", "w/read"]
 
 
+def piped() -> None:
+    """A model whose input may be fed in place of what an iterator gives, which a handle tells."""
+    handle = v1.placeholder("string", [], "handle")
+    images, labels = v1.data.Iterator.from_string_handle(handle, ("float32", "int32"), ([None, 3], [None])).get_next(
+        "n"
+    )
+    x = v1.placeholder_with_default(images, [None, 3], "x")
+    rate = v1.placeholder_with_default(2.0, [], "rate")
+    y = tf.multiply(tf.matmul(x, variable("w", 3, 2, resource=False)), rate, name="y")
+    tf.add(y, tf.cast(tf.shape(labels)[0], "float32"), name="z")
+
+
+def test_what_is_fed_in_place_of_a_pipeline(tmp_path: Path) -> None:
+    """Fed, it stands by itself, and the pipeline goes; a default that is no pipeline's stays."""
+    graph, checkpoint = built(tmp_path, piped)
+    with pytest.raises(NotSupportedError, match=r"an input pipeline .*--inputs n:1,x:0$"):
+        freeze(graph, checkpoint, ["z"])
+    frozen = freeze(graph, checkpoint, ["y"], inputs=["x", "rate"])
+    assert {node.name: node.type for node in frozen.graph.nodes if "Placeholder" in node.type} == {
+        "x": "Placeholder",
+        "rate": "PlaceholderWithDefault",
+    }
+    feeds = {"x:0": np.ones([4, 3], np.float32)}
+    expected = run(restoring(tmp_path / "model"), ["y:0"], feeds)
+    assert np.array_equal(run_frozen(frozen, ["y:0"], feeds)[0], expected[0])
+
+
 def test_functions_of_one_name_stay_apart(tmp_path: Path) -> None:
     """A function is kept for each kind of arguments, and what is not called goes."""
     saved = Saved("v2_functions_called_with_several_variables", tmp_path)

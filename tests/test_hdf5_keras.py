@@ -1044,6 +1044,22 @@ def test_a_layer_whose_name_no_group_can_have(run, tmp_path):
         assert [file[layer][name][:].tolist() for name in file[layer].attrs["weight_names"]] == [[1, 1]]
 
 
+@pytest.mark.parametrize(("name", "is_said"), [("a.weights.h5", True), ("a.h5", False)])
+def test_a_name_by_which_keras_expects_another_layout(keras, run, tmp_path, name, is_said):
+    """The end of a file's name tells Keras its layout: of a .weights.h5 with this one, it loads nothing."""
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, name="dense")])
+    values = {"dense/kernel": np.ones((2, 3), np.float32), "dense/bias": np.ones(3, np.float32)}
+    arguments = ["export", bundle(values).write(tmp_path), "--h5", tmp_path / name, "--h5-layout", "keras"]
+    for more in (["--dry-run"], []):
+        assert ("name it .h5 alone" in run(*arguments, *more).stderr) == is_said
+    if is_said:
+        with pytest.raises((ValueError, KeyError)):
+            model.load_weights(tmp_path / name)
+    else:
+        model.load_weights(tmp_path / name)
+        assert all(weight.min() == 1 for weight in model.get_weights())
+
+
 def test_layers_of_weights_alone_without_names(keras, run, tmp_path):
     """tf.keras stores no names in a .weights.h5: a layer is called as Keras calls one without, and it is said."""
     keras.backend.clear_session()

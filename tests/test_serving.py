@@ -220,6 +220,30 @@ def test_other_names_for_signature_and_tags(make, tmp_path):
     assert graph.tag_sets == [["serve", "gpu"]]
 
 
+@tensorflow
+def test_no_handle_is_served(make, run, tf, tmp_path):
+    """Only the session that made an iterator knows its handle: what that gives is fed, or what stands in for it."""
+
+    def build(v1):
+        handle = v1.placeholder("string", [], "handle")
+        iterator = v1.data.Iterator.from_string_handle(handle, ("float32", "float32"), ([2], [2]))
+        images, labels = iterator.get_next("next")
+        x = v1.placeholder_with_default(images, [2], "x")
+        y = tf.multiply(x, v1.get_variable("w", initializer=2.0), name="y")
+        tf.subtract(y, labels, name="difference")
+
+    prefix = save_model(tf, tmp_path, build)
+    assert "note: taking --inputs x=x:0\n" in make(prefix, tmp_path / "one", "--outputs", "y")
+    said = make(prefix, tmp_path / "two", "--outputs", "difference")
+    assert "note: taking --inputs x=x:0 --inputs next_1=next:1\n" in said
+    code, said = refusal(run, prefix, "--inputs", "x", "--outputs", "difference", "-o", tmp_path / "three")
+    assert (code, "feed what it gives: --inputs next:1" in said) == (5, True)
+    made = Served(tf, tmp_path / "two").run(
+        signature_of(tf, tmp_path / "two"), {"x": np.float32([1, 2]), "next_1": np.float32([1, 1])}
+    )
+    assert made["difference"].tolist() == [1, 3]
+
+
 def test_what_is_taken_is_said(make, tmp_path):
     """Without --inputs and --outputs, what is inferred is said; for given outputs, what they need is fed."""
     said = make(FIXTURES / "conv" / "model", tmp_path / "one")

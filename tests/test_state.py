@@ -105,6 +105,18 @@ def test_relocate_leaves_what_is_alive(tmp_path, run):
     assert (tmp_path / "checkpoint").read_text() == 'model_checkpoint_path: "sub/model"\n'
 
 
+@pytest.mark.parametrize("is_alive", [True, False])
+def test_relocate_a_checkpoint_without_a_name(tmp_path, run, is_alive):
+    """A program that gives a saver a directory, "runs/1/", has files called .index and .meta: an empty path is none."""
+    for file in (FIXTURES / "linear").glob("model.*"):
+        shutil.copy(file, tmp_path / file.name.removeprefix("model"))
+    (tmp_path / "checkpoint").write_text(f'model_checkpoint_path: "{tmp_path if is_alive else "/old/runs"}/"\n')
+    assert "made 1 path relative" in run("state", tmp_path, "--relocate").stderr
+    assert (tmp_path / "checkpoint").read_text() == 'model_checkpoint_path: "./"\n'
+    assert locate(tmp_path).prefix == f"{tmp_path}/./"
+    assert len(ckpttool.open_checkpoint(tmp_path)) == 2
+
+
 def test_relocate_again_changes_nothing(directory, run):
     """A second time there is nothing to do, and the backup is still the first file."""
     before = (directory / "checkpoint").read_bytes()

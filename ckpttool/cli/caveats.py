@@ -7,7 +7,7 @@ from typing import Any
 from ckpttool import render
 from ckpttool.analysis.graphs.chance import drawn
 from ckpttool.analysis.graphs.needs import needed_ops, tensor_name
-from ckpttool.analysis.graphs.switches import held_switches
+from ckpttool.analysis.graphs.switches import held_switches, on_by_default
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.graph import MetaGraph
 from ckpttool.model.nodes import PYTHON_OPS
@@ -22,11 +22,16 @@ def say_caveats(
     stored: Callable[[], Checkpoint | None],
     option: str,
 ) -> None:
-    """Says that a result is another each time, and which switches are as they were saved; `option` feeds one."""
+    """Says that a result is another each time, and which switches are as they were saved or by default; `option`
+    feeds one.
+    """
     fed = {tensor_name(name) for name in fed}
     if op := drawn(graph, tensors, fed):
         render.say(f"note: the result is another each time: {op} draws random numbers, and has no seed")
-    held = held_switches(graph, needed_ops(graph.by_name, tensors, fed))
+    needed = needed_ops(graph.by_name, tensors, fed)
+    for name in islice(on_by_default(graph, needed), _MOST):
+        render.say(f"note: {name} is True, its default; {option} {name}:0 feeds it")
+    held = held_switches(graph, needed)
     checkpoint = stored() if held else None
     values = _values(checkpoint, held) if checkpoint is not None else {}
     for name, value in islice(values.items(), _MOST):

@@ -172,6 +172,8 @@ def export(
         if not quiet:
             remarks.say_objects_keep_their_names(changed)
     strict = strict or meta  # A graph restores all of its variables: none may be left out.
+    if for_keras:
+        remarks.warn_of_other_layout(target.path)
     # The first of several reasons to refuse is the same one in a dry run and without.
     targets.require_writable(target, force=force, inputs=source.checkpoint.files)
     if graph is not None:

@@ -124,6 +124,7 @@ def io(
     step: options.Step = None,
     format: options.Format = None,
     as_json: options.Json = False,
+    everything: options.All = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Tell what to feed and what to fetch: a graph's signatures, or what is inferred, with the reason.
@@ -138,7 +139,8 @@ def io(
     options.say_tags(graph, tags, quiet)
     found = endpoints(graph)
     facts = {"path": graph.path, "to_run": how_to_run(found)}
-    render.render([reports.endpoints(found)], format=wanted, schema="ckpttool.io/1", facts=facts)
+    shown = reports.endpoints(found)
+    render.render([shown], format=wanted, schema="ckpttool.io/1", facts=facts, everything=everything)
     options.exit_if_nothing(not found, "found no inputs and no outputs in this graph")
     for line in () if quiet else facts["to_run"]:
         render.say(line)

@@ -50,6 +50,14 @@ def warn_of_lost_objects(changed: "Changed", before: Checkpoint) -> None:
         options.warn([f"{refused} {count}: the new names lack their end, /.ATTRIBUTES/…: {lost[0]!r}"])
 
 
+def warn_of_other_layout(path: str) -> None:
+    """Says it if Keras would take a file with its older layout for one with the newer."""
+    if path.endswith(".weights.h5"):
+        options.warn(
+            [f"Keras since 2.12 expects another layout in a .weights.h5, and will not load {path}: name it .h5 alone"]
+        )
+
+
 def say_objects_keep_their_names(changed: "Changed") -> None:
     """Says that other keys do not make other objects: TensorFlow 2 goes down the object graph, by children's names."""
     names = {old: new for old, new in changed.names.items() if old != new and old not in changed.averages}

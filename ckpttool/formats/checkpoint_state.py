@@ -144,9 +144,9 @@ def relocate_checkpoint_state(
     def relocated(written: str) -> str:
         as_written, *beside = candidates(directory, written)
         if exists(as_written):
-            relative = os.path.relpath(as_written, directory or ".")
+            relative = _relative(as_written, directory)
             return written if not os.path.isabs(written) or relative.startswith(os.pardir) else relative
-        return os.path.basename(beside[-1]) if beside and exists(beside[-1]) else written
+        return _relative(beside[-1], directory) if beside and exists(beside[-1]) else written
 
     before = [message.model_checkpoint_path, *message.all_model_checkpoint_paths]
     after = [relocated(written) for written in before]
@@ -168,6 +168,13 @@ def relocate_checkpoint_state(
         inputs = [file for graph in graphs for file in (graph, *belonging(graph))]
         _write(output, message, force=force, inputs=inputs)
     return changed
+
+
+def _relative(prefix: str, directory: str) -> str:
+    """A prefix as a state file in a directory names it: "./" if it is of files without a name, such as .index."""
+    folder, name = os.path.split(prefix)
+    relative = os.path.relpath(folder or ".", directory or ".")
+    return name if name and relative == "." else os.path.join(relative, name)
 
 
 def _write(path: str | Path, message: Any, *, force: bool, inputs: Sequence[str] = ()) -> None:

@@ -56,10 +56,19 @@ FILLED_COLLECTIONS = frozenset(
         *("serving_signatures", "serving_graph"),
     }
 )
-"""Collections that TensorFlow fills by itself; any other was filled by the user, on purpose.
+"""Collections that TensorFlow fills by itself.
 
 (tensorflow/python/framework/ops.py GraphKeys; saved_model/constants.py; session_bundle/constants.py; tf_slim)
 """
+_END_POINTS = "_end_points"
+
+
+def is_filled(name: str) -> bool:
+    """Whether TensorFlow fills a collection by itself; any other was filled by the user, on purpose.
+
+    The networks of tf_slim collect every layer's output, in "resnet_v2_50/_end_points". (tf_slim/nets)
+    """
+    return name in FILLED_COLLECTIONS or name.endswith(_END_POINTS)
 
 
 def decoded_collection(name: str, message: Any) -> Collection:

@@ -60,13 +60,15 @@ def _print_report(console: "Console", report: Report, limit: int | None) -> None
 
     count = "" if report.says_count else f" ({len(report.rows):,})"
     console.print(Text(_encodable([printable(report.title) + count], console.encoding)[0], style="bold"))
-    rows = list(islice(report.rows, limit))
+    of_many, what = (report.rows, []) if limit is None or report.brief is None else report.brief
+    rows = list(islice(of_many, limit))
     telling = telling_columns(report, everything=limit is None)
     columns = [_Cells(report.columns[i], [row[i] for row in rows], console.encoding) for i in telling]
-    left_out = [f"{len(report.rows) - len(rows):,} more (--all)"] if len(rows) < len(report.rows) else []
+    left_out = [*(f"{text} (--all)" for text in what)]
+    left_out += [f"{len(of_many) - len(rows):,} more (--all)"] if len(rows) < len(of_many) else []
     if limit is not None:
-        columns, what = _without_needless(columns, console.width)
-        left_out += what
+        columns, needless = _without_needless(columns, console.width)
+        left_out += needless
     widths = None if len(rows) > _TABLE_ROWS else _fitted(columns, console.width)
     show_header = report.key != "summary"
     if len(rows) > _TABLE_ROWS or widths == [column.width for column in columns]:

@@ -3,15 +3,16 @@
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from ckpttool.model.arguments import Outputs, Tensor, shape_text
 from ckpttool.model.collections import Collection
 from ckpttool.model.dtypes import dtype_of
 from ckpttool.model.graph import MetaGraph
-from ckpttool.model.names import selector
+from ckpttool.model.names import counted, selector
 from ckpttool.model.nodes import all_nodes, shape_of
-from ckpttool.reports.report import Column, Report
+from ckpttool.reports.report import Column, Report, Row
 
 if TYPE_CHECKING:
     from ckpttool.analysis.graphs.endpoints import Endpoint
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 # Outputs that are listed of each op, and of all of them: how many there are, a file may say in two bytes.
 _FEW_OUTPUTS, _MANY_OUTPUTS = 256, 1 << 18
+
+
+_FEW_INPUTS = 5
 
 
 def endpoints(found: "Sequence[Endpoint]") -> Report:
@@ -35,7 +39,22 @@ def endpoints(found: "Sequence[Endpoint]") -> Report:
         *(Column("dtype"), Column("shape", "shape")),
         *(Column("certainty", default="stated", once=True), Column("reason", default="")),
     ]
-    return Report("endpoints", "Inputs and outputs", columns, rows)
+    return Report("endpoints", "Inputs and outputs", columns, rows, brief=_without_many_alike(found, rows))
+
+
+def _without_many_alike(found: "Sequence[Endpoint]", rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
+    """A few of the inputs that are not needed for one reason, and what the others are.
+
+    Keras sets each weight by a placeholder of its own: those of a large model hide what to feed and what to fetch.
+    """
+    alike: dict[str, list[int]] = {}
+    for number, e in enumerate(found):
+        if e.inferred and e.direction == "input" and not e.needed:
+            alike.setdefault(e.reason, []).append(number)
+    many = {why: numbers[_FEW_INPUTS:] for why, numbers in alike.items() if len(numbers) > _FEW_INPUTS}
+    gone = set(chain.from_iterable(many.values()))
+    said = [f"{counted(len(numbers), 'more input')}: {why}" for why, numbers in many.items()]
+    return [row for number, row in enumerate(rows) if number not in gone], said
 
 
 _NO_VERSION = ("not said, as before 0.12", "not said: a GraphDef has no place for it")

@@ -65,6 +65,7 @@ class Report(NamedTuple):
         rows: a tuple of cells for each row.
         totals: the sums beneath it: of what, and how many variables, parameters and bytes.
         says_count: the title has the number of rows in it already.
+        brief: the rows of a table that need not show everything, and what is said of each kind of those left out.
     """
 
     key: str
@@ -73,3 +74,4 @@ class Report(NamedTuple):
     rows: Collection[Row]
     totals: Sequence[dict[str, Any]] = ()
     says_count: bool = False
+    brief: tuple[Sequence[Row], Sequence[str]] | None = None

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ckpttool.errors import ConversionError, NotSupportedError
-from ckpttool.model.collections import FILLED_COLLECTIONS
+from ckpttool.model.collections import is_filled
 from ckpttool.model.graph import MetaGraph
 from ckpttool.model.nodes import VARIABLE_OPS, op_of
 from ckpttool.model.texts import to_text
@@ -139,7 +139,7 @@ class _Edits:
 
     def _require_member(self, collection: str, member: str) -> None:
         op = op_of(member)
-        if op in self.removed and collection not in FILLED_COLLECTIONS and self._types[op] != "NoOp":
+        if op in self.removed and not is_filled(collection) and self._types[op] != "NoOp":
             raise ConversionError(
                 f"the collection {collection} needs {member}, which needs a variable that is dropped",
                 hint=f"`ckpttool collections --remove {collection}={member}` makes a graph that does not",
@@ -182,7 +182,7 @@ class _Edits:
         def kept(value: bytes) -> bytes | None:
             text = to_text(value)
             op = op_of(text)
-            is_run = text == op or collection.name in FILLED_COLLECTIONS
+            is_run = text == op or is_filled(collection.name)
             if op in self.removed or (op in self._halted and is_run):
                 self.lost.append((collection.name, text))
                 return None

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from ckpttool.analysis.graphs.endpoints import endpoints
 from ckpttool.analysis.graphs.needs import require_collection, require_output
 from ckpttool.errors import NotFoundError, NotSupportedError
-from ckpttool.model.collections import FILLED_COLLECTIONS
+from ckpttool.model.collections import is_filled
 from ckpttool.model.dtypes import HANDLES
 from ckpttool.model.graph import MetaGraph
 from ckpttool.model.names import choices_hint, listed, near_hint
@@ -205,7 +205,7 @@ def default_choice(graph: MetaGraph) -> Choice:
     if keys:
         raise NotFoundError("there are several signatures", path=graph.path, hint=f"choose one of {', '.join(keys)}")
     own: dict[str, list[str]] = {}
-    for name in graph.collections.keys() - FILLED_COLLECTIONS:
+    for name in (name for name in graph.collections if not is_filled(name)):
         members = [text for text in graph.collections[name].members if isinstance(text, str)]
         if outputs := [text for text in members if _is_output(graph, text)]:
             own[name] = outputs

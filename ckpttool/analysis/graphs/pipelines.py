@@ -13,8 +13,8 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 
-from ckpttool.analysis.graphs.needs import must_be_fed, needed_ops, origin
-from ckpttool.model.nodes import Node, shared_name
+from ckpttool.analysis.graphs.needs import must_be_fed, needed_ops, origin, walk
+from ckpttool.model.nodes import Node, op_of, shared_name
 
 _GETS_NEXT = r"IteratorGetNext(?:Sync|AsOptional)?|MultiDeviceIteratorGetNextFromShard"
 PIPELINE = (
@@ -62,6 +62,35 @@ def waits(nodes: Mapping[str, Node], node: Node, filled: Collection[str] = ()) -
         return False
     source = source_of(nodes, node)
     return source not in filled and not (source in nodes and _OWN_DATA.fullmatch(nodes[source].type))
+
+
+def handle_of(nodes: Mapping[str, Node], node: Node) -> str:
+    """The placeholder for the handle of the iterator that an op takes from, which only the session knows that made the
+    iterator; "" if there is none.
+    """
+    source = nodes.get(source_of(nodes, node)) if is_pipeline(node.type) else None
+    if source is None or not source.type.startswith("IteratorFromStringHandle") or not source.operands:
+        return ""
+    handle = nodes.get(origin(nodes, source.operands[0])[0])
+    return handle.name if handle is not None and must_be_fed(nodes, handle) else ""
+
+
+def stand_ins(nodes: Mapping[str, Node], ops: Iterable[str]) -> list[str]:
+    """Of some ops, the placeholders that may be fed in place of a pipeline, which gives the default: none behind
+    another one, such as a code that a model has made of what is fed.
+    """
+    users: dict[str, list[str]] = {}
+    pipelines, defaults = set[str](), dict[str, None]()
+    for name in sorted(ops):
+        node = nodes[name]
+        if is_pipeline(node.type):
+            pipelines.add(name)
+        elif node.type == "PlaceholderWithDefault":
+            defaults[name] = None
+        for text in node.operands:
+            users.setdefault(op_of(text), []).append(name)
+    piped = walk(pipelines, users, defaults.keys())
+    return [name for name in defaults if any(op_of(text) in piped for text in nodes[name].operands)]
 
 
 def filled_by(nodes: Mapping[str, Node], ops: Iterable[str]) -> set[str]:

@@ -1,14 +1,16 @@
 """What puts a model into a mode, such as is_training and keep_prob: numbers that are fed, or that variables hold."""
 
 import re
-from collections.abc import Container
+from collections.abc import Container, Mapping
 
 from ckpttool.model.arguments import Tensor
-from ckpttool.model.dtypes import dtype_of
+from ckpttool.model.dtypes import DTYPES, dtype_of
 from ckpttool.model.graph import MetaGraph
 from ckpttool.model.nodes import VARIABLE_OPS, Node, op_of, shape_of
 
 _NAME = re.compile(r"keep_?prob|drop_?out|drop_?rate|is_?train|training|phase", re.IGNORECASE)
+
+_BOOL = DTYPES["bool"].number
 
 
 def is_switch(name: str, known: Tensor) -> bool:
@@ -25,6 +27,23 @@ def held_switches(graph: MetaGraph, ops: Container[str]) -> dict[str, list[str]]
             if variable is not None and _is_held_switch(variable):
                 found.setdefault(variable.name, []).append(node.name)
     return found
+
+
+def default_flag(nodes: Mapping[str, Node], node: Node) -> bool | None:
+    """What a flag is unless it is fed; None if that is no single boolean that the graph has."""
+    source = nodes.get(op_of(node.operands[0])) if node.type == "PlaceholderWithDefault" and node.operands else None
+    attr = source.message.attr if source is not None and source.type == "Const" else {}
+    if "value" not in attr or attr["value"].tensor.dtype != _BOOL:
+        return None
+    tensor = attr["value"].tensor
+    values = [*tensor.bool_val, *tensor.tensor_content]
+    return bool(values[0]) if len(values) == 1 else None
+
+
+def on_by_default(graph: MetaGraph, ops: Container[str]) -> list[str]:
+    """Of some ops, the flags that put a model into the mode of training unless they are fed."""
+    named = (node for node in graph.nodes if node.name in ops and _NAME.search(node.name))
+    return [node.name for node in named if default_flag(graph.by_name, node)]
 
 
 def _is_held_switch(node: Node) -> bool:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from ckpttool import proto
 from ckpttool.analysis.graphs.needs import require_distinct, require_output
+from ckpttool.analysis.graphs.pipelines import stand_ins
 from ckpttool.analysis.graphs.tables import fillers
 from ckpttool.errors import NotFoundError, NotSupportedError, located
 from ckpttool.model.arguments import Shape
@@ -126,15 +127,22 @@ class _Freezing:
         self._trace = Trace(self._body, self._library)
         self._stored = StoredVariables(graph, self._body, self._library, checkpoint)
         self._found: dict[str, Stored] = {}
-        fed = self._outputs_of(inputs)
-        # A placeholder is fed as it is.
-        fed = [output for output in fed if self._body.nodes[output.op].op not in PLACEHOLDERS]
+        fed = self._fed(inputs)
         self._assets = _assets(graph, self._body)
         fed += [output for output in self._assets if self._body.nodes[output.op].op == "VarHandleOp"]
         self._needed = needed(self._trace, self._outputs_of(outputs), fed, fillers(graph))
         self._placeholders = self._name_placeholders()
         self._rewriter = Rewriter(self._library, self._values)
         self._names = Names(self._is_gone, self._renamed)
+
+    def _fed(self, inputs: Collection[str]) -> list[Output]:
+        """What placeholders are to stand for: one is fed as it is, unless a pipeline gives its default."""
+        fed = self._outputs_of(inputs)
+        ops = {output.op: self._body.nodes[output.op].op for output in fed}
+        piped: list[str] = []
+        if "PlaceholderWithDefault" in ops.values():
+            piped = stand_ins(self._graph.by_name, self._graph.by_name)
+        return [output for output in fed if ops[output.op] not in PLACEHOLDERS or output.op in piped]
 
     def _outputs_of(self, names: Iterable[str]) -> list[Output]:
         found = []

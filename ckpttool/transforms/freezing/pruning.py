@@ -77,7 +77,7 @@ class _Walk:
         self.dropped: dict[str, None] = {}
         self._trace, self._body, self._fed = trace, trace.body, fed
         self._fed_ops = {output.op for output in fed}
-        self._pipelines: dict[Output, None] = {}
+        self._pipelines: dict[Output, Output] = {}
         self._types, self._outside = {name: node.op for name, node in trace.body.nodes.items()}, set[str]()
         self._stack: list[str] = []
 
@@ -93,7 +93,9 @@ class _Walk:
             raise _update_error(self._trace, output.op, user)
         type_ = self._body.nodes[output.op].op
         if is_pipeline(type_) or _ITERATOR.fullmatch(type_):
-            self._pipelines[output] = None
+            # A placeholder that has it for its default is there to be fed in its place.
+            is_default = user is not None and self._body.nodes[user].op == "PlaceholderWithDefault"
+            self._pipelines[Output(user, 0) if user and is_default else output] = output
         elif output.op not in self.ops:
             self.ops.add(output.op)
             self._stack.append(output.op)
@@ -106,9 +108,9 @@ class _Walk:
             for op in self._body.controls[name]:
                 self._wait_for(op, name)
         if self._pipelines:
-            found = sorted(self._pipelines)
-            what = f"the outputs need {found[0].op} ({self._body.nodes[found[0].op].op}), an input pipeline"
-            tensors = ",".join(f"{output.op}:{output.number}" for output in found)
+            first = min(self._pipelines.values()).op
+            what = f"the outputs need {first} ({self._body.nodes[first].op}), an input pipeline"
+            tensors = ",".join(f"{output.op}:{output.number}" for output in sorted(self._pipelines))
             raise NotSupportedError(what, hint=f"feed what it gives: --inputs {tensors}")
 
     def _wait_for(self, op: str, user: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from ckpttool import proto
 from ckpttool.analysis.graphs.endpoints import Endpoint, endpoints
 from ckpttool.analysis.graphs.needs import absent_input, needed_ops, require_distinct, require_output, tensor_name
+from ckpttool.analysis.graphs.pipelines import handle_of, stand_ins
 from ckpttool.analysis.graphs.running import unfed
 from ckpttool.errors import ConversionError, NotSupportedError
 from ckpttool.model.arguments import Tensor
@@ -68,7 +69,10 @@ def likely_inputs(graph: MetaGraph, outputs: Mapping[str, str], *, inferred: boo
     found = _likely(endpoints(graph), "input") if inferred else {}
     nodes = graph.by_name
     running = needed_ops(nodes, outputs.values(), set(found.values()))
+    found |= keyed([f"{name}:0" for name in stand_ins(nodes, running)])
+    running = needed_ops(nodes, outputs.values(), set(found.values()))
     placeholders, waiting = unfed(nodes, running)
+    waiting += [name for name in sorted(running) if handle_of(nodes, nodes[name])]
     taken = [tensor_name(name) for op in sorted(running) for name in nodes[op].operands]
     given = [name for name in dict.fromkeys([*taken, *outputs.values()]) if op_of(name) in waiting]
     # What a pipeline gives is fed: what it reads itself is then needed no more.
@@ -110,15 +114,19 @@ def require_served(graph: MetaGraph, inputs: Mapping[str, str], outputs: Mapping
     fed = set(inputs.values())
     is_fed = not any(unfed(nodes, needed_ops(nodes, outputs.values(), fed)))
     for name in () if is_fed else outputs.values():
-        placeholders, waiting = unfed(nodes, needed_ops(nodes, [name], fed))
-        if placeholders:
+        running = needed_ops(nodes, [name], fed)
+        placeholders, waiting = unfed(nodes, running)
+        by_handle = [op for op in sorted(running) if handle_of(nodes, nodes[op]) in placeholders]
+        if placeholders and not by_handle:
             hint = f"make it an input too: --inputs {placeholders[0]}:0"
             raise NotSupportedError(
                 f"{name} needs the placeholder {', '.join(placeholders)}", path=graph.path, hint=hint
             )
-        if waiting:
+        if waiting := by_handle or waiting:
             what = f"{name} needs {waiting[0]}, which waits for an input pipeline that no server runs"
-            hint = f"feed what it gives: --inputs {waiting[0]}:0"
+            taken = (tensor_name(text) for op in sorted(running) for text in nodes[op].operands)
+            given = next((text for text in taken if op_of(text) == waiting[0]), name)
+            hint = f"feed what it gives: --inputs {given}"
             raise NotSupportedError(what, path=graph.path, hint=hint)
 
 

@@ -15,12 +15,12 @@ last. The modules, in this order:
 from itertools import chain
 from typing import NamedTuple
 
-from ckpttool.analysis.graphs.endpoints.candidates import FED, SHOWN, candidates, user_members
+from ckpttool.analysis.graphs.endpoints.candidates import FED, SHOWN, Ranked, candidates, kept_constants, user_members
 from ckpttool.analysis.graphs.endpoints.flow import MOST_TENSORS, Flow
 from ckpttool.analysis.graphs.endpoints.parts import Parts
 from ckpttool.analysis.graphs.endpoints.preference import in_order
 from ckpttool.analysis.graphs.needs import must_be_fed, walk
-from ckpttool.analysis.graphs.switches import held_switches, is_switch
+from ckpttool.analysis.graphs.switches import default_flag, held_switches, is_switch
 from ckpttool.model.arguments import Shape
 from ckpttool.model.dtypes import HANDLES, DType
 from ckpttool.model.graph import MetaGraph, require_graph
@@ -68,14 +68,16 @@ def _inferred(graph: MetaGraph) -> list[Endpoint]:
         parts = Parts(flow, is_fed=False)
         likely = candidates(flow, parts)
     fed = {key: why for key, (rank, why) in members.items() if rank == FED}
-    chosen = {key: found for key, found in (likely | members).items() if key not in fed}
-    best = in_order(flow, parts, chosen)
+    kept = kept_constants(flow) if likely else {}
+    chosen = {key: found for key, found in (kept | likely | members).items() if key not in fed}
+    instead = _instead_of_pipelines(flow, parts)
+    best = _fed_alone_first(flow, in_order(flow, parts, chosen), chosen, instead)
     if best and chosen[best[0]][0][0] < SHOWN:  # A number that is only shown, such as how much of a layer is zero.
         best = [key for key in best if chosen[key][0][0] < SHOWN or flow.tensor(flow.fetches(key)[0]).shape != ()]
     best = [key for key in best if any(_is_value(flow, tensor) for tensor in flow.fetches(key))]
     outputs = [(tensor, chosen[key][1]) for key in best for tensor in flow.fetches(key) if _is_value(flow, tensor)]
     outputs = outputs[:MOST_TENSORS]
-    listed = [("input", *item) for item in _inputs(flow, parts, best, fed)]
+    listed = [("input", *item) for item in _inputs(flow, parts, best, fed, instead)]
     listed += [("output", name, number == 0, why) for number, (name, why) in enumerate(outputs)]
     return [Endpoint(way, "", "", name, *flow.tensor(name), True, needed, why) for way, name, needed, why in listed]
 
@@ -103,21 +105,24 @@ def how_to_run(found: list[Endpoint]) -> list[str]:
     return lines
 
 
-def _inputs(flow: Flow, parts: Parts, outputs: list[str], fed: dict[str, str]) -> list[tuple[str, bool, str]]:
+def _inputs(
+    flow: Flow, parts: Parts, outputs: list[str], fed: dict[str, str], instead: set[str]
+) -> list[tuple[str, bool, str]]:
     """The tensors to feed, whether the first output needs them, and why they are listed.
 
     First come those that the outputs need, then switches, then those only others need.
     """
     shapes = {name for name, role in flow.roles.items() if role == "shape"}
     for_first = walk(outputs[:1], flow.needs)
+    piped_for_first = set(filter(flow.is_pipeline, walk(outputs[:1], flow.needs, instead)))
     values = walk(outputs, flow.needs, shapes)
-    instead = _instead_of_pipelines(flow, parts)
     past_these = walk(outputs, flow.needs, shapes | instead) if instead else values
     before = {role: [name for name in flow.nodes if flow.roles[name] == role] for role in ("update", "queue")}
     rest = {
         "an output needs its shape": walk(outputs, flow.needs),
         "only the loss needs it": walk(parts.losses.made_of, flow.needs),
         "only training or initialization needs it": walk(before["update"], flow.inputs),
+        "tells the input pipeline which iterator to take from": walk(_by_handle(flow), flow.inputs),
         "fills an input queue": walk(before["queue"], flow.inputs),
     }
     found: list[tuple[int, str, bool, str]] = []
@@ -136,10 +141,12 @@ def _inputs(flow: Flow, parts: Parts, outputs: list[str], fed: dict[str, str]) -
             rank, why = 2, next((why for why, keys in rest.items() if key in keys), "no listed output needs it")
         elif is_switch(key, flow.tensor(key)):
             rank, why = 1, f"{why}; dropout or mode switch"
-        if rank < 2 or key in parts.layers.placeholders:
+        if rank < 2 or key in parts.layers.placeholders or key in piped_for_first:
             has_default = _has_default(flow, key) and (rank == 2 or key not in instead)
-            needed = key in for_first and not has_default and key not in parts.layers.noise
-            found.append((rank, flow.fetches(key)[0], needed, f"{why}; has a default" if has_default else why))
+            is_for_first = key in (piped_for_first if flow.is_pipeline(key) else for_first)
+            needed = is_for_first and not has_default and key not in parts.layers.noise
+            why += f"; has a default{_which(flow, key)}" if has_default else ""
+            found.append((rank, flow.fetches(key)[0], needed, why))
     held = chain.from_iterable(held_switches(flow.graph, for_first).values())
     found += [(1, f"{key}:0", False, "mode switch that a variable holds") for key in held]
     return [(tensor, needed, why) for _, tensor, needed, why in sorted(found, key=lambda item: item[0])]
@@ -152,5 +159,24 @@ def _instead_of_pipelines(flow: Flow, parts: Parts) -> set[str]:
     return {key for key in before if _has_default(flow, key)}
 
 
+def _fed_alone_first(flow: Flow, best: list[str], chosen: Ranked, instead: set[str]) -> list[str]:
+    """The same, first what needs of a pipeline only what is fed in its place, if its like came first."""
+    alike = [key for key in best if chosen[key][0][0] == chosen[best[0]][0][0]] if instead else []
+    needs = ((key, walk([key], flow.needs, instead)) for key in alike)
+    first = next((key for key, ops in needs if not any(map(flow.is_pipeline, ops))), None)
+    return sorted(best, key=lambda key: key != first) if first else best
+
+
+def _by_handle(flow: Flow) -> set[str]:
+    """The iterators that a handle tells, which is a text."""
+    return flow.of_types(("IteratorFromStringHandle", "IteratorFromStringHandleV2").__contains__)
+
+
 def _has_default(flow: Flow, key: str) -> bool:
     return flow.type(key) == "PlaceholderWithDefault" and not must_be_fed(flow.nodes, flow.nodes[key])
+
+
+def _which(flow: Flow, key: str) -> str:
+    """Which default a flag has, ": true": with that of training, a model gives something else."""
+    default = default_flag(flow.nodes, flow.nodes[key])
+    return "" if default is None else f": {str(default).lower()}"

@@ -1,12 +1,21 @@
 """What may be an output of a graph, and how likely: the ends of its forward path, and what the user has collected."""
 
 import re
+from itertools import groupby
 
 from ckpttool.analysis.graphs.endpoints.critics import judged
-from ckpttool.analysis.graphs.endpoints.flow import MOST_TENSORS, OUTPUT_NAME, SCORES, SWITCHES, Flow, is_named
+from ckpttool.analysis.graphs.endpoints.flow import (
+    MOST_TENSORS,
+    OUTPUT_NAME,
+    SCORES,
+    SWITCHES,
+    Flow,
+    is_named,
+    scope_of,
+)
 from ckpttool.analysis.graphs.endpoints.parts import Parts
 from ckpttool.analysis.graphs.needs import origin, walk
-from ckpttool.model.collections import FILLED_COLLECTIONS
+from ckpttool.model.collections import is_filled
 from ckpttool.model.nodes import VARIABLE_OPS
 
 # What turns an output into a score or an answer, so that what it takes is likely, too.
@@ -18,6 +27,8 @@ _HEADS = {
 _LOOPS = {"While", "StatelessWhile"}
 _NO_END = {"Switch", "RefSwitch", "Enter", "RefEnter", "NextIteration", "LoopCond", "ControlTrigger", "Const"}
 _OF_CONDS = ("/switch_t", "/switch_f", "/pred_id")  # What a condition of TensorFlow 1 is passed on by.
+_WEIGHTS = ("float32", "float64", "float16", "bfloat16")  # Dtypes of what is learned.
+_FEW = 3
 _INPUT_NAME = re.compile(r"(?:\w*_)?(?:inputs?|feeds?|placeholders?|features|images?|x)", re.IGNORECASE)
 
 Ranked = dict[str, tuple[tuple[int, ...], str]]
@@ -35,8 +46,7 @@ def candidates(flow: Flow, parts: Parts) -> Ranked:
     if not ends:  # All of them go into metrics, and are no ends.
         reached = [key for key in flow.nodes if key in parts.forward and key not in parts.layers.sources]
         ends = [key for key in reached if is_named(OUTPUT_NAME, key) and not key.endswith(_OF_CONDS)]
-    # Of equals, the later: a graph is written front to back.
-    distance = dict.fromkeys(reversed(ends), 0)
+    distance = dict.fromkeys(_later_first(flow, ends), 0)
     queue = list(distance)
     for key in queue:
         if flow.type(key) in _HEADS or _is_crop(flow, key):
@@ -57,6 +67,12 @@ def candidates(flow: Flow, parts: Parts) -> Ranked:
             neck, _ = origin(flow.nodes, neck, SWITCHES)
         ranked.setdefault(neck, ((5, 0), "all that is learned passes it"))
     return {key: found for key, found in ranked.items() if key not in parts.looped}
+
+
+def _later_first(flow: Flow, ends: list[str]) -> list[str]:
+    """Of equals, the later: a graph is written front to back. But what one condition gives, the program has ordered."""
+    runs = groupby(reversed(ends), lambda key: scope_of(key) if flow.type(key) == "Merge" else key)
+    return [key for _, run in runs for key in reversed(list(run))]
 
 
 def _is_crop(flow: Flow, key: str) -> bool:
@@ -105,12 +121,27 @@ def _strength(flow: Flow, parts: Parts, key: str, steps: int) -> tuple[int, str]
     return (6, "last value of a loop") if is_of_loop else (4, "end of the forward path")
 
 
+def kept_constants(flow: Flow) -> Ranked:
+    """The few constants of a frozen graph that no op takes, last: freezing keeps only what is asked for, such as the
+    transitions of a CRF, by which a program decodes what the model gives.
+    """
+    if flow.of_types(VARIABLE_OPS.__contains__):
+        return {}
+    loose = [name for name in flow.of_types("Const".__eq__) - flow.outside if not flow.users.get(name)]
+    tensors = {name: flow.tensor(f"{name}:0") for name in loose}
+    found = [name for name, (dtype, shape) in tensors.items() if shape and dtype and dtype.name in _WEIGHTS]
+    waited_for = {text[1:] for node in flow.nodes.values() for text in node.inputs if text[:1] == "^"} if found else ()
+    kept = sorted(name for name in found if name not in waited_for)
+    why = "a constant that no op takes; it may have been kept to be fetched"
+    return dict.fromkeys(kept, ((6, 1), why)) if len(kept) <= _FEW else {}
+
+
 def user_members(flow: Flow, parts: Parts, likely: Ranked) -> Ranked:
     """The members of the user's own collections that are tensors of the model."""
     found: Ranked = {}
     before = walk((near for key in parts.collected for near in flow.inputs.get(key, ())), flow.inputs, flow.outside)
     for collection in flow.graph.collections.values():
-        if collection.name in FILLED_COLLECTIONS:
+        if is_filled(collection.name):
             continue
         is_input = is_named(_INPUT_NAME, collection.name)
         keys = [flow.key(member) for member in collection.members if isinstance(member, str)]

@@ -16,7 +16,7 @@ from ckpttool.analysis.graphs.endpoints.layers import Layers
 from ckpttool.analysis.graphs.endpoints.losses import LOSS_MATH, Losses, is_loss
 from ckpttool.analysis.graphs.endpoints.necks import neck_of
 from ckpttool.analysis.graphs.needs import walk
-from ckpttool.model.collections import FILLED_COLLECTIONS
+from ckpttool.model.collections import is_filled
 
 # What tf.nn.l2_normalize gives: an embedding before distances are taken, and no part of a loss.
 _NORMALIZED = re.compile(r"l2_normalize(?:_\d+)?")
@@ -84,7 +84,7 @@ class Parts:
 
 
 def _collected(flow: Flow) -> set[str]:
-    collections = (each for each in flow.graph.collections.values() if each.name not in FILLED_COLLECTIONS)
+    collections = (each for each in flow.graph.collections.values() if not is_filled(each.name))
     return {flow.key(member) for each in collections for member in each.members if isinstance(member, str)}
 
 
