@@ -152,7 +152,7 @@ def test_bombs_behind_a_group(size: int) -> None:
     nodes = field(1, field(5, b"")) * 20 + field(1, b"x")
     plan = proportion._plan(proto.message_class("GraphDef").DESCRIPTOR)
     data = nodes * (size // len(nodes))
-    assert proportion._estimate(plan, GROUP + data, 1 << 60) == proportion._estimate(plan, data, 1 << 60)
+    assert proportion._estimate(plan, GROUP + data, 1 << 60) >= proportion._estimate(plan, data, 1 << 60)
     if size > 1 << 20:
         with pytest.raises(CorruptionError, match="empty messages"):
             proto.parse("GraphDef", GROUP + field(1, field(5, b"")) * (size // 4))

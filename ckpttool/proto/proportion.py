@@ -205,9 +205,10 @@ def _estimate(plan: _Plan, data: bytes, most: int) -> int:  # noqa: C901, PLR091
             total += _WIDE  # A number of a list that is not packed, for all that is known.
         elif kind in (1, 5):
             position += 8 if kind == 1 else 4
-        elif kind > 5:
+        elif kind in (3, 4):  # A group, which is kept as it is: what is in it is counted as if it stood there alone.
+            total += _WIDE
+        else:
             return total
-        # A group is kept as the bytes that it is: what is in it is counted as if it stood there alone.
 
 
 def _again(same: bytes, data: bytes, position: int, end: int) -> tuple[int, int]:
