@@ -1,6 +1,7 @@
 """Whole models of Keras 3, `.keras` files: zip archives with an HDF5 file in them. h5py and Keras are the judges."""
 
 import io
+import struct
 import zipfile
 
 import h5py
@@ -96,6 +97,25 @@ def test_a_member_that_is_not_where_it_should_be(keras_file) -> None:
     keras_file.write_bytes(data[: entry + 20] + size * 2 + data[entry + 28 :])
     with pytest.raises(CorruptionError, match=r"model\.weights\.h5 is cut off: it ends at byte"):
         ckpttool.open_checkpoint(keras_file)
+
+
+@pytest.mark.parametrize("place", [1 << 40, (1 << 63) - 1, 1 << 63, (1 << 64) - 1])
+@pytest.mark.parametrize("name", [WEIGHTS, "w.npy"])
+def test_a_member_at_no_place_of_a_file(name, place, tmp_path) -> None:
+    """A member that begins where no file has bytes, which the directory can say in 64 bits, is damage, and named."""
+    made = archive(tmp_path / "model.keras", name=name)
+    if name == "w.npy":
+        made = made.rename(tmp_path / "w.npz")
+    data = made.read_bytes()
+    entry, end = data.rindex(b"PK\1\2"), data.rindex(b"PK\5\6")
+    changed = bytearray(data[entry:end] + struct.pack("<HHQ", 1, 8, place))
+    changed[30:32], changed[42:46] = struct.pack("<H", 12), b"\xff" * 4
+    tail = bytearray(data[end:])
+    tail[12:16] = struct.pack("<I", struct.unpack_from("<I", tail, 12)[0] + 12)
+    made.write_bytes(data[:entry] + changed + tail)
+    with pytest.raises(CorruptionError, match=f"is at byte {place:,} of {len(data) + 12:,}") as raised:
+        ckpttool.open_checkpoint(made)
+    assert raised.value.path == str(made)
 
 
 def test_what_lies_behind_the_member_is_not_read(tmp_path) -> None:

@@ -186,6 +186,9 @@ FURTHER: dict[str, bytes] = {
     "a shape of 1,000,000 dimensions": table_of(
         [(b"", header(num_shards=1)), (b"w", field(1, 1) + field(2, field(2, field(1, 1)) * 1_000_000))]
     ),
+    "a slice of 1,500,000 dimensions": table_of(
+        [(b"", header(num_shards=1)), (b"w", field(1, 1) + field(7, field(1, b"") * 1_500_000))]
+    ),
     "5,000 slices": table_of([(b"", header(num_shards=1)), (b"w", field(1, 1) + field(7, field(1, b"")) * 5_000)]),
     "keys that each add a byte to the one before": _growing(24_000),
     "a long name of many slices that are not there": table_of(

@@ -77,6 +77,50 @@ def test_tilings(case: tuple[tuple[int, ...], list[Box]], data: st.DataObject) -
         assert (tiling_fault(shape, changed) is None) == covers_once(shape, changed)
 
 
+@examples
+@given(st.one_of(boxes_in(), tilings()), st.data())
+def test_parts_of_an_array_by_counting(case: tuple[tuple[int, ...], list[Box]], data: st.DataObject) -> None:
+    """Boxes that need not cover all of an array have no fault exactly if counting finds no element covered twice."""
+    shape, boxes = case
+    boxes = [box for box in boxes if data.draw(st.booleans())] + data.draw(
+        st.lists(st.sampled_from(boxes or [((), ())]))
+    )
+    counts, is_inside = np.zeros(shape, int), True
+    for start, extent in boxes:
+        is_inside &= len(start) == len(shape) and all(
+            0 <= s <= s + n <= d for s, n, d in zip(start, extent, shape, strict=True)
+        )
+        if is_inside:
+            counts[tuple(slice(s, s + n) for s, n in zip(start, extent, strict=True))] += 1
+    assert (tiling_fault(shape, boxes, partly=True) is None) == (is_inside and counts.max(initial=0) < 2)
+
+
+def around(ring: int, size: int) -> list[Box]:
+    """Four boxes that go around a square of a size, so that no straight cut parts them; within it as many rings."""
+    first, last, length = ring, size - ring - 1, size - 2 * ring - 1
+    across, down = (1, length), (length, 1)
+    return [((first, first), across), ((first, last), down), ((last, first + 1), across), ((first + 1, first), down)]
+
+
+def test_parts_that_go_around_each_other() -> None:
+    """Boxes that no straight cut parts are held against each other."""
+    boxes = around(0, 4)
+    assert tiling_fault((4, 4), boxes, partly=True) is None
+    assert tiling_fault((9, 9), [*boxes, ((1, 1), (2, 2))], partly=True) is None
+    assert tiling_fault((9, 9), [*boxes, ((1, 1), (2, 3))], partly=True) == "overlapping slices, and elements missing"
+
+
+def test_many_parts() -> None:
+    """Half a million slices that are not all of a variable take seconds; more that are not told apart are refused."""
+    with time_limit(10):
+        assert tiling_fault((1 << 40,), [((2 * i,), (2,)) for i in range(500_000)], partly=True) is None
+        assert tiling_fault((1 << 40,), [((i,), (2,)) for i in range(500_000)], partly=True) is not None
+        grid = [((i, j), (1, 1)) for i in range(300) for j in range(300)]
+        assert tiling_fault((1000, 1000), grid, partly=True) is None
+        with pytest.raises(NotSupportedError, match="4000 slices along 2 dimensions"):
+            tiling_fault((3_000, 3_000), [box for ring in range(1_000) for box in around(ring, 2_500)], partly=True)
+
+
 FAULTS: dict[str, tuple[tuple[int, ...], list[Box], str]] = {
     "gap": ((4,), [((0,), (1,)), ((2,), (2,))], "sufficient slices: 3 of 4"),
     "nothing": ((4,), [], "sufficient slices: 0 of 4"),

@@ -338,6 +338,7 @@ FORGED = [
     *({"dtype": "string", "shape": [7]}, {"dtype": "qint32"}, {"dtype": "float64", "shape": [3]}, {"dtype": DEEP}),
     *({"shape": [3, 2]}, {"shape": [BIG] * 1000}, {"shard": -1}, {"position": 0.5}, {"slices": [[[[0, 3]], 0, 0]]}),
     *({"slices": [[[[0, BIG]], 0, 0]]}, {"slices": [[[[0, 3]], 0, 0], [[[0, 3]], 0, 0]]}),
+    {"slices": [[[[0, 0]], 0, 0], [[[0, 0]], 0, 0], [[[0, 6]], 0, 0]]},
 ]
 
 

@@ -8,7 +8,7 @@ import pytest
 from bundles import bundle
 
 import ckpttool
-from ckpttool.errors import NotSupportedError
+from ckpttool.errors import CorruptionError, NotSupportedError
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.transforms.casting import Casts, cast
 
@@ -126,6 +126,19 @@ def test_it_is_said_by_verify(run, tmp_path):
     result = run("verify", made(tmp_path))
     assert (result.exit_code, LACKING in result.stdout) == (1, True)
     assert "1 of 2 variables whole" in result.stderr
+
+
+@pytest.mark.tensorflow
+def test_parts_that_overlap_are_damage(tmp_path, tf):
+    """TensorFlow, too, does not restore a variable of which some elements are there twice, even if others are not."""
+    array = np.arange(10, dtype=np.float32)
+    prefix = bundle({"p": array, "whole": array}, slices={"p": [((0, 3),), ((1, 3),)]}).write(tmp_path)
+    with pytest.raises(CorruptionError, match="overlapping slices, and elements missing"):
+        ckpttool.open_checkpoint(prefix)
+    [finding] = ckpttool.verify(prefix).findings
+    assert (finding.variable, finding.what) == ("p", "overlapping slices, and elements missing")
+    with pytest.raises(tf.errors.OpError, match="Overlapping slices"):
+        tf.raw_ops.RestoreV2(prefix=prefix, tensor_names=["p"], shape_and_slices=[""], dtypes=[tf.float32])
 
 
 def test_verify_reads_what_is_there(run, tmp_path):

@@ -142,6 +142,34 @@ def test_large_bombs(message: bytes) -> None:
         proto.parse("GraphDef", op * (20_000_000 // len(op)))
 
 
+GROUP = b"\xfb\x01\xfc\x01"
+"""A field 31, which no message has, as a group: where it begins, and where it ends."""
+
+
+@pytest.mark.parametrize("size", [200_000, 3_000_000, 20_000_000])
+def test_bombs_behind_a_group(size: int) -> None:
+    """A group, which nobody writes any more and every parser skips, does not hide what stands behind it."""
+    nodes = field(1, field(5, b"")) * 20 + field(1, b"x")
+    plan = proportion._plan(proto.message_class("GraphDef").DESCRIPTOR)
+    data = nodes * (size // len(nodes))
+    assert proportion._estimate(plan, GROUP + data, 1 << 60) >= proportion._estimate(plan, data, 1 << 60)
+    if size > 1 << 20:
+        with pytest.raises(CorruptionError, match="empty messages"):
+            proto.parse("GraphDef", GROUP + field(1, field(5, b"")) * (size // 4))
+
+
+@pytest.mark.parametrize("size", [4_000_000, 20_000_000])
+@pytest.mark.parametrize("op", [b"\x0a\x83\0\x2a\x80\0", b"\x8a\0\x03\xaa\0\0", b"\x0a\x84\x80\0\xaa\x80\0\0"])
+def test_bombs_of_long_numbers(op: bytes, size: int) -> None:
+    """Tags and lengths in more bytes than they take, which parsers read, are counted: here ops with an attribute."""
+    assert len(proto.message_class("GraphDef").FromString(op).node[0].attr) == 1
+    plan = proportion._plan(proto.message_class("GraphDef").DESCRIPTOR)
+    data = op * (size // len(op))
+    assert proportion._bound(plan, data, 0) >= proportion._estimate(plan, data, 1 << 60)
+    with pytest.raises(CorruptionError, match="empty messages"):
+        proto.parse("GraphDef", data)
+
+
 def test_a_large_graph_is_not_walked(monkeypatch: pytest.MonkeyPatch) -> None:
     """A graph of tens of megabytes, such as TensorFlow writes them, is parsed as it is."""
     monkeypatch.setattr(proportion, "_estimate", None)

@@ -214,6 +214,14 @@ def test_no_plain_entry_is_cut_off() -> None:
     assert [plain_entry(data[:size], 1) for size in range(len(data))] == [None] * len(data)
 
 
+@pytest.mark.parametrize("data", ["08011209", "08071202", "080112061200"])
+def test_no_entry_is_cut_off_in_its_shape(data: str) -> None:
+    """An entry that ends within its shape is refused, also where what is left would be a shape of no values."""
+    assert plain_entry(bytes.fromhex(data), 1) is None
+    with pytest.raises(CorruptionError):
+        decode_bundle_entry(bytes.fromhex(data))
+
+
 def test_shape_of_more_bytes_than_there_are() -> None:
     """A shape's length may take two bytes; the second one is not taken for the shape's begin."""
     data = bytes.fromhex("08011280" + "127e0801227a") + bytes(122)

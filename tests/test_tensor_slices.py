@@ -378,6 +378,8 @@ UNSOUND: dict[str, tuple[type[CheckpointError], str, list[Records]]] = {
     "extents of another rank": (CorruptionError, "rank", [metas(("a", 1, [4], [full(2)]))]),
     "extents of another rank, of no elements": (CorruptionError, "rank", [metas(("a", 1, [0, 3], [full(3)]))]),
     "twice": (CorruptionError, "twice", [metas(("a", 1, [4], [((0, 2),)]), ("a", 1, [4], [((2, 2),)]))]),
+    "a slice twice": (CorruptionError, "a slice twice", [metas(("a", 1, [4], [((0, 2),), ((0, 2),)]))]),
+    "a slice of 300 dimensions": (CorruptionError, "more than 254", [metas(("a", 1, [4], [full(300)]))]),
     "overlap": (CorruptionError, "overlapping", [metas(("a", 1, [4], [((0, 3),), ((2, 2),)]))]),
     "whole in both files": (CorruptionError, "overlapping", [metas(("a", 1, [4], [full(1)]))] * 2),
     "other dtype": (

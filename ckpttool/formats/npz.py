@@ -32,7 +32,7 @@ from ckpttool.formats.npy.arrays import Array, arrays_of, planned_array
 from ckpttool.formats.npy.header import HEAD, decode_header
 from ckpttool.formats.npy.source import ArraySource, Stored
 from ckpttool.formats.plan import Note, Planned, distinct
-from ckpttool.formats.zip_members import NPZ, checked, is_encrypted, start_of
+from ckpttool.formats.zip_members import NPZ, checked, is_encrypted, require_inside, start_of
 from ckpttool.model.checkpoint import Checkpoint, require_checkpoint
 from ckpttool.model.texts import percent_encoded
 from ckpttool.model.variable import Variable
@@ -174,6 +174,7 @@ def read_npz(path: str | os.PathLike[str], *, faults: list[CheckpointError] | No
             raise CorruptionError("the archive's members are together larger than the file: they overlap")
         for member in members:
             try:
+                require_inside(member, size)
                 variable = _variable(source, archive, member, path)
             except NotSupportedError as error:
                 warnings.append(f"{member.filename} is passed over: {error.what}")

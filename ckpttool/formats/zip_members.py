@@ -37,6 +37,14 @@ def is_encrypted(member: "zipfile.ZipInfo") -> bool:
     return bool(member.flag_bits & _ENCRYPTED)
 
 
+def require_inside(member: "zipfile.ZipInfo", size: int) -> None:
+    """Raises CorruptionError unless a member begins within its archive, of so many bytes: else no file has an offset
+    like that, and the system says so in words of its own.
+    """
+    if not 0 <= member.header_offset < size:
+        raise CorruptionError(f"{member.filename} is at byte {member.header_offset:,} of {size:,}")
+
+
 def start_of(member: "zipfile.ZipInfo", read: Callable[[int, int], bytes]) -> int:
     """Where in the archive the bytes of a member begin; `read` gives so many bytes at an offset.
 

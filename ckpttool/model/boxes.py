@@ -5,7 +5,7 @@ A box is contiguous if its elements stand one after another in the array's row-m
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate, product
+from itertools import accumulate, combinations, islice, product
 from math import prod
 from operator import mul
 
@@ -20,8 +20,11 @@ Extents = tuple[tuple[int, int], ...]
 MAX_RANK = 254
 """Dimensions that TensorFlow's shapes have at most. (TensorShape::MaxDimensions in core/framework/tensor_shape.h)"""
 
-# As many corners take a second to count.
-_MAX_CORNERS = 1 << 18
+# A start, and a shape.
+_Box = tuple[tuple[int, ...], tuple[int, ...]]
+
+# As many corners take a second to count; as many starts of boxes, to put in order; as many pairs of them, to compare.
+_MAX_CORNERS, _MAX_COMPARED, _MAX_PAIRS = 1 << 18, 1 << 21, 1 << 18
 
 
 def selection(start: Sequence[int], shape: Sequence[int]) -> Selection:
@@ -49,19 +52,18 @@ def lacking(shape: tuple[int, ...], extents: Iterable[tuple[int, ...]]) -> str:
     return f"does not have sufficient slices: {there:,} of {wanted:,} elements" if there < wanted else ""
 
 
-def tiling_fault(
-    shape: tuple[int, ...], boxes: Sequence[tuple[tuple[int, ...], tuple[int, ...]]], *, partly: bool = False
-) -> str | None:
+def tiling_fault(shape: tuple[int, ...], boxes: Sequence[_Box], *, partly: bool = False) -> str | None:
     """What keeps boxes (start, shape) from covering an array of `shape` once and only once; None if nothing.
 
-    With `partly`, boxes of fewer elements than the array has are no fault: part of it is there.
+    With `partly`, boxes of fewer elements than the array has are no fault, unless they overlap: part of it is there.
 
     Every box adds +1 or -1 at each of its corners, by the number of far sides that meet there. Two sets of boxes
     cover the same elements the same number of times exactly if these sums agree at every point: one pass,
     however many boxes there are. Dimensions in which every box spans the array cancel out, and are left alone.
 
     Raises:
-        NotSupportedError: so many dimensions are cut that the corners can't be counted.
+        NotSupportedError: so many dimensions are cut that the corners can't be counted, or so many boxes lie so
+            that they can't be told apart.
     """
     for start, extent in boxes:
         if len(start) != len(shape) or any(
@@ -69,7 +71,9 @@ def tiling_fault(
         ):
             return f"slice {list(start)} + {list(extent)} is outside the shape {list(shape)}"
     if too_few := lacking(shape, (extent for _, extent in boxes)):
-        return None if partly else too_few
+        if not partly:
+            return too_few
+        return "overlapping slices, and elements missing" if _overlap(boxes) else None
     there, wanted = sum(prod(extent) for _, extent in boxes), prod(shape)
     if there > wanted:
         return f"overlapping slices: {there:,} elements for {wanted:,}"
@@ -83,6 +87,45 @@ def tiling_fault(
         for far in product((0, 1), repeat=len(cut)):
             corners[tuple(start[d] + f * extent[d] for d, f in zip(cut, far, strict=True))] += sign * (-1) ** sum(far)
     return "overlapping slices, and as many elements missing" if any(corners.values()) else None
+
+
+def _overlap(boxes: Sequence[_Box]) -> bool:
+    """Whether any boxes share elements. They are parted wherever a dimension has a place that none of them goes over,
+    and the parts are again, in any dimension: of an array that was cut up, until each is alone.
+
+    Raises:
+        NotSupportedError: too many of them lie too much among each other.
+    """
+    waiting, compared = [[box for box in boxes if prod(box[1])]], 0
+    while waiting:
+        together = waiting.pop()
+        if len(together) < 2:
+            continue
+        rank = len(together[0][0])
+        parts = next((parts for axis in range(rank) if len(parts := _parted(together, axis)) > 1), [])
+        if not parts and any(_share(*pair) for pair in islice(combinations(together, 2), _MAX_PAIRS)):
+            return True
+        compared += rank * len(together)
+        if compared > _MAX_COMPARED or (not parts and len(together) ** 2 > 2 * _MAX_PAIRS):
+            raise NotSupportedError(f"{len(boxes)} slices along {rank} dimensions")
+        waiting += parts
+    return False
+
+
+def _parted(boxes: Iterable[_Box], axis: int) -> list[list[_Box]]:
+    """Boxes of which those are together that go over each other's places in a dimension, be it by way of others."""
+    parts: list[list[_Box]] = []
+    end = -1
+    for box in sorted(boxes, key=lambda box: box[0][axis]):
+        if box[0][axis] >= end:
+            parts.append([])
+        parts[-1].append(box)
+        end = max(end, box[0][axis] + box[1][axis])
+    return parts
+
+
+def _share(box: _Box, other: _Box) -> bool:
+    return intersection(selection(*box), selection(*other)) is not None
 
 
 def subdivide(start: tuple[int, ...], shape: tuple[int, ...], limit: int) -> Iterator[Selection]:

@@ -32,8 +32,9 @@ _LARGE, _SHORT = 4 * _MIB, 8
 _AT_ONCE = 64 << 10
 # Of messages that are no longer, many may be the same.
 _REPEATED = 64
-# Of each byte what it can be, a bit each: 1 a tag, 2 the length of a short message.
-_KINDS = bytes((byte in _TAGS) | (byte < _SHORT) << 1 for byte in range(256))
+# Of each byte what it can be, a bit each: 1 a tag, 2 where the length of a short message begins, which may be written
+# in more bytes than it takes (`80 00` is 0), or where a tag goes on.
+_KINDS = bytes((byte in _TAGS) | (byte & 0x7F < _SHORT) << 1 for byte in range(256))
 
 
 def allowance(nbytes: int) -> int:
@@ -140,8 +141,8 @@ def _weights(plan: _Plan) -> dict[int, int]:
     """The most that a message takes which begins with a byte."""
     weights: dict[int, int] = {}
     for tag, field in _all_fields(plan):
-        first = tag if tag < 0x80 else tag & 0x7F | 0x80
-        weights[first] = max(weights.get(first, 0), field.each + field.first)
+        for first in (tag, tag | 0x80) if tag < 0x80 else (tag & 0x7F | 0x80,):  # A small one may take two bytes too.
+            weights[first] = max(weights.get(first, 0), field.each + field.first)
     return weights
 
 
@@ -204,6 +205,8 @@ def _estimate(plan: _Plan, data: bytes, most: int) -> int:  # noqa: C901, PLR091
             total += _WIDE  # A number of a list that is not packed, for all that is known.
         elif kind in (1, 5):
             position += 8 if kind == 1 else 4
+        elif kind in (3, 4):  # A group, which is kept as it is: what is in it is counted as if it stood there alone.
+            total += _WIDE
         else:
             return total
 

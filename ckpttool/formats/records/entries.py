@@ -126,7 +126,7 @@ _TAIL = re.compile(rb"(?:\x18%b)?(?:\x20%b)?(?:\x28%b)?(?:\x35(.{4}))?" % ((_NUM
 # A model has few shapes, and many variables of each.
 @lru_cache(4096)
 def _head(data: bytes) -> EntryHead | None:
-    if data[:1] != b"\x08" or data[2:3] != b"\x12" or data[1] >= 0x80 or data[3] >= 0x80:
+    if data[:1] != b"\x08" or data[2:3] != b"\x12" or data[1] >= 0x80 or data[3] >= 0x80 or len(data) < 4 + data[3]:
         return None
     try:
         dtype, shape = stored_dtype_of(data[1]), decode_shape(data[4:])

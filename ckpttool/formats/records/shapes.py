@@ -36,7 +36,12 @@ def encode_shape(shape: tuple[int, ...]) -> bytes:
 
 def decode_extents(data: bytes) -> Extents:
     """A TensorSliceProto: extent 1, each of start 1 and length 2. An absent length means all; 0 means none."""
-    extents = [_varint_fields(data[start:end]) for *kind, _, start, end in fields(data) if kind == [1, LENGTH]]
+    extents = []
+    for *kind, _, start, end in fields(data):
+        if kind == [1, LENGTH]:
+            extents.append(_varint_fields(data[start:end]))
+            if len(extents) > MAX_RANK:  # As of a shape.
+                raise CorruptionError(f"no variable can have a slice of more than {MAX_RANK} dimensions")
     if any(extent.get(2, 0) < 0 for extent in extents):
         raise CorruptionError("a slice of negative length")
     return tuple((extent.get(1, 0), extent.get(2, -1)) for extent in extents)

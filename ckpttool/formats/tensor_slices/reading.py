@@ -141,6 +141,8 @@ class _TensorSlices(Source):
             raise CorruptionError(
                 f"{dtype.name}{list(meta.shape)} here, {variable.dtype.name}{list(variable.shape)} in another file"
             )
+        if len(set(meta.slices)) < len(meta.slices):  # Each has a record of its own; millions of them fill the memory.
+            raise CorruptionError("the file lists a slice twice")
         pieces = self._pieces.setdefault(meta.name, [])
         for stored in meta.slices or [()]:
             extents = _whole_if_empty(stored, meta.shape)

@@ -4,7 +4,7 @@ stored as it is. (keras/src/saving/saving_lib.py)
 
 from ckpttool.errors import CorruptionError, NotSupportedError
 from ckpttool.formats.hdf5.structure.file import Read
-from ckpttool.formats.zip_members import SIGNATURE, checked, is_encrypted, start_of
+from ckpttool.formats.zip_members import SIGNATURE, checked, is_encrypted, require_inside, start_of
 
 WEIGHTS = "model.weights.h5"
 """The member that has the weights."""
@@ -32,6 +32,7 @@ def weights_in(path: str, read: Read, size: int) -> tuple[int, int]:
         if is_encrypted(member) or member.compress_type != zipfile.ZIP_STORED:
             what = "encrypted" if is_encrypted(member) else "compressed"
             raise NotSupportedError(f"{WEIGHTS} is {what} in the archive", hint=f"unzip it, and give {WEIGHTS}")
+        require_inside(member, size)
         start = start_of(member, read)
     end = start + member.file_size
     if end > size:
