@@ -44,7 +44,7 @@ class Checkpoint(Mapping[str, Variable]):
         self.files, self.warnings, self.metadata = tuple(files), tuple(warnings), metadata or {}
 
     def with_variables(self, variables: Mapping[str, Variable]) -> "Checkpoint":
-        """The same checkpoint with other variables."""
+        """The same checkpoint with other variables, which may be those of others too: `{**checkpoint, **other}`."""
         return Checkpoint(
             variables,
             path=self.path,
