@@ -319,6 +319,16 @@ def test_states(name: str, limited: Limited, tmp_path: Path) -> None:
     check(limited.run(["state", tmp_path, "--relocate"])[0], ENDED)
 
 
+def test_a_long_state_file(limited: Limited, tmp_path: Path) -> None:
+    """Of 40,000 checkpoints that are gone, each is looked for once, and the list is gone through once."""
+    paths = [f"/gone/model-{step}" for step in range(40_000)]
+    lines = [f'model_checkpoint_path: "{paths[-1]}"', *(f'all_model_checkpoint_paths: "{path}"' for path in paths)]
+    (tmp_path / "checkpoint").write_text("\n".join(lines))
+    listed, relocated = limited.run(["state", tmp_path], ["state", tmp_path, "--relocate", "-o", tmp_path / "other"])
+    assert listed.out.count("dangling") == 40_000
+    assert "made 0 paths relative" in relocated.err
+
+
 # Graphs
 
 

@@ -150,13 +150,14 @@ def relocate_checkpoint_state(
 
     before = [message.model_checkpoint_path, *message.all_model_checkpoint_paths]
     after = [relocated(written) for written in before]
+    latest, *listed = after
     # One that is now there twice is kept where it came last, with its time.
-    places = sorted({path: place for place, path in enumerate(after[1:])}.values())
+    places = sorted({path: place for place, path in enumerate(listed)}.values())
     times = message.all_model_checkpoint_timestamps
-    if len(times) == len(after) - 1:
+    if len(times) == len(listed):
         times[:] = [times[place] for place in places]
-    message.model_checkpoint_path = after[0]
-    message.all_model_checkpoint_paths[:] = [after[1:][place] for place in places]
+    message.model_checkpoint_path = latest
+    message.all_model_checkpoint_paths[:] = [listed[place] for place in places]
     changed = [a != b for a, b in zip(before, after, strict=True)].count(True)
     if output is None:
         if changed:

@@ -50,8 +50,11 @@ def v1_shard_counts(prefix: str, names_in: Callable[[str], Sequence[str]] = _nam
     """How many shards the V1 checkpoints of this prefix are in, as their names say it: several, if those of several
     checkpoints lie side by side.
     """
+    names = names_in(os.path.dirname(prefix) or ".")
+    if not names:  # As for most of a long state file: an expression for each would take most of the time.
+        return set()
     name = re.compile(re.escape(os.path.basename(prefix)) + r"-[0-9]{5,9}-of-([0-9]{5,9})")
-    return {match[1] for match in map(name.fullmatch, names_in(os.path.dirname(prefix) or ".")) if match}
+    return {match[1] for match in map(name.fullmatch, names) if match}
 
 
 def _v1_shards(stem: str, count: str) -> tuple[str, ...]:
