@@ -4,7 +4,7 @@ import gc
 import os
 import signal
 
-# NumPy's library for matrices starts a thread for each core, and these spin; nothing here multiplies matrices.
+# NumPy's library for matrices starts a thread for each core, and these spin; no product here is worth one.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # A listing makes a million objects and no garbage: to look for some after every 700 took an eighth of its time.
 gc.set_threshold(100_000)
