@@ -375,6 +375,23 @@ def test_variables_under_other_names(tmp_path):
         assert found == {"a": [3, 4], "b": [1, 2], "c/d": [1, 2]}
 
 
+def test_checkpoints_are_merged(tmp_path):
+    """Of one name, the last one's variable is taken; and what is made of both replaces neither, even by force."""
+    one, other = tmp_path / "one", tmp_path / "other.npz"
+    ckpttool.write_bundle(ckpttool.from_arrays({"a": np.float32([1]), "b": np.float32([2])}), one)
+    ckpttool.write_npz(ckpttool.from_arrays({"b": np.float32([3]), "c": np.float32([4])}), other)
+    merged = ckpttool.open_checkpoint(one) | ckpttool.open_checkpoint(other)
+    assert {name: variable.numpy().tolist() for name, variable in merged.items()} == {"a": [1], "b": [3], "c": [4]}
+    before = other.read_bytes()
+    with pytest.raises(FileExistsError):
+        ckpttool.write_npz(merged, other, force=True)
+    with pytest.raises(FileExistsError):
+        ckpttool.write_bundle(merged, one, force=True)
+    assert other.read_bytes() == before
+    with pytest.raises(TypeError):
+        merged | {"d": np.float32([5])}
+
+
 def test_only_takes_any_names():
     """From a generator, too; what are no texts are refused."""
     assert list(ckpttool.open_checkpoint(LINEAR, only=(name for name in ("b", "none")))) == ["b"]

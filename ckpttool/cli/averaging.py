@@ -59,8 +59,7 @@ def average(
 
     outputs = {"h5": h5, "npz": npz, "npy": npy, "safetensors": safetensors, "tf": tf, "tf-v1": tf_v1}
     target = targets.target_of(outputs, output, shards=shards, max_shard_size=max_shard_size, latest=latest)
-    wanted = options.format_of(format, as_json)
-    options.refuse(wanted and not dry_run, f"{'--json' if as_json else '--format'} needs --dry-run")
+    wanted = options.format_of_plan(format, as_json, dry_run=dry_run)
     opened = [options.to_convert(*each, quiet, strict=strict) for each in _distinct(_last_of(paths, last), quiet)]
     chosen = [select(each, include or (), exclude or (), with_object_graph=target.format == "tf") for each in opened]
     options.exit_if_no_match(not any(chosen), include or (), opened[0])

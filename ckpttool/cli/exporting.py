@@ -134,8 +134,7 @@ def export(
         compression=compression,
         layout=h5_layout,
     )
-    wanted = options.format_of(format, as_json)
-    options.refuse(wanted and not dry_run, f"{'--json' if as_json else '--format'} needs --dry-run")
+    wanted = options.format_of_plan(format, as_json, dry_run=dry_run)
     options.require_known(names, NAMES, "--names")
     if meta:
         options.refuse(target.format != "tf", "--meta needs --tf")

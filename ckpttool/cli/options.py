@@ -208,6 +208,13 @@ def format_of(format: str | None, as_json: bool) -> str | None:
     return "json" if as_json else format
 
 
+def format_of_plan(format: str | None, as_json: bool, *, dry_run: bool) -> str | None:
+    """As `format_of`, of a command that has nothing to print but what it would write."""
+    wanted = format_of(format, as_json)
+    refuse(wanted and not dry_run, f"{'--json' if as_json else '--format'} needs --dry-run")
+    return wanted
+
+
 def require_output(output: str, in_place: bool | None = None) -> None:
     """Ends the command with a usage error if no output is given; with `in_place`, not None, also if both are."""
     refuse(output and in_place, "give -o or --in-place, not both")

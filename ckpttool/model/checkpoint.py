@@ -44,13 +44,26 @@ class Checkpoint(Mapping[str, Variable]):
         self.files, self.warnings, self.metadata = tuple(files), tuple(warnings), metadata or {}
 
     def with_variables(self, variables: Mapping[str, Variable]) -> "Checkpoint":
-        """The same checkpoint with other variables, which may be those of others too: `{**checkpoint, **other}`."""
+        """The same checkpoint with other variables."""
         return Checkpoint(
             variables,
             path=self.path,
             format=self.format,
             files=self.files,
             warnings=self.warnings,
+            metadata=self.metadata,
+        )
+
+    def __or__(self, other: "Checkpoint") -> "Checkpoint":
+        """The variables of both, of one name the other's; no file of either is replaced by what is made of it."""
+        if not isinstance(other, Checkpoint):
+            return NotImplemented
+        return Checkpoint(
+            {**self, **other},
+            path=self.path,
+            format=self.format,
+            files=(*self.files, *other.files),
+            warnings=(*self.warnings, *other.warnings),
             metadata=self.metadata,
         )
 
