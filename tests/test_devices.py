@@ -78,6 +78,33 @@ def test_all_clears_attributes(key, kind, value, left):
     assert str(attr_after(key, kind, value, all=True)).split() == left.split()
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "/job:a",
+        "/replica:0",
+        "/task:1",
+        "/device:XPU:0",
+        "/cpu:0",
+        "/GPU:1",
+        "/TPU:*",
+        "/Job:A/Task:2",
+        "grpc+tls://h:1",
+    ],
+)
+def test_each_part_of_a_device_is_seen(text):
+    """A device named in part, in capitals or not, is found in an attribute of any name."""
+    graph = graph_of(lambda m: node(m, anything=("s", f"on {text} here".encode())))
+    assert [mention.text for mention in device_mentions(graph)] == [text]
+
+
+@pytest.mark.parametrize("key", ["_tpu_replicate", "_xla_outside_compilation"])
+def test_placement_attributes_are_seen_by_name(key):
+    """An attribute that is about placement is found by its name, whatever its value says."""
+    graph = graph_of(lambda m: node(m, **{key: ("s", b"cluster")}))
+    assert [key in mention.where for mention in device_mentions(graph)] == [True]
+
+
 def test_lists_that_may_not_be_empty_keep_their_length():
     """MultiDeviceIterator wants at least one device: its names are emptied, not its list."""
     assert attr_after("devices", "s", [b"/cpu:0", b"/cpu:1"], all=True).list.s == [b"", b""]

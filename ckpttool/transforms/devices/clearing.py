@@ -24,12 +24,13 @@ _DEVICE = re.compile(
     rb"|\bgrpc\+?\w*://[\w.:\[\]-]+",
     re.IGNORECASE,
 )
-# What a node's attributes must hold, in capitals or not, for any rule below to apply: most hold nothing of it. Few and
-# short, for each is searched for in all of a graph: "pu:" stands for three devices, "config" for two attributes.
+# What a node's attributes must hold, in small letters, for any rule below to apply: most hold nothing of it. Few, for
+# each is searched for in all of a graph: "config" stands for two attributes, and what begins alike is found at once.
 _HINTS = (
-    *(b"/job:", b"/replica:", b"/task:", b"pu:", b"grpc", b"device", b"target_workers", b"topology", b"config"),
+    *(b"grpc", b"device", b"target_workers", b"topology", b"config"),
     *(b"host_compute_core", b"_tpu_replicate", b"_xla_outside_compilation"),
 )
+_DEVICE_HINT = re.compile(rb"/(?:job|replica|task|[cgt]pu):")
 # Nothing before this byte is an attribute: the tag of field 5, in whatever length.
 _ATTR_TAG = re.compile(rb"[\x2a\xaa]")
 # Attributes that are about placement, and what is put in their place: None drops the attribute (those that begin
@@ -69,7 +70,8 @@ class Mention(NamedTuple):
 
 
 def _has_hint(attributes: bytes) -> bool:
-    return any(map(attributes.lower().__contains__, _HINTS))
+    lower = attributes.lower()
+    return any(map(lower.__contains__, _HINTS)) or _DEVICE_HINT.search(lower) is not None
 
 
 # The attributes of a graph's many ops are often the same; large ones, with values in them, are not.
