@@ -282,6 +282,15 @@ def test_ops_are_a_list():
     assert graph.nodes[0] == graph.by_name["x"]
 
 
+def test_an_ops_name_is_one_text():
+    """What an op takes is the very text that the other op is named: a large graph holds each name once."""
+    nodes = ckpttool.open_graph(FIXTURES / "linear" / "model").by_name
+    names = {name: node.name for name, node in nodes.items()}
+    taken = [text for node in nodes.values() for text in node.inputs if text in names]
+    assert taken
+    assert all(text is names[text] for text in taken)
+
+
 WRITERS = ["hdf5", "npz", "npy", "safetensors", "bundle", "tensor_slices"]
 
 
