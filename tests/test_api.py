@@ -31,6 +31,7 @@ def loaded(fresh_python, script: str) -> set[str]:
 LIGHT = {
     "import ckpttool": set(),
     f"import ckpttool; ckpttool.open_checkpoint({str(FIXTURES / 'conv' / 'model')!r})": {READER},
+    f"import ckpttool; ckpttool.open_checkpoint({str(FIXTURES / 'conv')!r})": {READER},
     f"import ckpttool; ckpttool.open_graph({str(FIXTURES / 'conv' / 'model.meta')!r}).message": {"google.protobuf"},
     "import ckpttool.cli": {"typer"},
 }

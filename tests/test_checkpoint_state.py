@@ -7,10 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bundles import bundle
+from google.protobuf import text_format
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from ckpttool import proto
 from ckpttool.errors import ConversionError, CorruptionError, FormatError
+from ckpttool.formats import checkpoint_state
 from ckpttool.formats.checkpoint_state import (
     STATE_FILE,
+    CheckpointState,
     add_to_checkpoint_state,
     read_checkpoint_state,
     relocate_checkpoint_state,
@@ -37,6 +43,48 @@ def test_as_tensorflow_writes_it(name, tf, tmp_path):
     ours = (tmp_path / "checkpoint").read_bytes()
     tf.compat.v1.train.update_checkpoint_state(str(tmp_path), name)
     assert (tmp_path / "checkpoint").read_bytes() == ours
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
+TIMES = st.floats(min_value=0) | st.floats(0, 3e9)
+
+
+@settings(deadline=None)
+@given(TEXTS, st.lists(TEXTS, max_size=5), st.lists(TIMES, max_size=5), TIMES)
+def test_as_protobuf_writes_and_reads_it(latest, paths, times, last):
+    """Whatever a state is, its text is that of protobuf, and both ways to read that give it back."""
+    state = CheckpointState(latest, tuple(paths), tuple(times), last)
+    message = proto.message_class("CheckpointState")(
+        model_checkpoint_path=latest,
+        all_model_checkpoint_paths=paths,
+        all_model_checkpoint_timestamps=times,
+        last_preserved_timestamp=last,
+    )
+    text = checkpoint_state._text(state)
+    assert text == text_format.MessageToString(message, as_utf8=False)
+    assert checkpoint_state._parsed("checkpoint", text.encode()) == state
+    assert checkpoint_state._as_written(text.encode()) in (state, None)
+
+
+LINES = [b'model_checkpoint_path: "a"\n', b'all_model_checkpoint_paths: "b"\n', b'model_checkpoint_path: "c"\n']
+LINES += [b"last_preserved_timestamp: 2.5\n", b"all_model_checkpoint_timestamps: 1.0\n"]
+OTHERS = [b"# a comment\n", b"model_checkpoint_path: 'a'\n", b'model_checkpoint_path: "a\\"b"\n', b"\n", b"\xff"]
+OTHERS += [b'all_model_checkpoint_paths: "b" "c"\n', b'model_checkpoint_path: "\xc3\xb6"\n', b"  ", b'x: "a"\n', b""]
+
+
+@given(st.lists(st.sampled_from(LINES), min_size=1, max_size=8))
+def test_lines_as_tensorflow_writes_them(lines):
+    """Lines in any order, and several of what there is one of, are read as protobuf reads them, and without it."""
+    data = b"".join(lines)
+    assert checkpoint_state._as_written(data) == checkpoint_state._parsed("checkpoint", data)
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_other_lines(other):
+    """Whatever TensorFlow would not write so is left to protobuf."""
+    data = LINES[0] + other + LINES[1]
+    assert other == b"" or checkpoint_state._as_written(data) is None
+    assert checkpoint_state._as_written(data[:-1]) is None
 
 
 @pytest.mark.tensorflow
