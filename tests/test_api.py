@@ -17,7 +17,9 @@ from ckpttool.model.dtypes import DTYPES
 LINEAR = FIXTURES / "linear" / "model"
 READER = "ckpttool.formats.bundle.reading"
 LIBRARIES = {"tensorflow", "numpy", "h5py", "ml_dtypes", "rich", "typer", "google.protobuf", "cramjam"}
-HEAVY = LIBRARIES | {"dataclasses", READER}
+GRAPHS = "ckpttool.model.graph"
+CONV = str(FIXTURES / "conv" / "model")
+HEAVY = LIBRARIES | {"dataclasses", READER, GRAPHS}
 MODULES = "import sys, json; print(json.dumps([m for m in sys.modules if m in {heavy}]))"
 
 
@@ -30,9 +32,12 @@ def loaded(fresh_python, script: str) -> set[str]:
 
 LIGHT = {
     "import ckpttool": set(),
-    f"import ckpttool; ckpttool.open_checkpoint({str(FIXTURES / 'conv' / 'model')!r})": {READER},
+    f"import ckpttool; ckpttool.open_checkpoint({CONV!r})": {READER},
     f"import ckpttool; ckpttool.open_checkpoint({str(FIXTURES / 'conv')!r})": {READER},
-    f"import ckpttool; ckpttool.open_graph({str(FIXTURES / 'conv' / 'model.meta')!r}).message": {"google.protobuf"},
+    f"import ckpttool; ckpttool.open_graph({CONV!r}).message": {
+        "google.protobuf",
+        GRAPHS,
+    },
     "import ckpttool.cli": {"typer"},
 }
 
@@ -45,12 +50,12 @@ def test_nothing_heavy_is_imported_before_it_is_needed(fresh_python, script, all
 
 @pytest.mark.parametrize("command", [["vars"], ["ls"], ["vars", "--json"], ["ls", "--json"]], ids=" ".join)
 def test_listing_imports_neither_numpy_nor_rich(fresh_python, command):
-    """A piped listing is text, made without NumPy and without rich; that of a graph without the bundle's reader."""
+    """A piped listing is text, made without NumPy and without rich; of variables without graphs, and the other way."""
     arguments = [*command, str(FIXTURES / "conv" / "model")]
     script = (
         f"import sys; sys.argv[1:] = {arguments!r}\nfrom ckpttool.cli import app\ntry: app()\nexcept SystemExit: pass"
     )
-    allowed = {"vars": {"typer", "google.protobuf", READER}, "ls": {"typer", "google.protobuf"}}
+    allowed = {"vars": {"typer", READER}, "ls": {"typer", "google.protobuf", GRAPHS}}
     assert loaded(fresh_python, script) <= allowed[command[0]]
 
 

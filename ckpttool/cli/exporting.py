@@ -247,6 +247,8 @@ def _agreeing_graph(found: "Located", quiet: bool, changed: "Changed", before: C
 
 def _beside(graph: "MetaGraph | None", output: str, force: bool) -> AbstractContextManager[None]:
     """Writes a graph, if there is one, so that it gets its name when what belongs to it is there."""
+    if graph is None:
+        return nullcontext()
     from ckpttool.formats.meta_graph import meta_graph_beside
 
-    return nullcontext() if graph is None else meta_graph_beside(graph, output, force=force)
+    return meta_graph_beside(graph, output, force=force)

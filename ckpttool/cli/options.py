@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,10 +11,12 @@ from ckpttool.errors import ConversionError, NotFoundError, shortened
 from ckpttool.formats.locate import Located, locate
 from ckpttool.formats.locate.prefixes import BY_PATH, BY_STEP, TAKEN_BY_STEP, TAKEN_BY_V1
 from ckpttool.formats.opening import open_checkpoint, open_graph, require_readable
-from ckpttool.formats.saved_model.reading import tags_text
+from ckpttool.formats.saved_model.names import tags_text
 from ckpttool.model.checkpoint import Checkpoint
-from ckpttool.model.graph import MetaGraph
 from ckpttool.model.names import near_hint, such
+
+if TYPE_CHECKING:
+    from ckpttool.model.graph import MetaGraph
 
 ANSWER_IS_NO = 1
 """The exit code where something differs, is wrong or left out, or where nothing matches."""
@@ -151,7 +153,7 @@ def variables_of(path: str, found: Located, other: str | None, quiet: bool, *, v
     return opened(path, found, quiet) if found.has_variables else None
 
 
-def warn_of_frozen(graph: MetaGraph, other: str | None) -> None:
+def warn_of_frozen(graph: "MetaGraph", other: str | None) -> None:
     """Warns of a checkpoint that was asked for, and that nothing is taken from: all values are in the graph."""
     if other is not None:
         from ckpttool.formats.frozen import is_frozen
@@ -160,12 +162,12 @@ def warn_of_frozen(graph: MetaGraph, other: str | None) -> None:
             warn([f"the graph has no variables: nothing is taken from {other}"])
 
 
-def graph_of(path: str, quiet: bool, *, step: str | None = None, tags: str | None = None) -> MetaGraph:
+def graph_of(path: str, quiet: bool, *, step: str | None = None, tags: str | None = None) -> "MetaGraph":
     """The graph that the path leads to; which it is, is said."""
     return opened_graph(path, located(path, quiet, step=step), quiet, tags)
 
 
-def opened_graph(path: str, found: Located, quiet: bool, tags: str | None = None) -> MetaGraph:
+def opened_graph(path: str, found: Located, quiet: bool, tags: str | None = None) -> "MetaGraph":
     """The graph that was located; as `graph_of`."""
     graph = open_graph(found, tags=tags)
     if not quiet and path != graph.path:
@@ -173,7 +175,7 @@ def opened_graph(path: str, found: Located, quiet: bool, tags: str | None = None
     return graph
 
 
-def say_tags(graph: MetaGraph, tags: str | None, quiet: bool, *, has_tags: bool = True) -> None:
+def say_tags(graph: "MetaGraph", tags: str | None, quiet: bool, *, has_tags: bool = True) -> None:
     """Says which of a SavedModel's graphs was taken, if there was a choice and none was made.
 
     Args:

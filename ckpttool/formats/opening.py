@@ -3,17 +3,20 @@
 import os
 from collections.abc import Collection, Iterable
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from ckpttool.errors import CheckpointError, NotFoundError, NotSupportedError
 from ckpttool.formats.bundle import index_path
 from ckpttool.formats.listing import checkpoints_in
 from ckpttool.formats.locate import Located, locate
-from ckpttool.formats.saved_model.reading import FILES as SAVED_MODEL_FILES
-from ckpttool.formats.saved_model.reading import VARIABLES, read_saved_model
+from ckpttool.formats.saved_model.names import FILES as SAVED_MODEL_FILES
+from ckpttool.formats.saved_model.names import VARIABLES
 from ckpttool.model.checkpoint import Checkpoint
-from ckpttool.model.graph import MetaGraph
 from ckpttool.model.names import listed
 from ckpttool.model.object_keys import OBJECT_GRAPH_KEY
+
+if TYPE_CHECKING:
+    from ckpttool.model.graph import MetaGraph
 
 
 def open_checkpoint(
@@ -136,7 +139,7 @@ def _open_foreign(path: str, format: str, faults: list[CheckpointError] | None) 
     return checkpoint
 
 
-def open_graph(path: str | os.PathLike[str] | Located, *, tags: str | None = None) -> MetaGraph:
+def open_graph(path: str | os.PathLike[str] | Located, *, tags: str | None = None) -> "MetaGraph":
     """Opens a graph. Its ops need not be known to anybody.
 
         >>> graph = ckpttool.open_graph("model.ckpt.meta")
@@ -164,6 +167,8 @@ def open_graph(path: str | os.PathLike[str] | Located, *, tags: str | None = Non
         if not is_saved_model and _is_of_objects(found):
             hint = "tf.train.Checkpoint saves none; objects and vars show what is there"
         raise NotFoundError("no graph here", path=found.prefix, hint=hint)
+    from ckpttool.formats.saved_model.reading import read_saved_model
+
     return read_saved_model(found.graph, tags)
 
 

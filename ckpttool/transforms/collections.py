@@ -12,9 +12,9 @@ from ckpttool.errors import NotFoundError, NotSupportedError
 from ckpttool.model.graph import MetaGraph, require_graph
 from ckpttool.model.names import choices_hint
 from ckpttool.model.nodes import op_of
-from ckpttool.transforms.graph_edits import edit_meta_graph, key_of, last_field
+from ckpttool.transforms.graph_edits import edit_meta_graph, key_of
 from ckpttool.transforms.new_ops import with_entry
-from ckpttool.wire.message import LENGTH, edit, fields, message_field
+from ckpttool.wire.message import LENGTH, edit, fields, last_field, message_field
 
 _COLLECTIONS = 4
 

@@ -15,7 +15,7 @@ from ckpttool.model.collections import COLLECTION_MESSAGES
 from ckpttool.model.graph import MetaGraph
 from ckpttool.model.nodes import split_tensor
 from ckpttool.model.texts import to_bytes, to_text
-from ckpttool.wire.message import Rule, edit, message_field, values_of
+from ckpttool.wire.message import Rule, edit, last_field, message_field, values_of
 
 Text = Callable[[str], str]
 
@@ -35,12 +35,6 @@ def meta_graph_data(graph: MetaGraph) -> bytes:
     if graph.root == "SavedModel":
         return list(values_of(graph.data, 2))[graph.number]
     return message_field(2, graph.data) if graph.root == "GraphDef" else graph.data
-
-
-def last_field(data: bytes, number: int) -> bytes:
-    """The value of a length-delimited field; the last one counts."""
-    *_, last = (b"", *values_of(data, number))
-    return last
 
 
 def key_of(entry: bytes) -> str:

@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 from ckpttool.analysis.graphs.needs import is_inside
 from ckpttool.errors import CheckpointError
 from ckpttool.model.nodes import op_of
-from ckpttool.transforms.graph_edits import last_field
-from ckpttool.wire.message import Rule, edit, values_of
+from ckpttool.wire.message import Rule, edit, last_field, values_of
 
 Gone = Callable[[bytes], bool]
 """Whether a reference, as it is stored, is to an op that is removed."""

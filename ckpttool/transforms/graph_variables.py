@@ -21,7 +21,6 @@ from ckpttool.transforms.graph_edits import (
     collection_rule,
     edit_meta_graph,
     key_of,
-    last_field,
     reference,
     saver_rules,
     signature_rule,
@@ -30,7 +29,7 @@ from ckpttool.transforms.graph_edits import (
 )
 from ckpttool.transforms.graph_removal import message_without, needing
 from ckpttool.transforms.saver_lists import FORMS, SaverLists
-from ckpttool.wire.message import Rule, edit
+from ckpttool.wire.message import Rule, edit, last_field
 
 # What TensorFlow takes as the name of an op. (tensorflow/core/framework/node_def_util.cc, IsValidOpName)
 _OP_NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")

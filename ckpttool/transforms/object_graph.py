@@ -17,8 +17,7 @@ from ckpttool.model.object_keys import OBJECT_GRAPH_KEY, stored_end
 from ckpttool.model.slices import Slice
 from ckpttool.model.texts import to_bytes, to_text
 from ckpttool.model.variable import Source, Variable
-from ckpttool.transforms.graph_edits import last_field
-from ckpttool.wire.message import VARINT, Rule, edit, values
+from ckpttool.wire.message import VARINT, Rule, edit, last_field, values
 
 if TYPE_CHECKING:
     import numpy as np

@@ -25,9 +25,8 @@ from ckpttool.analysis.graphs.savers import constant_input, strings_of
 from ckpttool.errors import ConversionError
 from ckpttool.model.nodes import PLACEHOLDERS, VARIABLE_OPS, op_of, split_tensor
 from ckpttool.model.texts import to_bytes, to_text
-from ckpttool.transforms.graph_edits import last_field
 from ckpttool.wire.coding import encode_varint
-from ckpttool.wire.message import DROP, edit, message_field, varint_field
+from ckpttool.wire.message import DROP, edit, last_field, message_field, varint_field
 
 
 class Form(NamedTuple):

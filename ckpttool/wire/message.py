@@ -91,6 +91,16 @@ def values_of(data: bytes, number: int) -> Iterator[bytes]:
     return (data[value:end] for _, wire_type, _, value, end in fields(data, {number}) if wire_type == LENGTH)
 
 
+def last_field(data: bytes, number: int) -> bytes:
+    """The value of a length-delimited field that is there once; of several the last one counts, and none is empty.
+
+    Raises:
+        CorruptionError: this is no protobuf message.
+    """
+    *_, last = (b"", *values_of(data, number))
+    return last
+
+
 def varint_field(number: int, value: int) -> bytes:
     """A field with an integer, as proto3 writes it: not at all if it is zero."""
     return encode_varint(number << 3 | VARINT) + encode_varint(value) if value else b""

@@ -23,7 +23,7 @@ from ckpttool.formats.locate.prefixes import (
     refuse_mixed_shards,
 )
 from ckpttool.formats.lookalikes import foreign_format, refuse_lookalike
-from ckpttool.formats.saved_model.reading import VARIABLES
+from ckpttool.formats.saved_model.names import VARIABLES
 
 __all__ = ["Located", "locate"]
 

@@ -23,8 +23,8 @@ from ckpttool.formats.locate.prefixes import (
     refuse_mixed_shards,
 )
 from ckpttool.formats.lookalikes import is_apple_double
-from ckpttool.formats.saved_model.reading import FILES as SAVED_MODEL_FILES
-from ckpttool.formats.saved_model.reading import VARIABLES, saved_model_file
+from ckpttool.formats.saved_model.names import FILES as SAVED_MODEL_FILES
+from ckpttool.formats.saved_model.names import VARIABLES, saved_model_file
 from ckpttool.model.names import listed
 
 STEP = re.compile(r"[0-9]{1,18}")

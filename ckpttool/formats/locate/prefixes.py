@@ -7,7 +7,7 @@ from ckpttool.errors import NotFoundError
 from ckpttool.formats import bundle
 from ckpttool.formats.checkpoint_state import candidates, read_checkpoint_state
 from ckpttool.formats.listing import V1_SHARD, checkpoints_in, v1_files, v1_shard_counts
-from ckpttool.formats.saved_model.reading import VARIABLES, saved_model_file
+from ckpttool.formats.saved_model.names import VARIABLES, saved_model_file
 from ckpttool.model.names import listed
 
 SAFETENSORS_INDEX = ".safetensors.index.json"

@@ -16,7 +16,7 @@ from contextlib import suppress
 
 from ckpttool import storage
 from ckpttool.errors import CheckpointError
-from ckpttool.formats.saved_model.reading import VARIABLES
+from ckpttool.formats.saved_model.names import VARIABLES
 from ckpttool.model.texts import to_text
 from ckpttool.wire.message import MAX_SIZE, values, values_of
 

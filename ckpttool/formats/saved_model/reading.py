@@ -1,33 +1,15 @@
 """Reading a SavedModel's graphs, and what else is in its directory."""
 
 import os
-from collections.abc import Sequence
 from contextlib import suppress
 
 from ckpttool import proto, storage
 from ckpttool.errors import CheckpointError, NotFoundError
-from ckpttool.formats.lookalikes import refuse_lookalike
 from ckpttool.formats.meta_graph import read_meta_graph
+from ckpttool.formats.saved_model.names import ASSETS, tags_text
 from ckpttool.model.graph import MetaGraph
 
-VARIABLES = os.path.join("variables", "variables")
-FILES = ("saved_model.pb", "saved_model.pbtxt")
-CHUNKED = "saved_model.cpb"
 _DEFAULT_TAGS = {"serve"}
-ASSETS = "assets"
-
-
-def saved_model_file(directory: str) -> str | None:
-    """The file with a SavedModel's graphs; None if the directory is none.
-
-    Raises:
-        NotSupportedError: it is in the chunked form.
-    """
-    found = [path for name in FILES if os.path.isfile(path := os.path.join(directory, name))]
-    chunked = os.path.join(directory, CHUNKED)
-    if not found and os.path.isfile(chunked):
-        refuse_lookalike(chunked)
-    return found[0] if found else None
 
 
 def read_saved_model(path: str, tags: str | None) -> MetaGraph:
@@ -60,11 +42,6 @@ def _choose(graph: MetaGraph, tags: str | None) -> int:
         there = " · ".join(map(tags_text, graph.tag_sets))
         raise NotFoundError(f"no graph has the tags {tags}", path=graph.path, hint=f"there are {there}")
     return 0
-
-
-def tags_text(tags: Sequence[str]) -> str:
-    """A graph's tags, as people write them."""
-    return ",".join(tags) or "(none)"
 
 
 def _facts(graph: MetaGraph) -> dict[str, str]:

@@ -13,7 +13,7 @@ from ckpttool import storage
 from ckpttool.errors import ConversionError
 from ckpttool.formats.bundle.writing import plan_bundle, write_bundle
 from ckpttool.formats.plan import check_plan
-from ckpttool.formats.saved_model.reading import ASSETS, CHUNKED, FILES, VARIABLES
+from ckpttool.formats.saved_model.names import ASSETS, CHUNKED, FILES, VARIABLES
 from ckpttool.model.checkpoint import Checkpoint, require_checkpoint
 from ckpttool.model.graph import MetaGraph, require_graph
 from ckpttool.model.slices import ByteRange

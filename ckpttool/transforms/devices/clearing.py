@@ -11,9 +11,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from ckpttool.errors import CorruptionError
-from ckpttool.transforms.graph_edits import last_field, without_ties
+from ckpttool.transforms.graph_edits import without_ties
 from ckpttool.wire.coding import encode_varint
-from ckpttool.wire.message import LENGTH, Rule, edit, fields
+from ckpttool.wire.message import LENGTH, Rule, edit, fields, last_field
 
 _COLOCATION = "attribute _class (colocation)"
 _NOT_CLEARED = " (a message of unknown type: not cleared)"

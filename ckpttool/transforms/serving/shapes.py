@@ -13,9 +13,8 @@ python/framework/function.py _set_call_attr; python/eager/lift_to_graph.py)
 
 from ckpttool.model.graph import MetaGraph
 from ckpttool.model.texts import to_bytes
-from ckpttool.transforms.graph_edits import last_field
 from ckpttool.transforms.new_ops import with_entry
-from ckpttool.wire.message import edit, varint_field
+from ckpttool.wire.message import edit, last_field, varint_field
 
 _BATCH_NORM_GRADIENTS = {b"FusedBatchNormGrad", b"FusedBatchNormGradV2", b"FusedBatchNormGradV3"}
 _NOT_INFERRED = "_disable_call_shape_inference"
