@@ -126,6 +126,13 @@ def test_ls_ops(run):
     assert listed["activation_opt"]["inputs"]
 
 
+def test_json_has_null_for_what_there_is_not(run):
+    """A signature that says no method, as that of a SavedModel's initializer, has none: no empty one."""
+    result = run("ls", FIXTURES / "releases" / "2.13" / "served", "--signatures", "--json")
+    methods = {row["signature"]: row["method"] for row in json.loads(result.stdout)["signatures"]}
+    assert methods == {"serving_default": "tensorflow/serving/predict", "__saved_model_init_op": None}
+
+
 def test_json_has_no_nan(run, tmp_path):
     """NaN and infinity, which JSON has not, are strings."""
     from ckpttool import proto

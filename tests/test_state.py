@@ -58,6 +58,7 @@ def test_state_command(directory, run):
     assert [row["status"] for row in rows] == ["dangling", "there", "there", "not listed"]
     assert rows[2]["latest"] == "latest"
     assert rows[1]["saved"] == "2017-07-14 02:40:10+00:00"
+    assert rows[0]["prefix"] is None
 
 
 def test_incomplete(directory, run):
