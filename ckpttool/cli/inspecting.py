@@ -205,6 +205,7 @@ def state(
 
     wanted = options.format_of(format, as_json)
     options.refuse(output == "", "--output names nothing")
+    options.refuse_standard_output(output, "-o")
     options.refuse((output or force) and not relocate, "--output and --force need --relocate")
     options.refuse(wanted and relocate, "--relocate prints nothing to format")
     name = STATE_FILE

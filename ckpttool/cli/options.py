@@ -219,6 +219,14 @@ def require_output(output: str, in_place: bool | None = None) -> None:
     """Ends the command with a usage error if no output is given; with `in_place`, not None, also if both are."""
     refuse(output and in_place, "give -o or --in-place, not both")
     refuse(not output and not in_place, f"give the output: -o{'' if in_place is None else ', or --in-place'}")
+    refuse_standard_output(output, "-o")
+
+
+def refuse_standard_output(output: str | None, option: str) -> None:
+    """Ends the command with a usage error if an output is `-`: what is piped would be empty, and a file of that name
+    be left.
+    """
+    refuse(output == "-", f"{option} - is standard output, which nothing can be written to; ./- is a file")
 
 
 def split_names(texts: list[str] | None, option: str) -> list[str]:
