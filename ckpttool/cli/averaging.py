@@ -63,6 +63,8 @@ def average(
     opened = [options.to_convert(*each, quiet, strict=strict) for each in _distinct(_last_of(paths, last), quiet)]
     chosen = [select(each, include or (), exclude or (), with_object_graph=target.format == "tf") for each in opened]
     options.exit_if_no_match(not any(chosen), include or (), opened[0])
+    if not quiet:
+        options.say_idle_globs(opened[0], include, exclude)
     chosen = options.without_partly_stored(*chosen)
     targets.require_state(target)
     try:

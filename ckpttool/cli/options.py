@@ -194,6 +194,14 @@ def chosen(checkpoint: Checkpoint, include: list[str] | None, exclude: list[str]
     return select(checkpoint, include or (), exclude or ())
 
 
+def say_idle_globs(checkpoint: Checkpoint, include: list[str] | None, exclude: list[str] | None) -> None:
+    """Says which patterns match nothing: most likely they are mistyped."""
+    from ckpttool.transforms.variables import idle_globs
+
+    for glob in idle_globs(checkpoint, [*(include or ()), *(exclude or ())]):
+        render.say(f"note: {glob!r} matches no name")
+
+
 def without_partly_stored(*checkpoints: Checkpoint) -> list[Checkpoint]:
     """The checkpoints without the variables of which one of them has only a part; says that they are left out."""
     lacking = {name: what for each in checkpoints for name, v in each.items() if (what := v.lacking)}
