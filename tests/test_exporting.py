@@ -688,6 +688,8 @@ def test_several_series_in_a_directory(run, tmp_path):
     for _ in range(2):  # The second time, beside the first time's.
         assert run("average", tmp_path, "--last", 2, "--tf", tmp_path / "out", "--force").exit_code == 0
         assert mean_of(tmp_path / "out") == (2, 3)
+    result = run("average", tmp_path, "--last", 3, "--tf", tmp_path / "out", "--force")
+    assert "has 2 checkpoints of the latest's name, 'model.ckpt-', not 3" in " ".join(result.stderr.split())
 
 
 def test_a_state_file_with_whole_paths(run, tmp_path, monkeypatch):
