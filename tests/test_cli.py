@@ -510,6 +510,15 @@ def test_a_scope_of_scopes(run, tmp_path):
     assert run("vars", model, "-i", "block_2/*").stderr == "nothing matched\n"
 
 
+@pytest.mark.parametrize("command", [["freeze", CONV, "-o", "out.pb"], ["diff", "--graphs", CONV, CONV]])
+def test_the_graph_that_was_taken_is_said(run, tmp_path, monkeypatch, command):
+    """Also by the commands that take something else besides."""
+    monkeypatch.chdir(tmp_path)
+    result = run(*command)
+    assert (result.exit_code, f"note: the graph is {CONV}.meta\n" in result.stderr) == (0, True)
+    assert "the graph is" not in run(*command, "--quiet", *(["--force"] if command[0] == "freeze" else [])).stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

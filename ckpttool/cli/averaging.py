@@ -64,7 +64,7 @@ def average(
     chosen = [select(each, include or (), exclude or (), with_object_graph=target.format == "tf") for each in opened]
     options.exit_if_no_match(not any(chosen), include or (), opened[0])
     if not quiet:
-        options.say_idle_globs(opened[0], include, exclude)
+        options.say_idle_globs(include, exclude, *opened)
     chosen = options.without_partly_stored(*chosen)
     targets.require_state(target)
     try:

@@ -165,7 +165,7 @@ def export(
         remarks.say_changes(changed, changes, source.checkpoint)
     _exit_if_empty(changed, changes, source)
     if not quiet:
-        options.say_idle_globs(source.before, include, exclude)
+        options.say_idle_globs(include, exclude, source.before)
     graph = _agreeing_graph(found, quiet, changed, source.checkpoint) if meta else None
     if target.format == "tf":
         targets.require_state(target)

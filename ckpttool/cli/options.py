@@ -194,11 +194,14 @@ def chosen(checkpoint: Checkpoint, include: list[str] | None, exclude: list[str]
     return select(checkpoint, include or (), exclude or ())
 
 
-def say_idle_globs(checkpoint: Checkpoint, include: list[str] | None, exclude: list[str] | None) -> None:
-    """Says which patterns match nothing: most likely they are mistyped."""
+def say_idle_globs(include: list[str] | None, exclude: list[str] | None, *checkpoints: Checkpoint) -> None:
+    """Says which patterns match nothing of any of the checkpoints: most likely they are mistyped."""
     from ckpttool.transforms.variables import idle_globs
 
-    for glob in idle_globs(checkpoint, [*(include or ()), *(exclude or ())]):
+    idle = [*(include or ()), *(exclude or ())]
+    for checkpoint in checkpoints:
+        idle = idle_globs(checkpoint, idle)
+    for glob in idle:
         render.say(f"note: {glob!r} matches no name")
 
 
