@@ -497,6 +497,7 @@ def test_options_offer_what_the_library_takes():
 
 
 def test_no_tolerance_is_nan(run):
+    """NaN, than which no difference is greater or less, is refused as a tolerance."""
     for command in (["diff", "--atol", "nan"], ["diff", "--rtol", "nan"], ["run", "--tolerance", "nan"]):
         result = run(*command, CONV, CONV)
         assert (result.exit_code, "a tolerance must be a number" in result.stderr) == (2, True)
