@@ -301,6 +301,7 @@ EMPTY = {
     "saved-model, a signature": ["saved-model", LINEAR, "-o", "out", "--signature", ""],
     "run, other variables": ["run", LINEAR, "--feed", "x=1", "--checkpoint", ""],
     "run, an output": ["run", LINEAR, "--feed", "x=1", "--out", ""],
+    "run, ops": ["run", LINEAR, "--feed", "x=1", "--op-library", ""],
     "cat, an output": ["cat", LINEAR, "W", "--npy", ""],
     "state, an output": ["state", "runs", "--relocate", "-o", ""],
 }
