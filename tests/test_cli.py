@@ -540,6 +540,18 @@ def test_what_may_have_been_meant(run, arguments, said):
     assert said in result.stderr
 
 
+def test_values_of_other_shards_can_be_read(run, tmp_path):
+    """Where one of several data files is missing, it is not said of all values that they can't be read."""
+    for file in (FIXTURES / "sharded").glob("model.[di]*"):
+        shutil.copy(file, tmp_path)
+    gone = tmp_path / "model.data-00001-of-00003"
+    gone.unlink()
+    result = run("cat", tmp_path / "model", "layer_0/bias")
+    assert (result.exit_code, result.stdout) == (0, "[  0.0, 0.125,  0.25]\n")
+    warning = f"warning: data file is missing: {gone}; variables are listed, its values can't be read\n"
+    assert result.stderr == warning
+
+
 def test_damage_names_the_variable_and_what_to_do(run, tmp_path):
     """Damaged values name their variable in every format that is written, and the commands that help."""
     prefix = bundle({"a": np.arange(4.0), "b": np.arange(1000.0)}).write(tmp_path)
