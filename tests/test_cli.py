@@ -279,6 +279,7 @@ IGNORED = [
     ["vars", LINEAR, "--json", "--format", "tsv"],
     ["vars", LINEAR, "--step", "abc"],
     ["state", FIXTURES / "linear", "-o", "x"],
+    ["state", FIXTURES / "linear", "--dry-run"],
     ["state", FIXTURES / "linear", "--relocate", "--json"],
     ["export", LINEAR, "--h5", "x", "--json"],
     ["ls", CONV, "--collections", "--type", "Const"],
