@@ -565,6 +565,24 @@ def test_damage_names_the_variable_and_what_to_do(run, tmp_path):
         assert "verify tells what else is damaged, export --salvage writes what is whole" in result.stderr
 
 
+@pytest.mark.parametrize("target", ["tf", "tf-v1"])
+def test_damage_of_what_lists_variables_names_what_helps(run, tmp_path, target):
+    """What can't be listed for damage elsewhere than in a variable may be listed, and written, all the same."""
+    model, output = bundle({"a": np.arange(4.0), "b": np.arange(9.0)}).write(tmp_path), tmp_path / "out"
+    assert run("export", model, f"--{target}", output).exit_code == 0
+    file = tmp_path / "out.index" if target == "tf" else output
+    data = bytearray(file.read_bytes())
+    data[8] ^= 1
+    file.write_bytes(data)
+    hint = "verify tells what is left, export --salvage writes it\n"
+    for command in ("vars", "stats"):
+        result = run(command, output)
+        assert (result.exit_code, result.stderr.endswith(f" · {hint}")) == (4, True), result.stderr
+    for command in (["verify", output], ["export", output, "--salvage", "--npz", tmp_path / "left.npz"]):
+        result = run(*command)
+        assert (result.exit_code, "verify tells" in result.stderr) == (1, False), result.stderr
+
+
 def test_who_verifies_is_not_sent_to_verify(run, tmp_path):
     """Where nothing can be listed, verify and export --salvage say so; other commands name them."""
     alone = bundle({"a": np.arange(4.0)}).change("a", shape=[-4]).write(tmp_path, "alone")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ckpttool import render
-from ckpttool.errors import ConversionError, NotFoundError, shortened
+from ckpttool.errors import ConversionError, CorruptionError, NotFoundError, shortened
 from ckpttool.formats.locate import Located, locate
 from ckpttool.formats.locate.prefixes import BY_PATH, BY_STEP, TAKEN_BY_STEP, TAKEN_BY_V1
 from ckpttool.formats.opening import open_checkpoint, open_graph, require_readable
@@ -107,7 +107,13 @@ def checkpoint_of(path: str, quiet: bool, *, v1: bool | None = None, step: str |
 
 def opened(path: str, found: Located, quiet: bool, only: Collection[str] | None = None) -> Checkpoint:
     """The checkpoint that was located; as `checkpoint_of`."""
-    checkpoint = open_checkpoint(found, only=only)
+    try:
+        checkpoint = open_checkpoint(found, only=only)
+    except CorruptionError as error:
+        # Of a variable, it is said where all errors are; a frozen graph is whole or nothing.
+        if error.variable is None and (found.has_variables or found.foreign):
+            error.hint = error.hint or "verify tells what is left, export --salvage writes it"
+        raise
     say_opened(path, found, checkpoint, quiet)
     warn(() if quiet else checkpoint.warnings)
     return checkpoint
