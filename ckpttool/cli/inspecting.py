@@ -170,7 +170,7 @@ def objects(
     graph = checkpoint.object_graph if not checkpoint.warnings else object_graph_from_keys(checkpoint)
     if graph is None or OBJECT_GRAPH_KEY not in checkpoint:
         why = "it was saved by name, as TensorFlow 1 does"
-        if found.foreign:
+        if found.foreign or not found.has_variables:  # But constants, of a frozen graph.
             why = "checkpoints of TensorFlow 2 have one"
         hint = f"{why}; vars lists the variables"
         raise NotFoundError("no object graph in this checkpoint", path=checkpoint.path, hint=hint)

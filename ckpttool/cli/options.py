@@ -111,7 +111,7 @@ def opened(path: str, found: Located, quiet: bool, only: Collection[str] | None 
         checkpoint = open_checkpoint(found, only=only)
     except CorruptionError as error:
         # Of a variable, it is said where all errors are; a frozen graph is whole or nothing.
-        if error.variable is None and (found.has_variables or found.foreign):
+        if error.variable is None and found.has_variables:
             error.hint = error.hint or "verify tells what is left, export --salvage writes it"
         raise
     say_opened(path, found, checkpoint, quiet)
