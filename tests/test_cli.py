@@ -126,6 +126,13 @@ def test_ls_ops(run):
     assert listed["activation_opt"]["inputs"]
 
 
+def test_json_has_null_for_what_there_is_not(run):
+    """A signature that says no method, as that of a SavedModel's initializer, has none: no empty one."""
+    result = run("ls", FIXTURES / "releases" / "2.13" / "served", "--signatures", "--json")
+    methods = {row["signature"]: row["method"] for row in json.loads(result.stdout)["signatures"]}
+    assert methods == {"serving_default": "tensorflow/serving/predict", "__saved_model_init_op": None}
+
+
 def test_json_has_no_nan(run, tmp_path):
     """NaN and infinity, which JSON has not, are strings."""
     from ckpttool import proto
@@ -272,6 +279,7 @@ IGNORED = [
     ["vars", LINEAR, "--json", "--format", "tsv"],
     ["vars", LINEAR, "--step", "abc"],
     ["state", FIXTURES / "linear", "-o", "x"],
+    ["state", FIXTURES / "linear", "--dry-run"],
     ["state", FIXTURES / "linear", "--relocate", "--json"],
     ["export", LINEAR, "--h5", "x", "--json"],
     ["ls", CONV, "--collections", "--type", "Const"],
@@ -294,6 +302,7 @@ EMPTY = {
     "saved-model, a signature": ["saved-model", LINEAR, "-o", "out", "--signature", ""],
     "run, other variables": ["run", LINEAR, "--feed", "x=1", "--checkpoint", ""],
     "run, an output": ["run", LINEAR, "--feed", "x=1", "--out", ""],
+    "run, ops": ["run", LINEAR, "--feed", "x=1", "--op-library", ""],
     "cat, an output": ["cat", LINEAR, "W", "--npy", ""],
     "state, an output": ["state", "runs", "--relocate", "-o", ""],
 }
@@ -490,6 +499,7 @@ def test_options_offer_what_the_library_takes():
 
 
 def test_no_tolerance_is_nan(run):
+    """NaN, than which no difference is greater or less, is refused as a tolerance."""
     for command in (["diff", "--atol", "nan"], ["diff", "--rtol", "nan"], ["run", "--tolerance", "nan"]):
         result = run(*command, CONV, CONV)
         assert (result.exit_code, "a tolerance must be a number" in result.stderr) == (2, True)
@@ -501,6 +511,15 @@ def test_a_scope_of_scopes(run, tmp_path):
     result = run("vars", model, "-i", "block_1/*")
     assert (result.exit_code, "block_1 is a scope, and block_1/** what is in it" in result.stderr) == (1, True)
     assert run("vars", model, "-i", "block_2/*").stderr == "nothing matched\n"
+
+
+@pytest.mark.parametrize("command", [["freeze", CONV, "-o", "out.pb"], ["diff", "--graphs", CONV, CONV]])
+def test_the_graph_that_was_taken_is_said(run, tmp_path, monkeypatch, command):
+    """Also by the commands that take something else besides."""
+    monkeypatch.chdir(tmp_path)
+    result = run(*command)
+    assert (result.exit_code, f"note: the graph is {CONV}.meta\n" in result.stderr) == (0, True)
+    assert "the graph is" not in run(*command, "--quiet", *(["--force"] if command[0] == "freeze" else [])).stderr
 
 
 @pytest.mark.parametrize(
@@ -522,6 +541,18 @@ def test_what_may_have_been_meant(run, arguments, said):
     assert said in result.stderr
 
 
+def test_values_of_other_shards_can_be_read(run, tmp_path):
+    """Where one of several data files is missing, it is not said of all values that they can't be read."""
+    for file in (FIXTURES / "sharded").glob("model.[di]*"):
+        shutil.copy(file, tmp_path)
+    gone = tmp_path / "model.data-00001-of-00003"
+    gone.unlink()
+    result = run("cat", tmp_path / "model", "layer_0/bias")
+    assert (result.exit_code, result.stdout) == (0, "[  0.0, 0.125,  0.25]\n")
+    warning = f"warning: data file is missing: {gone}; variables are listed, its values can't be read\n"
+    assert result.stderr == warning
+
+
 def test_damage_names_the_variable_and_what_to_do(run, tmp_path):
     """Damaged values name their variable in every format that is written, and the commands that help."""
     prefix = bundle({"a": np.arange(4.0), "b": np.arange(1000.0)}).write(tmp_path)
@@ -532,6 +563,24 @@ def test_damage_names_the_variable_and_what_to_do(run, tmp_path):
         assert result.exit_code == 4
         assert "variable 'b'" in result.stderr
         assert "verify tells what else is damaged, export --salvage writes what is whole" in result.stderr
+
+
+@pytest.mark.parametrize("target", ["tf", "tf-v1"])
+def test_damage_of_what_lists_variables_names_what_helps(run, tmp_path, target):
+    """What can't be listed for damage elsewhere than in a variable may be listed, and written, all the same."""
+    model, output = bundle({"a": np.arange(4.0), "b": np.arange(9.0)}).write(tmp_path), tmp_path / "out"
+    assert run("export", model, f"--{target}", output).exit_code == 0
+    file = tmp_path / "out.index" if target == "tf" else output
+    data = bytearray(file.read_bytes())
+    data[8] ^= 1
+    file.write_bytes(data)
+    hint = "verify tells what is left, export --salvage writes it\n"
+    for command in ("vars", "stats"):
+        result = run(command, output)
+        assert (result.exit_code, result.stderr.endswith(f" · {hint}")) == (4, True), result.stderr
+    for command in (["verify", output], ["export", output, "--salvage", "--npz", tmp_path / "left.npz"]):
+        result = run(*command)
+        assert (result.exit_code, "verify tells" in result.stderr) == (1, False), result.stderr
 
 
 def test_who_verifies_is_not_sent_to_verify(run, tmp_path):

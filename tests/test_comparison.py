@@ -469,6 +469,29 @@ def test_json(run, tmp_path):
     assert (same["different"], same["structure"], same["values"]) == (False, [], [])
 
 
+def test_globs_that_match_nothing_are_said(run, tmp_path):
+    """Without what a mistyped one was to choose there may be no differences; one that matches in one side is none."""
+    a, b = FIXTURES / "conv" / "model", tmp_path / "b"
+    ckpttool.write_bundle(ckpttool.rename(ckpttool.open_checkpoint(a), {"dense/bias": "other/bias"}), b)
+    options = [
+        "-i",
+        "conv/**",
+        "-i",
+        "dense/bias",
+        "-i",
+        "other/*",
+        "-i",
+        "cnov/**",
+        "-x",
+        "dense/bias",
+        "-x",
+        "other/*",
+    ]
+    result = run("diff", a, b, *options)
+    assert (result.exit_code, result.stderr) == (0, "note: 'cnov/**' matches no name\nno differences\n")
+    assert run("diff", a, b, *options, "--quiet").stderr == ""
+
+
 def test_near_names_take_bounded_time():
     """Thousands of names that are alike, or as long as a file, are not compared each with each."""
     near = NearNames()

@@ -1,11 +1,13 @@
 """A dry run foretells: it says and refuses what the real one does, and writes nothing."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
 from bundles import bundle, strings
 from conftest import FIXTURES
+from privileges import unprivileged
 
 import ckpttool
 from ckpttool.cli.targets import WRITERS
@@ -195,6 +197,33 @@ def test_graphs_that_can_not_be_written(run, tmp_path, command, place):
     real, dry = run(*arguments), run(*arguments, "--dry-run")
     assert real.exit_code == dry.exit_code != 0
     assert last_line(dry.stderr) == last_line(real.stderr)
+
+
+@pytest.mark.parametrize("command", [*WRITING, *(f"--{target}" for target in WRITERS)])
+def test_a_directory_that_may_not_be_written(run, tmp_path, command):
+    """It is refused by a dry run in the words of the real one, which tells it before it does anything."""
+    arguments = [*WRITING[command], "-o"] if command in WRITING else ["export", CONV, command]
+    tmp_path.chmod(0o500)
+
+    def act():
+        real, dry = (run(*arguments, tmp_path / "out", *options) for options in ([], ["--dry-run"]))
+        assert (real.exit_code, dry.exit_code, dry.stdout) == (3, 3, "")
+        assert last_line(dry.stderr) == last_line(real.stderr)
+        assert "error: Permission denied" in dry.stderr
+
+    unprivileged(act)
+
+
+def test_results_that_can_not_be_written(run, tmp_path, monkeypatch):
+    """A model is not run first, which may take hours."""
+    monkeypatch.setitem(sys.modules, "ckpttool.runtime.imported", None)  # What runs it.
+    tmp_path.chmod(0o500)
+
+    def act():
+        result = run("run", LINEAR, "--feed", "x=1", "--out", tmp_path / "out.npz")
+        assert (result.exit_code, last_line(result.stderr)) == (3, f"error: Permission denied · {tmp_path}/out.npz")
+
+    unprivileged(act)
 
 
 @pytest.mark.parametrize("target", WRITERS)

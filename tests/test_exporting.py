@@ -207,6 +207,28 @@ def test_idle_options_are_said(run, tmp_path):
     ]
 
 
+@pytest.mark.parametrize("command", ["export", "average"])
+def test_globs_that_match_nothing_are_said(run, tmp_path, command):
+    """Of several, one that is mistyped would leave out what was wanted, or write what was not."""
+    ckpttool.write_bundle(ckpttool.open_checkpoint(LINEAR), tmp_path / "copy")
+    arguments = [command, LINEAR, *([tmp_path / "copy"] if command == "average" else [])]
+    options = ["--npz", tmp_path / "out.npz", "-i", "[WV]", "-i", "nothing/*", "-x", "none", "-x", "b"]
+    assert [line for line in run(*arguments, *options).stderr.splitlines() if line.startswith("note")] == [
+        "note: 'nothing/*' matches no name",
+        "note: 'none' matches no name",
+    ]
+    assert "note" not in run(*arguments, *options, "--force", "--quiet").stderr
+
+
+def test_globs_that_match_an_object_are_not_said(run, tmp_path):
+    """Of TensorFlow 2, the path of an object and a full name are names, too."""
+    model = FIXTURES / "releases" / "2.13" / "model-1"
+    options = ["-i", "layer/kernel", "-i", "layer/parts/first/0/kernel", "-i", "bias", "-x", "save_counter"]
+    result = run("export", model, "--npz", tmp_path / "out.npz", *options)
+    assert result.exit_code == 0
+    assert "matches no name" not in result.stderr
+
+
 def test_a_dollar_is_said_to_be_none(run, tmp_path):
     """$1, which other languages have for a group, is taken as it is, and that is said."""
     result = run("export", LINEAR, "--npz", tmp_path / "out.npz", "--rename", "(W)=>$1x")
@@ -666,6 +688,8 @@ def test_several_series_in_a_directory(run, tmp_path):
     for _ in range(2):  # The second time, beside the first time's.
         assert run("average", tmp_path, "--last", 2, "--tf", tmp_path / "out", "--force").exit_code == 0
         assert mean_of(tmp_path / "out") == (2, 3)
+    result = run("average", tmp_path, "--last", 3, "--tf", tmp_path / "out", "--force")
+    assert "has 2 checkpoints of the latest's name, 'model.ckpt-', not 3" in " ".join(result.stderr.split())
 
 
 def test_a_state_file_with_whole_paths(run, tmp_path, monkeypatch):

@@ -209,6 +209,17 @@ def test_other_models_below_a_directory_are_named(tmp_path, names):
         locate(versions(tmp_path, *names))
 
 
+def test_what_is_not_named_is_counted(tmp_path):
+    """Of many models below a directory, and of many checkpoints in one, some are named, and how many more there are."""
+    directory = versions(tmp_path, *(f"run{number}" for number in range(12)))
+    with pytest.raises(NotFoundError, match=r"models below it: run0, .*, run6 and 3 more$"):
+        locate(directory)
+    for step in range(7):
+        shutil.copy(FIXTURES / "linear" / "model.index", tmp_path / f"model-{step}.index")
+    with pytest.raises(NotFoundError, match=r"checkpoints there: model-0, .*, model-4 and 2 more$"):
+        locate(tmp_path / "model-9")
+
+
 @pytest.mark.parametrize("head", ["", "# of run 1\n\n"])
 def test_a_state_file_of_another_name(directory, head):
     """What a saver calls by its `latest_filename` is known by what is in it."""

@@ -137,6 +137,7 @@ def test_near_names_are_offered_among_many_too():
 
 
 def test_how_many_there_are_is_said_of_several():
+    """Of the only one, nothing is said; of several, how many they are."""
     assert such(1) == ""
     assert such(1_200) == " (1,200 such variables)"
     assert such(2, "ops") == " (2 such ops)"

@@ -280,8 +280,9 @@ def test_objects_of_a_checkpoint_without(run):
 
 
 def test_objects_of_another_format(run, tmp_path):
-    """Weights of another format are not said to be a checkpoint of TensorFlow 1."""
+    """Weights of another format, and a frozen graph's, are not said to be a checkpoint of TensorFlow 1."""
     ckpttool.write_npz(ckpttool.from_arrays({"w": [1.0]}), tmp_path / "w.npz")
-    result = run("objects", tmp_path / "w.npz")
-    assert result.exit_code == 3
-    assert "checkpoints of TensorFlow 2 have one; vars lists the variables" in result.stderr
+    for path in (tmp_path / "w.npz", FIXTURES / "releases" / "1.8" / "frozen.pb"):
+        result = run("objects", path)
+        assert result.exit_code == 3
+        assert "checkpoints of TensorFlow 2 have one; vars lists the variables" in result.stderr

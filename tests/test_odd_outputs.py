@@ -136,6 +136,26 @@ def test_a_slash_at_the_end(run, tmp_path, options):
         assert "error: the output is a directory" in result.stderr
 
 
+STANDARD_OUTPUT = {
+    "strip-devices": ["strip-devices", FIXTURES / "linear" / "model", "-o"],
+    "collections": ["collections", FIXTURES / "linear" / "model", "--add", "a=W:0", "-o"],
+    "freeze": ["freeze", FIXTURES / "linear" / "model", "-o"],
+    "saved-model": ["saved-model", FIXTURES / "linear" / "model", "-o"],
+    "state": ["state", FIXTURES / "linear", "--relocate", "-o"],
+}
+
+
+@pytest.mark.parametrize("command", STANDARD_OUTPUT)
+def test_standard_output_is_no_file_named_so(run, tmp_path, monkeypatch, command):
+    """Who gives `-` means to pipe it: as with the formats of `export`, no file of that name is left."""
+    monkeypatch.chdir(tmp_path)
+    result = run(*STANDARD_OUTPUT[command], "-")
+    assert (result.exit_code, result.stdout, os.listdir(tmp_path)) == (2, "", [])
+    assert "standard output" in result.stderr
+    assert run(*STANDARD_OUTPUT[command], "./-").exit_code == 0
+    assert os.listdir(tmp_path) == ["-"]
+
+
 def test_a_prefix_that_no_state_file_can_name(run, tmp_path):
     """A checkpoint whose name is not UTF-8 is written; that the state file can't name it is a warning."""
     out = os.fsdecode(os.fsencode(tmp_path) + b"/\xff")

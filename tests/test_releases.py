@@ -38,12 +38,14 @@ def recorded(checkpoint):
 
 
 def test_there_are_releases_of_both_kinds():
+    """No release is lost without notice: what is gone from the fixtures would be tested no more."""
     assert len(WITH_SESSIONS) == 6
     assert len(WITH_OBJECTS) == 4
 
 
 @pytest.mark.parametrize(("release", "prefix"), CHECKPOINTS)
 def test_variables(release, prefix):
+    """Names, dtypes, shapes and every value are those that the release itself read."""
     assert recorded(ckpttool.open_checkpoint(folder(release) / prefix)) == RELEASES[release]["checkpoints"][prefix]
 
 
@@ -61,6 +63,7 @@ def test_what_is_written_is_what_the_release_wrote(release, name, run, tmp_path)
 
 @pytest.mark.parametrize("release", WITH_SESSIONS)
 def test_graph(release):
+    """Ops, their types and devices, and collections are those of the release's own import."""
     graph = ckpttool.open_graph(folder(release) / "model.meta")
     expected = RELEASES[release]["graphs"]["model.meta"]
     assert [[node.name, node.type, node.device] for node in graph.nodes] == expected["ops"]
@@ -128,6 +131,7 @@ def asked(python, *arguments):
 @pytest.mark.skipif(not PYTHONS, reason="CKPTTOOL_TENSORFLOWS names no other release")
 @pytest.mark.parametrize("python", PYTHONS)
 def test_the_fixtures_are_what_the_release_makes(python, tmp_path):
+    """A release that is installed makes the same files again."""
     asked(python, tmp_path)
     [path] = tmp_path.glob("*/expected.json")
     made, kept = json.loads(path.read_text()), dict(RELEASES[path.parent.name])

@@ -42,6 +42,14 @@ def test_what_is_whole_is_written(run, tmp_path, target):
     assert "wrote 3 variables" in result.stderr
 
 
+def test_a_damaged_one_is_no_mistyped_one(run, tmp_path):
+    """A pattern that matches what is left out because of its damage is told nothing more of."""
+    globs = ["-i", "a", "-i", "b", "-i", "c"]
+    result = run("export", broken(tmp_path), "--salvage", "--npz", tmp_path / "out.npz", *globs)
+    assert "warning: b: left out" in result.stderr
+    assert [line for line in result.stderr.splitlines() if "matches no name" in line] == ["note: 'c' matches no name"]
+
+
 def test_without_the_option(run, tmp_path):
     """Damage is an error, and nothing is written."""
     assert run("export", broken(tmp_path), "--npz", tmp_path / "out.npz").exit_code == 4

@@ -58,6 +58,7 @@ def test_state_command(directory, run):
     assert [row["status"] for row in rows] == ["dangling", "there", "there", "not listed"]
     assert rows[2]["latest"] == "latest"
     assert rows[1]["saved"] == "2017-07-14 02:40:10+00:00"
+    assert rows[0]["prefix"] is None
 
 
 def test_incomplete(directory, run):
@@ -89,6 +90,35 @@ def test_relocate_keeps_a_backup(directory, run):
     assert '"/old/model-7"' in text
     assert "1500000010.5" in text
     assert not any("dead" in note for note in locate(directory).notes)
+
+
+def test_relocate_says_what_is_gone(directory, run):
+    """A path that leads nowhere is left, and said: with nothing changed, all would seem well."""
+    assert run("state", directory, "--relocate").stderr.splitlines()[1:] == [
+        "note: no checkpoint is at /old/model-7: left as it is"
+    ]
+    (directory / "checkpoint").write_text(
+        'model_checkpoint_path: "/old/x-9"\nall_model_checkpoint_paths: "/old/x-8"\n'
+        'all_model_checkpoint_paths: "/old/x-9"\n'
+    )
+    assert run("state", directory, "--relocate").stderr.splitlines() == [
+        f"made 0 paths relative · {directory}/checkpoint",
+        "note: no checkpoint is at /old/x-9 (2 such paths): left as it is",
+    ]
+    assert run("state", directory, "--relocate", "--quiet").stderr == ""
+
+
+@pytest.mark.parametrize("options", [[], ["-o", "new"], ["-o", "there"], ["-o", "there", "--force"], ["-o", "no/new"]])
+def test_relocate_in_a_dry_run(directory, run, monkeypatch, options):
+    """It says and refuses what the real run does, and writes nothing."""
+    monkeypatch.chdir(directory)
+    (directory / "there").touch()
+    before = {path: path.read_bytes() for path in directory.iterdir()}
+    dry = run("state", ".", "--relocate", *options, "--dry-run")
+    assert {path: path.read_bytes() for path in directory.iterdir()} == before
+    real = run("state", ".", "--relocate", *options)
+    assert dry.exit_code == real.exit_code
+    assert dry.stderr == real.stderr.replace("made 3 paths", "would make 3 paths")
 
 
 def test_relocate_leaves_what_is_alive(tmp_path, run):

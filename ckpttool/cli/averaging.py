@@ -63,6 +63,8 @@ def average(
     opened = [options.to_convert(*each, quiet, strict=strict) for each in _distinct(_last_of(paths, last), quiet)]
     chosen = [select(each, include or (), exclude or (), with_object_graph=target.format == "tf") for each in opened]
     options.exit_if_no_match(not any(chosen), include or (), opened[0])
+    if not quiet:
+        options.say_idle_globs(include, exclude, *opened)
     chosen = options.without_partly_stored(*chosen)
     targets.require_state(target)
     try:
@@ -112,7 +114,11 @@ def _last_of(paths: list[str], last: int | None) -> list[str]:
         return paths
     options.refuse(len(paths) != 1 or not os.path.isdir(paths[0]), "--last needs one directory")
     found = _series(paths[0])
-    options.refuse(len(found) < last, f"{paths[0]!r} has {render.counted(len(found), 'checkpoint')}, not {last}")
+    # With a state file beside them, checkpoints of other names are there too, and do not count.
+    alone = len(found) == len(checkpoints_in(paths[0]))
+    which = "" if alone else f" of the latest's name, {os.path.basename(_stem(found[-1]))!r}"
+    count = render.counted(len(found), "checkpoint")
+    options.refuse(len(found) < last, f"{paths[0]!r} has {count}{which}, not {last}")
     return found[-last:]
 
 

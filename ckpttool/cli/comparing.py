@@ -43,8 +43,8 @@ class _Side:
         return constants_of(open_graph(self.found)) if self.is_graph and not self._as_graph else None
 
     def graph(self) -> "MetaGraph":
-        """Its graph; of several, which it is, is said."""
-        graph = open_graph(self.found)
+        """Its graph; where it is, and of several which it is, is said."""
+        graph = options.opened_graph(self._path, self.found, self._quiet)
         options.say_tags(graph, None, self._quiet, has_tags=False)
         return graph
 
@@ -111,7 +111,7 @@ def diff(
     else:
         options.refuse(structure and (rtol or atol), "--structure compares no values")
         options.refuse(isnan(rtol) or isnan(atol), "a tolerance must be a number")
-        found = _of_variables(one, other, (rtol, atol), structure, (include, exclude))
+        found = _of_variables(one, other, (rtol, atol), structure, (include, exclude), quiet)
     facts = {"a": one.found.prefix, "b": other.found.prefix, "different": found.is_different}
     shown = found.reports if wanted == "json" else [report for report in found.reports if report.rows]
     if shown:
@@ -162,17 +162,20 @@ def _of_variables(
     tolerance: tuple[float, float],
     structure: bool,
     choice: tuple[list[str] | None, list[str] | None],
+    quiet: bool,
 ) -> _Found:
     from ckpttool.analysis.values.comparison import compare
     from ckpttool.reports import differences as reports
 
-    whole = one.checkpoint(), other.checkpoint()
+    sides = whole = one.checkpoint(), other.checkpoint()
     if one.constants is not None:
         whole = _weights_alone(*whole)
     elif other.constants is not None:
         whole = _weights_alone(*whole[::-1])[::-1]
     a, b = (options.chosen(side, *choice) for side in whole)
     unmatched = [*whole[0], *whole[1]] if any(choice) and not a and not b else []
+    if not quiet and not unmatched:
+        options.say_idle_globs(*choice, *sides)
     total = 0 if structure else sum(each[name].nbytes for each in (a, b) for name in each if name in a and name in b)
     rtol, atol = tolerance
     with render.progress("Comparing", total) as progress:

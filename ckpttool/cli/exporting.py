@@ -164,6 +164,8 @@ def export(
     if not quiet:
         remarks.say_changes(changed, changes, source.checkpoint)
     _exit_if_empty(changed, changes, source)
+    if not quiet:
+        options.say_idle_globs(include, exclude, source.before)
     graph = _agreeing_graph(found, quiet, changed, source.checkpoint) if meta else None
     if target.format == "tf":
         targets.require_state(target)

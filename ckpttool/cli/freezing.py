@@ -61,14 +61,13 @@ def freeze(
     ckpttool freeze model.ckpt --outputs softmax -o frozen.pb
     """
     from ckpttool.formats.meta_graph import require_meta_graph_writable, write_meta_graph
-    from ckpttool.formats.opening import open_graph
     from ckpttool.transforms.freezing import freeze
 
     options.require_output(output)
     ways = bool(outputs) + (collection is not None) + (signature is not None)
     options.refuse(ways > 1, "give outputs in one way, not in several")
     found = options.located(path, quiet, v1=v1, step=step)
-    graph = open_graph(found, tags=tags)
+    graph = options.opened_graph(path, found, quiet, tags)
     options.say_tags(graph, tags, quiet)
     chosen, fed = _endpoints(graph, options.split_names(outputs, "--outputs"), collection, signature, quiet)
     variables = options.variables_of(path, found, checkpoint, quiet, v1=v1)

@@ -12,6 +12,7 @@ from ckpttool.errors import NotFoundError
 from ckpttool.formats.checkpoint_state import STATE_FILE, is_checkpoint_state, relocate_checkpoint_state
 from ckpttool.formats.listing import checkpoint_finder, state_entries
 from ckpttool.formats.opening import is_whole
+from ckpttool.model.names import such
 from ckpttool.reports.report import Report
 
 _SORTS = ("name", "size", "shape", "dtype", "shard")
@@ -169,7 +170,7 @@ def objects(
     graph = checkpoint.object_graph if not checkpoint.warnings else object_graph_from_keys(checkpoint)
     if graph is None or OBJECT_GRAPH_KEY not in checkpoint:
         why = "it was saved by name, as TensorFlow 1 does"
-        if found.foreign:
+        if found.foreign or not found.has_variables:  # But constants, of a frozen graph.
             why = "checkpoints of TensorFlow 2 have one"
         hint = f"{why}; vars lists the variables"
         raise NotFoundError("no object graph in this checkpoint", path=checkpoint.path, hint=hint)
@@ -192,6 +193,7 @@ def state(
         str | None,
         typer.Option("--output", "-o", metavar="FILE", help="With --relocate: write this file instead."),
     ] = None,
+    dry_run: options.DryRun = False,
     force: options.Force = False,
     format: options.Format = None,
     as_json: options.Json = False,
@@ -205,16 +207,21 @@ def state(
 
     wanted = options.format_of(format, as_json)
     options.refuse(output == "", "--output names nothing")
-    options.refuse((output or force) and not relocate, "--output and --force need --relocate")
+    options.refuse_standard_output(output, "-o")
+    options.refuse((output or force or dry_run) and not relocate, "--output, --dry-run and --force need --relocate")
     options.refuse(wanted and relocate, "--relocate prints nothing to format")
     name = STATE_FILE
     if (os.path.basename(directory) == STATE_FILE and not os.path.isdir(directory)) or is_checkpoint_state(directory):
         directory, name = os.path.dirname(directory) or ".", os.path.basename(directory)
     if relocate:
         state_file = os.path.join(directory, name)
-        changed = relocate_checkpoint_state(state_file, checkpoint_finder(), output=output, force=force)
+        exists = checkpoint_finder()
+        done = relocate_checkpoint_state(state_file, exists, output=output, force=force, dry_run=dry_run)
         if not quiet:
-            render.say(f"made {render.counted(changed, 'path')} relative · {output or state_file}")
+            made = "would make" if dry_run else "made"
+            render.say(f"{made} {render.counted(done.changed, 'path')} relative · {output or state_file}")
+            for gone in done.gone[:1]:
+                render.say(f"note: no checkpoint is at {gone}{such(len(done.gone), 'paths')}: left as it is")
         return
     entries = state_entries(directory, name)
     incomplete = {entry.prefix for entry in entries if entry.prefix and not is_whole(entry.prefix)}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ckpttool import render
-from ckpttool.errors import ConversionError, NotFoundError, shortened
+from ckpttool.errors import ConversionError, CorruptionError, NotFoundError, shortened
 from ckpttool.formats.locate import Located, locate
 from ckpttool.formats.locate.prefixes import BY_PATH, BY_STEP, TAKEN_BY_STEP, TAKEN_BY_V1
 from ckpttool.formats.opening import open_checkpoint, open_graph, require_readable
@@ -109,7 +109,13 @@ def checkpoint_of(path: str, quiet: bool, *, v1: bool | None = None, step: str |
 
 def opened(path: str, found: Located, quiet: bool, only: Collection[str] | None = None) -> Checkpoint:
     """The checkpoint that was located; as `checkpoint_of`."""
-    checkpoint = open_checkpoint(found, only=only)
+    try:
+        checkpoint = open_checkpoint(found, only=only)
+    except CorruptionError as error:
+        # Of a variable, it is said where all errors are; a frozen graph is whole or nothing.
+        if error.variable is None and found.has_variables:
+            error.hint = error.hint or "verify tells what is left, export --salvage writes it"
+        raise
     say_opened(path, found, checkpoint, quiet)
     warn(() if quiet else checkpoint.warnings)
     return checkpoint
@@ -196,6 +202,17 @@ def chosen(checkpoint: Checkpoint, include: list[str] | None, exclude: list[str]
     return select(checkpoint, include or (), exclude or ())
 
 
+def say_idle_globs(include: list[str] | None, exclude: list[str] | None, *checkpoints: Checkpoint) -> None:
+    """Says which patterns match nothing of any of the checkpoints: most likely they are mistyped."""
+    from ckpttool.transforms.variables import idle_globs
+
+    idle = [*(include or ()), *(exclude or ())]
+    for checkpoint in checkpoints:
+        idle = idle_globs(checkpoint, idle)
+    for glob in idle:
+        render.say(f"note: {glob!r} matches no name")
+
+
 def without_partly_stored(*checkpoints: Checkpoint) -> list[Checkpoint]:
     """The checkpoints without the variables of which one of them has only a part; says that they are left out."""
     lacking = {name: what for each in checkpoints for name, v in each.items() if (what := v.lacking)}
@@ -221,6 +238,14 @@ def require_output(output: str, in_place: bool | None = None) -> None:
     """Ends the command with a usage error if no output is given; with `in_place`, not None, also if both are."""
     refuse(output and in_place, "give -o or --in-place, not both")
     refuse(not output and not in_place, f"give the output: -o{'' if in_place is None else ', or --in-place'}")
+    refuse_standard_output(output, "-o")
+
+
+def refuse_standard_output(output: str | None, option: str) -> None:
+    """Ends the command with a usage error if an output is `-`: what is piped would be empty, and a file of that name
+    be left.
+    """
+    refuse(output == "-", f"{option} - is standard output, which nothing can be written to; ./- is a file")
 
 
 def split_names(texts: list[str] | None, option: str) -> list[str]:

@@ -108,6 +108,7 @@ def run(
         out is not None and not out.endswith((".npz", ".npy", ".json")), "--out is a .npz, .npy or .json file"
     )
     options.refuse(force and not out, "--force needs --out")
+    options.refuse("" in (op_library or ()), "--op-library names nothing")
     fitting = {"batch_dim": batch_dim, "broadcast": broadcast}
     wanted = Wanted(fetch or [], collection, signature, feeds_of(feed or []), fitting, cache(read_stdin))
     options.refuse(checkpoint is not None and len(paths) > 1, "--checkpoint takes one model")

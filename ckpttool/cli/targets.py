@@ -150,7 +150,7 @@ def _output_of(outputs: Mapping[str, str], by_suffix: str) -> tuple[str, str]:
         found = " and ".join(said) or "none"
         raise typer.BadParameter(f"got {found}; give one output: {wanted}", param_hint="an output")
     format, path = given[0]
-    options.refuse(path == "-", f"--{format} - is standard output, which nothing can be written to; ./- is a file")
+    options.refuse_standard_output(path, f"--{format}")
     if format == "tf":
         _require_prefix(path)
     return format, path

@@ -127,9 +127,16 @@ def _time_of_saving(prefix: str) -> float | None:
     return os.stat(index).st_mtime if os.path.exists(index) else None
 
 
+class Relocated(NamedTuple):
+    """What has become of a state file's paths: how many were changed, and which lead to no checkpoint, as before."""
+
+    changed: int
+    gone: Sequence[str]
+
+
 def relocate_checkpoint_state(
-    path: str, exists: Callable[[str], bool], *, output: str | Path | None, force: bool
-) -> int:
+    path: str, exists: Callable[[str], bool], *, output: str | Path | None, force: bool, dry_run: bool = False
+) -> Relocated:
     """Writes a state file whose paths are relative wherever the same name stands beside it.
 
     Args:
@@ -138,23 +145,24 @@ def relocate_checkpoint_state(
         output: the file to write; None: the state file itself, if anything changes, and the old one is kept beside it
             as `checkpoint.bak` (or `.bak.1`, …, for no backup is replaced).
         force: replace `output` if it is there.
-
-    Returns:
-        How many paths were changed.
+        dry_run: write nothing; what may not be written is refused all the same.
 
     Raises:
         FileExistsError: `output` is there, and `force` was not given.
         FormatError, CorruptionError: the state file is none.
     """
     state = read_checkpoint_state(path)
-    directory = os.path.dirname(path)
+    directory, gone = os.path.dirname(path), dict[str, None]()
 
     def relocated(written: str) -> str:
         as_written, *beside = candidates(directory, written)
         if exists(as_written):
             relative = _relative(as_written, directory)
             return written if not os.path.isabs(written) or relative.startswith(os.pardir) else relative
-        return _relative(beside[-1], directory) if beside and exists(beside[-1]) else written
+        if beside and exists(beside[-1]):
+            return _relative(beside[-1], directory)
+        gone[written] = None
+        return written
 
     before = [state.latest, *state.all]
     after = [relocated(written) for written in before]
@@ -167,15 +175,20 @@ def relocate_checkpoint_state(
     state = state._replace(latest=latest, all=tuple(listed[place] for place in places), timestamps=times)
     changed = [a != b for a, b in zip(before, after, strict=True)].count(True)
     if output is None:
-        if changed:
+        if changed and dry_run:
+            storage.require_writable(path, force=True, inputs=())
+        elif changed:
             with _backed_up(path):
                 _write(path, state, force=True)
     else:
         replaces = os.path.exists(output)
         graphs = {f"{prefix}.meta" for written in before for prefix in candidates(directory, written) if replaces}
         inputs = [file for graph in graphs for file in (graph, *belonging(graph))]
-        _write(output, state, force=force, inputs=inputs)
-    return changed
+        if dry_run:
+            storage.require_writable(output, force=force, inputs=inputs)
+        else:
+            _write(output, state, force=force, inputs=inputs)
+    return Relocated(changed, tuple(gone))
 
 
 def _relative(prefix: str, directory: str) -> str:

@@ -204,7 +204,7 @@ def state(
             status = "incomplete" if written else "not listed, incomplete"
         rows.append((written or prefix, status, "latest" if is_latest else "", prefix, _date(time)))
     columns = [Column("checkpoint"), Column("status"), Column("latest", default="")]
-    columns += [Column("prefix", told_by="checkpoint"), Column("saved", default="")]
+    columns += [Column("prefix", default="", told_by="checkpoint"), Column("saved", default="")]
     return Report("checkpoints", f"Checkpoints in {directory}", columns, rows)
 
 

@@ -218,7 +218,7 @@ def signatures(graph: MetaGraph, names: Sequence[str] = ()) -> Report:
         for name, (tensor, info) in infos.items()
     ]
     columns = [
-        *(Column("signature"), Column("method", spare=True), Column("direction"), Column("name")),
+        *(Column("signature"), Column("method", default="", spare=True), Column("direction"), Column("name")),
         *(Column("tensor"), Column("dtype"), Column("shape", "shape")),
     ]
     return Report("signatures", "Signatures", columns, rows)

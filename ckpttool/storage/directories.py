@@ -9,7 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ckpttool.errors import IS_INPUT, NotFoundError, in_the_way
-from ckpttool.storage.temporaries import clear_dead, locked, name_file, new_token, sync, temporary
+from ckpttool.storage.temporaries import (
+    clear_dead,
+    locked,
+    name_file,
+    new_token,
+    require_writable_parent,
+    sync,
+    temporary,
+)
 
 
 @contextmanager
@@ -64,6 +72,7 @@ def require_writable_directory(
     if os.path.lexists(path):
         _require_replaceable(kept, force, inputs, is_ours)
         _require_removable(path)
+    require_writable_parent(path)
     return path, kept
 
 

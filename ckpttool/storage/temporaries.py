@@ -44,7 +44,9 @@ def make(path: Path) -> None:
 
 
 def require_writable(path: str | Path, *, force: bool, inputs: Sequence[str]) -> None:
-    """Raises what `write_beside` raises beforehand: the output exists, is the input, or its directory is missing."""
+    """Raises what `write_beside` raises beforehand: the output exists, is the input, or its directory is missing or may
+    not be written.
+    """
     is_directory = os.fspath(path).endswith(os.sep)  # Which a Path does not tell.
     path = Path(path)
     if is_directory or path.is_dir():
@@ -58,6 +60,16 @@ def require_writable(path: str | Path, *, force: bool, inputs: Sequence[str]) ->
         raise in_the_way(path, "the output is a device, a pipe or a socket")
     if os.path.lexists(path) and not force:
         raise in_the_way(path)
+    require_writable_parent(path)
+
+
+def require_writable_parent(path: Path) -> None:
+    """Raises OSError if nothing may be written into the directory of an output: hours of reading would be for nothing,
+    and a dry run would not tell.
+    """
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        code = errno.EROFS if os.statvfs(path.parent).f_flag & os.ST_RDONLY else errno.EACCES
+        raise OSError(code, os.strerror(code), str(path))
 
 
 def is_input(path: str | Path, inputs: Sequence[str]) -> bool:

@@ -49,15 +49,29 @@ def chosen_names(
     include, exclude = _listed(include), _listed(exclude)
     if not include and not exclude:
         return set(checkpoint)
-    is_chosen, places = selector(include, exclude), checkpoint.places
-    names = {key: [*filter(None, place)] for key, place in places.items()}
-    for path in [*include, *exclude]:  # Any path to an object, beside the one that is told.
-        for key in checkpoint.keys_of(path):
-            names.setdefault(key, []).append(path)
+    is_chosen, names = selector(include, exclude), _other_names(checkpoint, [*include, *exclude])
     chosen = {name for name in checkpoint if is_chosen(name, *names.get(name, ()))}
     if with_object_graph and chosen and OBJECT_GRAPH_KEY in checkpoint and selector((), exclude)(OBJECT_GRAPH_KEY):
         chosen.add(OBJECT_GRAPH_KEY)
     return chosen
+
+
+def _other_names(checkpoint: Checkpoint, globs: Iterable[str]) -> dict[str, list[str]]:
+    """By what else than their names variables are found: those that TensorFlow 2's have, and any path to an object,
+    beside the one that is told.
+    """
+    names = {key: [*filter(None, place)] for key, place in checkpoint.places.items()}
+    for path in globs:
+        for key in checkpoint.keys_of(path):
+            names.setdefault(key, []).append(path)
+    return names
+
+
+def idle_globs(checkpoint: Checkpoint, globs: Sequence[str]) -> list[str]:
+    """Those of some patterns that match nothing."""
+    names = _other_names(checkpoint, globs) if globs else {}
+    tests = {glob: selector([glob]) for glob in globs}
+    return [glob for glob, test in tests.items() if not any(test(name, *names.get(name, ())) for name in checkpoint)]
 
 
 def _listed(texts: Sequence[str]) -> Sequence[str]:

@@ -92,7 +92,8 @@ def _warnings(miscounted: str, shards: Iterable[str]) -> list[str]:
 def _of_files(what: str, paths: Sequence[str], hint: str) -> list[str]:
     if not paths:
         return []
-    return [f"{what}: {listed(paths, 1)}; variables are listed, values can't be read{hint}"]
+    whose = "its" if len(paths) == 1 else "their"  # Those of other shards can.
+    return [f"{what}: {listed(paths, 1)}; variables are listed, {whose} values can't be read{hint}"]
 
 
 def _records(index: bytes, report: Report, only: Collection[str] | None) -> Iterator[tuple[bytes, bytes]]:

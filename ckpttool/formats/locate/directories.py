@@ -157,7 +157,7 @@ def _models_below(path: str) -> list[str]:
 
 def _what_is_in(path: str, below: Sequence[str]) -> str:
     if below:
-        return f"there are models below it: {', '.join(below[:9])}"
+        return f"there are models below it: {listed(below, 9)}"
     names = sorted(os.listdir(path))
     alone = next((match for match in map(MEMBER.fullmatch, names) if match and match[2].startswith("data-")), None)
     if alone:

@@ -104,4 +104,4 @@ def near(path: str) -> str | None:
     if not os.path.isdir(directory):
         return f"there is no directory {directory}"
     names = [os.path.basename(prefix) for prefix in checkpoints_in(directory)]
-    return f"checkpoints there: {', '.join(names[:5])}" if names else None
+    return f"checkpoints there: {listed(names)}" if names else None
