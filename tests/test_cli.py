@@ -631,3 +631,10 @@ def test_a_long_name_is_cut_in_a_warning(run, tmp_path):
     assert result.exit_code == 0
     assert f"{'n' * 500}… (70,000 characters): left out: no archive" in result.stderr
     assert len(result.stderr) < 1000
+
+
+def test_a_stars_files_of_one_checkpoint(run):
+    """Who gives a command all files of a checkpoint, as a shell's * does, is told that one is enough."""
+    files = sorted((FIXTURES / "linear").glob("model.*"))
+    assert "give one" in run("vars", *files).stderr
+    assert "give one" not in run("vars", files[0], "nothing").stderr

@@ -285,6 +285,8 @@ def test_npy(run, tmp_path):
     file = tmp_path / "out.npy"
     assert run("cat", prefix, "w", "--npy", file).exit_code == 0
     np.testing.assert_array_equal(np.load(file), array)
+    assert run("cat", prefix, "w", "--npy", file, "--force").stderr == f"wrote w, 16.8 kB · {file}\n"
+    assert run("cat", prefix, "w", "--npy", file, "--force", "--quiet").stderr == ""
     assert run("cat", prefix, "w", "--npy", file).exit_code == 2
     result = run("cat", prefix, "w", "--npy", file, "--force", "--slice", "5::50, -3:")
     assert (result.exit_code, result.stdout) == (0, "")

@@ -762,6 +762,7 @@ def test_help_says_of_what_each_option_is(run, command):
 
 
 BY_SUFFIX = {"x.h5": "--h5", "x.hdf5": "--h5", "x.npz": "--npz", "x.safetensors": "--safetensors", "x.ckpt": "--tf"}
+BY_SUFFIX |= {"X.H5": "--h5"}
 
 
 @pytest.mark.parametrize("name", BY_SUFFIX)

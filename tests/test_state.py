@@ -9,6 +9,7 @@ from conftest import CORPUS, FIXTURES, needs_corpus
 
 import ckpttool
 from ckpttool.errors import NotFoundError
+from ckpttool.formats import opening
 from ckpttool.formats.listing import checkpoints_in, state_entries
 from ckpttool.formats.locate import locate
 
@@ -59,6 +60,20 @@ def test_state_command(directory, run):
     assert rows[2]["latest"] == "latest"
     assert rows[1]["saved"] == "2017-07-14 02:40:10+00:00"
     assert rows[0]["prefix"] is None
+
+
+def test_an_index_that_may_not_be_read(directory, run, monkeypatch):
+    """One checkpoint that is not ours to read is incomplete, and does not hide the others."""
+
+    def refusing(found):
+        if found.prefix.endswith("model-10"):
+            raise PermissionError(13, "Permission denied", f"{found.prefix}.index")
+        return open_checkpoint(found)
+
+    open_checkpoint = opening.open_checkpoint
+    monkeypatch.setattr(opening, "open_checkpoint", refusing)
+    rows = json.loads(run("state", directory, "--json").stdout)["checkpoints"]
+    assert [row["status"] for row in rows] == ["dangling", "incomplete", "there", "not listed"]
 
 
 def test_incomplete(directory, run):

@@ -143,6 +143,9 @@ def _printable_usage_errors() -> Iterator[None]:
         yield
     except _UsageError as error:
         error.message = render.printable(error.message)
+        _, _, extra = error.message.partition("Got unexpected extra argument")
+        if any(map(os.path.exists, extra.partition("(")[2].removesuffix(")").split())):
+            error.message += ": of a checkpoint's files, which a * stands for, give one"
         raise
 
 

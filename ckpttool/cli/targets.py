@@ -142,7 +142,7 @@ def _output_of(outputs: Mapping[str, str], by_suffix: str) -> tuple[str, str]:
     given = [(format, path) for format, path in outputs.items() if path]
     said = [f"--{format}" for format, _ in given] + ["-o"] * bool(by_suffix)
     if by_suffix:
-        known = [format for suffix, format in _SUFFIXES.items() if by_suffix.endswith(suffix)]
+        known = [format for suffix, format in _SUFFIXES.items() if by_suffix.lower().endswith(suffix)]
         options.refuse(not known, f"-o takes {', '.join(_SUFFIXES)}; give another by its format's option")
         given += [(known[0], by_suffix)]
     if len(given) != 1:

@@ -86,6 +86,8 @@ def cat(
     if npy:
         remark = _write(part, npy, force, checkpoint.files)
         options.warn([f"{name}: {remark}"] if remark else [])
+        if npy != "-" and not quiet:
+            render.say(f"wrote {render.printable(name)}, {render.human_bytes(part.nbytes)} · {npy}")
     elif as_json:
         facts = {
             "path": checkpoint.path,

@@ -113,7 +113,7 @@ def is_whole(prefix: str) -> bool:
     try:
         # A whole directory would be listed for the V1 checkpoint that may stand beside.
         checkpoint = open_checkpoint(Located(prefix) if os.path.exists(index_path(prefix)) else locate(prefix))
-    except CheckpointError:
+    except (CheckpointError, OSError):  # OSError: not ours to read.
         return False
     ends = dict.fromkeys(checkpoint.files, 0)
     for piece in (piece for variable in checkpoint.values() for piece in variable.slices):
