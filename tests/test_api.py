@@ -1,6 +1,7 @@
 """The library as its users import it."""
 
 import json
+import os
 import pickle
 import re
 import sys
@@ -456,3 +457,30 @@ def test_checkpoints_of_a_directory(tmp_path):
     assert ckpttool.checkpoints_in(tmp_path) == [str(tmp_path / f"model-{step}") for step in (9, 10)]
     state = ckpttool.read_checkpoint_state(tmp_path / "checkpoint")
     assert (state.latest, state.all) == ("model-10", ("model-9", "model-10"))
+
+
+@pytest.mark.parametrize("given", [os.fsencode, lambda path: _Path(os.fsencode(path)), lambda path: _Path(str(path))])
+def test_a_path_is_whatever_the_system_takes_for_one(tmp_path, given):
+    """Bytes too, and objects that stand for them: whatever reads, writes or looks for a file takes them."""
+    checkpoint, graph = conv(), ckpttool.open_graph(given(LINEAR))
+    for writer in WRITERS:
+        getattr(ckpttool, f"write_{writer}")(checkpoint, given(tmp_path / writer))
+        assert set(ckpttool.open_checkpoint(given(tmp_path / writer))) == set(checkpoint)
+        assert not ckpttool.verify(given(tmp_path / writer)).findings
+    ckpttool.write_safetensors(checkpoint, given(tmp_path / "shards"), max_shard_size=100)
+    for in_place in (False, True):
+        ckpttool.write_meta_graph(graph, given(tmp_path / "x.meta"), in_place=in_place)
+    served = ckpttool.servable(graph, ckpttool.open_checkpoint(LINEAR), {"x": "x:0"}, {"y": "activation_opt:0"})
+    ckpttool.write_saved_model(served.graph, served.variables, given(tmp_path / "served"))
+    assert ckpttool.add_to_checkpoint_state(given(tmp_path / "bundle"))
+    assert ckpttool.read_checkpoint_state(given(tmp_path / "checkpoint")).latest == "bundle"
+    assert str(tmp_path / "bundle") in ckpttool.checkpoints_in(given(tmp_path))
+    assert ckpttool.locate(given(tmp_path / "x.meta")).graph == str(tmp_path / "x.meta")
+
+
+class _Path:
+    def __init__(self, path):
+        self.path = path
+
+    def __fspath__(self):
+        return self.path

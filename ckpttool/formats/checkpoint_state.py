@@ -60,7 +60,7 @@ def read_checkpoint_state(path: str | os.PathLike[str]) -> CheckpointState:
         FormatError: the file is too large to be one.
         CorruptionError: it is no text message, or names no latest checkpoint.
     """
-    message = _parse(os.fspath(path))
+    message = _parse(os.fsdecode(path))
     return CheckpointState(
         message.model_checkpoint_path,
         tuple(message.all_model_checkpoint_paths),
@@ -85,7 +85,7 @@ def add_to_checkpoint_state(prefix: str | os.PathLike[str], *, force: bool = Fal
         FormatError, CorruptionError: there is a state file, and it is none.
         ConversionError: a text can't have the name.
     """
-    prefix = os.fspath(prefix)
+    prefix = os.fsdecode(prefix)
     directory, name = os.path.split(prefix)
     try:
         name.encode()

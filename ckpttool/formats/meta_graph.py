@@ -168,7 +168,8 @@ def _output(
 ) -> tuple[str, list[str]]:
     """The file to be written, which in place is that behind a link; and those that are never replaced."""
     kept = [*inputs, *belonging(graph.path), *([graph.path] if graph.path and not in_place else [])]
-    return os.path.realpath(path) if in_place else os.fspath(path), kept
+    path = os.fsdecode(path)
+    return os.path.realpath(path) if in_place else path, kept
 
 
 def _text_root(data: bytes) -> str | None:

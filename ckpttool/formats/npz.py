@@ -106,7 +106,7 @@ def write_npz(
         CorruptionError: values are missing or damaged; no file is written.
     """
     arrays, remarkable = arrays_of(plan_npz(checkpoint), checkpoint, strict=strict)
-    with storage.write_beside(os.fspath(path), force=force, inputs=checkpoint.files) as beside:
+    with storage.write_beside(os.fsdecode(path), force=force, inputs=checkpoint.files) as beside:
         nbytes = 0 if compressed else sum(array.content.nbytes for array in arrays)
         storage.require_space(beside, nbytes)
         method = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED

@@ -58,7 +58,7 @@ def require_writable_directory(
     Returns:
         The path of the directory, and that under which one that is there would be kept.
     """
-    path = _named(Path(os.fspath(path)))
+    path = _named(Path(os.fsdecode(path)))
     kept = path.with_name(f"{path.name}.replaced")
     _require_replaceable(path, force, inputs, is_ours)
     if os.path.lexists(path):

@@ -118,7 +118,7 @@ def write_bundle(
         ConversionError: no variable can be held; or `strict`, and one can't; or two would have the same key.
         CorruptionError: values are missing or damaged; nothing is written.
     """
-    prefix = os.fspath(prefix)
+    prefix = os.fsdecode(prefix)
     _check_arguments(num_shards, max_shard_size)
     plan = plan_bundle(checkpoint)
     require_bundle_writable(prefix, force=force, inputs=checkpoint.files)

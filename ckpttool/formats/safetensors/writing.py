@@ -94,7 +94,7 @@ def write_safetensors(
     plan = plan_safetensors(checkpoint)
     remarkable = check_plan(plan, strict=strict)
     require_little_endian("safetensors")
-    tensors, path = _tensors(plan, checkpoint), os.fspath(path)
+    tensors, path = _tensors(plan, checkpoint), os.fsdecode(path)
     if max_shard_size is None:
         _write(checkpoint, _Output({path: tensors}, None), [path], force, progress)
         return remarkable

@@ -51,9 +51,9 @@ def write_saved_model(
     """
     require_graph(graph)
     require_checkpoint(checkpoint)
-    sources, path = assets or {}, Path(directory)
+    sources = assets or {}
     inputs = _inputs(graph, checkpoint, sources)
-    with storage.write_directory(path, force=force, inputs=inputs, is_ours=_is_saved_model) as beside:
+    with storage.write_directory(directory, force=force, inputs=inputs, is_ours=_is_saved_model) as beside:
         if len(checkpoint):
             (beside / VARIABLES).parent.mkdir()
             write_bundle(checkpoint, beside / VARIABLES, strict=True, progress=progress)

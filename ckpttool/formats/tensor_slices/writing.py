@@ -114,7 +114,7 @@ def write_tensor_slices(
     variables = sorted((planned.variable for planned in plan if not planned.problem), key=_name)
     cut = [list(_pieces(variable)) for variable in variables]
     pieces = _keyed(chain.from_iterable(cut))
-    path = os.fspath(path)
+    path = os.fsdecode(path)
     with storage.write_beside(path, force=force, inputs=checkpoint.files) as beside, open(beside, "wb") as file:
         storage.reserve(beside, sum(map(_fixed_bytes, pieces.values())))
         table = TableBuilder(write=file.write)
