@@ -484,3 +484,31 @@ class _Path:
 
     def __fspath__(self):
         return self.path
+
+
+class _OnAnotherDevice:
+    def __array__(self, dtype=None, copy=None):
+        raise RuntimeError("Can't call numpy() on Tensor that requires grad.")
+
+
+NO_ARRAYS = {
+    "a path": (str(LINEAR), TypeError, "a mapping of names to arrays is needed, not str"),
+    "a list": ([np.ones(2)], TypeError, "a mapping of names to arrays is needed, not list"),
+    "nothing": (None, TypeError, "a mapping of names to arrays is needed, not NoneType"),
+    "scopes": ({"a": {"b": np.ones(2)}}, TypeError, "variable 'a': a dict is no array: each of its arrays takes a"),
+    "no value": ({"a": None}, TypeError, "variable 'a': values of the type NoneType are neither NumPy's numbers nor"),
+    "a gap": ({"a": ["x", None]}, TypeError, "variable 'a': values of the type NoneType are neither"),
+    "a large number": ({"a": 1 << 70}, TypeError, "variable 'a': values of the type int are neither"),
+    "no array to be had": ({"a": _OnAnotherDevice()}, TypeError, "variable 'a': Can't call numpy()"),
+    "a mask": ({"a": np.ma.array([1.0, 2.0], mask=[False, True])}, ValueError, "variable 'a': some of its values are"),
+}
+
+
+@pytest.mark.parametrize("name", NO_ARRAYS)
+def test_what_makes_no_array_is_named(name):
+    """By the variable, and by what was given, not by what NumPy had made of it; no value under a mask is written."""
+    given, kind, message = NO_ARRAYS[name]
+    with pytest.raises(kind, match=re.escape(message)):
+        ckpttool.from_arrays(given)
+    unmasked = np.ma.array([1.0, 2.0], mask=[False, False])
+    assert ckpttool.from_arrays({"a": unmasked})["a"].numpy().tolist() == [1, 2]
