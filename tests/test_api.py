@@ -512,3 +512,17 @@ def test_what_makes_no_array_is_named(name):
         ckpttool.from_arrays(given)
     unmasked = np.ma.array([1.0, 2.0], mask=[False, False])
     assert ckpttool.from_arrays({"a": unmasked})["a"].numpy().tolist() == [1, 2]
+
+
+def test_what_comes_but_once_is_taken_whole():
+    """Pairs of zip, globs and checkpoints of a generator: as a list of them."""
+    graph = ckpttool.open_graph(f"{LINEAR}.meta")
+    edited = ckpttool.edit_collections(graph, add=zip(["outputs"], ["activation_opt"], strict=True))
+    assert edited.collections["outputs"].members == ["activation_opt"]
+    edited = ckpttool.edit_collections(edited, remove=iter([("outputs", None)]))
+    assert "outputs" not in edited.collections
+    objects = ckpttool.open_checkpoint(FIXTURES / "releases" / "2.13" / "model-1")
+    globs = ["layer/parts/first/0/kernel"]
+    assert len(ckpttool.select(objects, iter(globs))) == len(ckpttool.select(objects, globs)) == 1
+    assert len(ckpttool.select(objects, exclude=iter(globs))) == len(objects) - 1
+    assert "bias" in ckpttool.average(ckpttool.from_arrays({"bias": [step]}) for step in (1.0, 3.0))

@@ -37,6 +37,7 @@ def edit_collections(
         NotSupportedError: the file has no collections, or this one holds something else than names.
     """
     require_graph(graph)
+    add, remove = list(add), list(remove)  # From zip, say, they come but once.
     for pair in (*add, *remove):
         if isinstance(pair, str) or len(pair) != 2:
             raise TypeError(f"a pair of a collection and its member is needed, not {pair!r}")

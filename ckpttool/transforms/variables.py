@@ -60,9 +60,9 @@ def chosen_names(
     return chosen
 
 
-def _listed(texts: Sequence[str]) -> Sequence[str]:
-    """The texts; of a single one, which Python would take for its letters, a list."""
-    return [texts] if isinstance(texts, str) else texts
+def _listed(texts: Iterable[str]) -> list[str]:
+    """The texts, which may come but once; of a single one, which Python would take for its letters, a list."""
+    return [texts] if isinstance(texts, str) else list(texts or ())
 
 
 def without(checkpoint: Checkpoint, names: Collection[str]) -> Checkpoint:
