@@ -526,3 +526,70 @@ def test_what_comes_but_once_is_taken_whole():
     assert len(ckpttool.select(objects, iter(globs))) == len(ckpttool.select(objects, globs)) == 1
     assert len(ckpttool.select(objects, exclude=iter(globs))) == len(objects) - 1
     assert "bias" in ckpttool.average(ckpttool.from_arrays({"bias": [step]}) for step in (1.0, 3.0))
+
+
+def graph():
+    return ckpttool.open_graph(f"{LINEAR}.meta")
+
+
+SOMETHING_ELSE = {
+    "a node as an output": (
+        lambda out: ckpttool.freeze(graph(), None, [graph().node("x")]),
+        "the name of an op or tensor is needed, not Node",
+    ),
+    "a node as an input": (
+        lambda out: ckpttool.servable(graph(), None, {"x": graph().node("x")}, {}),
+        "the name of an op or tensor is needed, not Node",
+    ),
+    "a number as a member": (
+        lambda out: ckpttool.edit_collections(graph(), add=[("a", 1)]),
+        "the name of an op or tensor is needed, not int",
+    ),
+    "a number of an op": (lambda out: graph().node(0), "the name of an op or tensor is needed, not int"),
+    "a node as a tensor": (lambda out: graph().tensor(graph().node("x")), "the name of an op or tensor is needed"),
+    "outputs of a name": (lambda out: graph().outputs("x"), "a Node is needed, not str: node() gives that of a name"),
+    "tags in a list": (lambda out: ckpttool.open_graph(LINEAR, tags=["serve"]), "tags is a text, in which commas"),
+    "no marks": (lambda out: served("serve"), "marks are Marks(…), not 'serve'"),
+    "a size in words": (
+        lambda out: ckpttool.write_safetensors(conv(), out, max_shard_size="5GB"),
+        "max_shard_size is a number, not '5GB'",
+    ),
+    "a number in words": (
+        lambda out: ckpttool.write_bundle(conv(), out, num_shards="2"),
+        "num_shards is a number, not '2'",
+    ),
+    "pairs of names": (
+        lambda out: ckpttool.rename(conv(), [("dense", "head")]),
+        "a rule is a text, REGEX=>REPL, not ('dense', 'head'); a mapping has",
+    ),
+    "a number for a name": (lambda out: ckpttool.rename(conv(), {"dense/bias": 1}), "a mapping of them has 1"),
+    "arrays to be compared": (
+        lambda out: ckpttool.compare(conv(), {"dense/bias": np.ones(3)}),
+        "a Variable is needed, not ndarray",
+    ),
+    "arrays as variables": (
+        lambda out: conv().with_variables({"a": np.ones(2)}),
+        "a Variable is needed, not ndarray: from_arrays makes a checkpoint of arrays",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SOMETHING_ELSE)
+def test_what_is_needed_is_said(name, tmp_path):
+    """What a user may well give instead is answered with what is needed, not with an attribute that it lacks."""
+    call, message = SOMETHING_ELSE[name]
+    with pytest.raises(TypeError, match=re.escape(message)):
+        call(tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["../words.txt", "a/words.txt", "..", ""])
+def test_assets_stay_in_their_directory(tmp_path, name):
+    """Nothing is written where the name of an asset would lead."""
+    (tmp_path / "words.txt").write_text("old")
+    made = served(None)
+    with pytest.raises(ValueError, match="can't be the name of a file in assets/"):
+        ckpttool.write_saved_model(
+            made.graph, made.variables, tmp_path / "served", assets={name: str(FIXTURES / "linear" / "checkpoint")}
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["words.txt"]

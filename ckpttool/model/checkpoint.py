@@ -20,6 +20,9 @@ class Checkpoint(Mapping[str, Variable]):
 
     A variable that is given under another name than its own is renamed.
 
+    Raises:
+        TypeError: something else is given than variables, such as arrays.
+
     Attributes:
         path: what was opened: for a bundle, its prefix.
         files: the files it is read from, which no output may replace.
@@ -38,7 +41,12 @@ class Checkpoint(Mapping[str, Variable]):
         warnings: Sequence[str] = (),
         metadata: Mapping[str, str] | None = None,
     ) -> None:
-        if any(map(ne, variables, (variable.name for variable in variables.values()))):
+        try:
+            are_renamed = any(map(ne, variables, (variable.name for variable in variables.values())))
+        except AttributeError:  # To look at each, of a million, would take longer.
+            kind = next(type(each).__name__ for each in variables.values() if not isinstance(each, Variable))
+            raise TypeError(f"a Variable is needed, not {kind}: from_arrays makes a checkpoint of arrays") from None
+        if are_renamed:
             variables = {name: variable.renamed(name) for name, variable in variables.items()}
         self._variables, self.path, self.format = variables, path, format
         self.files, self.warnings, self.metadata = tuple(files), tuple(warnings), metadata or {}

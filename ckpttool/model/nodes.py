@@ -47,6 +47,12 @@ class Node(NamedTuple):
         return f"Node({self.name!r}, {self.type!r}, inputs={list(self.inputs)}, device={self.device!r})"
 
 
+def require_name(name: object) -> None:
+    """Raises TypeError if something else was given for the name of an op or tensor, such as a Node."""
+    if not isinstance(name, str):
+        raise TypeError(f"the name of an op or tensor is needed, not {type(name).__name__}")
+
+
 def all_nodes(graph_def: Any) -> Iterator[Any]:
     """The NodeDefs of a GraphDef's ops, and then those of its functions'."""
     return chain(graph_def.node, *(function.node_def for function in graph_def.library.function))

@@ -341,3 +341,9 @@ def lacking_slices(partitioned: Iterable[Variable]) -> list[str]:
     """A warning, if there are variables of which only a part is stored."""
     found = [variable for variable in partitioned if variable.is_partly_stored]
     return [f"variable {variable.name} {variable.lacking}{such(len(found))}" for variable in found[:1]]
+
+
+def require_variable(variable: object) -> None:
+    """Raises TypeError if something else was given, such as an array."""
+    if not isinstance(variable, Variable):
+        raise TypeError(f"a Variable is needed, not {type(variable).__name__}: a Checkpoint has them by their names")

@@ -152,7 +152,10 @@ class Rule(NamedTuple):
 
         Raises:
             ValueError: it is no such rule, and why.
+            TypeError: it is no text.
         """
+        if not isinstance(text, str):
+            raise TypeError(f"a rule is a text, REGEX=>REPL, not {text!r}; a mapping has old names and new ones")
         pattern, arrow, replacement = text.partition("=>")
         if not arrow or not pattern:
             raise ValueError(f"{text!r} is not REGEX=>REPL")
@@ -234,15 +237,16 @@ def rename(
 
     Raises:
         ValueError: a rule is none, or there are no such names.
-        TypeError: what a mapping has is no text.
+        TypeError: a rule, or what a mapping has, is no text.
         NotFoundError: there is no variable of an old name.
         ConversionError: two variables would have the same name, or one none.
     """
     require_checkpoint(checkpoint)
     named = {name: name for name in checkpoint} | object_names(checkpoint, names)
     if isinstance(rules, Mapping):
-        if not all(isinstance(text, str) for text in chain(rules, rules.values())):
-            raise TypeError("names are texts")
+        for text in chain(rules, rules.values()):
+            if not isinstance(text, str):
+                raise TypeError(f"names are texts, and a mapping of them has {text!r}")
         for name in sorted(rules.keys() - named.values()):
             what = f"no variable {name} to be renamed"
             raise NotFoundError(what, path=checkpoint.path, hint=near_hint(name, list(named.values())))

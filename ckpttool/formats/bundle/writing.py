@@ -112,6 +112,7 @@ def write_bundle(
         The variables that were left out, each with the reason.
 
     Raises:
+        TypeError: `num_shards` or `max_shard_size` is no number.
         ValueError: `num_shards` or `max_shard_size` is not positive, or both are given.
         FileExistsError: there is such a bundle, and `force` was not given; or the checkpoint is read from it.
         IsADirectoryError: `prefix` ends with a slash.

@@ -83,6 +83,7 @@ def write_safetensors(
         The variables that were left out or stored as something else, each with the reason.
 
     Raises:
+        TypeError: `max_shard_size` is no number.
         ValueError: `max_shard_size` is not positive.
         FileExistsError: there is such a file, or another of a model in the directory, and `force` was not given; or the
             checkpoint is read from it.

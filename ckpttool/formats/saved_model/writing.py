@@ -45,6 +45,7 @@ def write_saved_model(
         progress: is told the bytes of each variable written.
 
     Raises:
+        ValueError: a name in `assets/` is a path, which would lead out of it.
         FileExistsError: there is something at `directory` that may not be replaced.
         ConversionError: a variable can't be held; or the graph is not a SavedModel's.
         CorruptionError: values are missing or damaged; nothing is written.
@@ -79,7 +80,12 @@ def require_saved_model_writable(
 
 
 def _inputs(graph: MetaGraph, checkpoint: Checkpoint, assets: Mapping[str, str]) -> list[str]:
-    """The files that are read; raises ConversionError if there is no SavedModel to be written."""
+    """The files that are read; raises ConversionError if there is no SavedModel to be written, ValueError if an asset
+    would be written to another place than `assets/`.
+    """
+    for name in assets:
+        if name in ("", os.curdir, os.pardir) or os.path.basename(name) != name:
+            raise ValueError(f"{name!r} can't be the name of a file in {ASSETS}/")
     if graph.root != "SavedModel":
         raise ConversionError(f"a {graph.root} is no SavedModel", path=graph.path, hint="servable makes one of it")
     return [*checkpoint.files, *assets.values(), *([graph.path] if graph.path else [])]
