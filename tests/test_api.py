@@ -1,5 +1,6 @@
 """The library as its users import it."""
 
+import copy
 import json
 import os
 import pickle
@@ -258,9 +259,14 @@ def test_arrays_in_memory_stay_as_they_were_given():
 
 def test_names_are_listed_and_shown_short():
     """The public names are listed; an op is shown without its values, which may be megabytes."""
-    assert set(ckpttool.__all__) <= set(dir(ckpttool))
+    assert {name for name in dir(ckpttool) if not name.startswith("__")} == set(ckpttool.__all__)
     graph = ckpttool.open_graph(FIXTURES / "linear" / "model")
     assert repr(graph.node("x")) == "Node('x', 'Placeholder', inputs=[], device='')"
+    assert repr(graph.outputs(graph.node("x"))) == "Outputs([Tensor(dtype=DType('float32'), shape=None)])"
+    assert repr(ckpttool.Outputs([None] * 9, [], None)).endswith(", … 9 in all])")
+    assert repr(ckpttool.from_arrays({"a": [1]})) == "Checkpoint('arrays', arrays in memory, 1 variable)"
+    objects = ckpttool.open_checkpoint(FIXTURES / "releases" / "2.13" / "model-1").object_graph
+    assert repr(objects) == f"<ObjectGraph {len(objects)} objects>"
     assert conv().get(None) is None
 
 
@@ -414,6 +420,7 @@ def test_graphs_and_checkpoints_are_pickled(tmp_path):
     """For another process: what has been parsed is left behind."""
     graph = ckpttool.open_graph(f"{LINEAR}.meta")
     assert len(graph.nodes) == len(pickle.loads(pickle.dumps(graph)).nodes)
+    assert pickle.loads(pickle.dumps(graph.nodes)) == copy.deepcopy(graph.nodes) == graph.nodes
     frozen = ckpttool.freeze(graph, ckpttool.open_checkpoint(LINEAR), ["activation_opt"]).graph
     ckpttool.write_meta_graph(frozen, tmp_path / "frozen.pb")
     arrays = ckpttool.from_arrays({"w": np.asfortranarray(np.arange(6.0).reshape(2, 3)), "s": [b"x"]})

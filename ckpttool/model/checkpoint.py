@@ -7,7 +7,7 @@ from typing import TypeVar, overload
 
 from ckpttool.errors import CheckpointError, NotFoundError, located
 from ckpttool.model.layer import OF_OPTIMIZER
-from ckpttool.model.names import choices_hint
+from ckpttool.model.names import choices_hint, counted
 from ckpttool.model.object_graph import ObjectGraph
 from ckpttool.model.object_keys import OBJECT_GRAPH_KEY, VALUE, Place
 from ckpttool.model.variable import Variable
@@ -173,7 +173,7 @@ class Checkpoint(Mapping[str, Variable]):
         return len(self._variables)
 
     def __repr__(self) -> str:
-        return f"Checkpoint({self.path!r}, {self.format}, {len(self)} variables)"
+        return f"Checkpoint({self.path!r}, {self.format}, {counted(len(self), 'variable')})"
 
 
 def require_checkpoint(checkpoint: object) -> None:

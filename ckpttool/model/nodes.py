@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Any, NamedTuple
 
+from ckpttool import proto
 from ckpttool.model.arguments import Shape
 from ckpttool.model.texts import to_text
 
@@ -45,6 +46,13 @@ class Node(NamedTuple):
 
     def __repr__(self) -> str:  # Without the message, which may hold megabytes of values.
         return f"Node({self.name!r}, {self.type!r}, inputs={list(self.inputs)}, device={self.device!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:  # The classes of messages are in no module, where pickle looks for them.
+        return _unpickled, (*self[:4], self.message.SerializeToString())
+
+
+def _unpickled(name: str, type_: str, device: str, inputs: tuple[str, ...], data: bytes) -> Node:
+    return Node(name, type_, device, inputs, proto.message_class("NodeDef").FromString(data))
 
 
 def require_name(name: object) -> None:
