@@ -600,3 +600,38 @@ def test_assets_stay_in_their_directory(tmp_path, name):
             made.graph, made.variables, tmp_path / "served", assets={name: str(FIXTURES / "linear" / "checkpoint")}
         )
     assert [path.name for path in tmp_path.iterdir()] == ["words.txt"]
+
+
+OUT_OF_PLACE = {
+    "the middle": ([np.s_[4:6, 0:3]], "the box [4:6, 0:3] does not follow: 0 elements of [18, 3] were before"),
+    "a gap": ([np.s_[0:2, 0:3], np.s_[4:6, 0:3]], "the box [4:6, 0:3] does not follow: 6 elements of [18, 3] were"),
+    "the beginning": ([np.s_[0:2, 0:3]], "the boxes end after 6 elements of [18, 3]"),
+    "a column": ([np.s_[0:18, 0:1]], "the box [0:18, 0:1] does not follow"),
+    "too much": ([np.s_[0:19, 0:3]], "the box [0:19, 0:3] does not follow"),
+    "rows": ([np.s_[0:18,]], "the box [0:18] does not follow"),
+    "nothing": ([], "the boxes end after 0 elements of [18, 3]"),
+}
+
+
+@pytest.mark.parametrize("name", OUT_OF_PLACE)
+def test_boxes_that_do_not_follow_are_refused(tmp_path, name):
+    """They gave the values of other places, or sound files were damaged; and those that follow give them all."""
+    boxes, message = OUT_OF_PLACE[name]
+    kernel = conv()["dense/kernel"].numpy()
+    checkpoint = ckpttool.from_arrays({"a": kernel, "by columns": np.asfortranarray(kernel)})
+    ckpttool.write_npz(checkpoint, tmp_path / "small.npz", compressed=True)
+    opened = [checkpoint, ckpttool.open_checkpoint(tmp_path / "small.npz"), conv()]
+    for writer in WRITERS:
+        getattr(ckpttool, f"write_{writer}")(checkpoint, tmp_path / writer)
+        opened.append(ckpttool.open_checkpoint(tmp_path / writer))
+    opened.append(ckpttool.cast(opened[-1], "float64"))
+    opened.append(ckpttool.average([opened[-2], opened[-3]]))
+    for variable in [each for found in opened for each in found.values() if each.shape == (18, 3)]:
+        with pytest.raises(ValueError, match=re.escape(message)):
+            list(variable.read(boxes))
+        with pytest.raises(ValueError, match=re.escape(message)):
+            list(variable.read_of(variable.slices[0], boxes))
+        whole = [np.s_[0:1, 0:2], np.s_[0:1, 2:3], np.s_[1:18, 0:3]]
+        values = [array.copy() for array in variable.read(whole)]
+        assert [array.shape for array in values] == [(1, 2), (1, 1), (17, 3)]
+        assert np.concatenate([array.ravel() for array in values]).tolist() == variable.numpy().ravel().tolist()

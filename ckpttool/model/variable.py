@@ -14,7 +14,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ckpttool.errors import NotSupportedError, located
-from ckpttool.model.boxes import Selection, intersection, lacking, selection, shape_of, subdivide, within
+from ckpttool.model.boxes import Selection, following, intersection, lacking, selection, shape_of, subdivide, within
 from ckpttool.model.dtypes import DType
 from ckpttool.model.layer import Layer
 from ckpttool.model.names import such
@@ -208,10 +208,18 @@ class Variable:
             return
         limit = max(1, nbytes // self.dtype.itemsize)
         boxes, again = tee(subdivide((0,) * len(self.shape), self.shape, limit))
-        yield from zip(boxes, self.read(again), strict=True)
+        yield from zip(boxes, self._read(again), strict=True)
 
     def read(self, boxes: Iterable[Selection]) -> "Iterator[np.ndarray[Any, Any]]":
-        """The values in boxes that, as those of `blocks`, follow one another and together cover the array."""
+        """The values in boxes that, as those of `blocks`, follow one another and together cover the array.
+
+        Raises:
+            ValueError: they do not; for a part, index the variable.
+            CorruptionError, NotSupportedError: as `blocks`.
+        """
+        yield from self._read(following((0,) * len(self.shape), self.shape, boxes))
+
+    def _read(self, boxes: Iterable[Selection]) -> "Iterator[np.ndarray[Any, Any]]":
         self._require_numpy()
         pieces = self._whole_slices()
         with located(variable=self.name):
@@ -273,12 +281,18 @@ class Variable:
         """The values of one of the pieces, in row-major order, in arrays of about `nbytes` at most."""
         self._require_numpy()
         limit = max(1, nbytes // (self.dtype.itemsize or 1))
-        yield from self.read_of(piece, subdivide(piece.start, piece.shape, limit))
+        with located(variable=self.name):
+            yield from self._source.arrays(self, piece, subdivide(piece.start, piece.shape, limit))
 
     def read_of(self, piece: Slice, boxes: Iterable[Selection]) -> "Iterator[np.ndarray[Any, Any]]":
-        """The values of one of the pieces in boxes that follow one another and together cover it."""
+        """The values of one of the pieces in boxes that follow one another and together cover it.
+
+        Raises:
+            ValueError: they do not.
+            CorruptionError, NotSupportedError: as `blocks`.
+        """
         with located(variable=self.name):
-            yield from self._source.arrays(self, piece, boxes)
+            yield from self._source.arrays(self, piece, following(piece.start, piece.shape, boxes))
 
     def numpy(self) -> "np.ndarray[Any, Any]":
         """The values, shape `shape`, dtype `dtype.numpy`: strings as `object` arrays of bytes, types that NumPy
