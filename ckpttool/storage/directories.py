@@ -129,7 +129,7 @@ def _require_removable(path: Path) -> None:
 
 def _require_replaceable(path: Path, force: bool, inputs: Sequence[str], is_ours: Callable[[Path], bool]) -> None:
     if not path.parent.is_dir():
-        raise NotFoundError("no such directory", path=str(path.parent))
+        raise NotFoundError("no such directory", path=str(path.parent), hint="make it first")
     if not os.path.lexists(path):
         return
     if path.is_symlink() or not path.is_dir() or (any(path.iterdir()) and not is_ours(path)):
