@@ -635,3 +635,29 @@ def test_boxes_that_do_not_follow_are_refused(tmp_path, name):
         values = [array.copy() for array in variable.read(whole)]
         assert [array.shape for array in values] == [(1, 2), (1, 1), (17, 3)]
         assert np.concatenate([array.ravel() for array in values]).tolist() == variable.numpy().ravel().tolist()
+
+
+def test_values_of_variables_keep_their_dtype():
+    """Where they are given as arrays, too: NumPy has no dtype for quantized numbers."""
+    for variable in ckpttool.open_checkpoint(FIXTURES / "dtypes" / "model").values():
+        held = ckpttool.from_arrays({"a": variable})["a"]
+        assert (held.dtype, held.shape) == (variable.dtype, variable.shape)
+        assert held.numpy().tobytes() == variable.numpy().tobytes() or variable.dtype == "string"
+
+
+@pytest.mark.parametrize("variable", [conv()["dense/bias"], ckpttool.from_arrays({"a": [1.0]})["a"]])
+def test_numbers_are_no_strings(variable):
+    """Those in memory gave their bytes, and those of a file could not be decoded."""
+    with pytest.raises(ckpttool.NotSupportedError, match="is no string"):
+        variable.strings()
+    with pytest.raises(ckpttool.NotSupportedError, match="is no string"):
+        variable.strings_of(variable.slices[0])
+
+
+@pytest.mark.parametrize("variable", [conv()["dense/bias"], ckpttool.from_arrays({"a": [1.0]})["a"]])
+def test_a_copy_that_is_forbidden_is_not_made(variable):
+    """As NumPy's own arrays: another dtype takes a copy."""
+    assert np.array(variable, copy=False).tolist() == variable.numpy().tolist()
+    assert np.asarray(variable, np.float16).dtype == np.float16
+    with pytest.raises(ValueError, match="copy"):
+        np.array(variable, np.float16, copy=False)

@@ -124,7 +124,9 @@ def write_meta_graph(
         inputs: other files that were read, none of which is replaced.
 
     Raises:
+        NotFoundError: there is no directory for it.
         FileExistsError: there is a file at `path` that may not be replaced.
+        IsADirectoryError: `path` is a directory's, or ends with a slash.
     """
     require_graph(graph)
     with meta_graph_beside(graph, path, force=force, in_place=in_place, inputs=inputs):

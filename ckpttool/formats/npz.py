@@ -101,7 +101,9 @@ def write_npz(
         The variables that were left out or stored as something else, each with the reason.
 
     Raises:
+        NotFoundError: there is no directory for it.
         FileExistsError: there is a file at `path`, and `force` was not given; or the checkpoint is read from it.
+        IsADirectoryError: `path` is a directory's, or ends with a slash.
         ConversionError: no variable can be held; or `strict`, and one can't as it is; or two would have the same name.
         CorruptionError: values are missing or damaged; no file is written.
     """

@@ -26,7 +26,8 @@ def from_arrays(arrays: "Mapping[str, Any]") -> Checkpoint:
 
     Args:
         arrays: by the variables' names, NumPy arrays or what NumPy makes arrays of: of numbers, of any dtype that
-            TensorFlow has (those of ml_dtypes too), or of text or bytes, which become strings, text as UTF-8.
+            TensorFlow has (those of ml_dtypes too), or of text or bytes, which become strings, text as UTF-8. Of a
+            Variable, the values are read now, and the dtype is kept.
 
     Raises:
         TypeError: it is no mapping, or one within another; a name is no text; what is given for an array makes none; or
@@ -40,11 +41,13 @@ def from_arrays(arrays: "Mapping[str, Any]") -> Checkpoint:
             raise TypeError(f"the name of a variable is a text, not {name!r}")
         if _HALF_IN_NAME.search(name):
             raise ValueError(f"{name!r} can't be a name: half of a surrogate pair stands alone")
-    held = {name: _array_of(name, values) for name, values in arrays.items()}
+    held, dtypes = {}, {}
+    for name, values in arrays.items():
+        held[name] = array = _array_of(name, values)
+        # NumPy has none for quantized numbers.
+        dtypes[name] = values.dtype if isinstance(values, Variable) else _dtype_of(name, array)
     source = _InMemory(held)
-    variables = {
-        name: Variable(name, _dtype_of(name, array), array.shape, source, name) for name, array in held.items()
-    }
+    variables = {name: Variable(name, dtypes[name], array.shape, source, name) for name, array in held.items()}
     return Checkpoint(variables, path="arrays", format="arrays in memory")
 
 

@@ -93,9 +93,15 @@ class Variable:
         return f"Variable({self.name!r}, {self.dtype.name}, {list(self.shape)})"
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> "np.ndarray[Any, Any]":
-        """The values, where NumPy wants an array; those of arrays in memory are copied only if that is asked for."""
-        values = self.numpy()
-        return values.astype(values.dtype if dtype is None else dtype, copy=bool(copy))
+        """The values, where NumPy wants an array; those of arrays in memory are copied only if that is asked for.
+
+        Raises:
+            ValueError: they must be copied, to be of another dtype, and that is forbidden.
+            CorruptionError, NotSupportedError: as `numpy`.
+        """
+        import numpy as np
+
+        return np.array(self.numpy(), dtype, copy=copy)
 
     def __getitem__(self, index: Any) -> Any:
         """A part of the values, by an index as NumPy takes it; all of them are read, for only all have a checksum."""
@@ -265,7 +271,9 @@ class Variable:
 
         Raises:
             CorruptionError: bytes are missing or do not have their checksum.
+            NotSupportedError: these are numbers, or only a part of them is stored (see `lacking`).
         """
+        self._require_strings()
         pieces = self._whole_slices()
         if len(pieces) == 1:
             with located(variable=self.name):
@@ -273,9 +281,18 @@ class Variable:
         return list(self.numpy().ravel())
 
     def strings_of(self, piece: Slice) -> list[bytes]:
-        """The values of one of the pieces."""
+        """The values of one of the pieces.
+
+        Raises:
+            CorruptionError, NotSupportedError: as `strings`.
+        """
+        self._require_strings()
         with located(variable=self.name):
             return self._source.strings(self, piece)
+
+    def _require_strings(self) -> None:
+        if self.dtype.itemsize is not None:
+            raise NotSupportedError(f"{self.dtype.name} is no string", variable=self.name, hint="numpy() gives values")
 
     def arrays_of(self, piece: Slice, nbytes: int = BLOCK_SIZE) -> "Iterator[np.ndarray[Any, Any]]":
         """The values of one of the pieces, in row-major order, in arrays of about `nbytes` at most."""

@@ -114,6 +114,7 @@ def write_bundle(
     Raises:
         TypeError: `num_shards` or `max_shard_size` is no number.
         ValueError: `num_shards` or `max_shard_size` is not positive, or both are given.
+        NotFoundError: there is no directory for it.
         FileExistsError: there is such a bundle, and `force` was not given; or the checkpoint is read from it.
         IsADirectoryError: `prefix` ends with a slash.
         ConversionError: no variable can be held; or `strict`, and one can't; or two would have the same key.

@@ -102,7 +102,9 @@ def write_hdf5(
 
     Raises:
         ValueError: there is no such layout or compression.
+        NotFoundError: there is no directory for it.
         FileExistsError: there is a file at `path`, and `force` was not given; or the checkpoint is read from it.
+        IsADirectoryError: `path` is a directory's, or ends with a slash.
         ConversionError: no variable can be held; or `strict`, and one can't.
         CorruptionError: values are missing or damaged; no file is written.
     """

@@ -85,6 +85,7 @@ def write_safetensors(
     Raises:
         TypeError: `max_shard_size` is no number.
         ValueError: `max_shard_size` is not positive.
+        NotFoundError: there is no directory for it.
         FileExistsError: there is such a file, or another of a model in the directory, and `force` was not given; or the
             checkpoint is read from it.
         ConversionError: no variable can be held; or `strict`, and one can't as it is; two would have the same name; the

@@ -46,6 +46,7 @@ def write_saved_model(
 
     Raises:
         ValueError: a name in `assets/` is a path, which would lead out of it.
+        NotFoundError: there is no directory for it.
         FileExistsError: there is something at `directory` that may not be replaced.
         ConversionError: a variable can't be held; or the graph is not a SavedModel's.
         CorruptionError: values are missing or damaged; nothing is written.

@@ -104,7 +104,9 @@ def write_tensor_slices(
         does not, if `select` leaves them out before.
 
     Raises:
+        NotFoundError: there is no directory for it.
         FileExistsError: there is a file at `path`, and `force` was not given; or the checkpoint is read from it.
+        IsADirectoryError: `path` is a directory's, or ends with a slash.
         ConversionError: no variable can be held; or `strict`, and one can't; or two slices would have the same key.
         CorruptionError: values are missing or damaged; no file is written.
     """
