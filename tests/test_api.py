@@ -661,3 +661,17 @@ def test_a_copy_that_is_forbidden_is_not_made(variable):
     assert np.asarray(variable, np.float16).dtype == np.float16
     with pytest.raises(ValueError, match="copy"):
         np.array(variable, np.float16, copy=False)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.dtype(">f2"), ml_dtypes.bfloat16, np.dtype(ml_dtypes.bfloat16)])
+def test_a_cast_takes_numpys_dtypes(dtype):
+    """As NumPy takes ours; what is none is refused, None too, which is float64 to NumPy."""
+    name = np.dtype(dtype).name
+    assert ckpttool.cast(conv(), dtype)["dense/bias"].dtype == name
+    assert ckpttool.cast(conv(), {"float32": dtype})["dense/bias"].dtype == name
+    assert ckpttool.cast(conv(), {np.float32: dtype})["dense/bias"].dtype == name
+    for none in (None, 3, {"float32": None}):
+        with pytest.raises(TypeError, match="dtypes are a name, a DType, one of NumPy's, or a mapping of these, not"):
+            ckpttool.cast(conv(), none)
+    with pytest.raises(ValueError, match="'object' is no dtype to cast to"):
+        ckpttool.cast(conv(), dict)
