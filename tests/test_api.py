@@ -6,6 +6,7 @@ import os
 import pickle
 import re
 import sys
+from collections import ChainMap
 from types import FunctionType
 
 import ml_dtypes
@@ -675,3 +676,20 @@ def test_a_cast_takes_numpys_dtypes(dtype):
             ckpttool.cast(conv(), none)
     with pytest.raises(ValueError, match="'object' is no dtype to cast to"):
         ckpttool.cast(conv(), dict)
+
+
+def test_near_names_are_looked_for_when_they_are_wanted(monkeypatch):
+    """Who catches a KeyError, as collections.ChainMap does, does not wait for them; an error that is shown has them."""
+    looked = []
+    monkeypatch.setattr(
+        "ckpttool.model.checkpoint.choices_hint", lambda name, names: looked.append(name) or "near names: …"
+    )
+    checkpoint = ckpttool.from_arrays({"b": [1.0]})
+    assert ChainMap(ckpttool.from_arrays({"a": [1.0]}), checkpoint)["b"].name == "b"
+    with pytest.raises(KeyError) as caught:
+        checkpoint["none"]
+    assert not looked
+    for error in (caught.value, pickle.loads(pickle.dumps(caught.value)), copy.copy(caught.value)):
+        assert str(error) == "Key none not found in checkpoint · arrays · near names: …"
+        assert error.hint == "near names: …"
+    assert looked == ["none"]

@@ -1,7 +1,7 @@
 """A checkpoint: variables by their names, and what stands beside them."""
 
-from collections.abc import ItemsView, Iterator, Mapping, Sequence, ValuesView
-from functools import cached_property
+from collections.abc import Callable, ItemsView, Iterator, Mapping, Sequence, ValuesView
+from functools import cached_property, partial
 from operator import ne
 from typing import TypeVar, overload
 
@@ -142,9 +142,10 @@ class Checkpoint(Mapping[str, Variable]):
             return self._variables[name]
         except KeyError:
             keys = self.keys_of(name)
-            hint = f"it is stored as {', '.join(keys)}" if keys else None
+            hint: str | Callable[[], str] | None = f"it is stored as {', '.join(keys)}" if keys else None
             if hint is None and isinstance(name, str):
-                hint = choices_hint(name, self._variables)
+                # Who catches KeyErrors, as of any mapping, does not wait for the near ones of a million names.
+                hint = partial(choices_hint, name, self._variables)
             raise NotFoundError(f"Key {name} not found in checkpoint", path=self.path, hint=hint) from None
 
     @overload
