@@ -36,6 +36,7 @@ class CheckpointError(Exception):
 
     @property
     def hint(self) -> str | None:
+        """What the user can do; None: nobody knows."""
         if callable(self._hint):
             self._hint = self._hint()
         return self._hint

@@ -1,12 +1,14 @@
 """The library as its users import it."""
 
 import copy
+import inspect
 import json
 import os
 import pickle
 import re
 import sys
 from collections import ChainMap
+from collections.abc import Mapping
 from types import FunctionType
 
 import ml_dtypes
@@ -73,9 +75,12 @@ def test_a_mistyped_command_is_told_of_a_near_one(run):
 
 
 def test_every_public_name_exists():
-    """What __all__ promises is there, and has a docstring."""
+    """What __all__ promises is there, and has a docstring; so have a class's own methods and properties."""
     for name in ckpttool.__all__:
-        assert getattr(ckpttool, name).__doc__
+        public = getattr(ckpttool, name)
+        assert public.__doc__
+        for function in _functions(public):
+            assert inspect.getdoc(function) or hasattr(Mapping, function.__name__), function.__qualname__
 
 
 def test_types_of_public_signatures_are_public():
@@ -570,6 +575,7 @@ SOMETHING_ELSE = {
         lambda out: ckpttool.rename(conv(), [("dense", "head")]),
         "a rule is a text, REGEX=>REPL, not ('dense', 'head'); a mapping has",
     ),
+    "bytes as a glob": (lambda out: ckpttool.select(conv(), [b"dense/*"]), "a glob is a text, not b'dense/*'"),
     "a number for a name": (lambda out: ckpttool.rename(conv(), {"dense/bias": 1}), "a mapping of them has 1"),
     "arrays to be compared": (
         lambda out: ckpttool.compare(conv(), {"dense/bias": np.ones(3)}),

@@ -36,7 +36,16 @@ ASSETS = "saved_model_assets"
 
 
 class GraphVariable(NamedTuple):
-    """A variable as the graph declares it; `type` is that of its op, "" if there is no such op."""
+    """A variable as the graph declares it; `type` is that of its op, "" if there is no such op.
+
+    Attributes:
+        name: the name of its op.
+        dtype: its dtype; None: not known.
+        shape: its shape, with None for a dimension that is not known; None: not even the rank is.
+        trainable: whether it is in the collection `trainable_variables`.
+        collections: the collections that it is in.
+        device: where its op is placed; "": nowhere in particular.
+    """
 
     name: str
     type: str

@@ -31,7 +31,15 @@ PLACEHOLDERS = (*BARE_PLACEHOLDERS, "PlaceholderWithDefault")
 
 
 class Node(NamedTuple):
-    """An op: a node of a graph. `message` is its NodeDef."""
+    """An op: a node of a graph. `message` is its NodeDef.
+
+    Attributes:
+        name: its name.
+        type: what it does, such as "MatMul".
+        device: where it is placed; "": nowhere in particular.
+        inputs: the tensors that it takes, `op` for `op:0`, and behind them the ops that it waits for, as `^op`.
+        message: its NodeDef, a protobuf message; `message.attr["T"].type` is an attribute.
+    """
 
     name: str
     type: str

@@ -45,6 +45,7 @@ class Loss(NamedTuple):
     underflowed: int = 0
 
     def plus(self, other: "Loss") -> "Loss":
+        """What was lost of both together."""
         return Loss(*(a + b for a, b in zip(self, other, strict=True)))
 
 

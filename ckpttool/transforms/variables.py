@@ -36,6 +36,9 @@ def select(
         exclude: globs; of either a single one may be given as a text.
         with_object_graph: where anything is chosen, the object graph is too, without which TensorFlow 2 restores
             nothing; but for an `exclude` that matches it.
+
+    Raises:
+        TypeError: a glob is no text.
     """
     require_checkpoint(checkpoint)
     chosen = chosen_names(checkpoint, include, exclude, with_object_graph=with_object_graph)
@@ -47,6 +50,9 @@ def chosen_names(
 ) -> set[str]:
     """The names of what `select` selects."""
     include, exclude = _listed(include), _listed(exclude)
+    for glob in (*include, *exclude):
+        if not isinstance(glob, str):
+            raise TypeError(f"a glob is a text, not {glob!r}")
     if not include and not exclude:
         return set(checkpoint)
     is_chosen, places = selector(include, exclude), checkpoint.places

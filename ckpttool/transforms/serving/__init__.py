@@ -35,7 +35,13 @@ _SCHEMA_VERSION = 1
 
 
 class Marks(NamedTuple):
-    """By what a server finds a graph, and what it does with it: predict, classify or regress."""
+    """By what a server finds a graph, and what it does with it: predict, classify or regress.
+
+    Attributes:
+        signature: the key of the signature.
+        method: "predict", "classify" or "regress".
+        tags: those of the graph, one or more.
+    """
 
     signature: str = DEFAULT_SIGNATURE
     method: str = "predict"
