@@ -211,4 +211,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    # What is imported to find the names is nobody's to complete.
+    return sorted({name for name in globals() if name.startswith("__")} | {*__all__})

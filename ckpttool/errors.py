@@ -6,6 +6,7 @@
 import errno
 import os
 from collections.abc import Callable
+from typing import Any
 
 _MOST, _MOST_OF_PATH = 500, 4096  # No system opens a longer path.
 
@@ -18,7 +19,7 @@ class CheckpointError(Exception):
         path: the file.
         offset: where in the file, in bytes from its start.
         variable: the variable concerned.
-        hint: what the user can do.
+        hint: what the user can do; given as a function, it is looked for when somebody wants to know.
     """
 
     def __init__(
@@ -28,10 +29,25 @@ class CheckpointError(Exception):
         path: str | None = None,
         offset: int | None = None,
         variable: str | None = None,
-        hint: str | None = None,
+        hint: str | Callable[[], str | None] | None = None,
     ) -> None:
         super().__init__(what)
-        self.what, self.path, self.offset, self.variable, self.hint = what, path, offset, variable, hint
+        self.what, self.path, self.offset, self.variable, self._hint = what, path, offset, variable, hint
+
+    @property
+    def hint(self) -> str | None:
+        """What the user can do; None: nobody knows."""
+        if callable(self._hint):
+            self._hint = self._hint()
+        return self._hint
+
+    @hint.setter
+    def hint(self, hint: str | None) -> None:
+        self._hint = hint
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        self.hint = self.hint  # No other process has the function.
+        return super().__reduce__()
 
     def __str__(self) -> str:
         where = [

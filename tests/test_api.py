@@ -1,9 +1,14 @@
 """The library as its users import it."""
 
+import copy
+import inspect
 import json
+import os
 import pickle
 import re
 import sys
+from collections import ChainMap
+from collections.abc import Mapping
 from types import FunctionType
 
 import ml_dtypes
@@ -76,9 +81,12 @@ def test_a_mistyped_command_is_told_of_a_near_one(run):
 
 
 def test_every_public_name_exists():
-    """What __all__ promises is there, and has a docstring."""
+    """What __all__ promises is there, and has a docstring; so have a class's own methods and properties."""
     for name in ckpttool.__all__:
-        assert getattr(ckpttool, name).__doc__
+        public = getattr(ckpttool, name)
+        assert public.__doc__
+        for function in _functions(public):
+            assert inspect.getdoc(function) or hasattr(Mapping, function.__name__), function.__qualname__
 
 
 def test_types_of_public_signatures_are_public():
@@ -263,9 +271,14 @@ def test_arrays_in_memory_stay_as_they_were_given():
 
 def test_names_are_listed_and_shown_short():
     """The public names are listed; an op is shown without its values, which may be megabytes."""
-    assert set(ckpttool.__all__) <= set(dir(ckpttool))
+    assert {name for name in dir(ckpttool) if not name.startswith("__")} == set(ckpttool.__all__)
     graph = ckpttool.open_graph(FIXTURES / "linear" / "model")
     assert repr(graph.node("x")) == "Node('x', 'Placeholder', inputs=[], device='')"
+    assert repr(graph.outputs(graph.node("x"))) == "Outputs([Tensor(dtype=DType('float32'), shape=None)])"
+    assert repr(ckpttool.Outputs([None] * 9, [], None)).endswith(", … 9 in all])")
+    assert repr(ckpttool.from_arrays({"a": [1]})) == "Checkpoint('arrays', arrays in memory, 1 variable)"
+    objects = ckpttool.open_checkpoint(FIXTURES / "releases" / "2.13" / "model-1").object_graph
+    assert repr(objects) == f"<ObjectGraph {len(objects)} objects>"
     assert conv().get(None) is None
 
 
@@ -428,6 +441,7 @@ def test_graphs_and_checkpoints_are_pickled(tmp_path):
     """For another process: what has been parsed is left behind."""
     graph = ckpttool.open_graph(f"{LINEAR}.meta")
     assert len(graph.nodes) == len(pickle.loads(pickle.dumps(graph)).nodes)
+    assert pickle.loads(pickle.dumps(graph.nodes)) == copy.deepcopy(graph.nodes) == graph.nodes
     frozen = ckpttool.freeze(graph, ckpttool.open_checkpoint(LINEAR), ["activation_opt"]).graph
     ckpttool.write_meta_graph(frozen, tmp_path / "frozen.pb")
     arrays = ckpttool.from_arrays({"w": np.asfortranarray(np.arange(6.0).reshape(2, 3)), "s": [b"x"]})
@@ -471,3 +485,232 @@ def test_checkpoints_of_a_directory(tmp_path):
     assert ckpttool.checkpoints_in(tmp_path) == [str(tmp_path / f"model-{step}") for step in (9, 10)]
     state = ckpttool.read_checkpoint_state(tmp_path / "checkpoint")
     assert (state.latest, state.all) == ("model-10", ("model-9", "model-10"))
+
+
+@pytest.mark.parametrize("given", [os.fsencode, lambda path: _Path(os.fsencode(path)), lambda path: _Path(str(path))])
+def test_a_path_is_whatever_the_system_takes_for_one(tmp_path, given):
+    """Bytes too, and objects that stand for them: whatever reads, writes or looks for a file takes them."""
+    checkpoint, graph = conv(), ckpttool.open_graph(given(LINEAR))
+    for writer in WRITERS:
+        getattr(ckpttool, f"write_{writer}")(checkpoint, given(tmp_path / writer))
+        assert set(ckpttool.open_checkpoint(given(tmp_path / writer))) == set(checkpoint)
+        assert not ckpttool.verify(given(tmp_path / writer)).findings
+    ckpttool.write_safetensors(checkpoint, given(tmp_path / "shards"), max_shard_size=100)
+    for in_place in (False, True):
+        ckpttool.write_meta_graph(graph, given(tmp_path / "x.meta"), in_place=in_place)
+    served = ckpttool.servable(graph, ckpttool.open_checkpoint(LINEAR), {"x": "x:0"}, {"y": "activation_opt:0"})
+    ckpttool.write_saved_model(served.graph, served.variables, given(tmp_path / "served"))
+    assert ckpttool.add_to_checkpoint_state(given(tmp_path / "bundle"))
+    assert ckpttool.read_checkpoint_state(given(tmp_path / "checkpoint")).latest == "bundle"
+    assert str(tmp_path / "bundle") in ckpttool.checkpoints_in(given(tmp_path))
+    assert ckpttool.locate(given(tmp_path / "x.meta")).graph == str(tmp_path / "x.meta")
+
+
+class _Path:
+    def __init__(self, path):
+        self.path = path
+
+    def __fspath__(self):
+        return self.path
+
+
+class _OnAnotherDevice:
+    def __array__(self, dtype=None, copy=None):
+        raise RuntimeError("Can't call numpy() on Tensor that requires grad.")
+
+
+NO_ARRAYS = {
+    "a path": (str(LINEAR), TypeError, "a mapping of names to arrays is needed, not str"),
+    "a list": ([np.ones(2)], TypeError, "a mapping of names to arrays is needed, not list"),
+    "nothing": (None, TypeError, "a mapping of names to arrays is needed, not NoneType"),
+    "scopes": ({"a": {"b": np.ones(2)}}, TypeError, "variable 'a': a dict is no array: each of its arrays takes a"),
+    "no value": ({"a": None}, TypeError, "variable 'a': values of the type NoneType are neither NumPy's numbers nor"),
+    "a gap": ({"a": ["x", None]}, TypeError, "variable 'a': values of the type NoneType are neither"),
+    "a large number": ({"a": 1 << 70}, TypeError, "variable 'a': values of the type int are neither"),
+    "no array to be had": ({"a": _OnAnotherDevice()}, TypeError, "variable 'a': Can't call numpy()"),
+    "a mask": ({"a": np.ma.array([1.0, 2.0], mask=[False, True])}, ValueError, "variable 'a': some of its values are"),
+}
+
+
+@pytest.mark.parametrize("name", NO_ARRAYS)
+def test_what_makes_no_array_is_named(name):
+    """By the variable, and by what was given, not by what NumPy had made of it; no value under a mask is written."""
+    given, kind, message = NO_ARRAYS[name]
+    with pytest.raises(kind, match=re.escape(message)):
+        ckpttool.from_arrays(given)
+    unmasked = np.ma.array([1.0, 2.0], mask=[False, False])
+    assert ckpttool.from_arrays({"a": unmasked})["a"].numpy().tolist() == [1, 2]
+
+
+def test_what_comes_but_once_is_taken_whole():
+    """Pairs of zip, globs and checkpoints of a generator: as a list of them."""
+    graph = ckpttool.open_graph(f"{LINEAR}.meta")
+    edited = ckpttool.edit_collections(graph, add=zip(["outputs"], ["activation_opt"], strict=True))
+    assert edited.collections["outputs"].members == ["activation_opt"]
+    edited = ckpttool.edit_collections(edited, remove=iter([("outputs", None)]))
+    assert "outputs" not in edited.collections
+    objects = ckpttool.open_checkpoint(FIXTURES / "releases" / "2.13" / "model-1")
+    globs = ["layer/parts/first/0/kernel"]
+    assert len(ckpttool.select(objects, iter(globs))) == len(ckpttool.select(objects, globs)) == 1
+    assert len(ckpttool.select(objects, exclude=iter(globs))) == len(objects) - 1
+    assert "bias" in ckpttool.average(ckpttool.from_arrays({"bias": [step]}) for step in (1.0, 3.0))
+
+
+def graph():
+    return ckpttool.open_graph(f"{LINEAR}.meta")
+
+
+SOMETHING_ELSE = {
+    "a node as an output": (
+        lambda out: ckpttool.freeze(graph(), None, [graph().node("x")]),
+        "the name of an op or tensor is needed, not Node",
+    ),
+    "a node as an input": (
+        lambda out: ckpttool.servable(graph(), None, {"x": graph().node("x")}, {}),
+        "the name of an op or tensor is needed, not Node",
+    ),
+    "a number as a member": (
+        lambda out: ckpttool.edit_collections(graph(), add=[("a", 1)]),
+        "the name of an op or tensor is needed, not int",
+    ),
+    "a number of an op": (lambda out: graph().node(0), "the name of an op or tensor is needed, not int"),
+    "a node as a tensor": (lambda out: graph().tensor(graph().node("x")), "the name of an op or tensor is needed"),
+    "outputs of a name": (lambda out: graph().outputs("x"), "a Node is needed, not str: node() gives that of a name"),
+    "tags in a list": (lambda out: ckpttool.open_graph(LINEAR, tags=["serve"]), "tags is a text, in which commas"),
+    "no marks": (lambda out: served("serve"), "marks are Marks(…), not 'serve'"),
+    "a size in words": (
+        lambda out: ckpttool.write_safetensors(conv(), out, max_shard_size="5GB"),
+        "max_shard_size is a number, not '5GB'",
+    ),
+    "a number in words": (
+        lambda out: ckpttool.write_bundle(conv(), out, num_shards="2"),
+        "num_shards is a number, not '2'",
+    ),
+    "pairs of names": (
+        lambda out: ckpttool.rename(conv(), [("dense", "head")]),
+        "a rule is a text, REGEX=>REPL, not ('dense', 'head'); a mapping has",
+    ),
+    "bytes as a glob": (lambda out: ckpttool.select(conv(), [b"dense/*"]), "a glob is a text, not b'dense/*'"),
+    "a number for a name": (lambda out: ckpttool.rename(conv(), {"dense/bias": 1}), "a mapping of them has 1"),
+    "arrays to be compared": (
+        lambda out: ckpttool.compare(conv(), {"dense/bias": np.ones(3)}),
+        "a Variable is needed, not ndarray",
+    ),
+    "arrays as variables": (
+        lambda out: conv().with_variables({"a": np.ones(2)}),
+        "a Variable is needed, not ndarray: from_arrays makes a checkpoint of arrays",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SOMETHING_ELSE)
+def test_what_is_needed_is_said(name, tmp_path):
+    """What a user may well give instead is answered with what is needed, not with an attribute that it lacks."""
+    call, message = SOMETHING_ELSE[name]
+    with pytest.raises(TypeError, match=re.escape(message)):
+        call(tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["../words.txt", "a/words.txt", "..", ""])
+def test_assets_stay_in_their_directory(tmp_path, name):
+    """Nothing is written where the name of an asset would lead."""
+    (tmp_path / "words.txt").write_text("old")
+    made = served(None)
+    with pytest.raises(ValueError, match="can't be the name of a file in assets/"):
+        ckpttool.write_saved_model(
+            made.graph, made.variables, tmp_path / "served", assets={name: str(FIXTURES / "linear" / "checkpoint")}
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["words.txt"]
+
+
+OUT_OF_PLACE = {
+    "the middle": ([np.s_[4:6, 0:3]], "the box [4:6, 0:3] does not follow: 0 elements of [18, 3] were before"),
+    "a gap": ([np.s_[0:2, 0:3], np.s_[4:6, 0:3]], "the box [4:6, 0:3] does not follow: 6 elements of [18, 3] were"),
+    "the beginning": ([np.s_[0:2, 0:3]], "the boxes end after 6 elements of [18, 3]"),
+    "a column": ([np.s_[0:18, 0:1]], "the box [0:18, 0:1] does not follow"),
+    "too much": ([np.s_[0:19, 0:3]], "the box [0:19, 0:3] does not follow"),
+    "rows": ([np.s_[0:18,]], "the box [0:18] does not follow"),
+    "nothing": ([], "the boxes end after 0 elements of [18, 3]"),
+}
+
+
+@pytest.mark.parametrize("name", OUT_OF_PLACE)
+def test_boxes_that_do_not_follow_are_refused(tmp_path, name):
+    """They gave the values of other places, or sound files were damaged; and those that follow give them all."""
+    boxes, message = OUT_OF_PLACE[name]
+    kernel = conv()["dense/kernel"].numpy()
+    checkpoint = ckpttool.from_arrays({"a": kernel, "by columns": np.asfortranarray(kernel)})
+    ckpttool.write_npz(checkpoint, tmp_path / "small.npz", compressed=True)
+    opened = [checkpoint, ckpttool.open_checkpoint(tmp_path / "small.npz"), conv()]
+    for writer in WRITERS:
+        getattr(ckpttool, f"write_{writer}")(checkpoint, tmp_path / writer)
+        opened.append(ckpttool.open_checkpoint(tmp_path / writer))
+    opened.append(ckpttool.cast(opened[-1], "float64"))
+    opened.append(ckpttool.average([opened[-2], opened[-3]]))
+    for variable in [each for found in opened for each in found.values() if each.shape == (18, 3)]:
+        with pytest.raises(ValueError, match=re.escape(message)):
+            list(variable.read(boxes))
+        with pytest.raises(ValueError, match=re.escape(message)):
+            list(variable.read_of(variable.slices[0], boxes))
+        whole = [np.s_[0:1, 0:2], np.s_[0:1, 2:3], np.s_[1:18, 0:3]]
+        values = [array.copy() for array in variable.read(whole)]
+        assert [array.shape for array in values] == [(1, 2), (1, 1), (17, 3)]
+        assert np.concatenate([array.ravel() for array in values]).tolist() == variable.numpy().ravel().tolist()
+
+
+def test_values_of_variables_keep_their_dtype():
+    """Where they are given as arrays, too: NumPy has no dtype for quantized numbers."""
+    for variable in ckpttool.open_checkpoint(FIXTURES / "dtypes" / "model").values():
+        held = ckpttool.from_arrays({"a": variable})["a"]
+        assert (held.dtype, held.shape) == (variable.dtype, variable.shape)
+        assert held.numpy().tobytes() == variable.numpy().tobytes() or variable.dtype == "string"
+
+
+@pytest.mark.parametrize("variable", [conv()["dense/bias"], ckpttool.from_arrays({"a": [1.0]})["a"]])
+def test_numbers_are_no_strings(variable):
+    """Those in memory gave their bytes, and those of a file could not be decoded."""
+    with pytest.raises(ckpttool.NotSupportedError, match="is no string"):
+        variable.strings()
+    with pytest.raises(ckpttool.NotSupportedError, match="is no string"):
+        variable.strings_of(variable.slices[0])
+
+
+@pytest.mark.parametrize("variable", [conv()["dense/bias"], ckpttool.from_arrays({"a": [1.0]})["a"]])
+def test_a_copy_that_is_forbidden_is_not_made(variable):
+    """As NumPy's own arrays: another dtype takes a copy."""
+    assert np.array(variable, copy=False).tolist() == variable.numpy().tolist()
+    assert np.asarray(variable, np.float16).dtype == np.float16
+    with pytest.raises(ValueError, match="copy"):
+        np.array(variable, np.float16, copy=False)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.dtype(">f2"), ml_dtypes.bfloat16, np.dtype(ml_dtypes.bfloat16)])
+def test_a_cast_takes_numpys_dtypes(dtype):
+    """As NumPy takes ours; what is none is refused, None too, which is float64 to NumPy."""
+    name = np.dtype(dtype).name
+    assert ckpttool.cast(conv(), dtype)["dense/bias"].dtype == name
+    assert ckpttool.cast(conv(), {"float32": dtype})["dense/bias"].dtype == name
+    assert ckpttool.cast(conv(), {np.float32: dtype})["dense/bias"].dtype == name
+    for none in (None, 3, {"float32": None}):
+        with pytest.raises(TypeError, match="dtypes are a name, a DType, one of NumPy's, or a mapping of these, not"):
+            ckpttool.cast(conv(), none)
+    with pytest.raises(ValueError, match="'object' is no dtype to cast to"):
+        ckpttool.cast(conv(), dict)
+
+
+def test_near_names_are_looked_for_when_they_are_wanted(monkeypatch):
+    """Who catches a KeyError, as collections.ChainMap does, does not wait for them; an error that is shown has them."""
+    looked = []
+    monkeypatch.setattr(
+        "ckpttool.model.checkpoint.choices_hint", lambda name, names: looked.append(name) or "near names: …"
+    )
+    checkpoint = ckpttool.from_arrays({"b": [1.0]})
+    assert ChainMap(ckpttool.from_arrays({"a": [1.0]}), checkpoint)["b"].name == "b"
+    with pytest.raises(KeyError) as caught:
+        checkpoint["none"]
+    assert not looked
+    for error in (caught.value, pickle.loads(pickle.dumps(caught.value)), copy.copy(caught.value)):
+        assert str(error) == "Key none not found in checkpoint · arrays · near names: …"
+        assert error.hint == "near names: …"
+    assert looked == ["none"]

@@ -11,8 +11,9 @@ from google.protobuf import text_format
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import ckpttool
 from ckpttool import proto
-from ckpttool.errors import ConversionError, CorruptionError, FormatError
+from ckpttool.errors import ConversionError, CorruptionError, FormatError, NotFoundError
 from ckpttool.formats import checkpoint_state
 from ckpttool.formats.checkpoint_state import (
     STATE_FILE,
@@ -193,6 +194,20 @@ def test_name_that_no_text_can_have(tmp_path):
     with pytest.raises(ConversionError, match="not UTF-8"):
         add_to_checkpoint_state(prefix)
     assert not (tmp_path / "checkpoint").exists()
+
+
+@pytest.mark.parametrize("name", ["modle", "model.index", ""])
+def test_a_checkpoint_that_is_not_there(tmp_path, name):
+    """A state file that named it would keep every reader from the others; shards of a V1 checkpoint are one."""
+    (prefix,) = saved(tmp_path, "model")
+    add_to_checkpoint_state(prefix)
+    before = (tmp_path / "checkpoint").read_bytes()
+    with pytest.raises(NotFoundError, match=r"no such checkpoint .* checkpoints there: model"):
+        add_to_checkpoint_state(f"{tmp_path}{os.sep}{name}", force=True)
+    assert (tmp_path / "checkpoint").read_bytes() == before
+    ckpttool.write_tensor_slices(ckpttool.from_arrays({"a": [1.0]}), tmp_path / "v1-00000-of-00001")
+    assert add_to_checkpoint_state(tmp_path / "v1", force=True)
+    assert read_checkpoint_state(tmp_path / "checkpoint").latest == "v1"
 
 
 def test_backslashes_that_were_written_once(tmp_path):

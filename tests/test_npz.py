@@ -565,3 +565,13 @@ def test_not_an_archive(tmp_path):
         read_npz(tmp_path)
     with pytest.raises(CheckpointError, match="no such file"):
         read_npz(tmp_path / "a.npz")
+
+
+def test_a_member_that_ends_too_early_is_said_to(tmp_path):
+    """The archive was cut after it was opened: zipfile has no words for that."""
+    path = tmp_path / "a.npz"
+    ckpttool.write_npz(ckpttool.from_arrays({"a": np.zeros(9999)}), path)
+    variable = ckpttool.open_checkpoint(path)["a"]
+    os.truncate(path, 5000)
+    with pytest.raises(CorruptionError, match="not a sound zip archive: it ends within a member"):
+        variable.numpy()

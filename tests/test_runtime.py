@@ -1,7 +1,9 @@
 """ImportedGraph: a saved graph in a session of its own; TensorFlow itself, used by hand, is the judge."""
 
+import copy
 import json
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -851,3 +853,18 @@ def test_all_needed_outputs_of_a_pipeline_are_asked_for(tf, tmp_path):
         with pytest.raises(ValueError, match="next:0 is fed, and next:1 of the same op is needed too"):
             model.run("sum", {"next:0": 1})
         assert model.run("sum", {"next:0": 1, "next:1": 2}) == 3
+
+
+def test_nodes_stand_for_their_ops(linear):
+    """As fetches; what else is no name is refused, and a session is in one process alone."""
+    output, feeds = linear.graph.node("activation_opt"), {"x": 50}
+    assert linear.run(output, feeds) == 124
+    assert linear.run({"y": [output]}, feeds) == {"y": [124]}
+    with pytest.raises(TypeError, match=r"feeds is a mapping of names to values, not \[50\]"):
+        linear.run("activation_opt", [50])
+    for look in (linear.tensor, linear.operation):
+        with pytest.raises(TypeError, match="the name of an op or tensor is needed, not int"):
+            look(1)
+    for copied in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match="can't be copied or pickled: import it again"):
+            copied(linear)

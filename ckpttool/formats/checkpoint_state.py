@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ckpttool import proto, storage
-from ckpttool.errors import ConversionError, CorruptionError, FormatError
+from ckpttool.errors import ConversionError, CorruptionError, FormatError, NotFoundError
 from ckpttool.formats.lookalikes import look_of
 from ckpttool.formats.siblings import belonging
 
@@ -64,10 +64,10 @@ def read_checkpoint_state(path: str | os.PathLike[str]) -> CheckpointState:
 
     Raises:
         NotFoundError: there is none.
-        FormatError: the file is too large to be one.
+        FormatError: it is no file, or one that is something else or too large.
         CorruptionError: it is no text message, or names no latest checkpoint.
     """
-    path = os.fspath(path)
+    path = os.fsdecode(path)
     if (size := storage.file_size(path)) > _MAX_SIZE:
         raise FormatError(f"no state file: {size:,} bytes, and one has at most {_MAX_SIZE:,}", path=path)
     data = storage.read_file(path)
@@ -91,10 +91,15 @@ def add_to_checkpoint_state(prefix: str | os.PathLike[str], *, force: bool = Fal
         Whether the state file says so now.
 
     Raises:
+        NotFoundError: there is no such checkpoint, of V2 or V1.
         FormatError, CorruptionError: there is a state file, and it is none.
         ConversionError: a text can't have the name.
     """
-    prefix = os.fspath(prefix)
+    from ckpttool.formats.locate.prefixes import checkpoint_of, near  # They read state files.
+
+    prefix = os.fsdecode(prefix)
+    if not checkpoint_of(prefix, v1=False):  # Whoever looks for the latest one would find none any more.
+        raise NotFoundError("no such checkpoint", path=prefix, hint=near(prefix))
     directory, name = os.path.split(prefix)
     try:
         name.encode()

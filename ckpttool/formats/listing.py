@@ -83,7 +83,7 @@ def checkpoints_in(directory: str | os.PathLike[str]) -> list[str]:
     Raises:
         OSError: there is no such directory.
     """
-    directory, prefixes = os.fspath(directory), set()
+    directory, prefixes = os.fsdecode(directory), set()
     for name in os.listdir(directory):
         path = os.path.join(directory, name)
         shard = V1_SHARD.fullmatch(path)

@@ -124,7 +124,9 @@ def write_meta_graph(
         inputs: other files that were read, none of which is replaced.
 
     Raises:
+        NotFoundError: there is no directory for it.
         FileExistsError: there is a file at `path` that may not be replaced.
+        IsADirectoryError: `path` is a directory's, or ends with a slash.
     """
     require_graph(graph)
     with meta_graph_beside(graph, path, force=force, in_place=in_place, inputs=inputs):
@@ -168,7 +170,8 @@ def _output(
 ) -> tuple[str, list[str]]:
     """The file to be written, which in place is that behind a link; and those that are never replaced."""
     kept = [*inputs, *belonging(graph.path), *([graph.path] if graph.path and not in_place else [])]
-    return os.path.realpath(path) if in_place else os.fspath(path), kept
+    path = os.fsdecode(path)
+    return os.path.realpath(path) if in_place else path, kept
 
 
 def _text_root(data: bytes) -> str | None:

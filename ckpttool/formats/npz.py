@@ -101,12 +101,14 @@ def write_npz(
         The variables that were left out or stored as something else, each with the reason.
 
     Raises:
+        NotFoundError: there is no directory for it.
         FileExistsError: there is a file at `path`, and `force` was not given; or the checkpoint is read from it.
+        IsADirectoryError: `path` is a directory's, or ends with a slash.
         ConversionError: no variable can be held; or `strict`, and one can't as it is; or two would have the same name.
         CorruptionError: values are missing or damaged; no file is written.
     """
     arrays, remarkable = arrays_of(plan_npz(checkpoint), checkpoint, strict=strict)
-    with storage.write_beside(os.fspath(path), force=force, inputs=checkpoint.files) as beside:
+    with storage.write_beside(os.fsdecode(path), force=force, inputs=checkpoint.files) as beside:
         nbytes = 0 if compressed else sum(array.content.nbytes for array in arrays)
         storage.require_space(beside, nbytes)
         method = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED

@@ -152,11 +152,14 @@ def open_graph(path: str | os.PathLike[str] | Located, *, tags: str | None = Non
         tags: of a SavedModel with several graphs, the tags of the one to open, separated by commas.
 
     Raises:
+        TypeError: `tags` is no text.
         NotFoundError: nothing is there, or only variables, or no graph has these tags.
         FormatError: something else is there.
         CorruptionError: the file is damaged.
         NotSupportedError: it is of a kind that can't be read.
     """
+    if not isinstance(tags, str | None):  # TensorFlow's loader takes a list.
+        raise TypeError(f"tags is a text, in which commas separate them, not {tags!r}")
     found = path if isinstance(path, Located) else locate(path)
     if found.foreign:
         raise NotFoundError("no graph here, only variables", path=found.prefix, hint="vars shows them")

@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise, repeat
+from numbers import Real
 from typing import Any, NamedTuple
 
 from ckpttool.errors import ConversionError
@@ -50,8 +51,10 @@ class Planned(NamedTuple):
 
 
 def require_positive(**numbers: int | None) -> None:
-    """Raises ValueError if a number, by its name, is given and is less than 1."""
+    """Raises ValueError if a number, by its name, is given and is less than 1; TypeError if it is none, as "5GB"."""
     for name, number in numbers.items():
+        if not isinstance(number, Real | None):
+            raise TypeError(f"{name} is a number, not {number!r}")
         if number is not None and number < 1:
             raise ValueError(f"{name} is {number}, and must be at least 1")
 

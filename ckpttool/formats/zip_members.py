@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ckpttool.errors import CorruptionError
+from ckpttool.model.boxes import NotFollowingError
 
 if TYPE_CHECKING:
     import zipfile  # Is imported where there is an archive.
@@ -29,8 +30,11 @@ def checked() -> Iterator[None]:
 
     try:
         yield
+    except NotFollowingError:  # Which is no fault of the archive.
+        raise
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, struct.error) as error:
-        raise CorruptionError(f"not a sound zip archive: {error}") from error
+        # Where a member ends too early, zipfile says nothing.
+        raise CorruptionError(f"not a sound zip archive: {str(error) or 'it ends within a member'}") from error
 
 
 def is_encrypted(member: "zipfile.ZipInfo") -> bool:

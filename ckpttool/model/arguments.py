@@ -16,6 +16,7 @@ Shape = tuple[int | None, ...] | None
 # No op has as many, each of which may be a list of tensors.
 _MOST_ARGUMENTS = 256
 _MOST_TENSORS = 1 << 31
+_SHOWN = 8
 
 
 def agrees(declared: Shape, shape: Sequence[int]) -> bool:
@@ -108,6 +109,10 @@ class Outputs(Sequence[Tensor]):
 
     def __init__(self, dtypes: Dtypes | Sequence[DType | None], shapes: Sequence[Shape], declared: Shape) -> None:
         self._dtypes, self._shapes, self._declared = dtypes, shapes, declared
+
+    def __repr__(self) -> str:
+        shown = [repr(tensor) for tensor in islice(self, _SHOWN)]
+        return f"Outputs([{', '.join(shown)}{f', … {len(self):,} in all' if len(self) > _SHOWN else ''}])"
 
     def __len__(self) -> int:
         return len(self._dtypes)

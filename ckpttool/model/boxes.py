@@ -128,6 +128,41 @@ def _share(box: _Box, other: _Box) -> bool:
     return intersection(selection(*box), selection(*other)) is not None
 
 
+class NotFollowingError(ValueError):
+    """Boxes do not follow one another: no reading of a file can be asked for them."""
+
+
+def following(start: Sequence[int], shape: Sequence[int], boxes: Iterable[Selection]) -> Iterator[Selection]:
+    """The boxes, as long as each is a contiguous run of the box (start, shape) that begins where the one before ended.
+
+    Raises:
+        NotFollowingError: one is not; or they end before it does.
+    """
+    done = 0
+    for box in boxes:
+        if len(box) != len(shape) or (run := _run(start, shape, box)) is None or run[0] != done:
+            shown = ", ".join(f"{place.start}:{place.stop}" for place in box)
+            before = f"{done:,} elements of {list(shape)} were before"
+            raise NotFollowingError(f"the box [{shown}] does not follow: {before}")
+        done += run[1]
+        yield box
+    if done != prod(shape):
+        raise NotFollowingError(f"the boxes end after {done:,} elements of {list(shape)}")
+
+
+def _run(start: Sequence[int], shape: Sequence[int], box: Selection) -> tuple[int, int] | None:
+    """Where a contiguous run begins, in elements, and how many there are; None: the box is none, or not inside."""
+    offset, size, is_cut = 0, 1, False
+    for place, first, extent in zip(box, start, shape, strict=True):
+        length = place.stop - place.start
+        # Behind a dimension of which it takes several, it takes all of each.
+        if not first <= place.start <= place.stop <= first + extent or (is_cut and length != extent):
+            return None
+        offset, size = offset * extent + place.start - first, size * length
+        is_cut = is_cut or length != 1
+    return offset, size
+
+
 def subdivide(start: tuple[int, ...], shape: tuple[int, ...], limit: int) -> Iterator[Selection]:
     """Cuts the box into boxes of at most `limit` elements, in row-major order, each a contiguous run of it."""
     if not prod(shape):

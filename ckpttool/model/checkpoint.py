@@ -1,13 +1,13 @@
 """A checkpoint: variables by their names, and what stands beside them."""
 
-from collections.abc import ItemsView, Iterator, Mapping, Sequence, ValuesView
-from functools import cached_property
+from collections.abc import Callable, ItemsView, Iterator, Mapping, Sequence, ValuesView
+from functools import cached_property, partial
 from operator import ne
 from typing import TypeVar, overload
 
 from ckpttool.errors import CheckpointError, NotFoundError, located
 from ckpttool.model.layer import OF_OPTIMIZER
-from ckpttool.model.names import choices_hint
+from ckpttool.model.names import choices_hint, counted
 from ckpttool.model.object_graph import ObjectGraph
 from ckpttool.model.object_keys import OBJECT_GRAPH_KEY, VALUE, Place
 from ckpttool.model.variable import Variable
@@ -19,6 +19,9 @@ class Checkpoint(Mapping[str, Variable]):
     """The variables of a checkpoint, by name, in the checkpoint's order.
 
     A variable that is given under another name than its own is renamed.
+
+    Raises:
+        TypeError: something else is given than variables, such as arrays.
 
     Attributes:
         path: what was opened: for a bundle, its prefix.
@@ -38,7 +41,12 @@ class Checkpoint(Mapping[str, Variable]):
         warnings: Sequence[str] = (),
         metadata: Mapping[str, str] | None = None,
     ) -> None:
-        if any(map(ne, variables, (variable.name for variable in variables.values()))):
+        try:
+            are_renamed = any(map(ne, variables, (variable.name for variable in variables.values())))
+        except AttributeError:  # To look at each, of a million, would take longer.
+            kind = next(type(each).__name__ for each in variables.values() if not isinstance(each, Variable))
+            raise TypeError(f"a Variable is needed, not {kind}: from_arrays makes a checkpoint of arrays") from None
+        if are_renamed:
             variables = {name: variable.renamed(name) for name, variable in variables.items()}
         self._variables, self.path, self.format = variables, path, format
         self.files, self.warnings, self.metadata = tuple(files), tuple(warnings), metadata or {}
@@ -134,9 +142,10 @@ class Checkpoint(Mapping[str, Variable]):
             return self._variables[name]
         except KeyError:
             keys = self.keys_of(name)
-            hint = f"it is stored as {', '.join(keys)}" if keys else None
+            hint: str | Callable[[], str] | None = f"it is stored as {', '.join(keys)}" if keys else None
             if hint is None and isinstance(name, str):
-                hint = choices_hint(name, self._variables)
+                # Who catches KeyErrors, as of any mapping, does not wait for the near ones of a million names.
+                hint = partial(choices_hint, name, self._variables)
             raise NotFoundError(f"Key {name} not found in checkpoint", path=self.path, hint=hint) from None
 
     @overload
@@ -165,7 +174,7 @@ class Checkpoint(Mapping[str, Variable]):
         return len(self._variables)
 
     def __repr__(self) -> str:
-        return f"Checkpoint({self.path!r}, {self.format}, {len(self)} variables)"
+        return f"Checkpoint({self.path!r}, {self.format}, {counted(len(self), 'variable')})"
 
 
 def require_checkpoint(checkpoint: object) -> None:

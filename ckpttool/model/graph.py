@@ -15,7 +15,16 @@ from ckpttool.model.arguments import Argument, Dtypes, Outputs, Shape, Tensor, a
 from ckpttool.model.collections import Collection, decoded_collection, fields_of
 from ckpttool.model.dtypes import DType, dtype_of
 from ckpttool.model.names import near_hint
-from ckpttool.model.nodes import PLACEHOLDERS, VARIABLE_OPS, Node, all_nodes, op_of, shape_of, split_tensor
+from ckpttool.model.nodes import (
+    PLACEHOLDERS,
+    VARIABLE_OPS,
+    Node,
+    all_nodes,
+    op_of,
+    require_name,
+    shape_of,
+    split_tensor,
+)
 from ckpttool.model.session_bundle import old_assets, old_signatures
 from ckpttool.model.signatures import DEFAULT_SIGNATURE, Signature, signature_of
 
@@ -27,7 +36,16 @@ ASSETS = "saved_model_assets"
 
 
 class GraphVariable(NamedTuple):
-    """A variable as the graph declares it; `type` is that of its op, "" if there is no such op."""
+    """A variable as the graph declares it; `type` is that of its op, "" if there is no such op.
+
+    Attributes:
+        name: the name of its op.
+        dtype: its dtype; None: not known.
+        shape: its shape, with None for a dimension that is not known; None: not even the rank is.
+        trainable: whether it is in the collection `trainable_variables`.
+        collections: the collections that it is in.
+        device: where its op is placed; "": nowhere in particular.
+    """
 
     name: str
     type: str
@@ -160,8 +178,10 @@ class MetaGraph:
         """The op `name`.
 
         Raises:
+            TypeError: that is no name.
             NotFoundError: there is none.
         """
+        require_name(name)
         if name not in self.by_name:
             op = op_of(name)
             hint = f"{name} is a tensor, of the op {op}" if op in self.by_name else near_hint(name, self.by_name)
@@ -253,7 +273,13 @@ class MetaGraph:
         return proto.known_ops().get(type_) if found is None else found
 
     def outputs(self, node: Node) -> Outputs:
-        """What is known of an op's outputs: dtypes by its OpDef, shapes by its attributes."""
+        """What is known of an op's outputs: dtypes by its OpDef, shapes by its attributes.
+
+        Raises:
+            TypeError: that is no Node.
+        """
+        if not isinstance(node, Node):
+            raise TypeError(f"a Node is needed, not {type(node).__name__}: node() gives that of a name")
         attr = node.message.attr
         shapes = [shape_of(shape) for shape in attr["_output_shapes"].list.shape] if "_output_shapes" in attr else []
         if node.type not in self._results:
@@ -265,7 +291,12 @@ class MetaGraph:
         return Outputs(Dtypes(results, attr), shapes, None if shapes else self._declared_shape(node))
 
     def tensor(self, name: str) -> Tensor:
-        """What is known of a tensor, by its full name or that of its op: nothing, if there is no such output."""
+        """What is known of a tensor, by its full name or that of its op: nothing, if there is no such output.
+
+        Raises:
+            TypeError: that is no name.
+        """
+        require_name(name)
         op, index = (name, "0") if name in self.by_name else split_tensor(name)
         outputs = self.outputs(self.by_name[op]) if op in self.by_name else ()
         return outputs[int(index)] if int(index) < len(outputs) else Tensor(None, None)

@@ -26,22 +26,28 @@ def from_arrays(arrays: "Mapping[str, Any]") -> Checkpoint:
 
     Args:
         arrays: by the variables' names, NumPy arrays or what NumPy makes arrays of: of numbers, of any dtype that
-            TensorFlow has (those of ml_dtypes too), or of text or bytes, which become strings, text as UTF-8.
+            TensorFlow has (those of ml_dtypes too), or of text or bytes, which become strings, text as UTF-8. Of a
+            Variable, the values are read now, and the dtype is kept.
 
     Raises:
-        TypeError: a name is no text; or TensorFlow has no such dtype.
-        ValueError: a name or a value is no text that can be encoded; or lists do not make an array.
+        TypeError: it is no mapping, or one within another; a name is no text; what is given for an array makes none; or
+            TensorFlow has no such dtype.
+        ValueError: a name or a value is no text that can be encoded; lists do not make an array; or values are masked.
     """
+    if not isinstance(arrays, Mapping):
+        raise TypeError(f"a mapping of names to arrays is needed, not {type(arrays).__name__}")
     for name in arrays:
         if not isinstance(name, str):
             raise TypeError(f"the name of a variable is a text, not {name!r}")
         if _HALF_IN_NAME.search(name):
             raise ValueError(f"{name!r} can't be a name: half of a surrogate pair stands alone")
-    held = {name: _array_of(name, values) for name, values in arrays.items()}
+    held, dtypes = {}, {}
+    for name, values in arrays.items():
+        held[name] = array = _array_of(name, values)
+        # NumPy has none for quantized numbers.
+        dtypes[name] = values.dtype if isinstance(values, Variable) else _dtype_of(name, array)
     source = _InMemory(held)
-    variables = {
-        name: Variable(name, _dtype_of(name, array), array.shape, source, name) for name, array in held.items()
-    }
+    variables = {name: Variable(name, dtypes[name], array.shape, source, name) for name, array in held.items()}
     return Checkpoint(variables, path="arrays", format="arrays in memory")
 
 
@@ -49,10 +55,17 @@ def _array_of(name: str, values: Any) -> "np.ndarray[Any, Any]":
     """An array of values, in this machine's byte order, which is nothing that a variable has."""
     import numpy as np
 
+    if isinstance(values, Mapping):
+        each = "each of its arrays takes a name of its own"
+        raise TypeError(f"variable {name!r}: a {type(values).__name__} is no array: {each}")
+    if hasattr(values, "mask") and np.ma.is_masked(values):  # What is under a mask is anything.
+        raise ValueError(f"variable {name!r}: some of its values are masked: filled() gives them a value")
     try:
         array = np.asarray(values)
     except ValueError as error:
         raise ValueError(f"variable {name!r}: {error}") from error
+    except (TypeError, RuntimeError) as error:  # PyTorch's, of a tensor on another device, or one with a gradient.
+        raise TypeError(f"variable {name!r}: {error}") from error
     if array.dtype.kind == "T":  # NumPy's strings of any length have no byte order.
         return array.astype(object)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
@@ -80,7 +93,11 @@ class _InMemory(Source):
 
 
 def _dtype_of(name: str, array: "np.ndarray[Any, Any]") -> DType:
-    if array.dtype.kind in "US" or (array.dtype.kind == "O" and all(isinstance(v, str | bytes) for v in array.flat)):
+    if array.dtype.kind == "O":
+        others = (type(value).__name__ for value in array.flat if not isinstance(value, str | bytes))
+        if other := next(others, None):
+            raise TypeError(f"variable {name!r}: values of the type {other} are neither NumPy's numbers nor text")
+    if array.dtype.kind in "USO":
         if any(isinstance(value, str) and _HALF.search(value) for value in array.flat):
             raise ValueError(f"variable {name!r}: half of a surrogate pair stands alone in a text")
         return DTYPES["string"]

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Any, NamedTuple
 
+from ckpttool import proto
 from ckpttool.model.arguments import Shape
 from ckpttool.model.texts import to_text
 
@@ -30,7 +31,15 @@ PLACEHOLDERS = (*BARE_PLACEHOLDERS, "PlaceholderWithDefault")
 
 
 class Node(NamedTuple):
-    """An op: a node of a graph. `message` is its NodeDef."""
+    """An op: a node of a graph. `message` is its NodeDef.
+
+    Attributes:
+        name: its name.
+        type: what it does, such as "MatMul".
+        device: where it is placed; "": nowhere in particular.
+        inputs: the tensors that it takes, `op` for `op:0`, and behind them the ops that it waits for, as `^op`.
+        message: its NodeDef, a protobuf message; `message.attr["T"].type` is an attribute.
+    """
 
     name: str
     type: str
@@ -45,6 +54,19 @@ class Node(NamedTuple):
 
     def __repr__(self) -> str:  # Without the message, which may hold megabytes of values.
         return f"Node({self.name!r}, {self.type!r}, inputs={list(self.inputs)}, device={self.device!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:  # The classes of messages are in no module, where pickle looks for them.
+        return _unpickled, (*self[:4], self.message.SerializeToString())
+
+
+def _unpickled(name: str, type_: str, device: str, inputs: tuple[str, ...], data: bytes) -> Node:
+    return Node(name, type_, device, inputs, proto.message_class("NodeDef").FromString(data))
+
+
+def require_name(name: object) -> None:
+    """Raises TypeError if something else was given for the name of an op or tensor, such as a Node."""
+    if not isinstance(name, str):
+        raise TypeError(f"the name of an op or tensor is needed, not {type(name).__name__}")
 
 
 def all_nodes(graph_def: Any) -> Iterator[Any]:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from ckpttool import proto
 from ckpttool.errors import CorruptionError
+from ckpttool.model.names import counted
 from ckpttool.model.object_keys import ATTRIBUTES_IN_KEY, SLOT_IN_KEY, Place, unescape
 
 # Keras 3 lists what an optimizer or a model has once more, by number. (keras/src/backend/tensorflow/trackable.py)
@@ -87,6 +88,9 @@ class ObjectGraph:
             ids += [number for variable, _, slot_variable in node.slots for number in (variable, slot_variable)]
             if any(not 0 <= number < count for number in ids):
                 raise CorruptionError(f"an object graph of {count} objects names one that is not there")
+
+    def __repr__(self) -> str:
+        return f"<ObjectGraph {counted(len(self), 'object')}>"
 
     def __len__(self) -> int:
         return len(self._nodes)

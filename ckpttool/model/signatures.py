@@ -19,6 +19,11 @@ class Signature(NamedTuple):
 
     What is no single tensor has a key for each part: x.indices, x.values, x.dense_shape of a sparse x; x.0, x.1, … of
     others, such as a ragged one.
+
+    Attributes:
+        key: the signature's own.
+        method: the method_name, such as "tensorflow/serving/predict".
+        inputs, outputs: by their keys, (tensor's name, Tensor) pairs.
     """
 
     key: str

@@ -34,6 +34,7 @@ class Slice(NamedTuple):
 
     @property
     def box(self) -> Selection:
+        """Where it lies, as an index of the whole array: a slice for each dimension."""
         return selection(self.start, self.shape)
 
 

@@ -14,7 +14,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ckpttool.errors import NotSupportedError, located
-from ckpttool.model.boxes import Selection, intersection, lacking, selection, shape_of, subdivide, within
+from ckpttool.model.boxes import Selection, following, intersection, lacking, selection, shape_of, subdivide, within
 from ckpttool.model.dtypes import DType
 from ckpttool.model.layer import Layer
 from ckpttool.model.names import such
@@ -93,9 +93,15 @@ class Variable:
         return f"Variable({self.name!r}, {self.dtype.name}, {list(self.shape)})"
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> "np.ndarray[Any, Any]":
-        """The values, where NumPy wants an array; those of arrays in memory are copied only if that is asked for."""
-        values = self.numpy()
-        return values.astype(values.dtype if dtype is None else dtype, copy=bool(copy))
+        """The values, where NumPy wants an array; those of arrays in memory are copied only if that is asked for.
+
+        Raises:
+            ValueError: they must be copied, to be of another dtype, and that is forbidden.
+            CorruptionError, NotSupportedError: as `numpy`.
+        """
+        import numpy as np
+
+        return np.array(self.numpy(), dtype, copy=copy)
 
     def __getitem__(self, index: Any) -> Any:
         """A part of the values, by an index as NumPy takes it; all of them are read, for only all have a checksum."""
@@ -208,10 +214,18 @@ class Variable:
             return
         limit = max(1, nbytes // self.dtype.itemsize)
         boxes, again = tee(subdivide((0,) * len(self.shape), self.shape, limit))
-        yield from zip(boxes, self.read(again), strict=True)
+        yield from zip(boxes, self._read(again), strict=True)
 
     def read(self, boxes: Iterable[Selection]) -> "Iterator[np.ndarray[Any, Any]]":
-        """The values in boxes that, as those of `blocks`, follow one another and together cover the array."""
+        """The values in boxes that, as those of `blocks`, follow one another and together cover the array.
+
+        Raises:
+            ValueError: they do not; for a part, index the variable.
+            CorruptionError, NotSupportedError: as `blocks`.
+        """
+        yield from self._read(following((0,) * len(self.shape), self.shape, boxes))
+
+    def _read(self, boxes: Iterable[Selection]) -> "Iterator[np.ndarray[Any, Any]]":
         self._require_numpy()
         pieces = self._whole_slices()
         with located(variable=self.name):
@@ -257,7 +271,9 @@ class Variable:
 
         Raises:
             CorruptionError: bytes are missing or do not have their checksum.
+            NotSupportedError: these are numbers, or only a part of them is stored (see `lacking`).
         """
+        self._require_strings()
         pieces = self._whole_slices()
         if len(pieces) == 1:
             with located(variable=self.name):
@@ -265,20 +281,35 @@ class Variable:
         return list(self.numpy().ravel())
 
     def strings_of(self, piece: Slice) -> list[bytes]:
-        """The values of one of the pieces."""
+        """The values of one of the pieces.
+
+        Raises:
+            CorruptionError, NotSupportedError: as `strings`.
+        """
+        self._require_strings()
         with located(variable=self.name):
             return self._source.strings(self, piece)
+
+    def _require_strings(self) -> None:
+        if self.dtype.itemsize is not None:
+            raise NotSupportedError(f"{self.dtype.name} is no string", variable=self.name, hint="numpy() gives values")
 
     def arrays_of(self, piece: Slice, nbytes: int = BLOCK_SIZE) -> "Iterator[np.ndarray[Any, Any]]":
         """The values of one of the pieces, in row-major order, in arrays of about `nbytes` at most."""
         self._require_numpy()
         limit = max(1, nbytes // (self.dtype.itemsize or 1))
-        yield from self.read_of(piece, subdivide(piece.start, piece.shape, limit))
+        with located(variable=self.name):
+            yield from self._source.arrays(self, piece, subdivide(piece.start, piece.shape, limit))
 
     def read_of(self, piece: Slice, boxes: Iterable[Selection]) -> "Iterator[np.ndarray[Any, Any]]":
-        """The values of one of the pieces in boxes that follow one another and together cover it."""
+        """The values of one of the pieces in boxes that follow one another and together cover it.
+
+        Raises:
+            ValueError: they do not.
+            CorruptionError, NotSupportedError: as `blocks`.
+        """
         with located(variable=self.name):
-            yield from self._source.arrays(self, piece, boxes)
+            yield from self._source.arrays(self, piece, following(piece.start, piece.shape, boxes))
 
     def numpy(self) -> "np.ndarray[Any, Any]":
         """The values, shape `shape`, dtype `dtype.numpy`: strings as `object` arrays of bytes, types that NumPy
@@ -341,3 +372,9 @@ def lacking_slices(partitioned: Iterable[Variable]) -> list[str]:
     """A warning, if there are variables of which only a part is stored."""
     found = [variable for variable in partitioned if variable.is_partly_stored]
     return [f"variable {variable.name} {variable.lacking}{such(len(found))}" for variable in found[:1]]
+
+
+def require_variable(variable: object) -> None:
+    """Raises TypeError if something else was given, such as an array."""
+    if not isinstance(variable, Variable):
+        raise TypeError(f"a Variable is needed, not {type(variable).__name__}: a Checkpoint has them by their names")

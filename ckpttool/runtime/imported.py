@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from threading import Lock
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 from ckpttool.analysis.graphs import fetches as choosing
 from ckpttool.analysis.graphs.endpoints import Endpoint, endpoints
@@ -23,7 +23,7 @@ from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import dtype_of
 from ckpttool.model.graph import MetaGraph
 from ckpttool.model.names import counted, listed
-from ckpttool.model.nodes import VARIABLE_OPS, op_of, split_tensor
+from ckpttool.model.nodes import VARIABLE_OPS, Node, op_of, require_name, split_tensor
 from ckpttool.model.signatures import Signature
 from ckpttool.runtime import state
 from ckpttool.runtime.importing import Interruptible, Translated, imported
@@ -157,6 +157,9 @@ class ImportedGraph:
         if session is not None:
             session.close()
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a graph that is imported has a session, and can't be copied or pickled: import it again")
+
     def _open_session(self) -> Any:
         session = self._session
         if session is None:
@@ -204,8 +207,10 @@ class ImportedGraph:
         """The tf.Operation of that name.
 
         Raises:
+            TypeError: that is no name.
             NotFoundError: there is none; near names are offered.
         """
+        require_name(name)
         op = op_of(choosing.full_name(self.graph, name))
         return self.tf_graph.get_operation_by_name(op)
 
@@ -213,8 +218,10 @@ class ImportedGraph:
         """The tf.Tensor of that name; an op's name is that of its first output.
 
         Raises:
+            TypeError: that is no name.
             NotFoundError: there is none; near names are offered.
         """
+        require_name(name)
         op, index = split_tensor(choosing.full_name(self.graph, name))
         outputs = self.tf_graph.get_operation_by_name(op).outputs
         if int(index) >= len(outputs):
@@ -262,8 +269,8 @@ class ImportedGraph:
 
         Args:
             fetches: a name (of a tensor; of an op: its first output; or a key of the signature's outputs), a tf.Tensor
-                or tf.Operation, or a list or dict of these. None: the outputs of the signature, else of the one
-                collection that is the user's, else what is inferred.
+                or tf.Operation, a Node of `graph`, or a list or dict of these. None: the outputs of the signature, else
+                of the one collection that is the user's, else what is inferred.
             feeds: values, by the names of ops or tensors, by keys of the signature's inputs, or by tf.Tensors. They
                 become of the dtype that is taken if nothing is lost, and must have the shape.
             signature: whose outputs to fetch, and whose the keys are; None: keys of the default one are taken where no
@@ -281,10 +288,12 @@ class ImportedGraph:
             NotSupportedError: an op that is needed can't run here; or TensorFlow failed to run, or took too long.
             ValueError: a value is of another dtype or shape; a tensor or op is of another graph; a placeholder is not
                 fed, or an iterator has no data; the graph is closed.
-            TypeError: something given as a fetch is no name, tensor or op.
+            TypeError: something given as a fetch is no name, tensor or op; or `feeds` is no mapping.
         """
         if timeout is not None and not timeout > 0:
             raise ValueError(f"timeout is {timeout}, and must be more than no time; None: never")
+        if not isinstance(feeds, Mapping | None):
+            raise TypeError(f"feeds is a mapping of names to values, not {feeds!r}")
         session = self._open_session()
         if fetches is None or signature is not None:
             choice = choosing.choice_of(self.graph, signature)
@@ -302,6 +311,8 @@ class ImportedGraph:
 
     def _elements(self, fetches: Any, signature: str) -> Any:
         """The fetches with tensors and operations for names, which may be keys of the signature's outputs."""
+        if isinstance(fetches, Node):  # Which is a tuple too.
+            fetches = fetches.name
         if isinstance(fetches, Mapping):
             return {key: self._elements(value, signature) for key, value in fetches.items()}
         if isinstance(fetches, Sequence) and not isinstance(fetches, str | bytes):

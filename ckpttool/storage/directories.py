@@ -66,7 +66,7 @@ def require_writable_directory(
     Returns:
         The path of the directory, and that under which one that is there would be kept.
     """
-    path = _named(Path(os.fspath(path)))
+    path = _named(Path(os.fsdecode(path)))
     kept = path.with_name(f"{path.name}.replaced")
     _require_replaceable(path, force, inputs, is_ours)
     if os.path.lexists(path):
@@ -138,7 +138,7 @@ def _require_removable(path: Path) -> None:
 
 def _require_replaceable(path: Path, force: bool, inputs: Sequence[str], is_ours: Callable[[Path], bool]) -> None:
     if not path.parent.is_dir():
-        raise NotFoundError("no such directory", path=str(path.parent))
+        raise NotFoundError("no such directory", path=str(path.parent), hint="make it first")
     if not os.path.lexists(path):
         return
     if path.is_symlink() or not path.is_dir() or (any(path.iterdir()) and not is_ours(path)):

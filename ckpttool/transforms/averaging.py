@@ -36,6 +36,7 @@ def average(checkpoints: Sequence[Checkpoint], weights: Sequence[float] | None =
     """
     if isinstance(checkpoints, Checkpoint):  # Which is a mapping: it would be taken for its names.
         raise TypeError("checkpoints is a list of them, and this is a single one")
+    checkpoints = list(checkpoints)
     for checkpoint in checkpoints:
         require_checkpoint(checkpoint)
     if not checkpoints:

@@ -21,6 +21,8 @@ from ckpttool.model.variable import Source, Variable
 if TYPE_CHECKING:
     import numpy as np
 
+    AnyDType = str | DType | np.dtype[Any] | type[Any]
+
 FLOATS = {"float16", "bfloat16", "float32", "float64"}
 FLOATS |= {name for name in DTYPES if name.startswith("float8")}
 INTEGERS = {"int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"}
@@ -43,6 +45,7 @@ class Loss(NamedTuple):
     underflowed: int = 0
 
     def plus(self, other: "Loss") -> "Loss":
+        """What was lost of both together."""
         return Loss(*(a + b for a, b in zip(self, other, strict=True)))
 
 
@@ -61,9 +64,7 @@ class Casts:
         return f"Casts({self.losses})"
 
 
-def cast(
-    checkpoint: Checkpoint, dtypes: Mapping[str, str | DType] | str | DType, casts: Casts | None = None
-) -> Checkpoint:
+def cast(checkpoint: Checkpoint, dtypes: "Mapping[str, AnyDType] | AnyDType", casts: Casts | None = None) -> Checkpoint:
     """The checkpoint in other dtypes; nothing is computed before values are asked for.
 
         >>> ckpttool.cast(checkpoint, "bfloat16")
@@ -71,7 +72,8 @@ def cast(
 
     Args:
         checkpoint: whose variables.
-        dtypes: for names of dtypes those to cast to; or one, for all floating-point variables. A DType will do, too.
+        dtypes: for names of dtypes those to cast to; or one, for all floating-point variables. A DType will do, too,
+            and NumPy's, such as np.float16.
         casts: is told what was lost.
 
     Raises:
@@ -79,17 +81,26 @@ def cast(
         TypeError: that is no name of a dtype.
     """
     require_checkpoint(checkpoint)
-    if isinstance(dtypes, str | DType):
-        check_cast("float32", str(dtypes))
-        dtypes = dict.fromkeys(FLOATS, dtypes)
     if not isinstance(dtypes, Mapping):
-        raise TypeError(f"dtypes are a name, a DType, or a mapping of these, not {dtypes!r}")
-    names = {str(old): str(new) for old, new in dtypes.items()}
+        name = _name_of(dtypes)
+        check_cast("float32", name)
+        dtypes = dict.fromkeys(FLOATS, name)
+    names = {_name_of(old): _name_of(new) for old, new in dtypes.items()}
     for old, new in names.items():
         check_cast(old, new)
     casts = casts or Casts()
     variables = {name: _cast(v, names.get(v.dtype.name, v.dtype.name), casts) for name, v in checkpoint.items()}
     return checkpoint.with_variables(variables)
+
+
+def _name_of(dtype: "AnyDType") -> str:
+    if isinstance(dtype, str | DType):
+        return str(dtype)
+    import numpy as np
+
+    if not isinstance(dtype, type | np.dtype):  # For NumPy, None is float64.
+        raise TypeError(f"dtypes are a name, a DType, one of NumPy's, or a mapping of these, not {dtype!r}")
+    return np.dtype(dtype).name
 
 
 def check_cast(old: str, new: str) -> None:

@@ -11,7 +11,7 @@ from ckpttool.analysis.graphs.needs import require_collection, require_output
 from ckpttool.errors import NotFoundError, NotSupportedError
 from ckpttool.model.graph import MetaGraph, require_graph
 from ckpttool.model.names import choices_hint
-from ckpttool.model.nodes import op_of
+from ckpttool.model.nodes import op_of, require_name
 from ckpttool.transforms.graph_edits import edit_meta_graph, key_of
 from ckpttool.transforms.new_ops import with_entry
 from ckpttool.wire.message import LENGTH, edit, fields, last_field, message_field
@@ -32,11 +32,12 @@ def edit_collections(
         remove: (collection, member) pairs; None for the member: the whole collection.
 
     Raises:
-        TypeError: what is to be added or removed is no list of pairs.
+        TypeError: what is to be added or removed is no list of pairs, or what is to be added no name.
         NotFoundError: there is no such op, tensor, collection or member.
         NotSupportedError: the file has no collections, or this one holds something else than names.
     """
     require_graph(graph)
+    add, remove = list(add), list(remove)  # From zip, say, they come but once.
     for pair in (*add, *remove):
         if isinstance(pair, str) or len(pair) != 2:
             raise TypeError(f"a pair of a collection and its member is needed, not {pair!r}")
@@ -83,6 +84,7 @@ def _require_tensor(graph: MetaGraph, member: str) -> None:
 
     (tensorflow/python/framework/ops.py, Graph.as_graph_element)
     """
+    require_name(member)
     graph.node(op_of(member))
     require_output(graph, member)
 

@@ -36,6 +36,9 @@ def select(
         exclude: globs; of either a single one may be given as a text.
         with_object_graph: where anything is chosen, the object graph is too, without which TensorFlow 2 restores
             nothing; but for an `exclude` that matches it.
+
+    Raises:
+        TypeError: a glob is no text.
     """
     require_checkpoint(checkpoint)
     chosen = chosen_names(checkpoint, include, exclude, with_object_graph=with_object_graph)
@@ -47,6 +50,9 @@ def chosen_names(
 ) -> set[str]:
     """The names of what `select` selects."""
     include, exclude = _listed(include), _listed(exclude)
+    for glob in (*include, *exclude):
+        if not isinstance(glob, str):
+            raise TypeError(f"a glob is a text, not {glob!r}")
     if not include and not exclude:
         return set(checkpoint)
     is_chosen, names = selector(include, exclude), _other_names(checkpoint, [*include, *exclude])
@@ -74,9 +80,9 @@ def idle_globs(checkpoint: Checkpoint, globs: Sequence[str]) -> list[str]:
     return [glob for glob, test in tests.items() if not any(test(name, *names.get(name, ())) for name in checkpoint)]
 
 
-def _listed(texts: Sequence[str]) -> Sequence[str]:
-    """The texts; of a single one, which Python would take for its letters, a list."""
-    return [texts] if isinstance(texts, str) else texts
+def _listed(texts: Iterable[str]) -> list[str]:
+    """The texts, which may come but once; of a single one, which Python would take for its letters, a list."""
+    return [texts] if isinstance(texts, str) else list(texts or ())
 
 
 def without(checkpoint: Checkpoint, names: Collection[str]) -> Checkpoint:
@@ -166,7 +172,10 @@ class Rule(NamedTuple):
 
         Raises:
             ValueError: it is no such rule, and why.
+            TypeError: it is no text.
         """
+        if not isinstance(text, str):
+            raise TypeError(f"a rule is a text, REGEX=>REPL, not {text!r}; a mapping has old names and new ones")
         pattern, arrow, replacement = text.partition("=>")
         if not arrow or not pattern:
             raise ValueError(f"{text!r} is not REGEX=>REPL")
@@ -248,15 +257,16 @@ def rename(
 
     Raises:
         ValueError: a rule is none, or there are no such names.
-        TypeError: what a mapping has is no text.
+        TypeError: a rule, or what a mapping has, is no text.
         NotFoundError: there is no variable of an old name.
         ConversionError: two variables would have the same name, or one none.
     """
     require_checkpoint(checkpoint)
     named = {name: name for name in checkpoint} | object_names(checkpoint, names)
     if isinstance(rules, Mapping):
-        if not all(isinstance(text, str) for text in chain(rules, rules.values())):
-            raise TypeError("names are texts")
+        for text in chain(rules, rules.values()):
+            if not isinstance(text, str):
+                raise TypeError(f"names are texts, and a mapping of them has {text!r}")
         for name in sorted(rules.keys() - named.values()):
             what = f"no variable {name} to be renamed"
             raise NotFoundError(what, path=checkpoint.path, hint=near_hint(name, list(named.values())))

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from ckpttool.analysis.parallel import in_order
 from ckpttool.analysis.values.difference import Difference, Progress, difference
-from ckpttool.model.checkpoint import require_checkpoint
-from ckpttool.model.variable import Variable
+from ckpttool.model.checkpoint import Checkpoint, require_checkpoint
+from ckpttool.model.variable import Variable, require_variable
 
 
 class Comparison(NamedTuple):
@@ -57,12 +57,16 @@ def compare(
         progress: is told bytes that have been read.
 
     Raises:
+        TypeError: a mapping of something else than variables, or none.
         ValueError: a tolerance is negative, or not a number.
         CorruptionError: values are missing or damaged.
     """
     for given in (a, b):
         if not isinstance(given, Mapping):
             require_checkpoint(given)
+        if not isinstance(given, Checkpoint):
+            for variable in given.values():
+                require_variable(variable)
     if not (rtol >= 0 and atol >= 0):
         raise ValueError(f"tolerances are {rtol} and {atol}, and must not be less than 0")
     both = [name for name in a if name in b]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpttool.analysis.values.tallies import Tallies, Tally, merged
 from ckpttool.errors import CheckpointError
-from ckpttool.model.variable import Variable
+from ckpttool.model.variable import Variable, require_variable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,8 +73,7 @@ def statistics_of(variable: Variable, *, progress: Callable[[int], None] = lambd
         CorruptionError: values are missing or damaged.
         NotSupportedError: values of this dtype can't be decoded.
     """
-    if not isinstance(variable, Variable):
-        raise TypeError(f"a Variable is needed, not {type(variable).__name__}: a Checkpoint has them by their names")
+    require_variable(variable)
     if variable.dtype.itemsize is None:
         elements = len(variable.strings())
         progress(variable.nbytes)

@@ -112,13 +112,15 @@ def write_bundle(
         The variables that were left out, each with the reason.
 
     Raises:
+        TypeError: `num_shards` or `max_shard_size` is no number.
         ValueError: `num_shards` or `max_shard_size` is not positive, or both are given.
+        NotFoundError: there is no directory for it.
         FileExistsError: there is such a bundle, and `force` was not given; or the checkpoint is read from it.
         IsADirectoryError: `prefix` ends with a slash.
         ConversionError: no variable can be held; or `strict`, and one can't; or two would have the same key.
         CorruptionError: values are missing or damaged; nothing is written.
     """
-    prefix = os.fspath(prefix)
+    prefix = os.fsdecode(prefix)
     _check_arguments(num_shards, max_shard_size)
     plan = plan_bundle(checkpoint)
     require_bundle_writable(prefix, force=force, inputs=checkpoint.files)

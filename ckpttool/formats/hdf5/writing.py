@@ -4,7 +4,6 @@ import os
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
 from ckpttool import storage
@@ -103,7 +102,9 @@ def write_hdf5(
 
     Raises:
         ValueError: there is no such layout or compression.
+        NotFoundError: there is no directory for it.
         FileExistsError: there is a file at `path`, and `force` was not given; or the checkpoint is read from it.
+        IsADirectoryError: `path` is a directory's, or ends with a slash.
         ConversionError: no variable can be held; or `strict`, and one can't.
         CorruptionError: values are missing or damaged; no file is written.
     """
@@ -117,7 +118,7 @@ def write_hdf5(
     root = Group()
     root.attributes += [messages.text(name.encode(), value) for name, value in description(checkpoint).items()]
     links = link_keras_weights(root, kept, checkpoint) if layout == "keras" else {}
-    with storage.write_beside(Path(path), force=force, inputs=checkpoint.files) as beside:
+    with storage.write_beside(os.fsdecode(path), force=force, inputs=checkpoint.files) as beside:
         if compression is None:
             storage.require_space(beside, sum(planned.variable.nbytes for planned in kept))
         with Output(beside, values.end) as output:

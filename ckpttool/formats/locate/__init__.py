@@ -49,7 +49,7 @@ def locate(path: str | os.PathLike[str], *, v1: bool = False, step: int | str | 
         FormatError: something else is there.
         NotSupportedError: it is a kind that can't be read.
     """
-    path = os.fspath(path)
+    path = os.fsdecode(path)
     step = _checked_step(path, step)
     if os.path.isdir(path):
         return directory_or_prefix(path, v1, step)

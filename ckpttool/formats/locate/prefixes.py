@@ -41,6 +41,7 @@ class Located(NamedTuple):
 
     @property
     def has_variables(self) -> bool:
+        """Whether there is a checkpoint, and not a graph alone."""
         return bool(self.v1_files or self.foreign) or os.path.exists(bundle.index_path(self.prefix))
 
 

@@ -91,6 +91,7 @@ def write_npy(
         The variables that were left out or stored as something else, each with the reason.
 
     Raises:
+        NotFoundError: there is no directory for it.
         FileExistsError: the directory is there, and `force` was not given; or it holds something else too.
         ConversionError: no variable can be held; or `strict`, and one can't as it is.
         CorruptionError: values are missing or damaged; nothing is written.

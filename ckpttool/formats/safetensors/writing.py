@@ -83,7 +83,9 @@ def write_safetensors(
         The variables that were left out or stored as something else, each with the reason.
 
     Raises:
+        TypeError: `max_shard_size` is no number.
         ValueError: `max_shard_size` is not positive.
+        NotFoundError: there is no directory for it.
         FileExistsError: there is such a file, or another of a model in the directory, and `force` was not given; or the
             checkpoint is read from it.
         ConversionError: no variable can be held; or `strict`, and one can't as it is; two would have the same name; the
@@ -94,7 +96,7 @@ def write_safetensors(
     plan = plan_safetensors(checkpoint)
     remarkable = check_plan(plan, strict=strict)
     require_little_endian("safetensors")
-    tensors, path = _tensors(plan, checkpoint), os.fspath(path)
+    tensors, path = _tensors(plan, checkpoint), os.fsdecode(path)
     if max_shard_size is None:
         _write(checkpoint, _Output({path: tensors}, None), [path], force, progress)
         return remarkable

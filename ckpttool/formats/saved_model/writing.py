@@ -45,15 +45,17 @@ def write_saved_model(
         progress: is told the bytes of each variable written.
 
     Raises:
+        ValueError: a name in `assets/` is a path, which would lead out of it.
+        NotFoundError: there is no directory for it.
         FileExistsError: there is something at `directory` that may not be replaced.
         ConversionError: a variable can't be held; or the graph is not a SavedModel's.
         CorruptionError: values are missing or damaged; nothing is written.
     """
     require_graph(graph)
     require_checkpoint(checkpoint)
-    sources, path = assets or {}, Path(directory)
+    sources = assets or {}
     inputs = _inputs(graph, checkpoint, sources)
-    with storage.write_directory(path, force=force, inputs=inputs, is_ours=_is_saved_model) as beside:
+    with storage.write_directory(directory, force=force, inputs=inputs, is_ours=_is_saved_model) as beside:
         if len(checkpoint):
             (beside / VARIABLES).parent.mkdir()
             write_bundle(checkpoint, beside / VARIABLES, strict=True, progress=progress)
@@ -79,7 +81,12 @@ def require_saved_model_writable(
 
 
 def _inputs(graph: MetaGraph, checkpoint: Checkpoint, assets: Mapping[str, str]) -> list[str]:
-    """The files that are read; raises ConversionError if there is no SavedModel to be written."""
+    """The files that are read; raises ConversionError if there is no SavedModel to be written, ValueError if an asset
+    would be written to another place than `assets/`.
+    """
+    for name in assets:
+        if name in ("", os.curdir, os.pardir) or os.path.basename(name) != name:
+            raise ValueError(f"{name!r} can't be the name of a file in {ASSETS}/")
     if graph.root != "SavedModel":
         raise ConversionError(f"a {graph.root} is no SavedModel", path=graph.path, hint="servable makes one of it")
     return [*checkpoint.files, *assets.values(), *([graph.path] if graph.path else [])]

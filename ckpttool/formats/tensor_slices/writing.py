@@ -104,7 +104,9 @@ def write_tensor_slices(
         does not, if `select` leaves them out before.
 
     Raises:
+        NotFoundError: there is no directory for it.
         FileExistsError: there is a file at `path`, and `force` was not given; or the checkpoint is read from it.
+        IsADirectoryError: `path` is a directory's, or ends with a slash.
         ConversionError: no variable can be held; or `strict`, and one can't; or two slices would have the same key.
         CorruptionError: values are missing or damaged; no file is written.
     """
@@ -114,7 +116,7 @@ def write_tensor_slices(
     variables = sorted((planned.variable for planned in plan if not planned.problem), key=_name)
     cut = [list(_pieces(variable)) for variable in variables]
     pieces = _keyed(chain.from_iterable(cut))
-    path = os.fspath(path)
+    path = os.fsdecode(path)
     with storage.write_beside(path, force=force, inputs=checkpoint.files) as beside, open(beside, "wb") as file:
         storage.reserve(beside, sum(map(_fixed_bytes, pieces.values())))
         table = TableBuilder(write=file.write)

@@ -22,7 +22,7 @@ from ckpttool.model.checkpoint import Checkpoint, require_checkpoint
 from ckpttool.model.dtypes import dtype_of
 from ckpttool.model.graph import MetaGraph, require_graph
 from ckpttool.model.names import listed
-from ckpttool.model.nodes import PLACEHOLDERS, set_shape
+from ckpttool.model.nodes import PLACEHOLDERS, require_name, set_shape
 from ckpttool.transforms.freezing.body import Body, Output
 from ckpttool.transforms.freezing.handles import FROZEN_OPS, Library, Trace
 from ckpttool.transforms.freezing.pruning import needed, output_of
@@ -84,7 +84,7 @@ def freeze(
 
     Raises:
         ValueError: no outputs.
-        TypeError: a text in the place of a list of names.
+        TypeError: a text in the place of a list of names, or something else in that of a name.
         NotFoundError: there is no such op or tensor, or the checkpoint has not all of the variables.
         NotSupportedError: what the outputs need can't be frozen, or takes more than 2 GiB.
         ConversionError: a variable is of another dtype or shape in the checkpoint.
@@ -106,6 +106,8 @@ def _require_names(outputs: Sequence[str], inputs: Collection[str]) -> None:
     for what, names in (("outputs", outputs), ("inputs", inputs)):
         if isinstance(names, str):
             raise TypeError(f"{what} is a list of names: [{names!r}], not {names!r}")
+        for name in names:
+            require_name(name)
     if not outputs:
         raise ValueError("no outputs: a graph without any has no ops either")
 

@@ -16,7 +16,7 @@ from ckpttool.errors import ConversionError, NotFoundError, NotSupportedError
 from ckpttool.model.checkpoint import Checkpoint, require_checkpoint
 from ckpttool.model.graph import MetaGraph, require_graph
 from ckpttool.model.names import listed
-from ckpttool.model.nodes import op_of
+from ckpttool.model.nodes import op_of, require_name
 from ckpttool.model.signatures import DEFAULT_SIGNATURE, HIDDEN_SIGNATURES
 from ckpttool.transforms.collections import edit_collections
 from ckpttool.transforms.devices import strip_devices
@@ -35,7 +35,13 @@ _SCHEMA_VERSION = 1
 
 
 class Marks(NamedTuple):
-    """By what a server finds a graph, and what it does with it: predict, classify or regress."""
+    """By what a server finds a graph, and what it does with it: predict, classify or regress.
+
+    Attributes:
+        signature: the key of the signature.
+        method: "predict", "classify" or "regress".
+        tags: those of the graph, one or more.
+    """
 
     signature: str = DEFAULT_SIGNATURE
     method: str = "predict"
@@ -86,7 +92,8 @@ def servable(
 
     Raises:
         ValueError: there is no such method.
-        TypeError: `inputs` or `outputs` is no mapping; or the marks' tags are no list, but a text.
+        TypeError: `inputs` or `outputs` is no mapping of names; or `marks` are no Marks, or their tags no list, but a
+            text.
         NotFoundError: there is no such tensor; the checkpoint lacks a variable that the graph restores; or an output
             needs one that it does not restore.
         NotSupportedError: an output needs what is no input; or the graph can't be restored from a bundle.
@@ -95,7 +102,7 @@ def servable(
     require_graph(graph)
     if checkpoint is not None:
         require_checkpoint(checkpoint)
-    inputs, outputs, marks = _tensors(inputs), _tensors(outputs), marks or Marks()
+    inputs, outputs, marks = _tensors(inputs), _tensors(outputs), Marks() if marks is None else marks
     graph = with_one_op_each(_meta_graph(graph))
     unlisted = _absent_members(graph)
     graph = edit_collections(graph, remove=unlisted) if unlisted else graph
@@ -125,6 +132,8 @@ def _tensors(named: Mapping[str, str]) -> dict[str, str]:
     """Full names of tensors, by key."""
     if not isinstance(named, Mapping):
         raise TypeError(f"inputs and outputs are mappings of keys to tensors, not {named!r}")
+    for tensor in named.values():
+        require_name(tensor)
     return {key: tensor_name(tensor) for key, tensor in named.items()}
 
 
@@ -162,6 +171,8 @@ def _is_there(graph: MetaGraph, member: str) -> bool:
 
 def _require_marks(graph: MetaGraph, marks: Marks) -> None:
     """Raises TypeError if the tags are one text, ConversionError if no user's signature may be called so."""
+    if not isinstance(marks, Marks):
+        raise TypeError(f"marks are Marks(…), not {marks!r}")
     if isinstance(marks.tags, str):
         raise TypeError(f"tags is a list of texts: [{marks.tags!r}], not {marks.tags!r}")
     if marks.signature.startswith(HIDDEN_SIGNATURES):
