@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import typer
 from conftest import FIXTURES, ROOT
-from running import edit_meta, save_model, scaled
+from running import edit_meta, save_model, save_with_iterator, scaled
 from typer.testing import CliRunner
 
+import ckpttool
 from ckpttool.cli.jobs import read_stdin
 
 LINEAR = FIXTURES / "linear" / "model"
@@ -307,3 +308,35 @@ def test_a_saver_that_restores_more_than_variables(tf, run, tmp_path):
     assert result.exit_code == 0, result.stderr
     assert "[2.0]" in result.stdout
     assert "initialized, because they were never stored: local" in result.stderr
+
+
+@pytest.fixture
+def with_iterator(tf, tmp_path):
+    return save_with_iterator(tf, tmp_path)
+
+
+@tensorflow
+def test_an_iterator_is_restored_once_it_has_its_data(run, with_iterator):
+    """TensorFlow refuses it before: nothing of such a graph ran, whatever was fetched."""
+    result = run("run", with_iterator, "--fetch", "y", "--feed", "x=[3]", "--format", "json")
+    assert (result.exit_code, "7.0" in result.stdout) == (0, True), result.output
+    assert "iterators" not in result.stderr
+    result = run("run", with_iterator, "--fetch", "next", "--format", "json")
+    assert json.loads(result.stdout)["outputs"][0]["value"] == 3
+    assert "restored iterators: IteratorV2" in result.stderr
+
+
+@tensorflow
+def test_an_iterators_state_of_tensorflow_1_is_passed_over(tf, run, with_iterator):
+    """It is a scalar, at which TensorFlow 2 ends the process."""
+    [key] = [name for name, v in ckpttool.open_checkpoint(with_iterator).items() if v.dtype == "variant"]
+    state = tf.raw_ops.EmptyTensorList(element_shape=-1, max_num_elements=1, element_dtype=tf.float32)
+    tf.raw_ops.SaveV2(
+        prefix=str(with_iterator),
+        tensor_names=sorted([key, "b", "w"]),
+        shape_and_slices=[""] * 3,
+        tensors=[state, tf.constant(1.0), tf.constant(2.0)],
+    )
+    result = run("run", with_iterator, "--fetch", "next", "--format", "json")
+    assert (result.exit_code, json.loads(result.stdout)["outputs"][0]["value"]) == (0, 0), result.output
+    assert "initialized iterators: IteratorV2" in result.stderr
