@@ -172,9 +172,7 @@ class State:
             for name in [*initializers, *tables]:
                 self._run_once(name)
             for name, iterator in makers.items():
-                self._run_once(name)
-                if iterator in self._resuming:
-                    self._resuming[iterator]()
+                self._start(iterator, name)
         except BaseException:
             self._unset |= variables - written_variables(self._nodes, self._done)
             raise
@@ -192,6 +190,16 @@ class State:
         if len(makers) > len(resumed):
             anew = [iterator for iterator in makers.values() if iterator not in self._resuming]
             self.notes.append(f"initialized iterators: {listed(anew)}")
+
+    def _start(self, iterator: str, maker: str) -> None:
+        """Gives an iterator its data, and its state if that is stored."""
+        self._run_once(maker)
+        try:
+            self._resuming.get(iterator, lambda: None)()
+        except BaseException:  # It stands at its beginning, where nobody wants it.
+            self._done.discard(maker)
+            self.filled.discard(iterator)
+            raise
 
     def _run_once(self, name: str) -> None:
         if name in self._done:
