@@ -34,3 +34,19 @@ def scaled(factor: float) -> Callable[[Any], None]:
         v1.add_to_collection("answers", v1.identity(x * w + b, name="y"))
 
     return build
+
+
+def save_with_iterator(tf: Any, folder: Path) -> Path:
+    """A model whose saver restores also the state of an iterator, which has given three elements; its prefix."""
+    v1, keys = tf.compat.v1, tf.compat.v1.GraphKeys
+    with tf.Graph().as_default(), v1.Session() as session:
+        scaled(2.0)(v1)
+        iterator = v1.data.make_initializable_iterator(tf.data.Dataset.range(9))
+        v1.add_to_collection(keys.TABLE_INITIALIZERS, iterator.initializer)
+        v1.add_to_collection(keys.SAVEABLE_OBJECTS, tf.data.experimental.make_saveable_from_iterator(iterator))
+        element = v1.identity(iterator.get_next(), name="next")
+        session.run([v1.global_variables_initializer(), v1.tables_initializer()])
+        for _ in range(3):
+            session.run(element)
+        v1.train.Saver().save(session, str(folder / "model"))
+    return folder / "model"

@@ -484,6 +484,31 @@ def test_a_second_saver_that_restores_averages(tf, run, tmp_path):
         assert session.run("output:0").tolist() == [1.0, 1.125]
 
 
+@pytest.mark.parametrize("use_resource", [False, True])
+def test_a_saver_of_averages_alone(tf, run, tmp_path, use_resource):
+    """With --ema a saver that restores averages into variables has these under their own names: nothing is dropped."""
+
+    def build(v1):
+        weight = v1.get_variable("w", initializer=[3.0, 4.0], use_resource=use_resource)
+        average = tf.train.ExponentialMovingAverage(0.5)
+        average.apply([weight])
+        _output(v1, weight + 1.0)
+        return average.variables_to_restore()
+
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        saver = v1.train.Saver(build(v1))
+        for each in v1.global_variables():  # The average's initializer reads the variable.
+            session.run(each.initializer)
+        saver.save(session, str(tmp_path / "model"))
+    out = tmp_path / "out"
+    result = run("export", tmp_path / "model", "--tf", out, "--meta", "--ema")
+    assert result.exit_code == 0, result.output
+    with tf.Graph().as_default(), v1.Session() as session:
+        v1.train.import_meta_graph(f"{out}.meta").restore(session, str(out))
+        assert session.run("output:0").tolist() == [4.0, 5.0]
+
+
 def test_warm_starts_keep_the_names_of_their_own_checkpoint(tf, run, tmp_path):
     """tf.train.init_from_checkpoint reads another checkpoint, whose names are not changed."""
     other = built(tf, tmp_path, lambda v1: variable(v1, "w", [2]) and None)

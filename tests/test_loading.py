@@ -1,7 +1,7 @@
 """What `saved-model` says of graphs that TensorFlow 2 does not load as they are."""
 
 import pytest
-from running import edit_meta, save_model
+from running import edit_meta, save_model, save_with_iterator
 from serving import of_load, of_loader, of_server, require_same
 
 from ckpttool import proto
@@ -113,6 +113,46 @@ def test_an_op_that_runs_in_no_function_is_named_where_an_output_needs_it(served
             of_load(tf, tmp_path / "served")
     else:
         assert of_load(tf, tmp_path / "served")
+
+
+@tensorflow
+def test_a_dense_table_of_tensorflow_1_12(served, run, tf, tmp_path):
+    """It has an input less than since. TensorFlow does not import such a graph: what does not need the table runs."""
+
+    def with_table(v1):
+        build(v1)
+        tf.lookup.experimental.DenseHashTable(tf.int64, tf.float32, 0.0, empty_key=-1, deleted_key=-2)
+
+    def as_tensorflow_1(message):
+        next(node for node in message.graph_def.node if node.op == "MutableDenseHashTableV2").input.pop()
+
+    prefix = save_model(tf, tmp_path, with_table)
+    edit_meta(tf, prefix, as_tensorflow_1)
+    assert "does not load the graph: MutableDenseHashTableV2, as 1.12 wrote it, lacks an input" in served(prefix)
+    with pytest.raises(ValueError, match="do not match 1 inputs"):
+        tf.saved_model.load(str(tmp_path / "served"))
+    result = run("run", prefix, "--fetch", "y", "--feed", "x=[3]", "--format", "json")
+    assert (result.exit_code, "6.0" in result.stdout) == (0, True), result.output
+    assert "left out 1 op that can't run here: MutableDenseHashTableV2" in result.stderr
+
+
+@tensorflow
+def test_a_saver_of_an_iterator_restores_the_rest(served, tf, tmp_path):
+    """A loader restores before the iterator has its data: TensorFlow loaded no such SavedModel. To TensorFlow 1, the
+    iterator's state was a scalar.
+    """
+
+    def as_tensorflow_1(message):
+        node = next(node for node in message.graph_def.node if node.op == "SerializeIterator")
+        del node.attr["_output_shapes"].list.shape[:]
+        node.attr["_output_shapes"].list.shape.add()
+
+    prefix = save_with_iterator(tf, tmp_path)
+    edit_meta(tf, prefix, as_tensorflow_1)
+    said = served(prefix)
+    assert "note: save/DeserializeIterator is not run: it needs data in IteratorV2 first; no output needs it" in said
+    feeds = {"x": tf.constant([3.0])}
+    assert tf.saved_model.load(str(tmp_path / "served")).signatures["serving_default"](**feeds)["y"].numpy() == [7]
 
 
 @tensorflow

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import typer
 from conftest import FIXTURES, ROOT
-from running import edit_meta, save_model, scaled
+from running import edit_meta, save_model, save_with_iterator, scaled
 from typer.testing import CliRunner
 
+import ckpttool
 from ckpttool.cli.jobs import read_stdin
+from ckpttool.errors import NotSupportedError
 
 LINEAR = FIXTURES / "linear" / "model"
 tensorflow = pytest.mark.tensorflow
@@ -307,3 +309,52 @@ def test_a_saver_that_restores_more_than_variables(tf, run, tmp_path):
     assert result.exit_code == 0, result.stderr
     assert "[2.0]" in result.stdout
     assert "initialized, because they were never stored: local" in result.stderr
+
+
+@pytest.fixture
+def with_iterator(tf, tmp_path):
+    return save_with_iterator(tf, tmp_path)
+
+
+@tensorflow
+def test_an_iterator_is_restored_once_it_has_its_data(run, with_iterator):
+    """TensorFlow refuses it before: nothing of such a graph ran, whatever was fetched."""
+    result = run("run", with_iterator, "--fetch", "y", "--feed", "x=[3]", "--format", "json")
+    assert (result.exit_code, "7.0" in result.stdout) == (0, True), result.output
+    assert "iterators" not in result.stderr
+    result = run("run", with_iterator, "--fetch", "next", "--format", "json")
+    assert json.loads(result.stdout)["outputs"][0]["value"] == 3
+    assert "restored iterators: IteratorV2" in result.stderr
+
+
+def with_state(tf, prefix, state) -> None:
+    """Writes the model's checkpoint anew, with something else for the iterator's state."""
+    [key] = [name for name, v in ckpttool.open_checkpoint(prefix).items() if v.dtype == "variant"]
+    tf.raw_ops.SaveV2(
+        prefix=str(prefix),
+        tensor_names=sorted([key, "b", "w"]),
+        shape_and_slices=[""] * 3,
+        tensors=[state, tf.constant(1.0), tf.constant(2.0)],
+    )
+
+
+@tensorflow
+def test_an_iterators_state_of_tensorflow_1_is_passed_over(tf, run, with_iterator):
+    """It is a scalar, at which TensorFlow 2 ends the process."""
+    list_ = tf.raw_ops.EmptyTensorList(element_shape=-1, max_num_elements=1, element_dtype=tf.float32)
+    with_state(tf, with_iterator, list_)
+    result = run("run", with_iterator, "--fetch", "next", "--format", "json")
+    assert (result.exit_code, json.loads(result.stdout)["outputs"][0]["value"]) == (0, 0), result.output
+    assert "initialized iterators: IteratorV2" in result.stderr
+
+
+@tensorflow
+def test_an_iterator_that_can_not_be_restored_does_not_begin_anew(tf, with_iterator):
+    """TensorFlow's error comes again at each run; what does not need the iterator runs."""
+    list_ = tf.raw_ops.EmptyTensorList(element_shape=-1, max_num_elements=1, element_dtype=tf.float32)
+    with_state(tf, with_iterator, tf.stack([list_]))
+    with ckpttool.ImportedGraph(with_iterator) as model:
+        for _ in range(2):
+            with pytest.raises(NotSupportedError, match="DeserializeIterator"):
+                model.run("next")
+        assert model.run("y", {"x": [3]}).tolist() == [7]

@@ -270,3 +270,18 @@ def test_damage(run, tmp_path):
     result = run("stats", made.write(tmp_path))
     assert (result.exit_code, result.stdout) == (4, "")
     assert "'w'" in result.stderr
+
+
+@pytest.mark.parametrize("format", ["tf", "h5", "safetensors"])
+def test_more_dimensions_than_numpy_has(run, tmp_path, format):
+    """TensorFlow has up to 254. All but `cat`, which shows them, do without: whole checkpoints were refused for one."""
+    made = bundle({"empty": np.zeros(0, np.float32), "long": np.arange(6, dtype=np.float32), "w": np.ones(2)})
+    made.change("long", shape=[1] * 100 + [2, 1, 3]).change("empty", shape=[1] * 100 + [0, 2])
+    prefix, out = made.write(tmp_path), tmp_path / f"out.{format}"
+    assert run("export", prefix, f"--{format}", out).exit_code == 0
+    stored = json.loads(run("stats", out, "--json").stdout)["statistics"]
+    assert {each["name"]: each["max"] for each in stored} == {"empty": None, "long": 5, "w": 1}
+    assert "3 of 3 variables whole" in run("verify", out, "--nan").output
+    assert run("diff", prefix, out).exit_code == 0
+    assert run("export", prefix, "--tf", tmp_path / "other", "--rename", "^=>v/").exit_code == 0
+    assert "renamed" in run("diff", prefix, tmp_path / "other").stdout

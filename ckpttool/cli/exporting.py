@@ -239,9 +239,11 @@ def _agreeing_graph(found: "Located", quiet: bool, changed: "Changed", before: C
     graph = open_graph(found)
     if not quiet:
         render.say(f"note: the graph is {graph.path}")
-    # Where a moving average takes a variable's place, the graph keeps the variable.
-    names = {changed.averages.get(old, old): new for old, new in changed.names.items()}
-    agreeing = rename_and_drop(graph, names, [name for name in before if name not in names], changed.averages)
+    # Where a moving average takes a variable's place, the graph keeps the variable. Where the variable was not stored,
+    # its saver restores the average into it already: that one has another name, and no other place.
+    averages = {old: variable for old, variable in changed.averages.items() if variable in before}
+    names = {averages.get(old, old): new for old, new in changed.names.items()}
+    agreeing = rename_and_drop(graph, names, [name for name in before if name not in names], averages)
     for collection, member in () if quiet else agreeing.members:
         render.say(f"note: {member} was removed from the collection {collection}: it needs what was dropped")
     return restoring_from_bundle(agreeing.graph)

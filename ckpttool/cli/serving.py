@@ -134,6 +134,7 @@ def _say_obstacles(graph: "MetaGraph", fed: dict[str, str], fetched: dict[str, s
         (found.deprecated, f"{loads} takes no %s, {needs}; tf.compat.v1.saved_model.load does"),
         (found.not_in_functions, f"{loads} runs no %s, {needs}; tf.compat.v1.saved_model.load does"),
         (found.trees, "TensorFlow 2.9 and later have no kernels of %s, and do not load the graph; 2.4 and before do"),
+        (found.tables, "TensorFlow 2 does not load the graph: %s, as 1.12 wrote it, lacks an input; 1.12 does"),
         (found.functions[:1], f"{loads} does not load the graph: the function %s {BEFORE_1}"),
     )
     for types, note in notes:

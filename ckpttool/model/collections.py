@@ -53,12 +53,13 @@ FILLED_COLLECTIONS = frozenset(
         *("saveable_objects", "resources", "local_resources", "queue_runners", "iterators", "cond_context"),
         *("while_context", "streaming_model_ports", "unbound_inputs", "asset_filepaths", "legacy_init_op"),
         *("saved_model_assets", "saved_model_main_op", "saved_model_train_op", "serving_init_op", "serving_assets"),
-        *("serving_signatures", "serving_graph"),
+        *("serving_signatures", "serving_graph", "masked_weights"),
     }
 )
 """Collections that TensorFlow fills by itself.
 
-(tensorflow/python/framework/ops.py GraphKeys; saved_model/constants.py; session_bundle/constants.py; tf_slim)
+(tensorflow/python/framework/ops.py GraphKeys; saved_model/constants.py; session_bundle/constants.py;
+contrib/model_pruning; tf_slim)
 """
 _END_POINTS = "_end_points"
 

@@ -260,6 +260,15 @@ class Variable:
                     next(readers[i], None)  # Runs to the checksum, and lets go of the buffer.
             yield array
 
+    def narrow(self) -> "Variable":
+        """The variable; where NumPy has no arrays of so many dimensions, the same values without those of size 1, of
+        which no more than 63 are left.
+        """
+        if len(self.shape) <= NUMPY_RANK or len(self.slices) > 1:
+            return self
+        shape = tuple(n for n in self.shape if n != 1) if self.size else (0,)
+        return type(self)(self.name, self.dtype, shape, self._source, self.key, placed=self._placed, layer=self.layer)
+
     def _require_numpy(self) -> None:
         if len(self.shape) > NUMPY_RANK:
             raise NotSupportedError(f"NumPy has no arrays of rank {len(self.shape)}", variable=self.name)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from threading import Lock
 from types import TracebackType
 from typing import Any, NoReturn
@@ -15,7 +16,7 @@ from ckpttool.analysis.graphs.needs import needed_ops, require_collection
 from ckpttool.analysis.graphs.pipelines import iterator_makers
 from ckpttool.analysis.graphs.restore_plan import plan_restore
 from ckpttool.analysis.graphs.running import waiting
-from ckpttool.analysis.graphs.savers import saver_ops
+from ckpttool.analysis.graphs.savers import restored_iterators, saver_ops
 from ckpttool.errors import NotFoundError, NotSupportedError
 from ckpttool.formats.locate import Located, locate
 from ckpttool.formats.opening import open_checkpoint, open_graph
@@ -30,6 +31,7 @@ from ckpttool.runtime.importing import Interruptible, Translated, imported
 from ckpttool.runtime.quiet import import_tensorflow
 from ckpttool.runtime.registry import InstalledRegistry, load_op_library
 from ckpttool.transforms.preparing import prepare
+from ckpttool.transforms.restoring import without_iterators
 
 # Seconds to wait where an empty queue may be waited for.
 _PATIENCE = 60.0
@@ -82,7 +84,8 @@ class ImportedGraph:
         self._tf: Any = import_tensorflow()
         for library in [op_libraries] if isinstance(op_libraries, str | os.PathLike) else op_libraries:
             load_op_library(self._tf, library)
-        prepared = prepare(self.graph, InstalledRegistry(self._tf), clear_devices=clear_devices)
+        restoring = without_iterators(self.graph)
+        prepared = prepare(restoring, InstalledRegistry(self._tf), clear_devices=clear_devices)
         self.lacking: Mapping[str, str] = prepared.lacking
         self._tf_graph, self._notes = imported(self._tf, self.path, prepared)
         self._ready: set[tuple[tuple[str, ...], frozenset[str]]] = set()
@@ -101,10 +104,17 @@ class ImportedGraph:
         usable = not any(op in self.lacking for op in saver_ops(self.graph))
         plan = plan_restore(self.graph, checkpoint, usable=usable)
         self._notes += plan.notes
-        self._state = state.State(self.graph, plan, self.lacking, self._run_op)
         prefix = state.prefix_of(located)
+        feeds = {saver.filename_tensor_name: prefix}
+        resuming = {}
+        if plan.by_saver and checkpoint is not None:
+            for iterator, (op, key) in restored_iterators(self.graph).items():
+                # Of one dimension since TensorFlow 2.2: a state without any ends the process.
+                if len(checkpoint[key].shape) == 1:
+                    resuming[iterator] = partial(self._run_op, op, feeds)
+        self._state = state.State(self.graph, plan, self.lacking, self._run_op, resuming)
         if plan.by_saver:
-            self._run_op(saver.restore_op_name, {saver.filename_tensor_name: prefix})
+            self._run_op(saver.restore_op_name, feeds)
         else:
             restore_op = state.add_restore_op(self._tf, self._tf_graph, prefix, plan.reads)
             if restore_op is not None:

@@ -87,6 +87,7 @@ class State:
         plan: how its variables are restored.
         lacking: the ops that can't run, each with the reason.
         run: runs an op, by its name.
+        resuming: iterators, each with what restores its state once it has its data.
     """
 
     def __init__(
@@ -95,11 +96,12 @@ class State:
         plan: Plan,
         lacking: Mapping[str, str],
         run: Callable[[str], None],
+        resuming: Mapping[str, Callable[[], None]],
     ) -> None:
         self._graph, self._nodes, self._lacking, self._run = graph, graph.by_name, lacking, run
         self._unset, self._missing = set(plan.unstored), dict(plan.missing)
         self._done: set[str] = set()
-        self._makers = sole_makers(self._nodes)
+        self._makers, self._resuming = sole_makers(self._nodes), resuming
         self.filled: set[str] = set()
         self._lock = RLock()
         self._fillers = fillers(graph)
@@ -167,8 +169,10 @@ class State:
         makers = {self._makers[op]: op for op in unmade}
         self._unset -= variables  # Before: an initializer may read what it writes.
         try:
-            for name in [*initializers, *tables, *makers]:
+            for name in [*initializers, *tables]:
                 self._run_once(name)
+            for name, iterator in makers.items():
+                self._start(iterator, name)
         except BaseException:
             self._unset |= variables - written_variables(self._nodes, self._done)
             raise
@@ -180,8 +184,22 @@ class State:
             self.notes.append(f"initialized, because they were never stored: {listed(sorted(variables - by_chance))}")
         if tables:
             self.notes.append(f"initialized tables: {listed(list(dict.fromkeys(tables.values())))}")
-        if makers:
-            self.notes.append(f"initialized iterators: {listed(list(makers.values()))}")
+        resumed = [iterator for iterator in makers.values() if iterator in self._resuming]
+        if resumed:
+            self.notes.append(f"restored iterators: {listed(resumed)}")
+        if len(makers) > len(resumed):
+            anew = [iterator for iterator in makers.values() if iterator not in self._resuming]
+            self.notes.append(f"initialized iterators: {listed(anew)}")
+
+    def _start(self, iterator: str, maker: str) -> None:
+        """Gives an iterator its data, and its state if that is stored."""
+        self._run_once(maker)
+        try:
+            self._resuming.get(iterator, lambda: None)()
+        except BaseException:  # It stands at its beginning, where nobody wants it.
+            self._done.discard(maker)
+            self.filled.discard(iterator)
+            raise
 
     def _run_once(self, name: str) -> None:
         if name in self._done:

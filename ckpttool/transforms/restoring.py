@@ -5,7 +5,11 @@ A restore op of the format V1 can't read a bundle; one that can is put in its pl
     RestoreSlice(file_pattern, tensor_name, shape_and_slice) → tensor
     Restore(file_pattern, tensor_name) → tensor
 
-(tensorflow/core/ops/io_ops.cc; python/training/saver.py)
+An iterator's state can't be restored before the iterator has its data, which whoever loads a graph gives it later.
+
+    DeserializeIterator(IteratorV2, RestoreV2:i) ──▶ save/restore_all
+
+(tensorflow/core/ops/io_ops.cc; python/training/saver.py; core/kernels/data/iterator_ops.cc)
 """
 
 from collections.abc import Sequence
@@ -13,7 +17,14 @@ from typing import Any
 
 from ckpttool import proto
 from ckpttool.analysis.agreement import misfit
-from ckpttool.analysis.graphs.savers import RESTORE_OPS, Restored, reads_of, restored, saver_ops
+from ckpttool.analysis.graphs.savers import (
+    RESTORE_OPS,
+    Restored,
+    reads_of,
+    restored,
+    restored_iterators,
+    saver_ops,
+)
 from ckpttool.errors import ConversionError, NotFoundError
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.graph import MetaGraph
@@ -83,6 +94,22 @@ def restoring_from_bundle(graph: MetaGraph) -> MetaGraph:
         return with_nodes(edit(data, {1: lambda node: made.get(next(numbers).name, node)}), added)
 
     return edit_meta_graph(graph, lambda data: edit(data, {2: graph_def}))
+
+
+def without_iterators(graph: MetaGraph) -> MetaGraph:
+    """The graph with a saver that restores all but the states of iterators; else byte for byte as it was."""
+    apart = {b"^" + to_bytes(each.op) for each in restored_iterators(graph).values()}
+    if not apart:
+        return graph
+    groups = {name for name in saver_ops(graph) if graph.by_name[name].type == "NoOp"}
+    numbers = iter(graph.graph_def.node)
+
+    def node(data: bytes) -> bytes:
+        if next(numbers).name not in groups:
+            return data
+        return edit(data, {3: lambda name: None if name in apart else name})
+
+    return edit_meta_graph(graph, lambda data: edit(data, {2: {1: node}}))
 
 
 def _restore_v2(old: Any, lists: Sequence[str]) -> bytes:

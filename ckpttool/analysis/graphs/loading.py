@@ -4,6 +4,8 @@ A graph with an op that is not registered is loaded by nobody. One that is depre
 TensorFlow 1, stays in the graphs that are older than its deprecation; but tf.saved_model.load copies what a signature
 needs into a function, which is new. In a function, OneShotIterator does not run.
 
+Dense hash tables have got an input since TensorFlow 1.12, and those without it are loaded by nobody.
+
 Boosted trees are still registered, and nothing runs them: their kernels went between TensorFlow 2.4 and 2.9.
 
 (tensorflow/core/framework/op_def_util.cc CheckOpDeprecation; core/kernels/data/iterator_ops.cc OneShotIteratorOp;
@@ -21,6 +23,7 @@ from ckpttool.model.graph import MetaGraph
 BOOSTED_TREES = ("BoostedTrees", "IsBoostedTrees")
 """How the types of ops begin that TensorFlow knows and has no kernels of."""
 
+_DENSE_TABLES = ("MutableDenseHashTable", "MutableDenseHashTableV2")
 _IN_NO_FUNCTION = {"OneShotIterator"}
 
 
@@ -34,6 +37,7 @@ class Obstacles(NamedTuple):
         not_in_functions: those that it runs in no function, and that outputs need.
         trees: those that it has no longer kernels of, and that outputs or the saver need.
         functions: the library functions that none reads since TensorFlow 1.0.
+        tables: those that it takes with an input more alone.
     """
 
     needed: list[str]
@@ -42,6 +46,7 @@ class Obstacles(NamedTuple):
     not_in_functions: list[str]
     trees: list[str]
     functions: list[str]
+    tables: list[str]
 
 
 def obstacles(graph: MetaGraph, outputs: Collection[str], fed: Collection[str]) -> Obstacles:
@@ -53,6 +58,7 @@ def obstacles(graph: MetaGraph, outputs: Collection[str], fed: Collection[str]) 
     deprecated = [type for type in needed if type in known and known[type].HasField("deprecation")]
     trees = {graph.by_name[op].type for op in ops | saver_ops(graph)}
     trees = {type for type in trees if type.startswith(BOOSTED_TREES)}
+    tables = {node.type for node in graph.nodes if node.type in _DENSE_TABLES and len(node.operands) < 2}
     unreadable = [name for name, function in functions.items() if function.node]
-    found = (lacking & needed, lacking - needed, deprecated, needed & _IN_NO_FUNCTION, trees, unreadable)
+    found = (lacking & needed, lacking - needed, deprecated, needed & _IN_NO_FUNCTION, trees, unreadable, tables)
     return Obstacles(*map(sorted, found))

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from ckpttool import proto
 from ckpttool.analysis.graphs.needs import all_called, needed_ops, origin
+from ckpttool.analysis.graphs.pipelines import source_of
 from ckpttool.analysis.graphs.running import written_variables
 from ckpttool.errors import NotSupportedError
 from ckpttool.model.arguments import Shape
@@ -75,7 +76,7 @@ def restored(graph: MetaGraph, *, by_any_op: bool = False) -> list[Restored]:
     """
     nodes = graph.by_name
     running = set(nodes) if by_any_op else saver_ops(graph)
-    messages = {name: nodes[name].message for name in nodes if name in running}
+    messages = _messages(nodes, running)
     targets = _targets(nodes, messages)
     found = []
     for node in messages.values():
@@ -107,6 +108,26 @@ def restored_variables(graph: MetaGraph) -> set[str] | None:
     return written_variables(nodes, ops)
 
 
+class RestoredIterator(NamedTuple):
+    """An iterator whose state a saver restores: the op that does it, and the state's name in the checkpoint."""
+
+    op: str
+    key: str
+
+
+def restored_iterators(graph: MetaGraph) -> dict[str, RestoredIterator]:
+    """The iterators whose states the graph's saver restores. TensorFlow does that only once they have their data."""
+    nodes, ops = graph.by_name, saver_ops(graph)
+    found = {}
+    for node in (nodes[name] for name in nodes if name in ops):
+        if node.type == "DeserializeIterator" and len(node.operands) > 1:
+            read, number = origin(nodes, node.operands[1])
+            keys = [each.key for each in reads_of(graph, nodes[read].message, _messages(nodes, ops))]
+            if int(number) < len(keys):
+                found[source_of(nodes, node)] = RestoredIterator(node.name, keys[int(number)])
+    return found
+
+
 def reads_of(graph: MetaGraph, node: Any, inside: Mapping[str, Any]) -> list[Restored]:
     """What an op reads, if it is one that restores; its constants are in the same graph or function."""
     if node.op not in RESTORE_OPS:
@@ -132,6 +153,10 @@ def lists_of(node: Any, inside: Mapping[str, Any]) -> tuple[list[str] | None, li
     found = (constant_input(node, place, inside) for place in (1, 2))
     keys, specs = (None if constant is None else strings_of(constant) for constant in found)
     return keys, [""] * len(keys or ()) if node.op == "Restore" else specs
+
+
+def _messages(nodes: Mapping[str, Node], ops: Collection[str]) -> dict[str, Any]:
+    return {name: nodes[name].message for name in nodes if name in ops}
 
 
 def _targets(nodes: Mapping[str, Node], ops: Collection[str]) -> dict[tuple[str, int], list[tuple[str, bool]]]:

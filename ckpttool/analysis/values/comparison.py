@@ -143,7 +143,7 @@ def _digest(variable: Variable) -> bytes | None:
         return digest.digest() if len(set(values)) > 1 else None
     first = None
     alike = True
-    for _, block in variable.blocks():
+    for _, block in variable.narrow().blocks():
         elements = np.ascontiguousarray(block).reshape(-1).view(np.uint8).reshape(-1, block.dtype.itemsize)
         digest.update(elements.data)
         first = elements[0].copy() if first is None else first

@@ -72,6 +72,7 @@ def difference(
         found = _of_strings(a, b)
         progress(a.nbytes + b.nbytes)
         return found
+    a, b = a.narrow(), b.narrow()
     same = 0
     for one, other in _pairs(a, b):
         if a.dtype != b.dtype or not _same_bytes(one, other):

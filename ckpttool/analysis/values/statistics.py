@@ -79,7 +79,7 @@ def statistics_of(variable: Variable, *, progress: Callable[[int], None] = lambd
         progress(variable.nbytes)
         return Statistics(elements)
     tallies, whole = None, Tally()
-    for _, block in variable.blocks(_ELEMENTS * variable.dtype.itemsize):
+    for _, block in variable.narrow().blocks(_ELEMENTS * variable.dtype.itemsize):
         real = _real(block).reshape(-1)
         tallies = tallies or Tallies(real)  # The first block is the largest.
         whole = merged(whole, tallies.take(real))
@@ -98,7 +98,7 @@ def _deviation(variable: Variable, whole: Tally) -> float:
     # Float64 can't hold the squares; those of the numbers times a power of 2 it can.
     scale = 2.0**-600 if isinf(whole.squares) else 2.0**600
     tallies, scaled = None, Tally()
-    for _, block in variable.blocks():
+    for _, block in variable.narrow().blocks():
         numbers = _real(block).reshape(-1) * scale  # Of no other type than float64.
         tallies = tallies or Tallies(numbers)
         scaled = merged(scaled, tallies.take(numbers))
@@ -149,7 +149,7 @@ def count_not_finite(variable: Variable, progress: Callable[[int], None]) -> tup
 
     nans = infinities = 0
     try:
-        for _, block in variable.blocks():
+        for _, block in variable.narrow().blocks():
             if not np.isfinite(block).all():
                 nans += int(np.count_nonzero(np.isnan(block)))
                 infinities += int(np.count_nonzero(np.isinf(block)))

@@ -144,7 +144,7 @@ def _unreadable(pieces: Sequence[Stored], progress: Progress) -> Finding | None:
             variable.strings()
             progress(variable.nbytes)
         else:
-            for _, block in variable.blocks():
+            for _, block in variable.narrow().blocks():
                 progress(block.nbytes)
     except (CheckpointError, OSError) as error:
         finding = _finding_of(error, variable)

@@ -15,6 +15,7 @@ from ckpttool.analysis.graphs.needs import (
 )
 from ckpttool.model.arguments import Dtypes, arguments_of
 from ckpttool.model.graph import MetaGraph
+from ckpttool.model.names import counted
 from ckpttool.model.nodes import PYTHON_OPS, Node, op_of
 
 HERE = "this TensorFlow"
@@ -65,7 +66,7 @@ def _lacking_functions(library: Any, names: Collection[str], registry: Registry)
                 continue
             if registry.op_def(node.op) is None:
                 found.setdefault(function.signature.name, f"needs an op of type {node.op}, which {HERE} lacks")
-            elif why := registry.no_kernel(node):
+            elif why := _other_inputs(node, registry) or registry.no_kernel(node):
                 found.setdefault(function.signature.name, f"can't run: {why}")
     if found:
         _spread(found, function_callers(library), lambda _, why: why)
@@ -86,11 +87,24 @@ def _spread(found: dict[str, str], edges: Mapping[str, Iterable[str]], why: Call
 def _why_lacking(node: Any, registry: Registry, known: Collection[str], functions: Mapping[str, str]) -> str | None:
     if node.op not in known and registry.op_def(node.op) is None:
         return f"{HERE} has no op of type {node.op}"
+    if why := _other_inputs(node, registry):
+        return why
     if node.op in PYTHON_OPS:
         return f"{node.op} runs Python code of the program that made the graph"
     for name in called_functions(node, functions) if functions else ():
         return f"its function {name} {functions[name]}"
     return None if node.op in known else registry.no_kernel(node)
+
+
+def _other_inputs(node: Any, registry: Registry) -> str | None:
+    """What is wrong if an op takes other inputs now: dense hash tables have got one since TensorFlow 1.12."""
+    op_def = registry.op_def(node.op)
+    wanted = None if op_def is None else op_def.input_arg
+    # Of one that is a list, the op itself says how long it is.
+    if not wanted or any(each.number_attr or each.type_list_attr for each in wanted):
+        return None
+    given = sum(not text.startswith("^") for text in node.input)
+    return None if given == len(wanted) else f"{node.op} has {counted(given, 'input')}, and takes {len(wanted)} now"
 
 
 def _add_takers_of_references(graph: MetaGraph, registry: Registry, lacking: dict[str, str]) -> None:

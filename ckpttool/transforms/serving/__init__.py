@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ckpttool.analysis.graphs.needs import needed_ops, require_output, tensor_name
 from ckpttool.analysis.graphs.running import read_variables, shared_state, written_variables
-from ckpttool.analysis.graphs.savers import restored_variables
+from ckpttool.analysis.graphs.savers import restored_iterators, restored_variables
 from ckpttool.errors import ConversionError, NotFoundError, NotSupportedError
 from ckpttool.model.checkpoint import Checkpoint, require_checkpoint
 from ckpttool.model.graph import MetaGraph, require_graph
@@ -22,7 +22,7 @@ from ckpttool.transforms.collections import edit_collections
 from ckpttool.transforms.devices import strip_devices
 from ckpttool.transforms.graph_edits import meta_graph_data
 from ckpttool.transforms.new_ops import with_entry, with_field
-from ckpttool.transforms.restoring import restorable, restoring_from_bundle
+from ckpttool.transforms.restoring import restorable, restoring_from_bundle, without_iterators
 from ckpttool.transforms.serving.assets import asset_files, with_assets
 from ckpttool.transforms.serving.initializing import initializers, with_declared_variables, with_main_op
 from ckpttool.transforms.serving.savers import with_saver
@@ -111,6 +111,9 @@ def servable(
     unread = [each for each in asset_files(graph) if each.tensor not in names]
     missing = {op: f"needs the file {each.path}" for each in unread for op in each.ops}
     graph = with_saver(graph)
+    # A loader restores before anything else: no iterator has its data then.
+    left_out = {each.op: f"needs data in {name} first" for name, each in restored_iterators(graph).items()}
+    graph = without_iterators(graph)
     given = restored_variables(graph)
     run = initializers(graph, outputs.values(), fed, missing, given or ())
     _require_marks(graph, marks)
@@ -125,7 +128,8 @@ def servable(
     served = graph.replace(
         data=varint_field(1, _SCHEMA_VERSION) + message_field(2, data), root="SavedModel", text=None, number=0, facts={}
     )
-    return Servable(served if keep_devices else strip_devices(served), variables, run.left_out, unlisted)
+    left_out |= run.left_out
+    return Servable(served if keep_devices else strip_devices(served), variables, left_out, unlisted)
 
 
 def _tensors(named: Mapping[str, str]) -> dict[str, str]:

@@ -1,13 +1,15 @@
 """Shapes that TensorFlow 1 wrote down or left to be inferred, and at which TensorFlow 2 would refuse the graph.
 
 Gradients of batch norm give two more outputs, which nobody takes. TensorFlow 1 wrote down their shapes as [channels],
-says [0] since, and refuses a graph that says otherwise.
+says [0] since, and refuses a graph that says otherwise. So it does with the state of an iterator, a scalar then, a list
+now.
 
 What a function gives is inferred through its ops, unless the call of it forbids that, as all do since TensorFlow 1.13.
 tf.saved_model.load copies the calls that a signature needs, and their functions, but not those that these call: it
 would infer nothing and find no op of that name.
 
-(tensorflow/core/framework/common_shape_fns.cc FusedBatchNormGradShape; core/common_runtime/shape_refiner.cc;
+(tensorflow/core/framework/common_shape_fns.cc FusedBatchNormGradShape; core/ops/dataset_ops.cc
+SerializeIterator; core/common_runtime/shape_refiner.cc;
 python/framework/function.py _set_call_attr; python/eager/lift_to_graph.py)
 """
 
@@ -16,7 +18,7 @@ from ckpttool.model.texts import to_bytes
 from ckpttool.transforms.new_ops import with_entry
 from ckpttool.wire.message import edit, last_field, varint_field
 
-_BATCH_NORM_GRADIENTS = {b"FusedBatchNormGrad", b"FusedBatchNormGradV2", b"FusedBatchNormGradV3"}
+_OTHERWISE_SINCE = {b"FusedBatchNormGrad", b"FusedBatchNormGradV2", b"FusedBatchNormGradV3", b"SerializeIterator"}
 _NOT_INFERRED = "_disable_call_shape_inference"
 
 
@@ -28,7 +30,7 @@ def with_shapes_left_alone(data: bytes, graph: MetaGraph) -> bytes:
         for name, function in functions.items()
         if any(node.op in functions for node in function.node_def)
     }
-    if not nested and b"FusedBatchNormGrad" not in data:
+    if not nested and b"FusedBatchNormGrad" not in data and b"SerializeIterator" not in data:
         return data
 
     def attribute(entry: bytes) -> bytes | None:
@@ -36,7 +38,7 @@ def with_shapes_left_alone(data: bytes, graph: MetaGraph) -> bytes:
 
     def node(node: bytes) -> bytes:
         type = last_field(node, 2)
-        if type in _BATCH_NORM_GRADIENTS:
+        if type in _OTHERWISE_SINCE:
             return edit(node, {5: attribute})
         return with_entry(node, 5, _NOT_INFERRED, varint_field(5, 1)) if type in nested else node
 
