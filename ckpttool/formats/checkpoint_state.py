@@ -69,21 +69,21 @@ def read_checkpoint_state(path: str | os.PathLike[str]) -> CheckpointState:
 
 
 def add_to_checkpoint_state(prefix: str | os.PathLike[str], *, force: bool = False) -> bool:
-    """Makes a checkpoint the latest that the state file in its directory names, by its name alone.
+    """Records a checkpoint, by its name alone, as the latest in the state file of its directory.
 
-    Where the others have times of saving, it is given that of its index, as TensorFlow's CheckpointManager would: one
-    without times deletes none of them ever.
+    Where the others have times of saving, it gets its index's, as TensorFlow's CheckpointManager would give it: a
+    manager that finds no times never deletes any of them.
 
     Args:
         prefix: the checkpoint's.
-        force: also if there is a state file already; what it lists is kept.
+        force: change a state file that is there already; what it lists is kept.
 
     Returns:
-        Whether the state file says so now.
+        Whether the checkpoint was recorded.
 
     Raises:
-        FormatError, CorruptionError: there is a state file, and it is none.
-        ConversionError: a text can't have the name.
+        FormatError, CorruptionError: the file that is there is not a state file.
+        ConversionError: the name is not UTF-8, and the file is text.
     """
     prefix = os.fspath(prefix)
     directory, name = os.path.split(prefix)

@@ -78,7 +78,7 @@ def is_table(path: str) -> bool:
 
 
 def checkpoints_in(directory: str | os.PathLike[str]) -> list[str]:
-    """The prefixes of all checkpoints in a directory, V2 and V1, by name and then by step.
+    """The prefixes of all checkpoints in a directory, V2 and V1, sorted by name and then by step.
 
     Raises:
         OSError: there is no such directory.

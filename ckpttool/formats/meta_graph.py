@@ -114,13 +114,13 @@ def write_meta_graph(
     in_place: bool = False,
     inputs: Sequence[str] = (),
 ) -> None:
-    """Writes the graph's bytes, or its text if it was read from text, beside and renamed.
+    """Writes the graph's bytes, or its text if it was read from text; the file appears whole or not at all.
 
     Args:
         graph: what to write.
         path: the file to be.
         force: replace a file that is there.
-        in_place: also the one that the graph was read from.
+        in_place: replace even the one that the graph was read from.
         inputs: other files that were read, none of which is replaced.
 
     Raises:

@@ -23,14 +23,14 @@ from ckpttool.model.variable import Variable
 
 
 class Planned(NamedTuple):
-    """What becomes of a variable.
+    """What a writer makes of a variable.
 
     Attributes:
         variable: the variable.
         target: its name in the target.
         problem: why it can't be there; None if it can.
-        fallback: as what it is stored, if the target has no type for it.
-        doubt: what can't be told, and may be wrong.
+        fallback: what it is stored as, if the target has no type for it.
+        doubt: what is a guess, and may be wrong.
     """
 
     variable: Variable

@@ -27,7 +27,7 @@ ASSETS = "saved_model_assets"
 
 
 class GraphVariable(NamedTuple):
-    """A variable as the graph declares it; `type` is that of its op, "" if there is no such op."""
+    """A variable as the graph declares it; `type` is its op's, "" if the op is not there."""
 
     name: str
     type: str
@@ -62,7 +62,7 @@ class MetaGraph:
     ) -> None:
         self.data, self.root, self.path, self.text = data, root, path, text
         self.number, self.facts = number, dict(facts or {})
-        # By type the outputs of ops that were asked for; None where nobody knows them.
+        # The outputs of each type of op that was asked for; None where they are not known.
         self._results: dict[str, list[Argument] | None] = {}
 
     def __repr__(self) -> str:
@@ -111,7 +111,7 @@ class MetaGraph:
 
     @cached_property
     def reads(self) -> dict[str, list[str]]:
-        """The ops that read variables through handles, by the op that gives the handle and the first output of it."""
+        """The names of the ops that read a variable through its handle, by the op that gives the handle."""
         found: dict[str, list[str]] = {}
         for node in self.nodes:
             if node.type == "ReadVariableOp" and len(node.inputs) == 1 and split_tensor(node.inputs[0])[1] == "0":
@@ -169,7 +169,7 @@ class MetaGraph:
 
     @cached_property
     def signatures(self) -> dict[str, Signature]:
-        """Every signature, by its key; of an export of before SavedModels, those that a collection says."""
+        """Every signature, by its key; in an export from before SavedModels, those that a collection holds."""
         found = self.message.signature_def
         old = () if found else old_signatures(self.message.collection_def, DEFAULT_SIGNATURE)
         return {key: signature_of(key, found[key]) for key in sorted(found)} | {
@@ -182,10 +182,10 @@ class MetaGraph:
 
     @cached_property
     def assets(self) -> dict[str, str]:
-        """A SavedModel's assets: by the tensor that is fed with where it is, the name of the file in `assets/`.
+        """A SavedModel's assets: tensor that is fed with the file's path → name of the file in `assets/`.
 
-        TensorFlow 1 puts them into a collection, and TensorFlow 2 into a field of their own, which goes before.
-        Exports of before SavedModels have them in another collection.
+        TensorFlow 1 puts them into a collection; TensorFlow 2 into a field of their own, which goes first. Exports from
+        before SavedModels have them in another collection.
         (get_asset_tensors in python/saved_model/loader_impl.py)
         """
         defs = [fields_of(each) for each in self.message.asset_file_def]
@@ -197,7 +197,7 @@ class MetaGraph:
 
     @cached_property
     def variable_defs(self) -> dict[str, list[tuple[str, dict[str, Any]]]]:
-        """By the ops of variables, what the collections' VariableDefs say of them, each with the collection's name."""
+        """For the op of each variable, its VariableDefs: (collection's name, fields) pairs."""
         found: dict[str, list[tuple[str, dict[str, Any]]]] = {}
         for collection in self.collections.values():
             for member in collection.members:

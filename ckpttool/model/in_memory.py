@@ -25,12 +25,12 @@ def from_arrays(arrays: "Mapping[str, Any]") -> Checkpoint:
         >>> ckpttool.write_bundle(ckpttool.from_arrays({"dense/bias": np.zeros(10, np.float32)}), "model.ckpt")
 
     Args:
-        arrays: by the variables' names, NumPy arrays or what NumPy makes arrays of: of numbers, of any dtype that
-            TensorFlow has (those of ml_dtypes too), or of text or bytes, which become strings, text as UTF-8.
+        arrays: variable's name → array, or what NumPy makes an array of. Numbers may be of any dtype that TensorFlow
+            has, those of ml_dtypes too; text and bytes become strings, text as UTF-8.
 
     Raises:
-        TypeError: a name is no text; or TensorFlow has no such dtype.
-        ValueError: a name or a value is no text that can be encoded; or lists do not make an array.
+        TypeError: a name is not a str; or TensorFlow has no such dtype.
+        ValueError: a name or a value can't be encoded; or lists do not make an array.
     """
     for name in arrays:
         if not isinstance(name, str):

@@ -67,10 +67,10 @@ class Step(NamedTuple):
 
 
 class ObjectGraph:
-    """An object graph.
+    """The object graph of a TensorFlow 2 checkpoint.
 
     Attributes:
-        has_own_savers: code that its program registered has saved objects, under names that only that code knows.
+        has_own_savers: code that the program registered has saved objects, under names that only that code knows.
             (python/saved_model/registration: register_checkpoint_saver)
 
     Raises:
@@ -124,8 +124,8 @@ class ObjectGraph:
 
     @cached_property
     def readable_paths(self) -> dict[int, str]:
-        """A path to each object by which a reader knows it: not through an optimizer or a numbered list of
-        variables, as long as there is another; the shortest of these.
+        """The shortest path to each object that does not lead through an optimizer or a numbered list of variables; the
+        shortest of all, where there is no such path.
         """
         return self._with_slots(self._search(through_optimizers=True) | self._search(through_optimizers=False))
 
@@ -164,7 +164,7 @@ class ObjectGraph:
 
     @cached_property
     def _owners_of_lists(self) -> dict[int, int]:
-        """Of what holds an optimizer's variables, the first object that has it: it is gone through for that alone."""
+        """For each object that may hold an optimizer's variables, its first parent: only for that one is it walked."""
         owners: dict[int, int] = {}
         for node in range(len(self)):
             for name, child in self.children(node):
@@ -190,7 +190,7 @@ class ObjectGraph:
         """What is stored of each object: the keys among `names`, each with the attribute it belongs to.
 
         An attribute that is not stored under its own key is stored under the keys that begin with it, and with no
-        longer one.
+        longer attribute's key.
         """
         attributes: dict[str, tuple[int, Attribute]] = {}
         for node in range(len(self)):
@@ -226,8 +226,9 @@ class ObjectGraph:
         }
 
     def as_made(self, start: int = 0) -> list[int]:
-        """The objects from one on, but for optimizers', in the order of their parents' lists, to which they were added
-        when they were made: depth first, and of an object what is stored of its children before what they have below.
+        """The objects from `start` on, not through optimizers, in the order in which the program made them. Parents
+        list children in that order; the walk is depth first, but an object's children that have something stored come
+        before what is below them.
         """
         found: dict[int, None] = {}
         entered: set[int] = set()

@@ -17,8 +17,8 @@ DEFAULT_SIGNATURE = "serving_default"
 class Signature(NamedTuple):
     """A SignatureDef: for each key of inputs and outputs, the tensor's name and what is known of it.
 
-    What is no single tensor has a key for each part: x.indices, x.values, x.dense_shape of a sparse x; x.0, x.1, … of
-    others, such as a ragged one.
+    An argument of several tensors has a key for each: x.indices, x.values, x.dense_shape of a sparse x; x.0, x.1, … of
+    any other, such as a ragged one.
     """
 
     key: str

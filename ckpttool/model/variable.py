@@ -136,9 +136,9 @@ class Variable:
 
     @property
     def lacking(self) -> str:
-        """What is said of a variable of which only a part is stored, as a saver of some of its slices does; else "".
+        """What is missing, in words, if only a part is stored, as by a saver of some slices; "" if nothing is.
 
-        Such a variable has slices, and no values as a whole.
+        A variable that lacks something has slices, and no values as a whole.
         """
         return ""
 
@@ -155,7 +155,7 @@ class Variable:
         return self._source.shards(self)
 
     def renamed(self, name: str, *, placed: bool = True) -> "Variable":
-        """The same variable under another name; not `placed`, it may be stored anywhere among the others."""
+        """The same variable under another name; without `placed`, its place among the others is forgotten."""
         placed = placed and self._placed
         return type(self)(name, self.dtype, self.shape, self._source, self.key, placed=placed, layer=self.layer)
 

@@ -30,9 +30,9 @@ def average(checkpoints: Sequence[Checkpoint], weights: Sequence[float] | None =
         weights: one for each; None: all the same.
 
     Raises:
-        ConversionError: they have not the same names, shapes and dtypes; it names the variables.
-        ValueError: there are none, or not as many weights; or these are negative, not finite, or all zero.
-        TypeError: a single one, or something else in the place of one.
+        ConversionError: they differ in names, shapes or dtypes; the message names the variables.
+        ValueError: there are no checkpoints, or not as many weights; or weights are negative, not finite, or all zero.
+        TypeError: `checkpoints` is a single one, or has something else among them.
     """
     if isinstance(checkpoints, Checkpoint):  # Which is a mapping: it would be taken for its names.
         raise TypeError("checkpoints is a list of them, and this is a single one")

@@ -28,7 +28,7 @@ COMPLEX = {"complex64", "complex128"}
 
 
 class Loss(NamedTuple):
-    """What a cast has lost of a variable, in numbers of elements.
+    """How many elements of a variable a cast has changed, and how.
 
     Attributes:
         elements: how many there are.
@@ -50,7 +50,7 @@ class Casts:
     """What was lost in casting a checkpoint.
 
     Attributes:
-        losses: of variables, by their names, how many values overflowed, underflowed and were rounded; known when their
+        losses: how many values of each variable, by name, overflowed, underflowed or were rounded; known when its
             values have been read.
     """
 
@@ -71,12 +71,12 @@ def cast(
 
     Args:
         checkpoint: whose variables.
-        dtypes: for names of dtypes those to cast to; or one, for all floating-point variables. A DType will do, too.
-        casts: is told what was lost.
+        dtypes: old dtype → new dtype, by name or as a DType; or one dtype, for all floating-point variables.
+        casts: gets what was lost.
 
     Raises:
         ValueError: there is no such dtype, or no such cast.
-        TypeError: that is no name of a dtype.
+        TypeError: `dtypes` is something else.
     """
     require_checkpoint(checkpoint)
     if isinstance(dtypes, str | DType):

@@ -32,10 +32,10 @@ def select(
 
     Args:
         checkpoint: whose variables.
-        include: globs; nothing: all names.
-        exclude: globs; of either a single one may be given as a text.
-        with_object_graph: where anything is chosen, the object graph is too, without which TensorFlow 2 restores
-            nothing; but for an `exclude` that matches it.
+        include: globs, or a single one as a str; none: all names.
+        exclude: globs, or a single one as a str.
+        with_object_graph: if anything is chosen, choose the object graph too, without which TensorFlow 2 restores
+            nothing; unless `exclude` matches it.
     """
     require_checkpoint(checkpoint)
     chosen = chosen_names(checkpoint, include, exclude, with_object_graph=with_object_graph)
@@ -93,7 +93,7 @@ def _slot_owners(checkpoint: Checkpoint) -> dict[str, str]:
 
 
 def drop_slots(checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint without what its optimizers keep: by their names, or of TensorFlow 2 by the object graph."""
+    """The checkpoint without its optimizers' variables, found by name or, of TensorFlow 2, by the object graph."""
     require_checkpoint(checkpoint)
     return without(checkpoint, slots(checkpoint))
 
@@ -102,15 +102,15 @@ _OTHERWISE_NAMED = "if they have another name, as w/NAME has: --include '**/NAME
 
 
 def averages_as_variables(checkpoint: Checkpoint, chosen: Collection[str] | None = None) -> dict[str, str]:
-    """For what is left when moving averages take their variables' places: old name → new name.
+    """Old name → new name, of what is left when moving averages take their variables' places.
 
     Args:
-        checkpoint: with the averages and the variables that they are of.
-        chosen: the names that count; None: all. A variable need not be chosen that its average may take its place.
+        checkpoint: with the averages and their variables.
+        chosen: the names that count; None: all. An average may take the place of a variable that is not chosen.
 
     Raises:
         NotFoundError: there are no moving averages.
-        ConversionError: of an average only a part is stored, and of its variable the whole.
+        ConversionError: only a part of an average is stored, and its variable is whole.
     """
     names = checkpoint.keys() if chosen is None else chosen
     found, others = averages_of_variables(checkpoint), averages_of_others(checkpoint)
@@ -130,11 +130,11 @@ def averages_as_variables(checkpoint: Checkpoint, chosen: Collection[str] | None
 
 
 def use_moving_averages(checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint with moving averages in the place of the variables that they are of.
+    """The checkpoint with each moving average in the place of its variable.
 
     Raises:
         NotFoundError: there are none.
-        ConversionError: of one only a part is stored, and of its variable the whole.
+        ConversionError: only a part of an average is stored, and its variable is whole.
     """
     require_checkpoint(checkpoint)
     return renamed(checkpoint, averages_as_variables(checkpoint))
@@ -221,7 +221,7 @@ def idle(names: Iterable[str], rules: Sequence[Rule], prefix: str) -> list[str]:
 def rename(
     checkpoint: Checkpoint, rules: Sequence[str] | Mapping[str, str] = (), *, strip_prefix: str = "", names: str = "key"
 ) -> Checkpoint:
-    r"""The checkpoint under other names.
+    r"""The checkpoint with its variables under other names.
 
         >>> ckpttool.rename(checkpoint, [r"^bert/=>", r"layer_(\d+)=>layers/\1"])
 
@@ -229,14 +229,14 @@ def rename(
         checkpoint: whose variables.
         rules: `REGEX=>REPL`, applied in order, as `re.sub` does; or old names, each with the new one.
         strip_prefix: is taken from the front of the names that begin with it, after the rules.
-        names: of TensorFlow 2, what variables are named by before the rules: "key", as they are stored; "object", the
-            paths of their objects; "full", the names that TensorFlow 1 would have given.
+        names: of TensorFlow 2, what the rules are applied to: "key", names as they are stored; "object", the paths of
+            objects; "full", the names that TensorFlow 1 would have given.
 
     Raises:
-        ValueError: a rule is none, or there are no such names.
-        TypeError: what a mapping has is no text.
+        ValueError: a rule can't be parsed, or `names` is none of these.
+        TypeError: a mapping has something else than texts.
         NotFoundError: there is no variable of an old name.
-        ConversionError: two variables would have the same name, or one none.
+        ConversionError: two variables would have the same name, or one an empty name.
     """
     require_checkpoint(checkpoint)
     named = {name: name for name in checkpoint} | object_names(checkpoint, names)

@@ -17,10 +17,10 @@ class Comparison(NamedTuple):
         only_a: names that only the first has, but for those that were renamed.
         only_b: names that only the second has.
         renamed: name in the first → name in the second, of variables with the same values.
-        unlike: names of variables whose dtype or shape is another one.
-        differences: of all that have the same shape, how their values differ.
-        partly: names of those of which one checkpoint has only a part (see `Variable.lacking`), and what it lacks; they
-            are not in `differences`.
+        unlike: names of variables that both have, with another dtype or shape.
+        differences: how the values differ, of variables that have the same shape in both.
+        partly: what is missing of variables that one checkpoint has only in part (see `Variable.lacking`); they are not
+            in `differences`.
     """
 
     only_a: list[str]
@@ -46,14 +46,14 @@ def compare(
     values: bool = True,
     progress: Progress = lambda nbytes: None,
 ) -> Comparison:
-    """Compares the variables of two checkpoints, by name; those that only one has, by their values.
+    """Compares the variables of two checkpoints by name; one that only one has is looked for by its values.
 
     Args:
         a: the one.
         b: the other.
-        rtol: relative tolerance: differences up to this share of what is in `b` count as none.
-        atol: absolute tolerance: so do those up to this, and to both together.
-        values: False: only names, dtypes and shapes; no values are read.
+        rtol: relative tolerance: a difference up to `atol + rtol * abs(b)` counts as none.
+        atol: absolute tolerance.
+        values: whether values are read and compared; False: only names, dtypes and shapes.
         progress: is told bytes that have been read.
 
     Raises:
@@ -93,7 +93,7 @@ def _kind(variable: Variable) -> str:
 
 
 def _renamed(only_a: Iterable[Variable], only_b: Iterable[Variable]) -> dict[str, str]:
-    """Which of the variables of the one are in the other under another name: of the same values, and alone in that."""
+    """Name in the one → name in the other, of variables with the same values, which no further variable has."""
     of_a, of_b = _by_kind(only_a), _by_kind(only_b)
     renamed = {}
     for kind in [kind for kind in of_a if kind in of_b]:

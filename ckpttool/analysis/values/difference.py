@@ -55,13 +55,13 @@ def difference(
     atol: float = 0.0,
     progress: Progress = lambda nbytes: None,
 ) -> Difference:
-    """How the values of two variables of one shape differ; each is read in blocks, once if nothing does.
+    """How the values of two variables of one shape differ; each is read in blocks, and once more if anything differs.
 
     Args:
         a: the one.
         b: the other, of the same shape. Its dtype may be another: both are then compared as float64.
-        rtol: a difference of so much times b's absolute value, and
-        atol: so much, is within the tolerance, as `numpy.isclose` has it.
+        rtol: relative tolerance: a difference up to `atol + rtol * abs(b)` counts as none, as in `numpy.isclose`.
+        atol: absolute tolerance.
         progress: is told the bytes of each pair of blocks.
 
     Raises:
@@ -125,16 +125,12 @@ def _comparable(
 
 
 class Gap(NamedTuple):
-    """How some numbers differ from others, which can be merged with that of more of them.
+    """How some numbers differ from others; the gaps of two blocks can be merged.
 
     Attributes:
-        changed: see `Difference`, as the next two.
-        beyond: the same.
-        max_abs: the same.
+        changed, beyond, max_abs: as in `Difference`.
         squares: the sum of the squares of the differences.
-        dot: the dot product of both,
-        of_one: of the one with itself,
-        of_other: and of the other with itself.
+        dot, of_one, of_other: the dot products of both, of the one with itself, and of the other with itself.
     """
 
     changed: int = 0

@@ -33,7 +33,7 @@ _TINY_SQUARES = 2.0**-900
 
 
 class Statistics(NamedTuple):
-    """Of a variable's values. Complex numbers are taken by their magnitudes; of strings only `elements` is known.
+    """Statistics of a variable's values: of complex numbers' magnitudes; of strings, only `elements`.
 
     Attributes:
         elements: how many there are.
@@ -44,8 +44,8 @@ class Statistics(NamedTuple):
         maximum: the largest of them.
         mean: their mean, in float64.
         deviation: their standard deviation (that of the population).
-        quantiles: the 1st, 25th, 50th, 75th and 99th percentile: each the smallest value that so many are not above; to
-            1/128 of its size, or of the smallest normal number.
+        quantiles: the 1st, 25th, 50th, 75th and 99th percentile: each the smallest value that so many do not exceed,
+            exact to 1/128 of its size or of the smallest normal number.
         histogram: numbers of finite values in 16 bins of one width, from the minimum to the maximum; empty where all
             are the same.
     """
@@ -145,7 +145,7 @@ def _histogram(whole: Tally, values: "np.ndarray[Any, Any]", numbers: "np.ndarra
 
 
 def count_not_finite(variable: Variable, progress: Callable[[int], None]) -> tuple[int, int]:
-    """How many values are NaN, and how many infinite; none, if they can't be decoded."""
+    """How many values are NaN and how many infinite; (0, 0) if they can't be decoded."""
     import numpy as np
 
     nans = infinities = 0

@@ -16,7 +16,7 @@ _FRACTION_BITS = 7
 
 
 class Tally(NamedTuple):
-    """Of numbers, what can be merged with that of others.
+    """Counts and moments of some numbers, which can be merged with those of others.
 
     Attributes:
         nans: how many are not a number.

@@ -35,16 +35,16 @@ _KERAS_SHARD = re.compile(r"(.+)_[0-9]{5,9}\.weights\.h5", re.DOTALL)
 
 
 def locate(path: str | os.PathLike[str], *, v1: bool = False, step: int | str | None = None) -> Located:
-    """Finds the checkpoint or graph that `path` means.
+    """Finds the checkpoint or graph that `path` leads to.
 
     Args:
         path: a prefix, a member file, a directory, a state file, a SavedModel, a file with a graph.
-        v1: where a V1 and a V2 checkpoint share a prefix, take the V1 one; else the V2 one, as TensorFlow does.
+        v1: where a V1 and a V2 checkpoint share a prefix, take V1; by default V2 is taken, as in TensorFlow.
         step: in a directory with several checkpoints: the step of the one to take (100, of `model.ckpt-100`), or
             "latest"; None: the one that the state file says is the latest.
 
     Raises:
-        ValueError: `step` is no step; or `path` is no directory, and there is nothing to choose.
+        ValueError: `step` is not a step; or `path` is a file, with nothing to choose from.
         NotFoundError: nothing is there.
         FormatError: something else is there.
         NotSupportedError: it is a kind that can't be read.

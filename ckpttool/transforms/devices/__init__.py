@@ -25,7 +25,7 @@ __all__ = ["Mention", "device_mentions", "placed_ops", "strip_devices"]
 
 
 def strip_devices(graph: MetaGraph, *, colocation: bool = False, all: bool = False) -> MetaGraph:
-    """The graph without device placements, those inside library functions included; else byte for byte the same.
+    """The graph without device placements, also inside library functions; every other byte stays as it was.
 
     Args:
         graph: a graph, read from any file.
@@ -50,7 +50,7 @@ def placed_ops(graph: MetaGraph) -> int:
 
 
 def device_mentions(graph: MetaGraph) -> list[Mention]:
-    """Where else the graph names devices or hosts, beside NodeDef.device; colocation is one of them."""
+    """Where the graph names devices or hosts outside NodeDef.device, colocation included."""
     require_graph(graph)
     clearing = Clearing(graph.data)
     edit(graph.data, _rooted(graph, clearing.meta_graph))

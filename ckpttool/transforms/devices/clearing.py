@@ -62,7 +62,7 @@ class Mention(NamedTuple):
 
     @property
     def remedy(self) -> str:
-        """The option of strip-devices that clears it, with the least besides; "": none does."""
+        """The option of strip-devices that clears it, and as little else as possible; "" if none does."""
         if self.where.endswith(_NOT_CLEARED):
             return ""
         return "--colocation" if self.where == _COLOCATION else "--all"

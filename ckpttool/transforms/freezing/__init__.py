@@ -44,7 +44,7 @@ class Frozen(NamedTuple):
         placeholders: what is fed, tensor → the placeholder that stands for it.
         dropped: updates of variables that an op only waited for: they are gone.
         fillers: ops to run before others: they fill tables.
-        assets: what is to be fed to these, tensor → the file whose path it is.
+        assets: what to feed to these: tensor → the file whose path it takes.
         initial: local variables of which nothing is stored: they have their initial values.
     """
 
@@ -79,7 +79,7 @@ def freeze(
         graph: a graph, read from any file.
         checkpoint: the variables' values; None: it has no variables.
         outputs: names of ops or tensors; one or more.
-        inputs: names of tensors to feed; what gives them goes, and placeholders stand for them.
+        inputs: names of tensors to feed: placeholders replace the ops that give them.
         keep_devices: keep the ops' devices.
 
     Raises:

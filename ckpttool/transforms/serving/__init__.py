@@ -35,7 +35,7 @@ _SCHEMA_VERSION = 1
 
 
 class Marks(NamedTuple):
-    """By what a server finds a graph, and what it does with it: predict, classify or regress."""
+    """How a server finds a graph, and what it does with it: predict, classify or regress."""
 
     signature: str = DEFAULT_SIGNATURE
     method: str = "predict"
@@ -68,7 +68,7 @@ def servable(
     keep_devices: bool = False,
     assets: Mapping[str, str] | None = None,
 ) -> Servable:
-    """The graph as a SavedModel's, to be written with `write_saved_model`.
+    """Makes a graph into a SavedModel's, to be written with `write_saved_model`.
 
         >>> graph, checkpoint = ckpttool.open_graph("model.ckpt"), ckpttool.open_checkpoint("model.ckpt")
         >>> served = ckpttool.servable(graph, checkpoint, {"x": "x:0"}, {"y": "activation_opt:0"})
@@ -79,10 +79,10 @@ def servable(
         checkpoint: its variables; None if there are none.
         inputs: the tensors to feed, by key; an op's name stands for its first output.
         outputs: those to fetch.
-        marks: by what a server finds it; None: as the graphs that servers take by default.
+        marks: how a server finds it; None: as servers expect by default.
         keep_devices: leave its ops on the devices they were placed on.
-        assets: the tensors of `asset_files`, each with the name of its file in `assets/`; those that are not among
-            them are not there.
+        assets: tensor of `asset_files` → name of its file in `assets/`; a file that is not among them is taken to be
+            missing.
 
     Raises:
         ValueError: there is no such method.

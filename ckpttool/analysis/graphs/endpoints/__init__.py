@@ -47,7 +47,7 @@ class Endpoint(NamedTuple):
 
 
 def endpoints(graph: MetaGraph) -> list[Endpoint]:
-    """What to feed and what to fetch: as the signatures say; without any, inputs and likely outputs, the best first."""
+    """What to feed and what to fetch: as the signatures say, or else inferred, the likeliest output first."""
     require_graph(graph)
     declared = [
         Endpoint(direction, name, key, tensor, info.dtype, info.shape, False, True, f"signature {name}")
