@@ -95,7 +95,7 @@ def write_npz(
         compressed: deflate the arrays, which is many times slower.
         strict: raise if there is a variable that NumPy has no type for, instead of storing it as another one.
         force: replace a file that is there.
-        progress: is told the bytes of each piece written.
+        progress: is called with the bytes of each piece written.
 
     Returns:
         The variables that were left out or stored as something else, each with the reason.
@@ -158,7 +158,7 @@ def read_npz(path: str | os.PathLike[str], *, faults: list[CheckpointError] | No
 
     Args:
         path: the file.
-        faults: is told of members that are damaged, which are passed over; None: such damage is raised.
+        faults: a list for the errors of damaged members, which are passed over; None: they are raised.
 
     Raises:
         NotFoundError: there is no such file.

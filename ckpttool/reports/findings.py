@@ -32,7 +32,7 @@ def not_finite(
     Args:
         checkpoint: whose variables.
         names: of those that can be read.
-        progress: is told the bytes of values that have been looked at.
+        progress: is called with the bytes of values that have been looked at.
     """
     from ckpttool.analysis.values.statistics import count_not_finite  # Only where it is asked for.
 

@@ -54,7 +54,7 @@ def compare(
         rtol: relative tolerance: a difference up to `atol + rtol * abs(b)` counts as none.
         atol: absolute tolerance.
         values: whether values are read and compared; False: only names, dtypes and shapes.
-        progress: is told bytes that have been read.
+        progress: is called with bytes that have been read.
 
     Raises:
         ValueError: a tolerance is negative, or not a number.

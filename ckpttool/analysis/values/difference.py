@@ -62,7 +62,7 @@ def difference(
         b: the other, of the same shape. Its dtype may be another: both are then compared as float64.
         rtol: relative tolerance: a difference up to `atol + rtol * abs(b)` counts as none, as in `numpy.isclose`.
         atol: absolute tolerance.
-        progress: is told the bytes of each pair of blocks.
+        progress: is called with the bytes of each pair of blocks.
 
     Raises:
         CorruptionError: values are missing or damaged.

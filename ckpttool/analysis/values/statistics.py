@@ -67,7 +67,7 @@ def statistics_of(variable: Variable, *, progress: Callable[[int], None] = lambd
 
     Args:
         variable: whose values.
-        progress: is told the bytes of each block.
+        progress: is called with the bytes of each block.
 
     Raises:
         CorruptionError: values are missing or damaged.

@@ -35,7 +35,7 @@ def read_bundle(
 
     Args:
         prefix: what its files' names begin with.
-        faults: is told of entries and blocks that are damaged, which are passed over; None: such damage is raised.
+        faults: a list for the errors of damaged entries and blocks, which are passed over; None: they are raised.
         only: the names of the variables that are wanted: they are looked up, and what else there is is neither read
             nor checked; None: all.
 
@@ -140,7 +140,7 @@ class _Index:
     Args:
         prefix: what the files' names begin with.
         records: what the index holds, the header first.
-        report: is told of records that are damaged.
+        report: takes the errors of damaged records.
     """
 
     def __init__(self, prefix: str, records: Iterator[tuple[bytes, bytes]], report: Report) -> None:

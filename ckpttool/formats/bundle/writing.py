@@ -106,7 +106,7 @@ def write_bundle(
         max_shard_size: bytes that a data file has at most, but for one with a single larger variable or slice.
         strict: raise if there is a variable that a bundle can't hold, instead of leaving it out.
         force: replace a bundle that is there.
-        progress: is told the bytes of each piece written.
+        progress: is called with the bytes of each piece written.
 
     Returns:
         The variables that were left out, each with the reason.

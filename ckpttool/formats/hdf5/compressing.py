@@ -49,7 +49,7 @@ def write_chunks(output: Output, variable: Variable, compression: str, progress:
         output: where to.
         variable: the variable.
         compression: "gzip" or "lzf".
-        progress: is told the bytes of each chunk, as they were before.
+        progress: is called with the bytes of each chunk, as they were before.
 
     Raises:
         CorruptionError: values are missing or damaged.

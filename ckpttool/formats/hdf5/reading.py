@@ -67,7 +67,7 @@ def read_hdf5(
 
     Args:
         path: the file.
-        faults: is told of what is damaged, which is passed over; None: such damage is raised.
+        faults: a list for the errors of what is damaged, which is passed over; None: they are raised.
         names: of a shard: see `Tree`.
 
     Raises:

@@ -86,7 +86,7 @@ class Tree:
     Args:
         path: the file's.
         file: the file.
-        report: is told of what is damaged, and can't be entered.
+        report: takes the errors of what is damaged, and can't be entered.
         names: of weights in shards, the objects that those before have named, by their paths; the file's are added.
 
     Raises:
@@ -175,7 +175,7 @@ class Tree:
         (keras/src/saving/saving_lib.py: _save_state, H5IOStore.make)
         """
         own = next((address for child, address in children if child == f"{path}/{_OWN}"), None)
-        with suppress(CheckpointError):  # It is told of where it is entered.
+        with suppress(CheckpointError):  # It is reported where it is entered.
             name = self._text_of(Object(self._file, self._shared, own), _NAME) if own is not None else None
             if name:
                 self._names[path] = to_text(name)
@@ -223,7 +223,7 @@ class Tree:
         if address not in self._types:
             try:
                 self._types[address] = Object(self._file, self._shared, address).kind == TYPE
-            except CheckpointError:  # It is told of where it has its first name.
+            except CheckpointError:  # It is reported under its first name.
                 self._types[address] = False
         return self._types[address]
 

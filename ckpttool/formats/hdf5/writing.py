@@ -96,7 +96,7 @@ def write_hdf5(
         compression: "gzip" or "lzf"; None, which is many times faster, stores the bytes as they are.
         strict: raise if there is a variable that HDF5 can't hold, instead of leaving it out.
         force: replace a file that is there.
-        progress: is told the bytes of each piece written.
+        progress: is called with the bytes of each piece written.
 
     Returns:
         The variables that were left out or stored as something else, each with the reason.

@@ -47,7 +47,7 @@ def read_safetensors(path: str | os.PathLike[str], *, faults: list[CheckpointErr
 
     Args:
         path: the file.
-        faults: is told of tensors that are damaged, which are passed over; None: such damage is raised.
+        faults: a list for the errors of damaged tensors, which are passed over; None: they are raised.
 
     Raises:
         NotFoundError: there is no such file.
@@ -65,7 +65,7 @@ def read_safetensors_index(path: str | os.PathLike[str], *, faults: list[Checkpo
 
     Args:
         path: the index.
-        faults: is told of files and tensors that are damaged, which are passed over; None: such damage is raised.
+        faults: a list for the errors of damaged files and tensors, which are passed over; None: they are raised.
 
     Raises:
         FormatError: it is no such index, or names a file elsewhere.

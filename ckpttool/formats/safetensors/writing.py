@@ -77,7 +77,7 @@ def write_safetensors(
             tensor; None: one file.
         strict: raise if there is a variable that has no type here, instead of storing it as another one.
         force: replace files that are there; in a directory, all those of the model there.
-        progress: is told the bytes of each piece written.
+        progress: is called with the bytes of each piece written.
 
     Returns:
         The variables that were left out or stored as something else, each with the reason.

@@ -69,7 +69,7 @@ def read_tensor_slices(paths: Sequence[str], *, path: str, faults: list[Checkpoi
     Args:
         paths: all its files, in order.
         path: what it is called.
-        faults: is told of files and tensors that are damaged, which are passed over; None: such damage is raised.
+        faults: a list for the errors of damaged files and tensors, which are passed over; None: they are raised.
 
     Raises:
         NotFoundError: a file is missing.

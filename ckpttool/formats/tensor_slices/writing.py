@@ -97,7 +97,7 @@ def write_tensor_slices(
         path: the file to be, written beside and renamed.
         strict: raise if there is a variable that the format can't hold, instead of leaving it out.
         force: replace a file that is there.
-        progress: is told the bytes of each slice written.
+        progress: is called with the bytes of each slice written.
 
     Returns:
         The variables that were left out, each with the reason. The object graph of TensorFlow 2 still names them: it

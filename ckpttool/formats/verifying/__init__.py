@@ -69,7 +69,7 @@ def verify(
     Args:
         path: as for `open_checkpoint`.
         strict: also report harmless oddities, and of other formats than TensorFlow's what could not be read.
-        progress: is told the bytes of values that have been checked.
+        progress: is called with the bytes of values that have been checked.
 
     Raises:
         NotFoundError, FormatError, CorruptionError, NotSupportedError: nothing of it can be listed or read.
@@ -103,7 +103,7 @@ def verify_values(
     Args:
         checkpoint: what could be listed.
         faults: what `open_checkpoint` found wrong with the rest.
-        progress: is told the bytes of values that have been checked.
+        progress: is called with the bytes of values that have been checked.
     """
     stored = stored_pieces(checkpoint)
     absent = absent_data(stored)

@@ -20,7 +20,7 @@ class Table:
     Args:
         read: gives bytes of the file.
         size: the file's size in bytes.
-        report: is told that footer or index are not sound; the blocks are then found without them.
+        report: takes the error of a footer or an index that is damaged; the blocks are then found without it.
 
     Attributes:
         handles: where the data blocks lie, in the order of their keys.
