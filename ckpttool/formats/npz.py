@@ -1,7 +1,7 @@
 r"""NumPy's `.npz`: a zip archive of `.npy` files (formats.npy), each named after its array.
 
 The variable `a/b` is the member `a/b.npy`, and `numpy.load(path)["a/b"]` gives it. A name that a member can't have is
-percent-encoded. What an array does not say of its variable is in the member's comment (formats.plan), which NumPy does
+percent-encoded. What an array does not say of its variable is in the member's comment (formats.notes), which NumPy does
 not look at; so an archive holds nothing but the variables.
 
 Members are stored as they are, or deflated. The same variables give the same bytes: no dates, no owners.
@@ -28,10 +28,11 @@ from ckpttool.errors import (
     located,
     reporter,
 )
+from ckpttool.formats.notes import Note
 from ckpttool.formats.npy.arrays import Array, arrays_of, planned_array
 from ckpttool.formats.npy.header import HEAD, decode_header
 from ckpttool.formats.npy.source import ArraySource, Stored
-from ckpttool.formats.plan import Note, Planned, distinct
+from ckpttool.formats.plan import Planned, distinct
 from ckpttool.formats.zip_members import NPZ, checked, is_encrypted, require_inside, start_of
 from ckpttool.model.checkpoint import Checkpoint, require_checkpoint
 from ckpttool.model.texts import percent_encoded

@@ -2,7 +2,7 @@
 them: a dataset of HDF5, a tensor of safetensors, a `.npy` file.
 
 Their bytes are those of a bundle, so that they are copied in either direction. What the format does not say, a
-note beside the variable does (formats.plan): also where it was cut into slices, which are then boxes in the run.
+note beside the variable does (formats.notes): also where it was cut into slices, which are then boxes in the run.
 """
 
 import sys
@@ -11,13 +11,12 @@ from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpttool import storage
-from ckpttool.errors import CheckpointError, CorruptionError
+from ckpttool.errors import CorruptionError
 from ckpttool.formats.decoding import arrays_of, require_decodable, strings_of
-from ckpttool.formats.plan import Note
-from ckpttool.formats.records.shapes import box_of
-from ckpttool.model.boxes import Selection, shape_of, tiling_fault
+from ckpttool.formats.notes import Note, noted_slices
+from ckpttool.model.boxes import Selection, shape_of
 from ckpttool.model.dtypes import DType
-from ckpttool.model.slices import ByteRange, Slice, whole_slice
+from ckpttool.model.slices import ByteRange, Slice
 from ckpttool.model.variable import Source, Variable
 
 if TYPE_CHECKING:
@@ -102,19 +101,3 @@ def slice_of_strings(values: list[bytes], variable: Variable, piece: Slice) -> l
     array = np.empty(len(values), object)
     array[:] = values
     return list(array.reshape(variable.shape)[piece.box].ravel())
-
-
-def noted_slices(variable: Variable, note: Note, data: ByteRange) -> list[Slice]:
-    """The slices that a note says a variable was stored in; one, all of it, if it says none that can be."""
-    whole = [whole_slice(variable.shape, data, note.shard, note.position or 0)]
-    try:
-        boxes = [box_of(extents, variable.shape) for extents, *_ in note.slices]
-        # The same one twice, which covers nothing, has the same key.
-        if not boxes or len(set(boxes)) < len(boxes) or tiling_fault(variable.shape, boxes):
-            return whole
-    except CheckpointError:
-        return whole
-    return [
-        Slice(start, shape, shard, data._replace(nbytes=prod(shape) * (variable.dtype.itemsize or 1)), place, box)
-        for (start, shape), (box, shard, place) in zip(boxes, note.slices, strict=True)
-    ]

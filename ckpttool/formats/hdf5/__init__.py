@@ -13,7 +13,7 @@ length; as HDF5 ends a string at a NUL, variables with one are stored as sequenc
 
 Values lie in one piece each, at places that are known from the start, so that their bytes are copied straight there.
 
-What else a dataset does not say of its variable is in the attribute `ckpttool_note` (formats.plan).
+What else a dataset does not say of its variable is in the attribute `ckpttool_note` (formats.notes).
 
 Files of others are read too. A variable is named by its dataset's path, without `:0`; below a group that has Keras'
 list `weight_names`, by the path from there, which is the name that Keras gave the weight. Names that several would have

@@ -27,8 +27,8 @@ from ckpttool.formats.hdf5.tree import Found, Tree, sizes_of, text_of
 from ckpttool.formats.hdf5.types import dtype_of, is_swapped, said_of
 from ckpttool.formats.hdf5.unnamed import guessed_layer
 from ckpttool.formats.hdf5.untyped import is_bfloat16
-from ckpttool.formats.plan import Note
-from ckpttool.formats.raw import RawSource, Run, noted_slices, slice_of_strings
+from ckpttool.formats.notes import Note, noted_slices
+from ckpttool.formats.raw import RawSource, Run, slice_of_strings
 from ckpttool.formats.zip_members import KERAS
 from ckpttool.model.boxes import Selection, is_size, shape_of
 from ckpttool.model.checkpoint import Checkpoint

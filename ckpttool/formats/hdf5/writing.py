@@ -17,7 +17,8 @@ from ckpttool.formats.hdf5.keras import keras_places, link_keras_weights
 from ckpttool.formats.hdf5.names import MAX_DEPTH, NOTE, dataset_path
 from ckpttool.formats.hdf5.structure.dataspace import MAX_RANK
 from ckpttool.formats.hdf5.types import FLOATS, NARROW, NUMPY_TYPES, SELF_EXPLAINING, TYPES, datatype_of
-from ckpttool.formats.plan import Note, Planned, check_plan, description, notes_of
+from ckpttool.formats.notes import Note, notes_of
+from ckpttool.formats.plan import Planned, check_plan, description
 from ckpttool.model.checkpoint import Checkpoint, require_checkpoint
 from ckpttool.model.names import require_one_of
 from ckpttool.model.texts import to_bytes

@@ -22,10 +22,11 @@ from ckpttool.errors import (
     located,
     reporter,
 )
+from ckpttool.formats.notes import Note, name_in_json
 from ckpttool.formats.npy.arrays import Array, arrays_of, meaning, planned_array
 from ckpttool.formats.npy.header import HEAD, decode_header
 from ckpttool.formats.npy.source import ArraySource, Stored
-from ckpttool.formats.plan import Note, Planned, name_in_json
+from ckpttool.formats.plan import Planned
 from ckpttool.formats.raw import RawSource, Run
 from ckpttool.formats.siblings import sibling
 from ckpttool.model.checkpoint import Checkpoint, require_checkpoint

@@ -17,7 +17,7 @@ from ckpttool.errors import (
     reporter,
 )
 from ckpttool.formats.lookalikes import refuse_lookalike
-from ckpttool.formats.plan import Note
+from ckpttool.formats.notes import Note
 from ckpttool.formats.raw import RawSource, Run
 from ckpttool.formats.safetensors.words import (
     DTYPES_BY_WORD,

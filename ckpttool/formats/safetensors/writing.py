@@ -12,16 +12,8 @@ from typing import Any, NamedTuple
 from ckpttool import storage
 from ckpttool.errors import ConversionError
 from ckpttool.formats.contents import content_of, require_little_endian
-from ckpttool.formats.plan import (
-    Note,
-    Planned,
-    check_plan,
-    description,
-    distinct,
-    filled,
-    notes_of,
-    require_positive,
-)
+from ckpttool.formats.notes import Note, notes_of
+from ckpttool.formats.plan import Planned, check_plan, description, distinct, filled, require_positive
 from ckpttool.formats.safetensors.words import FALLBACKS, MAX_HEADER, METADATA, NOTES, PLACES, WORDS, escape
 from ckpttool.model.checkpoint import Checkpoint, require_checkpoint
 from ckpttool.model.variable import Variable
