@@ -34,10 +34,14 @@ the same, values in other files, shapes without values, compounds, references, e
 TensorFlow has no dtype for.
 
 All of it is here, in Python: to read, so that nothing in a file can do harm; to write, because the library takes longer
-to make a dataset than its values take. `structure` is what a file is made of, `chunks`, `filters`, `heap` and `strings`
-give the values, `tree` finds the datasets, `reading` makes variables. `encoding` is `structure` the other way round,
-`compressing` cuts values into chunks, `writing` makes datasets of variables, `keras` lists them as layers. (LZF alone
-is still compressed by h5py.)
+to make a dataset than its values take. (LZF alone is still compressed by h5py.)
+
+    structure                                    what a file is made of, read; `encoding`: the same, written
+    datasets ─ reading, shards                   the datasets are found, and become variables
+    chunks, filters, strings                     their values
+    guessed_layers, bfloat16                     what Keras stores without saying so
+    writing, compressing                         variables become datasets; values are cut into chunks
+    keras ─ weight_order, model_layers, models   the layout that Keras reads: layers, and their weights in order
 """
 
 from ckpttool.formats.hdf5.names import dataset_path

@@ -1,7 +1,7 @@
 """Reading HDF5: ours, Keras', anybody's.
 
 What a file says is believed only as far as what is stored bears it out; data that lies in other files is passed over,
-and so is what TensorFlow has no dtype for. `tree` finds the datasets.
+and so is what TensorFlow has no dtype for. `datasets` finds them.
 """
 
 import os
@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ckpttool import storage
 from ckpttool.errors import CheckpointError, CorruptionError, NotSupportedError, located, reporter
 from ckpttool.formats.decoding import require_decodable
+from ckpttool.formats.hdf5.bfloat16 import is_bfloat16
 from ckpttool.formats.hdf5.chunks import padded_size, require_run, stored_bytes, values_of
+from ckpttool.formats.hdf5.datasets import Found, Tree, sizes_of, text_of
 from ckpttool.formats.hdf5.filters import require_known
+from ckpttool.formats.hdf5.guessed_layers import guessed_layer
 from ckpttool.formats.hdf5.names import NOTE
 from ckpttool.formats.hdf5.strings import strings_of
 from ckpttool.formats.hdf5.structure import Dataset, File, Object, dataset_of, is_archive, opened
 from ckpttool.formats.hdf5.structure.datatype import INTEGER, VLEN, Datatype
 from ckpttool.formats.hdf5.structure.layout import CONTIGUOUS, VIRTUAL
-from ckpttool.formats.hdf5.tree import Found, Tree, sizes_of, text_of
 from ckpttool.formats.hdf5.types import dtype_of, is_swapped, said_of
-from ckpttool.formats.hdf5.unnamed import guessed_layer
-from ckpttool.formats.hdf5.untyped import is_bfloat16
 from ckpttool.formats.notes import Note, noted_slices
 from ckpttool.formats.raw import RawSource, Run, slice_of_strings
 from ckpttool.formats.zip_members import KERAS

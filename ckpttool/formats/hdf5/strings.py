@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from ckpttool.errors import CorruptionError
 from ckpttool.formats.hdf5.chunks import values_of
-from ckpttool.formats.hdf5.heap import GlobalHeap
 from ckpttool.formats.hdf5.structure import Dataset, opened
 from ckpttool.formats.hdf5.structure.datatype import NULL_TERMINATED, SPACE_PADDED
+from ckpttool.formats.hdf5.structure.global_heap import GlobalHeap
 from ckpttool.model.boxes import subdivide
 from ckpttool.model.variable import BLOCK_SIZE
 

@@ -9,12 +9,12 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from ckpttool.errors import CheckpointError, CorruptionError, Report, refuse
-from ckpttool.formats.hdf5.heap import GlobalHeap
 from ckpttool.formats.hdf5.names import MAX_DEPTH
 from ckpttool.formats.hdf5.strings import unpadded
 from ckpttool.formats.hdf5.structure import File, Object
 from ckpttool.formats.hdf5.structure.attributes import Attribute
 from ckpttool.formats.hdf5.structure.datatype import INTEGER, OPAQUE, STRING, VLEN
+from ckpttool.formats.hdf5.structure.global_heap import GlobalHeap
 from ckpttool.formats.hdf5.structure.links import Link
 from ckpttool.formats.hdf5.structure.objects import DATASET, GROUP, TYPE
 from ckpttool.formats.hdf5.structure.sharing import SharedMessages

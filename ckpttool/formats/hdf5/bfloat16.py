@@ -9,8 +9,8 @@ Keras 2 says it nowhere. Both write more than they load again. (keras/src/saving
 
 import re
 
+from ckpttool.formats.hdf5.datasets import Found
 from ckpttool.formats.hdf5.structure.datatype import OPAQUE, Datatype
-from ckpttool.formats.hdf5.tree import Found
 
 _NUMBERED = re.compile(r"(?:.*/)?vars/[0-9]+", re.DOTALL)
 
