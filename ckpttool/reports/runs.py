@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from ckpttool.analysis.values.results import OutputDifference, Result, dtype_name
+from ckpttool.analysis.values.runs import OutputDifference, Result, dtype_name
 from ckpttool.reports.report import Column, Report
 
 if TYPE_CHECKING:
