@@ -21,7 +21,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def in_order(
+def parallel_map(
     function: Callable[[T], R], items: Iterable[T], *, nbytes: Callable[[T], int] = lambda item: _TASK, ahead: int = 64
 ) -> Iterator[R]:
     """What the function makes of each item, in the items' order; computed by two threads, a little ahead.

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from ckpttool.analysis.parallel import in_order
+from ckpttool.analysis.parallel import parallel_map
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.findings import Finding
 from ckpttool.model.object_keys import VALUE
@@ -38,7 +38,7 @@ def not_finite(
 
     variables = [checkpoint[name] for name in names if checkpoint[name].dtype.name.startswith(_KINDS)]
     rows = []
-    counts = in_order(partial(count_not_finite, progress=progress), variables)
+    counts = parallel_map(partial(count_not_finite, progress=progress), variables)
     for variable, (nans, infinities) in zip(variables, counts, strict=True):
         if nans or infinities:
             rows.append((variable.name, variable.dtype.name, variable.size, nans, infinities))

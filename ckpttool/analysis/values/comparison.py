@@ -2,9 +2,10 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from operator import attrgetter
 from typing import Any, NamedTuple
 
-from ckpttool.analysis.parallel import in_order
+from ckpttool.analysis.parallel import parallel_map
 from ckpttool.analysis.values.difference import Difference, Progress, difference
 from ckpttool.model.checkpoint import require_checkpoint
 from ckpttool.model.variable import Variable
@@ -73,7 +74,7 @@ def compare(
     partly = {name: lacking for name in both if (lacking := a[name].lacking or b[name].lacking)}
     alike = [name for name in both if a[name].shape == b[name].shape and _kind(a[name]) == _kind(b[name])]
     comparable = [name for name in alike if name not in partly]
-    found = in_order(
+    found = parallel_map(
         lambda name: difference(a[name], b[name], rtol=rtol, atol=atol, progress=progress),
         comparable,
         nbytes=lambda name: a[name].nbytes,
@@ -117,14 +118,10 @@ def _by_value(variables: list[Variable]) -> dict[bytes, list[Variable]]:
     left out.
     """
     found: dict[bytes, list[Variable]] = {}
-    for variable, value in zip(variables, in_order(_digest, variables, nbytes=_nbytes), strict=True):
+    for variable, value in zip(variables, parallel_map(_digest, variables, nbytes=attrgetter("nbytes")), strict=True):
         if value is not None:
             found.setdefault(value, []).append(variable)
     return found
-
-
-def _nbytes(variable: Variable) -> int:
-    return variable.nbytes
 
 
 def _digest(variable: Variable) -> bytes | None:

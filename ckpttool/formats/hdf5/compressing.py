@@ -16,7 +16,7 @@ from math import prod
 from threading import Lock
 from typing import NamedTuple
 
-from ckpttool.analysis.parallel import in_order
+from ckpttool.analysis.parallel import parallel_map
 from ckpttool.formats.contents import content_of
 from ckpttool.formats.hdf5.encoding.output import Output
 from ckpttool.formats.hdf5.encoding.trees import write_tree
@@ -70,7 +70,7 @@ def write_chunks(output: Output, variable: Variable, compression: str, progress:
     places = list(_places(shape, axis, steps))
     pieces = _pieces(content_of(variable).chunks(), (min(steps, shape[axis] - place[axis]) * step for place in places))
     # One chunk is not worth a thread.
-    made = in_order(filtered, pieces, ahead=_AHEAD) if len(places) > 1 else map(filtered, pieces)
+    made = parallel_map(filtered, pieces, ahead=_AHEAD) if len(places) > 1 else map(filtered, pieces)
     key = struct.Struct(f"<II{len(shape) + 1}Q")
     keys, children = [], []
     for place, (size, mask, data) in zip(places, made, strict=True):

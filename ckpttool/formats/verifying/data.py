@@ -10,7 +10,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from ckpttool import storage
-from ckpttool.analysis.parallel import in_order
+from ckpttool.analysis.parallel import parallel_map
 from ckpttool.errors import CheckpointError, CorruptionError
 from ckpttool.formats.verifying.files import Stored
 from ckpttool.model.findings import Finding, finding_of
@@ -40,7 +40,7 @@ def damaged_data(stored: Sequence[Stored], progress: Progress) -> Iterator[Findi
     for each in stored:
         if each.variable.name not in left:
             others.setdefault(each.variable.name, []).append(each)
-    yield from filter(None, in_order(partial(_unreadable, progress=progress), others.values()))
+    yield from filter(None, parallel_map(partial(_unreadable, progress=progress), others.values()))
 
 
 def _overlapping(stored: Sequence[Stored]) -> list[Stored]:
@@ -72,7 +72,8 @@ class _Checked(NamedTuple):
 def _damaged_ranges(stored: Sequence[Stored], progress: Progress) -> Iterator[Finding]:
     in_place = sorted(stored, key=lambda each: each.data[:3])
     crc, error = 0, None
-    for part, found, failure in chain.from_iterable(in_order(partial(_check, progress=progress), _batches(in_place))):
+    checked = parallel_map(partial(_check, progress=progress), _batches(in_place))
+    for part, found, failure in chain.from_iterable(checked):
         crc, error = combine(crc, found, part.data.nbytes) if crc else found, error or failure
         if part.last_of:
             if error or crc != part.last_of.data.crc32c:
