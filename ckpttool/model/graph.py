@@ -15,7 +15,16 @@ from ckpttool.model.arguments import Argument, Dtypes, Outputs, Shape, Tensor, a
 from ckpttool.model.collections import Collection, decoded_collection, fields_of
 from ckpttool.model.dtypes import DType, dtype_of
 from ckpttool.model.names import near_hint
-from ckpttool.model.nodes import PLACEHOLDERS, VARIABLE_OPS, Node, all_nodes, op_of, shape_of, split_tensor
+from ckpttool.model.nodes import (
+    PLACEHOLDERS,
+    VARIABLE_OPS,
+    Node,
+    all_nodes,
+    declared_shape,
+    get_shape,
+    op_of,
+    split_tensor,
+)
 from ckpttool.model.session_bundle import old_assets, old_signatures
 from ckpttool.model.signatures import DEFAULT_SIGNATURE, Signature, signature_of
 
@@ -220,8 +229,7 @@ class MetaGraph:
             return GraphVariable(name, "", None, None, trainable, tuple(homes), "")
         attr = node.message.attr
         dtype = dtype_of(attr["dtype"].type) if "dtype" in attr else None
-        shape = shape_of(attr["shape"].shape) if "shape" in attr else None
-        return GraphVariable(name, node.type, dtype, shape, trainable, tuple(homes), node.device)
+        return GraphVariable(name, node.type, dtype, declared_shape(node.message), trainable, tuple(homes), node.device)
 
     @cached_property
     def devices(self) -> Counter[str]:
@@ -242,14 +250,14 @@ class MetaGraph:
     def outputs(self, node: Node) -> Outputs:
         """What is known of an op's outputs: dtypes by its OpDef, shapes by its attributes."""
         attr = node.message.attr
-        shapes = [shape_of(shape) for shape in attr["_output_shapes"].list.shape] if "_output_shapes" in attr else []
+        shapes = [get_shape(shape) for shape in attr["_output_shapes"].list.shape] if "_output_shapes" in attr else []
         if node.type not in self._results:
             op_def = self.op_def(node.type)
             self._results[node.type] = None if op_def is None else arguments_of(op_def.output_arg, op_def.attr)
         results = self._results[node.type]
         if results is None:
             return Outputs([None] * len(shapes), shapes, None)
-        return Outputs(Dtypes(results, attr), shapes, None if shapes else self._declared_shape(node))
+        return Outputs(Dtypes(results, attr), shapes, None if shapes else self._shape_by_attributes(node))
 
     def tensor(self, name: str) -> Tensor:
         """What is known of a tensor, by its full name or that of its op: nothing, if there is no such output."""
@@ -257,16 +265,16 @@ class MetaGraph:
         outputs = self.outputs(self.by_name[op]) if op in self.by_name else ()
         return outputs[int(index)] if int(index) < len(outputs) else Tensor(None, None)
 
-    def _declared_shape(self, node: Node) -> Shape:
+    def _shape_by_attributes(self, node: Node) -> Shape:
         """The shape that an op's own attributes give its only output."""
         attr = node.message.attr
         if node.type == "VarHandleOp":
             return ()
         if node.type == "Const" and "value" in attr:
-            return shape_of(attr["value"].tensor.tensor_shape)
-        if "shape" not in attr or (node.type not in VARIABLE_OPS and node.type not in PLACEHOLDERS):
+            return get_shape(attr["value"].tensor.tensor_shape)
+        if node.type not in VARIABLE_OPS and node.type not in PLACEHOLDERS:
             return None
-        shape = shape_of(attr["shape"].shape)
+        shape = declared_shape(node.message)
         # Before TensorFlow 1.2 what was not known whole was written as a scalar's. (core/ops/array_ops.cc Placeholder)
         is_guess = node.type == "Placeholder" and shape == () and self.graph_def.versions.producer <= _SCALARS_UNKNOWN
         return None if is_guess else shape

@@ -52,16 +52,21 @@ def all_nodes(graph_def: Any) -> Iterator[Any]:
     return chain(graph_def.node, *(function.node_def for function in graph_def.library.function))
 
 
-def shape_of(message: Any) -> Shape:
+def get_shape(message: Any) -> Shape:
     """The shape that a TensorShapeProto says."""
     if message.unknown_rank:
         return None
     return tuple(dim.size if dim.size >= 0 else None for dim in message.dim)
 
 
+def declared_shape(node: Any) -> Shape:
+    """The shape in an op's attribute `shape`, by its NodeDef; None if it is not known, or not there."""
+    # Asking for an attribute that is not there would make one.
+    return get_shape(node.attr["shape"].shape) if "shape" in node.attr else None
+
+
 def shared_name(node: Any) -> str:
     """The name, by its NodeDef, under which an op's variable, queue or the like is shared; "" if it has none."""
-    # Asking for an attribute that is not there would make one.
     return to_text(node.attr["shared_name"].s) if "shared_name" in node.attr else ""
 
 

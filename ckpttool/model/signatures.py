@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from ckpttool.model.arguments import Tensor
 from ckpttool.model.dtypes import DTYPES, dtype_of
-from ckpttool.model.nodes import shape_of
+from ckpttool.model.nodes import get_shape
 
 HIDDEN_SIGNATURES = "__saved_model_"
 """What the names of signatures begin with that are for loaders, not for users."""
@@ -43,7 +43,7 @@ def _tensors(key: str, info: Any) -> Iterator[tuple[str, tuple[str, Tensor]]]:
         for number, part in enumerate(info.composite_tensor.components):
             yield from _tensors(f"{key}.{number}", part)
         return
-    dtype, shape = dtype_of(info.dtype) if info.dtype else None, shape_of(info.tensor_shape)
+    dtype, shape = dtype_of(info.dtype) if info.dtype else None, get_shape(info.tensor_shape)
     if encoding == "coo_sparse":
         rank = None if shape is None else len(shape)
         parts = {"indices": ("int64", (None, rank)), "values": ("", (None,)), "dense_shape": ("int64", (rank,))}

@@ -11,7 +11,7 @@ from ckpttool.model.collections import Collection
 from ckpttool.model.dtypes import dtype_of
 from ckpttool.model.graph import MetaGraph
 from ckpttool.model.names import counted, selector
-from ckpttool.model.nodes import all_nodes, shape_of
+from ckpttool.model.nodes import all_nodes, get_shape
 from ckpttool.reports.report import Column, Report, Row
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def constants(graph: MetaGraph, names: Sequence[str] = ()) -> Report:
         for node in (node for node in nodes if node.op == "Const" and named(node.name)):
             if "value" in node.attr:  # Asking for one that is not there would make one.
                 tensor = node.attr["value"].tensor
-                kind = dtype_of(tensor.dtype).name, shape_of(tensor.tensor_shape)
+                kind = dtype_of(tensor.dtype).name, get_shape(tensor.tensor_shape)
                 rows.append((node.name, function, *kind, tensor.ByteSize()))
     columns = [Column("name"), Column("function", default=""), Column("dtype"), Column("shape", "shape")]
     ordered = sorted(rows, key=lambda row: -row[4])

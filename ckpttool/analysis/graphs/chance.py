@@ -24,7 +24,7 @@ from ckpttool.analysis.graphs.needs import (
     walk,
 )
 from ckpttool.model.graph import MetaGraph
-from ckpttool.model.nodes import ASSIGN_OPS, PLACEHOLDERS, VARIABLE_OPS, Node, op_of, shape_of
+from ckpttool.model.nodes import ASSIGN_OPS, PLACEHOLDERS, VARIABLE_OPS, Node, declared_shape, op_of
 
 RANDOM = re.compile(
     r"(?:Stateful)?(?:Random(?!\w*(?:Queue|Dataset))|Uniform(?!Quantize|Dequantize|Requantize)|StandardNormal"
@@ -93,6 +93,6 @@ def _numbers(graph: MetaGraph, ops: set[str], fed: set[str]) -> set[str]:
 
 def _may_be_number(graph: MetaGraph, node: Node, is_fed: bool) -> bool:
     if node.type in VARIABLE_OPS:
-        return "shape" in node.message.attr and shape_of(node.message.attr["shape"].shape) == ()
+        return declared_shape(node.message) == ()
     known = graph.outputs(node)
     return (is_fed or node.type in PLACEHOLDERS) and (not known or not known[0].shape)

@@ -20,7 +20,7 @@ from ckpttool.model.arguments import shape_text
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.graph import GraphVariable, MetaGraph
 from ckpttool.model.names import NearNames, listed
-from ckpttool.model.nodes import VARIABLE_OPS, Node, shape_of
+from ckpttool.model.nodes import VARIABLE_OPS, Node, declared_shape
 from ckpttool.model.variable import Variable
 
 
@@ -139,7 +139,7 @@ def _fault(nodes: Mapping[str, Node], read: Restored, checkpoint: Checkpoint | N
     wanted = read.dtype.base if read.dtype else None
     if wanted is not None and stored.dtype.number != wanted.number:
         return f"{name}: the graph has {wanted.name}, the checkpoint {stored.dtype.name}"
-    shape = _declared_shape(nodes, read)
+    shape = _whole_shape(nodes, read)
     if shape is not None and not read.slice_spec and shape != tuple(stored.shape):
         return f"{name}: the graph has shape {shape_text(shape)}, the checkpoint {shape_text(stored.shape)}"
     return ""
@@ -156,12 +156,12 @@ def _is_there(stored: Variable) -> bool:
         return False
 
 
-def _declared_shape(nodes: Mapping[str, Node], read: Restored) -> tuple[int, ...] | None:
+def _whole_shape(nodes: Mapping[str, Node], read: Restored) -> tuple[int, ...] | None:
     """The whole shape that the graph declares for a variable; None if it does not know it whole."""
     node = nodes.get(read.variable)
-    if node is None or node.type not in VARIABLE_OPS or "shape" not in node.message.attr:
+    if node is None or node.type not in VARIABLE_OPS:
         return None
-    shape = shape_of(node.message.attr["shape"].shape)
+    shape = declared_shape(node.message)
     # Where the oldest versions knew no shape, they wrote [].
     if shape is None or None in shape or (shape == () and node.type == "Variable"):
         return None

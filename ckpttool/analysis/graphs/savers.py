@@ -17,7 +17,7 @@ from ckpttool.model.arguments import Shape
 from ckpttool.model.boxes import MAX_RANK, is_size
 from ckpttool.model.dtypes import DTYPES, DType, dtype_of
 from ckpttool.model.graph import MetaGraph
-from ckpttool.model.nodes import ASSIGN_OPS, VARIABLE_OPS, Node, op_of, shape_of
+from ckpttool.model.nodes import ASSIGN_OPS, VARIABLE_OPS, Node, declared_shape, op_of
 from ckpttool.model.texts import to_text
 
 RESTORE_OPS = ("RestoreV2", "RestoreSlice", "Restore")
@@ -152,9 +152,7 @@ def _shape(spec: str, variable: Node | None) -> Shape:
     if spec:
         sizes = spec.split(" ")[:-1]
         return tuple(map(int, sizes)) if all(map(is_size, sizes)) else None
-    if variable is None or "shape" not in variable.message.attr:
-        return None
-    return shape_of(variable.message.attr["shape"].shape)
+    return None if variable is None else declared_shape(variable.message)
 
 
 _STRING = DTYPES["string"].number

@@ -6,7 +6,7 @@ from collections.abc import Container, Mapping
 from ckpttool.model.arguments import Tensor
 from ckpttool.model.dtypes import DTYPES, dtype_of
 from ckpttool.model.graph import MetaGraph
-from ckpttool.model.nodes import VARIABLE_OPS, Node, op_of, shape_of
+from ckpttool.model.nodes import VARIABLE_OPS, Node, get_shape, op_of
 
 _NAME = re.compile(r"keep_?prob|drop_?out|drop_?rate|is_?train|training|phase", re.IGNORECASE)
 
@@ -50,4 +50,4 @@ def _is_held_switch(node: Node) -> bool:
     attr = node.message.attr
     if node.type not in VARIABLE_OPS or "shape" not in attr:
         return False
-    return is_switch(node.name, Tensor(dtype_of(attr["dtype"].type), shape_of(attr["shape"].shape)))
+    return is_switch(node.name, Tensor(dtype_of(attr["dtype"].type), get_shape(attr["shape"].shape)))
