@@ -6,11 +6,11 @@ from typing import Any
 
 from ckpttool import render
 from ckpttool.analysis.graphs.chance import drawn
-from ckpttool.analysis.graphs.needs import needed_ops, tensor_name
+from ckpttool.analysis.graphs.needs import needed_ops
 from ckpttool.analysis.graphs.switches import held_switches, on_by_default
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.graph import MetaGraph
-from ckpttool.model.nodes import PYTHON_OPS
+from ckpttool.model.nodes import PYTHON_OPS, tensor_name
 
 _MOST = 9
 

@@ -88,3 +88,8 @@ def split_tensor(name: str) -> tuple[str, str]:
     head, colon, index = name.rpartition(":")
     is_number = colon and len(index) < 10 and index.isascii() and index.isdecimal()
     return (head, index) if is_number else (name, "0")
+
+
+def tensor_name(text: str) -> str:
+    """A tensor's full name: "x" → "x:0"."""
+    return ":".join(split_tensor(text))

@@ -15,16 +15,9 @@ import re
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from ckpttool.analysis.graphs.needs import (
-    all_called,
-    called_functions,
-    function_callers,
-    needed_ops,
-    tensor_name,
-    walk,
-)
+from ckpttool.analysis.graphs.needs import all_called, called_functions, function_callers, needed_ops, walk
 from ckpttool.model.graph import MetaGraph
-from ckpttool.model.nodes import ASSIGN_OPS, PLACEHOLDERS, VARIABLE_OPS, Node, declared_shape, op_of
+from ckpttool.model.nodes import ASSIGN_OPS, PLACEHOLDERS, VARIABLE_OPS, Node, declared_shape, op_of, tensor_name
 
 RANDOM = re.compile(
     r"(?:Stateful)?(?:Random(?!\w*(?:Queue|Dataset))|Uniform(?!Quantize|Dequantize|Requantize)|StandardNormal"

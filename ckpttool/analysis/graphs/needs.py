@@ -13,7 +13,7 @@ from ckpttool.errors import NotFoundError, NotSupportedError
 from ckpttool.model.dtypes import DTYPES
 from ckpttool.model.graph import MetaGraph
 from ckpttool.model.names import choices_hint
-from ckpttool.model.nodes import BARE_PLACEHOLDERS, PLACEHOLDERS, Node, op_of, split_tensor
+from ckpttool.model.nodes import BARE_PLACEHOLDERS, PLACEHOLDERS, Node, op_of, split_tensor, tensor_name
 
 _INT64 = DTYPES["int64"].number
 
@@ -25,11 +25,6 @@ _ENDS = {"Merge", "RefMerge", "Exit", "RefExit"}
 
 BEFORE_1 = "is written as TensorFlow before 1.0 wrote it, and none since reads it"
 """What is wrong with a function that has its ops in FunctionDef.node."""
-
-
-def tensor_name(text: str) -> str:
-    """A tensor's full name: "x" → "x:0"."""
-    return ":".join(split_tensor(text))
 
 
 def require_output(graph: MetaGraph, name: str) -> None:

@@ -9,14 +9,14 @@ no TensorFlow since 2 believes or can infer.
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from ckpttool.analysis.graphs.needs import needed_ops, require_output, tensor_name
+from ckpttool.analysis.graphs.needs import needed_ops, require_output
 from ckpttool.analysis.graphs.running import read_variables, shared_state, written_variables
 from ckpttool.analysis.graphs.savers import restored_variables
 from ckpttool.errors import ConversionError, NotFoundError, NotSupportedError
 from ckpttool.model.checkpoint import Checkpoint, require_checkpoint
 from ckpttool.model.graph import MetaGraph, require_graph
 from ckpttool.model.names import listed
-from ckpttool.model.nodes import op_of
+from ckpttool.model.nodes import op_of, tensor_name
 from ckpttool.model.signatures import DEFAULT_SIGNATURE, HIDDEN_SIGNATURES
 from ckpttool.transforms.collections import edit_collections
 from ckpttool.transforms.devices import strip_devices

@@ -12,7 +12,7 @@ from typing import Any
 
 from ckpttool import proto
 from ckpttool.analysis.graphs.endpoints import Endpoint, endpoints
-from ckpttool.analysis.graphs.needs import absent_input, needed_ops, require_distinct, require_output, tensor_name
+from ckpttool.analysis.graphs.needs import absent_input, needed_ops, require_distinct, require_output
 from ckpttool.analysis.graphs.pipelines import handle_of, stand_ins
 from ckpttool.analysis.graphs.running import unfed
 from ckpttool.errors import ConversionError, NotSupportedError
@@ -20,7 +20,7 @@ from ckpttool.model.arguments import Tensor
 from ckpttool.model.dtypes import HANDLES
 from ckpttool.model.graph import MetaGraph
 from ckpttool.model.names import require_one_of
-from ckpttool.model.nodes import Node, op_of, set_shape, split_tensor
+from ckpttool.model.nodes import Node, op_of, set_shape, split_tensor, tensor_name
 from ckpttool.model.signatures import DEFAULT_SIGNATURE
 
 METHODS = {name: f"tensorflow/serving/{name}" for name in ("predict", "classify", "regress")}
