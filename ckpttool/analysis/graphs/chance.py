@@ -15,7 +15,8 @@ import re
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from ckpttool.analysis.graphs.needs import all_called, called_functions, function_callers, needed_ops, walk
+from ckpttool.analysis.graphs.functions import all_called, called_functions, function_callers
+from ckpttool.analysis.graphs.needs import needed_ops, walk
 from ckpttool.model.graph import MetaGraph
 from ckpttool.model.nodes import ASSIGN_OPS, PLACEHOLDERS, VARIABLE_OPS, Node, declared_shape, op_of, tensor_name
 

@@ -10,7 +10,8 @@ from math import prod
 from typing import Any, NamedTuple
 
 from ckpttool import proto
-from ckpttool.analysis.graphs.needs import all_called, needed_ops, origin
+from ckpttool.analysis.graphs.functions import all_called
+from ckpttool.analysis.graphs.needs import needed_ops, origin
 from ckpttool.analysis.graphs.running import written_variables
 from ckpttool.errors import NotSupportedError
 from ckpttool.model.arguments import Shape

@@ -8,7 +8,8 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from ckpttool.analysis.graphs.needs import called_functions, function_callers, walk
+from ckpttool.analysis.graphs.functions import called_functions, function_callers
+from ckpttool.analysis.graphs.needs import walk
 from ckpttool.model.graph import MetaGraph
 from ckpttool.model.nodes import Node, op_of
 
