@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Iterator
-from math import prod
 from typing import Any
 
 from ckpttool.errors import NotSupportedError
@@ -40,7 +39,7 @@ def content_of_piece(variable: Variable, piece: Slice) -> Content:
     span = variable.span(piece)
     if span is not None:
         return Content.of_ranges([span], variable.name)
-    return Content(lambda: _buffers(variable.arrays_of(piece)), prod(piece.shape) * variable.dtype.itemsize)
+    return Content(lambda: _buffers(variable.arrays_of(piece)), variable.nbytes_of(piece))
 
 
 def _encoded(variable: Variable, values: list[bytes]) -> Content:

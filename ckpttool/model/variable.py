@@ -264,6 +264,10 @@ class Variable:
                 return self._source.strings(self, pieces[0])
         return list(self.numpy().ravel())
 
+    def nbytes_of(self, piece: Slice) -> int:
+        """Bytes that the values of one of the pieces take; strings, where they come from."""
+        return piece.data.nbytes if self.dtype.itemsize is None else prod(piece.shape) * self.dtype.itemsize
+
     def strings_of(self, piece: Slice) -> list[bytes]:
         """The values of one of the pieces."""
         with located(variable=self.name):

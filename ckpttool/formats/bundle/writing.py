@@ -17,7 +17,6 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
-from math import prod
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,9 +48,7 @@ class _Piece(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """Bytes that it takes; of strings, those that it took where it comes from."""
-        itemsize = self.variable.dtype.itemsize
-        return self.slice.data.nbytes if itemsize is None else prod(self.slice.shape) * itemsize
+        return self.variable.nbytes_of(self.slice)
 
     @property
     def exact_nbytes(self) -> int:

@@ -139,8 +139,7 @@ class _Piece(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        itemsize = self.variable.dtype.itemsize
-        return self.slice.data.nbytes if itemsize is None else prod(self.slice.shape) * itemsize
+        return self.variable.nbytes_of(self.slice)
 
 
 def _pieces(variable: Variable) -> Iterator[_Piece]:
