@@ -14,19 +14,19 @@ ASSIGN_OPS = ("Assign", "AssignVariableOp")
 """Types of the ops that give a variable a value without reading the one that it has."""
 
 TREE_OPS = "ResourceHandleOp"
-"""How the types of ops end that hold trees: no variables, and nothing that could become a constant.
+"""What the types of ops end in that hold trees, which are no variables and can't become constants.
 
 (tensorflow/core/framework/resource_mgr.h REGISTER_RESOURCE_HANDLE_OP)
 """
 
 PYTHON_OPS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
-"""Types of the ops that run Python code of the program that made the graph, and that no file has."""
+"""Types of the ops that run Python code of the program that made the graph, which no file has."""
 
 BARE_PLACEHOLDERS = ("Placeholder", "PlaceholderV2")
-"""Types of the ops that are nothing unless they are fed."""
+"""Types of the ops that have no value unless they are fed."""
 
 PLACEHOLDERS = (*BARE_PLACEHOLDERS, "PlaceholderWithDefault")
-"""Types of the ops that are fed."""
+"""Types of the ops that are made to be fed."""
 
 
 class Node(NamedTuple):
@@ -40,7 +40,7 @@ class Node(NamedTuple):
 
     @property
     def operands(self) -> list[str]:
-        """The tensors that it takes: its inputs, but for those that it only waits for."""
+        """The tensors that it takes: its inputs without control inputs."""
         return [text for text in self.inputs if not text.startswith("^")]
 
     def __repr__(self) -> str:  # Without the message, which may hold megabytes of values.
@@ -53,7 +53,7 @@ def all_nodes(graph_def: Any) -> Iterator[Any]:
 
 
 def get_shape(message: Any) -> Shape:
-    """The shape that a TensorShapeProto says."""
+    """The shape in a TensorShapeProto."""
     if message.unknown_rank:
         return None
     return tuple(dim.size if dim.size >= 0 else None for dim in message.dim)
@@ -71,7 +71,7 @@ def shared_name(node: Any) -> str:
 
 
 def set_shape(message: Any, shape: Shape) -> None:
-    """Makes a new TensorShapeProto say a shape."""
+    """Puts a shape into a new TensorShapeProto."""
     message.SetInParent()  # A scalar's has no fields.
     message.unknown_rank = shape is None
     for size in shape or ():

@@ -8,7 +8,7 @@ from ckpttool.model.dtypes import DTYPES, dtype_of
 from ckpttool.model.nodes import get_shape
 
 HIDDEN_SIGNATURES = "__saved_model_"
-"""What the names of signatures begin with that are for loaders, not for users."""
+"""What the names of signatures begin with that are meant for loaders, not for users."""
 
 DEFAULT_SIGNATURE = "serving_default"
 """The key of the signature that is taken if none is asked for. (python/saved_model/signature_constants.py)"""
@@ -37,7 +37,7 @@ def signature_of(key: str, message: Any) -> Signature:
 
 
 def _tensors(key: str, info: Any) -> Iterator[tuple[str, tuple[str, Tensor]]]:
-    """The tensors of a TensorInfo, by what they are called, with what is known of them."""
+    """(key, (name, what is known)) for each tensor of a TensorInfo."""
     encoding = info.WhichOneof("encoding")
     if encoding == "composite_tensor":
         for number, part in enumerate(info.composite_tensor.components):
