@@ -4,8 +4,8 @@
     all_model_checkpoint_paths: "model.ckpt-100"
     all_model_checkpoint_paths: "model.ckpt-200"
 
-Paths are absolute or relative to the file's directory; those that were absolute die when the directory moves. A saver
-that was given `latest_filename` calls the file otherwise.
+Paths are absolute or relative to the file's directory; absolute ones die when the directory moves. A saver that is
+given `latest_filename` gives the file that name instead.
 (tensorflow/python/checkpoint/checkpoint_management.py)
 """
 
@@ -37,7 +37,7 @@ _SIGN = (
 
 
 class CheckpointState(NamedTuple):
-    """The state file's paths, as they are written in it.
+    """The paths in a state file, as they are written there.
 
     `timestamps` are the times of saving in seconds since 1970, one for each of `all`, if the file has them.
     """
@@ -97,7 +97,7 @@ def add_to_checkpoint_state(prefix: str | os.PathLike[str], *, force: bool = Fal
         return False
     message = _parse(path) if exists else proto.message_class("CheckpointState")()
     times = dict(zip(message.all_model_checkpoint_paths, message.all_model_checkpoint_timestamps, strict=False))
-    # A manager that finds it twice would delete it as the older of the two.
+    # A manager that finds it twice would take the first for an older checkpoint, and delete it.
     listed = [old for old in message.all_model_checkpoint_paths if not _is_same(directory, old, name)]
     message.model_checkpoint_path = name
     message.all_model_checkpoint_paths[:] = [*listed, name]
@@ -136,7 +136,7 @@ def relocate_checkpoint_state(
 
     Raises:
         FileExistsError: `output` is there, and `force` was not given.
-        FormatError, CorruptionError: the state file is none.
+        FormatError, CorruptionError: the file is not a state file.
     """
     message = _parse(path)
     directory = os.path.dirname(path)
@@ -151,7 +151,7 @@ def relocate_checkpoint_state(
     before = [message.model_checkpoint_path, *message.all_model_checkpoint_paths]
     after = [relocated(written) for written in before]
     latest, *listed = after
-    # One that is now there twice is kept where it came last, with its time.
+    # Two paths may have become the same one: the last is kept, with its time.
     places = sorted({path: place for place, path in enumerate(listed)}.values())
     times = message.all_model_checkpoint_timestamps
     if len(times) == len(listed):
@@ -172,7 +172,7 @@ def relocate_checkpoint_state(
 
 
 def _relative(prefix: str, directory: str) -> str:
-    """A prefix as a state file in a directory names it: "./" if it is of files without a name, such as .index."""
+    """A prefix as a state file in a directory names it: "./" if its files have only suffixes, such as .index."""
     folder, name = os.path.split(prefix)
     relative = os.path.relpath(folder or ".", directory or ".")
     return name if name and relative == "." else os.path.join(relative, name)
@@ -187,7 +187,7 @@ def _write(path: str | Path, message: Any, *, force: bool, inputs: Sequence[str]
 
 @contextmanager
 def _backed_up(path: str) -> Iterator[None]:
-    """Keeps a copy of a file that is to be replaced; not if it comes to nothing."""
+    """Keeps a copy of a file that is to be replaced, unless an error leaves the file as it was."""
     backup, old = _unused(f"{path}.bak"), os.stat(path)
     with storage.write_beside(backup) as beside:
         shutil.copy2(path, beside)
@@ -200,7 +200,7 @@ def _backed_up(path: str) -> Iterator[None]:
 
 
 def _unused(path: str) -> str:
-    """The path, or the first of path.1, path.2, … that nothing bears."""
+    """The path, or the first of path.1, path.2, … that does not exist yet."""
     names = chain([path], (f"{path}.{number}" for number in count(1)))
     return next(name for name in names if not os.path.lexists(name))
 
@@ -227,7 +227,7 @@ def _parse(path: str) -> Any:
     return message
 
 
-# Who edits a path of Windows by hand writes it as it is.
+# Written by hand, a path of Windows often has single backslashes.
 _BACKSLASHES = r"in a path each \ is written as \\"
 _OTHERS = "the checkpoints beside it can be given by their prefixes, or by --step"
 
