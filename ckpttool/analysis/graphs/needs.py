@@ -17,17 +17,17 @@ from ckpttool.model.nodes import BARE_PLACEHOLDERS, PLACEHOLDERS, Node, op_of, s
 
 _INT64 = DTYPES["int64"].number
 
-_MOST_STEPS = 64  # Nobody has so many in a row; a cycle has no end.
+_MOST_STEPS = 64  # More than any graph has in a row: a cycle has no end.
 
-# What leads into the branches and loops of TensorFlow 1, and out of them.
+# The ops that lead into the branches and loops of TensorFlow 1, and out of them.
 _ENTRIES = {"Switch", "RefSwitch", "Enter", "RefEnter"}
 _ENDS = {"Merge", "RefMerge", "Exit", "RefExit"}
 
 
 def require_output(graph: MetaGraph, name: str) -> None:
-    """Raises NotFoundError if `name` is that of a tensor, `op:1`, of an op that is there and has no such output.
+    """Raises NotFoundError if `name` is a tensor, such as `op:1`, of an op that exists without such an output.
 
-    Of an op that the file does not describe, any output may be there.
+    An op that the file does not describe may have any output.
     """
     op, number = split_tensor(name)
     if name in graph.by_name or op == name:
@@ -50,7 +50,7 @@ Key = TypeVar("Key", str, int)
 
 
 def walk(starts: Iterable[Key], edges: Mapping[Key, Iterable[Key]], without: Set[Key] = frozenset()) -> set[Key]:
-    """`starts` and all that the edges lead to from there, through nothing that is to be left out."""
+    """`starts` and all that the edges lead to from there, except through what is to be left out."""
     seen = set(starts)
     stack = list(seen)
     while stack:
@@ -75,7 +75,7 @@ def needed_ops(nodes: Mapping[str, Node], wanted: Iterable[str], fed: Collection
     while stack:
         text = stack.pop()
         op = op_of(text.removeprefix("^"))
-        # An op that waits for a fed one waits for the feeding if that is a placeholder, else for the op, which runs.
+        # An op that waits for a fed placeholder waits for the feeding only; for any other fed op, until it has run.
         # (tensorflow/core/graph/subgraph.cc FeedInputs)
         if text.startswith("^"):
             is_fed = op in fed_ops and op in nodes and nodes[op].type in BARE_PLACEHOLDERS
@@ -94,7 +94,7 @@ def is_inside(op: str, types: Mapping[str, str], before: Callable[[str], Iterabl
         op: its name.
         types: the types of the ops, by name.
         before: gives the ops that an op takes from or waits for.
-        outside: what is known to be in none; grows.
+        outside: ops known to be in none; more are added.
     """
     seen = {op} - outside
     stack = list(seen)
@@ -111,7 +111,7 @@ def is_inside(op: str, types: Mapping[str, str], before: Callable[[str], Iterabl
 
 
 def origin(nodes: Mapping[str, Node], tensor: str, passing: Collection[str] = ("Identity",)) -> tuple[str, str]:
-    """The op that a tensor comes from, through ops of these types, which pass on what they take; and which output."""
+    """The op and the output that a tensor comes from, through ops of these types, which pass on what they take."""
     op, number = split_tensor(tensor)
     for _ in range(_MOST_STEPS):
         if op not in nodes or nodes[op].type not in passing or not nodes[op].inputs:
@@ -121,9 +121,7 @@ def origin(nodes: Mapping[str, Node], tensor: str, passing: Collection[str] = ("
 
 
 def require_distinct(graph: MetaGraph) -> None:
-    """Raises NotSupportedError if two ops have one name, as in a graph that others were merged into: TensorFlow loads
-    no such graph.
-    """
+    """Raises NotSupportedError if two ops have one name, as after merging graphs; TensorFlow does not load that."""
     if len(graph.by_name) < len(graph.nodes):
         names = Counter(node.name for node in graph.nodes)
         name = next(name for name, count in names.items() if count > 1)
@@ -131,9 +129,9 @@ def require_distinct(graph: MetaGraph) -> None:
 
 
 def absent_input(nodes: Mapping[str, Node], node: Node) -> str:
-    """What an op takes or waits for and the graph does not have; "" if it has all.
+    """What an op takes or waits for and the graph lacks; "" if nothing is missing.
 
-    A graph exported from a scope names what was fed from outside so: `$unbound_inputs_x`.
+    A graph exported from a scope calls its inputs from outside `$unbound_inputs_x`.
     (tensorflow/python/framework/meta_graph.py export_scoped_meta_graph)
     """
     for text in node.inputs:
@@ -143,9 +141,9 @@ def absent_input(nodes: Mapping[str, Node], node: Node) -> str:
 
 
 def must_be_fed(nodes: Mapping[str, Node], node: Node) -> bool:
-    """Whether an op is a placeholder that has no value of its own.
+    """Whether an op is a placeholder without a default value.
 
-    The shape of a sparse placeholder has one which is none, such as [-1, 4], and with it TensorFlow would abort.
+    That of the shape of a sparse placeholder does not count, such as [-1, 4]: with it, TensorFlow would abort.
     (tensorflow/python/ops/array_ops.py: sparse_placeholder)
     """
     if node.type in BARE_PLACEHOLDERS:

@@ -15,10 +15,10 @@ class Comparison(NamedTuple):
     """Two checkpoints side by side.
 
     Attributes:
-        only_a: names that only the first has, but for those that were renamed.
+        only_a: names that only the first has, without those that were renamed.
         only_b: names that only the second has.
         renamed: name in the first → name in the second, of variables with the same values.
-        unlike: names of variables that both have, with another dtype or shape.
+        unlike: names of variables that both have, with different dtypes or shapes.
         differences: how the values differ, of variables that have the same shape in both.
         partly: what is missing of variables that one checkpoint has only in part (see `Variable.lacking`); they are not
             in `differences`.
@@ -33,7 +33,7 @@ class Comparison(NamedTuple):
 
     @property
     def is_different(self) -> bool:
-        """Whether there is more than differences of values within the tolerance."""
+        """Whether anything differs but values within the tolerance."""
         values = any(each.beyond for each in self.differences.values())
         return bool(values or self.only_a or self.only_b or self.renamed or self.unlike)
 
@@ -47,7 +47,7 @@ def compare(
     values: bool = True,
     progress: Progress = lambda nbytes: None,
 ) -> Comparison:
-    """Compares the variables of two checkpoints by name; one that only one has is looked for by its values.
+    """Compares the variables of two checkpoints by name; those that only one has are matched by their values.
 
     Args:
         a: the one.
@@ -94,7 +94,7 @@ def _kind(variable: Variable) -> str:
 
 
 def _renamed(only_a: Iterable[Variable], only_b: Iterable[Variable]) -> dict[str, str]:
-    """Name in the one → name in the other, of variables with the same values, which no further variable has."""
+    """Name in the one → name in the other, of variables with the same values that no other variable has."""
     of_a, of_b = _by_kind(only_a), _by_kind(only_b)
     renamed = {}
     for kind in [kind for kind in of_a if kind in of_b]:
@@ -114,8 +114,8 @@ def _by_kind(variables: Iterable[Variable]) -> dict[tuple[Any, ...], list[Variab
 
 
 def _by_value(variables: list[Variable]) -> dict[bytes, list[Variable]]:
-    """The variables by their values; those whose values are all the same one (zeros, a scalar) prove nothing, and are
-    left out.
+    """The variables by their values. Those whose values are all equal (zeros, a scalar) prove nothing, and are left
+    out.
     """
     found: dict[bytes, list[Variable]] = {}
     for variable, value in zip(variables, parallel_map(_digest, variables, nbytes=attrgetter("nbytes")), strict=True):
@@ -125,7 +125,7 @@ def _by_value(variables: list[Variable]) -> dict[bytes, list[Variable]]:
 
 
 def _digest(variable: Variable) -> bytes | None:
-    """A hash of the values; None if all are the same one."""
+    """A hash of the values; None if all of them are equal."""
     import numpy as np
 
     digest = hashlib.sha256()
