@@ -1,7 +1,7 @@
-"""Checkpoint → checkpoint: which variables, and under which names. Values are not touched.
+"""Checkpoint → checkpoint with other variables, or other names for them. Values are not touched.
 
-What is stored beside the variables follows: where a checkpoint has an object graph, its keys are mended; and where
-the variables stood in the order of their names, they do so again under the new ones.
+What is stored beside the variables follows: the keys in an object graph are mended, and if the variables were stored in
+the order of their names, they are in the order of the new ones.
 """
 
 import re
@@ -45,7 +45,7 @@ def select(
 def chosen_names(
     checkpoint: Checkpoint, include: Sequence[str], exclude: Sequence[str], *, with_object_graph: bool
 ) -> set[str]:
-    """The names of what `select` selects."""
+    """The names that `select` selects."""
     include, exclude = _listed(include), _listed(exclude)
     if not include and not exclude:
         return set(checkpoint)
@@ -61,18 +61,18 @@ def chosen_names(
 
 
 def _listed(texts: Sequence[str]) -> Sequence[str]:
-    """The texts; of a single one, which Python would take for its letters, a list."""
+    """The texts as a list. A single one would otherwise be taken for its letters."""
     return [texts] if isinstance(texts, str) else texts
 
 
 def without(checkpoint: Checkpoint, names: Collection[str]) -> Checkpoint:
-    """The checkpoint less some of its variables."""
+    """The checkpoint without some of its variables."""
     dropped = set(names)
     return renamed(checkpoint, {name: name for name in checkpoint if name not in dropped})
 
 
 def salvage(checkpoint: Checkpoint, damaged: Collection[str]) -> Checkpoint:
-    """The checkpoint less what is damaged; its object graph, if it has one, knows nothing but what is left."""
+    """The checkpoint without what is damaged, which its object graph no longer mentions."""
     names = {name: name for name in checkpoint if name not in damaged}
     kept = {name: checkpoint[name] for name in names}
     if OBJECT_GRAPH_KEY in kept:
@@ -81,7 +81,7 @@ def salvage(checkpoint: Checkpoint, damaged: Collection[str]) -> Checkpoint:
 
 
 def slots(checkpoint: Checkpoint) -> dict[str, str]:
-    """What optimizers keep beside the weights: the names of these variables, each with the optimizer's.
+    """Name of a variable that an optimizer keeps beside the weights → name of the optimizer.
 
     Moving averages are no optimizer's: see `use_moving_averages`.
     """
@@ -102,11 +102,12 @@ _OTHERWISE_NAMED = "if they have another name, as w/NAME has: --include '**/NAME
 
 
 def averages_as_variables(checkpoint: Checkpoint, chosen: Collection[str] | None = None) -> dict[str, str]:
-    """Old name → new name, of what is left when moving averages take their variables' places.
+    """Old name → new name, of what is left after moving averages took their variables' places.
 
     Args:
         checkpoint: with the averages and their variables.
-        chosen: the names that count; None: all. An average may take the place of a variable that is not chosen.
+        chosen: the names to be considered; None: all. An average may take the place of a variable that is not among
+            them.
 
     Raises:
         NotFoundError: there are no moving averages.
@@ -141,7 +142,7 @@ def use_moving_averages(checkpoint: Checkpoint) -> Checkpoint:
 
 
 class Rule(NamedTuple):
-    """A rule by which names are changed: what matches, and what is put in its place, as `re.sub` takes them."""
+    """A rule for renaming: the pattern and its replacement, as `re.sub` takes them."""
 
     pattern: re.Pattern[str]
     replacement: str
@@ -151,14 +152,14 @@ class Rule(NamedTuple):
         r"""`REGEX=>REPL`, such as `^bert/=>` or `layer_(\d+)=>layers/\1`.
 
         Raises:
-            ValueError: it is no such rule, and why.
+            ValueError: it is not such a rule; says why.
         """
         pattern, arrow, replacement = text.partition("=>")
         if not arrow or not pattern:
             raise ValueError(f"{text!r} is not REGEX=>REPL")
         try:
             rule = cls(re.compile(pattern), replacement)
-            rule.apply("")  # Refuses a group that is not there, whether or not the pattern matches.
+            rule.apply("")  # Refuses a missing group, whether or not the pattern matches.
         except (re.error, IndexError, OverflowError, RecursionError) as error:
             raise ValueError(f"{text!r}: {error}") from error
         return rule
@@ -171,15 +172,15 @@ class Rule(NamedTuple):
 
 
 NAMES = ("key", "object", "full")
-"""What variables of TensorFlow 2 can be named by: keys, objects' paths, TensorFlow 1's full names."""
+"""The kinds of names that variables of TensorFlow 2 have: keys, paths of objects, full names as in TensorFlow 1."""
 
 
 def object_names(checkpoint: Checkpoint, kind: str) -> dict[str, str]:
-    """Of the variables of TensorFlow 2, but for other things that are stored, key → name of another kind.
+    """Key of a variable of TensorFlow 2 → its name of another kind; without other things that are stored.
 
     Args:
         checkpoint: whose variables.
-        kind: one of NAMES; of a variable without a full name, "full" is the path.
+        kind: one of NAMES; "full" gives the path of a variable without a full name.
 
     Raises:
         ValueError: there is no such kind.
@@ -193,7 +194,7 @@ def new_names(names: Iterable[str], rules: Sequence[Rule], prefix: str) -> dict[
     """Old name → new name, by the rules in order, each applied to what the one before has made; then `prefix` is
     taken from the front of each name that begins with it.
 
-    The object graph, which is no variable of the model's, keeps its name.
+    The object graph is not a variable of the model, and keeps its name.
     """
     found = {}
     for name in names:
@@ -207,7 +208,7 @@ def new_names(names: Iterable[str], rules: Sequence[Rule], prefix: str) -> dict[
 
 
 def idle(names: Iterable[str], rules: Sequence[Rule], prefix: str) -> list[str]:
-    """What of all that `new_names` is given changes nothing, in words: most likely it is mistyped."""
+    """The arguments of `new_names` that change nothing, in words: most likely they are mistyped."""
     found, current = [], set(names) - {OBJECT_GRAPH_KEY}
     for rule in rules:
         if not any(map(rule.pattern.search, current)):
@@ -234,8 +235,8 @@ def rename(
 
     Raises:
         ValueError: a rule can't be parsed, or `names` is none of these.
-        TypeError: a mapping has something else than texts.
-        NotFoundError: there is no variable of an old name.
+        TypeError: a mapping has keys or values that are not texts.
+        NotFoundError: there is no variable with an old name.
         ConversionError: two variables would have the same name, or one an empty name.
     """
     require_checkpoint(checkpoint)
@@ -252,7 +253,7 @@ def rename(
 
 
 def renamed(checkpoint: Checkpoint, names: Mapping[str, str]) -> Checkpoint:
-    """The variables that are keys of `names`, under the names that are their values.
+    """The variables in `names` (old name → new name), under their new names.
 
     Raises:
         ConversionError: two variables would have the same name, or one none.
@@ -282,6 +283,6 @@ def renamed(checkpoint: Checkpoint, names: Mapping[str, str]) -> Checkpoint:
 
 
 def _stands_by_name(checkpoint: Checkpoint) -> bool:
-    """Whether the values are stored in the order of the names, within each shard."""
+    """Whether each shard stores its values in the order of the names."""
     pieces = [(p.shard, p.position, to_bytes(v.name)) for v in checkpoint.values() for p in v.slices]
     return sorted(pieces) == sorted(pieces, key=lambda piece: (piece[0], piece[2], piece[1]))

@@ -24,13 +24,13 @@ _DEVICE = re.compile(
     rb"|\bgrpc\+?\w*://[\w.:\[\]-]+",
     re.IGNORECASE,
 )
-# What a node's attributes must hold, in capitals or not, for any rule below to apply: most hold nothing of it. Few and
-# short, for each is searched for in all of a graph: "pu:" stands for three devices, "config" for two attributes.
+# Most nodes have none of these in their attributes, in capitals or not, and then no rule below applies. These are few
+# and short, for each is searched for in all of a graph: "pu:" is for three devices, "config" for two attributes.
 _HINTS = (
     *(b"/job:", b"/replica:", b"/task:", b"pu:", b"grpc", b"device", b"target_workers", b"topology", b"config"),
     *(b"host_compute_core", b"_tpu_replicate", b"_xla_outside_compilation"),
 )
-# Nothing before this byte is an attribute: the tag of field 5, in whatever length.
+# No attribute comes before this byte, with which the tag of field 5 begins, however long it is.
 _ATTR_TAG = re.compile(rb"[\x2a\xaa]")
 # Attributes that are about placement, and what is put in their place: None drops the attribute (those that begin
 # with "_" have no declaration to satisfy); else the AttrValue that means "unplaced" for the ops that have it.
@@ -46,7 +46,7 @@ _PLACEMENT_ATTRS: dict[bytes, bytes | None] = {
 }
 # A list that may not be empty: its strings are emptied instead. (MultiDeviceIterator)
 _BLANKED_LIST = b"devices"
-# Attributes that are names of shared things: two ops that shared one must share it still.
+# Attributes that name shared things: two ops that shared one must still do so.
 _NAME_ATTRS = {b"shared_name", b"shared_names", b"container", b"containers"}
 # ConfigProto: device_count, device_filters, gpu_options, rpc_options, cluster_def, pluggable_device_options.
 _CONFIG_FIELDS = {1: "device_count", 4: "device_filters", 6: "gpu_options", 13: "rpc_options", 14: "cluster_def"}
@@ -54,7 +54,7 @@ _CONFIG_FIELDS |= {18: "pluggable_device_options"}
 
 
 class Mention(NamedTuple):
-    """A device or host that a file names outside NodeDef.device: where, what, and how many times."""
+    """A device or host that is named outside NodeDef.device: where, which, and how many times."""
 
     where: str
     text: str
@@ -72,7 +72,7 @@ def _has_hint(attributes: bytes) -> bool:
     return any(map(attributes.lower().__contains__, _HINTS))
 
 
-# The attributes of a graph's many ops are often the same; large ones, with values in them, are not.
+# The ops of a graph often have the same attributes, except for large ones with values in them.
 _LARGE = 1024
 _has_hint_cached = lru_cache(4096)(_has_hint)
 
@@ -86,7 +86,7 @@ def _says_nothing(message: bytes) -> bool:
 
 
 def without_colocation(entry: bytes) -> bytes | None:
-    """An entry of an op's attributes without what ties the op to another one's device; None: nothing is left."""
+    """An entry of an op's attributes without what ties the op to another one's device; None if nothing is left."""
     return without_ties(entry, lambda _: True)
 
 
@@ -94,7 +94,7 @@ class Clearing:
     """Rules that clear every mention of a device or host, and count what they cleared.
 
     Args:
-        data: all that there is: if no node of it can mention anything, none is looked at.
+        data: the whole file: if none of its nodes can mention anything, none is looked at.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -112,7 +112,7 @@ class Clearing:
         }
 
     def _count(self, where: str, text: bytes) -> None:
-        # Of a message, what can be read in it.
+        # What can be read in a serialized message.
         shown = text if text.isascii() and b"\n" not in text else b", ".join(re.findall(rb"[ -~]{3,}", text))
         self.mentions[where, shown.decode(errors="backslashreplace")] += 1
 
@@ -134,7 +134,7 @@ class Clearing:
         return rule
 
     def _node(self, node: bytes) -> bytes:
-        # Colocation is common, and the rest is rare: most nodes are done with here.
+        # Colocation is common, and the rest is rare: most nodes are finished here.
         if b"loc:@" in node:
             node = edit(node, {5: self._colocated})
         first = _ATTR_TAG.search(node)
@@ -169,7 +169,7 @@ class Clearing:
 
     def _unplaced(self, where: str, key: bytes, entry: bytes) -> bytes | None:
         value, unplaced = last_field(entry, 2), _PLACEMENT_ATTRS[key]
-        # An op of somebody's own may use the name for something else: a value of another kind is not ours.
+        # A custom op may use the name for something else, with a value of another kind.
         if value == unplaced or (unplaced and value[:1] != unplaced[:1]):
             return entry
         self._count(where, b", ".join(_DEVICE.findall(value)))
@@ -185,7 +185,7 @@ class Clearing:
         return {1: {2: text, 8: tensor, 9: function}, 2: text, 8: tensor, 10: function}
 
     def _config(self, config: bytes) -> bytes:
-        """A serialized ConfigProto; what is none is left alone."""
+        """A serialized ConfigProto; anything else is left alone."""
         try:
             return edit(config, {n: self._configured(f"config_proto: {name}") for n, name in _CONFIG_FIELDS.items()})
         except CorruptionError:
@@ -202,7 +202,7 @@ class Clearing:
         def variant(value: bytes) -> bytes:
             return edit(value, {3: self._tensor(where)})
 
-        def string(value: bytes) -> bytes:  # Only one that is nothing else: a graph's data are not ours to edit.
+        def string(value: bytes) -> bytes:  # Only a name and nothing else: a graph's data are not ours to edit.
             return self._removed(where)(value) if _DEVICE.fullmatch(value) else value
 
         return {8: string, 14: {1: self._dropped(f"{where}: resource handle")}, 15: variant}
@@ -254,7 +254,7 @@ class Clearing:
         return lambda text: _DEVICE.sub(found, text)
 
     def _aliased(self, where: str) -> Callable[[bytes], bytes]:
-        """Device names within the name of a shared thing become device_0, device_1, …: still told apart."""
+        """Device names within the name of a shared thing become device_0, device_1, …, so that they stay different."""
 
         def found(match: re.Match[bytes]) -> bytes:
             self._count(where, match[0])
