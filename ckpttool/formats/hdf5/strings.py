@@ -28,7 +28,7 @@ def _fixed_strings(path: str, dataset: Dataset) -> Iterator[bytes]:
 
 
 def unpadded(data: bytes, padding: int) -> bytes:
-    """A string of fixed width without what pads it."""
+    """A string of fixed width, without its padding."""
     if padding == NULL_TERMINATED:
         return data.partition(b"\0")[0]
     return (data.rstrip(b" ") if padding == SPACE_PADDED else data).rstrip(b"\0")
