@@ -23,7 +23,7 @@ PIPELINE = (
 )
 """The types of ops that give data out of an input pipeline, as a regular expression."""
 
-_LONG = 200  # The types of ops are shorter.
+LONG = 200  # Longer types and names are monstrous, and not matched.
 _STAGED = re.compile(r"\w*(?:Stage|Unstage|UnstageNoKey|Peek)")
 _FILLS = re.compile(r"\w*Enqueue\w*|BarrierInsertMany|(?:(?:Ordered)?Map)?Stage")
 _MAKES = ("MakeIterator", "MultiDeviceIteratorInit")
@@ -35,20 +35,20 @@ _OWN_DATA = re.compile(r"OneShotIterator|IteratorFromStringHandle(?:V2)?|MultiDe
 @lru_cache(4096)
 def is_pipeline(type_: str) -> bool:
     """Whether ops of a type give data out of an input pipeline."""
-    return len(type_) < _LONG and re.fullmatch(PIPELINE, type_) is not None
+    return len(type_) < LONG and re.fullmatch(PIPELINE, type_) is not None
 
 
 @lru_cache(4096)
 def gets_next(type_: str) -> bool:
     """Whether ops of a type take from an iterator."""
-    return len(type_) < _LONG and re.fullmatch(_GETS_NEXT, type_) is not None
+    return len(type_) < LONG and re.fullmatch(_GETS_NEXT, type_) is not None
 
 
 def source_of(nodes: Mapping[str, Node], node: Node) -> str:
     """What an op of a pipeline takes from or fills: the op of a queue or an iterator, or the shared name of a stage; ""
     if it is missing.
     """
-    if _STAGED.fullmatch(node.type[:_LONG]):
+    if _STAGED.fullmatch(node.type[:LONG]):
         return shared_name(node.message) or node.name
     # MakeIterator(dataset, iterator); ReaderRead(reader, queue).
     place = 1 if node.type == "MakeIterator" or node.type.startswith("ReaderRead") else 0
@@ -96,7 +96,7 @@ def stand_ins(nodes: Mapping[str, Node], ops: Iterable[str]) -> list[str]:
 def filled_by(nodes: Mapping[str, Node], ops: Iterable[str]) -> set[str]:
     """The queues, iterators and stages that these ops fill when they are run."""
     fillers = (nodes[op] for op in ops if op in nodes)
-    found = {source_of(nodes, node) for node in fillers if node.type in _MAKES or _FILLS.fullmatch(node.type[:_LONG])}
+    found = {source_of(nodes, node) for node in fillers if node.type in _MAKES or _FILLS.fullmatch(node.type[:LONG])}
     return found - {""}
 
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
-from ckpttool.analysis.graphs.pipelines import PIPELINE, is_pipeline
+from ckpttool.analysis.graphs.pipelines import LONG, PIPELINE, is_pipeline
 from ckpttool.analysis.graphs.tables import fillers
 from ckpttool.model.arguments import Tensor
 from ckpttool.model.graph import MetaGraph
@@ -28,8 +28,6 @@ _IN_PARTS = re.compile(rf"{'|'.join(CALLS)}|TopK(?:V2)?|CTC\w*Decoder(?:V\d)?|Co
 
 SWITCHES = ("Switch", "RefSwitch")
 """Types of ops that pass a value on into one of two branches."""
-
-_LONG = 200  # Longer types and names are monstrous, and not matched.
 
 APPLY = r"(?:Resource)?(?:Sparse)?Apply\w+"
 """Types of the ops by which optimizers update variables."""
@@ -78,7 +76,7 @@ def scope_of(name: str) -> str:
 def is_named(pattern: re.Pattern[str], name: str) -> bool:
     """Whether the last segment of a name matches a pattern; a monstrous one is not tried."""
     last = name.rpartition("/")[2]
-    return len(last) < _LONG and pattern.fullmatch(last) is not None
+    return len(last) < LONG and pattern.fullmatch(last) is not None
 
 
 class Flow:
@@ -98,7 +96,7 @@ class Flow:
     def __init__(self, graph: MetaGraph) -> None:
         self.graph = graph
         self.nodes = graph.by_name
-        self._types = {name: node.type[:_LONG] for name, node in self.nodes.items()}
+        self._types = {name: node.type[:LONG] for name, node in self.nodes.items()}
         self._by_type: dict[str, list[str]] = {}
         for name, type_ in self._types.items():
             self._by_type.setdefault(type_, []).append(name)
@@ -175,7 +173,7 @@ class Flow:
         scope = scope_of(node.name)
         if node.name in self.saver or (scope and scope in self.saver):
             return "saver"
-        return _role_by_scope(scope) or _role_by_type(node.type[:_LONG])
+        return _role_by_scope(scope) or _role_by_type(node.type[:LONG])
 
     def fetches(self, key: str) -> list[str]:
         """The tensors of an op to list: its first output, or all, if the first alone says little."""
