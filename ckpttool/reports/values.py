@@ -1,4 +1,4 @@
-"""What there is to say of values."""
+"""Reports about values."""
 
 from collections.abc import Callable
 from functools import partial
@@ -45,5 +45,5 @@ def _row(variable: Variable, found: Statistics) -> tuple[Any, ...]:
 
 
 def _known(number: float) -> float | str:
-    """The number; nothing where there is none, as of a variable without a finite value."""
+    """The number; "" if there is none, as for a variable without a finite value."""
     return "" if isnan(number) else number
