@@ -95,8 +95,7 @@ _FIRST_TAG, _START = 8, 4096
 
 
 def in_form_of(graph: MetaGraph, path: str) -> MetaGraph:
-    """The graph in the form that the name of its new file says: text for `.pbtxt`, bytes for `.pb`, as TensorFlow reads
-    them.
+    """The graph in the form that TensorFlow reads under the name of its new file: text for `.pbtxt`, bytes for `.pb`.
 
     It keeps its form if the suffix stays the same: some `.pb` are text, which is the default of `write_graph`.
     """
@@ -228,8 +227,7 @@ def _root(data: bytes, path: str) -> str:
         # A MetaGraphDef has one field 1, perhaps in parts, and that names no op; a GraphDef may have a single node.
         is_list = kinds[1, LENGTH] > 1 and not _is_node(_first(_first(data, 2), 1))
         return "GraphDef" if is_list or _is_node(_first(data, 1)) else "MetaGraphDef"
-    # A SavedModel without a version, or a MetaGraphDef without meta_info_def: of these, the latter has nodes in field
-    # 2.
+    # A SavedModel without a version, or a MetaGraphDef without meta_info_def, which has nodes in its field 2.
     if kinds[2, LENGTH] and _is_node(_first(_first(data, 2), 1)):
         return "MetaGraphDef"
     if kinds.keys() != {(2, LENGTH)}:

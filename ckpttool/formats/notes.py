@@ -27,8 +27,8 @@ class Note(NamedTuple):
         shape: its shape, if the target's is another one.
         shard: the number of the shard it was stored in.
         position: its place in the order in which the variables were stored; None for the order of names.
-        slices: the boxes it was stored in, as they were written: (start, length) for each dimension, length -1 for
-            the whole of it; each with its shard and position.
+        slices: the boxes it was stored in, as they were written: (start, length) for each dimension, length -1 for the
+            whole of it; each with its shard and position.
     """
 
     name: str | None = None

@@ -26,9 +26,8 @@ class GraphChange(NamedTuple):
         function: the function that the op is in; "" if it is in none.
         name: its name.
         change: "only in A", "only in B", or "changed".
-        what: which part of it has changed: "type", "inputs", "device", "attribute T", or a field of its message; of an
-            op
-            that is only in one, its type; of a collection, "member" or "order".
+        what: the part that has changed: "type", "inputs", "device", "attribute T", or a field of its message; of an
+            op that is only in one, its type; of a collection, "member" or "order".
         a: as it is in the first: text, or a member of a collection.
         b: as it is in the second.
     """

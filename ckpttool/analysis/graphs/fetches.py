@@ -192,8 +192,7 @@ def choice_of(graph: MetaGraph, signature: str | None) -> Choice:
 
 
 def default_choice(graph: MetaGraph) -> Choice:
-    """What is fetched by default: the outputs of the signature, or the only collection of the user's, or the likeliest
-    outputs.
+    """What is fetched by default: the signature's outputs, else the user's only collection, else the likeliest ones.
 
     Raises:
         NotFoundError: there are several signatures, or nothing that looks like an output.

@@ -114,9 +114,7 @@ def _by_kind(variables: Iterable[Variable]) -> dict[tuple[Any, ...], list[Variab
 
 
 def _by_value(variables: list[Variable]) -> dict[bytes, list[Variable]]:
-    """The variables by their values. Those whose values are all equal (zeros, a scalar) prove nothing, and are left
-    out.
-    """
+    """The variables by their values, but for those of equal values (zeros, a scalar), which prove nothing."""
     found: dict[bytes, list[Variable]] = {}
     for variable, value in zip(variables, parallel_map(_digest, variables, nbytes=attrgetter("nbytes")), strict=True):
         if value is not None:

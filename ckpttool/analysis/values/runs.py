@@ -36,9 +36,7 @@ class OutputDifference(NamedTuple):
 
 
 def differences(results: Sequence[Result]) -> list[OutputDifference]:
-    """Compares each output of the further models with the first model's of the same name; if each has one output, with
-    that.
-    """
+    """Compares each output of further models with the first's of that name, or with its only one if all have one."""
     first, *others = results
     ours = {fetch.label: array for fetch, array in first.arrays.items()}
     found = []

@@ -1,5 +1,4 @@
-"""The tally of a block of numbers: how many are NaN, zero, …, their range, mean and spread, and how many lie in each
-bin.
+"""The tally of a block of numbers: how many are NaN, zero, …, their range, mean and spread, and counts in bins.
 
 NumPy takes a pass for each of these, through buffers that all blocks of a variable share. For float32, a compiled pass
 does all at once, where there is one, without the buffers.

@@ -180,8 +180,7 @@ def _shards(pieces: Sequence[_Piece], count: int | None, limit: int | None) -> l
 
 
 def _balanced(sizes: Sequence[int], count: int) -> Iterator[int]:
-    """For each piece the number of its file, of `count`: the one in which its middle would lie if all files had one
-    size.
+    """For each piece the number of its file, of `count`: where its middle would lie if files had one size.
 
     None of the files is left empty, as far as there are pieces.
     """

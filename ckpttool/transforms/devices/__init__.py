@@ -1,7 +1,7 @@
 """Device placements, taken out of a graph.
 
-The bytes are edited in place (wire.message): all that is not a placement stays as and where it was. Rules
-follow the messages' fields by number, as `proto/*.proto` has them:
+The bytes are edited in place (wire.message): all that is not a placement stays as and where it was. Rules follow
+the messages' fields by number, as `proto/*.proto` has them:
 
     MetaGraphDef  2 graph_def  4 collection_def  5 signature_def  7 object_graph_def
     GraphDef      1 node  2 library {1 function {3 node_def}}
