@@ -33,7 +33,7 @@ def is_frozen(graph: MetaGraph) -> bool:
 
 
 def constants_of(graph: MetaGraph) -> Checkpoint | None:
-    """The constants of a frozen graph; None if it is not frozen, or has no constants."""
+    """The constants of a frozen graph, as a checkpoint; None if it is not frozen, or has none."""
     if not is_frozen(graph):
         return None
     source, variables, warnings = _Constants(graph), dict[str, Variable](), []
@@ -72,7 +72,7 @@ class _Constants(Source):
         with located(self._path, variable.name):
             array = numbers_of(self._tensor(variable), variable.dtype, variable.shape)
         for box in boxes:
-            whole: Any = (*box, ...)  # With the ellipsis, a scalar stays an array.
+            whole: Any = (*box, ...)  # The ellipsis keeps a scalar an array.
             yield array[whole]
 
     def strings(self, variable: Variable, piece: Slice) -> list[bytes]:

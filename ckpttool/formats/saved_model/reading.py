@@ -18,7 +18,7 @@ ASSETS = "assets"
 
 
 def saved_model_file(directory: str) -> str | None:
-    """The file with a SavedModel's graphs; None if the directory is none.
+    """The file with a SavedModel's graphs; None if the directory is not a SavedModel.
 
     Raises:
         NotSupportedError: it is in the chunked form.
@@ -40,7 +40,7 @@ def read_saved_model(path: str, tags: str | None) -> MetaGraph:
     Raises:
         NotFoundError: no graph has these tags.
         NotSupportedError: the file is in the chunked form.
-        FormatError, CorruptionError: it is no SavedModel, or damaged.
+        FormatError, CorruptionError: it is not a SavedModel, or damaged.
     """
     graph = read_meta_graph(path)
     if graph.root != "SavedModel":
