@@ -59,7 +59,7 @@ class CheckpointError(Exception):
 
 
 def shortened(text: str, most: int = _MOST) -> str:
-    """What a file says as a message can hold it: files have made names of megabytes."""
+    """The text, cut if it is longer than a message can hold: a file may have names of megabytes."""
     return text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"
 
 
@@ -88,12 +88,12 @@ IS_INPUT = "the output is the input"
 
 
 def in_the_way(path: str | os.PathLike[str], what: str = EXISTS) -> FileExistsError:
-    """The error of an output that may not be written, for something else is there; `force` is about EXISTS alone."""
+    """The error of an output that may not be written because of what is there; `force` overrules EXISTS alone."""
     return FileExistsError(errno.EEXIST, what, os.fspath(path))
 
 
 Report = Callable[[CheckpointError], None]
-"""Is told of an error after which a reader can go on. It may raise it: `refuse` does."""
+"""Takes an error after which a reader can go on. It may raise it, as `refuse` does."""
 
 
 def refuse(error: CheckpointError) -> None:
@@ -102,7 +102,7 @@ def refuse(error: CheckpointError) -> None:
 
 
 def reporter(path: str, faults: list[CheckpointError] | None) -> Report:
-    """What adds errors to a list, with the path; without a list, raises them."""
+    """A Report that adds errors to a list, with the path; without a list, one that raises them."""
     if faults is None:
         return refuse
 

@@ -63,6 +63,7 @@ def test_include_exclude_sort_top(run):
     """Globs choose, --sort size puts the largest first, --top cuts."""
     chosen = rows(run("vars", CONV, "-i", "*kernel*", "-x", "*Adam*", "--sort", "size").stdout)
     sizes = [int(row["bytes"]) for row in chosen]
+    assert sizes
     assert sizes == sorted(sizes, reverse=True)
     assert all("kernel" in row["name"] and "Adam" not in row["name"] for row in chosen)
     assert (
@@ -74,13 +75,16 @@ def test_include_exclude_sort_top(run):
 def test_tree(run):
     """A tree's first level adds up to the totals, and --depth 1 shows nothing below it."""
     document = json.loads(run("vars", CONV, "--tree", "--depth", 1, "--json").stdout)
+    assert document["tree"]
     assert all("/" not in row["name"].rstrip("/") for row in document["tree"])
     assert sum(row["bytes"] for row in document["tree"]) == document["totals"][-1]["bytes"]
 
 
 def test_partitioned_variables_appear_once(run):
     """A partitioned variable is one row: full shape, number of slices."""
-    for row in rows(run("vars", FIXTURES / "partitioned" / "model").stdout):
+    listed = rows(run("vars", FIXTURES / "partitioned" / "model").stdout)
+    assert len({row["name"] for row in listed}) == len(listed) > 1
+    for row in listed:
         assert "\0" not in row["name"]
         assert row["name"] == "whole" or int(row["slices"]) > 1
 
@@ -226,7 +230,9 @@ def test_export(run, tmp_path):
 def test_export_dry_run(run, tmp_path):
     """--dry-run prints the plan and writes nothing."""
     result = run("export", CONV, "--h5", tmp_path / "out.h5", "--dry-run", "-i", "*kernel*")
-    assert all(row["becomes"] == row["name"] + ":0" for row in rows(result.stdout))
+    planned = rows(result.stdout)
+    assert planned
+    assert all(row["becomes"] == row["name"] + ":0" for row in planned)
     assert list(tmp_path.iterdir()) == []
 
 

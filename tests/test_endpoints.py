@@ -106,7 +106,9 @@ def test_a_saved_models_own_signatures_are_no_endpoints() -> None:
     """With nothing but `__saved_model_init_op`, the endpoints are inferred."""
     message = graph(*LAYER).message
     message.signature_def["__saved_model_init_op"].outputs["__saved_model_init_op"].name = "NoOp"
-    assert all(e.inferred and not e.key for e in endpoints(MetaGraph(message.SerializeToString())))
+    found = endpoints(MetaGraph(message.SerializeToString()))
+    assert found
+    assert all(e.inferred and not e.key for e in found)
 
 
 def test_a_user_collection_is_the_strongest_hint() -> None:

@@ -13,7 +13,7 @@ from ckpttool.analysis.graphs import fetches
 from ckpttool.analysis.graphs.needs import needed_ops
 from ckpttool.analysis.graphs.pipelines import is_pipeline
 from ckpttool.analysis.graphs.running import read_variables, require_fed, waiting, written_variables
-from ckpttool.analysis.values.results import Result, differences
+from ckpttool.analysis.values.runs import Result, differences
 from ckpttool.errors import ConversionError, NotFoundError
 from ckpttool.formats.results import write_results
 from ckpttool.model.graph import MetaGraph

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 import ckpttool
 from ckpttool.errors import CheckpointError, CorruptionError, NotSupportedError
 from ckpttool.formats.hdf5 import read_hdf5, write_hdf5
-from ckpttool.formats.hdf5.heap import GlobalHeap
+from ckpttool.formats.hdf5.structure.global_heap import GlobalHeap
 
 
 @pytest.fixture

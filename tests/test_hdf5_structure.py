@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from ckpttool.errors import CheckpointError, CorruptionError, NotSupportedError
 from ckpttool.formats.hdf5 import read_hdf5
+from ckpttool.formats.hdf5.datasets import sizes_of, text_of
 from ckpttool.formats.hdf5.filters import fletcher32, unpacked
 from ckpttool.formats.hdf5.structure import Object, opened
 from ckpttool.formats.hdf5.structure.checksum import lookup3
@@ -31,7 +32,6 @@ from ckpttool.formats.hdf5.structure.layout import CHUNKED, COMPACT, CONTIGUOUS,
 from ckpttool.formats.hdf5.structure.links import Link, decode_link
 from ckpttool.formats.hdf5.structure.pipeline import Filter, decode_pipeline
 from ckpttool.formats.hdf5.structure.sharing import SharedMessages
-from ckpttool.formats.hdf5.tree import sizes_of, text_of
 
 VERSIONS = ["earliest", "v108", "v110", "latest"]
 

@@ -7,7 +7,7 @@ from threading import Thread
 
 import pytest
 
-from ckpttool.analysis.parallel import _TASK, in_order
+from ckpttool.analysis.parallel import _TASK, parallel_map
 
 
 def test_order():
@@ -17,12 +17,12 @@ def test_order():
         time.sleep(0.002 * (number % 2 == 0))
         return number
 
-    assert list(in_order(slow_if_even, range(50), ahead=3)) == list(range(50))
+    assert list(parallel_map(slow_if_even, range(50), ahead=3)) == list(range(50))
 
 
 def test_small_items_are_done_together():
     """Items that are small beside a task are not handed from thread to thread."""
-    found = list(in_order(lambda _: threading.get_ident(), range(1000), nbytes=lambda _: _TASK // 1000))
+    found = list(parallel_map(lambda _: threading.get_ident(), range(1000), nbytes=lambda _: _TASK // 1000))
     assert len(found) == 1000
     assert len(set(found)) <= 2
     assert sum(a != b for a, b in pairwise(found)) <= 1
@@ -31,7 +31,7 @@ def test_small_items_are_done_together():
 def test_two_at_once():
     """Two large items are worked on at the same time."""
     barrier = threading.Barrier(2, timeout=5)
-    assert sorted(in_order(lambda _: barrier.wait(), range(2))) == [0, 1]
+    assert sorted(parallel_map(lambda _: barrier.wait(), range(2))) == [0, 1]
 
 
 def test_errors():
@@ -44,7 +44,7 @@ def test_errors():
             raise ValueError(number)
         return number
 
-    results = in_order(fail_at_five, range(10_000), ahead=4)
+    results = parallel_map(fail_at_five, range(10_000), ahead=4)
     with pytest.raises(ValueError, match="5"):
         list(results)
     assert len(begun) < 20
@@ -61,4 +61,4 @@ def test_without_threads(monkeypatch, most):
         start(thread)
 
     monkeypatch.setattr(Thread, "start", refuse)
-    assert list(in_order(str, range(10))) == list(map(str, range(10)))
+    assert list(parallel_map(str, range(10))) == list(map(str, range(10)))

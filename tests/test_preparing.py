@@ -8,8 +8,8 @@ from conftest import FIXTURES
 
 import ckpttool
 from ckpttool import proto
+from ckpttool.analysis.graphs.functions import recursive_functions
 from ckpttool.analysis.graphs.initializers import main_ops
-from ckpttool.analysis.graphs.needs import recursive_functions
 from ckpttool.analysis.graphs.restore_plan import plan_restore
 from ckpttool.analysis.graphs.savers import restored
 from ckpttool.model.graph import MetaGraph

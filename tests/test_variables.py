@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 import ckpttool
 from ckpttool.errors import ConversionError
-from ckpttool.formats import plan
-from ckpttool.formats.plan import notes_of
+from ckpttool.formats import notes
+from ckpttool.formats.notes import notes_of
 from ckpttool.model.object_keys import OBJECT_GRAPH_KEY
 from ckpttool.transforms.changes import Changes, change
 from ckpttool.transforms.variables import Rule, idle, new_names
@@ -169,7 +169,7 @@ def test_places_are_those_of_the_sorted(keys):
     by_place = sorted(range(len(keys)), key=lambda i: (keys[i], i))
     by_name = sorted(range(len(keys)), key=lambda i: (keys[i][0], keys[i][2], i))
     expected = [None if by_place == by_name else by_place.index(i) for i in range(len(keys))]
-    assert list(plan._places(keys)) == expected
+    assert list(notes._places(keys)) == expected
 
 
 def test_variables_that_stand_in_another_order_keep_it(tmp_path):

@@ -1,5 +1,5 @@
-"""Whether what stands beside variables is of the same model: a graph and what its saver would restore; the object
-graph of a TensorFlow 2 checkpoint.
+"""Whether what lies beside variables belongs to the same model: a graph, by what its saver would restore, and the
+object graph of a TensorFlow 2 checkpoint.
 """
 
 from collections.abc import Iterable
@@ -19,8 +19,8 @@ from ckpttool.model.variable import Variable
 def disagreements(graph: MetaGraph, checkpoint: Checkpoint, *, is_lossy: bool = False) -> list[Finding]:
     """What TensorFlow would not restore: variables that are missing, or of another dtype or shape.
 
-    What the checkpoint has beyond that is nothing wrong. If it `is_lossy`, its index is damaged and lists only a part:
-    what is missing was never called otherwise.
+    The checkpoint may have more than that. If it `is_lossy`, its index is damaged and lists only a part, and a missing
+    variable is not looked for under other names.
     """
     return _disagreements(graph, restored(graph), checkpoint, None if is_lossy else NearNames())
 
@@ -28,10 +28,10 @@ def disagreements(graph: MetaGraph, checkpoint: Checkpoint, *, is_lossy: bool = 
 def differences(graph: MetaGraph, checkpoint: Checkpoint) -> list[Finding]:
     """What TensorFlow would not restore, and what the checkpoint has beyond that.
 
-    Of a graph that does not say which of its ops are the saver's, what any of them restores counts.
+    In a graph that does not say which of its ops are the saver's, whatever any of them restores counts.
 
     Raises:
-        NotSupportedError: it has none that restores.
+        NotSupportedError: the graph has no op that restores.
     """
     reads = restored(graph, by_any_op=not graph.message.saver_def.restore_op_name)
     if not reads:
@@ -52,7 +52,7 @@ def _disagreements(
 def _not_restored(reads: Iterable[Restored], checkpoint: Checkpoint) -> list[Finding]:
     asked = {each.key for each in reads}
     wanted = {checkpoint.stored_as(key) for key in asked}
-    if wanted != asked:  # A checkpoint of objects has more than variables.
+    if wanted != asked:  # A checkpoint of objects stores more than variables.
         known = roles_of(checkpoint, checkpoint.object_graph)
         wanted |= {name for name, role in known.items() if role.total == BOOKKEEPING}
     what = "the checkpoint has it, and the graph does not restore it"
@@ -60,7 +60,7 @@ def _not_restored(reads: Iterable[Restored], checkpoint: Checkpoint) -> list[Fin
 
 
 def object_disagreements(checkpoint: Checkpoint) -> list[Finding]:
-    """Objects of a TensorFlow 2 checkpoint of which nothing is stored, and what is stored of no object."""
+    """Objects of a TensorFlow 2 checkpoint whose values are missing, and values that belong to no object."""
     graph = checkpoint.object_graph
     if graph is None:
         return []
@@ -76,7 +76,7 @@ def object_disagreements(checkpoint: Checkpoint) -> list[Finding]:
 
 
 def _disagreement(wanted: Restored, checkpoint: Checkpoint, near: NearNames | None) -> str:
-    """What is wrong with what the checkpoint has of a tensor that is restored; "" if nothing is."""
+    """What is wrong in the checkpoint with a tensor that is to be restored; "" if nothing is."""
     stored = checkpoint.get(checkpoint.stored_as(wanted.key))
     if stored is None:
         if near is None:
@@ -88,7 +88,7 @@ def _disagreement(wanted: Restored, checkpoint: Checkpoint, near: NearNames | No
 
 
 def misfit(wanted: Restored, stored: Variable) -> str:
-    """Why a stored variable is not of the dtype and shape that is restored; "" if it is."""
+    """How a stored variable differs in dtype or shape from what is to be restored; "" if it does not."""
     if wanted.dtype is not None and wanted.dtype != stored.dtype:
         return f"the graph restores {wanted.dtype.name}, the checkpoint has {stored.dtype.name}"
     if not agrees(wanted.shape, stored.shape):

@@ -1,4 +1,4 @@
-"""Work on many variables at once: NumPy, checksums and the kernel let go of Python's lock, so that two cores serve."""
+"""Work on many variables at once: NumPy, checksums and the kernel release Python's lock, so that two threads help."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -10,29 +10,29 @@ if TYPE_CHECKING:
 _THREADS = 2
 
 _TASK = 1 << 20
-"""Bytes of a task, at least: with less, threads would spend their time on handing the lock to each other."""
+"""The fewest bytes of a task: with fewer, threads would spend their time on passing Python's lock around."""
 
 _MANY = 16
-"""Where one task has more items than this, they are small, and most of the work is Python's own: two threads would wait
-for its lock, and take twice the time.
+"""If one task has more items than this, they are small, and most of the work is done under Python's lock: two threads
+would wait for each other, and take twice the time.
 """
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-def in_order(
+def parallel_map(
     function: Callable[[T], R], items: Iterable[T], *, nbytes: Callable[[T], int] = lambda item: _TASK, ahead: int = 64
 ) -> Iterator[R]:
     """What the function makes of each item, in the items' order; computed by two threads, a little ahead.
 
     Args:
         function: what to do; called in any order, from either thread.
-        items: what to do it to.
-        nbytes: how much there is to do for one; small ones are done together.
+        items: its arguments.
+        nbytes: the size of an item; small ones are done together.
         ahead: how many tasks may wait for their results to be taken.
     """
-    from concurrent.futures import ThreadPoolExecutor  # Thirty milliseconds that a listing need not pay.
+    from concurrent.futures import ThreadPoolExecutor  # Thirty milliseconds, which a listing need not pay.
 
     waiting: deque[Future[list[R]]] = deque()
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -55,7 +55,7 @@ def in_order(
 
 
 def _begun(pool: "ThreadPoolExecutor", function: Callable[[T], R], task: list[T]) -> "Future[list[R]] | None":
-    """A task that a thread does; None where the system gives no thread."""
+    """The future of a task that a thread does; None if the system gives no thread."""
     try:
         return pool.submit(lambda: [function(item) for item in task])
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""What a result depends on that nobody feeds, and what commands that fetch it say of that."""
+"""What commands say about results that depend on more than what is fed."""
 
 from collections.abc import Callable, Collection
 from itertools import islice
@@ -6,11 +6,11 @@ from typing import Any
 
 from ckpttool import render
 from ckpttool.analysis.graphs.chance import drawn
-from ckpttool.analysis.graphs.needs import needed_ops, tensor_name
+from ckpttool.analysis.graphs.needs import needed_ops
 from ckpttool.analysis.graphs.switches import held_switches, on_by_default
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.graph import MetaGraph
-from ckpttool.model.nodes import PYTHON_OPS
+from ckpttool.model.nodes import PYTHON_OPS, tensor_name
 
 _MOST = 9
 
@@ -22,9 +22,7 @@ def say_caveats(
     stored: Callable[[], Checkpoint | None],
     option: str,
 ) -> None:
-    """Says that a result is another each time, and which switches are as they were saved or by default; `option`
-    feeds one.
-    """
+    """Says if a result differs each time, and which switches have saved or default values; `option` feeds one."""
     fed = {tensor_name(name) for name in fed}
     if op := drawn(graph, tensors, fed):
         render.say(f"note: the result is another each time: {op} draws random numbers, and has no seed")
@@ -42,7 +40,7 @@ def say_caveats(
 
 
 def say_python(graph: MetaGraph, tensors: Collection[str], fed: Collection[str]) -> None:
-    """Says what Python code the tensors need, of what is written to be run elsewhere."""
+    """Says which Python code tensors need that are to be computed elsewhere."""
     needed = needed_ops(graph.by_name, tensors, {tensor_name(name) for name in fed})
     if op := min((name for name in needed if graph.by_name[name].type in PYTHON_OPS), default=""):
         what = "runs Python code of the program that made the graph, and nowhere else"
@@ -50,7 +48,7 @@ def say_python(graph: MetaGraph, tensors: Collection[str], fed: Collection[str])
 
 
 def _values(checkpoint: Checkpoint, names: Collection[str]) -> dict[str, Any]:
-    """The values of switches that are stored as the scalars that they are."""
+    """The values of switches, if they are stored as scalars."""
     stored = ((name, checkpoint.get(checkpoint.stored_as(name))) for name in names)
     return {
         name: variable.numpy().tolist()

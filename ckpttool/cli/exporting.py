@@ -143,7 +143,7 @@ def export(
         options.refuse(salvage, "--meta: a graph restores all of its variables, and --salvage may leave some out")
     for_keras = h5_layout == "keras"
     options.refuse(for_keras and names == "object", "--h5-layout keras: Keras finds weights by their full names")
-    # The layout takes full names from the object graph, and from the keys there, too, the order of weights.
+    # The layout takes full names from the object graph, and also the order of weights, which keys tell.
     names = "key" if for_keras and not (rename or rename_file or strip_prefix) else names
     changes = Changes(
         include=include or (),
@@ -175,7 +175,7 @@ def export(
     strict = strict or meta  # A graph restores all of its variables: none may be left out.
     if for_keras:
         remarks.warn_of_other_layout(target.path)
-    # The first of several reasons to refuse is the same one in a dry run and without.
+    # Of several reasons to refuse, a dry run must give the same one first.
     targets.require_writable(target, force=force, inputs=source.checkpoint.files)
     if graph is not None:
         require_writable(target.meta, force=force, inputs=[graph.path])
@@ -188,7 +188,7 @@ def export(
 
 
 def _source(path: str, found: "Located", changes: "Changes", quiet: bool, *, strict: bool, salvage: bool) -> Salvaged:
-    """The checkpoint that was located; with `salvage`, what is whole of it."""
+    """The checkpoint that was located; with `salvage`, only what is whole."""
     if salvage:
         return salvaged_from(path, found, changes, quiet, strict=strict)
     checkpoint = options.to_convert(path, found, quiet, strict=strict)
@@ -196,7 +196,7 @@ def _source(path: str, found: "Located", changes: "Changes", quiet: bool, *, str
 
 
 def _exit_if_empty(changed: "Changed", changes: "Changes", source: Salvaged) -> None:
-    """Ends the command with a no if the changes have left nothing of a checkpoint that had something."""
+    """Ends the command with a no if the changes leave nothing of a checkpoint."""
     is_empty = not changed.checkpoint and source.checkpoint
     options.exit_if_nothing(is_empty and source.lost, "nothing of that is whole")
     options.exit_if_nothing(is_empty and changed.dropped, "nothing is left")
@@ -221,7 +221,7 @@ def _show_plan(changed: "Changed", source: Salvaged, target: targets.Target, for
 def _write(
     changed: "Changed", target: targets.Target, graph: "MetaGraph | None", *, strict: bool, force: bool, quiet: bool
 ) -> None:
-    """Writes what the changes have made, with its graph if there is one; says what was lost on the way."""
+    """Writes the changed checkpoint, with its graph if there is one; says what was lost."""
     with _beside(graph, target.meta, force):
         targets.write(changed.checkpoint, target, strict=strict, force=force, quiet=quiet)
     remarks.warn_of_losses(changed)
@@ -232,15 +232,15 @@ def _write(
 
 
 def _agreeing_graph(found: "Located", quiet: bool, changed: "Changed", before: Checkpoint) -> "MetaGraph":
-    """The graph beside the source, made to agree with what is left of its variables, and able to restore a bundle."""
+    """The graph beside the source, changed to agree with the variables that are left and to restore a bundle."""
     from ckpttool.transforms.graph_variables import rename_and_drop
     from ckpttool.transforms.restoring import restoring_from_bundle
 
     graph = open_graph(found)
     if not quiet:
         render.say(f"note: the graph is {graph.path}")
-    # Where a moving average takes a variable's place, the graph keeps the variable. Where the variable was not stored,
-    # its saver restores the average into it already: that one has another name, and no other place.
+    # The graph keeps a variable whose place a moving average takes. If the variable was not stored, its saver already
+    # restores the average into it: then only the average's name changes.
     averages = {old: variable for old, variable in changed.averages.items() if variable in before}
     names = {averages.get(old, old): new for old, new in changed.names.items()}
     agreeing = rename_and_drop(graph, names, [name for name in before if name not in names], averages)
@@ -250,7 +250,7 @@ def _agreeing_graph(found: "Located", quiet: bool, changed: "Changed", before: C
 
 
 def _beside(graph: "MetaGraph | None", output: str, force: bool) -> AbstractContextManager[None]:
-    """Writes a graph, if there is one, so that it gets its name when what belongs to it is there."""
+    """Writes a graph, if there is one; it gets its name after what belongs to it was written."""
     if graph is None:
         return nullcontext()
     from ckpttool.formats.meta_graph import meta_graph_beside

@@ -1,6 +1,6 @@
-"""What `run` is to do with each model: what to fetch, and what to feed.
+"""The job of `run` for each model: what to fetch, and what to feed.
 
-All that can be known without TensorFlow is refused here, before it starts.
+All that can be refused without TensorFlow is refused here, before it starts.
 """
 
 import sys
@@ -58,7 +58,7 @@ def feeds_of(texts: list[str]) -> dict[str, str]:
 def job_of(
     path: str, wanted: Wanted, values: Located | None, *, step: str | None, tags: str | None, quiet: bool
 ) -> Job:
-    """What is to be done with a model; what was chosen for want of a word, and what the result depends on, is said."""
+    """The job for a model; says what was chosen by default, and what the result depends on."""
     from ckpttool.analysis.graphs.initializers import main_ops
     from ckpttool.analysis.graphs.needs import needed_ops
     from ckpttool.analysis.graphs.pipelines import filled_by, sole_makers
@@ -87,7 +87,7 @@ def job_of(
 
 
 def _choice(graph: MetaGraph, wanted: Wanted) -> choosing.Choice:
-    """What was asked for; if nothing was, what is usual."""
+    """The fetches that were asked for, or the default ones."""
     if not wanted.fetches and wanted.collection is None and wanted.signature is None:
         return choosing.default_choice(graph)
     key = choosing.signature_named(graph, wanted.signature) if wanted.signature is not None else ""
@@ -109,14 +109,14 @@ def _values(graph: MetaGraph, wanted: Wanted, signature: str) -> dict[str, Any]:
         dtype, shape = graph.tensor(tensor)
         is_string = dtype is not None and dtype.name.startswith("string")
         value = parse_feed(wanted.feeds[name], is_string=is_string, stdin=wanted.read_stdin)
-        if dtype is not None:  # Else TensorFlow will know.
+        if dtype is not None:  # If not, TensorFlow will tell.
             value = fit(value, dtype, shape, name=tensor, **wanted.fitting)
         found[tensor] = value
     return found
 
 
 def files_read(jobs: Iterable[Job], wanted: Wanted, values: Located | None) -> list[str]:
-    """What the run was of: its models' files, and those that were fed."""
+    """The files of a run: those of the models, and those that were fed."""
     from ckpttool.formats.feeds import feed_file
     from ckpttool.formats.siblings import belonging
 

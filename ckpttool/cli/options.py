@@ -1,4 +1,4 @@
-"""What commands share: options, and what they stand for."""
+"""What commands share: options, opening what they name, and saying what is assumed or amiss."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ckpttool.model.graph import MetaGraph
 
 ANSWER_IS_NO = 1
-"""The exit code where something differs, is wrong or left out, or where nothing matches."""
+"""The exit code if something differs, is wrong or left out, or if nothing matches."""
 
 CheckpointPath = Annotated[
     str,
@@ -79,14 +79,14 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be writt
 def located(
     path: str, quiet: bool, *, v1: bool | None = None, step: str | None = None, has_step: bool = True
 ) -> Located:
-    """What the path leads to; what was assumed on the way is said.
+    """What the path leads to; says what was assumed on the way.
 
     Args:
         path: what the user gave.
         quiet: say nothing.
         v1: whether --v1 was given; None: there is no such option.
         step: the value of --step; None: it was not given.
-        has_step: whether there is such an option, for this path: what is said names no option that there is not.
+        has_step: whether --step applies to this path; if not, no message mentions it.
     """
     try:
         found = locate(path, v1=bool(v1), step=step)
@@ -103,7 +103,7 @@ def located(
 
 
 def checkpoint_of(path: str, quiet: bool, *, v1: bool | None = None, step: str | None = None) -> Checkpoint:
-    """The checkpoint that the path leads to; which it is, and what is wrong with it, is said."""
+    """The checkpoint that the path leads to; says which it is, and what is wrong with it."""
     return opened(path, located(path, quiet, v1=v1, step=step), quiet)
 
 
@@ -122,7 +122,7 @@ def opened(path: str, found: Located, quiet: bool, only: Collection[str] | None 
 
 
 def say_opened(path: str, found: Located, checkpoint: Checkpoint, quiet: bool) -> None:
-    """Says which checkpoint it is that the path leads to."""
+    """Says which checkpoint the path leads to."""
     if not quiet and not found.notes and path != checkpoint.path:
         render.say(f"note: the checkpoint is {checkpoint.path}")
 
@@ -131,8 +131,8 @@ def to_convert(path: str, found: Located, quiet: bool, *, strict: bool) -> Check
     """The checkpoint that was located, to be written into another one; as `opened`.
 
     Raises:
-        NotSupportedError: nothing that is in it can be read.
-        ConversionError: `strict`, and something that is in it can't.
+        NotSupportedError: nothing in it can be read.
+        ConversionError: `strict`, and something in it can't be read.
     """
     checkpoint = opened(path, found, quiet)
     require_readable(found, checkpoint)
@@ -141,13 +141,13 @@ def to_convert(path: str, found: Located, quiet: bool, *, strict: bool) -> Check
 
 
 def passed_over(found: Located, checkpoint: Checkpoint) -> Sequence[str]:
-    """What a file of another format has that is no variable here, in words."""
+    """What a file of another format has that is not a variable here, in words."""
     # Of TensorFlow's own checkpoints, warnings are about files.
     return checkpoint.warnings if found.foreign is not None or not found.has_variables else ()
 
 
 def require_all(lacking: Sequence[str], path: str, *, strict: bool) -> None:
-    """Raises ConversionError if it is `strict`, and something was passed over."""
+    """Raises ConversionError if `strict`, and something was passed over."""
     if lacking and strict:
         raise ConversionError(lacking[0], path=path, hint="without --strict, the rest is written")
 
@@ -160,7 +160,7 @@ def variables_of(path: str, found: Located, other: str | None, quiet: bool, *, v
 
 
 def warn_of_frozen(graph: "MetaGraph", other: str | None) -> None:
-    """Warns of a checkpoint that was asked for, and that nothing is taken from: all values are in the graph."""
+    """Warns of a checkpoint that was asked for but is not used: all values are in the graph."""
     if other is not None:
         from ckpttool.formats.frozen import is_frozen
 
@@ -169,7 +169,7 @@ def warn_of_frozen(graph: "MetaGraph", other: str | None) -> None:
 
 
 def graph_of(path: str, quiet: bool, *, step: str | None = None, tags: str | None = None) -> "MetaGraph":
-    """The graph that the path leads to; which it is, is said."""
+    """The graph that the path leads to; says which it is."""
     return opened_graph(path, located(path, quiet, step=step), quiet, tags)
 
 
@@ -185,10 +185,10 @@ def say_tags(graph: "MetaGraph", tags: str | None, quiet: bool, *, has_tags: boo
     """Says which of a SavedModel's graphs was taken, if there was a choice and none was made.
 
     Args:
-        graph: that was taken.
+        graph: the one that was taken.
         tags: the value of --tags; None: it was not given.
         quiet: say nothing.
-        has_tags: whether there is such an option, by which a graph is chosen.
+        has_tags: whether the command has the option --tags.
     """
     if not quiet and tags is None and len(graph.tag_sets) > 1:
         taken = f"{tags_text(graph.tag_sets[graph.number])}{'; --tags takes another' if has_tags else ''}"
@@ -214,7 +214,7 @@ def say_idle_globs(include: list[str] | None, exclude: list[str] | None, *checkp
 
 
 def without_partly_stored(*checkpoints: Checkpoint) -> list[Checkpoint]:
-    """The checkpoints without the variables of which one of them has only a part; says that they are left out."""
+    """The checkpoints without variables that one of them has only in part; says that these are left out."""
     lacking = {name: what for each in checkpoints for name, v in each.items() if (what := v.lacking)}
     warn_of_first(lacking, "left out")
     return [each.with_variables({name: v for name, v in each.items() if name not in lacking}) for each in checkpoints]
@@ -228,14 +228,14 @@ def format_of(format: str | None, as_json: bool) -> str | None:
 
 
 def format_of_plan(format: str | None, as_json: bool, *, dry_run: bool) -> str | None:
-    """As `format_of`, of a command that has nothing to print but what it would write."""
+    """As `format_of`, for a command that prints only what it would write."""
     wanted = format_of(format, as_json)
     refuse(wanted and not dry_run, f"{'--json' if as_json else '--format'} needs --dry-run")
     return wanted
 
 
 def require_output(output: str, in_place: bool | None = None) -> None:
-    """Ends the command with a usage error if no output is given; with `in_place`, not None, also if both are."""
+    """Ends the command with a usage error if no output is given or, unless `in_place` is None, both are."""
     refuse(output and in_place, "give -o or --in-place, not both")
     refuse(not output and not in_place, f"give the output: -o{'' if in_place is None else ', or --in-place'}")
     refuse_standard_output(output, "-o")
@@ -249,7 +249,7 @@ def refuse_standard_output(output: str | None, option: str) -> None:
 
 
 def split_names(texts: list[str] | None, option: str) -> list[str]:
-    """The names that were given, apart or separated by commas."""
+    """The names that were given, one by one or separated by commas."""
     found = list(dict.fromkeys(name.strip() for text in texts or () for name in text.split(",") if name.strip()))
     refuse(texts and not found, f"{option} names nothing")
     return found
@@ -262,7 +262,7 @@ def refuse(wrong: object, why: str) -> None:
 
 
 def require_known(value: str | None, known: Collection[str], option: str) -> None:
-    """Ends the command with a usage error if an option was given another value than those that it takes."""
+    """Ends the command with a usage error if an option was given a value that it does not take."""
     if value is not None and value not in known:
         raise typer.BadParameter(f"{value!r} is not one of {', '.join(known)}", param_hint=option)
 
@@ -281,7 +281,7 @@ _MOST_NAMED = 3
 
 
 def warn_of_each(remarks: Iterable[tuple[str, str]], hint: str = "") -> None:
-    """Says what there is to say of variables; of many the same once, and what names them all."""
+    """Prints remarks on variables; the same remark on many only once, with what names them all."""
     names: dict[str, list[str]] = {}
     for name, remark in remarks:
         names.setdefault(remark, []).append(name)
@@ -293,18 +293,18 @@ def warn_of_each(remarks: Iterable[tuple[str, str]], hint: str = "") -> None:
 
 
 def warn_of_first(found: Mapping[str, str], done: str) -> None:
-    """Warns of the first of some variables: what was done, and why."""
+    """Warns about variables, naming the first ones: what was done, and why."""
     for name, why in islice(found.items(), 1):
         warn([f"{shortened(name)}: {done}: {why}{such(len(found))}"])
 
 
 def exit_if_no_match(nothing: object, globs: Iterable[str], names: Collection[str]) -> None:
-    """As `exit_if_nothing`, where no name matches; says what may have been meant."""
+    """As `exit_if_nothing`, if no name matches; says what may have been meant."""
     if not nothing:
         return
     hints = ["nothing matched"]
     for glob in globs:
-        scope = glob.removesuffix("/*").rstrip("/")  # * stays within a segment: of a scope of scopes, it is nothing.
+        scope = glob.removesuffix("/*").rstrip("/")  # * is a segment, and not several.
         if any(name.startswith(f"{scope}/") for name in names):
             hints.append(f"{scope} is a scope, and {scope}/** what is in it")
         elif "*" not in glob and (near := near_hint(glob, names)):
@@ -313,7 +313,7 @@ def exit_if_no_match(nothing: object, globs: Iterable[str], names: Collection[st
 
 
 def exit_if_nothing(nothing: object, what: str) -> None:
-    """Ends the command with a no, if there is nothing to show."""
+    """Ends the command with a no if there is nothing to show."""
     if nothing:
         render.say(what)
         raise typer.Exit(ANSWER_IS_NO)

@@ -1,5 +1,5 @@
-"""What `export` says of its changes: what is dropped, what was asked for in vain, what TensorFlow will not find, what
-casts lose.
+"""What `export` says about its changes: what is dropped, what was asked for in vain, what TensorFlow will not find,
+what casts lose.
 """
 
 import re
@@ -17,7 +17,7 @@ _MOST_WARNINGS = 10
 
 
 def say_changes(changed: "Changed", changes: "Changes", before: Checkpoint) -> None:
-    """Says what changes nothing, and what is dropped: how much, by the reason."""
+    """Says what changed nothing, and how much was dropped, for each reason."""
     for what in changed.idle:
         render.say(f"note: {what}")
     for rule in changes.rules:
@@ -31,14 +31,14 @@ def say_changes(changed: "Changed", changes: "Changes", before: Checkpoint) -> N
 
 
 def warn_of_lost_objects(changed: "Changed", before: Checkpoint) -> None:
-    """Says it if a checkpoint of TensorFlow 2 becomes one that it will not restore, or not all of."""
+    """Says if TensorFlow 2 will no longer restore its checkpoint, or not all of it."""
     if OBJECT_GRAPH_KEY not in before:
         return
     refused = "tf.train.Checkpoint will not restore"
     objects = [old for old in changed.names if stored_end(old)]
     others = [old for old in changed.names if old != OBJECT_GRAPH_KEY and not stored_end(old)]
     graph = before.readable_object_graph
-    if others and not (graph and graph.has_own_savers):  # What no object has may be what registered code saved of one.
+    if others and not (graph and graph.has_own_savers):  # Registered code may have saved them.
         count = render.counted(len(others), "variable")
         options.warn([f"{refused} {count} that no object has: {others[0]!r}"])
     if objects and OBJECT_GRAPH_KEY not in changed.names:
@@ -51,7 +51,7 @@ def warn_of_lost_objects(changed: "Changed", before: Checkpoint) -> None:
 
 
 def warn_of_other_layout(path: str) -> None:
-    """Says it if Keras would take a file with its older layout for one with the newer."""
+    """Says if Keras would take a file in its older layout for one in the newer."""
     if path.endswith(".weights.h5"):
         options.warn(
             [f"Keras since 2.12 expects another layout in a .weights.h5, and will not load {path}: name it .h5 alone"]
@@ -59,7 +59,7 @@ def warn_of_other_layout(path: str) -> None:
 
 
 def say_objects_keep_their_names(changed: "Changed") -> None:
-    """Says that other keys do not make other objects: TensorFlow 2 goes down the object graph, by children's names."""
+    """Says that renaming keys renames no objects: TensorFlow 2 finds values by the object graph's names of children."""
     names = {old: new for old, new in changed.names.items() if old != new and old not in changed.averages}
     if OBJECT_GRAPH_KEY in changed.checkpoint and any(_is_found(*pair) for pair in names.items()):
         render.say(
@@ -69,12 +69,12 @@ def say_objects_keep_their_names(changed: "Changed") -> None:
 
 
 def _is_found(old: str, new: str) -> bool:
-    """Whether TensorFlow 2 finds under its new name what is stored of an object (transforms.object_graph)."""
+    """Whether TensorFlow 2 finds a value under its new name (see transforms.object_graph)."""
     return new.endswith(stored_end(old))
 
 
 def warn_of_losses(changed: "Changed") -> None:
-    """Says which values are others after a cast: known when they have been written."""
+    """Says which values a cast has changed, which is known after writing."""
     losses = changed.casts.losses
     for kind in ("overflowed", "underflowed"):
         found = [(name, loss) for name, loss in sorted(losses.items()) if getattr(loss, kind)]

@@ -16,7 +16,7 @@ from ckpttool.formats.outputs import require_writable
 from ckpttool.model.nodes import op_of
 
 if TYPE_CHECKING:
-    from ckpttool.analysis.values.results import Result
+    from ckpttool.analysis.values.runs import Result
     from ckpttool.runtime.imported import ImportedGraph
 
 _MOST_VALUES = 100
@@ -130,7 +130,7 @@ def _run(job: Job, how: _How) -> "tuple[Result, dict[str, float] | None]":
     """Imports a model and runs it; its outputs, and how long it took if that is asked."""
     import numpy as np
 
-    from ckpttool.analysis.values.results import Result
+    from ckpttool.analysis.values.runs import Result
     from ckpttool.reports.runs import latency
     from ckpttool.runtime.imported import ImportedGraph
     from ckpttool.runtime.quiet import import_tensorflow
@@ -185,7 +185,7 @@ def _report(
     is_silent: bool,
 ) -> None:
     """Prints values or differences; how long it took goes into the JSON, or is said."""
-    from ckpttool.analysis.values.results import differences
+    from ckpttool.analysis.values.runs import differences
     from ckpttool.reports import runs as reports
 
     found = differences(results)

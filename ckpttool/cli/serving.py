@@ -122,8 +122,8 @@ def _endpoints(
 
 def _say_obstacles(graph: "MetaGraph", fed: dict[str, str], fetched: dict[str, str]) -> None:
     """Says what is in the way of TensorFlow 2, which is to load the SavedModel."""
+    from ckpttool.analysis.graphs.functions import BEFORE_1
     from ckpttool.analysis.graphs.loading import obstacles
-    from ckpttool.analysis.graphs.needs import BEFORE_1
     from ckpttool.model.names import listed
 
     lacks, needs, loads = "TensorFlow 2 has no", "which an output needs", "tf.saved_model.load"

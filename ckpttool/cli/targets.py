@@ -1,4 +1,4 @@
-"""The formats to write, with the options that the commands that write checkpoints share, and what becomes of them."""
+"""The formats to write, and the options shared by the commands that write checkpoints."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -18,8 +18,8 @@ from ckpttool.model.object_keys import OBJECT_GRAPH_KEY
 
 
 class _Writer(NamedTuple):
-    """What writes a format: the module, its functions that plan and write, which arguments are about it, and the
-    function that looks at an output which is not a single file.
+    """How a format is written: the module, its functions that plan and write, the arguments that they take, and the
+    function that checks an output if that is not a single file.
     """
 
     module: str
@@ -41,7 +41,7 @@ WRITERS = {
     ),
     "tf-v1": _Writer("tensor_slices.writing", "plan_tensor_slices", "write_tensor_slices"),
 }
-"""What writes each format, by the option that asks for it."""
+"""Option that asks for a format → how it is written."""
 
 _COMPRESSIONS = {"h5": ("gzip", "lzf"), "npz": ("deflate",)}
 LAYOUTS = ("names", "keras")
@@ -101,13 +101,13 @@ Latest = Annotated[
 
 
 class Target(NamedTuple):
-    """What is to be written.
+    """The output of a command.
 
     Attributes:
         format: a key of WRITERS.
-        path: the file, the directory, or of a bundle the prefix.
-        arguments: what the format's writer takes of the options that are about some formats only.
-        is_latest: the state file is to name it as the latest, even if there is one already.
+        path: the file, the directory, or the prefix of a bundle.
+        arguments: for the format's writer, from the options that are about some formats only.
+        is_latest: name it as the latest in the state file, even if there is one already.
     """
 
     format: str
@@ -131,14 +131,14 @@ def target_of(
     compression: str | None = None,
     layout: str = "names",
 ) -> Target:
-    """The one output that was asked for, by its format's option or by a suffix, and how it is to be written."""
+    """The only output that was asked for, by the option of a format or by a suffix, and how it is to be written."""
     format, path = _output_of(outputs, by_suffix)
     options.refuse(latest and format != "tf", "--latest needs --tf")
     return Target(format, path, _arguments(format, path, shards, max_shard_size, compression, layout), latest)
 
 
 def _output_of(outputs: Mapping[str, str], by_suffix: str) -> tuple[str, str]:
-    """The format and the path of the one output that was asked for."""
+    """The format and the path of the only output that was asked for."""
     given = [(format, path) for format, path in outputs.items() if path]
     said = [f"--{format}" for format, _ in given] + ["-o"] * bool(by_suffix)
     if by_suffix:
@@ -169,7 +169,7 @@ def _require_prefix(path: str) -> None:
 def _arguments(
     format: str, path: str, shards: int | None, max_shard_size: str | None, compression: str | None, layout: str
 ) -> dict[str, Any]:
-    """What the format's writer takes of the options that are about some formats only."""
+    """The arguments for the format's writer, from the options that are about some formats only."""
     size = _size(max_shard_size) if max_shard_size is not None else None
     options.refuse(shards and size, "give --shards or --max-shard-size, not both")
     options.require_known(layout, LAYOUTS, "--h5-layout")
@@ -209,14 +209,14 @@ def _function_of(target: Target, which: str) -> Callable[..., Any]:
 
 
 def plan_of(checkpoint: Checkpoint, target: Target) -> list[Planned]:
-    """What the target's writer would make of each variable; some arguments are about that."""
+    """What the target's writer would make of each variable."""
     layout = {name: value for name, value in target.arguments.items() if name == "layout"}
     plan: list[Planned] = _function_of(target, "plan")(checkpoint, **layout)
     return plan
 
 
 def require_writable(target: Target, *, force: bool, inputs: Sequence[str]) -> None:
-    """Raises what the writer would raise of its output: it is there, or its directory is not."""
+    """Raises what the writer would raise if the output exists, or its directory does not."""
     from ckpttool.formats import outputs
 
     is_single = target.format == "safetensors" and "max_shard_size" not in target.arguments
@@ -226,7 +226,7 @@ def require_writable(target: Target, *, force: bool, inputs: Sequence[str]) -> N
 
 
 def write(checkpoint: Checkpoint, target: Target, *, strict: bool, force: bool, quiet: bool) -> None:
-    """Writes the checkpoint, with a progress bar; says what was written, and what is not as it was."""
+    """Writes the checkpoint, with a progress bar; says what was written, and what was changed."""
     writer = _function_of(target, "write")
     left_out: set[str] = set()
     if OBJECT_GRAPH_KEY in checkpoint:
@@ -247,7 +247,7 @@ def write(checkpoint: Checkpoint, target: Target, *, strict: bool, force: bool, 
 
 
 def require_state(target: Target) -> None:
-    """Raises what `add_to_state` would raise when all else is written: the state file is there, and is none."""
+    """Raises what `add_to_state` would raise after all is written: the file of that name is not a state file."""
     from ckpttool.formats.checkpoint_state import STATE_FILE, read_checkpoint_state
 
     state_file = Path(target.path).with_name(STATE_FILE)
@@ -256,7 +256,7 @@ def require_state(target: Target) -> None:
 
 
 def add_to_state(target: Target, quiet: bool) -> None:
-    """Names a bundle in the state file beside it, unless there is one and it was not asked for; says if it is not."""
+    """Names a bundle in the state file beside it; if there is one already, only if asked to, and else says so."""
     from ckpttool.formats.checkpoint_state import STATE_FILE, add_to_checkpoint_state
 
     if target.format != "tf":
@@ -264,7 +264,7 @@ def add_to_state(target: Target, quiet: bool) -> None:
     state_file = Path(target.path).with_name(STATE_FILE)
     try:
         added = add_to_checkpoint_state(target.path, force=target.is_latest)
-    except ConversionError as error:  # What was written is whole all the same.
+    except ConversionError as error:  # The output is whole nevertheless.
         options.warn([f"{state_file} was not changed: {error.what}"])
         return
     if not added and not quiet and not _is_latest(target.path, state_file):

@@ -4,8 +4,8 @@
     all_model_checkpoint_paths: "model.ckpt-100"
     all_model_checkpoint_paths: "model.ckpt-200"
 
-Paths are absolute or relative to the file's directory; those that were absolute die when the directory moves. A saver
-that was given `latest_filename` calls the file otherwise.
+Paths are absolute or relative to the file's directory; absolute ones die when the directory moves. A saver that is
+given `latest_filename` gives the file that name instead.
 (tensorflow/python/checkpoint/checkpoint_management.py)
 """
 
@@ -42,7 +42,7 @@ _SIGN = (
 
 
 class CheckpointState(NamedTuple):
-    """The state file's paths, as they are written in it.
+    """The paths in a state file, as they are written there.
 
     `timestamps` are the times of saving in seconds since 1970, one for each of `all`, if the file has them;
     `last_preserved` is that of the last checkpoint that is kept for good, 0 if the file has none.
@@ -78,22 +78,22 @@ def read_checkpoint_state(path: str | os.PathLike[str]) -> CheckpointState:
 
 
 def add_to_checkpoint_state(prefix: str | os.PathLike[str], *, force: bool = False) -> bool:
-    """Makes a checkpoint the latest that the state file in its directory names, by its name alone.
+    """Records a checkpoint, by its name alone, as the latest in the state file of its directory.
 
-    Where the others have times of saving, it is given that of its index, as TensorFlow's CheckpointManager would: one
-    without times deletes none of them ever.
+    Where the others have times of saving, it gets its index's, as TensorFlow's CheckpointManager would give it: a
+    manager that finds no times never deletes any of them.
 
     Args:
         prefix: the checkpoint's.
-        force: also if there is a state file already; what it lists is kept.
+        force: change a state file that is there already; what it lists is kept.
 
     Returns:
-        Whether the state file says so now.
+        Whether the checkpoint was recorded.
 
     Raises:
         NotFoundError: there is no such checkpoint, of V2 or V1.
-        FormatError, CorruptionError: there is a state file, and it is none.
-        ConversionError: a text can't have the name.
+        FormatError, CorruptionError: the file that is there is not a state file.
+        ConversionError: the name is not UTF-8, and the file is text.
     """
     from ckpttool.formats.locate.prefixes import checkpoint_of, near  # They read state files.
 
@@ -111,7 +111,7 @@ def add_to_checkpoint_state(prefix: str | os.PathLike[str], *, force: bool = Fal
         return False
     state = read_checkpoint_state(path) if exists else CheckpointState(name, ())
     times = dict(zip(state.all, state.timestamps, strict=False))
-    # A manager that finds it twice would delete it as the older of the two.
+    # A manager that finds it twice would take the first for an older checkpoint, and delete it.
     listed = [old for old in state.all if not _is_same(directory, old, name)]
     saved = _time_of_saving(prefix)
     timestamps: tuple[float, ...] = ()
@@ -154,7 +154,7 @@ def relocate_checkpoint_state(
 
     Raises:
         FileExistsError: `output` is there, and `force` was not given.
-        FormatError, CorruptionError: the state file is none.
+        FormatError, CorruptionError: the file is not a state file.
     """
     state = read_checkpoint_state(path)
     directory, gone = os.path.dirname(path), dict[str, None]()
@@ -172,7 +172,7 @@ def relocate_checkpoint_state(
     before = [state.latest, *state.all]
     after = [relocated(written) for written in before]
     latest, *listed = after
-    # One that is now there twice is kept where it came last, with its time.
+    # Two paths may have become the same one: the last is kept, with its time.
     places = sorted({path: place for place, path in enumerate(listed)}.values())
     times = state.timestamps
     if len(times) == len(listed):
@@ -197,7 +197,7 @@ def relocate_checkpoint_state(
 
 
 def _relative(prefix: str, directory: str) -> str:
-    """A prefix as a state file in a directory names it: "./" if it is of files without a name, such as .index."""
+    """A prefix as a state file in a directory names it: "./" if its files have only suffixes, such as .index."""
     folder, name = os.path.split(prefix)
     relative = os.path.relpath(folder or ".", directory or ".")
     return name if name and relative == "." else os.path.join(relative, name)
@@ -221,7 +221,7 @@ def _text(state: CheckpointState) -> str:
 
 @contextmanager
 def _backed_up(path: str) -> Iterator[None]:
-    """Keeps a copy of a file that is to be replaced; not if it comes to nothing."""
+    """Keeps a copy of a file that is to be replaced, unless an error leaves the file as it was."""
     backup, old = _unused(f"{path}.bak"), os.stat(path)
     with storage.write_beside(backup) as beside:
         shutil.copy2(path, beside)
@@ -234,7 +234,7 @@ def _backed_up(path: str) -> Iterator[None]:
 
 
 def _unused(path: str) -> str:
-    """The path, or the first of path.1, path.2, … that nothing bears."""
+    """The path, or the first of path.1, path.2, … that does not exist yet."""
     names = chain([path], (f"{path}.{number}" for number in count(1)))
     return next(name for name in names if not os.path.lexists(name))
 
@@ -277,7 +277,7 @@ def _parsed(path: str, data: bytes) -> CheckpointState:
     )
 
 
-# Who edits a path of Windows by hand writes it as it is.
+# Written by hand, a path of Windows often has single backslashes.
 _BACKSLASHES = r"in a path each \ is written as \\"
 _OTHERS = "the checkpoints beside it can be given by their prefixes, or by --step"
 

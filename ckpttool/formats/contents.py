@@ -1,8 +1,7 @@
-"""A variable's values as the bytes that are written: row-major, little-endian, strings as a bundle stores them."""
+"""A variable's values as bytes to be written: row-major, little-endian, strings as a bundle stores them."""
 
 import sys
 from collections.abc import Iterator
-from math import prod
 from typing import Any
 
 from ckpttool.errors import NotSupportedError
@@ -19,11 +18,11 @@ def require_little_endian(what: str) -> None:
 
 
 def content_of(variable: Variable) -> Content:
-    """All values of a variable: byte ranges that are copied where it has them, else what is decoded, in blocks.
+    """All values of a variable: byte ranges to be copied where it has them, else decoded values, in blocks.
 
     Raises:
         NotSupportedError: values of this dtype can't be decoded.
-        CorruptionError: strings are damaged; of numbers, that is known when they are written.
+        CorruptionError: strings are damaged. (Damaged numbers raise it when they are written.)
     """
     if variable.dtype.itemsize is None:
         return _encoded(variable, variable.strings())
@@ -40,7 +39,7 @@ def content_of_piece(variable: Variable, piece: Slice) -> Content:
     span = variable.span(piece)
     if span is not None:
         return Content.of_ranges([span], variable.name)
-    return Content(lambda: _buffers(variable.arrays_of(piece)), prod(piece.shape) * variable.dtype.itemsize)
+    return Content(lambda: _buffers(variable.arrays_of(piece)), variable.nbytes_of(piece))
 
 
 def _encoded(variable: Variable, values: list[bytes]) -> Content:
@@ -50,7 +49,7 @@ def _encoded(variable: Variable, values: list[bytes]) -> Content:
 
 
 def _buffers(arrays: Any) -> Iterator[Any]:
-    """The bytes of arrays. (A machine that is big-endian writes nothing: see the writers.)"""
+    """The bytes of arrays, little-endian: on a big-endian machine nothing is written (`require_little_endian`)."""
     import numpy as np
 
     for array in arrays:

@@ -1,4 +1,4 @@
-"""Ranges of files as values: what a bundle stores, and others store as a bundle does."""
+"""Values out of ranges of files, as a bundle and other formats store them."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 
 def require_decodable(dtype: DType, *, as_strings: bool = False) -> None:
-    """Raises NotSupportedError if nobody knows what values of this dtype are."""
+    """Raises NotSupportedError if values of this dtype can't be decoded."""
     if dtype.name not in DECODERS if as_strings else dtype.itemsize is None:
         raise NotSupportedError(f"values of dtype {dtype.name} can't be decoded")
 
 
 @cache
 def _keep_freed_memory() -> None:
-    """Has malloc keep what is freed, up to 62 MiB, for the next block.
+    """Makes malloc keep up to 62 MiB of freed memory, for the next block.
 
-    Else it gives the system a block's memory back, which clears each page of it again for the next one: that took a
-    third of the time of a cast. glibc keeps twice as much as the largest array that was freed, if that has no more than
-    32 MiB; other libraries do as they do. (mallopt(3), M_MMAP_THRESHOLD)
+    Otherwise the memory of each block goes back to the system, which clears its pages for the next one: that took a
+    third of the time of a cast. glibc keeps twice the largest array that was freed, if that has at most 32 MiB; with
+    other C libraries this does nothing. (mallopt(3), M_MMAP_THRESHOLD)
     """
     import numpy as np
 
@@ -41,16 +41,16 @@ def _keep_freed_memory() -> None:
 def arrays_of(
     span: ByteRange, dtype: DType, shapes: Iterable[tuple[int, ...]], *, is_big: bool = False
 ) -> "Iterator[np.ndarray[Any, Any]]":
-    """The numbers in a range, as arrays of these shapes one after another; each may be gone with the next one.
+    """The numbers in a range, as arrays of these shapes one after another; each is valid until the next is taken.
 
     Args:
-        span: the range, which the shapes fill.
-        dtype: of numbers.
+        span: the range, whose size is that of the shapes.
+        dtype: one of numbers.
         shapes: of the arrays.
         is_big: the bytes are in big-endian order.
 
     Raises:
-        CorruptionError: the range does not have its checksum, which is known after the last array; or is not there.
+        CorruptionError: the range is missing, or its checksum is wrong, which is known after the last array.
     """
     import numpy as np
 
@@ -64,7 +64,7 @@ def arrays_of(
             component = dtype.itemsize // (2 if dtype.name.startswith("complex") else 1)
             array.view(f"u{component}").byteswap(inplace=True)
         yield array.view(dtype.numpy).reshape(shape)
-    for _ in chunks:  # Runs to the checksum, also where there is no chunk.
+    for _ in chunks:  # Goes on to the checksum, also if there is no chunk.
         pass
 
 
@@ -72,7 +72,7 @@ def strings_of(span: ByteRange, dtype: DType, count: int, *, is_big: bool = Fals
     """The strings, or variants, in a range.
 
     Raises:
-        NotSupportedError: the dtype is of neither.
+        NotSupportedError: the dtype is neither.
         CorruptionError: they are damaged, or the range is not there.
     """
     require_decodable(dtype, as_strings=True)

@@ -38,7 +38,7 @@ def parse_feed(text: str, *, is_string: bool, stdin: Callable[[], bytes]) -> Any
 
     Raises:
         ValueError: it is no literal.
-        NotFoundError, FormatError, CorruptionError: the file is not there, or not of its kind.
+        NotFoundError, FormatError, CorruptionError: the file does not exist, or is not of its kind.
     """
     if text.startswith("@@") and is_string:
         return text[1:]
@@ -54,7 +54,7 @@ def parse_feed(text: str, *, is_string: bool, stdin: Callable[[], bytes]) -> Any
 
 
 def feed_file(text: str) -> str | None:
-    """The file that a text means, as `parse_feed` takes it; None if it means none."""
+    """The file that a text stands for, as `parse_feed` takes it; None if for none."""
     if not text.startswith("@") or text.startswith("@@") or text == "@-":
         return None
     member = _MEMBER.fullmatch(text[1:])
@@ -71,7 +71,7 @@ def parse_literal(text: str) -> Any:
     """A literal of Python's: numbers, strings, bytes, truth values, and lists or tuples of them; nan, inf, true, false.
 
     Raises:
-        ValueError: it is none, or longer or deeper than anybody writes by hand.
+        ValueError: it is not a literal, or longer or deeper than anything written by hand.
     """
     if len(text) > _MOST_TEXT:
         raise ValueError(f"{len(text):,} characters are too many: give them in a file (@values.npy)")

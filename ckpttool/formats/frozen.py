@@ -15,7 +15,7 @@ from ckpttool.model.boxes import Selection
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import dtype_of
 from ckpttool.model.graph import MetaGraph
-from ckpttool.model.nodes import VARIABLE_OPS, shape_of
+from ckpttool.model.nodes import VARIABLE_OPS, get_shape
 from ckpttool.model.slices import ByteRange, Slice, whole_slice
 from ckpttool.model.tensors import MOST_BYTES, numbers_of, texts_of
 from ckpttool.model.variable import Source, Variable
@@ -33,7 +33,7 @@ def is_frozen(graph: MetaGraph) -> bool:
 
 
 def constants_of(graph: MetaGraph) -> Checkpoint | None:
-    """The constants of a frozen graph; None if it is not frozen, or has no constants."""
+    """The constants of a frozen graph, as a checkpoint; None if it is not frozen, or has none."""
     if not is_frozen(graph):
         return None
     source, variables, warnings = _Constants(graph), dict[str, Variable](), []
@@ -41,7 +41,7 @@ def constants_of(graph: MetaGraph) -> Checkpoint | None:
         if node.type != "Const" or "value" not in node.message.attr:
             continue
         tensor = node.message.attr["value"].tensor
-        shape = shape_of(tensor.tensor_shape)
+        shape = get_shape(tensor.tensor_shape)
         if shape is None or None in shape:
             warnings.append(f"{node.name} is passed over: a constant without a shape")
             continue
@@ -72,7 +72,7 @@ class _Constants(Source):
         with located(self._path, variable.name):
             array = numbers_of(self._tensor(variable), variable.dtype, variable.shape)
         for box in boxes:
-            whole: Any = (*box, ...)  # With the ellipsis, a scalar stays an array.
+            whole: Any = (*box, ...)  # The ellipsis keeps a scalar an array.
             yield array[whole]
 
     def strings(self, variable: Variable, piece: Slice) -> list[bytes]:

@@ -27,31 +27,29 @@ def _names_in(directory: str) -> list[str]:
 
 
 def _shards_in(directory: str) -> list[str]:
-    """The names in a directory that are those of V1 shards."""
+    """The names of the V1 shards in a directory."""
     return [name for name in _names_in(directory) if V1_SHARD.fullmatch(name)]
 
 
 def v1_files(prefix: str, names_in: Callable[[str], Sequence[str]] = _names_in) -> tuple[str, ...]:
-    """The files of the V1 checkpoint `prefix`, which may be one file, `NAME-00000-of-00002`, or a pattern of that.
+    """The files of the V1 checkpoint `prefix`, which may also be one of its shards, or the pattern of all.
 
-    `names_in` lists a directory; what is no shard may be missing.
+    `names_in` lists a directory, or only the shards in it.
     """
     shard = V1_SHARD.fullmatch(prefix)
     if shard:
         return _v1_shards(shard[1], shard[2])
     if os.path.isfile(prefix):
-        # An index is a table as well, and some state files name it.
+        # An index is a table too, and some state files name it by mistake.
         return (prefix,) if not prefix.endswith(".index") and is_table(prefix) else ()
     counts = v1_shard_counts(prefix, names_in)
     return _v1_shards(prefix, counts.pop()) if len(counts) == 1 else ()
 
 
 def v1_shard_counts(prefix: str, names_in: Callable[[str], Sequence[str]] = _names_in) -> set[str]:
-    """How many shards the V1 checkpoints of this prefix are in, as their names say it: several, if those of several
-    checkpoints lie side by side.
-    """
+    """The numbers of shards in the names of V1 files of this prefix; several, if there are several checkpoints."""
     names = names_in(os.path.dirname(prefix) or ".")
-    if not names:  # As for most of a long state file: an expression for each would take most of the time.
+    if not names:  # Most paths of a long state file: compiling for each would take longest.
         return set()
     name = re.compile(re.escape(os.path.basename(prefix)) + r"-[0-9]{5,9}-of-([0-9]{5,9})")
     return {match[1] for match in map(name.fullmatch, names) if match}
@@ -61,7 +59,7 @@ def _v1_shards(stem: str, count: str) -> tuple[str, ...]:
     if int(count) > bundle.MAX_SHARDS:
         return ()
     files = tuple(f"{stem}-{number:05d}-of-{count}" for number in range(int(count)))
-    # One of them may be damaged, which its reader says.
+    # A single one is enough: the reader reports what is wrong with the others.
     return files if any(map(is_table, files)) else ()
 
 
@@ -78,7 +76,7 @@ def is_table(path: str) -> bool:
 
 
 def checkpoints_in(directory: str | os.PathLike[str]) -> list[str]:
-    """The prefixes of all checkpoints in a directory, V2 and V1, by name and then by step.
+    """The prefixes of all checkpoints in a directory, V2 and V1, sorted by name and then by step.
 
     Raises:
         OSError: there is no such directory.
@@ -97,20 +95,20 @@ def checkpoints_in(directory: str | os.PathLike[str]) -> list[str]:
 
 
 def stem_and_number(prefix: str) -> tuple[str, int]:
-    """A prefix without the number that it ends with, and the number, by which it stands in a series; -1: it has none.
+    """A prefix without the number at its end, and the number, which sorts a series of them; -1 if it has none.
 
-    Keras' have a suffix behind: `cp-0010.ckpt`.
+    Keras' have a suffix after the number: `cp-0010.ckpt`.
     """
     match = re.search(r"([0-9]{1,18})(\.ckpt)?\Z", prefix)
     return (prefix[: match.start()] + (match[2] or ""), int(match[1])) if match else (prefix, -1)
 
 
 class StateEntry(NamedTuple):
-    """A checkpoint that a directory's state file names, or that stands there.
+    """A checkpoint that the state file of a directory names, or that is in the directory.
 
     Attributes:
         written: its path in the state file; "" if it is not listed.
-        prefix: where it is; "" if nothing is there.
+        prefix: where it is; "" if it does not exist.
         time: when it was saved, in seconds since 1970; None if the state file does not say.
         is_latest: the state file says that it is the latest.
     """
@@ -122,11 +120,11 @@ class StateEntry(NamedTuple):
 
 
 def state_entries(directory: str, name: str = STATE_FILE) -> list[StateEntry]:
-    """What a directory's state file, of that name, lists, if it has one, and then what is there and not listed.
+    """The checkpoints that the state file of a directory lists, if it has one, and then those that it does not list.
 
     Raises:
         NotFoundError: there is no such directory.
-        FormatError, CorruptionError: its state file is none.
+        FormatError, CorruptionError: the file of that name is not a state file.
     """
     if not os.path.isdir(directory):
         known = os.path.exists(directory) or has_checkpoint(directory)
@@ -145,7 +143,7 @@ def state_entries(directory: str, name: str = STATE_FILE) -> list[StateEntry]:
 
 
 def _unsharded(prefix: str) -> str:
-    """The prefix that the shards of a V1 checkpoint share, of their pattern."""
+    """The prefix that the shards share, if it is a pattern of V1 shards; else as it is."""
     shard = V1_SHARD.fullmatch(prefix)
     return shard[1] if shard else prefix
 
@@ -156,7 +154,7 @@ def has_checkpoint(prefix: str, names_in: Callable[[str], Sequence[str]] = _name
 
 
 def checkpoint_finder() -> Callable[[str], bool]:
-    """As `has_checkpoint`, for who asks for many: it lists no directory twice."""
+    """`has_checkpoint` for many prefixes: it lists no directory twice."""
     return partial(has_checkpoint, names_in=cache(_shards_in))
 
 

@@ -1,7 +1,7 @@
 """What people take for a TensorFlow checkpoint, and what it is by its first bytes.
 
-"ckpt" means PyTorch to most; downloads leave HTML pages and Git LFS pointers; and a model directory holds more files
-than those of the checkpoint. Each row says what the file is and what to do with it.
+To most people "ckpt" means PyTorch; downloads leave HTML pages and Git LFS pointers; and a model's directory holds more
+than its checkpoint. Each row of the table says what a file is and what to do with it.
 """
 
 import os
@@ -15,7 +15,7 @@ from ckpttool.wire.crc32c import crc32c, mask
 from ckpttool.wire.message import LENGTH, VARINT, fields
 
 TRUNCATED = "it may be truncated: fetch it again"
-"""What to do with a file that is not whole, as far as can be seen."""
+"""A hint for a file that seems not to be whole."""
 
 _HEAD, _POINTER = 2056, 1024
 # The chunked form is a file of records of that format. (github.com/google/riegeli)
@@ -23,7 +23,7 @@ _RIEGELI = b"\x83\xaf\x70\xd1\x0d\x88\x4a\x3f"
 
 
 def refuse_lookalike(path: str) -> None:
-    """Raises FormatError for a file that shows by its first bytes, or its name, that it is something else.
+    """Raises FormatError if the first bytes of a file, or its name, show that it is something else.
 
     Raises:
         NotFoundError: there is no such file.
@@ -46,9 +46,9 @@ def refuse_lookalike(path: str) -> None:
 
 
 def look_of(path: str) -> tuple[str, str] | None:
-    """What a file shows by its first bytes that it is, and what to do with it; None if it shows nothing.
+    """What a file is, by its first bytes, and what to do with it; None if they do not tell.
 
-    Data of variables may begin with anything: of these it says something only where they are not what they should be.
+    Data files may begin with anything, so ask only about one that is known not to be what it should be.
     """
     head = storage.read_range(path, 0, _HEAD)
     found = next(((what, hint) for looks_like, what, hint in _TABLE if looks_like(head)), None)
@@ -62,9 +62,7 @@ def is_pointer(path: str) -> bool:
 
 
 def foreign_format(path: str) -> str | None:
-    """Which of the other formats that hold variables a file is of: "hdf5", "npz", "npy" or "safetensors"; None if of
-    none of them.
-    """
+    """The other format with variables that a file has ("hdf5", "npz", "npy", "safetensors"); None if none."""
     head = storage.read_range(path, 0, _HEAD) if os.path.isfile(path) else b""
     found = next((name for name, is_one in _FOREIGN.items() if is_one(head)), None)
     if found is None and head and _has_user_block(path):
@@ -83,13 +81,13 @@ _is_pointer = _starts(b"version https://git-lfs")
 
 
 def _begins(pattern: bytes) -> Callable[[bytes], bool]:
-    """The text of a message whose first field is this, behind spaces and comments."""
+    """Tells the text of a message by its first field, after spaces and comments."""
     compiled = re.compile(rb"(?:\s|#[^\n]*\n)*+" + pattern)
     return lambda head: compiled.match(head) is not None
 
 
 def _is_json(key: bytes) -> Callable[[bytes], bool]:
-    """A JSON object or list with one of these keys near its beginning."""
+    """Tells a JSON object or list that has one of these keys near its beginning."""
     compiled = re.compile(rb"\"(?:" + key + rb")") if key else re.compile(rb"")
     return lambda head: re.match(rb"\s*[\[{]\s*[\"\[{\]}0-9]", head) is not None and compiled.search(head) is not None
 
@@ -104,12 +102,12 @@ def is_apple_double(path: str) -> bool:
 
 
 def _is_hdf5(head: bytes) -> bool:
-    """HDF5's signature, or a user's block of 512 bytes, or twice as many, … before it, as MATLAB has one."""
+    """Whether HDF5's signature is at the start, or after a user block of 512, 1,024, … bytes, as MATLAB's is."""
     return any(head.startswith(b"\x89HDF\r\n\x1a\n", place) for place in (0, 512, 1024, 2048))
 
 
 def _has_user_block(path: str) -> bool:
-    """Whether HDF5 begins behind a larger block: of 4,096 bytes, or twice as many, …"""
+    """Whether HDF5 begins after a user block that is larger than the head: of 4,096, 8,192, … bytes."""
     places = (1 << power for power in range(12, storage.file_size(path).bit_length()))
     return any(storage.read_range(path, place, 8) == b"\x89HDF\r\n\x1a\n" for place in places)
 
@@ -156,7 +154,7 @@ def _first_fields(head: bytes, expected: tuple[tuple[int, int], ...]) -> list[tu
     return found
 
 
-# Files that stand beside a SavedModel's.
+# Files that lie beside a SavedModel's.
 _COMPANIONS = {
     "fingerprint.pb": "the fingerprint of a SavedModel",
     "keras_metadata.pb": "what Keras adds to a SavedModel",
@@ -165,7 +163,7 @@ _COMPANIONS = {
 }
 _HTML = "an HTML page, as a failed download leaves"
 _XML = rb"\s*<\?xml[^>]*>\s*"
-# A map that is not empty, and of its first key a text: fixstr, or str 8.
+# A map that is not empty and whose first key is a text: fixstr, or str 8.
 _MSGPACK = re.compile(rb"(?:[\x81-\x8f]|\xde..|\xdf....)(?:[\xa1-\xbf]|\xd9[\x20-\xff])[\w/.-]", re.DOTALL)
 _TORCH_PICKLE = "a Python pickle, as PyTorch once wrote its .pt and .ckpt files"
 _PICKLE_HINT = "torch.load opens it; a pickle runs code, so trust it first"
@@ -236,7 +234,7 @@ _TABLE: list[tuple[Callable[[bytes], bool], str, str]] = [
 
 
 def _zip_kind(path: str) -> tuple[str, str]:
-    """What a zip archive is of, by its members' names."""
+    """What a zip archive holds, by its members' names."""
     import zipfile
 
     try:

@@ -33,28 +33,28 @@ _TEXT_ROOTS = {
     **dict.fromkeys(("asset_file_def", "object_graph_def"), "MetaGraphDef"),
 }
 _SUFFIXES = (".meta", ".pb")
-# The first field of a graph, of a SavedModel; the first entry of a table, whose key is empty.
+# What files start with: a graph, a SavedModel (their first fields), and a table (its first entry, with an empty key).
 _STARTS = (b"\x0a", b"\x08\x01", b"\0\0")
-# What data files were called when they were cut in parts, not written to the end, or fetched by a browser.
+# Data files, also with what is added to a name by cutting, an interrupted writer, or a browser.
 _DATA = re.compile(r"\.data(?:-[0-9]{5,9}-of-[0-9]{5,9}[^/]*)?\Z")
-# Texts, which may be cut off, and comments, without a step back: each may be as long as the file.
+# Quoted texts, whose end may be missing, and comments. Possessive, since each may be as long as the file.
 _QUOTED = re.compile(
     rb"""'[^'\\]*+(?:\\.[^'\\]*+)*+(?:'|\\?\Z)|"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|\#[^\n]*+""", re.DOTALL
 )
 _SPACE = rb"(?:\s|#[^\n]*+\n)*+"
 _FIRST_FIELD = re.compile(_SPACE + rb"([a-z_]++)" + _SPACE + rb"[:{<\[]")
 _TEXT_BYTES = bytes({*range(0x20, 0x7F), *range(0x80, 0x100), *b"\t\n\r\f"})
-# So many messages of no more bytes than that, whatever they are, say nothing: `dim { size: 1 }` takes 15.
+# With more messages than this, of fewer bytes each, a text says nothing: `dim { size: 1 }` takes 15.
 _MANY, _LEAST = 50_000, 12
-# What protobuf says of a message that a google.protobuf.Any holds. Of bytes, it need not know the fields.
+# From protobuf's error for a message in a google.protobuf.Any, whose type text needs to be known and bytes do not.
 _UNKNOWN = "not found in descriptor pool"
 _OP = re.compile(rb"[A-Za-z_][\w>]*")
-# Fields that are looked at to tell what a file is: there may be millions, made to take long.
+# Fields that are looked at to tell what a file is: one may be made of millions, to take long.
 _TELLING = 1_000_000
 
 
 def read_meta_graph(path: str) -> MetaGraph:
-    """Reads the graph from a file, whichever of these it is.
+    """Reads the graph from a file of any of these kinds.
 
     Raises:
         NotFoundError: there is no such file.
@@ -79,25 +79,25 @@ def read_meta_graph(path: str) -> MetaGraph:
 
 
 def _read(path: str) -> bytes:
-    """The file; of one that can be no graph, as one of zeros, the start."""
+    """The bytes of a file; only the first ones if it can be no graph, such as a file of zeros."""
     start = storage.read_range(path, 0, _START)
     if start and start[0] < _FIRST_TAG and not _is_text(start):
         return start
-    # Text takes up to four times as much: a byte may be written \000.
+    # Text takes up to four times as many bytes: one may be written \000.
     most = 4 * MAX_SIZE if _is_text(start) else MAX_SIZE
     if storage.file_size(path) > most:
         raise FormatError(f"no graph: it is larger than {most >> 30} GiB, and none can be", path=path)
     return storage.read_file(path)
 
 
-# No field has the number 0, and so much of a file tells what the rest is not.
+# No tag is less, for fields are numbered from 1; and the bytes that are read to see whether that is so.
 _FIRST_TAG, _START = 8, 4096
 
 
 def in_form_of(graph: MetaGraph, path: str) -> MetaGraph:
-    """The graph as a new file's name says: text in a `.pbtxt`, bytes in a `.pb`, as TensorFlow reads them.
+    """The graph in the form that TensorFlow reads under the name of its new file: text for `.pbtxt`, bytes for `.pb`.
 
-    Beside a file of the same suffix it keeps its form: some `.pb` are text, for write_graph's default is that.
+    It keeps its form if the suffix stays the same: some `.pb` are text, which is the default of `write_graph`.
     """
     suffix = os.path.splitext(path)[1]
     if suffix == os.path.splitext(graph.path)[1] or suffix not in (".pb", ".pbtxt"):
@@ -114,13 +114,13 @@ def write_meta_graph(
     in_place: bool = False,
     inputs: Sequence[str] = (),
 ) -> None:
-    """Writes the graph's bytes, or its text if it was read from text, beside and renamed.
+    """Writes the graph's bytes, or its text if it was read from text; the file appears whole or not at all.
 
     Args:
         graph: what to write.
-        path: the file to be.
+        path: the file to be written.
         force: replace a file that is there.
-        in_place: also the one that the graph was read from.
+        in_place: replace even the one that the graph was read from.
         inputs: other files that were read, none of which is replaced.
 
     Raises:
@@ -142,9 +142,9 @@ def meta_graph_beside(
     in_place: bool = False,
     inputs: Sequence[str] = (),
 ) -> Iterator[None]:
-    """As `write_meta_graph`, with a block in which what belongs to the graph is written: it gets its name after that.
+    """As `write_meta_graph`, around a block that writes what belongs to the graph; the graph gets its name after it.
 
-    If the block ends with an error, there is no graph at `path` but the one that was there.
+    If the block raises, what was at `path` before stays there.
     """
     path, inputs = _output(graph, path, in_place, inputs)
     with storage.write_beside(path, force=force or in_place, inputs=inputs) as beside:
@@ -160,7 +160,7 @@ def require_meta_graph_writable(
     in_place: bool = False,
     inputs: Sequence[str] = (),
 ) -> None:
-    """Raises what `write_meta_graph` raises of its output, and writes nothing."""
+    """Raises what `write_meta_graph` would raise about its output, and writes nothing."""
     path, inputs = _output(graph, path, in_place, inputs)
     storage.require_writable(path, force=force or in_place, inputs=inputs)
 
@@ -168,7 +168,7 @@ def require_meta_graph_writable(
 def _output(
     graph: MetaGraph, path: str | os.PathLike[str], in_place: bool, inputs: Sequence[str]
 ) -> tuple[str, list[str]]:
-    """The file to be written, which in place is that behind a link; and those that are never replaced."""
+    """The file to be written (in place: the one that a link leads to), and the files that are never replaced."""
     kept = [*inputs, *belonging(graph.path), *([graph.path] if graph.path and not in_place else [])]
     path = os.fsdecode(path)
     return os.path.realpath(path) if in_place else path, kept
@@ -205,7 +205,7 @@ def _from_text(root: str, data: bytes) -> bytes:
 
 
 def _to_text(graph: MetaGraph, text: bytes) -> bytes:
-    """The graph as text: the very text that it was read from, where nothing was changed."""
+    """The graph as text: the text that it was read from, if nothing was changed."""
     if _from_text(graph.root, text) == graph.data:
         return text
     from google.protobuf import text_format
@@ -215,9 +215,9 @@ def _to_text(graph: MetaGraph, text: bytes) -> bytes:
 
 
 def _root(data: bytes, path: str) -> str:
-    """The message that bytes are, by their fields."""
+    """Which message the bytes are, by their fields."""
     try:
-        # The first million tell. (What is behind them is parsed, as all of it.)
+        # The first million tell; the whole is parsed later.
         kinds = Counter(map(itemgetter(0, 1), islice(fields(data), _TELLING)))
     except CheckpointError as error:
         what = "a text file, and not that of a graph" if _is_text(data) else "no file of a kind that is known"
@@ -227,10 +227,10 @@ def _root(data: bytes, path: str) -> str:
     if kinds[1, VARINT] and kinds[2, LENGTH]:
         return "SavedModel"
     if kinds[1, LENGTH]:
-        # A MetaGraphDef has one field 1, which names no op, or it in parts; and a graph may have a single node.
+        # A MetaGraphDef has one field 1, perhaps in parts, and that names no op; a GraphDef may have a single node.
         is_list = kinds[1, LENGTH] > 1 and not _is_node(_first(_first(data, 2), 1))
         return "GraphDef" if is_list or _is_node(_first(data, 1)) else "MetaGraphDef"
-    # A SavedModel without a version, or a MetaGraphDef without meta_info_def: by whether a graph in it has nodes.
+    # A SavedModel without a version, or a MetaGraphDef without meta_info_def, which has nodes in its field 2.
     if kinds[2, LENGTH] and _is_node(_first(_first(data, 2), 1)):
         return "MetaGraphDef"
     if kinds.keys() != {(2, LENGTH)}:
@@ -238,15 +238,15 @@ def _root(data: bytes, path: str) -> str:
     return "SavedModel"
 
 
-# Where a root has its ops, and an op its name.
+# The field numbers that lead from each root to its ops, and from an op to its name.
 _OPS = {"SavedModel": (2, 2, 1), "MetaGraphDef": (2, 1), "GraphDef": (1,)}
 _NAME = 1
 
 
 def _refuse_nameless(root: str, data: bytes) -> None:
-    """Of a graph that can't be parsed, raises that an op has no name, if that is so: TensorFlow takes none either.
+    """For a graph that can't be parsed: raises if an op has no name, which TensorFlow does not take either.
 
-    That says more than that a graph of a million empty ops would fill the memory.
+    That says more than the parser: of a million empty ops, it says that they would fill the memory.
     """
     for number, (start, end) in enumerate(_spans(data, _OPS[root], 0, len(data))):
         if not any(kind == LENGTH and e > v for _, kind, _, v, e in fields(data[start:end], {_NAME})):
@@ -254,11 +254,11 @@ def _refuse_nameless(root: str, data: bytes) -> None:
 
 
 def _spans(data: bytes, path: Sequence[int], start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Where the messages lie that are reached through fields of these numbers."""
+    """Start and end of the messages that are reached through fields of these numbers."""
     if not path:
         yield start, end
         return
-    # Of a million fields that come before, nobody wants to know whether there is an op behind.
+    # An op that comes after a million other fields does not matter.
     for number, kind, _, value, after in islice(fields(data[start:end]), _TELLING):
         if (number, kind) == (path[0], LENGTH):
             yield from _spans(data, path[1:], start + value, start + after)

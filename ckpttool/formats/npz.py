@@ -1,7 +1,7 @@
 r"""NumPy's `.npz`: a zip archive of `.npy` files (formats.npy), each named after its array.
 
 The variable `a/b` is the member `a/b.npy`, and `numpy.load(path)["a/b"]` gives it. A name that a member can't have is
-percent-encoded. What an array does not say of its variable is in the member's comment (formats.plan), which NumPy does
+percent-encoded. What an array does not say of its variable is in the member's comment (formats.notes), which NumPy does
 not look at; so an archive holds nothing but the variables.
 
 Members are stored as they are, or deflated. The same variables give the same bytes: no dates, no owners.
@@ -28,21 +28,22 @@ from ckpttool.errors import (
     located,
     reporter,
 )
+from ckpttool.formats.notes import Note
 from ckpttool.formats.npy.arrays import Array, arrays_of, planned_array
 from ckpttool.formats.npy.header import HEAD, decode_header
 from ckpttool.formats.npy.source import ArraySource, Stored
-from ckpttool.formats.plan import Note, Planned, distinct
+from ckpttool.formats.plan import Planned, distinct
 from ckpttool.formats.zip_members import NPZ, checked, is_encrypted, require_inside, start_of
 from ckpttool.model.checkpoint import Checkpoint, require_checkpoint
 from ckpttool.model.texts import percent_encoded
 from ckpttool.model.variable import Variable
 
 _SUFFIX = ".npy"
-# Bytes of a member's name, and of its comment.
+# The most bytes of a member's name, and of its comment.
 _MAX_TEXT = 65_535
-# Deflate makes no more than this of a byte.
+# The most bytes that deflate makes of one.
 _MAX_RATIO = 1032
-# Bytes in memory: of a string, however short; and of so many strings that nobody wonders.
+# Bytes in memory: of any string, however short; and of strings that need not be refused.
 _OF_TEXT, _MOST_TEXTS = 64, 64 << 20
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _DATE = (1980, 1, 1, 0, 0, 0)
@@ -65,8 +66,8 @@ def _planned(variable: Variable) -> Planned:
 
 
 def _escape(name: str) -> str:
-    """The name, with what no member's can have percent-encoded: NUL, bytes that are not UTF-8, a slash in front; and
-    the suffix, for NumPy takes "a.npy" for "a", if that is there too.
+    """The name of the array, percent-encoded where a member can't have it: NUL, bytes that are not UTF-8, a slash in
+    front. So is the suffix: NumPy takes "a.npy" for "a", if that is there too.
     """
     name = name.replace("\0", "%00")
     if name.startswith("/") or not name:
@@ -91,11 +92,11 @@ def write_npz(
 
     Args:
         checkpoint: what to write.
-        path: the file to be, written beside and renamed.
+        path: the file to be written.
         compressed: deflate the arrays, which is many times slower.
         strict: raise if there is a variable that NumPy has no type for, instead of storing it as another one.
         force: replace a file that is there.
-        progress: is told the bytes of each piece written.
+        progress: is called with the bytes of each piece written.
 
     Returns:
         The variables that were left out or stored as something else, each with the reason.
@@ -122,8 +123,8 @@ def write_npz(
 
 @contextmanager
 def _new_archive(path: Path, method: int) -> Iterator[zipfile.ZipFile]:
-    """An archive to be written. After an error it is left as it is: zipfile would raise another one, for a member that
-    was not ended.
+    """An archive to be written. After an error it is not closed: zipfile would raise another error, for the open
+    member.
     """
     archive = zipfile.ZipFile(path, "w", method)
     try:
@@ -143,10 +144,10 @@ def _write_member(archive: zipfile.ZipFile, array: Array, method: int, chunks: I
     if array.planned.target != variable.name:
         note = note._replace(name=variable.name)
     comment = note.encode().encode()
-    if len(comment) > _MAX_TEXT:  # Thousands of slices: the variable is whole without them.
+    if len(comment) > _MAX_TEXT:  # Thousands of slices. Without the note, the variable is whole.
         comment = note._replace(slices=()).encode().encode()
     member.comment = comment if len(comment) <= _MAX_TEXT else b""
-    # NumPy, too, makes every member ready for more than 4 GiB.
+    # As NumPy does: every member may have more than 4 GiB.
     with archive.open(member, "w", force_zip64=True) as stream:
         stream.write(array.header)
         for chunk in chunks:
@@ -156,11 +157,11 @@ def _write_member(archive: zipfile.ZipFile, array: Array, method: int, chunks: I
 def read_npz(path: str | os.PathLike[str], *, faults: list[CheckpointError] | None = None) -> Checkpoint:
     """Opens a NumPy archive: reads the headers of its arrays, and no values.
 
-    What is no array, and an array that TensorFlow has no dtype for, is passed over with a warning.
+    Members that are no arrays, and arrays without a dtype of TensorFlow, are passed over with a warning.
 
     Args:
         path: the file.
-        faults: is told of members that are damaged, which are passed over; None: such damage is raised.
+        faults: a list for the errors of damaged members, which are passed over; None: they are raised.
 
     Raises:
         NotFoundError: there is no such file.
@@ -191,10 +192,10 @@ def read_npz(path: str | os.PathLike[str], *, faults: list[CheckpointError] | No
 
 
 def _require_all(members: Sequence[zipfile.ZipInfo], tail: bytes, report: Report) -> None:
-    """Reports a CorruptionError unless there are as many members as the archive's end says, which Python ignores."""
+    """Reports a CorruptionError unless there are as many members as the archive's end says. (Python does not look.)"""
     end = tail.rfind(b"PK\5\6")
     (count,) = struct.unpack_from("<H", tail, end + 10)
-    # Of more members, a longer record stands before, and a locator of 20 bytes between.
+    # For more members, a longer record comes before it, with a locator of 20 bytes in between.
     if count == 0xFFFF and tail[: end - 16].endswith(b"PK\6\7"):
         (count,) = struct.unpack_from("<Q", tail, end - 20 - 24)
     if count != len(members):
@@ -213,7 +214,7 @@ def _variable(source: ArraySource, archive: zipfile.ZipFile, member: zipfile.Zip
     name = note.name if note.name is not None and _escape(note.name) == array else array
     with located(path, name), checked(), archive.open(member) as stream:
         header = decode_header(stream.read(HEAD), member.file_size)
-        # Texts are not read block by block.
+        # Text is not read block by block.
         nbytes = prod(header.shape) * _OF_TEXT if header.dtype.kind in "SU" else 0
         if nbytes > _MOST_TEXTS and nbytes > _MAX_RATIO * member.compress_size:
             raise NotSupportedError(f"{prod(header.shape):,} texts in {member.compress_size:,} bytes")
@@ -222,7 +223,7 @@ def _variable(source: ArraySource, archive: zipfile.ZipFile, member: zipfile.Zip
 
 @contextmanager
 def _values(path: str, member: zipfile.ZipInfo, offset: int) -> Iterator[BufferedIOBase]:
-    """A member after its header. (ZipFile.open would want the archive's directory, which is read for all of them.)"""
+    """The contents of a member. (ZipFile.open would read the archive's directory again for each.)"""
     with checked(), open(path, "rb") as file:
         file.seek(start_of(member, lambda offset, nbytes: os.pread(file.fileno(), nbytes, offset)))
         with zipfile.ZipExtFile(file, "r", member) as stream:

@@ -25,24 +25,23 @@ def open_checkpoint(
     faults: list[CheckpointError] | None = None,
     only: Iterable[str] | None = None,
 ) -> Checkpoint:
-    """Opens a checkpoint: reads its index, and values only when they are asked for, by any number of threads.
+    """Opens a checkpoint: reads its index now, and values when they are asked for, by any number of threads.
 
         >>> checkpoint = ckpttool.open_checkpoint("model.ckpt")
         >>> checkpoint["dense/kernel"].shape
         (784, 10)
         >>> checkpoint["dense/kernel"].numpy()
 
-    Its files must stay where they are, as seen from the working directory if the path is relative.
+    Its files must stay where they are and, if the path is relative, so must the working directory.
 
     Args:
         path: a prefix (`model.ckpt`), one of its files (`model.ckpt.index`), a V1 file, a SavedModel, or a directory
             with a `checkpoint` state file; a file of HDF5, NumPy or safetensors; a frozen graph, for its constants; or
-            what `locate` made of one of these.
-        faults: is told of what is damaged, which is passed over, as far as anything can be listed without it; None:
-            damage is raised.
-        only: the names of the variables that are wanted, as they are stored: the checkpoint has no others, and of these
-            only those that are there. In a tensor bundle they are looked up, and the rest of a large index is neither
-            read nor checked, unless `faults` wants to know of it.
+            what `locate` returned for one of these.
+        faults: a list that gets the errors of what is damaged, while the rest is opened; None: the first one is raised.
+        only: the names of the variables that are wanted, as they are stored; one that is not there is left out without
+            an error. In a tensor bundle they are looked up, and the rest of the index is neither read nor checked,
+            unless `faults` is given.
 
     Raises:
         TypeError: `only` is one name, and no list of names.
@@ -102,7 +101,7 @@ def _what_is_missing(found: Located) -> str:
 
 
 def require_readable(found: Located, checkpoint: Checkpoint) -> None:
-    """Raises NotSupportedError if nothing that is in a file of another format than TensorFlow's can be read."""
+    """Raises NotSupportedError if nothing can be read in a file whose format is not TensorFlow's."""
     # What is said of such a file is what was passed over.
     if found.foreign and checkpoint.warnings and not checkpoint:
         raise NotSupportedError("nothing in it can be read", path=found.prefix, hint=checkpoint.warnings[0])
@@ -140,7 +139,7 @@ def _open_foreign(path: str, format: str, faults: list[CheckpointError] | None) 
 
 
 def open_graph(path: str | os.PathLike[str] | Located, *, tags: str | None = None) -> "MetaGraph":
-    """Opens a graph. Its ops need not be known to anybody.
+    """Opens a graph. Ops of unknown types are no obstacle.
 
         >>> graph = ckpttool.open_graph("model.ckpt.meta")
         >>> graph.collections["activation"].members
@@ -148,7 +147,7 @@ def open_graph(path: str | os.PathLike[str] | Located, *, tags: str | None = Non
 
     Args:
         path: a `.meta` file, a frozen graph (`.pb`), a SavedModel, one of these as text (`.pbtxt`), or a checkpoint
-            that has a graph beside; or what `locate` made of one of these.
+            that has a graph beside it; or what `locate` returned for one of these.
         tags: of a SavedModel with several graphs, the tags of the one to open, separated by commas.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Whether a file may be written, asked before anything is: a dry run is to fail as the real one would."""
+"""Checks whether a file may be written, so that a dry run fails as the real one would."""
 
 from collections.abc import Sequence
 

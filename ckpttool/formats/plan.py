@@ -1,37 +1,30 @@
-"""What a writer makes of each variable, and what the target can't say of it by itself.
+"""What a writer makes of each variable.
 
 Every writer has a `plan_x`, which reads no values (but strings, where NumPy may not hold them), and a `write_x`, which
 does what the plan says. A variable that the target has no type for is either stored in another one, its fallback, which
 loses nothing and can be taken back; or it is left out. Both are said, and `strict` refuses both.
-
-So that a checkpoint that went through another format is again what it was, byte for byte, a writer stores beside each
-variable a note of what that format does not keep (see `Note`); the format's module says where.
 """
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise, repeat
 from numbers import Real
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ckpttool.errors import ConversionError
-from ckpttool.model.boxes import MAX_RANK, Extents
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.names import such
-from ckpttool.model.texts import to_bytes, to_text
 from ckpttool.model.variable import Variable
 
 
 class Planned(NamedTuple):
-    """What becomes of a variable.
+    """What a writer makes of a variable.
 
     Attributes:
         variable: the variable.
         target: its name in the target.
         problem: why it can't be there; None if it can.
-        fallback: as what it is stored, if the target has no type for it.
-        doubt: what can't be told, and may be wrong.
+        fallback: what it is stored as, if the target has no type for it.
+        doubt: what is a guess, and may be wrong.
     """
 
     variable: Variable
@@ -109,127 +102,3 @@ def distinct(plan: list[Planned]) -> list[Planned]:
         if taken.setdefault(planned.target, name) != name:
             raise ConversionError(f"{taken[planned.target]!r} would have the same name", variable=name)
     return plan
-
-
-class Note(NamedTuple):
-    """What is kept of a variable beside its values, where the target does not keep it by itself.
-
-    Attributes:
-        name: its name, if the target has another one.
-        dtype: its dtype's name, if the target's type does not tell.
-        shape: its shape, if the target's is another one.
-        shard: the number of the shard it was stored in.
-        position: its place in the order in which the variables were stored; None for the order of names.
-        slices: the boxes it was stored in, as they were written: (start, length) for each dimension, length -1 for
-            the whole of it; each with its shard and position.
-    """
-
-    name: str | None = None
-    dtype: str | None = None
-    shape: tuple[int, ...] | None = None
-    shard: int = 0
-    position: int | None = None
-    slices: tuple[tuple[Extents, int, int], ...] = ()
-
-    def told(self) -> dict[str, Any]:
-        """What differs from a plain variable's, by field; JSON can hold it."""
-        if self == _PLAIN:
-            return {}
-        return {field: value for field, value in self._asdict().items() if value != self._field_defaults[field]}
-
-    def encode(self) -> str:
-        """`told` as JSON; "" if it is nothing."""
-        found = self.told()
-        return json.dumps(found, separators=(",", ":")) if found else ""
-
-    @classmethod
-    def decode(cls, text: str) -> "Note":
-        """Reads what `encode` wrote; of anything else, what can be used of it, for a note is no part of the format."""
-        try:
-            return cls.of(json.loads(text) if text else {})
-        except (ValueError, RecursionError):
-            return cls()
-
-    @classmethod
-    def of(cls, found: Any) -> "Note":
-        """As `decode`, of JSON that has been read."""
-        try:
-            return _checked(found) if isinstance(found, dict) else cls()
-        except (ValueError, TypeError):
-            return cls()
-
-
-_PLAIN = Note()
-
-
-def _checked(found: dict[str, Any]) -> Note:
-    def text(field: str) -> str | None:
-        return name_in_json(found[field]) if isinstance(found.get(field), str) else None
-
-    shape = tuple(map(_count, found["shape"])) if "shape" in found else None
-    if shape and len(shape) > MAX_RANK:
-        raise ValueError(shape)
-    position = _count(found["position"]) if "position" in found else None
-    slices = tuple((_extents(boxes), _count(shard), _count(place)) for boxes, shard, place in found.get("slices", ()))
-    return Note(text("name"), text("dtype"), shape, _count(found.get("shard", 0)), position, slices)
-
-
-def name_in_json(text: str) -> str:
-    """A variable's name that was written as JSON: bytes that are not UTF-8, and they alone, are lone surrogates.
-
-    Raises:
-        ValueError: there are other ones.
-    """
-    return to_text(to_bytes(text))
-
-
-def _count(number: Any) -> int:
-    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < 1 << 63:
-        raise ValueError(number)
-    return number
-
-
-def _extents(boxes: Any) -> Extents:
-    return tuple((_count(start), -1 if length == -1 else _count(length)) for start, length in boxes)
-
-
-_Key = tuple[int, int, bytes]
-"""Where a piece is stored: the shard, its place there, the variable's name."""
-
-
-def notes_of(checkpoint: Checkpoint) -> dict[str, Note]:
-    """The shard, position and slices of every variable, as a Note by its name.
-
-    Positions are numbers 0, 1, 2, … in the order in which the pieces were stored, given only where that is not the
-    order of the names: what nobody chose needs no note.
-    """
-    keys: list[_Key] = []
-    pieces: list[tuple[str, Extents | None]] = []
-    for name, variable in checkpoint.items():
-        encoded = to_bytes(name)
-        for piece in variable.slices:
-            keys.append((piece.shard, piece.position, encoded))
-            pieces.append((name, piece.extents))
-    notes: dict[str, Note] = {}
-    slices: dict[str, list[tuple[Extents, int, int]]] = {}
-    for (name, extents), (shard, _, _), place in zip(pieces, keys, _places(keys), strict=True):
-        if extents is None:
-            notes[name] = Note(shard=shard, position=place) if shard or place is not None else _PLAIN
-        else:
-            slices.setdefault(name, []).append((extents, shard, place or 0))
-    return notes | {name: Note(slices=tuple(boxes)) for name, boxes in slices.items()}
-
-
-def _places(keys: Sequence[_Key]) -> Iterable[int | None]:
-    """The places of pieces in the order in which they were stored; none, if that is the order of their names."""
-    if all(key <= next_key and key[::2] <= next_key[::2] for key, next_key in pairwise(keys)):
-        return repeat(None, len(keys))  # As nearly every checkpoint has them: nothing to sort.
-    # Of those at one place, writers take the names in order, whatever the order of the checkpoint.
-    by_place = sorted(range(len(keys)), key=lambda i: (keys[i], i))
-    by_name = sorted(range(len(keys)), key=lambda i: (keys[i][::2], i))
-    if by_place == by_name:
-        return repeat(None, len(keys))
-    places = [0] * len(keys)
-    for place, index in enumerate(by_place):
-        places[index] = place
-    return places

@@ -1,8 +1,8 @@
-"""Variables that lie whole in a file, each in one run of little-endian bytes, as other formats than TensorFlow's keep
-them: a dataset of HDF5, a tensor of safetensors, a `.npy` file.
+"""Variables that lie whole in a file, each in one run of little-endian bytes: a dataset of HDF5, a tensor of
+safetensors, a `.npy` file.
 
-Their bytes are those of a bundle, so that they are copied in either direction. What the format does not say, a
-note beside the variable does (formats.plan): also where it was cut into slices, which are then boxes in the run.
+A bundle has the same bytes, so that they are copied in either direction. What the format can't say is in a note beside
+the variable (formats.notes), also where it was cut into slices, which are then boxes in the run.
 """
 
 import sys
@@ -11,13 +11,12 @@ from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpttool import storage
-from ckpttool.errors import CheckpointError, CorruptionError
+from ckpttool.errors import CorruptionError
 from ckpttool.formats.decoding import arrays_of, require_decodable, strings_of
-from ckpttool.formats.plan import Note
-from ckpttool.formats.records.shapes import box_of
-from ckpttool.model.boxes import Selection, shape_of, tiling_fault
+from ckpttool.formats.notes import Note, noted_slices
+from ckpttool.model.boxes import Selection, shape_of
 from ckpttool.model.dtypes import DType
-from ckpttool.model.slices import ByteRange, Slice, whole_slice
+from ckpttool.model.slices import ByteRange, Slice
 from ckpttool.model.variable import Source, Variable
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Run(NamedTuple):
-    """Where a variable's bytes lie, and what is noted of it."""
+    """Where a variable's bytes lie, and the note about it."""
 
     data: ByteRange
     note: Note = Note()
@@ -39,10 +38,10 @@ class RawSource(Source):
         self._lengths = storage.Lengths()
 
     def add(self, name: str, dtype: DType, shape: tuple[int, ...], run: Run) -> Variable:
-        """The variable of these bytes.
+        """The variable that these bytes are.
 
         Raises:
-            CorruptionError: there are not as many as the shape wants.
+            CorruptionError: there are more or fewer of them than the shape needs.
         """
         if dtype.itemsize is not None and prod(shape) * dtype.itemsize != run.data.nbytes:
             raise CorruptionError(
@@ -79,7 +78,7 @@ class RawSource(Source):
         return arrays_of(span, variable.dtype, map(shape_of, boxes))
 
     def _gathered(self, variable: Variable, boxes: Iterable[Selection]) -> "Iterator[np.ndarray[Any, Any]]":
-        """Boxes whose rows lie apart, through a map of the file that is made anew for each: memory is given back."""
+        """Boxes whose rows lie apart, through a map of the file, a new one for each to give memory back."""
         import numpy as np
 
         data = self._runs[variable.key].data
@@ -94,7 +93,7 @@ class RawSource(Source):
 
 
 def slice_of_strings(values: list[bytes], variable: Variable, piece: Slice) -> list[bytes]:
-    """Those of a variable's strings that are in one of its slices."""
+    """The strings of one slice, out of all of a variable's."""
     if piece.shape == variable.shape:
         return values
     import numpy as np
@@ -102,19 +101,3 @@ def slice_of_strings(values: list[bytes], variable: Variable, piece: Slice) -> l
     array = np.empty(len(values), object)
     array[:] = values
     return list(array.reshape(variable.shape)[piece.box].ravel())
-
-
-def noted_slices(variable: Variable, note: Note, data: ByteRange) -> list[Slice]:
-    """The slices that a note says a variable was stored in; one, all of it, if it says none that can be."""
-    whole = [whole_slice(variable.shape, data, note.shard, note.position or 0)]
-    try:
-        boxes = [box_of(extents, variable.shape) for extents, *_ in note.slices]
-        # The same one twice, which covers nothing, has the same key.
-        if not boxes or len(set(boxes)) < len(boxes) or tiling_fault(variable.shape, boxes):
-            return whole
-    except CheckpointError:
-        return whole
-    return [
-        Slice(start, shape, shard, data._replace(nbytes=prod(shape) * (variable.dtype.itemsize or 1)), place, box)
-        for (start, shape), (box, shard, place) in zip(boxes, note.slices, strict=True)
-    ]

@@ -1,6 +1,6 @@
-"""Arrays that a run gave → a file, by its suffix: `.npz`, one array as `.npy`, or the `.json` that is printed.
+"""Results of a run → a file, by its suffix: `.npz`, a single array as `.npy`, or the `.json` that is printed.
 
-The arrays are variables of a checkpoint in memory, and written as those of any other are.
+The arrays become a checkpoint in memory, which is written as any other.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ def write_results(
 
     Args:
         arrays: the arrays, by name.
-        path: the file to be, written beside and renamed; its suffix says the format.
+        path: the file to be written; its suffix says the format.
         document: what a `.json` file is to hold.
         force: replace a file that is there.
 

@@ -1,4 +1,4 @@
-"""Files beside a file: those that it names (an index is made by anybody), and those that belong to it."""
+"""Files beside a file: those that it names, and those that belong to it."""
 
 import os
 import re
@@ -7,10 +7,11 @@ from ckpttool.errors import CorruptionError, FormatError
 
 
 def sibling(path: str, name: str) -> str:
-    """The path of the file `name` in the directory of the file `path`, which names it.
+    """The path of the file `name`, which the file `path` names and which must lie beside that: anybody can make an
+    index.
 
     Raises:
-        FormatError: it is a path to elsewhere, or no name at all.
+        FormatError: the name leads elsewhere, or is none.
         CorruptionError: there is no such file.
     """
     if name in ("", ".", "..") or re.search(r"[/\\:\0]", name) or not _encodable(name):
@@ -22,7 +23,7 @@ def sibling(path: str, name: str) -> str:
 
 
 def belonging(graph: str) -> list[str]:
-    """The files that a graph's file stands with, as far as they are there: --force is to replace none of them with it.
+    """The files that belong to a graph's file, of those that exist; --force must not replace any of them with it.
 
     Of `model.meta` those of the checkpoint `model`, V2 or V1; of a SavedModel its variables and assets.
     """
@@ -42,7 +43,7 @@ def belonging(graph: str) -> list[str]:
     ]
 
 
-# What the names of a checkpoint's files have behind its prefix: V1 ones nothing, or a shard's number.
+# What comes after the prefix in the names of a checkpoint's files; in V1 nothing, or a shard's number.
 _MEMBER = r"(?:\.index|(?:\.data)?-[0-9]{5,9}-of-[0-9]{5,9})?"
 
 

@@ -2,7 +2,7 @@
 
     {"metadata": {"total_size": 31}, "weight_map": {"a": "model-00001-of-00002.safetensors", …}}
 
-Keras names groups of weights, and a list of files where a group goes over several.
+Keras names groups of weights, and has a list of files for a group that goes over several.
 """
 
 import json
@@ -13,14 +13,14 @@ from ckpttool import storage
 from ckpttool.errors import FormatError, located
 from ckpttool.formats.lookalikes import refuse_lookalike
 
-_MOST = 100_000_000  # Bytes: safetensors' own library reads no more of a header.
+_MOST = 100_000_000  # Bytes; the most that safetensors' own library takes for a header.
 
 
 def read_weight_map(path: str) -> Mapping[str, list[str]]:
-    """What an index names → the names of the files that it is in.
+    """Name in an index → the names of the files with what it names.
 
     Raises:
-        FormatError: it is no such index.
+        FormatError: it is not such an index.
     """
     if (size := storage.file_size(path)) > _MOST:
         raise FormatError(f"no index: {size:,} bytes, and one has at most {_MOST:,}", path=path)
@@ -40,10 +40,10 @@ def _items(found: Any) -> list[tuple[str, Any]]:
 
 
 def json_object(data: bytes) -> dict[str, Any]:
-    """The object that JSON text is; a name that is there twice makes it none.
+    """The object in a JSON text; a name in it twice is an error.
 
     Raises:
-        FormatError: it is none.
+        FormatError: it is not the text of one.
     """
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def json_object(data: bytes) -> dict[str, Any]:
         found = json.loads(data.decode(), object_pairs_hook=once)
         if not isinstance(found, dict):
             raise FormatError("the JSON is no object")
-        "".join(found).encode()  # Raises for names that are no text: JSON can escape halves of characters.
+        "".join(found).encode()  # Raises for names that are no text: JSON can escape half of a surrogate pair.
     except (ValueError, RecursionError) as error:
         raise FormatError(f"not JSON as it should be: {error}") from error
     return found

@@ -1,4 +1,4 @@
-"""The members of zip archives, of which what is wrong is a CorruptionError. (PKWARE APPNOTE.TXT)"""
+"""The members of zip archives, with CorruptionError for all that is wrong with them. (PKWARE APPNOTE.TXT)"""
 
 import struct
 from collections.abc import Callable, Iterator
@@ -9,22 +9,22 @@ from ckpttool.errors import CorruptionError
 from ckpttool.model.boxes import NotFollowingError
 
 if TYPE_CHECKING:
-    import zipfile  # Is imported where there is an archive.
+    import zipfile  # Imported only when there is an archive.
 
 SIGNATURE = b"PK\x03\x04"
-"""What an archive begins with, and each of its members."""
+"""The first bytes of an archive, and of each member."""
 
-# A local header is as long as the name and the extra field behind it, and 30 bytes.
+# A local header has 30 bytes, and then the name and the extra field.
 _LOCAL = struct.Struct("<4s22xHH")
 _ENCRYPTED = 1
 
 NPZ, KERAS = "NumPy archive (.npz)", "HDF5 in a Keras archive (.keras)"
-"""The formats that are archives, as checkpoints have them: their members have checksums."""
+"""The formats of checkpoints that are zip archives, so that each member has a checksum."""
 
 
 @contextmanager
 def checked() -> Iterator[None]:
-    """What goes wrong in reading an archive is a CorruptionError."""
+    """Makes a CorruptionError of whatever goes wrong while an archive is read."""
     import zipfile
     import zlib
 
@@ -42,19 +42,19 @@ def is_encrypted(member: "zipfile.ZipInfo") -> bool:
 
 
 def require_inside(member: "zipfile.ZipInfo", size: int) -> None:
-    """Raises CorruptionError unless a member begins within its archive, of so many bytes: else no file has an offset
-    like that, and the system says so in words of its own.
+    """Raises CorruptionError unless a member begins within the bytes of its archive. Without that, the system would
+    complain about an impossible offset in words of its own.
     """
     if not 0 <= member.header_offset < size:
         raise CorruptionError(f"{member.filename} is at byte {member.header_offset:,} of {size:,}")
 
 
 def start_of(member: "zipfile.ZipInfo", read: Callable[[int, int], bytes]) -> int:
-    """Where in the archive the bytes of a member begin; `read` gives so many bytes at an offset.
+    """The offset at which the contents of a member begin; `read(offset, size)` gives bytes of the archive.
 
     Raises:
         CorruptionError: there is no member.
-        struct.error: the archive ends before; `checked` makes the same of it.
+        struct.error: the archive ends before that; `checked` turns it into a CorruptionError.
     """
     signature, name, extra = _LOCAL.unpack(read(member.header_offset, _LOCAL.size))
     if signature != SIGNATURE:

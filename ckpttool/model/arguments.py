@@ -1,6 +1,6 @@
 """The dtypes of an op's inputs or outputs, by the OpDef that describes it.
 
-A number in a file is no reason to make a list as long: what it stands for is counted, and made when it is asked for.
+No list is made as long as a number in a file says: what it stands for is counted, and made when asked for.
 """
 
 from bisect import bisect_right
@@ -11,16 +11,16 @@ from typing import Any, NamedTuple, overload
 from ckpttool.model.dtypes import REF_OFFSET, DType, dtype_of
 
 Shape = tuple[int | None, ...] | None
-"""A shape as far as it is known: None for an unknown dimension, or for an unknown rank."""
+"""A shape as far as it is known: None in it for an unknown dimension, None for it if even the rank is unknown."""
 
-# No op has as many, each of which may be a list of tensors.
+# No op has more arguments, each of which may be a list of tensors.
 _MOST_ARGUMENTS = 256
 _MOST_TENSORS = 1 << 31
 _SHOWN = 8
 
 
 def agrees(declared: Shape, shape: Sequence[int]) -> bool:
-    """Whether a shape is what is known of it."""
+    """Whether a shape agrees with what was declared."""
     return declared is None or (
         len(declared) == len(shape) and all(size in (None, n) for size, n in zip(declared, shape, strict=True))
     )
@@ -39,7 +39,7 @@ class Tensor(NamedTuple):
 
 
 class Argument(NamedTuple):
-    """What an OpDef.ArgDef says: a dtype (0: none), or the attributes that do, and the default of each."""
+    """What an OpDef.ArgDef says: a dtype (0: none), or the attributes that hold it, with their defaults."""
 
     dtype: int
     is_ref: bool
@@ -50,7 +50,7 @@ class Argument(NamedTuple):
 
 
 def arguments_of(arguments: Iterable[Any], definitions: Iterable[Any]) -> list[Argument]:
-    """The arguments on one side of an OpDef, by its ArgDefs and AttrDefs: a graph may leave out what is the default."""
+    """The arguments on one side of an OpDef, by its ArgDefs; AttrDefs have the defaults, which a graph may omit."""
     defaults = {each.name: each.default_value for each in definitions if each.HasField("default_value")}
     return [
         Argument(arg.type, arg.is_ref, arg.type_attr, arg.number_attr, arg.type_list_attr, defaults)
@@ -59,7 +59,7 @@ def arguments_of(arguments: Iterable[Any], definitions: Iterable[Any]) -> list[A
 
 
 class Dtypes:
-    """The dtypes that arguments stand for, given a node's attributes: of each one, or several, or none."""
+    """The dtypes that arguments stand for, given a node's attributes: each for one, several or none."""
 
     def __init__(self, arguments: Iterable[Argument], attr: Mapping[str, Any]) -> None:
         self._runs = [_run(argument, attr) for argument in arguments]
@@ -82,7 +82,7 @@ class Dtypes:
 
 
 def _run(argument: Argument, attr: Mapping[str, Any]) -> tuple[int, Sequence[int]]:
-    """How many tensors an argument stands for, and their dtypes (0: not known), or the one of them all."""
+    """How many tensors an argument stands for, and their dtypes (0: not known), or the one that all have."""
     dtype, is_ref, type_attr, number_attr, list_attr, defaults = argument
     if list_attr:
         listed = attr[list_attr] if list_attr in attr else defaults.get(list_attr)
@@ -103,8 +103,8 @@ class Outputs(Sequence[Tensor]):
 
     Args:
         dtypes: their dtypes.
-        shapes: their shapes, as far as the op lists them; none: all have the one that it declares.
-        declared: that shape.
+        shapes: their shapes, as far as the op lists them; if it lists none, all have `declared`.
+        declared: the shape that the op declares.
     """
 
     def __init__(self, dtypes: Dtypes | Sequence[DType | None], shapes: Sequence[Shape], declared: Shape) -> None:

@@ -26,9 +26,9 @@ _NAMES = (AVERAGE, *_OTHERS)
 
 
 def averages_of_variables(checkpoint: Mapping[str, Variable]) -> dict[str, str]:
-    """The moving averages that are of variables, each with that one's name, whether or not it is there."""
+    """Moving average → its variable, whether or not that one is there."""
     named = [name for name in checkpoint if name.endswith(AVERAGE)]
-    # `scope/w/ExponentialMovingAverage` is that of `scope/w`, or below scopes of its own of `w`.
+    # `scope/w/ExponentialMovingAverage` is the average of `scope/w` or, if the average has a scope, of `w`.
     found = {name: variable for name in named if (variable := scoped(name.removesuffix(AVERAGE), checkpoint.keys()))}
     if found:
         return found
@@ -37,7 +37,7 @@ def averages_of_variables(checkpoint: Mapping[str, Variable]) -> dict[str, str]:
 
 
 def averages_of_others(checkpoint: Mapping[str, Variable]) -> set[str]:
-    """The moving averages of what is no variable, such as losses, and what these are computed with."""
+    """The moving averages of something else than variables, such as losses, and what they are computed with."""
     scalars = {name for name in checkpoint if name.endswith(_NAMES) and not checkpoint[name].shape}
     if not scalars:
         return scalars
@@ -47,7 +47,7 @@ def averages_of_others(checkpoint: Mapping[str, Variable]) -> set[str]:
 
 
 def _without_neighbors(names: Collection[str], averages: Collection[str]) -> set[str]:
-    """The averages that nothing else stands beside: what has an average and a deviation, say, is not a loss."""
+    """The averages that stand alone in their scope: what has an average and a deviation, say, is not a loss."""
     ordered, found = sorted(names) if averages else [], set()
     for name in averages:
         scope, slash, _ = name.rpartition("/")

@@ -1,7 +1,7 @@
 """What is stored and neither trained nor an optimizer's slot: counters, rates, tables, by their names.
 
-An object-based checkpoint tells by the attribute or by the object's name. TensorFlow 1 has only names: what counts here
-is a name that nobody else gives, or several beside each other that only one writer gives.
+In an object-based checkpoint the attribute or the object's name tells. TensorFlow 1 has only names: a name counts here
+if only one writer gives it, or if it stands beside others that only one writer gives together.
 
 (tensorflow/python/checkpoint/checkpoint.py, ops/lookup_ops.py, data/ops/iterator_ops.py, trackable/python_state.py;
 python/training/experimental/loss_scale.py, moving_averages.py WeightedMovingAverage; contrib/mixed_precision,
@@ -13,7 +13,7 @@ from collections.abc import Collection
 
 from ckpttool.model.object_keys import ATTRIBUTES_IN_KEY, VALUE
 
-# What an object-based checkpoint stores and nobody trained, by the object's name or by the attribute.
+# What an object-based checkpoint stores without its being trained, by the object's name or by the attribute.
 _COUNTERS = (
     r"(?s)(?P<save_counter>save_counter)"
     r"|(?:.*/)?(?P<metric>keras_api/metrics/[0-9]+/.+)"
@@ -26,8 +26,7 @@ _ATTRIBUTES = {
     "configuration": r"OBJECT_CONFIG_JSON",
 }
 
-# By the last name of a variable: what it and others beside it are; those of which one must be there, and those that may
-# be there too.
+# Last segment of a variable's name → what it is; the names of which one must stand beside it; those that may, too.
 _TOGETHER = {
     "good_steps": ("loss scale", ("loss_scale", "current_loss_scale"), ("bad_steps",)),
     "value_x_weight": ("weighted average", ("weight",), ()),
@@ -37,7 +36,7 @@ _RATE = r"(?s)(?:.*/)?OptimizeLoss(?:_\d+)?/learning_rate"
 
 
 def bookkeeping(names: Collection[str]) -> dict[str, str]:
-    """The bookkeeping among a checkpoint's variables, in words."""
+    """Name → kind, in words, of the bookkeeping among a checkpoint's variables."""
     found = {}
     for name in names:
         if ATTRIBUTES_IN_KEY in name and (text := _of_object(name)):

@@ -1,4 +1,4 @@
-"""Boxes within an array: a start and an extent for each dimension; what partitioned variables are made of.
+"""Boxes within an array, of which partitioned variables are made: a start and an extent for each dimension.
 
 A box is contiguous if its elements stand one after another in the array's row-major order.
 """
@@ -23,7 +23,7 @@ MAX_RANK = 254
 # A start, and a shape.
 _Box = tuple[tuple[int, ...], tuple[int, ...]]
 
-# As many corners take a second to count; as many starts of boxes, to put in order; as many pairs of them, to compare.
+# So many corners take a second to count; so many starts of boxes, to sort; so many pairs of boxes, to compare.
 _MAX_CORNERS, _MAX_COMPARED, _MAX_PAIRS = 1 << 18, 1 << 21, 1 << 18
 
 
@@ -47,23 +47,23 @@ def within(box: Selection, outer: Selection) -> Selection:
 
 
 def lacking(shape: tuple[int, ...], extents: Iterable[tuple[int, ...]]) -> str:
-    """What is said where boxes of these extents have fewer elements than an array of `shape`; else ""."""
+    """What is missing, in words, if boxes of these extents have fewer elements than an array of `shape`; else ""."""
     there, wanted = sum(map(prod, extents)), prod(shape)
     return f"does not have sufficient slices: {there:,} of {wanted:,} elements" if there < wanted else ""
 
 
 def tiling_fault(shape: tuple[int, ...], boxes: Sequence[_Box], *, partly: bool = False) -> str | None:
-    """What keeps boxes (start, shape) from covering an array of `shape` once and only once; None if nothing.
+    """Why boxes (start, shape) do not cover an array of `shape` exactly once; None if they do.
 
-    With `partly`, boxes of fewer elements than the array has are no fault, unless they overlap: part of it is there.
+    With `partly`, too few elements are no fault unless boxes overlap: only a part of the array is stored.
 
     Every box adds +1 or -1 at each of its corners, by the number of far sides that meet there. Two sets of boxes
     cover the same elements the same number of times exactly if these sums agree at every point: one pass,
     however many boxes there are. Dimensions in which every box spans the array cancel out, and are left alone.
 
     Raises:
-        NotSupportedError: so many dimensions are cut that the corners can't be counted, or so many boxes lie so
-            that they can't be told apart.
+        NotSupportedError: so many dimensions are cut that the corners can't be counted, or too many boxes can't be
+            separated.
     """
     for start, extent in boxes:
         if len(start) != len(shape) or any(
@@ -90,11 +90,11 @@ def tiling_fault(shape: tuple[int, ...], boxes: Sequence[_Box], *, partly: bool 
 
 
 def _overlap(boxes: Sequence[_Box]) -> bool:
-    """Whether any boxes share elements. They are parted wherever a dimension has a place that none of them goes over,
-    and the parts are again, in any dimension: of an array that was cut up, until each is alone.
+    """Whether any boxes share elements. They are separated wherever no box crosses some place of a dimension, and the
+    parts again in any dimension: the boxes of an array that was cut up end up alone.
 
     Raises:
-        NotSupportedError: too many of them lie too much among each other.
+        NotSupportedError: too many of them can't be separated.
     """
     waiting, compared = [[box for box in boxes if prod(box[1])]], 0
     while waiting:
@@ -113,7 +113,7 @@ def _overlap(boxes: Sequence[_Box]) -> bool:
 
 
 def _parted(boxes: Iterable[_Box], axis: int) -> list[list[_Box]]:
-    """Boxes of which those are together that go over each other's places in a dimension, be it by way of others."""
+    """Groups of boxes: those that overlap in a dimension, be it by way of others, are together."""
     parts: list[list[_Box]] = []
     end = -1
     for box in sorted(boxes, key=lambda box: box[0][axis]):
@@ -180,7 +180,7 @@ def subdivide(start: tuple[int, ...], shape: tuple[int, ...], limit: int) -> Ite
 
 
 def is_too_large(shape: Iterable[int]) -> bool:
-    """Whether TensorFlow can't count the elements of a shape: not those before a 0 either.
+    """Whether TensorFlow can't count the elements of a shape, even of the dimensions before a 0.
 
     (tensorflow/core/framework/tensor_shape.cc: TensorShapeBase::AddDimWithStatus)
     """
@@ -188,5 +188,5 @@ def is_too_large(shape: Iterable[int]) -> bool:
 
 
 def is_size(text: str) -> bool:
-    """Whether a text is a number that a dimension's size can be: of no more than 19 digits."""
+    """Whether a text is a number of at most 19 digits, as the size of a dimension is."""
     return len(text) < 20 and text.isascii() and text.isdecimal()

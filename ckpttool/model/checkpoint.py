@@ -18,7 +18,7 @@ _T = TypeVar("_T")
 class Checkpoint(Mapping[str, Variable]):
     """The variables of a checkpoint, by name, in the checkpoint's order.
 
-    A variable that is given under another name than its own is renamed.
+    A variable given under a name that is not its own is renamed.
 
     Raises:
         TypeError: something else is given than variables, such as arrays.
@@ -27,8 +27,8 @@ class Checkpoint(Mapping[str, Variable]):
         path: what was opened: for a bundle, its prefix.
         files: the files it is read from, which no output may replace.
         format: the format in words.
-        warnings: what is wrong with it and does not keep it from being listed.
-        metadata: texts by their names that its writer gave it, where the format has such: safetensors.
+        warnings: what is wrong with it, though it can be listed.
+        metadata: texts by name that its writer added, in a format that has them: safetensors.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Checkpoint(Mapping[str, Variable]):
         )
 
     def __or__(self, other: "Checkpoint") -> "Checkpoint":
-        """The variables of both, of one name the other's; no file of either is replaced by what is made of it."""
+        """The variables of both (of the same name, the other's) and the files of both, which no output may replace."""
         if not isinstance(other, Checkpoint):
             return NotImplemented
         return Checkpoint(
@@ -98,34 +98,34 @@ class Checkpoint(Mapping[str, Variable]):
 
     @cached_property
     def of_optimizers(self) -> frozenset[str]:
-        """The variables of which the source says that they are an optimizer's, as Keras' HDF5 of whole models does."""
+        """The variables that the source says are an optimizer's, as Keras' HDF5 of whole models does."""
         return frozenset(name for name, variable in self._variables.items() if variable.layer is OF_OPTIMIZER)
 
     @cached_property
     def places(self) -> Mapping[str, Place]:
-        """Of the keys of TensorFlow 2 the objects that they come from; nothing, where no object graph can be read."""
+        """The object that each key of TensorFlow 2 comes from; empty where no object graph can be read."""
         graph = self.readable_object_graph
         return {} if graph is None else graph.places(self)
 
     @cached_property
     def _keys_by_full_name(self) -> Mapping[str, str]:
-        """The keys of TensorFlow 2 by the names that TensorFlow 1 gave the variables, where these are of one each."""
+        """TensorFlow 2's keys by TensorFlow 1's names of the variables, where only one variable has the name."""
         found: dict[str, list[str]] = {}
         for key, place in self.places.items():
             found.setdefault(place.full_name, []).append(key)
         return {name: keys[0] for name, keys in found.items() if name and len(keys) == 1}
 
     def stored_as(self, name: str) -> str:
-        """The key under which a saver of TensorFlow 1 finds what it calls `name`: the same; in a checkpoint of objects,
-        the key of the variable that had this name.
+        """The key of what a TensorFlow 1 saver calls `name`: that name or, in a checkpoint of objects, the key of the
+        variable that had it.
 
         (tensorflow/python/training/saver.py: Saver.restore, object_graph_key_mapping)
         """
         return name if name in self._variables else self._keys_by_full_name.get(name, name)
 
     def keys_of(self, name: str) -> list[str]:
-        """The keys under which TensorFlow 2 stored a variable, by a path to its object or by its TensorFlow 1 name; by
-        the beginning of the key, too.
+        """The keys under which TensorFlow 2 stored a variable, given a path to its object, its TensorFlow 1 name, or
+        the key without its end.
         """
         if isinstance(name, str) and name + VALUE in self._variables:
             return [name + VALUE]
@@ -155,7 +155,7 @@ class Checkpoint(Mapping[str, Variable]):
     def get(self, name: str, /, default: Variable | _T) -> Variable | _T: ...
 
     def get(self, name: str, /, default: object = None) -> object:
-        """The variable, or `default`; near names, which an error would have, are not looked for."""
+        """The variable, or `default`, without the search for near names that an error's hint takes."""
         return self._variables.get(name, default)
 
     def values(self) -> ValuesView[Variable]:

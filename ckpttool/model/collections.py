@@ -65,7 +65,7 @@ _END_POINTS = "_end_points"
 
 
 def is_filled(name: str) -> bool:
-    """Whether TensorFlow fills a collection by itself; any other was filled by the user, on purpose.
+    """Whether TensorFlow fills a collection by itself; the user has filled any other, on purpose.
 
     The networks of tf_slim collect every layer's output, in "resnet_v2_50/_end_points". (tf_slim/nets)
     """
@@ -73,7 +73,7 @@ def is_filled(name: str) -> bool:
 
 
 def decoded_collection(name: str, message: Any) -> Collection:
-    """A collection, by the CollectionDef of this name."""
+    """The collection of this name, by its CollectionDef."""
     kind = message.WhichOneof("kind") or "empty"
     members = list(getattr(message, kind).value) if kind != "empty" else []
     if kind == "bytes_list" and name in COLLECTION_MESSAGES:

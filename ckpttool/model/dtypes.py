@@ -19,7 +19,7 @@ HANDLES = ("resource", "variant")
 
 
 class DType:
-    """One dtype. It is equal to its name, and to NumPy's type of its values; NumPy takes it where it takes a dtype.
+    """One dtype. It equals its name and NumPy's type of its values, and NumPy accepts it as a dtype.
 
     Attributes:
         number: its DataType number.

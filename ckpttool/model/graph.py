@@ -20,9 +20,10 @@ from ckpttool.model.nodes import (
     VARIABLE_OPS,
     Node,
     all_nodes,
+    declared_shape,
+    get_shape,
     op_of,
     require_name,
-    shape_of,
     split_tensor,
 )
 from ckpttool.model.session_bundle import old_assets, old_signatures
@@ -36,7 +37,7 @@ ASSETS = "saved_model_assets"
 
 
 class GraphVariable(NamedTuple):
-    """A variable as the graph declares it; `type` is that of its op, "" if there is no such op.
+    """A variable as the graph declares it; `type` is its op's, "" if the op is not there.
 
     Attributes:
         name: the name of its op.
@@ -89,7 +90,7 @@ class MetaGraph:
     ) -> None:
         self.data, self.root, self.path, self.text = data, root, path, text
         self.number, self.facts = number, dict(facts or {})
-        # By type the outputs of ops that were asked for; None where nobody knows them.
+        # The outputs of each type of op that was asked for; None where they are not known.
         self._results: dict[str, list[Argument] | None] = {}
 
     def __repr__(self) -> str:
@@ -138,7 +139,7 @@ class MetaGraph:
 
     @cached_property
     def reads(self) -> dict[str, list[str]]:
-        """The ops that read variables through handles, by the op that gives the handle and the first output of it."""
+        """The names of the ops that read a variable through its handle, by the op that gives the handle."""
         found: dict[str, list[str]] = {}
         for node in self.nodes:
             if node.type == "ReadVariableOp" and len(node.inputs) == 1 and split_tensor(node.inputs[0])[1] == "0":
@@ -202,7 +203,7 @@ class MetaGraph:
 
     @cached_property
     def signatures(self) -> dict[str, Signature]:
-        """Every signature, by its key; of an export of before SavedModels, those that a collection says."""
+        """Every signature, by its key; in an export from before SavedModels, those that a collection holds."""
         found = self.message.signature_def
         old = () if found else old_signatures(self.message.collection_def, DEFAULT_SIGNATURE)
         return {key: signature_of(key, found[key]) for key in sorted(found)} | {
@@ -215,10 +216,10 @@ class MetaGraph:
 
     @cached_property
     def assets(self) -> dict[str, str]:
-        """A SavedModel's assets: by the tensor that is fed with where it is, the name of the file in `assets/`.
+        """A SavedModel's assets: tensor that is fed with the file's path → name of the file in `assets/`.
 
-        TensorFlow 1 puts them into a collection, and TensorFlow 2 into a field of their own, which goes before.
-        Exports of before SavedModels have them in another collection.
+        TensorFlow 1 puts them into a collection; TensorFlow 2 into a field of their own, which goes first. Exports from
+        before SavedModels have them in another collection.
         (get_asset_tensors in python/saved_model/loader_impl.py)
         """
         defs = [fields_of(each) for each in self.message.asset_file_def]
@@ -230,7 +231,7 @@ class MetaGraph:
 
     @cached_property
     def variable_defs(self) -> dict[str, list[tuple[str, dict[str, Any]]]]:
-        """By the ops of variables, what the collections' VariableDefs say of them, each with the collection's name."""
+        """For the op of each variable, its VariableDefs: (collection's name, fields) pairs."""
         found: dict[str, list[tuple[str, dict[str, Any]]]] = {}
         for collection in self.collections.values():
             for member in collection.members:
@@ -253,8 +254,7 @@ class MetaGraph:
             return GraphVariable(name, "", None, None, trainable, tuple(homes), "")
         attr = node.message.attr
         dtype = dtype_of(attr["dtype"].type) if "dtype" in attr else None
-        shape = shape_of(attr["shape"].shape) if "shape" in attr else None
-        return GraphVariable(name, node.type, dtype, shape, trainable, tuple(homes), node.device)
+        return GraphVariable(name, node.type, dtype, declared_shape(node.message), trainable, tuple(homes), node.device)
 
     @cached_property
     def devices(self) -> Counter[str]:
@@ -281,14 +281,14 @@ class MetaGraph:
         if not isinstance(node, Node):
             raise TypeError(f"a Node is needed, not {type(node).__name__}: node() gives that of a name")
         attr = node.message.attr
-        shapes = [shape_of(shape) for shape in attr["_output_shapes"].list.shape] if "_output_shapes" in attr else []
+        shapes = [get_shape(shape) for shape in attr["_output_shapes"].list.shape] if "_output_shapes" in attr else []
         if node.type not in self._results:
             op_def = self.op_def(node.type)
             self._results[node.type] = None if op_def is None else arguments_of(op_def.output_arg, op_def.attr)
         results = self._results[node.type]
         if results is None:
             return Outputs([None] * len(shapes), shapes, None)
-        return Outputs(Dtypes(results, attr), shapes, None if shapes else self._declared_shape(node))
+        return Outputs(Dtypes(results, attr), shapes, None if shapes else self._shape_by_attributes(node))
 
     def tensor(self, name: str) -> Tensor:
         """What is known of a tensor, by its full name or that of its op: nothing, if there is no such output.
@@ -301,16 +301,16 @@ class MetaGraph:
         outputs = self.outputs(self.by_name[op]) if op in self.by_name else ()
         return outputs[int(index)] if int(index) < len(outputs) else Tensor(None, None)
 
-    def _declared_shape(self, node: Node) -> Shape:
+    def _shape_by_attributes(self, node: Node) -> Shape:
         """The shape that an op's own attributes give its only output."""
         attr = node.message.attr
         if node.type == "VarHandleOp":
             return ()
         if node.type == "Const" and "value" in attr:
-            return shape_of(attr["value"].tensor.tensor_shape)
-        if "shape" not in attr or (node.type not in VARIABLE_OPS and node.type not in PLACEHOLDERS):
+            return get_shape(attr["value"].tensor.tensor_shape)
+        if node.type not in VARIABLE_OPS and node.type not in PLACEHOLDERS:
             return None
-        shape = shape_of(attr["shape"].shape)
+        shape = declared_shape(node.message)
         # Before TensorFlow 1.2 what was not known whole was written as a scalar's. (core/ops/array_ops.cc Placeholder)
         is_guess = node.type == "Placeholder" and shape == () and self.graph_def.versions.producer <= _SCALARS_UNKNOWN
         return None if is_guess else shape

@@ -25,14 +25,14 @@ def from_arrays(arrays: "Mapping[str, Any]") -> Checkpoint:
         >>> ckpttool.write_bundle(ckpttool.from_arrays({"dense/bias": np.zeros(10, np.float32)}), "model.ckpt")
 
     Args:
-        arrays: by the variables' names, NumPy arrays or what NumPy makes arrays of: of numbers, of any dtype that
-            TensorFlow has (those of ml_dtypes too), or of text or bytes, which become strings, text as UTF-8. Of a
-            Variable, the values are read now, and the dtype is kept.
+        arrays: variable's name → array, or what NumPy makes an array of. Numbers may be of any dtype that TensorFlow
+            has, those of ml_dtypes too; text and bytes become strings, text as UTF-8. A Variable is read now, and keeps
+            its dtype.
 
     Raises:
-        TypeError: it is no mapping, or one within another; a name is no text; what is given for an array makes none; or
+        TypeError: `arrays` is not a mapping, or holds another one; a name is not a str; a value makes no array; or
             TensorFlow has no such dtype.
-        ValueError: a name or a value is no text that can be encoded; lists do not make an array; or values are masked.
+        ValueError: a name or a value can't be encoded; lists do not make an array; or values are masked.
     """
     if not isinstance(arrays, Mapping):
         raise TypeError(f"a mapping of names to arrays is needed, not {type(arrays).__name__}")

@@ -8,10 +8,10 @@ class Layer(NamedTuple):
 
     Attributes:
         name: the layer's.
-        rank: the weight's place in its model: the layer's number (0 if it is not known), and its own in the layer; None
-            if nothing tells.
-        scope: what the variable's name begins with in place of the layer's name; "" if it begins with that.
-        weight: the variable's name in the source: one that has another name now may be meant for another layer.
+        rank: the weight's place in its model: the layer's number (0: not known), and its own in the layer; None: not
+            known.
+        scope: what the variable's name begins with instead of the layer's name; "" if it begins with that name.
+        weight: the variable's name in the source: once renamed, it may be meant for another layer.
         is_guess: the source does not have the layer's name.
     """
 

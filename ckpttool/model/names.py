@@ -15,8 +15,8 @@ from itertools import islice
 
 
 def selector(include: Sequence[str], exclude: Sequence[str] = ()) -> Callable[..., bool]:
-    """A test whether something, given all of its names, is chosen: one of them matches one of `include`, if there are
-    any, and none matches one of `exclude`.
+    """Makes a test, of all the names of something, whether it is chosen: any name matches one of `include` (if there
+    are any), and none matches one of `exclude`.
     """
     included, excluded = [_pattern(glob) for glob in include], [_pattern(glob) for glob in exclude]
 
@@ -63,26 +63,26 @@ def _character_class(part: str) -> str | None:
     members = part[1:-1].removeprefix("!")
     if part[0] != "[" or not members:
         return None
-    # Each range and character by itself: in a row, two hyphens and the like are not what they are alone.
+    # Each range and character is escaped by itself: `re` would take two hyphens in a row for something else.
     items = re.findall(r"(.)-(.)|(.)", members, re.DOTALL)
     found = [re.escape(one) if one else f"{re.escape(a)}-{re.escape(z)}" for a, z, one in items if one or a <= z]
     if part[1] == "!":
         return f"[^/{''.join(found)}]"
-    return f"[{''.join(found)}]" if found else "(?!)"  # A range from back to front matches nothing.
+    return f"[{''.join(found)}]" if found else "(?!)"  # A range such as z-a matches nothing.
 
 
 class NearNames:
-    """Finds near names for many, until that has taken a second or two: names may be many, and as long as a file."""
+    """Finds near names for many names, within a second or two in all: they may be many, and as long as a file."""
 
     def __init__(self) -> None:
         self._left = 60_000
 
     def of(self, name: str, others: Collection[str], count: int = 1) -> list[str]:
-        """The others that are nearest to a name, the nearest first; none, if looking for them would take too long."""
+        """The nearest of the others, the nearest first; none, if to look for them would take too long."""
         if len(name) > _LONGEST or len(others) > self._left:
             return []
         alike = [other for other in others if len(other) <= _LONGEST]
-        # The time that a comparison takes grows with the square of names' lengths.
+        # A comparison takes time in proportion to the product of the lengths.
         self._left -= len(others) + len(name) * sum(map(len, alike)) // _AT_ONCE
         return get_close_matches(name, alike, count) if self._left >= 0 else []
 
@@ -91,7 +91,7 @@ _LONGEST, _AT_ONCE = 256, 400
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:
-    """Names as a message has them: the first of many, and how many more there are."""
+    """Names in a message: the first few, and how many more there are."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
@@ -102,12 +102,12 @@ def counted(number: int, noun: str) -> str:
 
 
 def such(count: int, what: str = "variables") -> str:
-    """How many there are, behind what is said of the first of them: " (3 such variables)"; nothing, of the only one."""
+    """What follows a remark about the first of several: " (3 such variables)"; nothing, if it is the only one."""
     return f" ({count:,} such {what})" if count > 1 else ""
 
 
 def near_hint(name: str, others: Collection[str]) -> str | None:
-    """A hint with the names that are most like one that is not there, and such as have its last segment in theirs."""
+    """A hint with the names most like one that is not there, and those that contain its last segment."""
     near = NearNames().of(name, others, 3)
     last = name.rpartition("/")[2].partition(":")[0].casefold()
     near += islice(
@@ -117,11 +117,11 @@ def near_hint(name: str, others: Collection[str]) -> str | None:
 
 
 def choices_hint(name: str, others: Collection[str]) -> str:
-    """A hint with what there is instead of a name that is not there: near names, else the first."""
+    """A hint for a name that is not there: near names, else the first ones that there are."""
     return near_hint(name, others) or f"there are {listed(list(others), 9) or 'none'}"
 
 
 def require_one_of(what: str, value: str, known: Collection[str]) -> None:
-    """Raises ValueError unless an argument, `what`, has one of the values that it can have."""
+    """Raises ValueError unless the value of an argument, which `what` names, is a known one."""
     if value not in known:
         raise ValueError(f"{what} is {value!r}, and must be one of {', '.join(known)}")

@@ -15,19 +15,19 @@ ASSIGN_OPS = ("Assign", "AssignVariableOp")
 """Types of the ops that give a variable a value without reading the one that it has."""
 
 TREE_OPS = "ResourceHandleOp"
-"""How the types of ops end that hold trees: no variables, and nothing that could become a constant.
+"""What the types of ops end in that hold trees, which are no variables and can't become constants.
 
 (tensorflow/core/framework/resource_mgr.h REGISTER_RESOURCE_HANDLE_OP)
 """
 
 PYTHON_OPS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
-"""Types of the ops that run Python code of the program that made the graph, and that no file has."""
+"""Types of the ops that run Python code of the program that made the graph, which no file has."""
 
 BARE_PLACEHOLDERS = ("Placeholder", "PlaceholderV2")
-"""Types of the ops that are nothing unless they are fed."""
+"""Types of the ops that have no value unless they are fed."""
 
 PLACEHOLDERS = (*BARE_PLACEHOLDERS, "PlaceholderWithDefault")
-"""Types of the ops that are fed."""
+"""Types of the ops that are made to be fed."""
 
 
 class Node(NamedTuple):
@@ -49,7 +49,7 @@ class Node(NamedTuple):
 
     @property
     def operands(self) -> list[str]:
-        """The tensors that it takes: its inputs, but for those that it only waits for."""
+        """The tensors that it takes: its inputs without control inputs."""
         return [text for text in self.inputs if not text.startswith("^")]
 
     def __repr__(self) -> str:  # Without the message, which may hold megabytes of values.
@@ -74,21 +74,26 @@ def all_nodes(graph_def: Any) -> Iterator[Any]:
     return chain(graph_def.node, *(function.node_def for function in graph_def.library.function))
 
 
-def shape_of(message: Any) -> Shape:
-    """The shape that a TensorShapeProto says."""
+def get_shape(message: Any) -> Shape:
+    """The shape in a TensorShapeProto."""
     if message.unknown_rank:
         return None
     return tuple(dim.size if dim.size >= 0 else None for dim in message.dim)
 
 
+def declared_shape(node: Any) -> Shape:
+    """The shape in an op's attribute `shape`, by its NodeDef; None if it is not known, or not there."""
+    # Asking for an attribute that is not there would make one.
+    return get_shape(node.attr["shape"].shape) if "shape" in node.attr else None
+
+
 def shared_name(node: Any) -> str:
     """The name, by its NodeDef, under which an op's variable, queue or the like is shared; "" if it has none."""
-    # Asking for an attribute that is not there would make one.
     return to_text(node.attr["shared_name"].s) if "shared_name" in node.attr else ""
 
 
 def set_shape(message: Any, shape: Shape) -> None:
-    """Makes a new TensorShapeProto say a shape."""
+    """Puts a shape into a new TensorShapeProto."""
     message.SetInParent()  # A scalar's has no fields.
     message.unknown_rank = shape is None
     for size in shape or ():
@@ -105,3 +110,8 @@ def split_tensor(name: str) -> tuple[str, str]:
     head, colon, index = name.rpartition(":")
     is_number = colon and len(index) < 10 and index.isascii() and index.isdecimal()
     return (head, index) if is_number else (name, "0")
+
+
+def tensor_name(text: str) -> str:
+    """A tensor's full name: "x" → "x:0"."""
+    return ":".join(split_tensor(text))

@@ -19,16 +19,18 @@ from ckpttool.errors import CorruptionError
 from ckpttool.model.names import counted
 from ckpttool.model.object_keys import ATTRIBUTES_IN_KEY, SLOT_IN_KEY, Place, unescape
 
-# Keras 3 lists what an optimizer or a model has once more, by number. (keras/src/backend/tensorflow/trackable.py)
+# Keras 3 lists an optimizer's or a model's variables a second time, by number.
+# (keras/src/backend/tensorflow/trackable.py)
 _LISTS = {"_variables", "_trainable_variables", "_non_trainable_variables", "_all_variables"}
-# What tells an optimizer of Keras 3, and of the Keras before it: its counter and one of the others. One such name alone
-# may be anybody's, but for an object named so.
+# The children that make an object an optimizer of Keras 3, or of Keras before: its counter, and one of the others. Any
+# single one of them is enough if the object is named as an optimizer.
 _OPTIMIZER_CHILDREN = {"_iterations": {"_learning_rate", "_variables"}, "iter": {"learning_rate", "beta_1", "decay"}}
-# The one object of its own that an optimizer of Keras 2 has. (tf_keras/src/mixed_precision/loss_scale_optimizer.py)
+# The one child object that an optimizer of Keras 2 has for itself.
+# (tf_keras/src/mixed_precision/loss_scale_optimizer.py)
 _LOSS_SCALE = "loss_scale"
 # What Keras 2's Adafactor keeps for rows and columns. (tf_keras/src/optimizers/adafactor.py)
 _FACTORS = ("_r", "_c")
-# The lists in which the new optimizers of TensorFlow 2.9 and 2.10 have slots. (keras/optimizers/optimizer_experimental)
+# The lists in which the new optimizers of TensorFlow 2.9 and 2.10 keep slots. (keras/optimizers/optimizer_experimental)
 _OF_SLOTS = (
     *("_momentums", "momentums", "_velocities", "_velocity_hats", "_average_gradients", "_accumulators", "_linears"),
     *("_accumulated_grads", "_accumulated_delta_vars", "_m", "_u", "_model_variables_moving_average"),
@@ -38,7 +40,7 @@ _OPTIMIZER_NAMES = {"optimizer", "_optimizer"}
 
 
 class Attribute(NamedTuple):
-    """Something stored of an object: its name, the variable's TensorFlow 1 name ("": none), the checkpoint's key."""
+    """Something that is stored of an object: its name, the variable's TensorFlow 1 name ("": none), its key."""
 
     name: str
     full_name: str
@@ -55,7 +57,7 @@ _LONGEST = 500
 
 
 class Step(NamedTuple):
-    """A line of the graph walked as a tree: how deep, by which name, to which object, whose path is `path`.
+    """A step of a walk through the graph as a tree: how deep, by which name, to which object, with which path.
 
     `again` is the path under which the object was shown before, "" if it was not: its children are not repeated.
     """
@@ -68,10 +70,10 @@ class Step(NamedTuple):
 
 
 class ObjectGraph:
-    """An object graph.
+    """The object graph of a TensorFlow 2 checkpoint.
 
     Attributes:
-        has_own_savers: code that its program registered has saved objects, under names that only that code knows.
+        has_own_savers: code that the program registered has saved objects, under names that only that code knows.
             (python/saved_model/registration: register_checkpoint_saver)
 
     Raises:
@@ -108,14 +110,14 @@ class ObjectGraph:
         return self._nodes[node].slots
 
     def node_at(self, path: str) -> int | None:
-        """The object at a path from the root, by whichever of its names; None if there is none."""
+        """The object at a path from the root, by any of its names; None if there is none."""
         stack, seen = [(0, path)], set[tuple[int, int]]()
         while stack:
             node, rest = stack.pop()
             if not rest:
                 return node
             for name, child in self.children(node):
-                # A name may have a slash in it, so that there are several ways.
+                # A name may have a slash in it: there may be several ways.
                 if f"{rest}/".startswith(f"{name}/") and (child, len(rest) - len(name)) not in seen:
                     seen.add((child, len(rest) - len(name)))
                     stack.append((child, rest[len(name) + 1 :]))
@@ -128,8 +130,8 @@ class ObjectGraph:
 
     @cached_property
     def readable_paths(self) -> dict[int, str]:
-        """A path to each object by which a reader knows it: not through an optimizer or a numbered list of
-        variables, as long as there is another; the shortest of these.
+        """The shortest path to each object that does not lead through an optimizer or a numbered list of variables; the
+        shortest of all, where there is no such path.
         """
         return self._with_slots(self._search(through_optimizers=True) | self._search(through_optimizers=False))
 
@@ -155,7 +157,7 @@ class ObjectGraph:
 
     @cached_property
     def optimizers(self) -> set[int]:
-        """The objects that are optimizers: they have slots, or children named as those of Keras' optimizers are."""
+        """The objects that are optimizers: they have slots, or children named like those of Keras' optimizers."""
         named = {child for node in range(len(self)) for name, child in self.children(node) if name in _OPTIMIZER_NAMES}
         return {node for node in range(len(self)) if self.slots(node) or self._is_keras_optimizer(node, node in named)}
 
@@ -168,7 +170,7 @@ class ObjectGraph:
 
     @cached_property
     def _owners_of_lists(self) -> dict[int, int]:
-        """Of what holds an optimizer's variables, the first object that has it: it is gone through for that alone."""
+        """For each object that may hold an optimizer's variables, its first parent: only for that one is it walked."""
         owners: dict[int, int] = {}
         for node in range(len(self)):
             for name, child in self.children(node):
@@ -177,7 +179,7 @@ class ObjectGraph:
         return owners
 
     def own_variables(self, optimizer: int) -> list[int]:
-        """An optimizer's variables: slots, counters, rates; not the variables that it trains."""
+        """The objects of an optimizer's own variables: slots, counters, rates; not those that it trains."""
         children = dict(self.children(optimizer))
         listed = {
             name: {n for _, n in self.children(node)}
@@ -194,7 +196,7 @@ class ObjectGraph:
         """What is stored of each object: the keys among `names`, each with the attribute it belongs to.
 
         An attribute that is not stored under its own key is stored under the keys that begin with it, and with no
-        longer one.
+        longer attribute's key.
         """
         attributes: dict[str, tuple[int, Attribute]] = {}
         for node in range(len(self)):
@@ -230,8 +232,9 @@ class ObjectGraph:
         }
 
     def as_made(self, start: int = 0) -> list[int]:
-        """The objects from one on, but for optimizers', in the order of their parents' lists, to which they were added
-        when they were made: depth first, and of an object what is stored of its children before what they have below.
+        """The objects from `start` on, not through optimizers, in the order in which the program made them. Parents
+        list children in that order; the walk is depth first, but an object's children that have something stored come
+        before what is below them.
         """
         found: dict[int, None] = {}
         entered: set[int] = set()
@@ -265,7 +268,7 @@ class ObjectGraph:
 
 
 def _cut(path: str) -> str:
-    """A path as a part of others, of which there may be many: of a monstrous one, only the end."""
+    """A path for use within others; of a monstrous one, only the end, for there may be many."""
     return path if len(path) <= _LONGEST else f"…{path[-_LONGEST:]}"
 
 
@@ -285,8 +288,8 @@ def _node(message: Any) -> _Node:
 
 
 def _longest_beginnings(names: Collection[str], beginnings: Collection[str]) -> Iterator[tuple[str, str]]:
-    """The names that begin so, each with the longest of the beginnings that it has."""
-    around: list[str] = []  # Sorted, a text comes behind all that it begins with.
+    """(name, its longest beginning) for each name that has one of the beginnings."""
+    around: list[str] = []  # In sorted order a text comes after all of its beginnings.
     for text in sorted({*names, *beginnings}):
         while around and not text.startswith(around[-1]):
             around.pop()

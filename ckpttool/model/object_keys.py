@@ -1,4 +1,4 @@
-"""The keys of a TensorFlow 2 checkpoint, each of which tells where its value was.
+"""The keys of a TensorFlow 2 checkpoint, each of which says where in the program its value was.
 
 A key is the shortest path to the object, and what is stored of it:
 
@@ -37,7 +37,7 @@ def stored_end(key: str) -> str:
 
 
 def place_by_key(key: str) -> Place | None:
-    """Where a key comes from by its own form, when the object graph can't be read; None if it has not that form."""
+    """Where a key comes from, by its own form, for when the object graph can't be read; None if it has another form."""
     path, found, _ = key.partition(ATTRIBUTES_IN_KEY)
     if not found:
         return None

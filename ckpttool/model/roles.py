@@ -1,4 +1,4 @@
-"""What a checkpoint's variables that are no weights are there for: slots, moving averages, bookkeeping."""
+"""What the variables that are no weights are for: slots, moving averages, bookkeeping."""
 
 from collections.abc import Collection
 from functools import cache
@@ -12,11 +12,11 @@ from ckpttool.model.object_keys import OBJECT_GRAPH_KEY
 from ckpttool.model.slots import MOVING_AVERAGE, beside_numbered_weights, slot_owners
 
 BOOKKEEPING = "bookkeeping"
-"""The total of what is neither trained nor an optimizer's."""
+"""The total of what is neither trained nor kept by an optimizer."""
 
 
 class Role(NamedTuple):
-    """What a variable that is no weight is there for: in words, and in which total it counts."""
+    """What a variable that is no weight is for: in words, and in which total it counts."""
 
     text: str
     total: str
@@ -41,7 +41,7 @@ def roles(
     of_optimizers: Collection[str] = (),
     averages: Collection[str] = (),
 ) -> dict[str, Role]:
-    """The same by names alone, and what is known of these: whose they are, or that they are averages of no variable."""
+    """The same by names, given those known to be an optimizer's, and those known to be averages of no variable."""
     found = {name: _slot_of(owner) for name, owner in slot_owners(names, graph, of_optimizers).items()}
     found |= {name: Role(text, BOOKKEEPING) for name, text in bookkeeping(names).items()}
     found |= dict.fromkeys(averages, Role("average of no variable", BOOKKEEPING))

@@ -1,10 +1,10 @@
-"""Exports of before SavedModels (`export.meta`): their signatures, as TensorFlow converts them, and assets, which
-collections have.
+"""Exports from before SavedModels (`export.meta`), which keep signatures and assets in collections; signatures are read
+as TensorFlow converts them.
 
     default_signature   classification, regression    serving_default
     named_signatures    generic "inputs", "outputs"   serving_default; serving_default_from_named, if that is taken
 
-A default one that is generic does not say what is an input, and becomes none.
+A generic default signature does not say what is an input, and is left out.
 (TensorFlow 1: contrib/session_bundle/bundle_shim.py, constants.py)
 """
 
@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 from ckpttool.model.collections import decoded_collection
 
-# Collections: of one message, of one for each file. What is said of members is their message's name.
+# Two collections: one has a single message, the other one a message for each file; and the messages' names.
 _SIGNATURES, _ASSETS = "serving_signatures", "serving_assets"
 _SIGNATURES_TYPE, _ASSET_TYPE = "serving.Signatures", "serving.AssetFile"
 _METHOD = "tensorflow/serving/"
-# By the field that holds it: the method, and what its outputs are called.
+# By the signature's field: the method, and the outputs' fields with their names.
 _KINDS = {
     "classification_signature": ("classify", {"classes": "classes", "scores": "scores"}),
     "regression_signature": ("regress", {"output": "outputs"}),
@@ -34,7 +34,7 @@ class OldSignature(NamedTuple):
 
 
 def old_signatures(collection_def: Any, default_key: str) -> Iterator[OldSignature]:
-    """The signatures that the collections of a MetaGraphDef say; the first by the default key."""
+    """The signatures in the collections of a MetaGraphDef; the first has the default key."""
     said = next(_members(collection_def, _SIGNATURES, _SIGNATURES_TYPE), {})
     key = default_key
     for field, one in said.get("default_signature", {}).items():
@@ -50,7 +50,7 @@ def old_signatures(collection_def: Any, default_key: str) -> Iterator[OldSignatu
 
 
 def old_assets(collection_def: Any) -> dict[str, str]:
-    """The assets that the collections of a MetaGraphDef say: by the tensor with its path, the file in `assets/`."""
+    """The assets in the collections of a MetaGraphDef: tensor that holds the path → the file in `assets/`."""
     members = _members(collection_def, _ASSETS, _ASSET_TYPE)
     found = {each.get("tensor_binding", {}).get("tensor_name", ""): each.get("filename", "") for each in members}
     return {tensor: file for tensor, file in found.items() if tensor and file}
@@ -63,6 +63,6 @@ def _members(collection_def: Any, name: str, kind: str) -> Iterator[dict[str, An
 
 
 def _named(bindings: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, str]:
-    """The tensors that there are, by other names."""
+    """The tensors that are bound, by their new names."""
     found = {name: bindings.get(field, {}).get("tensor_name", "") for field, name in names.items()}
     return {name: tensor for name, tensor in found.items() if tensor}

@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 from ckpttool.model.arguments import Tensor
 from ckpttool.model.dtypes import DTYPES, dtype_of
-from ckpttool.model.nodes import shape_of
+from ckpttool.model.nodes import get_shape
 
 HIDDEN_SIGNATURES = "__saved_model_"
-"""What the names of signatures begin with that are for loaders, not for users."""
+"""What the names of signatures begin with that are meant for loaders, not for users."""
 
 DEFAULT_SIGNATURE = "serving_default"
 """The key of the signature that is taken if none is asked for. (python/saved_model/signature_constants.py)"""
@@ -17,8 +17,8 @@ DEFAULT_SIGNATURE = "serving_default"
 class Signature(NamedTuple):
     """A SignatureDef: for each key of inputs and outputs, the tensor's name and what is known of it.
 
-    What is no single tensor has a key for each part: x.indices, x.values, x.dense_shape of a sparse x; x.0, x.1, … of
-    others, such as a ragged one.
+    An argument of several tensors has a key for each: x.indices, x.values, x.dense_shape of a sparse x; x.0, x.1, … of
+    any other, such as a ragged one.
 
     Attributes:
         key: the signature's own.
@@ -42,13 +42,13 @@ def signature_of(key: str, message: Any) -> Signature:
 
 
 def _tensors(key: str, info: Any) -> Iterator[tuple[str, tuple[str, Tensor]]]:
-    """The tensors of a TensorInfo, by what they are called, with what is known of them."""
+    """(key, (name, what is known)) for each tensor of a TensorInfo."""
     encoding = info.WhichOneof("encoding")
     if encoding == "composite_tensor":
         for number, part in enumerate(info.composite_tensor.components):
             yield from _tensors(f"{key}.{number}", part)
         return
-    dtype, shape = dtype_of(info.dtype) if info.dtype else None, shape_of(info.tensor_shape)
+    dtype, shape = dtype_of(info.dtype) if info.dtype else None, get_shape(info.tensor_shape)
     if encoding == "coo_sparse":
         rank = None if shape is None else len(shape)
         parts = {"indices": ("int64", (None, rank)), "values": ("", (None,)), "dense_shape": ("int64", (rank,))}

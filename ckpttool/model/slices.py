@@ -6,7 +6,7 @@ from ckpttool.model.boxes import Extents, Selection, selection
 
 
 class ByteRange(NamedTuple):
-    """A run of bytes in a file, with the CRC-32C that it should have (None: nobody knows)."""
+    """A run of bytes in a file, with the CRC-32C that it should have (None: not known)."""
 
     path: str
     offset: int

@@ -1,21 +1,21 @@
-"""What optimizers store beside the weights: slots, and what they have once.
+"""What optimizers store beside the weights: slots, one for each variable, and what they have only once.
 
 TensorFlow 1 names a slot after its variable, possibly below scopes of the optimizer's:
 
     w   w/Adam   w/Adam_1   train/w/Momentum        beta1_power, beta2_power (for all)
 
-Where an optimizer is in a scope and the variable partitioned, if only into one part as those of Estimators, it cuts
-`dnn/w/part_0/Adagrad` at the wrong place, by as much as the scope is long: `w/t_0/Adagrad`.
+If the optimizer is in a scope and the variable is partitioned, be it into one part as in Estimators, TensorFlow cuts
+`dnn/w/part_0/Adagrad` in the wrong place, off by the length of the scope: `w/t_0/Adagrad`.
 
 Keras puts its own name in front: `Adam/w/m`, and since 2.11 `Adam/m/w`. A name of that form counts only if the
 variable it is named after is there: somebody's own variable `Momentum` is a weight. Up to Keras 2.3, and in tf.keras up
 to 1.12, a slot has no variable's: `training/Adam/Variable_3`, `training/Adam/m_0`, beside `Adam/iterations`.
 
 Keras 3 joins the variable's name with underscores, in the HDF5 of a whole model: `adam/block_dense_kernel_momentum` of
-`block/dense/kernel`. In that of weights alone, nothing has a name, and the optimizer's are `optimizer/vars/0`, ….
+`block/dense/kernel`. In a file of weights alone nothing has a name, and the optimizer has `optimizer/vars/0`, ….
 
-In an object-based checkpoint the object graph tells: an optimizer lists its slots, or its variables as Keras 3 does,
-and their TensorFlow 1 names tell the optimizer's. Without the message, the keys tell what they can.
+In an object-based checkpoint the object graph tells: an optimizer lists its slots or, in Keras 3, its variables, whose
+TensorFlow 1 names have the optimizer's in them. Without the graph, the keys tell what they can.
 
 (tensorflow/python/training/slot_creator.py, moving_averages.py; keras/optimizers; keras/src/saving/saving_lib.py,
 legacy/legacy_h5_format.py; google-research/bert optimization.py; tensor2tensor adafactor.py)
@@ -30,8 +30,7 @@ from ckpttool.model.object_keys import ATTRIBUTES_IN_KEY
 
 MOVING_AVERAGE = "moving average"
 
-# The last segment of a slot's name, by whose it is. "_1", "_2", … stand for the second slot and for further
-# optimizers of the same kind.
+# Optimizer → last segments of its slots' names. "_1", "_2", … mark a second slot, and further optimizers of the kind.
 _SUFFIXES = {
     "Adam": ("Adam", "AdamW", "NAdam", "Nadam", "AdamAsync", "LazyAdam"),
     "AdaMax": ("AdaMax", "Adamax"),
@@ -70,13 +69,13 @@ _KERAS_SLOTS = {
     *("m", "v", "vhat", "velocity", "momentum", "rms", "mg", "accumulator", "linear", "accum_grad", "accum_var"),
     *("average", "average_gradient", "accumulated_grad", "accumulated_delta_var", "u", "r", "c"),
 }
-# What an optimizer of tf.keras has once: all of them have the first two.
+# What an optimizer of tf.keras has once; every one has the first two.
 _KERAS_ONCE = {"learning_rate", "decay", "iter", "beta_1", "beta_2", "momentum", "rho", "beta", "learning_rate_power"}
-# What an optimizer of Keras had once before that: this counter, and a rate. Its slots lack their variables' names.
+# What an optimizer of Keras had once before: this counter, and a rate. Its slots are not named after variables.
 _KERAS_2_COUNTER, _KERAS_2_RATES = "iterations", ("lr", "learning_rate")
 _KERAS_2_ONCE = _KERAS_ONCE | {_KERAS_2_COUNTER, "lr", "m_schedule"}
 _KERAS_2_SLOT = r"(?:Variable|moment|(?:delta_)?accumulator|m|v|u|vhat)(?:_\d+)*"
-# What an optimizer of Keras 3 has once: where the first two are, there is one. (Nadam's own is only named `variable`.)
+# What an optimizer of Keras 3 has once; the first two prove that there is one. (Nadam's is just named `variable`.)
 _KERAS_3_ONCE = {"iteration", "learning_rate", "dynamic_scale", "step_counter"}
 _KERAS_3_NAMES |= {"loss_scale_optimizer": "LossScale"}
 _KERAS_3_SLOT = (
@@ -95,7 +94,7 @@ def slot_owners(
     Args:
         names: all names of the checkpoint: a slot is known by its variable.
         graph: the object graph; None: there is none, or it can't be read.
-        of_optimizers: those that are known to be an optimizer's, whatever they are called.
+        of_optimizers: those that are known to be an optimizer's, whatever their names.
     """
     if graph is None and any(ATTRIBUTES_IN_KEY in name for name in names):
         graph = object_graph_from_keys(names)
@@ -114,10 +113,10 @@ def slot_owners(
 
 
 def _slots_of_named_adams(names: Sequence[str], powers: int, slots: Mapping[str, str]) -> dict[str, str]:
-    """The slots of Adams that were given names, by which slots are called then: w/Mine, w/Mine_1.
+    """The slots of Adams that the program named, whose slots bear that name: w/Mine, w/Mine_1.
 
-    An Adam has two slots of each variable, and one beta1_power: there can't be more of them than of that. Nothing
-    that is trained is a slot, nor, as far as is sure, what is below a variable that an Adam without a name trains.
+    An Adam has two slots for each variable, and one beta1_power: there are at most as many Adams as those. What is
+    trained is no slot; nor, to be sure, is anything below a variable that an unnamed Adam trains.
     """
     there, kinds = set(names), set[str]()
     trained = {slot.rpartition("/")[0] for slot, owner in slots.items() if owner == "Adam"}
@@ -137,14 +136,14 @@ def _keras_3_owners(names: Collection[str]) -> dict[str, str]:
     """The variables of Keras 3's optimizers in an HDF5 file of its own."""
     heads = {name.rpartition("/")[0] for name in names if name.endswith("/iteration")}
     last_of = {head.rpartition("/")[2] for head in heads if f"{head}/learning_rate" in names}
-    # The second of a kind that a program makes is adam_1.
+    # A program's second Adam is adam_1.
     owners = {kind: _KERAS_3_NAMES.get(_unnumbered(kind)) for kind in last_of}
     kinds = {kind: owner for kind, owner in owners.items() if owner}
     joined = {name.replace("/", "_") for name in names} if kinds else set()
     found = {}
     for name in names if kinds else ():
         head, _, last = name.rpartition("/")
-        # Nadam's unnamed one is in its scope only if it was made in a training step.
+        # Nadam's unnamed variable is in its scope only if a training step made it.
         is_unnamed, slot = _unnumbered(last) == "variable", re.fullmatch(_KERAS_3_SLOT, last)
         owner = kinds.get(head.rpartition("/")[2])
         if is_unnamed and not head and "Nadam" in kinds.values():
@@ -155,7 +154,7 @@ def _keras_3_owners(names: Collection[str]) -> dict[str, str]:
 
 
 def beside_numbered_weights(names: Collection[str]) -> dict[str, str]:
-    """Of an HDF5 file of Keras 3 with weights alone, what is none: "optimizer" or "metrics"."""
+    """In an HDF5 file of Keras 3 with weights alone, what is no weight: name → "optimizer" or "metrics"."""
     numbered = (name for name in names if "vars/" in name)
     found = {name: match.lastgroup for name in numbered if (match := re.fullmatch(_KERAS_3_VARS, name))}
     return {name: what for name, what in found.items() if what} if None in found.values() else {}
@@ -210,10 +209,10 @@ def _owner(name: str, names: Collection[str]) -> str | None:
     return _keras_owner(name, names) if head and _keras_scope().search(f"/{head}/") else None
 
 
-# The last segments are few, and so are the scopes beside the variables in them.
+# There are few last segments, however many variables.
 @lru_cache(4096)
 def _kind(last: str) -> str | None:
-    """Whose slot a variable with this last segment can be."""
+    """Whose slot a variable whose name ends in this segment can be."""
     kind = _KINDS.get(last) or _KINDS.get(_unnumbered(last))
     return kind or (_FACTORED if last.endswith(_FACTORS) else None)
 
@@ -242,7 +241,7 @@ def _keras_owner(name: str, names: Collection[str]) -> str | None:
         return keras[1]
     if keras[2] in _KERAS_2_ONCE and _is_of_keras_2(scope, names):
         return keras[1]
-    # The second model's optimizer has its slots in training_1/Adam, and what it has once in Adam_1.
+    # A second model's optimizer has its slots in training_1/Adam, but what it has once in Adam_1.
     if _is_of_keras_2(f"{keras[1]}/", names) and re.fullmatch(_KERAS_2_SLOT, keras[2]):
         return keras[1]
     return None
@@ -252,18 +251,18 @@ def _is_of_keras_2(scope: str, names: Collection[str]) -> bool:
     return f"{scope}{_KERAS_2_COUNTER}" in names and any(f"{scope}{rate}" in names for rate in _KERAS_2_RATES)
 
 
-# No optimizer's scopes are so many; a name of a hundred thousand segments is not tried whole.
+# No optimizer is in more scopes; a name of a hundred thousand segments is not tried whole.
 _MOST_SCOPES = 100
 
 
 def _is_scoped(name: str, names: Collection[str]) -> bool:
-    """Whether `name`, or what is left of it without some of its first segments, is one of the variables."""
+    """Whether `name`, with or without some of its first segments, is one of the variables."""
     return scoped(name, names) is not None
 
 
 def is_slot_of_part(name: str, names: Collection[str]) -> bool:
-    """Whether a variable is the slot of one part of a partitioned one, under a name of its own: TensorFlow has cut off
-    too much of `scope/w/part_0/Adagrad`.
+    """Whether a variable is the slot of a part of a partitioned one, whose name `scope/w/part_0/Adagrad` TensorFlow has
+    cut in the wrong place.
 
     (tensorflow/python/training/slot_creator.py, _create_slot_var)
     """
@@ -273,7 +272,7 @@ def is_slot_of_part(name: str, names: Collection[str]) -> bool:
     if not number or not f"part_{number}".endswith(end) or _kind(last) not in _SUFFIXES:
         return False
     whole = head
-    for _ in range(_MOST_SCOPES if end == f"part_{number}" else 1):  # What is cut has nothing but that end left.
+    for _ in range(_MOST_SCOPES if end == f"part_{number}" else 1):  # A cut end is all that is left.
         whole = whole.rpartition("/")[0]
         if not whole:
             break
@@ -284,7 +283,7 @@ def is_slot_of_part(name: str, names: Collection[str]) -> bool:
 
 
 def scoped(name: str, names: Collection[str]) -> str | None:
-    """The variable that is `name`, or what is left of it without some of its first segments."""
+    """The variable called `name`, or that without some of its first segments; None if there is none."""
     for _ in range(_MOST_SCOPES):
         if not name or name in names:
             break

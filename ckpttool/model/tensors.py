@@ -1,7 +1,7 @@
 """The values of a TensorProto, which is what a constant of a graph has.
 
 They are bytes (tensor_content), or a list of values in the field of their dtype; where the list is shorter than the
-tensor, its last value goes on to the end, and where it is empty, all are zero.
+tensor, its last value is repeated; where it is empty, all are zero.
 
 (tensorflow/core/framework/tensor.proto, tensor.cc: FromProtoField)
 """
@@ -16,7 +16,7 @@ from ckpttool.model.dtypes import DType
 if TYPE_CHECKING:
     import numpy as np
 
-# The fields with lists; of the dtypes that are not named, integers and what is stored as such, it is `int_val`.
+# The fields with lists; for dtypes that are not named here, integers and what is stored as such, `int_val`.
 _LISTS = {
     "float16": "half_val",
     "bfloat16": "half_val",
@@ -32,14 +32,14 @@ _LISTS = {
 _PARTS = {"complex64": "float32", "complex128": "float64"}
 MOST_BYTES = 1 << 31
 """No graph is larger."""
-_MOST_GOING_ON = 1 << 28  # What goes on from some values is made in memory.
+_MOST_GOING_ON = 1 << 28  # The repeated values are made in memory.
 
 
 def numbers_of(tensor: Any, dtype: DType, shape: tuple[int, ...]) -> "np.ndarray[Any, Any]":
     """The values of a TensorProto of numbers, which may be a view of few.
 
     Raises:
-        CorruptionError: there are not as many as the shape wants.
+        CorruptionError: their number does not fit the shape.
         NotSupportedError: they are of a dtype that no constant has, or too many.
     """
     import numpy as np
@@ -82,7 +82,7 @@ def texts_of(tensor: Any, shape: tuple[int, ...]) -> list[bytes]:
     """The values of a TensorProto of strings, in row-major order.
 
     Raises:
-        CorruptionError: there are not as many as the shape wants.
+        CorruptionError: their number does not fit the shape.
         NotSupportedError: they are too many.
     """
     count = prod(shape)
@@ -102,7 +102,7 @@ def _packed(data: bytes, count: int) -> list[bytes]:
     lengths, length, shift, start = list[int](), 0, 0, 0
     for byte in data if count else ():
         start, length, shift = start + 1, length | (byte & 127) << shift, shift + 7
-        if byte < 128 or shift > 28:  # Nothing is longer than a file of 2 GiB.
+        if byte < 128 or shift > 28:  # No length needs more bytes: a file has at most 2 GiB.
             lengths.append(length)
             length = shift = 0
         if len(lengths) == count:

@@ -1,4 +1,4 @@
-"""Names as files have them and as Python does: UTF-8, in which bytes that are none stand as lone surrogates."""
+"""Names in files and in Python: UTF-8, with bytes that are not UTF-8 as lone surrogates."""
 
 
 def to_bytes(text: str) -> bytes:

@@ -39,19 +39,19 @@ class Source(Protocol):
         """The pieces that the variable is stored in; one for a variable that is not partitioned."""
 
     def shards(self, variable: "Variable") -> Sequence[int]:
-        """The number of the file that each of these pieces is in: for listings, which want no more of them."""
+        """The number of the file that each piece is in, for listings, which need nothing else of them."""
         return [piece.shard for piece in self.slices(variable)]
 
     def span(self, variable: "Variable", piece: Slice) -> ByteRange | None:
-        """The run of bytes that is the piece's values, row-major and little-endian; the file has been found to have
-        it. None if there is none: the values must be decoded.
+        """The bytes in a file that are the piece's values, row-major and little-endian, once the file is known to have
+        them; None if there are none: the values must be decoded.
         """
         return None
 
     def arrays(
         self, variable: "Variable", piece: Slice, boxes: Iterable[Selection]
     ) -> "Iterator[np.ndarray[Any, Any]]":
-        """The values in each of the boxes: contiguous in the piece, in order, and together all of it.
+        """The values in each of the boxes, which are contiguous in the piece, in order, and together all of it.
 
         An array may be gone with the next one. After the last one, the piece's checksum is tested.
         """
@@ -110,7 +110,7 @@ class Variable:
         # A view would keep all of them.
         return part.copy() if getattr(part, "base", None) is not None and part.size < values.size else part
 
-    __iter__ = None  # Not value by value, each of which would be read with all others.
+    __iter__ = None  # To iterate over values would read all of them for each.
 
     @property
     def ndim(self) -> int:
@@ -142,14 +142,14 @@ class Variable:
 
     @property
     def lacking(self) -> str:
-        """What is said of a variable of which only a part is stored, as a saver of some of its slices does; else "".
+        """What is missing, in words, if only a part is stored, as by a saver of some slices; "" if nothing is.
 
-        Such a variable has slices, and no values as a whole.
+        A variable that lacks something has slices, and no values as a whole.
         """
         return ""
 
     def _whole_slices(self) -> Sequence[Slice]:
-        """The pieces, which are the whole of it."""
+        """The pieces; raises NotSupportedError if they are not the whole."""
         if self.lacking:
             hint = "only the slices that are there can be written, into a bundle; --exclude leaves it out"
             raise NotSupportedError(self.lacking, variable=self.name, hint=hint)
@@ -161,7 +161,7 @@ class Variable:
         return self._source.shards(self)
 
     def renamed(self, name: str, *, placed: bool = True) -> "Variable":
-        """The same variable under another name; not `placed`, it may be stored anywhere among the others."""
+        """The same variable under another name; without `placed`, its place among the others is forgotten."""
         placed = placed and self._placed
         return type(self)(name, self.dtype, self.shape, self._source, self.key, placed=placed, layer=self.layer)
 
@@ -177,7 +177,7 @@ class Variable:
         if len(pieces) > 1:
             pieces = sorted(pieces, key=lambda piece: piece.start)
             cut = {d for piece in pieces for d in range(len(piece.shape)) if piece.shape[d] != self.shape[d]}
-            # Cut along one dimension, and nothing before it to go round for: the pieces stand one after another.
+            # The pieces stand one after another only if cut along one dimension, with sizes of 1 before it.
             if cut and (len(cut) > 1 or prod(self.shape[: min(cut)]) > 1):
                 return None
         spans = []
@@ -238,13 +238,13 @@ class Variable:
         """Each piece is read from its start to its end, as far as a box needs it."""
         import numpy as np
 
-        for piece in pieces:  # Nothing is made by the shape before the files are known to hold it.
+        for piece in pieces:  # Nothing is allocated by the shape before the files are known to hold it.
             self._source.span(self, piece)
         ends = [piece.box for piece in pieces]
         starts, stops = (np.array([[edge(s) for s in box] for box in ends]) for edge in (_START, _STOP))
         touching: list[tuple[Selection, list[tuple[int, Selection]]]] = []
         parts: list[list[Selection]] = [[] for _ in pieces]
-        for box in boxes:  # Side by side with all pieces: many of both take long otherwise.
+        for box in boxes:  # Each box is held against all pieces at once: a loop over both would take long.
             is_near = (starts < list(map(_STOP, box))) & (stops > list(map(_START, box)))
             numbers = np.flatnonzero(is_near.all(1)).tolist()
             near = [(i, part) for i in numbers if (part := intersection(box, ends[i]))]
@@ -288,6 +288,10 @@ class Variable:
             with located(variable=self.name):
                 return self._source.strings(self, pieces[0])
         return list(self.numpy().ravel())
+
+    def nbytes_of(self, piece: Slice) -> int:
+        """Bytes that the values of one of the pieces take; strings, where they come from."""
+        return piece.data.nbytes if self.dtype.itemsize is None else prod(piece.shape) * self.dtype.itemsize
 
     def strings_of(self, piece: Slice) -> list[bytes]:
         """The values of one of the pieces.
@@ -333,7 +337,7 @@ class Variable:
         self._require_numpy()
         with located(variable=self.name):
             pieces = self._whole_slices()
-            # All of them are read before the whole is allocated: a shape alone proves nothing.
+            # All are read before the whole is allocated: a shape alone does not prove that there are values.
             parts = [self._whole(piece) for piece in pieces]
         if len(parts) == 1:
             return parts[0]
@@ -371,7 +375,7 @@ class PartlyStored(Variable):
 
 
 def as_stored(variable: Variable, stored: Iterable[tuple[int, ...]]) -> Variable:
-    """The variable, given the shapes of its slices: a PartlyStored, unless they are all of it."""
+    """The variable, given the shapes of its slices: as a PartlyStored, unless they are the whole."""
     if sum(map(prod, stored)) == variable.size:
         return variable
     return PartlyStored(variable.name, variable.dtype, variable.shape, variable._source, variable.key)

@@ -31,7 +31,7 @@ def pool() -> Any:
 
     loaded = DescriptorPool()
     data, position = DESCRIPTORS.read_bytes(), 0
-    while position < len(data):  # A FileDescriptorSet's files, its field 1: to import its class takes 3 ms.
+    while position < len(data):  # The files are field 1 of a FileDescriptorSet, whose class takes 3 ms to import.
         size, start = varint(data, position + 1)
         position = start + size
         loaded.AddSerializedFile(data[start:position])
@@ -40,7 +40,7 @@ def pool() -> Any:
 
 @cache
 def known_ops() -> dict[str, Any]:
-    """TensorFlow's own ops: OpDefs by name, as far as `tests/op_defs.py` keeps them."""
+    """OpDefs of TensorFlow's own ops, by name, with what `tests/op_defs.py` keeps of them."""
     return {op.name: op for op in message_class("OpList").FromString(_OPS.read_bytes()).op}
 
 
@@ -57,10 +57,10 @@ def message_class(name: str) -> Any:
 
 
 def parse(name: str, data: bytes, into: Any = None) -> Any:
-    """`data` as the message `name`; `into`: one of these, empty, to be filled: a copy would take as much again.
+    """`data` as the message `name`. `into` is an empty one to be filled: a copy would take as much memory again.
 
     Raises:
-        CorruptionError: they are no such message, or one that would fill the memory.
+        CorruptionError: it is no such message, or one that would fill the memory.
         KeyError: there is no such message.
     """
     from google.protobuf.message import DecodeError

@@ -1,9 +1,9 @@
 r"""How much memory a message will take, found from its bytes before it is parsed.
 
 A file of 8 MB may hold 4,000,000 messages, for two bytes are an empty one: `0a 00` repeated is a graph of ops without
-name or type. Parsed, each takes what all its fields would: 112 bytes for an op, 184 for a tensor, 256 for a map with
-its first entry. A graph that TensorFlow wrote takes four to eight times its size, one made to fill memory up to a
-hundred times. Whoever wants more than `allowance` of its size is refused, and nothing was allocated for it.
+name or type. Parsed, each takes as much as with all its fields: 112 bytes for an op, 184 for a tensor, 256 for a map
+with its first entry. A graph that TensorFlow wrote takes four to eight times its size, one made to fill memory up to a
+hundred times. A message that would take more than the `allowance` for its size is refused before anything is allocated.
 
 A bound comes first, at a tenth of the parser's time: each message begins with a tag, which is one of 32 values of a
 byte, so that there are no more messages of a field than there are such bytes. Only where that could be too much, the
@@ -18,7 +18,7 @@ from ckpttool.proto.fields import is_repeated
 _MIB = 1 << 20
 # What protobuf's own parsers allow.
 _MAX_DEPTH = 100
-# So few bytes, whatever they are, take no more than is allowed: to find what each message takes would take 3 ms.
+# So few bytes never take more than is allowed; to look would take 3 ms.
 _LITTLE = 48 << 10
 # Bytes that upb 5 to 7 takes, measured; not less for any message of ours, and at most half as much again.
 _HEAD, _SLOT, _TEXT, _LIST, _MAP, _ENTRY = 24, 24, 16, 64, 168, 96
@@ -26,19 +26,20 @@ _HEAD, _SLOT, _TEXT, _LIST, _MAP, _ENTRY = 24, 24, 16, 64, 168, 96
 _WIDE, _NARROW = 20, 10
 _TAGS = bytes(range(2, 256, 8))
 _OTHERS = bytes(byte for byte in range(256) if byte not in _TAGS)
-# So much is not walked for a bound that is far too high; so long is no message of which millions make a bomb.
+# Data larger than the first get a closer bound, which counts short messages alone, those of fewer bytes than the
+# second: longer ones are never so many that they make a bomb.
 _LARGE, _SHORT = 4 * _MIB, 8
-# Of large data, so much is one number: it stays in the processor's cache.
+# Large data are taken in numbers of so many bytes, which stay in the processor's cache.
 _AT_ONCE = 64 << 10
-# Of messages that are no longer, many may be the same.
+# Messages of up to so many bytes are compared with what follows: there may be many copies.
 _REPEATED = 64
-# Of each byte what it can be, a bit each: 1 a tag, 2 where the length of a short message begins, which may be written
-# in more bytes than it takes (`80 00` is 0), or where a tag goes on.
+# What each byte can be, as bits: 1, a tag; 2, the start of a short message's length, which may be written in more bytes
+# than it takes (`80 00` is 0), or the rest of a tag.
 _KINDS = bytes((byte in _TAGS) | (byte & 0x7F < _SHORT) << 1 for byte in range(256))
 
 
 def allowance(nbytes: int) -> int:
-    """How much a message of so many bytes may take; of a large one more, so that a real one needs no walk."""
+    """How much memory a message of so many bytes may take: more for a large one, so that a real one needs no walk."""
     return max(32 * nbytes + 24 * _MIB, 48 * nbytes - 104 * _MIB)
 
 
@@ -105,7 +106,7 @@ def _field(field: Any, known: dict[str, _Plan]) -> _Field | None:
 
 
 def _size(message: Any) -> int:
-    """What one takes of whose fields none is there: room for each, but for one of those that exclude each other."""
+    """What a message without any fields takes: room for each field, and for the largest one of each oneof."""
     alone = [_room(field) for field in message.fields if not field.containing_oneof]
     return _HEAD + sum(alone) + sum(8 + max(map(_room, oneof.fields)) for oneof in message.oneofs)
 
@@ -115,11 +116,10 @@ def _room(field: Any) -> int:
 
 
 def _bound(plan: _Plan, data: bytes, most: int) -> int:
-    """No less than what the messages of `data` take, whatever they are; but for lists of numbers, which are in
-    proportion.
+    """An upper bound of what the messages in `data` take, apart from lists of numbers, which are in proportion.
 
-    Of large data, those messages only that are short: none else can be so many, unless they lie in each other, and
-    then they take 85 times their bytes at most. To walk a real graph of 45 MB would take longer than to parse it.
+    In large data it counts short messages alone: longer ones can't be so many, unless they lie in each other, and then
+    they take 85 times their bytes at most. To walk a real graph of 45 MB would take longer than to parse it.
     """
     weights = _weights(plan)
     heaviest = max(weights.values(), default=0)
@@ -132,13 +132,13 @@ def _bound(plan: _Plan, data: bytes, most: int) -> int:
 
 
 def _short_messages(data: bytes) -> int:
-    """How many bytes may be the tag of a short message: as one number, the next byte's bit is nine bits above."""
+    """How many bytes may be a short message's tag; as one number, the next byte's bit 1 is nine bits above."""
     kinds = int.from_bytes(data.translate(_KINDS), "little")
     return (kinds & kinds >> 9).bit_count()
 
 
 def _weights(plan: _Plan) -> dict[int, int]:
-    """The most that a message takes which begins with a byte."""
+    """For each first byte of a field, the most that its message takes."""
     weights: dict[int, int] = {}
     for tag, field in _all_fields(plan):
         for first in (tag, tag | 0x80) if tag < 0x80 else (tag & 0x7F | 0x80,):  # A small one may take two bytes too.
@@ -158,7 +158,7 @@ def _all_fields(plan: _Plan) -> list[tuple[int, _Field]]:
 
 
 def _estimate(plan: _Plan, data: bytes, most: int) -> int:  # noqa: C901, PLR0912 - written out for speed
-    """What the messages of `data` take, or something above `most`. Of what is no message: what it takes up to there."""
+    """What the messages in `data` take, or something above `most`; up to the first byte that is no message."""
     total, position, end, last = 0, 0, len(data), 0
     outer: list[tuple[_Plan, int, int, int, int]] = []
     while True:
@@ -166,7 +166,7 @@ def _estimate(plan: _Plan, data: bytes, most: int) -> int:  # noqa: C901, PLR091
             if not outer:
                 return total
             plan, end, last, start, before = outer.pop()
-            if position - start <= _REPEATED:  # Many that are the same are counted at once.
+            if position - start <= _REPEATED:  # Copies of it that follow are counted at once.
                 times, position = _again(data[start:position], data, position, end)
                 total += times * (total - before)
         start, tag = position, data[position]
@@ -212,7 +212,7 @@ def _estimate(plan: _Plan, data: bytes, most: int) -> int:  # noqa: C901, PLR091
 
 
 def _again(same: bytes, data: bytes, position: int, end: int) -> tuple[int, int]:
-    """How many times the bytes are there once more, one behind another, and where that ends."""
+    """How many more times the bytes follow, one copy behind another, and where the last ends."""
     start, size = position, len(same)
     while data.startswith(same, position) and position + len(same) <= end:
         position += len(same)
@@ -225,7 +225,7 @@ def _again(same: bytes, data: bytes, position: int, end: int) -> tuple[int, int]
 
 
 def varint(data: bytes, position: int) -> tuple[int, int]:
-    """A varint and where it ends; after the data, or too long, one that no message has."""
+    """A varint and where it ends; 2**64, which no message has, if it is too long or the data end before."""
     value = 0
     for shift in range(0, 70, 7):
         if position >= len(data):

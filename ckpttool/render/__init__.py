@@ -128,7 +128,7 @@ def print_array(
 
 @contextmanager
 def progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Gives the callback that is told of bytes done.
+    """Gives the callback to be called with the bytes done.
 
     It draws a bar on standard error, if that is a terminal and there is a second's work or more.
     """

@@ -1,4 +1,4 @@
-"""Model → Report: what there is to say, as titled columns and rows. Knows no colors and no terminals.
+"""Model → Report: facts as titled columns and rows. Knows nothing of colors and terminals.
 
-`checkpoints` and `graphs` are imported where they are needed: neither pays for the other.
+`checkpoints` and `graphs` are imported only where they are needed, for each takes time to import.
 """

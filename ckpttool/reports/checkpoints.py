@@ -1,4 +1,4 @@
-"""What there is to say of a checkpoint."""
+"""Reports about checkpoints."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -30,7 +30,7 @@ _LEVELS = 30
 def variables(
     checkpoint: Checkpoint, *, sort: str | None = None, top: int | None = None, whole: Checkpoint | None = None
 ) -> Report:
-    """Every variable with what is known of it, and totals apart for weights, each optimizer's slots and bookkeeping.
+    """Every variable, with separate totals for weights, each optimizer's slots and bookkeeping.
 
     Args:
         checkpoint: whose variables; the totals are over all of them.
@@ -72,7 +72,7 @@ def _shard_text(shards: Sequence[int]) -> str:
 
 
 def _object_graph(checkpoint: Checkpoint) -> ObjectGraph | None:
-    """The object graph, or without the data file what the keys tell of it; None for a checkpoint saved by name."""
+    """The object graph or, without the data file, what the keys tell of it; None for a checkpoint saved by name."""
     try:
         return checkpoint.object_graph
     except (CheckpointError, OSError):
@@ -89,7 +89,7 @@ def _places(checkpoint: Checkpoint, graph: ObjectGraph | None) -> Mapping[str, P
 
 
 def object_tree(checkpoint: Checkpoint, graph: ObjectGraph, *, depth: int | None = None) -> Report:
-    """The object graph as a tree; what was shown before is named again and not entered."""
+    """The object graph as a tree; an object that comes a second time is named, and not entered again."""
     stored, known, optimizers = graph.stored(checkpoint), roles_of(checkpoint, graph), optimizer_names(graph)
     rows: list[tuple[Any, ...]] = []
     for step in graph.walk():
@@ -107,7 +107,7 @@ def object_tree(checkpoint: Checkpoint, graph: ObjectGraph, *, depth: int | None
 
 
 def _kind(keys: Collection[str], known: Mapping[str, Role], optimizer: str | None) -> str:
-    """What an object is: an optimizer, or what is stored of it."""
+    """A label for an object: that it is an optimizer, or what is stored of it."""
     if optimizer:
         return optimizer if optimizer == "optimizer" else f"{optimizer} optimizer"
     role = next((known[key].text for key in keys if key in known), "")
@@ -115,7 +115,7 @@ def _kind(keys: Collection[str], known: Mapping[str, Role], optimizer: str | Non
 
 
 def _stored(checkpoint: Checkpoint, keys: Mapping[str, Attribute]) -> tuple[Any, ...]:
-    """Of what is stored of an object: dtype, shape, full name, key; only the keys if there are several."""
+    """Dtype, shape, full name and key of what is stored of an object; only the keys if there are several values."""
     if len(keys) != 1:
         return "", "", "", ", ".join(keys)
     [(key, attribute)] = keys.items()
@@ -126,7 +126,7 @@ def _stored(checkpoint: Checkpoint, keys: Mapping[str, Attribute]) -> tuple[Any,
 def _variable_totals(checkpoint: Checkpoint, known: Mapping[str, Role]) -> list[dict[str, Any]]:
     """Numbers of variables, parameters and bytes: of weights, of each optimizer's slots, of bookkeeping, of all."""
     kinds: dict[str, list[int]] = {}
-    # There are few kinds, sizes of elements and shapes, however many variables there are.
+    # Even many variables have few kinds, sizes of elements and shapes.
     alike: Counter[tuple[str, int, tuple[int, ...]]] = Counter()
     for name, variable in checkpoint.items():
         kind = known.get(name, _WEIGHT).total
@@ -164,7 +164,7 @@ def variable_tree(checkpoint: Checkpoint, *, depth: int | None = None, whole: Ch
     whole = whole or checkpoint
     sums: dict[tuple[str, ...], list[int]] = {}
     for name, variable in checkpoint.items():
-        # What lies deeper is shown in one piece: a name of a thousand segments is no scope's.
+        # Deeper levels are shown as one: a name of a thousand segments is not made of scopes.
         path = tuple(name.split("/", min(depth or _LEVELS, _LEVELS)))
         for end in range(1, len(path) + 1):
             _add(sums.setdefault(path[:end], [0, 0, 0]), 1, variable.stored, variable.nbytes)
@@ -190,12 +190,12 @@ def variable_tree(checkpoint: Checkpoint, *, depth: int | None = None, whole: Ch
 def state(
     entries: Sequence[tuple[str, str, float | None, bool]], directory: str, incomplete: Collection[str] = ()
 ) -> Report:
-    """The checkpoints of a directory: what its state file lists, what of it dangles, what is not listed.
+    """The checkpoints of a directory: those that its state file lists, dangling ones, and those not listed.
 
     Args:
-        entries: what there is (see formats.listing.StateEntry).
-        directory: where.
-        incomplete: the prefixes of those of which something is missing.
+        entries: the checkpoints (see formats.listing.StateEntry).
+        directory: the directory.
+        incomplete: the prefixes of those that lack something.
     """
     rows = []
     for written, prefix, time, is_latest in entries:
@@ -213,7 +213,7 @@ def _date(time: float | None) -> str:
         return ""
     try:
         return datetime.fromtimestamp(time, UTC).isoformat(" ", "seconds")
-    except (ValueError, OverflowError, OSError):  # No time that a calendar has.
+    except (ValueError, OverflowError, OSError):  # Not a time that a calendar has.
         return str(time)
 
 
@@ -224,7 +224,7 @@ def export_plan(
     dropped: Mapping[str, str],
     lost: Mapping[str, str],
 ) -> Report:
-    """What an export would write: of each variable the old name and dtype, the new ones, and what there is to say.
+    """What an export would write: for each variable the old name and dtype, the new ones, and a remark.
 
     Args:
         plan: what the writer makes of each variable: `variable`, `target` (its name there), `problem` and `remark`.

@@ -1,4 +1,4 @@
-"""What there is to say of two things side by side."""
+"""Reports about the differences between two checkpoints or graphs."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from math import inf, isnan
@@ -14,9 +14,9 @@ from ckpttool.reports.report import Column, Report
 
 
 def structure(a: Mapping[str, Variable], b: Mapping[str, Variable], found: Comparison) -> Report:
-    """Variables that only one has, that were renamed, and those of another dtype or shape.
+    """Variables that only one has, that were renamed, and that differ in dtype or shape.
 
-    Of one that only one has, the nearest name among those of its dtype and shape that only the other has.
+    For one that only one has: the nearest name with the same dtype and shape that only the other has.
     """
     near = NearNames()
     only_a, only_b = _by_kind(a, found.only_a), _by_kind(b, found.only_b)
@@ -41,7 +41,7 @@ def structure(a: Mapping[str, Variable], b: Mapping[str, Variable], found: Compa
 
 
 def values(found: Comparison) -> Report:
-    """Variables whose values differ, those that differ most first."""
+    """Variables whose values differ, most first."""
     changed = [(name, each) for name, each in found.differences.items() if each.changed]
     changed.sort(key=lambda pair: (-inf if isnan(pair[1].max_abs) else -pair[1].max_abs, pair[0]))
     columns = [
@@ -54,7 +54,7 @@ def values(found: Comparison) -> Report:
 
 
 def graphs(changes: Sequence[GraphChange]) -> Report:
-    """What is not the same in two graphs."""
+    """The differences between two graphs."""
     columns = [
         *(Column("kind"), Column("function", default=""), Column("name"), Column("change")),
         *(Column("what", default=""), Column("A", "any", ""), Column("B", "any", "")),
@@ -82,5 +82,5 @@ def _status(found: Difference) -> str:
 
 
 def _reals(found: Difference) -> Iterator[float | str]:
-    """The numbers; nothing for what does not apply."""
+    """The numbers; "" for those that do not apply."""
     return ("" if isnan(number) else number for number in (found.max_abs, found.l2, found.cosine))

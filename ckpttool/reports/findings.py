@@ -1,9 +1,9 @@
-"""What a verification has found."""
+"""Reports about what a verification has found."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from ckpttool.analysis.parallel import in_order
+from ckpttool.analysis.parallel import parallel_map
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.findings import Finding
 from ckpttool.model.object_keys import VALUE
@@ -27,18 +27,18 @@ def findings(found: Sequence[Finding]) -> Report:
 def not_finite(
     checkpoint: Checkpoint, names: Sequence[str], progress: Callable[[int], None] = lambda nbytes: None
 ) -> Report:
-    """A row for each of the named variables that has values that are NaN or infinite: it is whole, and ill.
+    """A row for each of the named variables with values that are NaN or infinite: it is whole, but bad.
 
     Args:
         checkpoint: whose variables.
-        names: of those that can be read.
-        progress: is told the bytes of values that have been looked at.
+        names: the names of variables that can be read.
+        progress: is called with the bytes of values that have been looked at.
     """
-    from ckpttool.analysis.values.statistics import count_not_finite  # Only where it is asked for.
+    from ckpttool.analysis.values.statistics import count_not_finite  # Imported only if it is asked for.
 
     variables = [checkpoint[name] for name in names if checkpoint[name].dtype.name.startswith(_KINDS)]
     rows = []
-    counts = in_order(partial(count_not_finite, progress=progress), variables)
+    counts = parallel_map(partial(count_not_finite, progress=progress), variables)
     for variable, (nans, infinities) in zip(variables, counts, strict=True):
         if nans or infinities:
             rows.append((variable.name, variable.dtype.name, variable.size, nans, infinities))

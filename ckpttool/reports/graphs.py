@@ -1,4 +1,4 @@
-"""What there is to say of a graph."""
+"""Reports about graphs."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ from ckpttool.model.collections import Collection
 from ckpttool.model.dtypes import dtype_of
 from ckpttool.model.graph import MetaGraph
 from ckpttool.model.names import counted, selector
-from ckpttool.model.nodes import all_nodes, shape_of
+from ckpttool.model.nodes import all_nodes, get_shape
 from ckpttool.reports.report import Column, Report, Row
 
 if TYPE_CHECKING:
     from ckpttool.analysis.graphs.endpoints import Endpoint
 
 
-# Outputs that are listed of each op, and of all of them: how many there are, a file may say in two bytes.
+# The most outputs listed for an op, and for all ops: a file can claim any number of them in a few bytes.
 _FEW_OUTPUTS, _MANY_OUTPUTS = 256, 1 << 18
 
 
@@ -26,7 +26,7 @@ _FEW_INPUTS = 5
 
 
 def endpoints(found: "Sequence[Endpoint]") -> Report:
-    """What to feed and what to fetch: facts where the graph has signatures, else inferred, with the reason."""
+    """What to feed and what to fetch: by the signatures or, without any, inferred, with the reason."""
     rows = [
         (
             *(e.direction, e.signature, e.key, e.tensor, e.dtype.name if e.dtype else "?", e.shape),
@@ -43,7 +43,7 @@ def endpoints(found: "Sequence[Endpoint]") -> Report:
 
 
 def _without_many_alike(found: "Sequence[Endpoint]", rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
-    """A few of the inputs that are not needed for one reason, and what the others are.
+    """A few of the inputs that are not needed for the same reason, and a line about the others.
 
     Keras sets each weight by a placeholder of its own: those of a large model hide what to feed and what to fetch.
     """
@@ -117,9 +117,9 @@ def constants(graph: MetaGraph, names: Sequence[str] = ()) -> Report:
     rows: list[tuple[Any, ...]] = []
     for function, nodes in owners:
         for node in (node for node in nodes if node.op == "Const" and named(node.name)):
-            if "value" in node.attr:  # Asking for one that is not there would make one.
+            if "value" in node.attr:  # Asking for a missing one would make one.
                 tensor = node.attr["value"].tensor
-                kind = dtype_of(tensor.dtype).name, shape_of(tensor.tensor_shape)
+                kind = dtype_of(tensor.dtype).name, get_shape(tensor.tensor_shape)
                 rows.append((node.name, function, *kind, tensor.ByteSize()))
     columns = [Column("name"), Column("function", default=""), Column("dtype"), Column("shape", "shape")]
     ordered = sorted(rows, key=lambda row: -row[4])

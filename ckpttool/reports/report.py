@@ -1,4 +1,4 @@
-"""What a report is: a title, columns, rows.
+"""A report: a title, columns, rows.
 
 Cells hold values as they are (numbers, shapes, names straight from the file); `render` makes text of them, by the
 kind of their column.
@@ -16,9 +16,9 @@ class Column(NamedTuple):
     (whatever a collection holds). A column all of whose cells are `default` says nothing, and is left out on a
     terminal.
 
-    Unless everything is asked for, a table leaves out a `detail`; the `end` that many texts have in common, the
-    directory that all paths have, and what all cells of a column are that is to be said `once`, which it says below; a
-    text that the one in the column `told_by` says already; and what is `spare`, if the terminal is narrow.
+    Unless everything is asked for, a table leaves out: a `detail`; the `end` that many texts share, the directory that
+    all paths share, and the value that all cells of a column to be said `once` share, which are said below it; a text
+    that the column `told_by` contains already; and a `spare` column, if the terminal is narrow.
     """
 
     name: str
@@ -35,10 +35,10 @@ Row = tuple[Any, ...]
 
 
 class Rows(Collection[Row]):
-    """Rows that are made anew whenever they are gone through, so that a million of them are never there at once.
+    """Rows that are made anew for each iteration, so that a million of them are never in memory together.
 
     Args:
-        items: what there is a row for.
+        items: the items that have rows.
         make: makes the rows of items.
     """
 
@@ -63,9 +63,9 @@ class Report(NamedTuple):
         title: its title, which `render` follows with the number of rows, unless `says_count`.
         columns: the columns.
         rows: a tuple of cells for each row.
-        totals: the sums beneath it: of what, and how many variables, parameters and bytes.
-        says_count: the title has the number of rows in it already.
-        brief: the rows of a table that need not show everything, and what is said of each kind of those left out.
+        totals: the sums beneath it: a label, and the numbers of variables, parameters and bytes.
+        says_count: the title contains the number of rows already.
+        brief: the rows of a table that need not show everything, and lines about the rows left out.
     """
 
     key: str

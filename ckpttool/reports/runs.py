@@ -1,10 +1,10 @@
-"""What running graphs gave, as reports: values, their differences, and how long it took."""
+"""Reports about runs of graphs: values, their differences, and how long they took."""
 
 from collections.abc import Sequence
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from ckpttool.analysis.values.results import OutputDifference, Result, dtype_name
+from ckpttool.analysis.values.runs import OutputDifference, Result, dtype_name
 from ckpttool.reports.report import Column, Report
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ _PERCENTILES = (50, 90, 99)
 
 
 def outputs(results: Sequence[Result], most: int | None = None) -> Report:
-    """Every value; of an array with more than `most` values, the first ones."""
+    """Every value, or the first `most` ones of an array."""
     columns = [Column("model", default=results[0].model), Column("fetch"), Column("tensor"), Column("dtype")]
     columns += [Column("shape", "shape"), Column("value", "any")]
     rows = [
@@ -62,7 +62,7 @@ def _text(value: Any) -> Any:
 
 
 def comparison(found: Sequence[OutputDifference], tolerance: float) -> Report:
-    """The differences, and which are more than is tolerated."""
+    """The differences, and whether each is beyond the tolerance."""
     columns = [Column("model"), Column("fetch"), Column("max difference", default=""), Column("at", "shape", "")]
     columns += [Column("different values"), Column("within tolerance", "any")]
     rows = [

@@ -1,11 +1,11 @@
-"""What there is to say of values."""
+"""Reports about values."""
 
 from collections.abc import Callable
 from functools import partial
 from math import isnan
 from typing import Any
 
-from ckpttool.analysis.parallel import in_order
+from ckpttool.analysis.parallel import parallel_map
 from ckpttool.analysis.values.statistics import QUANTILES, Statistics, statistics_of
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.object_keys import VALUE
@@ -20,7 +20,7 @@ def statistics(checkpoint: Checkpoint, progress: Callable[[int], None] = lambda 
         CorruptionError: values are missing or damaged.
     """
     variables = list(checkpoint.values())
-    found = in_order(partial(statistics_of, progress=progress), variables, nbytes=lambda variable: variable.nbytes)
+    found = parallel_map(partial(statistics_of, progress=progress), variables, nbytes=lambda variable: variable.nbytes)
     rows = [_row(variable, each) for variable, each in zip(variables, found, strict=True)]
     columns = [
         *(Column("name", end=VALUE), Column("dtype", spare=True), Column("shape", "shape")),
@@ -45,5 +45,5 @@ def _row(variable: Variable, found: Statistics) -> tuple[Any, ...]:
 
 
 def _known(number: float) -> float | str:
-    """The number; nothing where there is none, as of a variable without a finite value."""
+    """The number; "" if there is none, as for a variable without a finite value."""
     return "" if isnan(number) else number

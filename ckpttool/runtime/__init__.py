@@ -1,4 +1,4 @@
-"""A saved graph run by TensorFlow: the only part that imports it.
+"""Runs a saved graph in TensorFlow: the only part that imports it.
 
 quiet       the import itself, without its log
 registry    which ops and kernels this TensorFlow has (transforms.preparing asks it)

@@ -44,7 +44,7 @@ class ImportedGraph:
         ...     model.run("activation_opt", {"x": [50]})
         array([124.], dtype=float32)
 
-    Nothing of it is in the default graph or session, so that several live side by side, whatever their ops are called.
+    It has a graph and a session of its own, so that several live side by side, whatever their ops are called.
     Threads may run one at the same time. The first one in a process imports TensorFlow, which takes seconds.
 
     Attributes:
@@ -281,13 +281,13 @@ class ImportedGraph:
             fetches: a name (of a tensor; of an op: its first output; or a key of the signature's outputs), a tf.Tensor
                 or tf.Operation, a Node of `graph`, or a list or dict of these. None: the outputs of the signature, else
                 of the one collection that is the user's, else what is inferred.
-            feeds: values, by the names of ops or tensors, by keys of the signature's inputs, or by tf.Tensors. They
-                become of the dtype that is taken if nothing is lost, and must have the shape.
-            signature: whose outputs to fetch, and whose the keys are; None: keys of the default one are taken where no
-                op is named so.
+            feeds: values, by the names of ops or tensors, by keys of the signature's inputs, or by tf.Tensors. They are
+                cast to the dtype that is taken, if nothing is lost by that, and must have the shape.
+            signature: the signature whose outputs are fetched, and whose keys are names; None: the default one's keys
+                are, where no op is named so.
             batch_dim: add a dimension of 1 in front of a value that lacks just that.
             broadcast: fill the shape that is taken with a scalar.
-            timeout: seconds after which to give up; None: never, but a minute where an empty queue may be waited for.
+            timeout: seconds after which to give up; None: never, or a minute where the run may wait for an empty queue.
 
         Returns:
             What the session gives: for a name a value, for a list a list, for a dict a dict; for None a dict by the

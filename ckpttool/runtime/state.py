@@ -1,6 +1,6 @@
-"""Values for a graph's variables, tables and the like, in a session: restored, or made by their own initializers.
+"""Gives values to a graph's variables, tables and the like, in a session: restored ones, or from their initializers.
 
-What is stored is restored at once: by the graph's own saver, or, where that can't be, by RestoreV2 (which reads both
+Stored values are restored at once: by the graph's own saver or, if that is not possible, by RestoreV2 (which reads both
 formats) and an assignment for each variable. What was never stored is initialized when a fetch first needs it.
 """
 
@@ -66,7 +66,7 @@ def _assigned(tensorflow: Any, graph: Any, variable: str, value: Any) -> Any:
 
 
 def asset_feeds(graph: MetaGraph) -> dict[str, str]:
-    """The tensors that are names of a SavedModel's asset files, and where these are."""
+    """Tensor with the path of a SavedModel's asset file → where that file is."""
     folder = os.path.join(os.path.dirname(graph.path), "assets")
     for file in graph.assets.values():
         if os.path.isabs(file) or ".." in file.split("/"):
@@ -75,11 +75,11 @@ def asset_feeds(graph: MetaGraph) -> dict[str, str]:
 
 
 class State:
-    """What of a graph's state has its values, and how the rest gets them.
+    """Which parts of a graph's state have their values, and how the rest gets them.
 
     Attributes:
-        notes: what was initialized, in words; grows.
-        warnings: the same, of what has random values.
+        notes: what was initialized, in words; more are added.
+        warnings: what has random values, in words.
         filled: the queues and iterators that something was put into.
 
     Args:
@@ -109,7 +109,7 @@ class State:
         self.warnings: list[str] = []
 
     def ran(self, ops: Iterable[str]) -> None:
-        """Notes that these ops have run: what they write has its values."""
+        """Records that these ops were run: what they write has its values."""
         ops = set(ops)
         written = written_variables(self._nodes, ops)
         self._unset -= written
@@ -121,15 +121,15 @@ class State:
     def require(
         self, wanted: Iterable[str], fed: Iterable[str] = (), keys: Mapping[str, str] | None = None
     ) -> set[str]:
-        """Sees to it that tensors can be computed: refuses with the reason, or initializes what they need.
+        """Makes sure that tensors can be computed: initializes what they need, or refuses with the reason.
 
         Args:
             wanted: names of tensors or ops.
             fed: full names of tensors that are given.
-            keys: other names of the inputs, each with the tensor's.
+            keys: other name of an input → name of the tensor.
 
         Returns:
-            The ops that have to run.
+            The ops that will run.
 
         Raises:
             NotSupportedError: an op that is needed can't run here.
@@ -167,7 +167,7 @@ class State:
         tables = {name: op for op in sorted(ops) for name in self._fillers.get(op, ()) if name not in self._done}
         unmade = sorted(op for op in ops & self._makers.keys() - self.filled if self._makers[op] not in ops)
         makers = {self._makers[op]: op for op in unmade}
-        self._unset -= variables  # Before: an initializer may read what it writes.
+        self._unset -= variables  # Beforehand, for an initializer may read what it writes.
         try:
             for name in [*initializers, *tables]:
                 self._run_once(name)
@@ -204,7 +204,7 @@ class State:
     def _run_once(self, name: str) -> None:
         if name in self._done:
             return
-        self._done.add(name)  # Before: it may need what needs it.
+        self._done.add(name)  # Beforehand, for it may need something that needs it.
         try:
             needed = self.require([name])
             self._run(name)

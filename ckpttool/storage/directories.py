@@ -61,10 +61,10 @@ def write_directory(
 def require_writable_directory(
     path: str | os.PathLike[str], *, force: bool, inputs: Sequence[str], is_ours: Callable[[Path], bool]
 ) -> tuple[Path, Path]:
-    """Raises what `write_directory` raises beforehand.
+    """Raises what `write_directory` raises before it writes.
 
     Returns:
-        The path of the directory, and that under which one that is there would be kept.
+        The path of the directory, and the one under which a directory that is there would be kept.
     """
     path = _named(Path(os.fsdecode(path)))
     kept = path.with_name(f"{path.name}.replaced")
@@ -77,7 +77,7 @@ def require_writable_directory(
 
 
 def _named(path: Path) -> Path:
-    """The path with the directory's name at its end, which `.` and `..` do not tell."""
+    """The path with the directory's own name at its end, in place of `.` or `..`."""
     path = path if path.name not in ("", os.pardir) else path.resolve()
     if not path.name:
         raise in_the_way(path, "the output exists, and holds something else")
@@ -103,13 +103,13 @@ def _replace(beside: Path, path: Path, kept: Path) -> None:
 
 
 def _keep_mode(new: Path, old: Path) -> None:
-    """Gives a new file or directory the mode of the one that it replaces: nobody is to read it who could not before."""
+    """Gives a new file or directory the mode of the one that it replaces, so that no further users can read it."""
     if old.is_dir() if new.is_dir() else old.is_file():
         os.chmod(new, stat.S_IMODE(old.stat().st_mode))
 
 
 def _remove(kept: Path, path: Path) -> None:
-    """Removes a directory under a temporary name: what dies on the way leaves no half of it."""
+    """Renames a directory to a temporary and removes it: a death on the way leaves no half under its name."""
     if os.path.lexists(kept):
         trash = temporary(path, new_token())
         try:
@@ -121,7 +121,7 @@ def _remove(kept: Path, path: Path) -> None:
 
 
 def _is_replaceable(path: Path, inputs: Sequence[str], is_ours: Callable[[Path], bool]) -> bool:
-    """Whether there is a directory of the kind that is written here, which may be replaced."""
+    """Whether there is a directory that may be replaced."""
     try:
         _require_replaceable(path, True, inputs, is_ours)
     except FileExistsError:
@@ -130,7 +130,7 @@ def _is_replaceable(path: Path, inputs: Sequence[str], is_ours: Callable[[Path],
 
 
 def _require_removable(path: Path) -> None:
-    """Raises PermissionError if what is in a directory may not be removed: it would stay under a temporary name."""
+    """Raises PermissionError if something in a directory may not be removed: it would stay under a temporary name."""
     for directory in [path, *(each for each in path.rglob("*") if each.is_dir() and not each.is_symlink())]:
         if any(directory.iterdir()) and not os.access(directory, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, "the output may not be removed", str(directory))

@@ -11,8 +11,8 @@ from ckpttool.errors import CorruptionError, FormatError, NotFoundError
 from ckpttool.model.slices import ByteRange
 from ckpttool.wire.crc32c import crc32c
 
-# Large enough for few calls, small enough to be in the cache still when it is checked and written: of 128 KiB,
-# 512 KiB and 1 MiB, the fastest in whole exports.
+# Large enough for few calls, small enough to be still in the cache when it is checked and written: of 128 KiB, 512 KiB
+# and 1 MiB it is the fastest in whole exports.
 BUFFER = 512 << 10
 
 _Preadv = Callable[[list[memoryview], int], int]
@@ -46,7 +46,7 @@ def read_file(path: str) -> bytes:
 
 
 def _name(error: OSError, path: str) -> None:
-    """Says in the error of a read, which knows no file, what was read: else it would be taken for what is written."""
+    """Puts the file's name into the error of a read, which has none and would be taken for an error of writing."""
     error.filename = path if error.filename is None else error.filename
 
 
@@ -57,7 +57,7 @@ def read_range(path: str, offset: int, nbytes: int) -> bytes:
 
 
 class Lengths:
-    """Remembers of files how long they were: of a million ranges, each is to be found in its file.
+    """Remembers files' lengths: to look for a million ranges in a few files takes a few stats.
 
     A file that has become shorter since is noticed when it is read.
     """
@@ -72,7 +72,7 @@ class Lengths:
 
 
 def require_range(span: ByteRange) -> int:
-    """Raises CorruptionError unless the file is there and long enough: before anything is allocated. Gives its size."""
+    """The file's size, before anything is allocated; raises CorruptionError unless it is there and long enough."""
     try:
         size = file_size(span.path)
     except NotFoundError as error:
@@ -112,7 +112,7 @@ def read_chunks(span: ByteRange) -> Iterator[memoryview]:
 
 @contextmanager
 def checksums(path: str) -> Iterator[Callable[[ByteRange], int]]:
-    """Opens a file, and gives a function that makes of a range of it the CRC-32C, reading in chunks.
+    """Opens a file, and gives a function that reads a range of it in chunks and returns the CRC-32C.
 
     The function raises CorruptionError if the file ends inside the range.
     """
@@ -129,7 +129,7 @@ def checksums(path: str) -> Iterator[Callable[[ByteRange], int]]:
 
 @contextmanager
 def ranges(path: str) -> Iterator[Callable[[int, int], bytes]]:
-    """Opens a file, and gives a function that reads at an offset so many bytes, fewer at the file's end.
+    """Opens a file, and gives a function (offset, nbytes) → bytes, which are fewer at the file's end.
 
     Raises:
         NotFoundError: there is none.
@@ -157,7 +157,7 @@ def ranges(path: str) -> Iterator[Callable[[int, int], bytes]]:
 def read_pieces(span: ByteRange, sizes: Iterable[int]) -> Iterator[memoryview]:
     """As `read_chunks`, in chunks of the given sizes.
 
-    The file is opened anew for each of them: a variable in a thousand slices is read from a thousand at once.
+    The file is opened anew for each of them: a variable in a thousand slices is read from a thousand ranges at once.
     """
 
     def preadv(buffers: list[memoryview], offset: int) -> int:

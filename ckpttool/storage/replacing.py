@@ -140,7 +140,7 @@ def _replace_all(
 
 
 def _restore(replaced: Mapping[str, str], besides: Sequence[Path], paths: Sequence[str]) -> None:
-    """Takes back what `_replace_all` has done, if the last renaming has not been."""
+    """Undoes what `_replace_all` has done, unless its last renaming is done."""
     if not os.path.lexists(besides[-1]):
         return
     renamed = {path for beside, path in zip(besides, paths, strict=True) if not os.path.lexists(beside)}
@@ -160,7 +160,7 @@ def _publish_all(besides: Sequence[Path], paths: Sequence[str]) -> None:
     try:
         for beside, path in zip(besides, paths, strict=True):
             publish(beside, Path(path), force=False)
-    except BaseException:  # Whether the one that it came at has its name, only the file tells.
+    except BaseException:  # Whether the last one got its name before the error, only the file tells.
         for path, status in zip(reversed(paths), reversed(made), strict=True):
             if os.path.exists(path) and os.path.samestat(os.stat(path), status):
                 os.unlink(path)
@@ -168,7 +168,7 @@ def _publish_all(besides: Sequence[Path], paths: Sequence[str]) -> None:
 
 
 def _keep(replaced: Mapping[str, str], token: str) -> None:
-    """Gives files second names, and takes the first one from the last of them: they are no more what counts."""
+    """Gives files second names, and removes the last one's first name: without it, they count for nothing."""
     *_, last = replaced
     for old, kept in replaced.items():
         try:

@@ -16,7 +16,7 @@ from typing import Any
 
 from ckpttool.errors import IS_INPUT, NotFoundError, in_the_way
 
-# Of the 255 that a name may have, those that leave room for what makes it a temporary one.
+# A name may have 255 bytes; so many leave room for what makes it a temporary's.
 _NAME_BYTES = 200
 _OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE)
 _TEMPORARY = re.compile(r"\..*\.[0-9a-f]{12}\.tmp", re.DOTALL)
@@ -25,7 +25,7 @@ _OPEN = os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 def new_token() -> str:
-    """What tells the temporaries of a run from those of all others."""
+    """The token of a run: it is in the names of all of its temporaries, and of no others."""
     return os.urandom(6).hex()
 
 
@@ -39,7 +39,7 @@ def _shortened(name: str) -> str:
 
 
 def make(path: Path) -> None:
-    """Makes an empty file. Who does this knows its name before, and removes it whenever an interrupt comes."""
+    """Makes an empty file. The caller, who chose its name, can remove it whenever an interrupt comes."""
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
 
 
@@ -89,9 +89,9 @@ def _identity(path: str | Path) -> tuple[int, int] | None:
 
 @contextmanager
 def locked(path: Path, make: Callable[[Path], object] = make) -> Iterator[None]:
-    """Holds a lock on a temporary that ends with the process: by it a later run knows that it is still written.
+    """Holds a lock on a temporary, which ends with the process: a later run sees by it that the file is in use.
 
-    Where another run has removed it before it was locked, as if it were a dead one's, it is made anew.
+    If another run took it for a dead one's and removed it before it was locked, it is made anew.
     """
     while True:
         with suppress(FileNotFoundError):
@@ -109,7 +109,7 @@ def locked(path: Path, make: Callable[[Path], object] = make) -> Iterator[None]:
 
 
 def _is_at(path: Path, descriptor: int) -> bool:
-    """Whether a file that is open is the one at a path."""
+    """Whether the open file is the one at the path."""
     with suppress(FileNotFoundError):
         return os.path.samestat(os.stat(path), os.fstat(descriptor))
     return False
@@ -123,7 +123,7 @@ def _open(path: Path) -> int:
 
 
 def clear_dead(path: Path) -> None:
-    """Removes what runs that have died left beside `path`, the last file of theirs: all with the same token."""
+    """Removes what dead runs have left beside `path`, their last file: everything with that file's token."""
     names = os.listdir(path.parent) if path.parent.is_dir() else []
     own = re.compile(re.escape(f".{_shortened(path.name)}.") + r"([0-9a-f]{12}\.tmp)")
     for match in filter(None, map(own.fullmatch, names)):
@@ -144,7 +144,7 @@ def _remove(path: Path) -> None:
 
 @contextmanager
 def _lock_of_dead(path: Path) -> Iterator[bool]:
-    """Holds the lock of a temporary, if no process has it, as far as that can be told; and whether it does."""
+    """Tries to lock a temporary, and gives whether it could: then the process that made it is dead."""
     try:
         descriptor = _open(path)
     except OSError:
@@ -163,13 +163,13 @@ def _lock_of_dead(path: Path) -> Iterator[bool]:
 
 
 def unlink_all(paths: Iterable[str | Path]) -> None:
-    """Removes what is there of these files."""
+    """Removes these files, as far as they are there."""
     for path in paths:
         Path(path).unlink(missing_ok=True)
 
 
 def name_file(error: BaseException, path: str | Path) -> None:
-    """Says in an error what was being written: that of a full disk knows no file, others one that nobody asked for."""
+    """Puts the output's name into an error of writing: a full disk's has no name, others have a temporary's."""
     if isinstance(error, OSError) and (_is_temporary(error.filename) if error.filename else error.errno in _OF_WRITING):
         error.filename = os.fspath(path)
         del error.filename2  # None would be one more name in what it says.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
 _THREADS = 2
-# Of less than this, asking for the blocks takes as long as it saves. FALLOC_FL_KEEP_SIZE: the file is no larger for it.
+# Below this, asking for the blocks takes as long as it saves. FALLOC_FL_KEEP_SIZE: the file is no larger for it.
 _WORTH_RESERVING, _KEEP_SIZE = 16 << 20, 1
 
 
@@ -32,9 +32,9 @@ def require_space(path: str | Path, nbytes: int) -> None:
 
 
 def reserve(path: str | Path, nbytes: int) -> None:
-    """Asks the file system for the blocks of a file that is to have so many bytes, which makes writing them faster.
+    """Asks the file system for the blocks of a file that will have so many bytes, which makes writing them faster.
 
-    Where it can't give them at once, they are given as they are written, and what is wrong is said then.
+    If it can't give them now, writing asks for them, and raises what is wrong.
     """
     if nbytes < _WORTH_RESERVING:
         return
@@ -109,7 +109,7 @@ def write_contents(
     Args:
         path: the file, which is there.
         contents: (offset, content) pairs.
-        progress: is told the bytes of each content that has been written.
+        progress: is called with the bytes of each content that has been written.
 
     Raises:
         CorruptionError: what is read is not whole. The target then holds what should not be kept.
@@ -151,7 +151,7 @@ def write_contents(
 
 
 def _started(pool: "ThreadPoolExecutor", work: Callable[[], None]) -> "Iterator[Future[None]]":
-    """Has the threads of a pool work, as many of them as the system gives."""
+    """Starts the work in as many threads of a pool as the system gives."""
     for _ in range(_THREADS):
         with suppress(RuntimeError):
             yield pool.submit(work)
@@ -162,12 +162,12 @@ _Placed = tuple[int, Content]
 
 
 def read_in_order(contents: Iterable[tuple[T, Content]]) -> Iterator[tuple[T, Content, Iterable[memoryview]]]:
-    """Contents with their chunks, each of which is gone with the next one; for those who write one behind another.
+    """Contents with their chunks, each of which is gone with the next one, for writers that put one behind another.
 
     Small ones that lie one after another in a file are read at once.
 
     Args:
-        contents: each with whatever the reader knows it by.
+        contents: each with whatever the caller knows it by.
 
     Raises:
         CorruptionError: what is read is not whole; of chunks, that is known after the last one.
@@ -181,7 +181,7 @@ def read_in_order(contents: Iterable[tuple[T, Content]]) -> Iterator[tuple[T, Co
 
 
 def _runs(contents: Iterable[tuple[T, Content]]) -> Iterator[list[tuple[T, Content]]]:
-    """The contents; those that lie one after another in a file, as far as they fit into one buffer, together."""
+    """The contents in runs: those that lie one after another in a file, as far as they fit into one buffer."""
     run: list[tuple[T, Content]] = []
     nbytes, end = 0, None
     for known, content in contents:
@@ -197,7 +197,7 @@ def _runs(contents: Iterable[tuple[T, Content]]) -> Iterator[list[tuple[T, Conte
 
 
 def _read_together(run: Sequence[tuple[Any, Content]]) -> memoryview | None:
-    """Reads a run at once, and checks it. None: it is one content, or not whole; one by one, they tell what it is."""
+    """Reads a run at once, and checks it. None: it is a single content, or damaged: read one by one, they say where."""
     span = run[0][1].span
     if len(run) == 1 or span is None:
         return None

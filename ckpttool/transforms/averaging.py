@@ -1,7 +1,7 @@
 """Several checkpoints → the mean of them, block by block.
 
-Each number is the sum of the checkpoints' in float64, divided once and rounded once. What is no floating-point number
-(steps, counters, strings) is the last checkpoint's.
+Each number is the checkpoints' sum in float64, divided once and rounded once. Variables that are not of floating-point
+numbers (steps, counters, strings) are taken from the last checkpoint.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def average(checkpoints: Sequence[Checkpoint], weights: Sequence[float] | None = None) -> Checkpoint:
-    """The mean of checkpoints of the same variables; nothing is computed before values are asked for.
+    """The mean of checkpoints with the same variables; nothing is computed before values are asked for.
 
         >>> ckpttool.write_bundle(ckpttool.average([a, b, c]), "mean")
 
@@ -30,11 +30,11 @@ def average(checkpoints: Sequence[Checkpoint], weights: Sequence[float] | None =
         weights: one for each; None: all the same.
 
     Raises:
-        ConversionError: they have not the same names, shapes and dtypes; it names the variables.
-        ValueError: there are none, or not as many weights; or these are negative, not finite, or all zero.
-        TypeError: a single one, or something else in the place of one.
+        ConversionError: they differ in names, shapes or dtypes; the message names the variables.
+        ValueError: there are no checkpoints, or not as many weights; or weights are negative, not finite, or all zero.
+        TypeError: `checkpoints` is a single one, or has a member that is none.
     """
-    if isinstance(checkpoints, Checkpoint):  # Which is a mapping: it would be taken for its names.
+    if isinstance(checkpoints, Checkpoint):  # A mapping, whose names would be taken for the checkpoints.
         raise TypeError("checkpoints is a list of them, and this is a single one")
     checkpoints = list(checkpoints)
     for checkpoint in checkpoints:
@@ -67,7 +67,7 @@ def _require_same(a: Checkpoint, b: Checkpoint) -> None:
 
 
 def _require_none(what: str, names: Mapping[str, str], hint: str) -> None:
-    """Raises ConversionError if there are such variables, which names them, each with what there is to say of it."""
+    """Raises ConversionError if there are such variables, with their names and the remarks on them."""
     named = [f"{name!r}{remark}" for name, remark in names.items()]
     if named:
         raise ConversionError(f"{what}: {listed(named)}", hint=hint)
@@ -103,7 +103,7 @@ class _Mean(Source):
         import numpy as np
 
         boxes = list(boxes)
-        # Each checkpoint's block is in memory at once: of many, they are smaller, as long as reading them is worth it.
+        # All checkpoints have a block in memory at once: the more there are, the smaller the blocks, down to a limit.
         limit = max(1, BLOCK_SIZE // min(len(self._variables), _MOST_CUT) // (variable.dtype.itemsize or 1))
         parts = [list(subdivide(tuple(s.start for s in box), shape_of(box), limit)) for box in boxes]
         flat = [part for of_box in parts for part in of_box]
@@ -113,7 +113,7 @@ class _Mean(Source):
             for part in of_box:
                 array[within(part, box)] = nearest(self._mean([next(reader) for reader in readers]), array.dtype)
             yield array
-        for reader in readers:  # To their checksums.
+        for reader in readers:  # Reads on to their checksums.
             next(reader, None)
 
     def _mean(self, arrays: "Sequence[np.ndarray[Any, Any]]") -> "np.ndarray[Any, Any]":
@@ -121,9 +121,9 @@ class _Mean(Source):
 
         wide = np.complex128 if arrays[0].dtype.kind == "c" else np.float64
         total = np.zeros(arrays[0].shape, wide)
-        with np.errstate(all="ignore"):  # An infinity less another one is no number, and may be.
+        with np.errstate(all="ignore"):  # Infinity minus infinity is NaN, as it should be.
             for array, weight in zip(arrays, self._weights, strict=True):
-                if weight:  # Nothing times a NaN would be one.
+                if weight:  # 0 times NaN would be NaN.
                     total += array if weight == 1 else array.astype(wide) * weight
-            # Not sum(), which rounds otherwise since Python 3.12.
+            # Not sum(), which rounds differently since Python 3.12.
             return total / fsum(self._weights)

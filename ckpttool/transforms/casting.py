@@ -1,9 +1,9 @@
 """Checkpoint → checkpoint of other dtypes; what is lost by it is counted while the values go by.
 
-Numbers become the nearest ones that there are, ties to the even one, bit for bit as TensorFlow's casts make them. Two
-of those round twice, from float64 and from integers by way of float32: to bfloat16 ours does too, as NumPy's does; to
-float16 it rounds once, as NumPy's does. A float that is too large becomes infinite, or in a type without infinities not
-a number. An integer that does not fit is an error: there is no near one.
+Numbers are rounded to the nearest, ties to even, bit for bit as TensorFlow's casts do it. Two of those round twice,
+from float64 and from integers by way of float32: the cast to bfloat16 does so here too, and the one to float16 rounds
+once, both as in NumPy. A float that is too large becomes infinite or, in a type without infinities, NaN. An integer
+that does not fit is an error.
 """
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -30,13 +30,13 @@ COMPLEX = {"complex64", "complex128"}
 
 
 class Loss(NamedTuple):
-    """What a cast has lost of a variable, in numbers of elements.
+    """How many elements of a variable a cast has changed, and how.
 
     Attributes:
         elements: how many there are.
-        rounded: not the same number any more, but near.
-        overflowed: finite, and now infinite (or, in a type without infinities, not a number).
-        underflowed: not zero, and now zero.
+        rounded: no longer the same number, but a near one.
+        overflowed: finite before, and now infinite (or, in a type without infinities, NaN).
+        underflowed: not zero before, and now zero.
     """
 
     elements: int = 0
@@ -53,7 +53,7 @@ class Casts:
     """What was lost in casting a checkpoint.
 
     Attributes:
-        losses: of variables, by their names, how many values overflowed, underflowed and were rounded; known when their
+        losses: how many values of each variable, by name, overflowed, underflowed or were rounded; known when its
             values have been read.
     """
 
@@ -72,13 +72,13 @@ def cast(checkpoint: Checkpoint, dtypes: "Mapping[str, AnyDType] | AnyDType", ca
 
     Args:
         checkpoint: whose variables.
-        dtypes: for names of dtypes those to cast to; or one, for all floating-point variables. A DType will do, too,
-            and NumPy's, such as np.float16.
-        casts: is told what was lost.
+        dtypes: old dtype → new dtype, by name, as a DType or as NumPy's, such as np.float16; or one dtype, for all
+            floating-point variables.
+        casts: gets what was lost.
 
     Raises:
         ValueError: there is no such dtype, or no such cast.
-        TypeError: that is no name of a dtype.
+        TypeError: `dtypes` is something else.
     """
     require_checkpoint(checkpoint)
     if not isinstance(dtypes, Mapping):
@@ -122,7 +122,7 @@ def _cast(variable: Variable, dtype: str, casts: Casts) -> Variable:
 
 
 class _Cast(Source):
-    """The source of a variable that is cast: in one piece, wherever the first one was."""
+    """The source of a variable that is cast: one piece, in the place of the first one before."""
 
     def __init__(self, variable: Variable, dtype: DType, casts: Casts) -> None:
         self._variable, self._dtype, self._casts = variable, dtype, casts
@@ -137,7 +137,7 @@ class _Cast(Source):
         self._casts.losses[variable.name] = yield from self._counted(self._variable.read(boxes))
 
     def _counted(self, arrays: "Iterable[np.ndarray[Any, Any]]") -> "Generator[np.ndarray[Any, Any], None, Loss]":
-        """Arrays, cast; and in the end what was lost."""
+        """The arrays, cast; returns what was lost."""
         loss = Loss()
         for array in arrays:
             made = self._made(array)
@@ -159,12 +159,12 @@ class _Cast(Source):
                 )
         if array.dtype == np.float64 and dtype.itemsize == 1:
             return nearest(array, dtype)
-        with np.errstate(all="ignore"):  # What overflows is counted.
+        with np.errstate(all="ignore"):  # Overflow is counted.
             return array.astype(dtype)
 
 
 class _PartlyCast(_Cast):
-    """The source of a variable of which only some slices are stored: these are cast."""
+    """The source of a variable with only some slices stored, which are cast one by one."""
 
     def __init__(self, variable: Variable, dtype: DType, casts: Casts) -> None:
         super().__init__(variable, dtype, casts)
@@ -191,8 +191,8 @@ class _PartlyCast(_Cast):
 def nearest(values: "np.ndarray[Any, Any]", dtype: "np.dtype[Any]") -> "np.ndarray[Any, Any]":
     """Float64 (or complex128) numbers in another dtype, rounded once.
 
-    The casts of ml_dtypes go by way of float32, and would round twice. So what is no float32 becomes the odd one of
-    the two around it: that one is never half-way between two numbers of a narrower type, and lies on the right side.
+    The casts of ml_dtypes go by way of float32, and would round twice. So a number between two float32s becomes the odd
+    one of these, which is never half-way between two numbers of a narrower type, and lies on the right side.
     (S. Boldo and G. Melquiond, "Emulation of FMA and correctly rounded sums", IEEE Trans. Computers 57, 2008)
     """
     import numpy as np
@@ -202,7 +202,7 @@ def nearest(values: "np.ndarray[Any, Any]", dtype: "np.dtype[Any]") -> "np.ndarr
             return values.astype(dtype)
         narrow = np.array(values, np.float32)
         bits = narrow.view(np.uint32)
-        bits -= np.abs(narrow) > np.abs(values)  # Towards zero, from infinity to the largest number.
+        bits -= np.abs(narrow) > np.abs(values)  # Rounds towards zero: infinity becomes the largest number.
         bits |= (narrow != values) & ~np.isnan(values)
         return narrow.astype(dtype)
 
@@ -211,23 +211,23 @@ def _loss(old: "np.ndarray[Any, Any]", new: "np.ndarray[Any, Any]") -> Loss:
     import numpy as np
 
     if new.dtype.kind in "iu":
-        return Loss(old.size)  # What does not fit is an error.
+        return Loss(old.size)  # An integer that does not fit is an error.
     with np.errstate(all="ignore"):
         return _loss_of_integers(old, new) if old.dtype.kind in "iu" else _loss_of_floats(old, new)
 
 
 def _loss_of_floats(old: "np.ndarray[Any, Any]", new: "np.ndarray[Any, Any]") -> Loss:
-    """They are compared in a type that holds all values of both: the wider one, or of two equally wide float64."""
+    """Compares them in a type that holds all values of both: the wider one, or float64 if they are equally wide."""
     import numpy as np
 
     wide = old.dtype if old.dtype.itemsize > new.dtype.itemsize else np.result_type(np.float64, new.dtype)
     before, after = old.astype(wide, copy=False), new.astype(wide)
     changed = after != before
-    if np.isfinite(after).all():  # As nearly always; it takes a quarter of the time.
+    if np.isfinite(after).all():  # Nearly always; takes a quarter of the time.
         underflowed = np.count_nonzero(changed & (after == 0))
         return Loss(old.size, int(np.count_nonzero(changed) - underflowed), 0, int(underflowed))
     before, after = before[changed], after[changed]
-    # A NaN differs from itself; what was infinite may be no number any more, in a type without infinities.
+    # A NaN differs from itself, and an infinity may have become NaN, in a type without infinities.
     lost = np.isfinite(before) | np.isinf(before) & ~np.isinf(after)
     overflowed = np.count_nonzero(lost & ~np.isfinite(after))
     underflowed = np.count_nonzero(lost & (after == 0))
@@ -235,7 +235,7 @@ def _loss_of_floats(old: "np.ndarray[Any, Any]", new: "np.ndarray[Any, Any]") ->
 
 
 def _loss_of_integers(old: "np.ndarray[Any, Any]", new: "np.ndarray[Any, Any]") -> Loss:
-    """They are compared as integers: float64 does not hold all of 64 bits. A float may be too large for that."""
+    """Compares them as integers, for float64 does not hold all of 64 bits. A float may be too large for that."""
     import numpy as np
 
     limits = np.iinfo(old.dtype)
@@ -247,7 +247,7 @@ def _loss_of_integers(old: "np.ndarray[Any, Any]", new: "np.ndarray[Any, Any]") 
 
 
 def whole_piece(variable: Variable, origin: Variable) -> Slice:
-    """The one piece of a variable whose values are made of another's: it goes where that one's first piece was."""
+    """The single piece of a variable computed from another one, in the place of that one's first piece."""
     first = origin.slices[0]
     data = ByteRange("", 0, variable.size * (variable.dtype.itemsize or 1), None)
     return whole_slice(variable.shape, data, first.shard, first.position)

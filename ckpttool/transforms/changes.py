@@ -2,8 +2,8 @@
 
     choose ─ moving averages ─ slots ─ dtypes ─ names
 
-Patterns are about the names that the checkpoint has, and rules too, or about those of `named_by`; only `strip_prefix`
-sees what the rules have made.
+Patterns match the names in the checkpoint. So do rules, or those of `named_by`; only `strip_prefix` sees what the rules
+have made.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,17 +17,17 @@ from ckpttool.transforms.casting import FLOATS, Casts, cast
 
 
 class Changes(NamedTuple):
-    """What is asked for.
+    """The changes that are asked for.
 
     Attributes:
         include, exclude: globs (model.names).
-        use_averages: moving averages take their variables' places.
-        drop_slots: leave out what optimizers keep.
+        use_averages: put moving averages in the places of their variables.
+        drop_slots: leave out optimizers' variables.
         dtypes: dtype → the one to cast it to.
         rules: by which variables are renamed.
-        strip_prefix: what is taken from the front of names, after that.
+        strip_prefix: what is then taken from the front of names.
         with_object_graph: what is chosen comes with the object graph (see `variables.select`).
-        named_by: what variables of TensorFlow 2 are named by (see `variables.object_names`).
+        named_by: the names that rules see of TensorFlow 2 variables (see `variables.object_names`).
     """
 
     include: Sequence[str] = ()
@@ -42,15 +42,15 @@ class Changes(NamedTuple):
 
 
 class Changed(NamedTuple):
-    """What has become of a checkpoint.
+    """A checkpoint after the changes.
 
     Attributes:
         checkpoint: it.
-        names: old name → new name, of what is left.
-        dropped: the names that are left out though they were chosen, each with the reason.
+        names: old name → new name, of the variables that are left.
+        dropped: names that were chosen and left out nevertheless, each with the reason.
         averages: the moving averages that took their variables' places, each with the variable's name.
         casts: what was lost in casts, known when the values have been written.
-        idle: what was asked for and changes nothing, in words.
+        idle: what was asked for and changed nothing, in words.
     """
 
     checkpoint: Checkpoint
@@ -77,7 +77,7 @@ def change(checkpoint: Checkpoint, changes: Changes) -> Changed:
     averages = {old: new for old, new in names.items() if old != new}
     owners = variables.slots(checkpoint) if changes.drop_slots else {}
     if owners:
-        # A slot is known by its variable, which may not be chosen; and a slot's average is in a slot's place.
+        # A slot is known by its variable, which may not be chosen; and the average of a slot replaces a slot.
         dropped |= {old: f"{owners[new]} slot" for old, new in names.items() if new in owners}
     names = {old: new for old, new in names.items() if old not in dropped}
     objects = variables.object_names(checkpoint, changes.named_by)
@@ -94,7 +94,7 @@ def change(checkpoint: Checkpoint, changes: Changes) -> Changed:
 def _idle(
     checkpoint: Checkpoint, names: Mapping[str, str], changes: Changes, *, has_objects: bool, has_slots: bool
 ) -> list[str]:
-    """What is asked for and changes nothing of what is left."""
+    """What was asked for and changed nothing, in words."""
     found = variables.idle(names.values(), changes.rules, changes.strip_prefix)
     left = [old for old, new in names.items() if changes.use_averages and old == new and old.endswith(AVERAGE)]
     if left:
@@ -109,5 +109,5 @@ def _idle(
 
 
 def dtypes_of(to: str | None, pairs: Mapping[str, str]) -> dict[str, str]:
-    """The casts that `--cast` (all floating-point numbers) and `--dtype-map`, which goes before it, ask for."""
+    """The casts of `--cast` (all floating-point numbers) and `--dtype-map`, which has precedence."""
     return (dict.fromkeys(FLOATS - {to}, to) if to else {}) | dict(pairs)

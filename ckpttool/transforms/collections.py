@@ -1,7 +1,7 @@
-"""Collections of a graph, edited: outputs marked after the fact.
+"""Edits the collections of a graph, for example to mark outputs after training.
 
 A collection is an entry of the map collection_def (4): its name (1) and a CollectionDef (2), here one with a node_list
-(1) of names (1). What TensorFlow writes has the entries in the order of their keys, so a new one goes to its place.
+(1) of names (1). TensorFlow writes entries in the order of their keys, so a new one is put into that order.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -80,7 +80,7 @@ def _require_names(graph: MetaGraph, name: str) -> None:
 
 
 def _require_tensor(graph: MetaGraph, member: str) -> None:
-    """What TensorFlow takes for a member: `op`, which stands for the op, or `op:0`, an output that the op has.
+    """A member in the form that TensorFlow takes: `op` for the op, or `op:0` for an output that it has.
 
     (tensorflow/python/framework/ops.py, Graph.as_graph_element)
     """
@@ -93,7 +93,7 @@ _Member = TypeVar("_Member")
 
 
 def _by_name(pairs: Iterable[tuple[str, _Member]]) -> dict[str, dict[_Member, None]]:
-    """The members of each collection, in order: each is gone through once."""
+    """The members of each collection, in order; each collection is read only once."""
     found: dict[str, dict[_Member, None]] = {}
     for name, member in pairs:
         found.setdefault(name, {})[member] = None
@@ -101,7 +101,7 @@ def _by_name(pairs: Iterable[tuple[str, _Member]]) -> dict[str, dict[_Member, No
 
 
 def _without(entry: bytes, members: Collection[str | None]) -> bytes | None:
-    """An entry less some members; nothing of it, if these were all, or None is one."""
+    """An entry without some members; None if these were all, or None is one of them."""
     if not members or None in members:
         return None if members else entry
     gone = {member.encode() for member in members if member is not None}
@@ -110,7 +110,7 @@ def _without(entry: bytes, members: Collection[str | None]) -> bytes | None:
 
 
 def _with(data: bytes, name: str, members: Iterable[str]) -> bytes:
-    """The MetaGraphDef with some members more."""
+    """The MetaGraphDef with more members."""
     values = {member.encode(): message_field(1, member.encode()) for member in members}
     value = b"".join(values.values())
 

@@ -1,4 +1,4 @@
-"""What transforms of graphs share: a file's graphs edited where they lie, and where names stand in them.
+"""What transforms of graphs share: editing graphs in place in a file, and the places where they name ops.
 
 An op is named in many places: as an input, with a `^` in front or an output's number behind; in colocation; in
 collections, as plain text or inside of serialized messages; in signatures and savers. The rules here change them there.
@@ -21,7 +21,7 @@ Text = Callable[[str], str]
 
 
 def edit_meta_graph(graph: MetaGraph, change: Callable[[bytes], bytes]) -> MetaGraph:
-    """The graph's file with its MetaGraphDef changed: of a SavedModel, that of the graph in question."""
+    """The graph with its MetaGraphDef changed; in a SavedModel, which may have several, only that of this graph."""
     if graph.root == "SavedModel":
         numbers = iter(range(len(graph.tag_sets)))
         data = edit(graph.data, {2: lambda each: change(each) if next(numbers) == graph.number else each})
@@ -31,7 +31,7 @@ def edit_meta_graph(graph: MetaGraph, change: Callable[[bytes], bytes]) -> MetaG
 
 
 def meta_graph_data(graph: MetaGraph) -> bytes:
-    """The bytes of the graph's MetaGraphDef; of a GraphDef, of one made around it."""
+    """The bytes of the graph's MetaGraphDef; for a GraphDef, one is made around it."""
     if graph.root == "SavedModel":
         return list(values_of(graph.data, 2))[graph.number]
     return message_field(2, graph.data) if graph.root == "GraphDef" else graph.data
@@ -43,8 +43,8 @@ def key_of(entry: bytes) -> str:
 
 
 def without_ties(entry: bytes, gone: Callable[[bytes], bool]) -> bytes | None:
-    """An entry of NodeDef.attr; that of `_class` (1 list, 2 s) less the members `loc:@OP` that tie it to a gone op,
-    and None if there were no others.
+    """An entry of NodeDef.attr; if it is `_class` (1 list, 2 s), without members `loc:@OP` that tie the op to one that
+    is gone, and None if there were no others.
     """
     if b"loc:@" not in entry or last_field(entry, 1) != b"_class":
         return entry
@@ -53,7 +53,7 @@ def without_ties(entry: bytes, gone: Callable[[bytes], bool]) -> bytes | None:
 
 
 def text_rule(change: Text) -> Callable[[bytes], bytes]:
-    """The rule that changes a text."""
+    """A rule that applies `change` to a text."""
 
     def rule(data: bytes) -> bytes:
         text = to_text(data)
@@ -64,7 +64,7 @@ def text_rule(change: Text) -> Callable[[bytes], bytes]:
 
 
 def reference(ops: Mapping[str, str]) -> Text:
-    """Changes the op in a reference to it: `op`, `op:1`, `^op`, `loc:@op`."""
+    """Renames the op in a reference: `op`, `op:1`, `^op`, `loc:@op`."""
 
     def change(text: str) -> str:
         mark = next((mark for mark in ("^", "loc:@") if text.startswith(mark)), "")
@@ -86,7 +86,7 @@ def collection_rule(name: Text, full_name: Text) -> Callable[[bytes], bytes]:
 
 
 def _guarded(rules: Mapping[int, Rule]) -> Callable[[bytes], bytes]:
-    """The rules for a member that is such a message; one that is none is left alone."""
+    """The rules for a member that is such a message; any other member is left alone."""
 
     def rule(member: bytes) -> bytes:
         try:

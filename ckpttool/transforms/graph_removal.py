@@ -1,9 +1,8 @@
-"""What goes from a graph together with ops that go: the ops that need them, and what names them in collections.
+"""What is removed from a graph together with ops: the ops that need them, and what names them in collections.
 
-An op that has lost an input can't stay, but for groups (NoOp), which have control inputs alone and lose only some. A
-control input is an order, not a value, so that an op can do without; but by nothing else is a constant in a branch or
-loop. In the messages of collections some fields make no sense without their op, and the message goes; a list loses a
-member.
+An op that has lost an input can't stay. A control input is an order, not a value, so that an op can do without one, as
+groups (NoOp) do, which have nothing else; only a constant in a branch or loop is there by its control input alone. In
+collections, a message is removed if it makes no sense without the op that a field names; a list only loses a member.
 
 (tensorflow/core/protobuf/control_flow.proto, queue_runner.proto, saver.proto; core/framework/variable.proto)
 """
@@ -21,22 +20,22 @@ Gone = Callable[[bytes], bool]
 
 
 def needing(nodes: Sequence[Any], gone: Collection[str], spared: Collection[str], *, by_control: bool) -> set[str]:
-    """The ops that are gone and those that need them, but for some that can do without.
+    """The ops that are gone and those that need them, except for some that can do without.
 
     Args:
-        nodes: the graph's.
+        nodes: the graph's ops.
         gone: names of ops.
         spared: the names of those that can do without.
-        by_control: whether those that run after one that is gone go too.
+        by_control: whether ops with a control input from one that is gone go too.
     """
-    # By op, those that wait for it, each with whether it takes a value; and of those that take none, for how many.
+    # Op → the ops that use it, each with whether it takes a value; and, for ops that take none, how many they wait for.
     consumers: dict[str, dict[str, bool]] = {}
     left: dict[str, int] = {}
     before: dict[str, list[str]] = {}
     types, outside = {node.name: node.op for node in nodes}, set[str]()
 
     def is_lost(name: str) -> bool:
-        """Whether an op that waits for nothing that is there makes no sense any more."""
+        """Whether an op that takes no value makes no sense when it has lost all that it waited for."""
         return types[name] == "NoOp" or is_inside(name, types, before.__getitem__, outside)
 
     for node in nodes:
@@ -62,7 +61,7 @@ def needing(nodes: Sequence[Any], gone: Collection[str], spared: Collection[str]
 
 
 class _Message(NamedTuple):
-    """A message of a collection: the fields that it can't do without, those that are lists, and what else."""
+    """How a message of a collection names ops: the fields that it needs, which of them are lists, and other fields."""
 
     needed: tuple[int, ...]
     lists: tuple[int, ...] = ()
@@ -82,12 +81,12 @@ _MESSAGES = {
 
 
 def message_without(data: bytes, name: str, gone: Gone) -> bytes | None:
-    """A message of a collection without what is gone; nothing of it, if it makes no sense any more."""
+    """A message of a collection without what is gone; None if it makes no sense any more."""
     message = _MESSAGES.get(name)
     try:
         return data if message is None else _without(data, message, gone)
     except CheckpointError:
-        return data  # Not such a message, as TensorFlow will say.
+        return data  # It is not such a message, which TensorFlow will say.
 
 
 def _without(data: bytes, message: _Message, gone: Gone) -> bytes | None:

@@ -1,11 +1,11 @@
 """A graph made to agree with a checkpoint whose variables were renamed or dropped: TensorFlow restores the pair.
 
 A variable is an op, further ops below its name (`w/Assign`, `w/read`, `w/Initializer/…`), entries in the collections,
-and an element of the lists by which savers save and restore. All of these are renamed, or go; with a dropped variable
-goes also what needs it (the optimizer's updates of it, …). Every other byte stays as it was.
+and an element of the lists by which savers save and restore. All of these are renamed, or removed, and with a dropped
+variable also what needs it (the optimizer's updates of it, …). Every other byte stays as it was.
 
-The checkpoint knows a variable by a name of the savers' (transforms.saver_lists), mostly the op's. A saver may give
-it another one; then the op keeps its name. A partitioned variable `w` is the ops `w/part_0`, `w/part_1`, …
+In the checkpoint, a variable has the name that the savers give it (transforms.saver_lists), mostly that of the op. If
+it is another one, the op keeps its name. A partitioned variable `w` is the ops `w/part_0`, `w/part_1`, …
 """
 
 import re
@@ -37,7 +37,7 @@ _PART = re.compile(r"/part_\d+(?=/|$)")
 
 
 class Agreeing(NamedTuple):
-    """The graph that agrees, and what it has lost: ops, and members of collections, (collection, member)."""
+    """The graph that agrees, and what it has lost: ops, and members of collections as (collection, member)."""
 
     graph: MetaGraph
     ops: int
@@ -47,18 +47,18 @@ class Agreeing(NamedTuple):
 def rename_and_drop(
     graph: MetaGraph, names: Mapping[str, str], dropped: Collection[str] = (), averages: Mapping[str, str] | None = None
 ) -> Agreeing:
-    """The graph for a checkpoint in which variables have other names, or are no more.
+    """The graph for a checkpoint in which variables were renamed or dropped.
 
     Args:
         graph: a `.meta` file's.
-        names: old name → new name of variables, as the checkpoint has them; those of the same name may be there.
-        dropped: the old names of variables that the checkpoint has no more.
-        averages: those of them that took the place of variables, with these variables' (old) names.
+        names: old name → new name of variables in the checkpoint; unchanged names may be there too.
+        dropped: the old names of variables that the checkpoint no longer has.
+        averages: moving averages among these that took the places of variables, with the old names of those variables.
 
     Raises:
         NotSupportedError: it is no MetaGraphDef, or has savers inside of functions.
         ConversionError: an op would get the name of another one, or one that no op may have; or what is dropped is
-            needed by a signature, by a member of somebody's own collection, or to initialize what is left.
+            needed by a signature, by a member of a user's collection, or to initialize what is left.
     """
     if graph.root != "MetaGraphDef":
         raise NotSupportedError(f"only a .meta file is made to agree, not a {graph.root}", path=graph.path)
@@ -76,7 +76,7 @@ def rename_and_drop(
 
 
 class _Edits:
-    """What is to be done to a graph's ops and to what names them."""
+    """The changes to a graph's ops and to what names them."""
 
     def __init__(
         self, graph: MetaGraph, renames: Mapping[str, str], dropped: set[str], averages: Mapping[str, str]
@@ -95,7 +95,7 @@ class _Edits:
         gone |= self.savers.change(renames, dropped, averages)
         spared = (self.savers.ops - gone) | self.savers.shortened
         self.removed = needing(nodes, gone, spared, by_control=False)
-        # A group loses the initializers of what is gone, and is no worse for it; not so one that loses updates.
+        # A group may lose the initializers of what is gone, but not updates.
         self._halted = needing(nodes, self.removed - gone, self.savers.ops, by_control=True)
         self._name = reference(self.ops)
         self._require_names()
@@ -103,7 +103,7 @@ class _Edits:
 
     def _require_names(self) -> None:
         kept = {name for name in self._types if name not in self.ops and name not in self.removed}
-        for old, new in sorted(self.ops.items()):  # A variable before what is below it.
+        for old, new in sorted(self.ops.items()):  # A variable comes before what is below it.
             if old in self.removed:
                 continue
             if new in kept:
@@ -127,7 +127,7 @@ class _Edits:
                     self._require_member(name, member)
 
     def _require_initializer(self, variable: Mapping[str, Any]) -> None:
-        """A variable that is left must have what sets it: TensorFlow imports none without."""
+        """Raises if a variable that is left would lose its initializer: TensorFlow imports none without."""
         name = op_of(variable.get("variable_name", ""))
         needed = [variable.get(field, "") for field in ("initializer_name", "snapshot_name", "initial_value_name")]
         lost = [text for text in needed if op_of(text) in self.removed]
@@ -173,9 +173,9 @@ class _Edits:
         return op_of(to_text(value)) in self.removed
 
     def _collection(self, entry: bytes) -> bytes | None:
-        """An entry of collection_def, less what names an op that is gone; nothing of it if nothing is left."""
+        """An entry of collection_def without what names an op that is gone; None if nothing is left."""
         collection = self._graph.collections.get(key_of(entry))
-        if collection is None:  # No reader takes it for a collection.
+        if collection is None:  # Not a collection to any reader.
             return entry
 
         def kept(value: bytes) -> bytes | None:
@@ -190,7 +190,7 @@ class _Edits:
         kinds = iter([member.get("@type", "") if isinstance(member, dict) else "" for member in collection.members])
 
         def left_of(value: bytes) -> bytes | None:
-            kind = next(kinds, "")  # Of two collections of one name, the last counts.
+            kind = next(kinds, "")  # If two collections have one name, the last one counts.
             left = message_without(value, kind, self._is_removed)
             if left is None and kind in ("QueueRunnerDef", "SaverDef"):
                 self.lost.append((collection.name, to_text(last_field(value, 1))))
@@ -212,7 +212,7 @@ def _require_no_savers_in_functions(graph: MetaGraph) -> None:
 
 
 def _full_names(graph: MetaGraph) -> dict[str, str]:
-    """Variables' ops, each with the name that a saver gives its variable by itself: of a part, the whole's."""
+    """Op of a variable → the name that a saver gives the variable by itself; for a part, that of the whole."""
     found = {variable.name: variable.name for variable in graph.variables}
     for op, declared in graph.variable_defs.items():
         for _, each in declared:
@@ -223,11 +223,11 @@ def _full_names(graph: MetaGraph) -> dict[str, str]:
 def _becoming(
     full_names: Mapping[str, str], savers: SaverLists, renames: Mapping[str, str], dropped: set[str]
 ) -> dict[str, str | None]:
-    """What becomes of each variable's op, and of the name of a partitioned variable: its name; None if it goes."""
+    """Op of a variable, or name of a partitioned one → its new name; None if it is removed."""
     taken = {key for of in savers.keys.values() for key in of}
     becomes: dict[str, str | None] = {}
     for op, full in full_names.items():
-        # What the checkpoint has is the main saver's; others may have the whole of what that has in parts.
+        # The names in the checkpoint are the main saver's. Others may save as a whole what it saves in parts.
         of = savers.own.get(op) or savers.keys.get(op) or []
         key = full if full in of or (not of and full not in taken) else next(iter(of), "")
         if key in dropped:
@@ -240,7 +240,7 @@ def _becoming(
 
 
 def _moved(op: str, full: str, new: str) -> str:
-    """The new name of a variable's op: of a part (`w/part_0`, or of its slot `w/part_0/Adam`) as of the whole."""
+    """The new name of a variable's op; a part (`w/part_0`, or its slot `w/part_0/Adam`) is renamed as the whole is."""
     part = next((m for m in _PART.finditer(op) if op[: m.start()] + op[m.end() :] == full), None)
     if part is None:
         return new
@@ -251,8 +251,8 @@ def _moved(op: str, full: str, new: str) -> str:
 
 
 def _owners(nodes: Iterable[Any], variables: Collection[str]) -> dict[str, str]:
-    """The ops that belong to a variable, with its name: those of this name, and those below it that are not below
-    another variable.
+    """Op → the variable that it belongs to: the op of that name, and those below it that are not below another
+    variable.
     """
     owners = {}
     lengths = set(map(len, variables))

@@ -1,6 +1,6 @@
-"""What is added to a graph: ops, entries of maps; each where TensorFlow itself would have it.
+"""Adds ops and entries of maps to a graph, where TensorFlow itself would put them.
 
-An op goes behind the last one, an entry of a map to its place in the order of the keys.
+An op goes after the last one, an entry of a map into the order of the keys.
 
 (tensorflow/core/framework/graph.proto: 1 node; core/protobuf/meta_graph.proto: 4 collection_def, 5 signature_def)
 """
@@ -18,7 +18,7 @@ _STRING = DTYPES["string"].number
 
 
 def free_name(wanted: str, taken: Collection[str]) -> str:
-    """The name, with a number behind it if it is taken, as TensorFlow makes names unique: x, x_1, x_2."""
+    """The name, followed by a number if it is taken, as TensorFlow makes names unique: x, x_1, x_2."""
     name, number = wanted, 0
     while name in taken:
         number += 1
@@ -34,7 +34,7 @@ def new_op(name: str, type: str, inputs: Iterable[str] = ()) -> Any:
 
 
 def scalar_constant(name: str, dtype: int) -> Any:
-    """The NodeDef of a constant without dimensions, whose value is still to be put in."""
+    """The NodeDef of a scalar constant, still without its value."""
     node = new_op(name, "Const")
     node.attr["dtype"].type = dtype
     tensor = node.attr["value"].tensor
@@ -55,13 +55,13 @@ def string_constant(name: str, texts: Sequence[str]) -> Any:
 
 
 def with_nodes(graph_def: bytes, nodes: Iterable[Any]) -> bytes:
-    """A GraphDef with further ops."""
+    """The GraphDef with more ops."""
     data = b"".join(message_field(1, proto.serialize(node)) for node in nodes)
     return _inserted(graph_def, 1, data)
 
 
 def with_entry(message: bytes, number: int, key: str, value: bytes | None) -> bytes:
-    """A message whose map `number` has this entry, and no other one of the key; without one, if the value is None."""
+    """The message with this entry in its map `number` instead of any of the same key; if the value is None, without."""
     place, pieces, copied = None, [], 0
     for n, wire_type, start, value_start, end in fields(message):
         if (n, wire_type) == (number, LENGTH):
@@ -79,12 +79,12 @@ def with_entry(message: bytes, number: int, key: str, value: bytes | None) -> by
 
 
 def with_field(message: bytes, number: int, value: bytes) -> bytes:
-    """A message with a field of bytes more, behind those of the number."""
+    """The message with one more field of bytes, after those of the same number."""
     return _inserted(message, number, message_field(number, value))
 
 
 def _inserted(message: bytes, number: int, data: bytes) -> bytes:
-    """A message with fields put in behind the last one of the number, or where it would be."""
+    """The message with fields added after the last one of the number, or where that would be."""
     place = 0
     for n, _, _, _, end in fields(message):
         if n <= number:

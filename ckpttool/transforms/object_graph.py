@@ -1,8 +1,8 @@
 """An object graph, made to agree with a checkpoint whose variables were renamed or dropped.
 
-The message is edited where it lies (wire.message): in each object's attributes (2) the key (3) is replaced, or the
-attribute goes with what it was of; an optimizer's slots (3) go with the slot variables (3 within) that are nowhere
-stored any more. Everything else stays as it was, so that TensorFlow still finds every object by its name.
+The message is edited in place (wire.message): in each object's attributes (2) the key (3) is replaced, or the attribute
+is removed; an optimizer's slots (3) are removed if their slot variables (3 within) are no longer stored. Everything
+else stays as it was, so that TensorFlow still finds every object by its name.
 
 (tensorflow/core/protobuf/trackable_object_graph.proto)
 """
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 
 
 def mended_object_graph(checkpoint: Checkpoint, names: Mapping[str, str], *, is_damaged: bool = False) -> Variable:
-    """The variable with the object graph, with the keys that `names` (old name → new name of what is kept) gives it.
+    """The variable of the object graph, with the keys that `names` (old name → new name of what is kept) gives it.
 
-    It is read when its value is asked for. What it names and is not stored is left as it was, for a writer may have had
-    its reasons; of a checkpoint that is damaged, it goes too.
+    It is read when its value is asked for. A key that was never stored is left as it is, for its writer may have had a
+    reason; but not in a damaged checkpoint.
     """
     variable = checkpoint[OBJECT_GRAPH_KEY]
     if variable.dtype.name != "string" or variable.shape != ():
-        return variable  # It only bears the name.
+        return variable  # Something else with the same name.
     return Variable(variable.name, variable.dtype, variable.shape, _Mended(checkpoint, names, is_damaged))
 
 
 def agreeing_without(checkpoint: Checkpoint, left_out: Collection[str]) -> Checkpoint:
-    """The checkpoint, all of it, with an object graph that knows nothing of what a writer will leave out."""
+    """The whole checkpoint, with an object graph that does not mention what a writer will leave out."""
     if not left_out or OBJECT_GRAPH_KEY in left_out:
         return checkpoint
     mended = mended_object_graph(checkpoint, {name: name for name in checkpoint if name not in left_out})
@@ -44,7 +44,7 @@ def agreeing_without(checkpoint: Checkpoint, left_out: Collection[str]) -> Check
 
 
 class _Mended(Source):
-    """The source of a mended object graph, in the place of the old one."""
+    """The source of a mended object graph, which is stored in the place of the old one."""
 
     def __init__(self, checkpoint: Checkpoint, names: Mapping[str, str], is_damaged: bool) -> None:
         self._checkpoint, self._names, self._is_damaged = checkpoint, names, is_damaged
@@ -73,7 +73,7 @@ def _mended(data: bytes, graph: ObjectGraph, stored: Collection[str], names: Map
 
 
 def _new_keys(graph: ObjectGraph, stored: Collection[str], names: Mapping[str, str]) -> dict[str, str | None]:
-    """For each attribute's key the new one, None if nothing of it is kept.
+    """Key of an attribute → the new one; None if nothing of it is kept.
 
     A key that is only the beginning of those stored keeps what the new names of these have in common with it. One that
     does not end as it did goes: TensorFlow takes that end for what is stored of the object, and where one lacks it,
@@ -91,7 +91,7 @@ def _new_keys(graph: ObjectGraph, stored: Collection[str], names: Mapping[str, s
 
 
 def _unstored(graph: ObjectGraph, keys: Mapping[str, str | None]) -> set[int]:
-    """The objects that had something stored, and have nothing any more."""
+    """The objects that had something stored, and now have nothing."""
     attributes = {node: graph.attributes(node) for node in range(len(graph))}
     return {node for node, of in attributes.items() if of and all(keys.get(a.key, a.key) is None for a in of)}
 

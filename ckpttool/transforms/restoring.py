@@ -1,6 +1,6 @@
-"""A graph's saver beside a checkpoint: whether that has all that it restores; and made one that can read a bundle.
+"""A graph's saver and a checkpoint: whether that has all that the saver restores, and a saver that can read a bundle.
 
-A restore op of the format V1 can't read a bundle; one that can is put in its place.
+A restore op for format V1 can't read a bundle, so one that can is put in its place.
 
     RestoreSlice(file_pattern, tensor_name, shape_and_slice) → tensor
     Restore(file_pattern, tensor_name) → tensor
@@ -35,12 +35,12 @@ from ckpttool.wire.message import edit
 
 
 def restorable(graph: MetaGraph, checkpoint: Checkpoint | None) -> Checkpoint:
-    """The checkpoint, which has all that the graph's saver restores; an empty one, if the graph restores nothing.
+    """The checkpoint, if it has all that the graph's saver restores; an empty one if the graph restores nothing.
 
-    Of a checkpoint of objects it is what the saver restores, under the saver's names.
+    If it is a checkpoint of objects: what the saver restores of it, under the saver's names.
 
     Raises:
-        NotFoundError: it lacks a variable; or there is none.
+        NotFoundError: it lacks a variable, or there is no checkpoint.
         ConversionError: a variable is of another dtype or shape in the graph.
     """
     wanted = restored(graph)
@@ -72,7 +72,7 @@ def _require_fitting(wanted: Sequence[Restored], checkpoint: Checkpoint) -> None
 
 
 def restoring_from_bundle(graph: MetaGraph) -> MetaGraph:
-    """The graph with the restore ops of its saver such as can read a bundle; else byte for byte as it was."""
+    """The graph, with restore ops in its saver that can read a bundle; else byte for byte as it was."""
     nodes = graph.by_name
     running = saver_ops(graph)
     old = [node for name, node in nodes.items() if name in running and node.type in RESTORE_OPS[1:]]
@@ -81,7 +81,7 @@ def restoring_from_bundle(graph: MetaGraph) -> MetaGraph:
     added: list[Any] = []
     for node in old:
         [read] = reads_of(graph, node.message, messages)
-        # The names are those that TensorFlow's savers give them.
+        # They have the names that TensorFlow's savers give them.
         texts = {"tensor_names": read.key, "shape_and_slices": read.slice_spec}
         lists = [string_constant(free_name(f"{node.name}/{name}", nodes), [text]) for name, text in texts.items()]
         made[node.name] = _restore_v2(node.message, [each.name for each in lists])
@@ -113,7 +113,7 @@ def without_iterators(graph: MetaGraph) -> MetaGraph:
 
 
 def _restore_v2(old: Any, lists: Sequence[str]) -> bytes:
-    """A RestoreV2 in the place of an op that restores one tensor, with its name, device and place in the order."""
+    """A RestoreV2 instead of an op that restores one tensor, with the same name, device and place in the order."""
     node = proto.message_class("NodeDef").FromString(old.SerializeToString())
     controls = [name for name in old.input if name.startswith("^")]
     node.op, node.input[:] = "RestoreV2", [old.input[0], *lists, *controls]

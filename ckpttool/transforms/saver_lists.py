@@ -5,14 +5,14 @@ An op that saves takes these lists, and the tensors in the same order; one that 
     SaveV2(prefix, tensor_names, shape_and_slices, *tensors)
     RestoreV2(prefix, tensor_names, shape_and_slices) → tensors
 
-A sharded saver has an op of each a device; the files of all are joined in the end:
+A sharded saver has one of each for a device, and joins their files in the end:
 
     SaveV2(ShardedFilename(…, 0, 2), …)  ┐
     SaveV2(ShardedFilename(…, 1, 2), …)  ┴▶ Pack ─▶ MergeV2Checkpoints
 
-The ops whose file's name comes from the same op are a saver; it is fed. An op that restores from a file that nobody
-feeds or saves is none: it takes initial values from another checkpoint (tf.train.init_from_checkpoint), whose names
-are that one's.
+Ops that get the name of the file from the same op, which is fed, form a saver. An op that restores from a file that is
+neither fed nor saved belongs to no saver: it takes initial values from another checkpoint
+(tf.train.init_from_checkpoint), with names of its own.
 
 (tensorflow/core/ops/io_ops.cc, python/training/saver.py, checkpoint_utils.py)
 """
@@ -30,7 +30,7 @@ from ckpttool.wire.message import DROP, edit, last_field, message_field, varint_
 
 
 class Form(NamedTuple):
-    """Where an op has its lists: the inputs with names, with slices, the first tensor; the attribute with the types."""
+    """Which inputs of an op are its names, its slices, and its first tensor; and the attribute with the types."""
 
     names: int
     slices: int | None
@@ -48,20 +48,20 @@ FORMS = {
 }
 """The ops that save and restore."""
 
-# Ops between a saver's file and its ops, and between variables and what is saved of them: their first inputs lead on.
-# (A loop of them would be no graph.)
+# Ops between a saver's file and its ops, and between a variable and what is saved of it: the first input leads on.
+# (They can't form a loop.)
 _FILE_OPS = {"ShardedFilename", "StringJoin", "Identity", "Pack"}
 _READS = {"Identity", "ReadVariableOp", "Snapshot"}
 _MOST_STEPS = 16
 
 
 class SaverLists:
-    """The lists of all savers of a graph; `change` says what is to become of them.
+    """The lists of all savers of a graph, to be edited by `change`.
 
     Attributes:
         ops: the names of the ops that save and restore.
         keys: for each variable's op, the names under which it is saved, those of the main saver first.
-        own: those of the main saver alone.
+        own: the same, by the main saver only.
     """
 
     def __init__(self, nodes: Sequence[Any], file: str = "") -> None:
@@ -86,7 +86,7 @@ class SaverLists:
         self.shortened: set[str] = set()
 
     def _found(self) -> dict[str, list[Any]]:
-        """The ops of each saver, by the op that gives its file's name, the main saver first."""
+        """Op that gives the name of the file → the ops of that saver; the main saver first."""
         savers: dict[str, list[Any]] = {self._main: []}
         for node in self._nodes.values():
             if node.op in FORMS and node.input:
@@ -121,7 +121,7 @@ class SaverLists:
                 self.keys.setdefault(op, []).append(text)
 
     def _list(self, node: Any, index: int | None) -> Any:
-        """The string constant that is an input; None if it is none."""
+        """The string constant that is an input; None if the input is none."""
         return None if index is None else constant_input(node, index, self._nodes)
 
     def change(self, renames: Mapping[str, str], dropped: Collection[str], averages: Mapping[str, str]) -> set[str]:
@@ -131,16 +131,16 @@ class SaverLists:
             renames: old name → new name.
             dropped: old names.
             averages: moving averages that took their variables' places, each with the variable's name: a saver that
-                restores the average into the variable, and not the variable itself, has it under that name now.
+                restores only the average into the variable now reads it under that name.
 
         Returns:
-            The ops that go: they have nothing left to save or restore, or need what is restored no more.
+            The ops to be removed: they have nothing left to save or restore, or need what is no longer restored.
 
         Raises:
             ConversionError: the main saver would have nothing left to save; lists are not constant, or shared.
         """
         gone: set[str] = set()
-        # Other savers may have what is dropped under other names: these go too, unless another variable has them.
+        # Other savers may use other names for what is dropped: these go too, unless another variable has them.
         names = {name for first, *others in self.keys.values() if first not in dropped for name in (first, *others)}
         aliases = {name for first, *others in self.keys.values() if first in dropped for name in others}
         dropped = {*dropped, *(aliases - names)}
@@ -159,7 +159,7 @@ class SaverLists:
     def _change(
         self, node: Any, renames: Mapping[str, str], dropped: Collection[str], averages: Mapping[str, str]
     ) -> bool:
-        """Makes an op's new lists; whether there is nothing left in them."""
+        """Makes an op's new lists; returns whether they are empty."""
         form = FORMS[node.op]
         names = self._list(node, form.names)
         if names is None:
@@ -196,12 +196,12 @@ class SaverLists:
         return node.op == "Pack" and any(f in gone and self._nodes[f].op == "ShardedFilename" for f in files)
 
     def _is_gone(self, text: str) -> bool:
-        """Whether it is an output that an op that restores has no more."""
+        """Whether it is an output that a restore op no longer has."""
         op, number = split_tensor(text)
         return op in self._places and FORMS[self._nodes[op].op].tensors is None and int(number) in self._places[op]
 
     def lost_inputs(self, removed: Collection[str]) -> Iterator[tuple[str, str]]:
-        """What savers would still save though it is removed: (op, tensor)."""
+        """Pairs (op, tensor): what savers would still save though it is removed."""
         for name in self.ops - set(removed):
             node, first = self._nodes[name], FORMS[self._nodes[name].op].tensors
             for place, text in enumerate(node.input[first:] if first is not None else ()):
@@ -210,11 +210,11 @@ class SaverLists:
 
     @property
     def changes(self) -> bool:
-        """Whether any list is another one."""
+        """Whether any list has changed."""
         return bool(self._texts)
 
     def edit_node(self, data: bytes, node: Any, removed: Collection[str]) -> bytes:
-        """A node with its lists, inputs and types as they are to be."""
+        """The node with its new lists, inputs and types."""
         if node.name in self._texts:
             return _with_strings(data, self._texts[node.name])
         if node.name in self._places:
@@ -263,7 +263,7 @@ def _shape(size: int) -> bytes:
 
 
 def _with_strings(data: bytes, texts: Sequence[str | None]) -> bytes:
-    """A constant with other texts: one dimension, as long as they are."""
+    """The constant with other texts, and their number as its only dimension."""
     kept = [to_bytes(text) for text in texts if text is not None]
     is_shorter = len(kept) != len(texts)
 

@@ -1,7 +1,7 @@
-"""Checkpoint → checkpoint: which variables, and under which names. Values are not touched.
+"""Checkpoint → checkpoint with other variables, or other names for them. Values are not touched.
 
-What is stored beside the variables follows: where a checkpoint has an object graph, its keys are mended; and where
-the variables stood in the order of their names, they do so again under the new ones.
+What is stored beside the variables follows: the keys in an object graph are mended, and if the variables were stored in
+the order of their names, they are in the order of the new ones.
 """
 
 import re
@@ -32,13 +32,13 @@ def select(
 
     Args:
         checkpoint: whose variables.
-        include: globs; nothing: all names.
-        exclude: globs; of either a single one may be given as a text.
-        with_object_graph: where anything is chosen, the object graph is too, without which TensorFlow 2 restores
-            nothing; but for an `exclude` that matches it.
+        include: globs, or a single one as a str; none: all names.
+        exclude: globs, or a single one as a str.
+        with_object_graph: if anything is chosen, choose the object graph too, without which TensorFlow 2 restores
+            nothing; unless `exclude` matches it.
 
     Raises:
-        TypeError: a glob is no text.
+        TypeError: a glob is not a str.
     """
     require_checkpoint(checkpoint)
     chosen = chosen_names(checkpoint, include, exclude, with_object_graph=with_object_graph)
@@ -48,7 +48,7 @@ def select(
 def chosen_names(
     checkpoint: Checkpoint, include: Sequence[str], exclude: Sequence[str], *, with_object_graph: bool
 ) -> set[str]:
-    """The names of what `select` selects."""
+    """The names that `select` selects."""
     include, exclude = _listed(include), _listed(exclude)
     for glob in (*include, *exclude):
         if not isinstance(glob, str):
@@ -63,8 +63,8 @@ def chosen_names(
 
 
 def _other_names(checkpoint: Checkpoint, globs: Iterable[str]) -> dict[str, list[str]]:
-    """By what else than their names variables are found: those that TensorFlow 2's have, and any path to an object,
-    beside the one that is told.
+    """Key → the other names by which a variable is found: TensorFlow 2's, and those of `globs` that are paths to its
+    object.
     """
     names = {key: [*filter(None, place)] for key, place in checkpoint.places.items()}
     for path in globs:
@@ -74,25 +74,25 @@ def _other_names(checkpoint: Checkpoint, globs: Iterable[str]) -> dict[str, list
 
 
 def idle_globs(checkpoint: Checkpoint, globs: Sequence[str]) -> list[str]:
-    """Those of some patterns that match nothing."""
+    """The patterns that match nothing."""
     names = _other_names(checkpoint, globs) if globs else {}
     tests = {glob: selector([glob]) for glob in globs}
     return [glob for glob, test in tests.items() if not any(test(name, *names.get(name, ())) for name in checkpoint)]
 
 
 def _listed(texts: Iterable[str]) -> list[str]:
-    """The texts, which may come but once; of a single one, which Python would take for its letters, a list."""
+    """The texts as a list. A single one would otherwise be taken for its letters."""
     return [texts] if isinstance(texts, str) else list(texts or ())
 
 
 def without(checkpoint: Checkpoint, names: Collection[str]) -> Checkpoint:
-    """The checkpoint less some of its variables."""
+    """The checkpoint without some of its variables."""
     dropped = set(names)
     return renamed(checkpoint, {name: name for name in checkpoint if name not in dropped})
 
 
 def salvage(checkpoint: Checkpoint, damaged: Collection[str]) -> Checkpoint:
-    """The checkpoint less what is damaged; its object graph, if it has one, knows nothing but what is left."""
+    """The checkpoint without what is damaged, which its object graph no longer mentions."""
     names = {name: name for name in checkpoint if name not in damaged}
     kept = {name: checkpoint[name] for name in names}
     if OBJECT_GRAPH_KEY in kept:
@@ -101,7 +101,7 @@ def salvage(checkpoint: Checkpoint, damaged: Collection[str]) -> Checkpoint:
 
 
 def slots(checkpoint: Checkpoint) -> dict[str, str]:
-    """What optimizers keep beside the weights: the names of these variables, each with the optimizer's.
+    """Name of a variable that an optimizer keeps beside the weights → name of the optimizer.
 
     Moving averages are no optimizer's: see `use_moving_averages`.
     """
@@ -113,7 +113,7 @@ def _slot_owners(checkpoint: Checkpoint) -> dict[str, str]:
 
 
 def drop_slots(checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint without what its optimizers keep: by their names, or of TensorFlow 2 by the object graph."""
+    """The checkpoint without its optimizers' variables, found by name or, of TensorFlow 2, by the object graph."""
     require_checkpoint(checkpoint)
     return without(checkpoint, slots(checkpoint))
 
@@ -122,15 +122,16 @@ _OTHERWISE_NAMED = "if they have another name, as w/NAME has: --include '**/NAME
 
 
 def averages_as_variables(checkpoint: Checkpoint, chosen: Collection[str] | None = None) -> dict[str, str]:
-    """For what is left when moving averages take their variables' places: old name → new name.
+    """Old name → new name, of what is left after moving averages took their variables' places.
 
     Args:
-        checkpoint: with the averages and the variables that they are of.
-        chosen: the names that count; None: all. A variable need not be chosen that its average may take its place.
+        checkpoint: with the averages and their variables.
+        chosen: the names to be considered; None: all. An average may take the place of a variable that is not among
+            them.
 
     Raises:
         NotFoundError: there are no moving averages.
-        ConversionError: of an average only a part is stored, and of its variable the whole.
+        ConversionError: only a part of an average is stored, and its variable is whole.
     """
     names = checkpoint.keys() if chosen is None else chosen
     found, others = averages_of_variables(checkpoint), averages_of_others(checkpoint)
@@ -150,18 +151,18 @@ def averages_as_variables(checkpoint: Checkpoint, chosen: Collection[str] | None
 
 
 def use_moving_averages(checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint with moving averages in the place of the variables that they are of.
+    """The checkpoint with each moving average in the place of its variable.
 
     Raises:
         NotFoundError: there are none.
-        ConversionError: of one only a part is stored, and of its variable the whole.
+        ConversionError: only a part of an average is stored, and its variable is whole.
     """
     require_checkpoint(checkpoint)
     return renamed(checkpoint, averages_as_variables(checkpoint))
 
 
 class Rule(NamedTuple):
-    """A rule by which names are changed: what matches, and what is put in its place, as `re.sub` takes them."""
+    """A rule for renaming: the pattern and its replacement, as `re.sub` takes them."""
 
     pattern: re.Pattern[str]
     replacement: str
@@ -171,8 +172,8 @@ class Rule(NamedTuple):
         r"""`REGEX=>REPL`, such as `^bert/=>` or `layer_(\d+)=>layers/\1`.
 
         Raises:
-            ValueError: it is no such rule, and why.
-            TypeError: it is no text.
+            ValueError: it is not such a rule; says why.
+            TypeError: it is not a str.
         """
         if not isinstance(text, str):
             raise TypeError(f"a rule is a text, REGEX=>REPL, not {text!r}; a mapping has old names and new ones")
@@ -181,7 +182,7 @@ class Rule(NamedTuple):
             raise ValueError(f"{text!r} is not REGEX=>REPL")
         try:
             rule = cls(re.compile(pattern), replacement)
-            rule.apply("")  # Refuses a group that is not there, whether or not the pattern matches.
+            rule.apply("")  # Refuses a missing group, whether or not the pattern matches.
         except (re.error, IndexError, OverflowError, RecursionError) as error:
             raise ValueError(f"{text!r}: {error}") from error
         return rule
@@ -194,15 +195,15 @@ class Rule(NamedTuple):
 
 
 NAMES = ("key", "object", "full")
-"""What variables of TensorFlow 2 can be named by: keys, objects' paths, TensorFlow 1's full names."""
+"""The kinds of names that variables of TensorFlow 2 have: keys, paths of objects, full names as in TensorFlow 1."""
 
 
 def object_names(checkpoint: Checkpoint, kind: str) -> dict[str, str]:
-    """Of the variables of TensorFlow 2, but for other things that are stored, key → name of another kind.
+    """Key of a variable of TensorFlow 2 → its name of another kind; without other things that are stored.
 
     Args:
         checkpoint: whose variables.
-        kind: one of NAMES; of a variable without a full name, "full" is the path.
+        kind: one of NAMES; "full" gives the path of a variable without a full name.
 
     Raises:
         ValueError: there is no such kind.
@@ -216,7 +217,7 @@ def new_names(names: Iterable[str], rules: Sequence[Rule], prefix: str) -> dict[
     """Old name → new name, by the rules in order, each applied to what the one before has made; then `prefix` is
     taken from the front of each name that begins with it.
 
-    The object graph, which is no variable of the model's, keeps its name.
+    The object graph is not a variable of the model, and keeps its name.
     """
     found = {}
     for name in names:
@@ -230,7 +231,7 @@ def new_names(names: Iterable[str], rules: Sequence[Rule], prefix: str) -> dict[
 
 
 def idle(names: Iterable[str], rules: Sequence[Rule], prefix: str) -> list[str]:
-    """What of all that `new_names` is given changes nothing, in words: most likely it is mistyped."""
+    """The arguments of `new_names` that change nothing, in words: most likely they are mistyped."""
     found, current = [], set(names) - {OBJECT_GRAPH_KEY}
     for rule in rules:
         if not any(map(rule.pattern.search, current)):
@@ -244,7 +245,7 @@ def idle(names: Iterable[str], rules: Sequence[Rule], prefix: str) -> list[str]:
 def rename(
     checkpoint: Checkpoint, rules: Sequence[str] | Mapping[str, str] = (), *, strip_prefix: str = "", names: str = "key"
 ) -> Checkpoint:
-    r"""The checkpoint under other names.
+    r"""The checkpoint with its variables under other names.
 
         >>> ckpttool.rename(checkpoint, [r"^bert/=>", r"layer_(\d+)=>layers/\1"])
 
@@ -252,14 +253,14 @@ def rename(
         checkpoint: whose variables.
         rules: `REGEX=>REPL`, applied in order, as `re.sub` does; or old names, each with the new one.
         strip_prefix: is taken from the front of the names that begin with it, after the rules.
-        names: of TensorFlow 2, what variables are named by before the rules: "key", as they are stored; "object", the
-            paths of their objects; "full", the names that TensorFlow 1 would have given.
+        names: of TensorFlow 2, what the rules are applied to: "key", names as they are stored; "object", the paths of
+            objects; "full", the names that TensorFlow 1 would have given.
 
     Raises:
-        ValueError: a rule is none, or there are no such names.
-        TypeError: a rule, or what a mapping has, is no text.
-        NotFoundError: there is no variable of an old name.
-        ConversionError: two variables would have the same name, or one none.
+        ValueError: a rule can't be parsed, or `names` is none of these.
+        TypeError: a rule is not a str, or a mapping has keys or values that are not.
+        NotFoundError: there is no variable with an old name.
+        ConversionError: two variables would have the same name, or one an empty name.
     """
     require_checkpoint(checkpoint)
     named = {name: name for name in checkpoint} | object_names(checkpoint, names)
@@ -276,7 +277,7 @@ def rename(
 
 
 def renamed(checkpoint: Checkpoint, names: Mapping[str, str]) -> Checkpoint:
-    """The variables that are keys of `names`, under the names that are their values.
+    """The variables in `names` (old name → new name), under their new names.
 
     Raises:
         ConversionError: two variables would have the same name, or one none.
@@ -306,6 +307,6 @@ def renamed(checkpoint: Checkpoint, names: Mapping[str, str]) -> Checkpoint:
 
 
 def _stands_by_name(checkpoint: Checkpoint) -> bool:
-    """Whether the values are stored in the order of the names, within each shard."""
+    """Whether each shard stores its values in the order of the names."""
     pieces = [(p.shard, p.position, to_bytes(v.name)) for v in checkpoint.values() for p in v.slices]
     return sorted(pieces) == sorted(pieces, key=lambda piece: (piece[0], piece[2], piece[1]))

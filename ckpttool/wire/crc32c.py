@@ -43,7 +43,7 @@ def crc32c(data: Any, crc: int = 0) -> int:
 
 
 def combine(first: int, second: int, size: int) -> int:
-    """The checksum of two runs of bytes, by those of each; the second one has `size` bytes.
+    """The checksum of two runs of bytes put together, from the checksum of each; the second has `size` bytes.
 
     A checksum is the remainder of a polynomial: what stands before more bytes is multiplied by x for each of their
     bits. (crc32_combine in zlib's crc32.c, with this polynomial)

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     _Integers: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 
 _LARGE = 1 << 20
-"""Bytes of a message that is worth the import of NumPy."""
+"""A message of so many bytes is worth the import of NumPy."""
 
 _FEW = 256
-"""So many messages, or fewer, are walked one after another: a step takes as long as so many turns of a loop."""
+"""So few messages are walked one after another: a step of NumPy takes as long as so many turns of a loop."""
 
 
 def drop(data: bytes, rules: Mapping[int, Rule]) -> bytes:
-    """The message without some fields: what `edit` makes of it, where each rule is DROP, or more of such rules.
+    """The message as `edit` makes it, where each rule is DROP or a mapping of such rules.
 
     Raises:
         CorruptionError: a message on the way is no protobuf message.
@@ -55,7 +55,7 @@ class _Fields(NamedTuple):
 
 
 class _Dropping:
-    """A message, what is cut out of it, and what is written over it: lengths that became less.
+    """A message that fields are cut out of, with the lengths around them mended.
 
     Args:
         data: the message.
@@ -68,7 +68,7 @@ class _Dropping:
         self._cuts: list[tuple[_Integers, _Integers]] = []
 
     def mark(self, messages: _Fields, rules: Mapping[int, Rule]) -> "_Integers":
-        """Applies the rules to each of the messages, and tells how many bytes it loses by that."""
+        """Applies the rules to each of the messages, and returns how many bytes each loses."""
         import numpy as np
 
         lost = np.zeros(len(messages.value), np.int64)
@@ -87,14 +87,14 @@ class _Dropping:
         import numpy as np
 
         edges = np.concatenate([[0, len(self._data)], *chain.from_iterable(self._cuts)])
-        edges.sort(kind="stable")  # They are in order but for a few runs, which this merges in a thirtieth of the time.
+        edges.sort(kind="stable")  # Merges the runs, each in order, in a thirtieth of the time.
         lengths = np.diff(edges)  # Of what is kept, of what is cut, of what is kept, ...
         is_kept = np.repeat(np.arange(lengths.size) % 2 == 0, lengths)
         return bytes(self._bytes[is_kept].data)
 
     def _shorten(self, number: int, messages: _Fields, lost: "_Integers") -> "_Integers":
-        """Writes the tags and lengths of messages that lose something, before their values, in as few bytes as they
-        take; and tells what is lost with those that are left over.
+        """Writes the tag and the new length of each message that loses something, right before its value, in as few
+        bytes as they take. Returns what each loses, with the bytes of the old length that are left over.
         """
         import numpy as np
 
@@ -129,7 +129,7 @@ class _Dropping:
         return {number: _Fields(*np.concatenate(parts, axis=1)) for number, parts in found.items() if parts}
 
     def _walk(self, messages: _Fields, wanted: Container[int]) -> "Iterator[tuple[_Integers, _Integers]]":
-        """The fields that hold bytes: their numbers, and for each what _Fields says of it, as a column."""
+        """The fields that hold bytes: their numbers, and with what _Fields has of them a column for each."""
         import numpy as np
 
         message, position, end = np.arange(len(messages.value)), messages.value, messages.end
@@ -154,7 +154,7 @@ class _Dropping:
     def _walk_slowly(
         self, message: "_Integers", position: "_Integers", end: "_Integers", wanted: Container[int]
     ) -> "Iterator[tuple[_Integers, _Integers]]":
-        """The same of messages that are walked one after another, from a position on."""
+        """The same, one message after another, each from a position on."""
         import numpy as np
 
         flat, counts = array("q"), [0]

@@ -17,13 +17,13 @@ from ckpttool.wire.coding import decode_varint, encode_varint
 VARINT, FIXED64, LENGTH, GROUP, END_GROUP, FIXED32 = range(6)
 _FIXED_SIZES = {FIXED64: 8, FIXED32: 4}
 MAX_SIZE = (1 << 31) - 1
-"""The bytes that a message has at most."""
+"""The most bytes that a message can have."""
 # What protobuf's own parsers allow.
 _MAX_DEPTH = 100
 
 
 Field = tuple[int, int, int, int, int]
-"""One field: its number and wire type, and where it, its value, and the next field start."""
+"""One field: its number, its wire type, and where the field, its value and the next field start."""
 
 
 def fields(data: bytes, only: Container[int] | None = None) -> Iterator[Field]:
@@ -34,7 +34,7 @@ def fields(data: bytes, only: Container[int] | None = None) -> Iterator[Field]:
 
     Args:
         data: the message.
-        only: the numbers of those that are wanted; the others are walked over. None: all are.
+        only: the numbers of the fields that are wanted; the others are skipped. None: all are wanted.
 
     Raises:
         CorruptionError: this is no protobuf message.
@@ -68,7 +68,7 @@ def fields(data: bytes, only: Container[int] | None = None) -> Iterator[Field]:
 
 
 def values(data: bytes) -> Iterator[tuple[int, int, int | bytes]]:
-    """Number, wire type and value of a small message's fields: integers (unsigned) and bytes; no groups.
+    """Number, wire type and value of a small message's fields: unsigned integers and bytes; groups are left out.
 
     Raises:
         CorruptionError: this is no protobuf message.
@@ -83,7 +83,7 @@ def values(data: bytes) -> Iterator[tuple[int, int, int | bytes]]:
 
 
 def values_of(data: bytes, number: int) -> Iterator[bytes]:
-    """The values of a length-delimited field, each time it is there.
+    """The values of a length-delimited field, which may be there many times.
 
     Raises:
         CorruptionError: this is no protobuf message.
@@ -102,7 +102,7 @@ def last_field(data: bytes, number: int) -> bytes:
 
 
 def varint_field(number: int, value: int) -> bytes:
-    """A field with an integer, as proto3 writes it: not at all if it is zero."""
+    """A field with an integer as proto3 writes it: nothing, if it is zero."""
     return encode_varint(number << 3 | VARINT) + encode_varint(value) if value else b""
 
 
@@ -112,7 +112,7 @@ def message_field(number: int, data: bytes) -> bytes:
 
 
 def length_prefix(number: int, nbytes: int) -> bytes:
-    """What stands before the bytes of such a field."""
+    """The tag and the length that go before the bytes of such a field."""
     return encode_varint(number << 3 | LENGTH) + encode_varint(nbytes)
 
 
@@ -141,8 +141,8 @@ class _Drop:
 
 DROP: Final = _Drop()
 Rule: TypeAlias = _Drop | Mapping[int, "Rule"] | Callable[[bytes], bytes | None]
-"""What to do with a length-delimited field: leave it out; go into it as a message with rules of its own; or put
-what the function makes of its value in its place (None: leave it out)."""
+"""What to do with a length-delimited field: leave it out; edit it as a message, by rules of its own; or replace its
+value by what the function returns (None: leave the field out)."""
 
 
 def edit(data: bytes, rules: Mapping[int, Rule]) -> bytes:

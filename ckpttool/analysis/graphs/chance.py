@@ -1,10 +1,10 @@
-"""What gives another value each time: what is drawn by chance.
+"""Outputs that differ from run to run, because something is drawn at random.
 
-    x ─▶ Add ─▶ y                            y is another each time
+    x ─▶ Add ─▶ y                            y differs each time
           ▲
     RandomStandardNormal
 
-    keep_prob ─▶ Add ─▶ Floor ─▶ Mul ─▶ y    y is as keep_prob says: 1, and it is the same
+    keep_prob ─▶ Add ─▶ Floor ─▶ Mul ─▶ y    y depends on keep_prob: with 1, it is the same
                   ▲
             RandomUniform
 
@@ -15,32 +15,26 @@ import re
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from ckpttool.analysis.graphs.needs import (
-    all_called,
-    called_functions,
-    function_callers,
-    needed_ops,
-    tensor_name,
-    walk,
-)
+from ckpttool.analysis.graphs.functions import all_called, called_functions, function_callers
+from ckpttool.analysis.graphs.needs import needed_ops, walk
 from ckpttool.model.graph import MetaGraph
-from ckpttool.model.nodes import ASSIGN_OPS, PLACEHOLDERS, VARIABLE_OPS, Node, op_of, shape_of
+from ckpttool.model.nodes import ASSIGN_OPS, PLACEHOLDERS, VARIABLE_OPS, Node, declared_shape, op_of, tensor_name
 
 RANDOM = re.compile(
     r"(?:Stateful)?(?:Random(?!\w*(?:Queue|Dataset))|Uniform(?!Quantize|Dequantize|Requantize)|StandardNormal"
     r"|TruncatedNormal|Parameterized|Multinomial)\w*"
 )
-"""Types of ops that draw by chance, unless they have a seed; those with an input for one are called Stateless…."""
+"""Types of ops that draw at random, unless they have a seed; those with an input for one are called Stateless…."""
 
-# Ops that give the value of one of their inputs, or branches, and not one made of all.
+# Ops that pass on one of their inputs, or branches, instead of computing with all of them.
 _CHOICES = ("Merge", "If", "StatelessIf", "Case", "StatelessCase")
-# Ops whose first input says which of the others is taken.
+# Ops whose first input chooses one of the others.
 _SELECTS = ("Select", "SelectV2")
 
 
 def drawn(graph: MetaGraph, tensors: Iterable[str], fed: Collection[str] = ()) -> str:
-    """The op by which one of some tensors is another each time, as far as that is sure: it is in no branch, and has no
-    seed; "" if there is none.
+    """An op that surely makes one of the tensors differ from run to run: it draws without a seed, and is in no branch;
+    "" if there is none.
     """
     nodes, stack = graph.by_name, list(tensors)
     fed_ops = {op_of(tensor) for tensor in fed} & nodes.keys()
@@ -65,7 +59,7 @@ def drawn(graph: MetaGraph, tensors: Iterable[str], fed: Collection[str] = ()) -
 
 
 def _functions(graph: MetaGraph, ops: Iterable[str]) -> tuple[set[str], set[str]]:
-    """The functions that draw a random number, and those that choose, by themselves or by what they call."""
+    """The functions that draw a random number, and those that choose, themselves or in what they call."""
     called = list(all_called(graph.functions, (graph.by_name[name].message for name in ops)))
     callers = function_callers(called)
     drawing = {function.signature.name for function in called if any(map(_draws, function.node_def))}
@@ -93,6 +87,6 @@ def _numbers(graph: MetaGraph, ops: set[str], fed: set[str]) -> set[str]:
 
 def _may_be_number(graph: MetaGraph, node: Node, is_fed: bool) -> bool:
     if node.type in VARIABLE_OPS:
-        return "shape" in node.message.attr and shape_of(node.message.attr["shape"].shape) == ()
+        return declared_shape(node.message) == ()
     known = graph.outputs(node)
     return (is_fed or node.type in PLACEHOLDERS) and (not known or not known[0].shape)

@@ -1,6 +1,6 @@
 """Two graphs side by side: ops, functions, collections and signatures that are only in one, or not the same.
 
-The order of ops, that of attributes, and what debuggers are told is nothing that a graph means.
+The order of ops and of attributes, and information for debuggers, have no meaning and do not count.
 """
 
 from collections import Counter
@@ -13,21 +13,21 @@ from ckpttool.model.graph import MetaGraph
 
 _LONGEST = 80
 _PARSED = 1 << 16
-"""Bytes of a value that is looked into; of a larger one, the size is said."""
+"""The most bytes of a value that is shown; of a larger one, only the size is."""
 
 _Messages = Mapping[str, Any]
 
 
 class GraphChange(NamedTuple):
-    """Something of a graph that is not the same.
+    """A difference between two graphs.
 
     Attributes:
         kind: what it is: "op", "function", "collection", "signature".
         function: the function that the op is in; "" if it is in none.
         name: its name.
         change: "only in A", "only in B", or "changed".
-        what: what of it has changed: "type", "inputs", "device", "attribute T", or a field of its message; of an op
-            that is only in one, its type; of a collection, "member" or "order".
+        what: the part that has changed: "type", "inputs", "device", "attribute T", or a field of its message; of an
+            op that is only in one, its type; of a collection, "member" or "order".
         a: as it is in the first: text, or a member of a collection.
         b: as it is in the second.
     """
@@ -42,7 +42,7 @@ class GraphChange(NamedTuple):
 
 
 def compare_graphs(a: MetaGraph, b: MetaGraph) -> list[GraphChange]:
-    """What differs between two graphs, each kind in the order of the first, then of the second."""
+    """The differences between two graphs; those of each kind in the order of the first graph, then of the second."""
     one, other = a.message, b.message
     return [
         *_ops("", _by_name(one.graph_def.node), _by_name(other.graph_def.node)),
@@ -69,7 +69,7 @@ def _ops(function: str, ops_a: _Messages, ops_b: _Messages) -> Iterator[GraphCha
 
 
 def _of_op(a: Any, b: Any) -> Iterator[tuple[str, str, str]]:
-    """What of an op has changed, and how it is in both."""
+    """The parts of an op that have changed, with what they are in both."""
     texts = (
         ("type", a.op, b.op),
         ("inputs", _inputs(a), _inputs(b)),
@@ -83,7 +83,7 @@ def _of_op(a: Any, b: Any) -> Iterator[tuple[str, str, str]]:
 
 
 def _inputs(node: Any) -> str:
-    """The inputs; those that are only waited for in the order of their names, for they have none. x:0 is x."""
+    """The inputs. Control inputs have no order, so they are sorted by name; x:0 is written x."""
     data = [text if text.count(":") > 1 else text.removesuffix(":0") for text in node.input if text[:1] != "^"]
     return ", ".join(data + sorted(text for text in node.input if text.startswith("^")))
 
@@ -96,7 +96,7 @@ def _functions(a: _Messages, b: _Messages) -> Iterator[GraphChange]:
 
 
 def _fields_of_each(kind: str, a: _Messages, b: _Messages, but: str = "") -> Iterator[GraphChange]:
-    """Messages that are only in one, and the fields of the others that are not the same, leaving out one."""
+    """Messages that are only in one graph, and differing fields of the others, except for one field."""
     for name in dict.fromkeys([*a, *b]):
         if name not in a or name not in b:
             yield GraphChange(kind, "", name, "only in A" if name in a else "only in B")
@@ -108,7 +108,7 @@ def _fields_of_each(kind: str, a: _Messages, b: _Messages, but: str = "") -> Ite
 
 
 def _only(message: Any, field: str) -> Any:
-    """The message with no other field."""
+    """The message with this field alone."""
     copy = type(message)()
     copy.CopyFrom(message)
     for other in message.DESCRIPTOR.fields:
@@ -131,7 +131,7 @@ def _collections(a: Mapping[str, Collection], b: Mapping[str, Collection]) -> It
 
 
 def _more(members: list[Any], others: list[Any]) -> list[Any]:
-    """The members that the others have not, or not so many times; by their texts, for not all can be hashed."""
+    """The members that the others lack, or have fewer times; compared as texts, for some can't be hashed."""
     left, found = Counter(map(repr, others)), []
     for member in members:
         left[repr(member)] -= 1
@@ -141,12 +141,12 @@ def _more(members: list[Any], others: list[Any]) -> list[Any]:
 
 
 def _bytes(message: Any) -> bytes | None:
-    """What two messages have in common if they say the same: maps are in the order of their keys."""
+    """A form that is the same for equal messages: maps are in the order of their keys."""
     return None if message is None else proto.serialize(message)
 
 
 def _text(message: Any) -> str:
-    """A value in short."""
+    """A short text for a value."""
     if message is None:
         return "(none)"
     if message.ByteSize() > _PARSED:

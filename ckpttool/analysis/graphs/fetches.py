@@ -21,14 +21,14 @@ from ckpttool.model.signatures import DEFAULT_SIGNATURE, HIDDEN_SIGNATURES
 
 
 class Fetch(NamedTuple):
-    """A tensor to fetch, by its full name, and what it is called."""
+    """A tensor to fetch: its full name, and the label of its result."""
 
     label: str
     tensor: str
 
 
 class Choice(NamedTuple):
-    """What is fetched, why, and the signature by whose arguments the inputs may be named ("": none)."""
+    """What is fetched, why, and the signature whose keys may name the inputs ("" if none)."""
 
     fetches: list[Fetch]
     why: str
@@ -46,7 +46,7 @@ def full_name(graph: MetaGraph, name: str) -> str:
 
 
 def by_name(graph: MetaGraph, names: Collection[str]) -> list[Fetch]:
-    """Fetches that are named one by one; raises as `full_name` does."""
+    """Fetches named one by one; raises as `full_name` does."""
     try:
         return [Fetch(name, value_name(graph, name)) for name in names]
     except NotFoundError as error:
@@ -57,7 +57,7 @@ def by_name(graph: MetaGraph, names: Collection[str]) -> list[Fetch]:
 
 
 def named(graph: MetaGraph, names: Collection[str], signature: str = "") -> list[Fetch]:
-    """Fetches that are named one by one, as inputs are by `feed_names`: also by the keys of the signature's outputs.
+    """Fetches named one by one, also by keys of the signature's outputs (as `feed_names` takes keys of its inputs).
 
     Raises:
         NotFoundError: there is no such op and no such key, or the op has no such output.
@@ -72,7 +72,7 @@ def named(graph: MetaGraph, names: Collection[str], signature: str = "") -> list
 
 
 def output_of(graph: MetaGraph, name: str, signature: str) -> str | None:
-    """The output that has this key, in the signature or, without one, in the default one; None: the name is an op's.
+    """The output with this key in the signature or, without one, in the default one; None if the name is an op's.
 
     Raises:
         NotFoundError: there is no such op, and only another signature has such a key.
@@ -87,27 +87,27 @@ def output_of(graph: MetaGraph, name: str, signature: str) -> str | None:
 
 
 def _keys_of(graph: MetaGraph, signature: str, direction: str) -> tuple[dict[str, str], dict[str, str]]:
-    """What keys stand for: those of the signature in use; and, without one, those of the default one."""
+    """Key → tensor, in the signature in use or, without one, in the default one."""
     default = "" if signature else signature_named(graph, None)
     return arguments(graph, signature, direction), arguments(graph, default, direction)
 
 
 def _is_op(graph: MetaGraph, name: str) -> bool:
-    """Whether it is the name of an op, or a tensor's of one."""
+    """Whether it is the name of an op, or of one of its tensors."""
     return name in graph.by_name or op_of(name) in graph.by_name
 
 
 def _elsewhere(graph: MetaGraph, name: str, direction: str) -> str | None:
-    """A hint at the signature that has such a key; None if none has."""
+    """A hint that names a signature with such a key; None if there is none."""
     keys = (key for key in _signature_keys(graph) if name in getattr(graph.signatures[key], direction))
     return next((f"the signature {key} has it: --signature {key}" for key in keys), None)
 
 
 def value_name(graph: MetaGraph, name: str) -> str:
-    """The full name of the tensor that has a value: for the handle of a variable, the one that reads it.
+    """The full name of the tensor with the value: for the handle of a variable, the tensor that reads it.
 
     Raises:
-        NotSupportedError: it is a handle of something that has no value, or that nothing reads.
+        NotSupportedError: it is a handle of something without a value, or nothing reads it.
     """
     nodes = graph.by_name
     tensor = full_name(graph, name)
@@ -129,7 +129,7 @@ def of_collection(graph: MetaGraph, name: str) -> list[Fetch]:
 
     Raises:
         NotFoundError: there is no such collection, or nothing in it can be fetched.
-        NotSupportedError: there are only handles in it, which have no values.
+        NotSupportedError: all its members are handles without values.
     """
     require_collection(graph, name)
     found = [text for member in graph.collections[name].members if (text := member_name(member))]
@@ -148,14 +148,14 @@ def of_collection(graph: MetaGraph, name: str) -> list[Fetch]:
 
 
 def member_name(member: Any) -> str:
-    """The name of the tensor or op that a collection's member is; of a variable, that of its value; else ""."""
+    """The name of the tensor or op that a member of a collection is, or, for a variable, of its value; else ""."""
     if isinstance(member, dict) and member.get("@type") == "VariableDef":
         return str(member.get("snapshot_name") or member.get("variable_name", ""))
     return member if isinstance(member, str) else ""
 
 
 def signature_named(graph: MetaGraph, name: str | None) -> str:
-    """The key of a signature: the one that is named, else serving_default, else the only one, else "".
+    """The key of a signature: the one named, else serving_default, else the only one, else "".
 
     Raises:
         NotFoundError: there is none of that name.
@@ -184,7 +184,7 @@ def of_signature(graph: MetaGraph, name: str) -> list[Fetch]:
 
 
 def choice_of(graph: MetaGraph, signature: str | None) -> Choice:
-    """What a signature gives, or without one the default; raises as `signature_named` and `default_choice`."""
+    """The outputs of a signature, or without one the default; raises as `signature_named` and `default_choice`."""
     if signature is None:
         return default_choice(graph)
     key = signature_named(graph, signature)
@@ -192,8 +192,7 @@ def choice_of(graph: MetaGraph, signature: str | None) -> Choice:
 
 
 def default_choice(graph: MetaGraph) -> Choice:
-    """What is fetched if nobody says: the outputs of the signature, of the one collection that is the user's, or the
-    likeliest.
+    """What is fetched by default: the signature's outputs, else the user's only collection, else the likeliest ones.
 
     Raises:
         NotFoundError: there are several signatures, or nothing that looks like an output.
@@ -212,7 +211,7 @@ def default_choice(graph: MetaGraph) -> Choice:
     if len(own) == 1:
         [(name, outputs)] = own.items()
     likeliest = next((each.tensor for each in endpoints(graph) if each.direction == "output"), None)
-    if len(own) == 1 and likeliest in {full_name(graph, text) for text in outputs}:  # Else it collects layers.
+    if len(own) == 1 and likeliest in {full_name(graph, text) for text in outputs}:  # If not, it collects layers.
         return Choice(by_name(graph, outputs), f"the members of the collection {name}")
     return _inferred(graph)
 
@@ -249,7 +248,7 @@ def feed_names(graph: MetaGraph, names: Collection[str], signature: str = "") ->
 
     Raises:
         NotFoundError: there is no such op and no such key, or the op has no such output.
-        ValueError: two names are the same tensor's.
+        ValueError: two names stand for the same tensor.
     """
     keys, others = _keys_of(graph, signature, "inputs")
     found, taken = dict[str, str](), set[str]()

@@ -1,7 +1,7 @@
-"""A value that somebody gives → an array of the dtype and shape that an input takes, or the reason why it can't be.
+"""A value from the user → an array of the dtype and shape that an input takes, or the reason why that can't be.
 
-Casting loses nothing: 50 may become 50.0, and 50.0 may become 50, but 0.5 no integer. Decimal numbers that are written
-down (literals, JSON) are rounded to the float they are for, as anywhere; an array's values must be that float's.
+Casting loses nothing: 50 may become 50.0 and the other way round, but 0.5 becomes no integer. Only decimal literals
+(also in JSON) are rounded to the input's float type; the values of an array must be exact in it.
 """
 
 import warnings
@@ -30,11 +30,11 @@ def fit(
         dtype: what the input takes.
         shape: the shape that it takes, as far as it is known.
         name: the input's, for messages.
-        batch_dim: add a dimension of 1 in front if just that is missing.
+        batch_dim: add a dimension of 1 in front if only that is missing.
         broadcast: fill the shape with a scalar; a dimension that is not known becomes 1.
 
     Raises:
-        ValueError: the value is of another type or shape; says what was expected and what came.
+        ValueError: the value has another type or shape; says what was expected and what was given.
     """
     wanted = dtype.base
     expected = f"{name} takes {wanted.name}{shape_text(shape)}"
@@ -72,7 +72,7 @@ def _flattened(value: Any) -> list[Any]:
 
 
 def _shape_of(value: Any, expected: str) -> tuple[int, ...]:
-    """The shape of nested lists; an array's own."""
+    """The shape of nested lists, or of an array."""
     if not isinstance(value, list | tuple):
         return tuple(getattr(value, "shape", ()))
     shapes = {_shape_of(item, expected) for item in value}
@@ -109,7 +109,7 @@ def _numbers(value: Any, dtype: DType, expected: str) -> "Array":
 
 
 def _changed(array: "Array", cast: "Array", *, is_written: bool) -> "Array":
-    """Where casting has made another value."""
+    """Where casting has changed the value."""
     import numpy as np
 
     if is_written and array.dtype.kind == "f" and cast.dtype.kind not in "biu":
@@ -118,18 +118,18 @@ def _changed(array: "Array", cast: "Array", *, is_written: bool) -> "Array":
         return overflown
     back = cast.astype(array.dtype)
     changed = np.asarray(back != array)
-    if array.dtype.kind in "fV" and cast.dtype.kind in "iu":  # What is beyond these becomes what the machine likes.
+    if array.dtype.kind in "fV" and cast.dtype.kind in "iu":  # A cast beyond these is undefined.
         bounds, wide = np.iinfo(cast.dtype), array.astype(np.float64)
         changed |= ~((wide >= float(bounds.min)) & (wide < 2.0 * (bounds.max // 2 + 1)))
     if array.dtype.kind in "fc":
         changed &= ~(np.isnan(array) & np.isnan(back))
-    if array.dtype.kind in "iu" and cast.dtype.kind in "iu":  # -1 and 2**64 - 1 are the same bits.
+    if array.dtype.kind in "iu" and cast.dtype.kind in "iu":  # -1 and 2**64 - 1 have the same bits.
         changed |= (array < 0) != (cast < 0)
     return changed
 
 
 def _said(value: Any, array: "Array") -> str:
-    """A value as a message says it: a small one itself, a large one by dtype and shape."""
+    """A value in a message: a small one itself, a large one as its dtype and shape."""
     if array.ndim == 0 and len(repr(array[()])) < 40:
         return f"{array.dtype.name if array.dtype.kind in _NUMBERS else type(value).__name__} {array[()]!s}"
     return f"{array.dtype.name}{shape_text(array.shape)}"

@@ -1,4 +1,4 @@
-"""The ops that initialize a graph, or what of it no saver stores, as its writer has listed them.
+"""The ops that initialize a graph, or the part of it that no saver stores, as its writer listed them.
 
 saved_model_main_op    the op to be run once the variables are there
 local_variables        each with its initializer
@@ -8,14 +8,14 @@ from ckpttool.model.graph import MetaGraph
 from ckpttool.model.nodes import op_of
 
 MAIN_OP = "saved_model_main_op"
-"""The collection of the op that initializes a SavedModel's graph, once its variables are there."""
+"""The collection of the op that initializes a SavedModel's graph after its variables were restored."""
 INIT_SIGNATURE = "__saved_model_init_op"
-"""The signature whose output that op is since TensorFlow 2."""
+"""The signature whose output is that op, since TensorFlow 2."""
 _MAIN_OPS = (MAIN_OP, "legacy_init_op", "serving_init_op")
 
 
 def main_ops(graph: MetaGraph) -> list[str]:
-    """The ops that initialize a graph, as its writer marked them: the first of these marks counts.
+    """The ops that initialize a graph, as its writer marked them. The first kind of mark that there is counts.
 
     (tensorflow/python/saved_model/loader_impl.py get_init_op)
     """

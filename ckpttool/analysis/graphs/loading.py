@@ -1,12 +1,12 @@
-"""What is in TensorFlow 2's way when it loads a graph: ops that it lacks, and ops that it takes from old graphs alone.
+"""What keeps TensorFlow 2 from loading a graph: ops that it lacks, and ops that it takes from old graphs only.
 
-A graph with an op that is not registered is loaded by nobody. One that is deprecated, such as TensorArrayV2 of before
-TensorFlow 1, stays in the graphs that are older than its deprecation; but tf.saved_model.load copies what a signature
-needs into a function, which is new. In a function, OneShotIterator does not run.
+A graph with an unregistered op can't be loaded. A deprecated op, such as TensorArrayV2 from before TensorFlow 1, is
+allowed in graphs older than its deprecation; but tf.saved_model.load copies what a signature needs into a function,
+which is new. OneShotIterator does not run in a function.
 
-Dense hash tables have got an input since TensorFlow 1.12, and those without it are loaded by nobody.
+Dense hash tables have had one more input since TensorFlow 1.12, and a graph with those of before can't be loaded.
 
-Boosted trees are still registered, and nothing runs them: their kernels went between TensorFlow 2.4 and 2.9.
+Boosted trees are still registered, but do not run: their kernels were removed between TensorFlow 2.4 and 2.9.
 
 (tensorflow/core/framework/op_def_util.cc CheckOpDeprecation; core/kernels/data/iterator_ops.cc OneShotIteratorOp;
 python/saved_model/load_v1_in_v2.py)
@@ -21,7 +21,7 @@ from ckpttool.analysis.graphs.savers import saver_ops
 from ckpttool.model.graph import MetaGraph
 
 BOOSTED_TREES = ("BoostedTrees", "IsBoostedTrees")
-"""How the types of ops begin that TensorFlow knows and has no kernels of."""
+"""How the types of ops begin that TensorFlow knows but has no kernels for."""
 
 _DENSE_TABLES = ("MutableDenseHashTable", "MutableDenseHashTableV2")
 _IN_NO_FUNCTION = {"OneShotIterator"}
@@ -33,11 +33,11 @@ class Obstacles(NamedTuple):
     Attributes:
         needed: those that TensorFlow 2 lacks, and that outputs need.
         unneeded: those that it lacks, and that no output needs.
-        deprecated: those that it takes from old graphs alone, and that outputs need.
+        deprecated: those that it takes from old graphs only, and that outputs need.
         not_in_functions: those that it runs in no function, and that outputs need.
-        trees: those that it has no longer kernels of, and that outputs or the saver need.
-        functions: the library functions that none reads since TensorFlow 1.0.
-        tables: those that it takes with an input more alone.
+        trees: those that it no longer has kernels for, and that outputs or the saver need.
+        functions: the library functions in a form that nothing has read since TensorFlow 1.0.
+        tables: those that it takes only with one more input.
     """
 
     needed: list[str]
@@ -50,7 +50,7 @@ class Obstacles(NamedTuple):
 
 
 def obstacles(graph: MetaGraph, outputs: Collection[str], fed: Collection[str]) -> Obstacles:
-    """What is in TensorFlow 2's way, of the outputs by their names, given what is fed."""
+    """What keeps TensorFlow 2 from computing these outputs, given what is fed."""
     known, functions = proto.known_ops(), graph.functions
     ops = needed_ops(graph.by_name, outputs, fed)
     needed = {graph.by_name[op].type for op in ops}

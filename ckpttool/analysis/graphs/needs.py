@@ -6,36 +6,28 @@ x ────────────────┘                     fed x:
 
 import struct
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Set
 from typing import Any, TypeVar
 
 from ckpttool.errors import NotFoundError, NotSupportedError
 from ckpttool.model.dtypes import DTYPES
 from ckpttool.model.graph import MetaGraph
 from ckpttool.model.names import choices_hint
-from ckpttool.model.nodes import BARE_PLACEHOLDERS, PLACEHOLDERS, Node, op_of, split_tensor
+from ckpttool.model.nodes import BARE_PLACEHOLDERS, PLACEHOLDERS, Node, op_of, split_tensor, tensor_name
 
 _INT64 = DTYPES["int64"].number
 
-_MOST_STEPS = 64  # Nobody has so many in a row; a cycle has no end.
+_MOST_STEPS = 64  # More than any graph has in a row: a cycle has no end.
 
-# What leads into the branches and loops of TensorFlow 1, and out of them.
+# The ops that lead into the branches and loops of TensorFlow 1, and out of them.
 _ENTRIES = {"Switch", "RefSwitch", "Enter", "RefEnter"}
 _ENDS = {"Merge", "RefMerge", "Exit", "RefExit"}
 
-BEFORE_1 = "is written as TensorFlow before 1.0 wrote it, and none since reads it"
-"""What is wrong with a function that has its ops in FunctionDef.node."""
-
-
-def tensor_name(text: str) -> str:
-    """A tensor's full name: "x" → "x:0"."""
-    return ":".join(split_tensor(text))
-
 
 def require_output(graph: MetaGraph, name: str) -> None:
-    """Raises NotFoundError if `name` is that of a tensor, `op:1`, of an op that is there and has no such output.
+    """Raises NotFoundError if `name` is a tensor, such as `op:1`, of an op that exists without such an output.
 
-    Of an op that the file does not describe, any output may be there.
+    An op that the file does not describe may have any output.
     """
     op, number = split_tensor(name)
     if name in graph.by_name or op == name:
@@ -58,7 +50,7 @@ Key = TypeVar("Key", str, int)
 
 
 def walk(starts: Iterable[Key], edges: Mapping[Key, Iterable[Key]], without: Set[Key] = frozenset()) -> set[Key]:
-    """`starts` and all that the edges lead to from there, through nothing that is to be left out."""
+    """`starts` and all that the edges lead to from there, except through what is to be left out."""
     seen = set(starts)
     stack = list(seen)
     while stack:
@@ -83,7 +75,7 @@ def needed_ops(nodes: Mapping[str, Node], wanted: Iterable[str], fed: Collection
     while stack:
         text = stack.pop()
         op = op_of(text.removeprefix("^"))
-        # An op that waits for a fed one waits for the feeding if that is a placeholder, else for the op, which runs.
+        # An op that waits for a fed placeholder waits for the feeding only; for any other fed op, until it has run.
         # (tensorflow/core/graph/subgraph.cc FeedInputs)
         if text.startswith("^"):
             is_fed = op in fed_ops and op in nodes and nodes[op].type in BARE_PLACEHOLDERS
@@ -102,7 +94,7 @@ def is_inside(op: str, types: Mapping[str, str], before: Callable[[str], Iterabl
         op: its name.
         types: the types of the ops, by name.
         before: gives the ops that an op takes from or waits for.
-        outside: what is known to be in none; grows.
+        outside: ops known to be in none; more are added.
     """
     seen = {op} - outside
     stack = list(seen)
@@ -119,7 +111,7 @@ def is_inside(op: str, types: Mapping[str, str], before: Callable[[str], Iterabl
 
 
 def origin(nodes: Mapping[str, Node], tensor: str, passing: Collection[str] = ("Identity",)) -> tuple[str, str]:
-    """The op that a tensor comes from, through ops of these types, which pass on what they take; and which output."""
+    """The op and the output that a tensor comes from, through ops of these types, which pass on what they take."""
     op, number = split_tensor(tensor)
     for _ in range(_MOST_STEPS):
         if op not in nodes or nodes[op].type not in passing or not nodes[op].inputs:
@@ -129,9 +121,7 @@ def origin(nodes: Mapping[str, Node], tensor: str, passing: Collection[str] = ("
 
 
 def require_distinct(graph: MetaGraph) -> None:
-    """Raises NotSupportedError if two ops have one name, as in a graph that others were merged into: TensorFlow loads
-    no such graph.
-    """
+    """Raises NotSupportedError if two ops have one name, as after merging graphs; TensorFlow does not load that."""
     if len(graph.by_name) < len(graph.nodes):
         names = Counter(node.name for node in graph.nodes)
         name = next(name for name, count in names.items() if count > 1)
@@ -139,9 +129,9 @@ def require_distinct(graph: MetaGraph) -> None:
 
 
 def absent_input(nodes: Mapping[str, Node], node: Node) -> str:
-    """What an op takes or waits for and the graph does not have; "" if it has all.
+    """What an op takes or waits for and the graph lacks; "" if nothing is missing.
 
-    A graph exported from a scope names what was fed from outside so: `$unbound_inputs_x`.
+    A graph exported from a scope calls its inputs from outside `$unbound_inputs_x`.
     (tensorflow/python/framework/meta_graph.py export_scoped_meta_graph)
     """
     for text in node.inputs:
@@ -150,62 +140,10 @@ def absent_input(nodes: Mapping[str, Node], node: Node) -> str:
     return ""
 
 
-def called_functions(node: Any, names: Collection[str]) -> set[str]:
-    """The library functions, of those names, that an op is or takes as attributes."""
-    found = {node.op}
-    for value in node.attr.values():
-        kind = value.WhichOneof("value")
-        if kind == "func":
-            found.add(value.func.name)
-        elif kind == "list":
-            found |= {function.name for function in value.list.func}
-    return {name for name in found if name in names}
-
-
-def all_called(library: Mapping[str, Any], callers: Iterable[Any]) -> Iterator[Any]:
-    """The library functions that ops call, and those that these call."""
-    seen: set[str] = set()
-    stack = list(callers) if library else []
-    while stack:
-        for name in sorted(called_functions(stack.pop(), library) - seen):
-            seen.add(name)
-            stack += library[name].node_def
-            yield library[name]
-
-
-def function_callers(library: Iterable[Any]) -> dict[str, set[str]]:
-    """Of each library function that others call, the names of these."""
-    functions = list(library)
-    names = {function.signature.name for function in functions}
-    callers: dict[str, set[str]] = {}
-    for function in functions:
-        for node in function.node_def:
-            for called in called_functions(node, names):
-                callers.setdefault(called, set()).add(function.signature.name)
-    return callers
-
-
-def recursive_functions(library: Iterable[Any]) -> set[str]:
-    """The library functions that call themselves, by others or not, or call one that does."""
-    functions = list(library)
-    callers = function_callers(functions)
-    calls = Counter(caller for some in callers.values() for caller in some)
-    left = {function.signature.name for function in functions}
-    stack = [name for name in left if not calls[name]]
-    while stack:  # One whose calls all end ends itself.
-        name = stack.pop()
-        left.remove(name)
-        for caller in callers.get(name, ()):
-            calls[caller] -= 1
-            if not calls[caller]:
-                stack.append(caller)
-    return left
-
-
 def must_be_fed(nodes: Mapping[str, Node], node: Node) -> bool:
-    """Whether an op is a placeholder that has no value of its own.
+    """Whether an op is a placeholder without a default value.
 
-    The shape of a sparse placeholder has one which is none, such as [-1, 4], and with it TensorFlow would abort.
+    That of the shape of a sparse placeholder does not count, such as [-1, 4]: with it, TensorFlow would abort.
     (tensorflow/python/ops/array_ops.py: sparse_placeholder)
     """
     if node.type in BARE_PLACEHOLDERS:

@@ -1,10 +1,10 @@
-"""Input pipelines: the ops that take from one, what they take from, and what fills that.
+"""Input pipelines: the ops that take data from one, its iterator or queue, and what fills that.
 
     MakeIterator(dataset, IteratorV2)     IteratorV2  ─▶ IteratorGetNext
     QueueEnqueueV2(FIFOQueueV2, …)        FIFOQueueV2 ─▶ QueueDequeueV2
     Stage (shared_name "s")                              Unstage (shared_name "s")
 
-An iterator that nothing has filled fails at once; from a queue, TensorFlow waits for ever.
+TensorFlow fails at once for an iterator that nothing has filled, and waits for ever for a queue.
 
 (tensorflow/core/ops/dataset_ops.cc, data_flow_ops.cc, io_ops.cc)
 """
@@ -21,34 +21,34 @@ PIPELINE = (
     rf"\w*Dequeue\w*|{_GETS_NEXT}|ReaderRead(?:UpTo)?(?:V2)?|BarrierTakeMany"
     r"|(?:(?:Ordered)?Map)?Unstage(?:NoKey)?|(?:Stage|(?:Ordered)?Map)Peek"
 )
-"""The types of ops that give what an input pipeline has made, as a regular expression."""
+"""The types of ops that give data out of an input pipeline, as a regular expression."""
 
-_LONG = 200  # No type of an op is.
+LONG = 200  # Longer types and names are monstrous, and not matched.
 _STAGED = re.compile(r"\w*(?:Stage|Unstage|UnstageNoKey|Peek)")
 _FILLS = re.compile(r"\w*Enqueue\w*|BarrierInsertMany|(?:(?:Ordered)?Map)?Stage")
 _MAKES = ("MakeIterator", "MultiDeviceIteratorInit")
-# An iterator that makes itself, and one of somewhere else, by a handle.
+# An iterator that fills itself, and one from elsewhere, by a handle.
 _OWN_DATA = re.compile(r"OneShotIterator|IteratorFromStringHandle(?:V2)?|MultiDeviceIteratorFromStringHandle")
 
 
-# Of a large graph's many ops, few have types of their own.
+# A large graph has many ops of few types.
 @lru_cache(4096)
 def is_pipeline(type_: str) -> bool:
-    """Whether ops of a type give what an input pipeline has made."""
-    return len(type_) < _LONG and re.fullmatch(PIPELINE, type_) is not None
+    """Whether ops of a type give data out of an input pipeline."""
+    return len(type_) < LONG and re.fullmatch(PIPELINE, type_) is not None
 
 
 @lru_cache(4096)
 def gets_next(type_: str) -> bool:
     """Whether ops of a type take from an iterator."""
-    return len(type_) < _LONG and re.fullmatch(_GETS_NEXT, type_) is not None
+    return len(type_) < LONG and re.fullmatch(_GETS_NEXT, type_) is not None
 
 
 def source_of(nodes: Mapping[str, Node], node: Node) -> str:
-    """What an op of a pipeline takes from or fills: the op of a queue or an iterator, or the name that staging shares;
-    "" if that is not there.
+    """What an op of a pipeline takes from or fills: the op of a queue or an iterator, or the shared name of a stage; ""
+    if it is missing.
     """
-    if _STAGED.fullmatch(node.type[:_LONG]):
+    if _STAGED.fullmatch(node.type[:LONG]):
         return shared_name(node.message) or node.name
     # MakeIterator(dataset, iterator); ReaderRead(reader, queue).
     place = 1 if node.type == "MakeIterator" or node.type.startswith("ReaderRead") else 0
@@ -57,7 +57,7 @@ def source_of(nodes: Mapping[str, Node], node: Node) -> str:
 
 
 def waits(nodes: Mapping[str, Node], node: Node, filled: Collection[str] = ()) -> bool:
-    """Whether an op takes from a pipeline that has nothing to give: none of those that are `filled`."""
+    """Whether an op takes from a pipeline with no data: one that is not among those `filled`."""
     if not is_pipeline(node.type):
         return False
     source = source_of(nodes, node)
@@ -65,8 +65,8 @@ def waits(nodes: Mapping[str, Node], node: Node, filled: Collection[str] = ()) -
 
 
 def handle_of(nodes: Mapping[str, Node], node: Node) -> str:
-    """The placeholder for the handle of the iterator that an op takes from, which only the session knows that made the
-    iterator; "" if there is none.
+    """The placeholder for the handle of the iterator that an op takes from; "" if there is none. (Only the session that
+    made the iterator knows the handle.)
     """
     source = nodes.get(source_of(nodes, node)) if is_pipeline(node.type) else None
     if source is None or not source.type.startswith("IteratorFromStringHandle") or not source.operands:
@@ -76,8 +76,8 @@ def handle_of(nodes: Mapping[str, Node], node: Node) -> str:
 
 
 def stand_ins(nodes: Mapping[str, Node], ops: Iterable[str]) -> list[str]:
-    """Of some ops, the placeholders that may be fed in place of a pipeline, which gives the default: none behind
-    another one, such as a code that a model has made of what is fed.
+    """The placeholders, of these ops, that may be fed in place of a pipeline, which gives their default. None that
+    comes after another one: that is for what a model has computed, such as a code.
     """
     users: dict[str, list[str]] = {}
     pipelines, defaults = set[str](), dict[str, None]()
@@ -94,14 +94,14 @@ def stand_ins(nodes: Mapping[str, Node], ops: Iterable[str]) -> list[str]:
 
 
 def filled_by(nodes: Mapping[str, Node], ops: Iterable[str]) -> set[str]:
-    """The queues, iterators and stages that ops, run, fill."""
+    """The queues, iterators and stages that these ops fill when they are run."""
     fillers = (nodes[op] for op in ops if op in nodes)
-    found = {source_of(nodes, node) for node in fillers if node.type in _MAKES or _FILLS.fullmatch(node.type[:_LONG])}
+    found = {source_of(nodes, node) for node in fillers if node.type in _MAKES or _FILLS.fullmatch(node.type[:LONG])}
     return found - {""}
 
 
 def iterator_makers(nodes: Mapping[str, Node]) -> dict[str, list[str]]:
-    """The ops that give iterators their data, by the iterator."""
+    """Iterator → the ops that give it its data."""
     found: dict[str, list[str]] = {}
     for node in nodes.values():
         if node.type in _MAKES and (iterator := source_of(nodes, node)):
@@ -110,7 +110,7 @@ def iterator_makers(nodes: Mapping[str, Node]) -> dict[str, list[str]]:
 
 
 def sole_makers(nodes: Mapping[str, Node]) -> dict[str, str]:
-    """By the iterator, the op that gives it its data, where there is no choice and nothing to be fed."""
+    """Iterator → the op that gives it its data, if there is one only, and it needs no feeding."""
     found = {}
     for iterator, makers in iterator_makers(nodes).items():
         if len(makers) == 1:

@@ -1,10 +1,10 @@
-"""Which variable of a graph gets which stored value in a session: what the saver would read, held against what the
-checkpoint has.
+"""Which variable of a graph gets which stored value in a session: what the saver would read, compared with the
+checkpoint.
 
     SaverDef.restore_op_name ── needs ──▶ Assign(variable, RestoreV2(prefix, names, slices):i)
 
-In TensorFlow 2 the restore op calls a library function, and only the names can be seen. Where the saver is no help
-(there is none, or it asks for what the checkpoint has not), variables are matched one by one.
+In TensorFlow 2 the restore op calls a library function, and only the names can be seen. If the saver is no help (there
+is none, or the checkpoint lacks what it reads), variables are matched one by one.
 
 (tensorflow/core/ops/io_ops.cc; python/training/saver.py; core/framework/variable.proto)
 """
@@ -20,7 +20,7 @@ from ckpttool.model.arguments import shape_text
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.graph import GraphVariable, MetaGraph
 from ckpttool.model.names import NearNames, listed
-from ckpttool.model.nodes import VARIABLE_OPS, Node, shape_of
+from ckpttool.model.nodes import VARIABLE_OPS, Node, declared_shape
 from ckpttool.model.variable import Variable
 
 
@@ -29,10 +29,10 @@ class Plan(NamedTuple):
 
     Attributes:
         by_saver: run the graph's own restore op.
-        reads: else, what to read for which variable.
-        missing: the variables that have no stored value and should have, with the reason.
-        unstored: the variables that nobody ever stored: their initializers give them values.
-        notes: what is not as one would expect, in words.
+        reads: if not, what to read for which variable.
+        missing: the variables without the stored value that they should have, with the reason.
+        unstored: the variables that are never stored: their initializers give them values.
+        notes: what the user may not expect, in words.
     """
 
     by_saver: bool
@@ -65,7 +65,7 @@ def plan_restore(graph: MetaGraph, checkpoint: Checkpoint | None, *, usable: boo
 
 
 def _restored(graph: MetaGraph, *, by_any_op: bool = False) -> list[Restored]:
-    """What the graph's saver reads; nothing, if that can't be told."""
+    """What the graph's saver reads; empty if that can't be told."""
     try:
         return restored(graph, by_any_op=by_any_op)
     except NotSupportedError:
@@ -107,7 +107,7 @@ def _why_not_saver(held: Sequence[str], *, usable: bool, v1_only: bool) -> list[
 
 
 def _unstored(graph: MetaGraph, variables: Mapping[str, GraphVariable]) -> frozenset[str]:
-    """The variables that the saver leaves out. If it calls a function, nobody can see which; it has all of them."""
+    """The variables that the saver leaves out; none, if it calls a function, where they can't be seen."""
     restored, nodes = restored_variables(graph), graph.by_name
     if restored is None:
         return frozenset()
@@ -116,7 +116,7 @@ def _unstored(graph: MetaGraph, variables: Mapping[str, GraphVariable]) -> froze
 
 
 def _guess(graph: MetaGraph, variable: GraphVariable) -> Restored:
-    """The stored value of a variable by its own name; of a piece of a partitioned one, the slice of the whole."""
+    """The stored value for a variable by its own name; for a part of a partitioned one, the slice of the whole."""
     dtype = variable.dtype
     for _, declared in graph.variable_defs.get(variable.name, ()):
         key, spec = saved_as(variable.name, declared)
@@ -139,14 +139,14 @@ def _fault(nodes: Mapping[str, Node], read: Restored, checkpoint: Checkpoint | N
     wanted = read.dtype.base if read.dtype else None
     if wanted is not None and stored.dtype.number != wanted.number:
         return f"{name}: the graph has {wanted.name}, the checkpoint {stored.dtype.name}"
-    shape = _declared_shape(nodes, read)
+    shape = _whole_shape(nodes, read)
     if shape is not None and not read.slice_spec and shape != tuple(stored.shape):
         return f"{name}: the graph has shape {shape_text(shape)}, the checkpoint {shape_text(stored.shape)}"
     return ""
 
 
 def _is_there(stored: Variable) -> bool:
-    """Whether the file that holds a value is there, and long enough."""
+    """Whether the file with a value exists and is long enough."""
     try:
         if stored.dtype.itemsize is None:
             stored.strings()
@@ -156,13 +156,13 @@ def _is_there(stored: Variable) -> bool:
         return False
 
 
-def _declared_shape(nodes: Mapping[str, Node], read: Restored) -> tuple[int, ...] | None:
-    """The whole shape that the graph declares for a variable; None if it does not know it whole."""
+def _whole_shape(nodes: Mapping[str, Node], read: Restored) -> tuple[int, ...] | None:
+    """The shape that the graph declares for a variable; None unless all of it is known."""
     node = nodes.get(read.variable)
-    if node is None or node.type not in VARIABLE_OPS or "shape" not in node.message.attr:
+    if node is None or node.type not in VARIABLE_OPS:
         return None
-    shape = shape_of(node.message.attr["shape"].shape)
-    # Where the oldest versions knew no shape, they wrote [].
+    shape = declared_shape(node.message)
+    # The oldest versions wrote [] for an unknown shape.
     if shape is None or None in shape or (shape == () and node.type == "Variable"):
         return None
     return tuple(size for size in shape if size is not None)

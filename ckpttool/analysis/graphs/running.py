@@ -6,9 +6,9 @@ An op with control inputs, or behind a Switch, may stand in a branch that is not
 
 from collections.abc import Collection, Iterable, Mapping
 
-from ckpttool.analysis.graphs.needs import must_be_fed, tensor_name
+from ckpttool.analysis.graphs.needs import must_be_fed
 from ckpttool.analysis.graphs.pipelines import gets_next, iterator_makers, source_of, waits
-from ckpttool.model.nodes import ASSIGN_OPS, VARIABLE_OPS, Node, op_of
+from ckpttool.model.nodes import ASSIGN_OPS, VARIABLE_OPS, Node, op_of, tensor_name
 from ckpttool.model.texts import to_bytes
 
 # They only ask whether there is a value.

@@ -10,7 +10,8 @@ from math import prod
 from typing import Any, NamedTuple
 
 from ckpttool import proto
-from ckpttool.analysis.graphs.needs import all_called, needed_ops, origin
+from ckpttool.analysis.graphs.functions import all_called
+from ckpttool.analysis.graphs.needs import needed_ops, origin
 from ckpttool.analysis.graphs.pipelines import source_of
 from ckpttool.analysis.graphs.running import written_variables
 from ckpttool.errors import NotSupportedError
@@ -18,13 +19,13 @@ from ckpttool.model.arguments import Shape
 from ckpttool.model.boxes import MAX_RANK, is_size
 from ckpttool.model.dtypes import DTYPES, DType, dtype_of
 from ckpttool.model.graph import MetaGraph
-from ckpttool.model.nodes import ASSIGN_OPS, VARIABLE_OPS, Node, op_of, shape_of
+from ckpttool.model.nodes import ASSIGN_OPS, VARIABLE_OPS, Node, declared_shape, op_of
 from ckpttool.model.texts import to_text
 
 RESTORE_OPS = ("RestoreV2", "RestoreSlice", "Restore")
 """The types of the ops that restore."""
 
-# What may stand between a restored tensor and the variable.
+# Ops that may lie between a restored tensor and the variable.
 _PASSING = ("Identity", "Cast", "Reshape")
 
 
@@ -62,17 +63,18 @@ def saved_as(op: str, declared: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def restored(graph: MetaGraph, *, by_any_op: bool = False) -> list[Restored]:
-    """What the graph's saver restores, in the order of its lists; nothing, if it has no saver.
+    """What the graph's saver restores, in the order of its lists; empty if there is no saver.
 
-    What goes into several variables, as into each device's copy under a MirroredStrategy, is there once for each.
-    In TensorFlow 2 the restore op calls a library function, and what becomes of that one's tensors is not seen.
+    A tensor that goes into several variables, as into each device's copy under a MirroredStrategy, is listed for each.
+    In TensorFlow 2 the restore op calls a library function, and where its tensors go can't be seen.
 
     Args:
         graph: the graph.
-        by_any_op: what any op restores: a GraphDef has the ops of its saver, and not its saver's name.
+        by_any_op: take what any op restores, for a GraphDef, which has the ops of a saver but does not say which they
+            are.
 
     Raises:
-        NotSupportedError: it takes the names from elsewhere than from constants.
+        NotSupportedError: its lists of names are not constants.
     """
     nodes = graph.by_name
     running = set(nodes) if by_any_op else saver_ops(graph)
@@ -97,9 +99,9 @@ def saver_ops(graph: MetaGraph) -> set[str]:
 
 
 def restored_variables(graph: MetaGraph) -> set[str] | None:
-    """The variables that the graph's saver gives values to: those that are stored, or others that it makes of these.
+    """The variables that the graph's saver gives values to, stored ones or ones computed from these.
 
-    None if it calls a function for that: then nobody sees which they are.
+    None if it calls a function for that, where they can't be seen.
     """
     nodes, ops = graph.by_name, saver_ops(graph)
     called = all_called(graph.functions, (nodes[name].message for name in ops))
@@ -160,7 +162,7 @@ def _messages(nodes: Mapping[str, Node], ops: Collection[str]) -> dict[str, Any]
 
 
 def _targets(nodes: Mapping[str, Node], ops: Collection[str]) -> dict[tuple[str, int], list[tuple[str, bool]]]:
-    """For outputs of ops the variables that each is assigned to, and whether as it is."""
+    """Output → the variables that it is assigned to, and whether unchanged."""
     found: dict[tuple[str, int], list[tuple[str, bool]]] = {}
     for node in (nodes[name] for name in ops):
         if node.type not in ASSIGN_OPS or len(node.inputs) < 2:
@@ -177,9 +179,7 @@ def _shape(spec: str, variable: Node | None) -> Shape:
     if spec:
         sizes = spec.split(" ")[:-1]
         return tuple(map(int, sizes)) if all(map(is_size, sizes)) else None
-    if variable is None or "shape" not in variable.message.attr:
-        return None
-    return shape_of(variable.message.attr["shape"].shape)
+    return None if variable is None else declared_shape(variable.message)
 
 
 _STRING = DTYPES["string"].number
@@ -195,7 +195,7 @@ def constant_input(node: Any, index: int, inside: Mapping[str, Any]) -> Any:
 
 
 def strings_of(constant: Any) -> list[str]:
-    """The texts of a constant: where there are fewer than elements, the last one stands for the rest."""
+    """The texts of a constant; if it has fewer than elements, the last one is repeated."""
     tensor = constant.attr["value"].tensor
     texts = [to_text(value) for value in tensor.string_val]
     dims = tensor.tensor_shape.dim

@@ -1,4 +1,4 @@
-"""What puts a model into a mode, such as is_training and keep_prob: numbers that are fed, or that variables hold."""
+"""Switches between modes of a model, such as is_training and keep_prob: fed numbers, or variables."""
 
 import re
 from collections.abc import Container, Mapping
@@ -6,7 +6,7 @@ from collections.abc import Container, Mapping
 from ckpttool.model.arguments import Tensor
 from ckpttool.model.dtypes import DTYPES, dtype_of
 from ckpttool.model.graph import MetaGraph
-from ckpttool.model.nodes import VARIABLE_OPS, Node, op_of, shape_of
+from ckpttool.model.nodes import VARIABLE_OPS, Node, get_shape, op_of
 
 _NAME = re.compile(r"keep_?prob|drop_?out|drop_?rate|is_?train|training|phase", re.IGNORECASE)
 
@@ -19,7 +19,7 @@ def is_switch(name: str, known: Tensor) -> bool:
 
 
 def held_switches(graph: MetaGraph, ops: Container[str]) -> dict[str, list[str]]:
-    """Of some ops, those that read variables that are switches, by these: they were saved as training left them."""
+    """Variable that is a switch → the ops, of these, that read it: it keeps the value that training left."""
     found: dict[str, list[str]] = {}
     for node in graph.nodes:
         if node.type in ("Identity", "ReadVariableOp") and node.name in ops and node.operands:
@@ -30,7 +30,7 @@ def held_switches(graph: MetaGraph, ops: Container[str]) -> dict[str, list[str]]
 
 
 def default_flag(nodes: Mapping[str, Node], node: Node) -> bool | None:
-    """What a flag is unless it is fed; None if that is no single boolean that the graph has."""
+    """The default of a flag; None unless it is a single boolean in the graph."""
     source = nodes.get(op_of(node.operands[0])) if node.type == "PlaceholderWithDefault" and node.operands else None
     attr = source.message.attr if source is not None and source.type == "Const" else {}
     if "value" not in attr or attr["value"].tensor.dtype != _BOOL:
@@ -41,7 +41,7 @@ def default_flag(nodes: Mapping[str, Node], node: Node) -> bool | None:
 
 
 def on_by_default(graph: MetaGraph, ops: Container[str]) -> list[str]:
-    """Of some ops, the flags that put a model into the mode of training unless they are fed."""
+    """The flags among these ops that put a model into training mode unless they are fed."""
     named = (node for node in graph.nodes if node.name in ops and _NAME.search(node.name))
     return [node.name for node in named if default_flag(graph.by_name, node)]
 
@@ -50,4 +50,4 @@ def _is_held_switch(node: Node) -> bool:
     attr = node.message.attr
     if node.type not in VARIABLE_OPS or "shape" not in attr:
         return False
-    return is_switch(node.name, Tensor(dtype_of(attr["dtype"].type), shape_of(attr["shape"].shape)))
+    return is_switch(node.name, Tensor(dtype_of(attr["dtype"].type), get_shape(attr["shape"].shape)))

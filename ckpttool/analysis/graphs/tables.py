@@ -1,4 +1,4 @@
-"""Lookup tables: what fills them. Their contents are no variables: an op that runs once puts them in.
+"""Lookup tables, and what fills them. Their contents are not variables: an op that is run once puts them in.
 
 HashTableV2 ──▶ LookupTableFindV2                 the table, as it is used
      └────────▶ InitializeTableFromTextFileV2     and as it is filled
@@ -8,7 +8,8 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from ckpttool.analysis.graphs.needs import called_functions, function_callers, walk
+from ckpttool.analysis.graphs.functions import called_functions, function_callers
+from ckpttool.analysis.graphs.needs import walk
 from ckpttool.model.graph import MetaGraph
 from ckpttool.model.nodes import Node, op_of
 
@@ -16,14 +17,14 @@ TABLE = re.compile(r"(?:Mutable)?(?:Dense)?HashTable(?:OfTensors)?(?:V2)?|(?:Ano
 """Types of the ops that are tables."""
 
 STATIC_TABLES = {"HashTable", "HashTableV2", "AnonymousHashTable"}
-"""Types of those that can't be used before they are filled; others are empty at first."""
+"""Types of tables that can't be used before they are filled; others start empty."""
 
 _FILLS = ("InitializeTable", "LookupTableImport")
 _RESTORES = "Restore"
 
 
 def fillers(graph: MetaGraph) -> dict[str, list[str]]:
-    """The ops that fill each table, by the table's op: also by a function. What a saver restores is not among them."""
+    """Table → the ops that fill it, themselves or by a function. A saver's restoring does not count."""
     nodes, functions = graph.by_name, _filling(graph.graph_def.library.function)
     found: dict[str, list[str]] = {}
     for node in nodes.values():
@@ -45,7 +46,7 @@ def _filled(node: Node, nodes: Mapping[str, Node], functions: Collection[str]) -
 
 
 def _filling(library: Any) -> set[str]:
-    """The functions that fill tables, or call one that does; those of savers are not among them."""
+    """The functions that fill tables, or call one that does, without those of savers."""
 
     def having(types: str | tuple[str, ...]) -> list[str]:
         return [f.signature.name for f in library if any(node.op.startswith(types) for node in f.node_def)]

@@ -2,9 +2,10 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from operator import attrgetter
 from typing import Any, NamedTuple
 
-from ckpttool.analysis.parallel import in_order
+from ckpttool.analysis.parallel import parallel_map
 from ckpttool.analysis.values.difference import Difference, Progress, difference
 from ckpttool.model.checkpoint import Checkpoint, require_checkpoint
 from ckpttool.model.variable import Variable, require_variable
@@ -14,13 +15,13 @@ class Comparison(NamedTuple):
     """Two checkpoints side by side.
 
     Attributes:
-        only_a: names that only the first has, but for those that were renamed.
+        only_a: names that only the first has, without those that were renamed.
         only_b: names that only the second has.
         renamed: name in the first → name in the second, of variables with the same values.
-        unlike: names of variables whose dtype or shape is another one.
-        differences: of all that have the same shape, how their values differ.
-        partly: names of those of which one checkpoint has only a part (see `Variable.lacking`), and what it lacks; they
-            are not in `differences`.
+        unlike: names of variables that both have, with different dtypes or shapes.
+        differences: how the values differ, of variables that have the same shape in both.
+        partly: what is missing of variables that one checkpoint has only in part (see `Variable.lacking`); they are not
+            in `differences`.
     """
 
     only_a: list[str]
@@ -32,7 +33,7 @@ class Comparison(NamedTuple):
 
     @property
     def is_different(self) -> bool:
-        """Whether there is more than differences of values within the tolerance."""
+        """Whether anything differs but values within the tolerance."""
         values = any(each.beyond for each in self.differences.values())
         return bool(values or self.only_a or self.only_b or self.renamed or self.unlike)
 
@@ -46,15 +47,15 @@ def compare(
     values: bool = True,
     progress: Progress = lambda nbytes: None,
 ) -> Comparison:
-    """Compares the variables of two checkpoints, by name; those that only one has, by their values.
+    """Compares the variables of two checkpoints by name; those that only one has are matched by their values.
 
     Args:
         a: the one.
         b: the other.
-        rtol: relative tolerance: differences up to this share of what is in `b` count as none.
-        atol: absolute tolerance: so do those up to this, and to both together.
-        values: False: only names, dtypes and shapes; no values are read.
-        progress: is told bytes that have been read.
+        rtol: relative tolerance: a difference up to `atol + rtol * abs(b)` counts as none.
+        atol: absolute tolerance.
+        values: whether values are read and compared; False: only names, dtypes and shapes.
+        progress: is called with bytes that have been read.
 
     Raises:
         TypeError: a mapping of something else than variables, or none.
@@ -77,7 +78,7 @@ def compare(
     partly = {name: lacking for name in both if (lacking := a[name].lacking or b[name].lacking)}
     alike = [name for name in both if a[name].shape == b[name].shape and _kind(a[name]) == _kind(b[name])]
     comparable = [name for name in alike if name not in partly]
-    found = in_order(
+    found = parallel_map(
         lambda name: difference(a[name], b[name], rtol=rtol, atol=atol, progress=progress),
         comparable,
         nbytes=lambda name: a[name].nbytes,
@@ -97,7 +98,7 @@ def _kind(variable: Variable) -> str:
 
 
 def _renamed(only_a: Iterable[Variable], only_b: Iterable[Variable]) -> dict[str, str]:
-    """Which of the variables of the one are in the other under another name: of the same values, and alone in that."""
+    """Name in the one → name in the other, of variables with the same values that no other variable has."""
     of_a, of_b = _by_kind(only_a), _by_kind(only_b)
     renamed = {}
     for kind in [kind for kind in of_a if kind in of_b]:
@@ -117,22 +118,16 @@ def _by_kind(variables: Iterable[Variable]) -> dict[tuple[Any, ...], list[Variab
 
 
 def _by_value(variables: list[Variable]) -> dict[bytes, list[Variable]]:
-    """The variables by their values; those whose values are all the same one (zeros, a scalar) prove nothing, and are
-    left out.
-    """
+    """The variables by their values, but for those of equal values (zeros, a scalar), which prove nothing."""
     found: dict[bytes, list[Variable]] = {}
-    for variable, value in zip(variables, in_order(_digest, variables, nbytes=_nbytes), strict=True):
+    for variable, value in zip(variables, parallel_map(_digest, variables, nbytes=attrgetter("nbytes")), strict=True):
         if value is not None:
             found.setdefault(value, []).append(variable)
     return found
 
 
-def _nbytes(variable: Variable) -> int:
-    return variable.nbytes
-
-
 def _digest(variable: Variable) -> bytes | None:
-    """A hash of the values; None if all are the same one."""
+    """A hash of the values; None if all of them are equal."""
     import numpy as np
 
     digest = hashlib.sha256()

@@ -1,6 +1,6 @@
-"""The compiled passes over float32 values; None where they could not be compiled when this was installed: NumPy serves.
+"""The compiled passes over float32 values; None if they could not be compiled at installation, and NumPy must do.
 
-Most weights are float32, and NumPy holds Python's lock in what takes it longest, so that the second core waits.
+Most weights are float32, and NumPy holds Python's lock in its slowest passes, so that a second thread waits.
 """
 
 __all__ = ["float32"]

@@ -1,8 +1,8 @@
 """Two variables of one shape side by side: how many values differ, and by how much.
 
-They are compared block by block. As long as the bytes are the same, nothing more is asked of them. Once a byte differs,
-all is read again, for the differences and for what the norms need: in float64, through buffers that all blocks share.
-Of float32 a compiled pass does all of that at once, where there is one.
+They are compared block by block: only their bytes, as long as these are the same. Once a byte differs, all is read
+again for the differences and the norms, in float64, through buffers that all blocks share. For float32, a compiled pass
+does all of that at once, where there is one.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Progress = Callable[[int], None]
 
 _ELEMENTS = 1 << 18
-"""Of a block: enough that its own cost vanishes, few enough for the processor's caches."""
+"""In a block: enough to hide the cost of a block, few enough for the processor's caches."""
 
 _ROW = 1 << 13
 
@@ -31,7 +31,7 @@ class Difference(NamedTuple):
 
     Attributes:
         elements: how many there are.
-        changed: how many are not the same; a NaN is the same as a NaN, and 0 as -0.
+        changed: how many are not equal; a NaN is equal to a NaN, and 0 to -0.
         beyond: how many of these differ by more than the tolerance.
         max_abs: the largest difference: infinite where one is infinite, or a NaN beside a number; NaN of strings.
         l2: the square root of the sum of the squares of the differences; NaN of strings.
@@ -55,14 +55,14 @@ def difference(
     atol: float = 0.0,
     progress: Progress = lambda nbytes: None,
 ) -> Difference:
-    """How the values of two variables of one shape differ; each is read in blocks, once if nothing does.
+    """How the values of two variables of one shape differ; each is read in blocks, and once more if anything differs.
 
     Args:
         a: the one.
         b: the other, of the same shape. Its dtype may be another: both are then compared as float64.
-        rtol: a difference of so much times b's absolute value, and
-        atol: so much, is within the tolerance, as `numpy.isclose` has it.
-        progress: is told the bytes of each pair of blocks.
+        rtol: relative tolerance: a difference up to `atol + rtol * abs(b)` counts as none, as in `numpy.isclose`.
+        atol: absolute tolerance.
+        progress: is called with the bytes of each pair of blocks.
 
     Raises:
         CorruptionError: values are missing or damaged.
@@ -92,7 +92,7 @@ def difference(
 
 
 def _pairs(a: Variable, b: Variable) -> "Iterator[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]":
-    """The same boxes of both."""
+    """The same boxes of both, one after another."""
     boxes = tee(subdivide((0,) * len(a.shape), a.shape, _ELEMENTS))
     yield from zip(a.read(boxes[0]), b.read(boxes[1]), strict=True)
 
@@ -120,22 +120,18 @@ def _comparable(
     wide: Any = one.dtype
     if one.dtype != other.dtype:
         wide = np.complex128 if "c" in one.dtype.kind + other.dtype.kind else np.float64
-    elif one.dtype.isbuiltin == 2:  # Of ml_dtypes, in which nothing is quick. (Of a type with a byte order it is 0.)
+    elif one.dtype.isbuiltin == 2:  # A type of ml_dtypes, which are all slow. (For types with a byte order it is 0.)
         wide = np.float32
     return np.ascontiguousarray(one, wide).reshape(-1), np.ascontiguousarray(other, wide).reshape(-1)
 
 
 class Gap(NamedTuple):
-    """How some numbers differ from others, which can be merged with that of more of them.
+    """How some numbers differ from others. Gaps of several blocks can be merged.
 
     Attributes:
-        changed: see `Difference`, as the next two.
-        beyond: the same.
-        max_abs: the same.
+        changed, beyond, max_abs: as in `Difference`.
         squares: the sum of the squares of the differences.
-        dot: the dot product of both,
-        of_one: of the one with itself,
-        of_other: and of the other with itself.
+        dot, of_one, of_other: the dot products of both, of the one with itself, and of the other with itself.
     """
 
     changed: int = 0
@@ -149,7 +145,7 @@ class Gap(NamedTuple):
 
 def _merged(a: Gap, b: Gap) -> Gap:
     sums = Gap(*map(add, a, b))
-    return sums._replace(max_abs=max(a.max_abs, b.max_abs))  # The one field that is no sum.
+    return sums._replace(max_abs=max(a.max_abs, b.max_abs))  # The only field that is not a sum.
 
 
 def _of_gap(elements: int, gap: Gap) -> Difference:
@@ -164,7 +160,7 @@ class Gaps:
     """The gaps between pairs of blocks, and the buffers that blocks go through.
 
     Args:
-        largest: a block than which none is larger.
+        largest: the largest of the blocks.
         rtol: see `difference`.
         atol: the same.
     """
@@ -218,10 +214,10 @@ def _dot(x: "np.ndarray[Any, Any]", y: "np.ndarray[Any, Any]") -> float:
 def _distances(
     one: "np.ndarray[Any, Any]", other: "np.ndarray[Any, Any]", differences: "np.ndarray[Any, Any]"
 ) -> "np.ndarray[Any, Any]":
-    """How far the numbers are from each other, in float64, given the differences of the parts that they consist of."""
+    """The distances between the numbers, in float64, given the differences of their (real and imaginary) parts."""
     import numpy as np
 
-    if one.dtype.kind in "iu" and one.dtype.itemsize == 8:  # The float64s may be the same where these are not.
+    if one.dtype.kind in "iu" and one.dtype.itemsize == 8:  # As float64, they may be equal though these are not.
         x, y = one.view(np.uint64), other.view(np.uint64)
         np.copyto(differences, np.where(one > other, x - y, y - x))
         return differences
@@ -240,7 +236,7 @@ def _both_nan(one: "np.ndarray[Any, Any]", other: "np.ndarray[Any, Any]") -> "np
 
 
 def _magnitudes(parts: "np.ndarray[Any, Any]", dtype: "np.dtype[Any]") -> "np.ndarray[Any, Any]":
-    """The absolute values of numbers of a dtype, given their parts, which are lost."""
+    """The absolute values of numbers of a dtype, given their parts, which are overwritten."""
     import numpy as np
 
     if dtype.kind == "c":

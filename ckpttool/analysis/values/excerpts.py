@@ -1,6 +1,6 @@
-"""Parts of a variable's values: a slice as Python has them, or as much as one cares to look at.
+"""Parts of a variable's values: a slice as in Python, or as much as one may want to look at.
 
-The whole variable is read either way, for only the whole has a checksum; but no more than the part is kept.
+The whole variable is read either way, for only the whole has a checksum; but only the part is kept.
 """
 
 import re
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 _MOST = 100
-"""A variable of more elements is shown by its edges."""
+"""The most elements of a variable that is shown whole; of a larger one, only the edges are."""
 
 _EDGE = 3
 _SHOWN = 40
@@ -30,7 +30,7 @@ def parse_slice(text: str, shape: Sequence[int]) -> list[range | int]:
     """For each dimension what a slice such as `0:2,:,-1` takes of it: a range, or an index, which drops it.
 
     Raises:
-        ValueError: it is no such slice, or not one of this shape.
+        ValueError: it is not such a slice, or does not fit the shape.
     """
     parts = [part.strip() for part in text.split(",")] if text.strip() else []
     if parts.count("...") == 1:
@@ -72,7 +72,7 @@ def sliced(variable: Variable, taken: Sequence[range | int]) -> Variable:
 
 
 class _Part(Source):
-    """The source of a part: reads the whole, and keeps what is wanted of it; what is wanted backwards is turned."""
+    """The source of a part: reads the whole and keeps the part, reversed where the slice goes backwards."""
 
     def __init__(self, variable: Variable, wanted: Sequence[range]) -> None:
         self._variable = variable
@@ -85,14 +85,14 @@ class _Part(Source):
 
     def arrays(self, variable: Variable, piece: Slice, boxes: Iterable[Selection]) -> "Iterator[np.ndarray[Any, Any]]":
         values: Any = at(self._variable, self._wanted)[self._turned].reshape(variable.shape)
-        return (values[(*box, ...)] for box in boxes)  # With the dots, a scalar stays an array.
+        return (values[(*box, ...)] for box in boxes)  # The ellipsis keeps a scalar an array.
 
     def strings(self, variable: Variable, piece: Slice) -> list[bytes]:
         return list(at(self._variable, self._wanted)[self._turned].ravel())
 
 
 def at(variable: Variable, wanted: Sequence[Sequence[int]]) -> "np.ndarray[Any, Any]":
-    """The values at some indices, which are in order, of each dimension.
+    """The values at these indices of each dimension, which are in order.
 
     Raises:
         CorruptionError: values are missing or damaged, whether they are wanted or not.
@@ -103,29 +103,29 @@ def at(variable: Variable, wanted: Sequence[Sequence[int]]) -> "np.ndarray[Any, 
     result: np.ndarray[Any, Any] | None = None
     for box, block in variable.blocks():
         places = [_places(indices, part) for indices, part in zip(wanted, box, strict=True)]
-        if result is None:  # Only now is it known that there is a file with that many values.
+        if result is None:  # Not before a block was read: there may be no file with so many values.
             result = np.empty([len(indices) for indices in wanted], variable.dtype.numpy)
         if all(place.start < place.stop for place in places):
             taken = [_inside(indices[place], part) for indices, place, part in zip(wanted, places, box, strict=True)]
-            whole: Any = (*places, ...)  # Without the dots, a scalar would be given the array, and not what is in it.
+            whole: Any = (*places, ...)  # Without the ellipsis, a scalar would get the array itself for its value.
             result[whole] = _picked(block, taken)
     return np.empty([len(indices) for indices in wanted], variable.dtype.numpy) if result is None else result
 
 
 def _places(indices: Sequence[int], part: slice) -> slice:
-    """Which of the indices lie in a part of the dimension."""
+    """The indices that lie in a part of the dimension."""
     return slice(bisect_left(indices, part.start), bisect_left(indices, part.stop))
 
 
 def _inside(indices: Sequence[int], part: slice) -> slice | list[int]:
-    """Indices of the dimension as those of a part of it."""
+    """Indices of the dimension, as indices of a part of it."""
     if isinstance(indices, range):
         return slice(indices.start - part.start, indices.stop - part.start, indices.step)
     return [index - part.start for index in indices]
 
 
 def _picked(block: "np.ndarray[Any, Any]", taken: Sequence[slice | list[int]]) -> "np.ndarray[Any, Any]":
-    """What all of the indices take, each in its dimension."""
+    """The index arrays that take all of these, each in its dimension."""
     for axis, indices in enumerate(taken):
         block = block[(slice(None),) * axis + (indices,)]
     return block

@@ -1,4 +1,4 @@
-"""What there is to say of a variable's values: their range, mean, spread, quantiles; NaN, infinities, zeros.
+"""Statistics of a variable's values: their range, mean, spread, quantiles; NaN, infinities, zeros.
 
 One pass over the values, in blocks that stay in the processor's cache. Each number is counted in the bin of its sign,
 its exponent and the upper 7 bits of its fraction (a bfloat16 has just these), so that quantiles are right to 1/128 of
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
     import numpy as np
 
 QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)
-"""The shares of the finite values that are not above the quantiles."""
+"""For each quantile, the share of the finite values that are not above it."""
 
 HISTOGRAM_BINS = 16
-"""Bins of the histogram, all of the same width, from the smallest value to the largest."""
+"""The number of bins of the histogram, which are equally wide from the smallest value to the largest."""
 
 _ELEMENTS = 1 << 18
-"""Of a block: enough that its own cost vanishes, few enough for the processor's caches."""
+"""In a block: enough to hide the cost of a block, few enough for the processor's caches."""
 
 
-# Smaller sums of squares have lost digits.
+# Sums of squares below this have lost digits.
 _TINY_SQUARES = 2.0**-900
 
 
 class Statistics(NamedTuple):
-    """Of a variable's values. Complex numbers are taken by their magnitudes; of strings only `elements` is known.
+    """Statistics of a variable's values: of complex numbers' magnitudes; of strings, only `elements`.
 
     Attributes:
         elements: how many there are.
@@ -44,8 +44,8 @@ class Statistics(NamedTuple):
         maximum: the largest of them.
         mean: their mean, in float64.
         deviation: their standard deviation (that of the population).
-        quantiles: the 1st, 25th, 50th, 75th and 99th percentile: each the smallest value that so many are not above; to
-            1/128 of its size, or of the smallest normal number.
+        quantiles: the 1st, 25th, 50th, 75th and 99th percentile: each the smallest value that so many do not exceed,
+            exact to 1/128 of its size or of the smallest normal number.
         histogram: numbers of finite values in 16 bins of one width, from the minimum to the maximum; empty where all
             are the same.
     """
@@ -67,7 +67,7 @@ def statistics_of(variable: Variable, *, progress: Callable[[int], None] = lambd
 
     Args:
         variable: whose values.
-        progress: is told the bytes of each block.
+        progress: is called with the bytes of each block.
 
     Raises:
         CorruptionError: values are missing or damaged.
@@ -95,19 +95,19 @@ def statistics_of(variable: Variable, *, progress: Callable[[int], None] = lambd
 def _deviation(variable: Variable, whole: Tally) -> float:
     if _TINY_SQUARES < whole.squares < inf or whole.minimum == whole.maximum:
         return sqrt(whole.squares / whole.finite)
-    # Float64 can't hold the squares; those of the numbers times a power of 2 it can.
+    # Float64 can't hold the squares, but it can hold those of the numbers times a power of 2.
     scale = 2.0**-600 if isinf(whole.squares) else 2.0**600
     tallies, scaled = None, Tally()
     for _, block in variable.narrow().blocks():
-        numbers = _real(block).reshape(-1) * scale  # Of no other type than float64.
+        numbers = _real(block).reshape(-1) * scale  # Happens to float64 only.
         tallies = tallies or Tallies(numbers)
         scaled = merged(scaled, tallies.take(numbers))
     return min(sqrt(scaled.squares / scaled.finite) / scale, float_info.max)
 
 
 def _real(block: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
-    """The block in a type that NumPy reckons with: narrow floats as float32, narrow integers as int8, of complex
-    numbers the magnitudes.
+    """The block in a type that NumPy computes in: narrow floats as float32, narrow integers as int8, complex numbers as
+    their magnitudes.
     """
     import numpy as np
 
@@ -119,14 +119,14 @@ def _real(block: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
         return magnitudes
     if block.dtype.kind == "b":
         return block.view(np.uint8)
-    # Of those of ml_dtypes it is 2: in these, and in float16, nothing is quick. Of a type with a byte order it is 0.
+    # It is 2 for the types of ml_dtypes, which are slow, as float16 is; for types with a byte order it is 0.
     if block.dtype.isbuiltin != 2 and block.dtype != np.float16:
         return block
     return block.astype(np.int8 if "int" in block.dtype.name else np.float32)
 
 
 def _quantiles(whole: Tally, values: "np.ndarray[Any, Any]", numbers: "np.ndarray[Any, Any]") -> tuple[float, ...]:
-    """For each share the value of the bin up to which so many lie."""
+    """For each share, the value of the bin at which so many values have been counted."""
     places = numbers.cumsum().searchsorted([share * whole.finite for share in QUANTILES])
     return tuple(values[places].clip(float(whole.minimum), float(whole.maximum)).tolist())
 
@@ -144,7 +144,7 @@ def _histogram(whole: Tally, values: "np.ndarray[Any, Any]", numbers: "np.ndarra
 
 
 def count_not_finite(variable: Variable, progress: Callable[[int], None]) -> tuple[int, int]:
-    """How many values are NaN, and how many infinite; none, if they can't be decoded."""
+    """How many values are NaN and how many infinite; (0, 0) if they can't be decoded."""
     import numpy as np
 
     nans = infinities = 0
@@ -154,6 +154,6 @@ def count_not_finite(variable: Variable, progress: Callable[[int], None]) -> tup
                 nans += int(np.count_nonzero(np.isnan(block)))
                 infinities += int(np.count_nonzero(np.isinf(block)))
             progress(block.nbytes)
-    except CheckpointError:  # That is said elsewhere.
+    except CheckpointError:  # Others report that.
         return 0, 0
     return nans, infinities

@@ -1,7 +1,7 @@
-"""What there is to say of a block of numbers: how many are what, their range, mean and spread, and in which bins.
+"""The tally of a block of numbers: how many are NaN, zero, …, their range, mean and spread, and counts in bins.
 
-NumPy takes a pass for each, through buffers that all blocks of a variable share. Of float32 a compiled pass does all,
-where there is one, and leaves the buffers as they are.
+NumPy takes a pass for each of these, through buffers that all blocks of a variable share. For float32, a compiled pass
+does all at once, where there is one, without the buffers.
 """
 
 from math import inf, isfinite
@@ -16,7 +16,7 @@ _FRACTION_BITS = 7
 
 
 class Tally(NamedTuple):
-    """Of numbers, what can be merged with that of others.
+    """Counts and moments of some numbers, which can be merged with those of others.
 
     Attributes:
         nans: how many are not a number.
@@ -40,7 +40,7 @@ class Tally(NamedTuple):
 
 
 def merged(a: Tally, b: Tally) -> Tally:
-    """The tally of the numbers of both.
+    """The tally of both together.
 
     (Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979)
     """
@@ -58,7 +58,7 @@ class Tallies:
     """Tallies the blocks of a variable, and counts their numbers by sign, exponent and upper bits of the fraction.
 
     Args:
-        largest: a block than which none is larger. Integers are counted as float32.
+        largest: the largest of the blocks. Integers are counted as float32.
     """
 
     def __init__(self, largest: "np.ndarray[Any, Any]") -> None:
@@ -100,7 +100,7 @@ class Tallies:
         np.add.at(self._counts, places, 1)
 
     def _moments(self, block: "np.ndarray[Any, Any]") -> tuple[float, float]:
-        """The mean, and the sum of the squares of the distances from it."""
+        """The mean, and the sum of the squared distances from it."""
         import numpy as np
 
         wide = self._wide[: block.size]
@@ -113,13 +113,13 @@ class Tallies:
             return mean, float(np.square(wide, out=wide).sum())
 
     def bins(self) -> "tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]":
-        """The bins that count something, from the smallest value to the largest: their values, and their counts.
+        """The values and the counts of the bins that are not empty, from the smallest value to the largest.
 
-        A bin's value is its end that is nearer to zero, which has zeros for the bits that were left out.
+        The value of a bin is its end nearer to zero, where the bits that were left out are zeros.
         """
         import numpy as np
 
-        bins = np.flatnonzero(self._counts != 0)  # Of booleans it is ten times as fast.
+        bins = np.flatnonzero(self._counts != 0)  # On booleans, this is ten times as fast.
         values = (bins.astype(self._bits) << self._shift).view(self._float).astype(np.float64)
         order = np.argsort(values, kind="stable")
         return values[order], self._counts[bins[order]]

@@ -15,5 +15,5 @@ stored as an entry of its own under a key made of name and extents.
 
 from ckpttool.formats.bundle.names import FORMAT, MAX_SHARDS, bundle_files, index_path, shard_path
 
-# The reader is not here: who only looks for a checkpoint, or for a graph beside one, need not import it.
+# The reader is not imported here: to look for a checkpoint, or for the graph beside it, does not take it.
 __all__ = ["FORMAT", "MAX_SHARDS", "bundle_files", "index_path", "shard_path"]

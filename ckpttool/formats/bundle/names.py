@@ -7,17 +7,17 @@ from functools import lru_cache
 FORMAT = "TensorFlow checkpoint V2 (tensor bundle)"
 
 MAX_SHARDS = 100_000
-"""More than anybody has written; so many names are not made from a number in a file."""
+"""No checkpoint has more; a number in a file must not make more names than that."""
 
 MEMBER = re.compile(r"(.+)\.(index|meta|data-[0-9]{5,9}-of-[0-9]{5,9})", re.DOTALL)
-"""A file that belongs to a checkpoint: its prefix, and what it is."""
+"""A file that belongs to a checkpoint: groups are the prefix, and what the file is."""
 
 
 def index_path(prefix: str) -> str:
     return f"{prefix}.index"
 
 
-# There are few files, and a million variables in them.
+# A million variables lie in a few files.
 @lru_cache(4096)
 def shard_path(prefix: str, shard: int, num_shards: int) -> str:
     return f"{prefix}.data-{shard:05d}-of-{num_shards:05d}"
@@ -31,7 +31,7 @@ def shard_counts(prefix: str) -> set[int]:
 
 
 def bundle_files(prefix: str) -> list[str]:
-    """The files of a bundle that are there; the index, if it is, last."""
+    """The files of a bundle that exist, the index last."""
     directory, stem = os.path.split(prefix)
     data = re.compile(re.escape(stem) + r"(\.data-[0-9]{5,9}-of-[0-9]{5,9})")
     names = sorted(os.listdir(directory or ".")) if os.path.isdir(directory or ".") else []

@@ -35,7 +35,7 @@ def read_bundle(
 
     Args:
         prefix: what its files' names begin with.
-        faults: is told of entries and blocks that are damaged, which are passed over; None: such damage is raised.
+        faults: a list for the errors of damaged entries and blocks, which are passed over; None: they are raised.
         only: the names of the variables that are wanted: they are looked up, and what else there is is neither read
             nor checked; None: all.
 
@@ -62,7 +62,7 @@ def read_bundle(
 
 
 def _read(path: str) -> bytes:
-    """The index; of a monstrous file that does not end as a table does, its end, which says so."""
+    """The index; of a monstrous file that does not end like a table, only the end, by which the reader sees it."""
     size = storage.file_size(path)
     if size > _MONSTROUS:
         end = storage.read_range(path, size - FOOTER_SIZE, FOOTER_SIZE)
@@ -97,12 +97,12 @@ def _of_files(what: str, paths: Sequence[str], hint: str) -> list[str]:
 
 
 def _records(index: bytes, report: Report, only: Collection[str] | None) -> Iterator[tuple[bytes, bytes]]:
-    """What the index holds: of everything, or of the variables named `only`; the header first."""
+    """The index's records, all or those of the variables named in `only`; the header comes first."""
     try:
         table = Table.from_bytes(index, report)
     except FormatError as error:
         left = "; verify tells what is left" if report is refuse else ""  # verify opens it with a reporter.
-        error.hint = error.hint or f"{TRUNCATED}{left}"  # Its end tells a table.
+        error.hint = error.hint or f"{TRUNCATED}{left}"  # A table is known by its end.
         raise
     if only is None or report is not refuse or any(name.startswith("\0") for name in only):  # Slices' keys do.
         return table.pairs(report)
@@ -110,7 +110,7 @@ def _records(index: bytes, report: Report, only: Collection[str] | None) -> Iter
 
 
 def _looked_up(table: Table, keys: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
-    """The records of keys that are there, each with those of its slices."""
+    """The records of those keys that are there, each followed by those of its slices."""
     for key in keys:
         value = table.lookup(key)
         if value is not None:
@@ -124,7 +124,7 @@ _MOST_KEYS = 1 << 26  # Bytes of the keys of a variable's slices, together.
 def _slice_keys(key: bytes, value: bytes) -> list[bytes]:
     """The keys of the slices that an entry names, in order.
 
-    None of them if it is no entry, which is seen when it is read, or if they would be too long (see `_keys_of_slices`).
+    None if it is no entry, which its reader will notice, or if they would be too long (see `_keys_of_slices`).
     """
     try:
         slices = decode_bundle_entry(value).slices
@@ -141,7 +141,7 @@ class _Index:
     Args:
         prefix: what the files' names begin with.
         records: what the index holds, the header first.
-        report: is told of records that are damaged.
+        report: takes the errors of damaged records.
     """
 
     def __init__(self, prefix: str, records: Iterator[tuple[bytes, bytes]], report: Report) -> None:
@@ -185,7 +185,7 @@ class _Index:
         return variables
 
     def _read_others(self, stored: Mapping[bytes, bytes], variables: dict[str, Variable]) -> None:
-        """Reads entries that are not plain, when all that are have been read: they may be in slices."""
+        """Reads the entries that are not plain, after the others: their slices must be known."""
         entries, slice_keys = self._decode(stored), set[bytes]()
         for name in map(to_text, stored.keys() - entries.keys()):
             del variables[name]
@@ -197,7 +197,7 @@ class _Index:
                 slice_keys.update(keys)
                 if keys:
                     self._check_slices(keys, entry)
-            except CheckpointError as error:  # Not `located`: a context for each of a million takes a second.
+            except CheckpointError as error:  # Not by `located`: a million contexts take a second.
                 error.variable = name
                 self._report(error)
                 del variables[name]
@@ -224,7 +224,7 @@ class _Index:
         return entries
 
     def drop_stray_slices(self) -> None:
-        """In an index that is damaged, what looks like a slice is no variable, but one of a variable that is lost."""
+        """In a damaged index, what looks like a slice is that of a lost variable, and no variable itself."""
         for variable in list(self.variables.values()):
             whole = sliced_name(to_bytes(variable.name))
             if whole is not None:
@@ -246,13 +246,13 @@ class _Index:
             )
 
     def _keys_of_slices(self, key: bytes, entry: BundleEntry) -> list[bytes]:
-        """The keys of an entry's slices; raises where those of many that are not there would fill the memory."""
+        """The keys of an entry's slices; raises if so many keys of missing slices would fill the memory."""
         if len(entry.slices) > len(self._slices) and len(key) * len(entry.slices) > _MOST_KEYS:
             raise CorruptionError(f"{len(entry.slices):,} slices, of which {len(self._slices):,} are there at most")
         return [encode_slice_key(key, extents) for extents in entry.slices]
 
     def _check_slices(self, keys: Sequence[bytes], entry: BundleEntry) -> None:
-        """Raises unless each slice is there, is what its extents say, and lies beside the others."""
+        """Raises unless each slice is there, is as its extents say, and does not overlap another one."""
         boxes = [box_of(extents, entry.shape) for extents in entry.slices]
         fault = tiling_fault(entry.shape, boxes, partly=True)
         if fault:
@@ -266,9 +266,9 @@ class _Index:
                     f"the slice {list(start)} + {list(shape)} is stored as"
                     f" {dtype_of(piece.dtype).name}{list(piece.shape)}"
                 )
-            self._check(piece)  # Where damage is passed over, what is wrong with the slice has only been told.
+            self._check(piece)  # Where damage is passed over, a bad slice has been reported and is still there.
 
 
 def _header_by_files(prefix: str) -> BundleHeader:
-    """What takes the place of a header that is damaged."""
+    """A header in place of a damaged one."""
     return BundleHeader(max(shard_counts(prefix), default=1), big_endian=False)

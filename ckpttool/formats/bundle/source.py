@@ -42,9 +42,8 @@ class BundleSource(Source):
 
     @cached_property
     def _num_shards(self) -> int:
-        """The number in the shards' names: the header's, or that of the one other set of files there is.
-
-        Merging a shard without variables makes TensorFlow write a header that counts it and files that don't.
+        """The number of shards in the files' names: the header's or, if there are none of these, that of the only other
+        set. TensorFlow, merging a shard without variables, counts it in the header and not in the files' names.
         """
         counted = self._header.num_shards
         if not os.path.exists(shard_path(self._prefix, 0, counted)):
@@ -88,7 +87,7 @@ class BundleSource(Source):
     def _slice(self, start: tuple[int, ...], entry: BundleEntry, extents: Extents | None = None) -> Slice:
         path = shard_path(self._prefix, entry.shard, self._num_shards)
         span = ByteRange(path, entry.offset, entry.size, unmask(entry.masked_crc32c))
-        # What is empty stands before what starts at the same byte.
+        # An empty value comes before another that starts at the same byte.
         return Slice(start, entry.shape, entry.shard, span, 2 * entry.offset + (entry.size > 0), extents)
 
     def span(self, variable: Variable, piece: Slice) -> ByteRange | None:

@@ -1,9 +1,9 @@
 """Writing a tensor bundle: the bytes that TensorFlow's own SaveV2 and MergeV2Checkpoints would write.
 
 A shard is the values one after another, without a gap; the index is a table of the header and the entries in the order
-of their keys (formats.bundle has the format). What is left to choose is which shard a variable goes to and in which
-order they stand there: as they stood where they come from, or, where nothing is known of that, in the order of
-their names, as TensorFlow 1 saves them. A partitioned variable keeps its slices.
+of their keys (formats.bundle has the format). What is left to choose is each variable's shard, and the order in a
+shard: as in the source or, where that is not known, by names, as TensorFlow 1 saves them. A partitioned variable keeps
+its slices.
 
     checkpoint ── pieces, in (shard, position) order ── one file a shard ── index
 
@@ -17,7 +17,6 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
-from math import prod
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,7 +40,7 @@ _V1_SHARD = re.compile(r"(.+)(?<!\.data)-[0-9]{5,9}-of-[0-9]{5,9}", re.DOTALL)
 
 
 class _Piece(NamedTuple):
-    """What gets an entry of its own with values: a variable, or a slice of one."""
+    """What gets an index entry with values: a variable, or a slice of one."""
 
     key: bytes
     variable: Variable
@@ -49,9 +48,7 @@ class _Piece(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """Bytes that it takes; of strings, those that it took where it comes from."""
-        itemsize = self.variable.dtype.itemsize
-        return self.slice.data.nbytes if itemsize is None else prod(self.slice.shape) * itemsize
+        return self.variable.nbytes_of(self.slice)
 
     @property
     def exact_nbytes(self) -> int:
@@ -106,7 +103,7 @@ def write_bundle(
         max_shard_size: bytes that a data file has at most, but for one with a single larger variable or slice.
         strict: raise if there is a variable that a bundle can't hold, instead of leaving it out.
         force: replace a bundle that is there.
-        progress: is told the bytes of each piece written.
+        progress: is called with the bytes of each piece written.
 
     Returns:
         The variables that were left out, each with the reason.
@@ -161,7 +158,7 @@ def require_bundle_writable(prefix: str, *, force: bool, inputs: Sequence[str]) 
 def _pieces(variable: Variable) -> Iterator[_Piece]:
     name = to_bytes(variable.name)
     for piece in variable.slices:
-        # TensorFlow stores a slice that is all of it as if nobody had cut it.
+        # TensorFlow stores a slice that is the whole variable as if it was not cut.
         if piece.extents is None or piece.shape == variable.shape:
             yield _Piece(name, variable, piece._replace(extents=None))
             return
@@ -169,7 +166,7 @@ def _pieces(variable: Variable) -> Iterator[_Piece]:
 
 
 def _shards(pieces: Sequence[_Piece], count: int | None, limit: int | None) -> list[list[_Piece]]:
-    """The pieces of each data file, in order; always one file."""
+    """The pieces of each data file, in order; there is always at least one file."""
     placed = sorted(pieces, key=lambda piece: (piece.slice.shard, piece.slice.position, _name(piece)))
     if count is None and limit is None:
         numbers = iter([piece.slice.shard for piece in placed])
@@ -185,7 +182,7 @@ def _shards(pieces: Sequence[_Piece], count: int | None, limit: int | None) -> l
 
 
 def _balanced(sizes: Sequence[int], count: int) -> Iterator[int]:
-    """For each piece the number of its file, of `count`: that in which its middle lies, if all were of one size.
+    """For each piece the number of its file, of `count`: where its middle would lie if files had one size.
 
     None of the files is left empty, as far as there are pieces.
     """
@@ -209,9 +206,8 @@ class _IndexBuilder:
         self._num_shards = num_shards
 
     def add(self, piece: _Piece, shard: int, offset: int, content: Content) -> None:
-        """The entry of a piece that has been written; and, with the first one, that of a partitioned variable.
-
-        TensorFlow, merging shards, gives that the number of the shard it found first.
+        """Adds the entry of a piece that has been written and, with the first piece of a partitioned variable, the
+        variable's own. TensorFlow, merging shards, gives that one the number of the first shard.
         """
         assert content.crc32c is not None
         dtype = piece.variable.dtype.number
@@ -255,5 +251,5 @@ def _write_shard(
 
 
 def _kept(prefix: str) -> str:
-    """The prefix that a bundle has while it is being replaced."""
+    """The prefix of a bundle while it is being replaced."""
     return f"{prefix}.replaced"

@@ -13,11 +13,11 @@ length; as HDF5 ends a string at a NUL, variables with one are stored as sequenc
 
 Values lie in one piece each, at places that are known from the start, so that their bytes are copied straight there.
 
-What else a dataset does not say of its variable is in the attribute `ckpttool_note` (formats.plan).
+What else a dataset does not say of its variable is in the attribute `ckpttool_note` (formats.notes).
 
 Files of others are read too. A variable is named by its dataset's path, without `:0`; below a group that has Keras'
-list `weight_names`, by the path from there, which is the name that Keras gave the weight. Names that several would have
-begin with the path of their group:
+list `weight_names`, by the path from there, which is the name that Keras gave the weight. A name that several would
+have gets the path of their group in front:
 
     Keras' .h5       /dense/dense/kernel:0                            dense/kernel
     a whole model    /model_weights/dense/dense/kernel:0              dense/kernel
@@ -28,16 +28,20 @@ begin with the path of their group:
     .weights.json    the same, of all files that it names             the same
     anything         /a/b                                             a/b
 
-(Keras 3 numbers the weights of its .weights.h5; their names are not in the file.) Attributes are no variables. What has
-a name in the file and can't be one is passed over with a warning that says why: links to elsewhere and second links to
-the same, values in other files, shapes without values, compounds, references, enumerations and other types that
-TensorFlow has no dtype for.
+(Keras 3 numbers the weights of its .weights.h5; their names are not in the file.) Attributes are not variables.
+Anything else with a name in the file that can't be one is passed over with a warning that says why: links to elsewhere,
+second links to the same object, values in other files, shapes without values, compounds, references, enumerations and
+other types that TensorFlow has no dtype for.
 
-All of it is here, in Python: to read, so that nothing in a file can do harm; to write, because the library takes longer
-to make a dataset than its values take. `structure` is what a file is made of, `chunks`, `filters`, `heap` and `strings`
-give the values, `tree` finds the datasets, `reading` makes variables. `encoding` is `structure` the other way round,
-`compressing` cuts values into chunks, `writing` makes datasets of variables, `keras` lists them as layers. (LZF alone
-is still compressed by h5py.)
+All of it is done here, in Python: reading, so that nothing in a file can do harm; writing, because the library takes
+longer to make a dataset than to write its values. (Only LZF is still compressed by h5py.)
+
+    structure                                    what a file is made of, read; `encoding`: the same, written
+    datasets ─ reading, shards                   the datasets are found, and become variables
+    chunks, filters, strings                     their values
+    guessed_layers, bfloat16                     what Keras stores without saying so
+    writing, compressing                         variables become datasets; values are cut into chunks
+    keras ─ weight_order, model_layers, models   the layout that Keras reads: layers, and their weights in order
 """
 
 from ckpttool.formats.hdf5.names import dataset_path

@@ -1,7 +1,7 @@
-"""The values of a dataset in boxes, wherever they are: in one run, in the header, in chunks, or nowhere.
+"""Reads the values of a dataset in boxes, wherever they are: in one run, in the header, in chunks, or nowhere.
 
-A box is put together from the chunks that it meets. What was decoded is kept until the boxes, which come in row-major
-order, have passed it, as far as there is room: so that a chunk is not decoded for each row of it.
+A box is put together from the chunks that it meets. Boxes come in row-major order, and a decoded chunk is kept, if
+there is room, until they have passed it, so that it is not decoded again for each of its rows.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 _CACHE = 16 << 20
-# What an array takes beside its values.
+# Bytes that an array takes beside its values.
 _OVERHEAD = 256
-# NumPy moves numbers faster than elements of any number of bytes.
+# NumPy moves numbers faster than elements of arbitrary size.
 _WORDS = {1: "u1", 2: "u2", 4: "u4", 8: "u8", 16: "c16"}
 
 
@@ -43,7 +43,7 @@ def values_of(path: str, dataset: Dataset) -> "Iterator[Callable[[Selection], Ar
 
 
 def stored_bytes(file: File, dataset: Dataset) -> int:
-    """How many bytes are stored of a dataset."""
+    """How many bytes a dataset takes in the file."""
     layout = dataset.layout
     if layout.kind == CHUNKED:
         return int(read_index(file, dataset).sizes.sum())
@@ -53,7 +53,7 @@ def stored_bytes(file: File, dataset: Dataset) -> int:
 
 
 def padded_size(dataset: Dataset) -> int:
-    """How many elements all chunks of a dataset have; or the dataset, if it has none."""
+    """How many elements the chunks of a dataset have together or, without chunks, the dataset."""
     if dataset.layout.kind != CHUNKED:
         return prod(dataset.shape)
     chunk = dataset.layout.chunk
@@ -61,10 +61,10 @@ def padded_size(dataset: Dataset) -> int:
 
 
 def require_run(dataset: Dataset) -> None:
-    """Raises CorruptionError unless as many bytes are said to be stored of a run as the shape has."""
+    """Raises CorruptionError unless the run is said to have as many bytes as the shape."""
     layout, nbytes = dataset.layout, prod(dataset.shape) * dataset.datatype.size
     stored = len(layout.data) if layout.kind == COMPACT else layout.nbytes
-    # Nothing may be stored yet.
+    # There may be nothing stored yet.
     if stored not in (None, nbytes) and (stored or layout.address is not None):
         raise CorruptionError(f"{stored:,} bytes are stored for {nbytes:,}")
 
@@ -81,14 +81,14 @@ class _Boxes:
         self._fill = np.frombuffer(dataset.fill, self.dtype) if any(dataset.fill) else None
 
     def filled(self, shape: tuple[int, ...]) -> "Array":
-        """A box in which nothing was written."""
+        """A box to which nothing was written."""
         import numpy as np
 
         return np.zeros(shape, self.dtype) if self._fill is None else np.full(shape, self._fill[0], self.dtype)
 
 
 class _Run:
-    """Elements in one run, or none."""
+    """Reads elements that are stored in one run, or not stored."""
 
     def __init__(self, file: File, dataset: Dataset) -> None:
         require_run(dataset)
@@ -112,7 +112,7 @@ class _Run:
 
 
 def _runs(box: Selection, shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
-    """Where a box is in an array: the first element of each run of it, and how many there are."""
+    """The runs of a box in an array: the first element of each, and the number of its elements."""
     whole = next((d for d in reversed(range(len(shape))) if box[d] != slice(0, shape[d])), 0)
     strides = [prod(shape[d + 1 :]) for d in range(len(shape))]
     starts = [*(range(s.start, s.stop) for s in box[:whole]), *((s.start,) for s in box[whole:])]
@@ -122,7 +122,7 @@ def _runs(box: Selection, shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
 
 
 class _Chunks:
-    """Elements in chunks."""
+    """Reads elements that are stored in chunks."""
 
     def __init__(self, file: File, dataset: Dataset) -> None:
         self._file, self._dataset, self._boxes = file, dataset, _Boxes(dataset)
@@ -130,7 +130,7 @@ class _Chunks:
         self._grid = grid_of(dataset.shape, self._chunk)
         self._nbytes = prod(self._chunk) * dataset.datatype.size
         self._index = read_index(file, dataset)
-        # By their places in the index; in the order of chunks that is how boxes come.
+        # By places in the index, which are in the order in which boxes come.
         self._decoded: dict[int, Array] = {}
 
     def box(self, box: Selection) -> "Array":
@@ -143,7 +143,7 @@ class _Chunks:
         return found
 
     def _met(self, box: Selection) -> range:
-        """The places in the index of all chunks between the box's first and its last: of a run, those that it meets."""
+        """The places in the index from the box's first chunk to its last; for a run, just the chunks that it meets."""
         import numpy as np
 
         first = [s.start // step for s, step in zip(box, self._chunk, strict=True)]
@@ -159,7 +159,7 @@ class _Chunks:
         return number
 
     def _where(self, number: int) -> Selection:
-        """The box that a chunk is, with what goes beyond the dataset."""
+        """The box of a chunk, including what lies beyond the dataset."""
         places = []
         for size in reversed(self._grid):
             number, place = divmod(number, size)
@@ -168,7 +168,7 @@ class _Chunks:
         return selection(start, self._chunk)
 
     def _forget(self, first: int) -> None:
-        """Lets go of the chunks that boxes have passed."""
+        """Drops the chunks that boxes have passed."""
         for place in [place for place in self._decoded if place < first]:
             del self._decoded[place]
 

@@ -1,7 +1,7 @@
-"""Values in chunks that go through filters; `filters` undoes these.
+"""Writes values in chunks that go through filters, which `filters` undoes.
 
-A chunk is a run of values as they follow one another: all of the last dimensions, a part of one before these, and one
-step of each before that. So values are cut as they come, in no more memory than a few chunks, and both cores compress.
+A chunk is a run of consecutive values: all of the last dimensions, a part of the dimension before these, and one step
+of each earlier one. So values are cut as they come, with a few chunks in memory, and several threads compress.
 
     (1000, 300, 300) of float32   chunks of (1, 150, 300): 180,000 bytes
     (5_000_000,) of float32       chunks of (64_936,): 259,744 bytes
@@ -16,7 +16,7 @@ from math import prod
 from threading import Lock
 from typing import NamedTuple
 
-from ckpttool.analysis.parallel import in_order
+from ckpttool.analysis.parallel import parallel_map
 from ckpttool.formats.contents import content_of
 from ckpttool.formats.hdf5.encoding.output import Output
 from ckpttool.formats.hdf5.encoding.trees import write_tree
@@ -25,9 +25,9 @@ from ckpttool.formats.hdf5.structure.pipeline import Filter
 from ckpttool.formats.hdf5.structure.trees import CHUNKS
 from ckpttool.model.variable import Variable
 
-# Large enough to compress well, and a few fit into the megabyte that the HDF5 library keeps of a dataset.
+# Large enough to compress well, and small enough for a few to fit into the megabyte that the HDF5 library caches.
 _MOST_BYTES = 1 << 18
-# As the HDF5 library has it: a node of the tree of chunks has 64 children.
+# A node of the tree of chunks has 64 children, as in the HDF5 library.
 _NODE = 64
 # Chunks that are made ahead.
 _AHEAD = 5
@@ -35,7 +35,7 @@ _LEVEL = 4  # h5py's
 
 
 class Chunks(NamedTuple):
-    """What has been written: the shape of a chunk, the filters, the address of the tree that leads to them."""
+    """What was written: the shape of the chunks, their filters, and the address of their tree."""
 
     shape: tuple[int, ...]
     filters: tuple[Filter, ...]
@@ -43,13 +43,13 @@ class Chunks(NamedTuple):
 
 
 def write_chunks(output: Output, variable: Variable, compression: str, progress: Callable[[int], None]) -> Chunks:
-    """Compresses and writes a variable's values; there are some, in one dimension or more.
+    """Compresses and writes the values of a variable that has some, in one dimension or more.
 
     Args:
-        output: where to.
+        output: the file.
         variable: the variable.
         compression: "gzip" or "lzf".
-        progress: is told the bytes of each chunk, as they were before.
+        progress: is called with the bytes of each chunk, as they were before.
 
     Raises:
         CorruptionError: values are missing or damaged.
@@ -69,28 +69,28 @@ def write_chunks(output: Output, variable: Variable, compression: str, progress:
     step = nbytes // steps
     places = list(_places(shape, axis, steps))
     pieces = _pieces(content_of(variable).chunks(), (min(steps, shape[axis] - place[axis]) * step for place in places))
-    # One chunk is not worth a thread.
-    made = in_order(filtered, pieces, ahead=_AHEAD) if len(places) > 1 else map(filtered, pieces)
+    # A single chunk is not worth a thread.
+    made = parallel_map(filtered, pieces, ahead=_AHEAD) if len(places) > 1 else map(filtered, pieces)
     key = struct.Struct(f"<II{len(shape) + 1}Q")
     keys, children = [], []
     for place, (size, mask, data) in zip(places, made, strict=True):
         keys.append(key.pack(len(data), mask, *place, 0))
         children.append(output.append(data))
         progress(size)
-    # Behind the last chunk, and before any that could follow.
+    # After the last chunk, and before any that could follow.
     keys.append(key.pack(0, 0, *places[-1], itemsize))
     filters = Filter(SHUFFLE, b"shuffle", (itemsize,)), described
     return Chunks(chunk, filters, write_tree(output, CHUNKS, _NODE, keys, children))
 
 
 def _cut(shape: tuple[int, ...], itemsize: int) -> tuple[int, int]:
-    """The dimension that is cut, the first whose steps are small enough; and how many steps a chunk has."""
+    """The dimension that is cut (the first whose steps are small enough), and the number of its steps in a chunk."""
     axis, step = len(shape) - 1, itemsize
     while axis and step * shape[axis] <= _MOST_BYTES:
         step *= shape[axis]
         axis -= 1
     pieces = -(-shape[axis] // max(1, _MOST_BYTES // step))
-    return axis, -(-shape[axis] // pieces)  # All about as large.
+    return axis, -(-shape[axis] // pieces)  # All chunks are about equally large.
 
 
 def _places(shape: tuple[int, ...], axis: int, steps: int) -> Iterator[tuple[int, ...]]:
@@ -102,7 +102,7 @@ def _places(shape: tuple[int, ...], axis: int, steps: int) -> Iterator[tuple[int
 
 
 def _pieces(chunks: Iterable[memoryview], sizes: Iterable[int]) -> Iterator[bytes]:
-    """Bytes that come in some pieces, in others; to the last, so that they have been checked."""
+    """The bytes of some pieces, cut into others; reads to the end, where they are checked."""
     left, rest = iter(chunks), memoryview(b"")
     for size in sizes:
         piece = bytearray()
@@ -137,7 +137,7 @@ def _deflating() -> tuple[_Compress, Filter]:
 
 
 def _lzf(nbytes: int) -> tuple[_Compress, Filter]:
-    """LZF for chunks of so many bytes, which h5py brings: chunks of a file in memory are compressed by it."""
+    """LZF for chunks of so many bytes: h5py's, through chunks of a file in memory."""
     import h5py
 
     file = h5py.File("chunks", "w", driver="core", backing_store=False)

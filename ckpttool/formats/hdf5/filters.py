@@ -1,14 +1,14 @@
-r"""The filters that chunks go through, undone.
+r"""Undoes the filters that chunks go through.
 
     deflate       zlib's format
     shuffle       the first bytes of all elements, then the second ones, …; the value is the bytes of an element;
-                  what is no whole element stands behind, as it is
+                  the rest after the last whole element follows as it is
     fletcher32    the bytes, and behind them a checksum of 4 bytes: two sums of 16-bit big-endian numbers
     lzf           runs: 02 61 62 63 are 3 bytes, "abc"; copies of what was before: 40 02 are 4 bytes from 3 back
 
     "abcabca" as LZF:  02 61 62 63 40 02
 
-Nothing that is undone becomes longer than a chunk is, and a little more, for what is deflated can be longer than plain.
+No result may be longer than a chunk and a little more, for deflating can make bytes longer.
 
 (IV.A.2.l. Filter Pipeline; RFC 1950; Fletcher, 1982; LibLZF, lzf_d.c, for the format)
 """
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     import numpy as np
 
 DEFLATE, SHUFFLE, _FLETCHER32, _LZF = 1, 2, 3, 32_000
-# Of these the second version of the message has no names.
+# For these, the second version of the message has no names.
 _NAMES = {DEFLATE: "deflate", SHUFFLE: "shuffle", _FLETCHER32: "fletcher32", 4: "szip", 5: "nbit", 6: "scaleoffset"}
-# Elements of more bytes nobody has.
+# No element has more bytes.
 _WIDEST = 16
-# Numbers that are summed up at once: their sums are exact in floats, which are faster.
+# How many numbers are summed at once: the sums are still exact in floats, which are faster.
 _SUMMED = 1 << 14
 
 
 def require_known(filters: Sequence[Filter]) -> None:
-    """Raises NotSupportedError if there is one that can't be undone."""
+    """Raises NotSupportedError if one of them can't be undone."""
     for found in filters:
         if found.code not in _UNDO:
             name = found.name.decode(errors="replace") or _NAMES.get(found.code) or f"filter {found.code}"
@@ -42,13 +42,13 @@ def require_known(filters: Sequence[Filter]) -> None:
 
 
 def unfiltered(data: bytes, filters: Sequence[Filter], mask: int, nbytes: int, offset: int) -> bytes:
-    """A chunk as it was before it went through the filters, but for those that the mask says were left out.
+    """The chunk as it was before the filters, of which the mask says which ones were left out.
 
     Args:
         data: the chunk.
         filters: the filters.
-        mask: which were left out, by bits.
-        nbytes: what a chunk has.
+        mask: bits of the filters that were left out.
+        nbytes: the bytes of a chunk.
         offset: where in the file it is.
 
     Raises:
@@ -99,7 +99,7 @@ def _unshuffled(data: bytes, values: Sequence[int], most: int) -> bytes:
 def _verified(data: bytes, values: Sequence[int], most: int) -> bytes:
     if len(data) < 4:
         raise CorruptionError(f"a chunk of {len(data)} bytes, where its checksum has 4")
-    # A checksum of a machine with the other byte order has the bytes of each half swapped.
+    # A writer of the other byte order swaps the bytes of each half.
     stored = {data[-4:], bytes((data[-3], data[-4], data[-1], data[-2]))}
     calculated = fletcher32(data[:-4]).to_bytes(4, "little")
     if calculated not in stored:
@@ -132,9 +132,9 @@ def _folded(number: int) -> int:
 
 
 def unpacked(data: bytes, values: Sequence[int], most: int) -> bytes:
-    """Undoes LZF; raises CorruptionError if it copies from before the start, or the data end within a run."""
+    """Undoes LZF; raises CorruptionError if a copy starts before the data, or they end within a run."""
     found, position, end = bytearray(), 0, len(data)
-    padded = data + bytes(3)  # So that the end is looked at once in a round.
+    padded = data + bytes(3)  # So that the end is checked only once in a round.
     while position < end and len(found) <= most:
         control = padded[position]
         if control < 32:
@@ -149,7 +149,7 @@ def unpacked(data: bytes, values: Sequence[int], most: int) -> bytes:
         if start < 0:
             raise CorruptionError("a chunk can't be decompressed: it copies from before its start")
         copied = found[start : start + length]
-        # What ends with the start of itself repeats itself.
+        # A copy that overlaps itself repeats.
         found += copied if len(copied) == length else (copied * length)[:length]
     if position > end:
         raise CorruptionError("a chunk can't be decompressed: it has no end")

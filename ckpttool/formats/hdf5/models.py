@@ -15,10 +15,10 @@ from ckpttool.model.object_graph import ObjectGraph
 _WITH_WEIGHTS = re.compile(r"layer_with_weights-\d+")
 _LAYER = re.compile(r"layer(?:_with_weights)?-\d+")
 _LAYERS = {"_operations", "_layers"}
-_FUNCTIONAL = "_functional"  # Of a Sequential of Keras 3.
+_FUNCTIONAL = "_functional"  # In a Sequential of Keras 3.
 LISTS = {"keras_api", "variables", "trainable_variables", "non_trainable_variables"}
-"""What of a model or layer has all that is below it."""
-# A list of layers is had by a model, and by what it is made of; of hostile ones, by any number of objects.
+"""Children of a model or layer that list all that is below it."""
+# A list of layers belongs to a model and to parts of it; in a hostile graph, to any number of objects.
 _MOST_READS = 8
 
 
@@ -27,7 +27,7 @@ class Models:
 
     Attributes:
         graph: the object graph.
-        layers: those of each object that is a model.
+        layers: object that is a model → its layers.
         outer: the models that are within no other.
     """
 
@@ -39,7 +39,7 @@ class Models:
         self.outer = sorted(self._of_no_layer & self.layers.keys())
 
     def inner_keys(self) -> list[str]:
-        """The keys of what is stored of layers that only a model within a model has."""
+        """The keys of the values in layers that only a model within a model has."""
         graph, models = self.graph, self.layers.keys()
         layers = {layer for model in self.outer for layer in self.layers[model]}
         own = walk(layers - models, self._beside, without=models)
@@ -48,7 +48,7 @@ class Models:
 
 
 def _all_layers(graph: ObjectGraph) -> dict[int, list[int]]:
-    """The objects that are models, with their layers; none at all where too many have the same long lists."""
+    """Object that is a model → its layers; empty if too many objects share long lists."""
     models, left = dict[int, list[int]](), _MOST_READS * extent(graph)
     for node in range(len(graph)):
         layers, steps = _layers(graph, node)
@@ -61,21 +61,21 @@ def _all_layers(graph: ObjectGraph) -> dict[int, list[int]]:
 
 
 def extent(graph: ObjectGraph) -> int:
-    """How many objects and children a walk through all of a graph meets."""
+    """How many objects and children a walk through the whole graph meets."""
     return sum(1 + len(graph.children(node)) for node in range(len(graph)))
 
 
 def _beside(graph: ObjectGraph) -> dict[int, list[int]]:
-    """What each object has that is no layer of it; optimizers have what they train."""
+    """Object → its children that are not its layers; without those of optimizers, which have what they train."""
     nodes = range(len(graph))
     beside = {node: [child for name, child in graph.children(node) if not _leads_below(name)] for node in nodes}
     return beside | {optimizer: [] for optimizer in graph.optimizers}
 
 
 def _layers(graph: ObjectGraph, node: int) -> tuple[list[int], int]:
-    """The layers of an object in order, if it is a model; and how many children were looked at.
+    """The layers of an object in order, if it is a model, and how many children were looked at.
 
-    Keras 2 counts layers with weights by themselves, and again among all: those without may come last.
+    Keras 2 numbers the layers with weights, and again all layers, so that layers without weights may come last.
     """
     children = graph.children(node)
     inside = {child for name, child in children if name == _FUNCTIONAL}
@@ -88,21 +88,21 @@ def _layers(graph: ObjectGraph, node: int) -> tuple[list[int], int]:
 
 
 def is_of_keras_3(graph: ObjectGraph, model: int) -> bool:
-    """Whether it is Keras 3 that made a model."""
+    """Whether a model is of Keras 3."""
     return any(name in _LAYERS or name == _FUNCTIONAL for name, _ in graph.children(model))
 
 
 def has_several_with_weights(graph: ObjectGraph, model: int) -> bool:
-    """Whether Keras 2 has counted several layers that had weights, whatever is left of these."""
+    """Whether Keras 2 numbered several layers with weights, even if these are gone."""
     return len({layer for name, layer in graph.children(model) if _WITH_WEIGHTS.fullmatch(name)}) > 1
 
 
 def number_of(child: tuple[str, int]) -> tuple[int, str]:
-    """By this, layer-2 comes before layer-10."""
+    """A key for sorting, by which layer-2 comes before layer-10."""
     number = child[0].rpartition("-")[2]
     return len(number), number
 
 
 def _leads_below(name: str) -> bool:
-    """Whether what an object has by this name is a layer of it, or may be one's."""
+    """Whether a child of this name is a layer, or may belong to one."""
     return name in _LAYERS | LISTS or _LAYER.fullmatch(name) is not None

@@ -1,4 +1,4 @@
-"""Variables' names as paths of datasets, and the attributes beside these."""
+"""The paths of datasets for variables' names, and the names of attributes."""
 
 from ckpttool.model.texts import percent_encoded
 
@@ -6,11 +6,11 @@ NOTE = "ckpttool_note"
 """The attribute with a Note."""
 
 MAX_DEPTH = 4000
-"""Groups that are entered, one in another: scopes are nested in tens, not in thousands."""
+"""How many groups deep datasets are looked for: scopes are nested in tens, not in thousands."""
 
 
 def dataset_path(name: str) -> str:
-    """The path of the dataset for a variable; see the top of this package."""
+    """The path of the dataset for a variable (see `formats.hdf5`)."""
     *groups, last = percent_encoded(name.replace("%", "%25").replace("\0", "%00")).split("/")
     encoded = [{".": "%2E", "": "%"}.get(group, group.replace(":", "%3A")) for group in groups]
     return "/".join([*encoded, f"{last}:0"])

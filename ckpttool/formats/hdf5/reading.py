@@ -1,7 +1,7 @@
 """Reading HDF5: ours, Keras', anybody's.
 
-What a file says is believed only as far as what is stored bears it out; data that lies in other files is passed over,
-and so is what TensorFlow has no dtype for. `tree` finds the datasets.
+A file is believed only as far as its contents bear it out. Data in other files, and types without a dtype in
+TensorFlow, are passed over. `datasets` finds the datasets.
 """
 
 import os
@@ -16,19 +16,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ckpttool import storage
 from ckpttool.errors import CheckpointError, CorruptionError, NotSupportedError, located, reporter
 from ckpttool.formats.decoding import require_decodable
+from ckpttool.formats.hdf5.bfloat16 import is_bfloat16
 from ckpttool.formats.hdf5.chunks import padded_size, require_run, stored_bytes, values_of
+from ckpttool.formats.hdf5.datasets import Found, Tree, sizes_of, text_of
 from ckpttool.formats.hdf5.filters import require_known
+from ckpttool.formats.hdf5.guessed_layers import guessed_layer
 from ckpttool.formats.hdf5.names import NOTE
 from ckpttool.formats.hdf5.strings import strings_of
 from ckpttool.formats.hdf5.structure import Dataset, File, Object, dataset_of, is_archive, opened
 from ckpttool.formats.hdf5.structure.datatype import INTEGER, VLEN, Datatype
 from ckpttool.formats.hdf5.structure.layout import CONTIGUOUS, VIRTUAL
-from ckpttool.formats.hdf5.tree import Found, Tree, sizes_of, text_of
 from ckpttool.formats.hdf5.types import dtype_of, is_swapped, said_of
-from ckpttool.formats.hdf5.unnamed import guessed_layer
-from ckpttool.formats.hdf5.untyped import is_bfloat16
-from ckpttool.formats.plan import Note
-from ckpttool.formats.raw import RawSource, Run, noted_slices, slice_of_strings
+from ckpttool.formats.notes import Note, noted_slices
+from ckpttool.formats.raw import RawSource, Run, slice_of_strings
 from ckpttool.formats.zip_members import KERAS
 from ckpttool.model.boxes import Selection, is_size, shape_of
 from ckpttool.model.checkpoint import Checkpoint
@@ -45,11 +45,11 @@ if TYPE_CHECKING:
 
 FORMAT = "HDF5"
 _CREATED_BY = b"ckpttool"
-# The groups of a whole model's file: with what a file of weights has at its root, and with what the optimizer has.
+# The groups in the file of a whole model: one is what a file of weights is, one has the optimizer's variables.
 _WHOLE_MODEL, _OPTIMIZER = "model_weights/", "optimizer_weights"
-# More than this, and so many times what is stored: nobody's weights, but a bomb. Deflate makes 1032 bytes of one.
+# More bytes than this, and so many times those stored, are not weights but a bomb. Deflate makes 1032 bytes of one.
 _BOMB, _BOMB_RATIO = 256 << 20, 1100
-_OF_TEXT = 64  # Bytes that a string takes in memory, however short.
+_OF_TEXT = 64  # Bytes that even the shortest string takes in memory.
 _MAX_NOTE, _MAX_NAME = 1 << 16, 64
 _NO_NOTE = Note()
 
@@ -60,20 +60,20 @@ def read_hdf5(
     faults: list[CheckpointError] | None = None,
     names: dict[str, str] | None = None,
 ) -> Checkpoint:
-    """Opens an HDF5 file, or a `.keras` file, which has one in it: reads what it says of its datasets, and no values.
+    """Opens an HDF5 file, or the one in a `.keras` file: reads the headers of its datasets, and no values.
 
-    Whatever has a name in it and is no variable is passed over with a warning: a link to somewhere else, a dataset that
-    TensorFlow has no dtype for, or one whose values are in another file, or nowhere.
+    Whatever has a name in it and is not a variable is passed over with a warning: a link to elsewhere, a dataset
+    without a dtype in TensorFlow, or one whose values are in another file, or nowhere.
 
     Args:
         path: the file.
-        faults: is told of what is damaged, which is passed over; None: such damage is raised.
-        names: of a shard: see `Tree`.
+        faults: a list for the errors of what is damaged, which is passed over; None: they are raised.
+        names: for a shard: see `Tree`.
 
     Raises:
         NotFoundError: there is no such file.
         CorruptionError: it is no HDF5 file, or damaged.
-        NotSupportedError: it is a kind of HDF5 file that is not known.
+        NotSupportedError: it is an unknown kind of HDF5 file.
     """
     path = os.fspath(path)
     report = reporter(path, faults)
@@ -99,7 +99,7 @@ def read_hdf5(
 
 
 class _Described(NamedTuple):
-    """A dataset: its path, its layer's, the name that an attribute gives it; and its variable, or why there is none."""
+    """A dataset: its path, that of its layer, the name in its attribute, and its variable or why there is none."""
 
     path: str
     layer: str | None
@@ -108,7 +108,7 @@ class _Described(NamedTuple):
 
 
 def _names(datasets: Sequence[_Described]) -> list[str]:
-    """The names of variables in a file of others; those that several would have become longer, at last whole paths."""
+    """The names of variables in a file that was not written here, longer where several would have the same."""
     names = [_within_layer(found) for found in datasets]
     for longer in (_with_layer, lambda found: found.path):
         taken = Counter(names)
@@ -137,16 +137,16 @@ class _Reader:
         self._raw, self._decoded, self._lengths = RawSource(), _Datasets(path), storage.Lengths()
 
     def names(self, datasets: Sequence[_Described]) -> list[str]:
-        """The names of the variables; see the top of this package."""
+        """The names of the variables (see `formats.hdf5`)."""
         return [_our_name(found) for found in datasets] if self.is_ours else _names(datasets)
 
     def described(self, found: Found) -> _Described:
-        """What is said of a dataset; reads no values."""
+        """Reads the header of a dataset, and no values."""
         said = None
         try:
             text = text_of(found.dataset, "name") if self.is_ours else None
             said = None if text is None else to_text(text)
-            with _in_memory():  # An index of chunks may be in it.
+            with _in_memory():  # It may contain an index of chunks.
                 variable = self._variable(found)
         except CheckpointError as error:
             return _Described(found.path, found.layer, said, error)
@@ -188,22 +188,22 @@ class _Reader:
         return self._raw.add(path, dtype, shape, Run(data, note))
 
     def _shape(self, found: Object, dtype: DType, stored: tuple[int, ...]) -> tuple[int, ...]:
-        """The dataset's shape; or, as an attribute of ours says, that of more dimensions than HDF5 has."""
+        """The shape of a dataset, or the one in our attribute, which has more dimensions than HDF5 allows."""
         said = sizes_of(found, "shape") if self.is_ours and dtype.itemsize is not None else None
         return said if said is not None and stored == (prod(said),) else stored
 
     def _require_borne_out(self, dataset: Dataset, itemsize: int) -> None:
         """Raises NotSupportedError if the dataset, or its chunks, are many times larger than what is stored of it."""
         nbytes = padded_size(dataset) * itemsize
-        if nbytes <= (_BOMB // 4 if dataset.datatype.is_text else _BOMB):  # Texts are not read block by block.
+        if nbytes <= (_BOMB // 4 if dataset.datatype.is_text else _BOMB):  # Text is not read block by block.
             return
-        # Chunks may be said to lie over each other.
+        # Chunks may overlap, if the file says so.
         stored = min(stored_bytes(self._file, dataset), self._file.size)
         if nbytes > _BOMB_RATIO * stored:
             raise NotSupportedError(f"{stored:,} bytes are stored for {nbytes:,}")
 
     def _offset(self, dataset: Dataset, dtype: DType) -> int | None:
-        """Where in the file the values are, if they are as a bundle has them, in one run."""
+        """Where in the file the values are, if they are stored in one run, as in a bundle."""
         layout = dataset.layout
         if layout.kind != CONTIGUOUS or layout.address is None or dtype.itemsize is None:
             return None
@@ -214,7 +214,7 @@ class _Reader:
 
 
 def _require_readable(dataset: Dataset) -> None:
-    """Raises NotSupportedError unless the values are in this file, and all filters that they went through are known."""
+    """Raises NotSupportedError unless the values are in this file and all their filters are known."""
     if dataset.layout.kind == VIRTUAL:
         raise NotSupportedError("it is virtual: its values are those of other datasets")
     if dataset.is_elsewhere:
@@ -225,7 +225,7 @@ def _require_readable(dataset: Dataset) -> None:
 
 
 def _dtype(stored: Datatype, said: str) -> DType:
-    """The dtype of a dataset's values, given what the attribute `tensorflow_dtype` says.
+    """The dtype of a dataset's values, given the attribute `tensorflow_dtype`.
 
     Raises:
         NotSupportedError: TensorFlow has none for it.
@@ -240,19 +240,19 @@ def _dtype(stored: Datatype, said: str) -> DType:
     return found
 
 
-# An integer of a byte, without a sign: all of its bits.
+# An unsigned integer of one byte: all bits count.
 _BYTE = Datatype(INTEGER, 1, details=(0, 0, 8))
 
 
 class _Stored(NamedTuple):
-    """What a variable is: a dataset, and what is noted of it."""
+    """What is stored of a variable: a dataset, and a note."""
 
     dataset: Dataset
     note: Note
 
 
 class _Datasets(Source):
-    """The source of what must be decoded: chunks, swapped values, and strings."""
+    """The source of values that must be decoded: chunks, swapped bytes, strings."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -267,7 +267,7 @@ class _Datasets(Source):
         dataset, note = self._stored[variable.key]
         nbytes = variable.size * (variable.dtype.itemsize or 16)
         data = ByteRange(self._path, 0, nbytes, None)
-        # Where the shape is not the dataset's, boxes are found by counting from its start.
+        # If the shape is not that of the dataset, boxes are found by counting from the start.
         note = note if dataset.shape == variable.shape else note._replace(slices=())
         return noted_slices(variable, note, data)
 
@@ -289,7 +289,7 @@ class _Datasets(Source):
 
 @contextmanager
 def _in_memory() -> Iterator[None]:
-    """Says so where there is too little memory: of a compressed dataset, at least a chunk and its index are in it."""
+    """Raises if there is too little memory: it has to hold at least a chunk of a compressed dataset, and its index."""
     try:
         yield
     except MemoryError as error:
@@ -297,7 +297,7 @@ def _in_memory() -> Iterator[None]:
 
 
 def _decoded(stored: "Array", datatype: Datatype, dtype: DType) -> "Array":
-    """Elements as they are stored, as numbers of this machine."""
+    """The stored elements as numbers in native byte order."""
     if is_swapped(datatype) != (sys.byteorder == "big"):
         number = datatype.size // (len(datatype.members) or 1)
         stored = stored.reshape(-1).view(f"u{number}").byteswap(inplace=True)

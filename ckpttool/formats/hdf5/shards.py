@@ -26,7 +26,7 @@ def read_hdf5_shards(path: str | os.PathLike[str], *, faults: list[CheckpointErr
 
     Args:
         path: the `.weights.json`.
-        faults: is told of files and datasets that are damaged, which are passed over; None: such damage is raised.
+        faults: a list for the errors of damaged files and datasets, which are passed over; None: they are raised.
 
     Raises:
         FormatError: it is no such index, or names a file elsewhere, or one that is no HDF5.

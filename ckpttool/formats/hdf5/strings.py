@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from ckpttool.errors import CorruptionError
 from ckpttool.formats.hdf5.chunks import values_of
-from ckpttool.formats.hdf5.heap import GlobalHeap
 from ckpttool.formats.hdf5.structure import Dataset, opened
 from ckpttool.formats.hdf5.structure.datatype import NULL_TERMINATED, SPACE_PADDED
+from ckpttool.formats.hdf5.structure.global_heap import GlobalHeap
 from ckpttool.model.boxes import subdivide
 from ckpttool.model.variable import BLOCK_SIZE
 
@@ -28,7 +28,7 @@ def _fixed_strings(path: str, dataset: Dataset) -> Iterator[bytes]:
 
 
 def unpadded(data: bytes, padding: int) -> bytes:
-    """A string of fixed width without what pads it."""
+    """A string of fixed width, without its padding."""
     if padding == NULL_TERMINATED:
         return data.partition(b"\0")[0]
     return (data.rstrip(b" ") if padding == SPACE_PADDED else data).rstrip(b"\0")

@@ -1,6 +1,6 @@
 """The order of a layer's weights, by which Keras loads them: as the layer made them, those that are not trained last.
 
-Where the source does not tell it, names may, of Keras' own layers and their parts:
+If the source does not tell it, the names of weights in Keras' own layers and their parts may:
 
     dense/kernel   dense/bias        lstm/forward_lstm/kernel   lstm/backward_lstm/kernel        known
     mine/alice     mine/bob                                                                      a guess
@@ -15,7 +15,7 @@ NOT_TRAINED = (
     *("moving_mean", "moving_variance", "moving_stddev", "renorm_mean", "renorm_mean_weight"),
     *("renorm_stddev", "renorm_stddev_weight", "vector_u"),
 )
-"""What the weights are called that are not trained: those of a layer come after all that are."""
+"""Names of weights that are not trained: in a layer, they come after those that are."""
 
 NUMBERED = re.compile(r"/vars/[0-9]+$")
 """The end of a weight's name in Keras 3's `.weights.h5`."""
@@ -40,12 +40,12 @@ class Weight(NamedTuple):
 
 
 def in_order(weights: Sequence[Weight]) -> list[Weight]:
-    """The weights of a layer, in the order in which it made them, as far as that is known."""
+    """The weights of a layer in the order in which it made them, as far as that is known."""
     ranks = {weight.path: weight.rank for weight in weights if weight.rank is not None}
     if len(ranks) < len(weights):
         return sorted(weights, key=_order)
     last = {path for path in ranks if path.rpartition("/")[2].removesuffix(":0") in NOT_TRAINED}
-    if len({layer for layer, _ in ranks.values()}) == 1:  # It is a layer of the source, whose list has all in order.
+    if len({layer for layer, _ in ranks.values()}) == 1:  # The source has this layer, with a list of all in order.
         last.clear()
     return sorted(weights, key=lambda weight: (weight.path in last, ranks[weight.path]))
 
@@ -58,8 +58,8 @@ def is_guess(weights: Sequence[Weight]) -> bool:
 
 
 def _is_of_parts(weights: Sequence[Weight]) -> bool:
-    """Whether the weights are those of several objects in a `.weights.h5`: it does not say which are not trained, and
-    Keras has these last. Of some parts all are trained.
+    """Whether the weights are those of several objects in a `.weights.h5`, which does not say which are not trained and
+    so come last; except for parts of which all are trained.
     """
     groups = {weight.path.rpartition("/")[0] for weight in weights if NUMBERED.search(weight.path.removesuffix(":0"))}
     known = (any(_part(scope) >= 0 for scope in group.split("/")) for group in groups)
@@ -80,11 +80,11 @@ def _part(scope: str) -> int:
 
 
 def _only_letters_tell(one: Weight, other: Weight) -> bool:
-    """Whether nothing but the letters of their names says which of two weights comes first."""
+    """Whether only the alphabet says which of two weights comes first."""
     *parts, last = one.path.split("/")[one.depth :]
     *others, other_last = other.path.split("/")[other.depth :]
     if parts[: len(others)] == others[: len(parts)]:
-        if len(parts) != len(others):  # A layer's own weights come before those of its parts.
+        if len(parts) != len(others):  # The own weights of a layer come before those of its parts.
             return False
         one_name, other_name = last.removesuffix(":0"), other_last.removesuffix(":0")
         return not (one_name in _WEIGHTS and other_name in _WEIGHTS) and _letters(one_name) != _letters(other_name)
@@ -99,6 +99,6 @@ def _letters(name: str) -> str:
 
 
 def natural(name: str) -> list[tuple[int, str]]:
-    """By this, dense_2 comes before dense_10: of numbers, the one with fewer digits."""
+    """A key for sorting, by which dense_2 comes before dense_10: the number with fewer digits is first."""
     parts = re.split(r"0*([0-9]+)", name)
     return [(len(part), part) if i % 2 else (-1, part) for i, part in enumerate(parts)]

@@ -16,7 +16,8 @@ from ckpttool.formats.hdf5.keras import keras_places, link_keras_weights
 from ckpttool.formats.hdf5.names import MAX_DEPTH, NOTE, dataset_path
 from ckpttool.formats.hdf5.structure.dataspace import MAX_RANK
 from ckpttool.formats.hdf5.types import FLOATS, NARROW, NUMPY_TYPES, SELF_EXPLAINING, TYPES, datatype_of
-from ckpttool.formats.plan import Note, Planned, check_plan, description, notes_of
+from ckpttool.formats.notes import Note, notes_of
+from ckpttool.formats.plan import Planned, check_plan, description
 from ckpttool.model.checkpoint import Checkpoint, require_checkpoint
 from ckpttool.model.names import require_one_of
 from ckpttool.model.texts import to_bytes
@@ -95,7 +96,7 @@ def write_hdf5(
         compression: "gzip" or "lzf"; None, which is many times faster, stores the bytes as they are.
         strict: raise if there is a variable that HDF5 can't hold, instead of leaving it out.
         force: replace a file that is there.
-        progress: is told the bytes of each piece written.
+        progress: is called with the bytes of each piece written.
 
     Returns:
         The variables that were left out or stored as something else, each with the reason.

@@ -1,8 +1,8 @@
 """What the user typed → what it is: which files, of which format.
 
 A checkpoint is known by its prefix, which hardly anybody knows: people give a member file, the directory, the state
-file. All of these are taken, literally and never as a glob. What is no checkpoint is named for what it looks
-like (formats.lookalikes).
+file. All of these are taken, literally and never as a glob. If it is no checkpoint, the error says what it looks like
+(formats.lookalikes).
 """
 
 import os
@@ -35,16 +35,16 @@ _KERAS_SHARD = re.compile(r"(.+)_[0-9]{5,9}\.weights\.h5", re.DOTALL)
 
 
 def locate(path: str | os.PathLike[str], *, v1: bool = False, step: int | str | None = None) -> Located:
-    """Finds the checkpoint or graph that `path` means.
+    """Finds the checkpoint or graph that `path` leads to.
 
     Args:
         path: a prefix, a member file, a directory, a state file, a SavedModel, a file with a graph.
-        v1: where a V1 and a V2 checkpoint share a prefix, take the V1 one; else the V2 one, as TensorFlow does.
+        v1: where a V1 and a V2 checkpoint share a prefix, take V1; by default V2 is taken, as in TensorFlow.
         step: in a directory with several checkpoints: the step of the one to take (100, of `model.ckpt-100`), or
             "latest"; None: the one that the state file says is the latest.
 
     Raises:
-        ValueError: `step` is no step; or `path` is no directory, and there is nothing to choose.
+        ValueError: `step` is not a step; or `path` is a file, with nothing to choose from.
         NotFoundError: nothing is there.
         FormatError: something else is there.
         NotSupportedError: it is a kind that can't be read.
@@ -55,7 +55,7 @@ def locate(path: str | os.PathLike[str], *, v1: bool = False, step: int | str | 
         return directory_or_prefix(path, v1, step)
     if _URL.match(path) and not os.path.lexists(path):
         raise NotFoundError("remote paths are not supported", path=path, hint="copy the files here first")
-    if MEMBER.fullmatch(os.curdir + path) and not MEMBER.fullmatch(path):  # The suffix alone, as of `dir/.index`.
+    if MEMBER.fullmatch(os.curdir + path) and not MEMBER.fullmatch(path):  # `.index` alone.
         path = os.path.join(os.curdir, path)
     if step is not None:
         raise NotFoundError("no such directory, to choose a step in", path=path)
@@ -96,7 +96,7 @@ def _from_member(path: str, prefix: str, kind: str, v1: bool) -> Located:
 
 
 def _file_itself(path: str) -> Located | None:
-    """A file of another format, such as Keras' `model.h5`, beside whose name a checkpoint's index stands."""
+    """A file of another format, such as Keras' `model.h5`, if it has the name of a checkpoint's prefix too."""
     foreign = foreign_format(path)
     note = f"a checkpoint of that name stands beside: {bundle.index_path(path)} takes it"
     return Located(path, notes=(note,), foreign=foreign) if foreign else None
@@ -108,7 +108,7 @@ def _from_file(path: str, v1: bool) -> Located:
         return Located(path, foreign="safetensors index")
     if path.endswith(KERAS_INDEX):
         return Located(path, foreign="hdf5 index")
-    # What is named so is asked for as a graph.
+    # A file named so is meant as a graph.
     foreign = None if os.path.basename(path).startswith("saved_model.") else foreign_format(path)
     if foreign:
         return Located(path, notes=_whole_of_shard(path), foreign=foreign)
@@ -123,7 +123,7 @@ def _from_file(path: str, v1: bool) -> Located:
 
 
 def _whole_of_shard(path: str) -> tuple[str, ...]:
-    """Says it, if a file is a shard of safetensors or of Keras' weights, and where all of them are found."""
+    """A note, if a file is one of several shards of safetensors or of Keras' weights: where all of them are found."""
     shard, keras_shard = _SAFETENSORS_SHARD.fullmatch(path), _KERAS_SHARD.fullmatch(path)
     if shard and os.path.isfile(index := f"{shard[1]}{SAFETENSORS_INDEX}"):
         return (f"this is one of {int(shard[2])} shards; all are in {index}",)

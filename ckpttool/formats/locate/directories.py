@@ -1,4 +1,4 @@
-"""What a directory holds: a model, checkpoints, one of which is taken, or weights of another format."""
+"""What a directory holds: a model, checkpoints (one is taken), or weights of another format."""
 
 import os
 import re
@@ -30,17 +30,17 @@ from ckpttool.model.names import listed
 STEP = re.compile(r"[0-9]{1,18}")
 """The number of a step, or of a version."""
 
-# What makes a directory one of another format, by its name.
+# File that makes a directory one of another format → that format.
 _FOREIGN_IN_DIRECTORY = {
     f"model{SAFETENSORS_INDEX}": "safetensors index",
     "model.safetensors": "safetensors",
 }
-# The same, where there is no checkpoint: Keras' models that are not zipped, and KerasHub's.
+# The same, if there is no checkpoint either: unzipped models of Keras, and KerasHub's.
 _KERAS_IN_DIRECTORY = {f"model{KERAS_INDEX}": "hdf5 index", "model.weights.h5": "hdf5"}
 
 
 def directory_or_prefix(path: str, v1: bool, step: str | None) -> Located:
-    """What is in a directory; or, if that is nothing, the checkpoint beside it whose prefix is the same."""
+    """What is in a directory or, if that is nothing, the checkpoint beside it whose prefix is the directory's path."""
     has_namesake = step is None and not path.endswith(os.sep) and os.path.exists(bundle.index_path(path))
     try:
         found = _in_directory(path, v1, step)
@@ -71,7 +71,7 @@ def _in_directory(path: str, v1: bool, step: str | None) -> Located:
 def _model_in(path: str, v1: bool, step: str | None) -> Located | None:
     """The model that a directory is, or that its state file names; None if it is none and has no such file.
 
-    Who wants a step wants a checkpoint, and not the SavedModel that training left beside.
+    With a step, a checkpoint is wanted, and not the SavedModel that training left beside it.
     """
     state_file = os.path.join(path, STATE_FILE)
     has_state = os.path.isfile(state_file)
@@ -87,11 +87,11 @@ def _model_in(path: str, v1: bool, step: str | None) -> Located | None:
 
 
 def _without_state(path: str, v1: bool, step: str | None) -> Located:
-    """The only checkpoint in a directory, or the only one of a step; without any, what else the directory holds."""
+    """The only checkpoint in a directory, or the only one of a step; if there are none, what else is there."""
     prefixes = checkpoints_in(path)
     if step == "latest":
         last = max(map(step_of, prefixes), default=-1)
-        step = None if last < 0 else str(last)  # Without steps, nothing tells.
+        step = None if last < 0 else str(last)  # Without steps, none is the latest.
     chosen = [prefix for prefix in prefixes if step is None or step_of(prefix) == int(step)]
     names = ", ".join(os.path.basename(prefix) for prefix in prefixes)
     if chosen:
@@ -102,7 +102,7 @@ def _without_state(path: str, v1: bool, step: str | None) -> Located:
 
 
 def _only_checkpoint(path: str, chosen: Sequence[str], names: str, v1: bool) -> Located:
-    """The checkpoint that was chosen in a directory; raises if there are several. `names` are those of all there."""
+    """The checkpoint that was chosen in a directory; raises if several were. `names` lists all that are there."""
     found = checkpoint_of(chosen[0], v1) if len(chosen) == 1 else None
     if found:
         return found._replace(notes=(f"taking {chosen[0]}", *found.notes))
@@ -115,7 +115,7 @@ def _only_checkpoint(path: str, chosen: Sequence[str], names: str, v1: bool) -> 
 
 
 def _without_checkpoint(path: str) -> Located | None:
-    """What a directory without a checkpoint holds: weights of Keras, one graph, arrays; None: none of these."""
+    """What a directory without a checkpoint holds: weights of Keras, one graph, or arrays; None if none of these."""
     found = _foreign_in(path, _KERAS_IN_DIRECTORY)
     if found:
         return found
@@ -127,7 +127,7 @@ def _without_checkpoint(path: str) -> Located | None:
 
 
 def _only_version(path: str, v1: bool) -> Located:
-    """The model in a directory that has one version of it, in a directory named by a number, and nothing else to take.
+    """The model in a directory's only subdirectory with one, if that is named by a number, as versions are.
 
     Raises:
         NotFoundError: there is none, or there are several.
@@ -142,13 +142,13 @@ def _only_version(path: str, v1: bool) -> Located:
 
 
 def _foreign_in(path: str, formats: Mapping[str, str]) -> Located | None:
-    """The first file in a directory that has one of these names; its format is what the name stands for."""
+    """The first file in a directory that has one of these names, each given with its format."""
     found = ((os.path.join(path, name), format) for name, format in formats.items())
     return next((Located(file, foreign=format) for file, format in found if os.path.isfile(file)), None)
 
 
 def _models_below(path: str) -> list[str]:
-    """The directories in one that hold a model, such as the versions of a SavedModel that is exported or served."""
+    """The subdirectories that hold a model, such as the versions of a SavedModel that is exported or served."""
     signs = (*SAVED_MODEL_FILES, STATE_FILE, VARIABLES)
     return sorted(
         name for name in os.listdir(path) if any(os.path.exists(os.path.join(path, name, sign)) for sign in signs)

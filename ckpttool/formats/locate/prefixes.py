@@ -16,7 +16,7 @@ SAFETENSORS_INDEX = ".safetensors.index.json"
 KERAS_INDEX = ".weights.json"
 """The same of Keras' weights."""
 
-# What is said of options, apart: a command that lacks the option says the rest.
+# What notes and hints say of options, kept apart: a command without the option leaves it out.
 TAKEN_BY_V1 = "; --v1 takes it"
 TAKEN_BY_STEP = ", of which --step takes one"
 BY_STEP, BY_PATH = "--step takes the number of one of", "give the path of one of"
@@ -58,7 +58,7 @@ def checkpoint_of(prefix: str, v1: bool) -> Located | None:
 
 
 def refuse_mixed_shards(prefix: str) -> None:
-    """Raises NotFoundError if the shards of several V1 checkpoints of this prefix lie side by side."""
+    """Raises NotFoundError if there are shards of several V1 checkpoints of this prefix."""
     counts = sorted(v1_shard_counts(prefix))
     if len(counts) > 1:
         what = f"shards of {len(counts)} checkpoints: some are of {listed([str(int(count)) for count in counts])}"
@@ -100,7 +100,7 @@ def from_state(state_file: str, v1: bool) -> Located:
 
 
 def near(path: str) -> str | None:
-    """Checkpoints in the same directory."""
+    """A hint with the checkpoints in the directory of a path; None if there are none."""
     directory = os.path.dirname(path) or "."
     if not os.path.isdir(directory):
         return f"there is no directory {directory}"

@@ -12,7 +12,7 @@ A directory of such files needs names that every file system keeps apart, so it 
     {"schema": "ckpttool.npy/1",
      "variables": [{"name": "a/b", "file": "a%2Fb.npy", "dtype": "float32", "shape": [2, 3]}]}
 
-and a variable may have a `note` there of what it was (formats.plan).  (numpy/lib/format.py)
+and a variable may have a `note` there of what it was (formats.notes).  (numpy/lib/format.py)
 """
 
 from ckpttool.formats.npy.directory import (

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpttool.errors import NotSupportedError
 from ckpttool.formats.contents import content_of, require_little_endian
+from ckpttool.formats.notes import Note, notes_of
 from ckpttool.formats.npy.header import Header, encode_header
-from ckpttool.formats.plan import Note, Planned, check_plan, notes_of
+from ckpttool.formats.plan import Planned, check_plan
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import DTYPES, DType
 from ckpttool.model.variable import NUMPY_RANK, Variable

@@ -22,10 +22,11 @@ from ckpttool.errors import (
     located,
     reporter,
 )
+from ckpttool.formats.notes import Note, name_in_json
 from ckpttool.formats.npy.arrays import Array, arrays_of, meaning, planned_array
 from ckpttool.formats.npy.header import HEAD, decode_header
 from ckpttool.formats.npy.source import ArraySource, Stored
-from ckpttool.formats.plan import Note, Planned, name_in_json
+from ckpttool.formats.plan import Planned
 from ckpttool.formats.raw import RawSource, Run
 from ckpttool.formats.siblings import sibling
 from ckpttool.model.checkpoint import Checkpoint, require_checkpoint
@@ -85,7 +86,7 @@ def write_npy(
         directory: the directory to be, written beside and renamed.
         strict: raise if there is a variable that NumPy has no type for, instead of storing it as another one.
         force: replace a directory that was written so.
-        progress: is told the bytes of each piece written.
+        progress: is called with the bytes of each piece written.
 
     Returns:
         The variables that were left out or stored as something else, each with the reason.
@@ -170,7 +171,7 @@ def read_npy(path: str | os.PathLike[str], *, faults: object = None) -> Checkpoi
 
     Args:
         path: the file.
-        faults: told of nothing: what is damaged is all there is, and is raised.
+        faults: gets nothing: what is damaged is all there is, and is raised.
 
     Raises:
         NotFoundError: there is no such file.
@@ -188,7 +189,7 @@ def read_npy_directory(directory: str | os.PathLike[str], *, faults: list[Checkp
 
     Args:
         directory: where they are.
-        faults: is told of files that are damaged, which are passed over; None: such damage is raised.
+        faults: a list for the errors of damaged files, which are passed over; None: they are raised.
 
     Raises:
         NotFoundError: there is neither an index.json in the directory nor a `.npy` file.

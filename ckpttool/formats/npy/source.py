@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpttool.errors import CorruptionError, located
 from ckpttool.formats.decoding import require_decodable
+from ckpttool.formats.notes import Note, noted_slices
 from ckpttool.formats.npy.arrays import meaning
 from ckpttool.formats.npy.header import Header
-from ckpttool.formats.plan import Note
-from ckpttool.formats.raw import noted_slices, slice_of_strings
+from ckpttool.formats.raw import slice_of_strings
 from ckpttool.formats.records.strings import DECODERS
 from ckpttool.model.boxes import Selection, shape_of
 from ckpttool.model.slices import ByteRange, Slice

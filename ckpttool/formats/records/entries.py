@@ -84,9 +84,8 @@ def check_version(data: bytes) -> None:
 
 
 class EntryHead(NamedTuple):
-    """What an entry begins with: dtype and shape; and the size that follows from them, in bytes and as it is encoded.
-
-    None for a size: that of strings can be any.
+    """What an entry begins with, dtype and shape, and the size that follows from them: as a number, and as it is
+    encoded (None for strings, whose size can be any).
     """
 
     dtype: DType
@@ -98,8 +97,8 @@ class EntryHead(NamedTuple):
 def plain_entry(data: bytes, num_shards: int) -> EntryHead | None:
     """The head of an entry, if it is written as TensorFlow writes them and all of it is as it should be.
 
-    That is known in a tenth of the time that it takes to decode it. None: it is written in another way, has slices, or
-    is wrong, and `decode_bundle_entry` tells.
+    To find that out takes a tenth of the time of decoding. None: it is written otherwise, has slices, or is wrong,
+    which `decode_bundle_entry` will tell.
     """
     end = 4 + data[3] if len(data) > 3 else 0
     head, tail = _head(data[:end]), _TAIL.fullmatch(data, end)
@@ -135,7 +134,7 @@ def _head(data: bytes) -> EntryHead | None:
     if dtype.itemsize is None:
         return EntryHead(dtype, shape)
     nbytes = prod(shape) * dtype.itemsize
-    if nbytes >> 63:  # No size is as large, and in a varint it would be another one.
+    if nbytes >> 63:  # No size is as large, and a varint would hold another number.
         return None
     return EntryHead(dtype, shape, nbytes, encode_varint(nbytes) if nbytes else b"")
 
@@ -153,7 +152,7 @@ def decode_bundle_entry(data: bytes) -> BundleEntry:
 
 
 def _decode_any_entry(data: bytes) -> BundleEntry:
-    """An entry whose fields may stand in any order, and anything between them."""
+    """Decodes an entry with its fields in any order, and anything between them."""
     found: dict[int, int | bytes] = {}
     slices: list[Extents] = []
     for number, wire_type, value in values(data):

@@ -79,6 +79,6 @@ _SLICE_KEY = re.compile(rb"\x00((?:[^\x00\xff]|\x00\xff|\xff\x00)+)\x00\x01.*", 
 
 
 def sliced_name(key: bytes) -> bytes | None:
-    """The name of the variable that a key is of a slice of, by its form; None if it has not that form."""
+    """The name of the variable, if a key has the form of a slice's; else None."""
     match = _SLICE_KEY.fullmatch(key)
     return match[1].replace(b"\x00\xff", b"\x00").replace(b"\xff\x00", b"\xff") if match else None

@@ -13,7 +13,7 @@ reference implementation writes them: from the widest items to the narrowest, so
 type, of one type by name. What has no type here is stored as bytes or numbers that have one, bit for bit: strings and
 variants as a bundle has them, as U8; complex128 as pairs of F64; quantized numbers as the integers they are; four-bit
 and two-bit numbers as U8, one a byte, as TensorFlow keeps them.
-The key `ckpttool.notes` of the metadata is JSON that says what a tensor was (formats.plan): the way back loses nothing.
+The key `ckpttool.notes` of the metadata is JSON with what a tensor was (formats.notes): the way back loses nothing.
 
 Large checkpoints are a directory of several such files, with `model.safetensors.index.json` as Hugging Face's
 libraries read it: {"metadata": {"total_size": N}, "weight_map": {NAME: FILE}}.

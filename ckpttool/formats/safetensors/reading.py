@@ -1,4 +1,4 @@
-"""Reading safetensors. A header is believed in nothing that the file does not bear out."""
+"""Reading safetensors. Nothing in a header is believed that the file does not bear out."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from ckpttool.errors import (
     reporter,
 )
 from ckpttool.formats.lookalikes import refuse_lookalike
-from ckpttool.formats.plan import Note
+from ckpttool.formats.notes import Note
 from ckpttool.formats.raw import RawSource, Run
 from ckpttool.formats.safetensors.words import (
     DTYPES_BY_WORD,
@@ -47,13 +47,13 @@ def read_safetensors(path: str | os.PathLike[str], *, faults: list[CheckpointErr
 
     Args:
         path: the file.
-        faults: is told of tensors that are damaged, which are passed over; None: such damage is raised.
+        faults: a list for the errors of damaged tensors, which are passed over; None: they are raised.
 
     Raises:
         NotFoundError: there is no such file.
-        FormatError: it is none.
+        FormatError: it is not a safetensors file.
         CorruptionError: what the header says can't be.
-        NotSupportedError: it has a type that nobody knows here.
+        NotSupportedError: it has a type that is not known here.
     """
     path = os.fspath(path)
     variables, warnings, metadata = _read_file(path, RawSource(), faults)
@@ -65,10 +65,10 @@ def read_safetensors_index(path: str | os.PathLike[str], *, faults: list[Checkpo
 
     Args:
         path: the index.
-        faults: is told of files and tensors that are damaged, which are passed over; None: such damage is raised.
+        faults: a list for the errors of damaged files and tensors, which are passed over; None: they are raised.
 
     Raises:
-        FormatError: it is no such index, or names a file elsewhere.
+        FormatError: it is not such an index, or names a file elsewhere.
         CorruptionError: a file is missing, or does not have what it is said to have; as `read_safetensors`.
     """
     path = os.fspath(path)
@@ -124,8 +124,8 @@ def _weight_map(path: str) -> dict[str, str]:
 def _read_file(
     path: str, source: RawSource, faults: list[CheckpointError] | None
 ) -> tuple[dict[str, Variable | None], list[str], dict[str, str]]:
-    """The tensors of a file by their names in it, None for those that are passed over; what is to be said of these; and
-    the metadata, but for our notes.
+    """The tensors of a file by their names in it, None for those that are passed over; warnings about these; and the
+    metadata without our notes.
     """
     size, report = storage.file_size(path), reporter(path, faults)
     with located(path):
@@ -164,13 +164,13 @@ def _metadata(found: Any) -> dict[str, str]:
         raise FormatError("__metadata__ is no object of texts")
     try:
         "".join([*found, *found.values()]).encode()
-    except UnicodeEncodeError as error:  # JSON can escape halves of characters.
+    except UnicodeEncodeError as error:  # JSON can escape half of a surrogate pair.
         raise FormatError(f"__metadata__ has what is no text: {error}") from error
     return found
 
 
 def _notes(text: str) -> dict[str, Any]:
-    """The notes in the metadata, whatever they are."""
+    """The notes in the metadata, not yet checked."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
@@ -179,7 +179,7 @@ def _notes(text: str) -> dict[str, Any]:
 
 
 class _Entry(NamedTuple):
-    """What the header says of a tensor: the word of its type, its shape, and where the values start and end."""
+    """The entry of a tensor in the header: the word for its type, its shape, and where its values start and end."""
 
     word: str
     shape: tuple[int, ...]
@@ -192,7 +192,7 @@ class _Entry(NamedTuple):
 
 
 def _entries(header: Mapping[str, Any], report: Report) -> dict[str, _Entry]:
-    """What the header says of each tensor, but for those of which it says what can't be."""
+    """The entries of the header, by tensor, without the impossible ones, which are reported."""
     entries = {}
     for name, entry in header.items():
         try:
@@ -217,7 +217,7 @@ def _entry(name: str, entry: Any) -> _Entry:
         raise NotSupportedError(f"TensorFlow has no shapes of rank {len(shape):,}", variable=name)
     found = _Entry(word, tuple(shape), *offsets)
     if 8 * (found.end - found.start) != found.bits:
-        # What it takes may have more digits than Python prints.
+        # The bytes that it would take are not said: they may have more digits than Python prints.
         raise CorruptionError(f"{found.end - found.start:,} bytes are not those of {word}{shape}", variable=name)
     return found
 
@@ -235,7 +235,7 @@ def _check_offsets(entries: Mapping[str, _Entry], size: int, report: Report) -> 
 
 
 def _variable(source: RawSource, tensor: str, entry: _Entry, data: ByteRange, note: Note) -> Variable | None:
-    """The variable that a tensor is, or was if a note says so and it can be true; None if it can't be one."""
+    """The variable of a tensor, as it was before if a note says so and that is possible; None if it can't be one."""
     if entry.word in UNKNOWN_BITS:
         return None
     name = note.name if note.name is not None and escape(note.name) == tensor else tensor
@@ -245,12 +245,12 @@ def _variable(source: RawSource, tensor: str, entry: _Entry, data: ByteRange, no
 
 
 def _noted(entry: _Entry, note: Note) -> tuple[DType, tuple[int, ...]] | None:
-    """The dtype and shape that a note says a tensor had; None if it had not, by what it has now."""
+    """The dtype and shape that a note says a tensor had; None if its entry shows that it had not."""
     word, shape = FALLBACKS.get(note.dtype or "", ("", ""))[0], note.shape
     if word != entry.word or shape is None:
         return None
     dtype = DTYPES[note.dtype or ""]
-    if dtype.itemsize is None:  # Every string takes a byte at least.
+    if dtype.itemsize is None:  # Every string takes at least one byte.
         can_be = len(entry.shape) == 1 and prod(shape) <= entry.shape[0]
     else:
         can_be = entry.shape == ((*shape, 2) if dtype.name == "complex128" else shape)

@@ -1,17 +1,17 @@
-"""The words of safetensors, for the reader and the writer."""
+"""The names of safetensors that reader and writer share: its words for types, and keys in its header."""
 
 from ckpttool.model.dtypes import DTYPES
 from ckpttool.model.texts import percent_encoded
 
 FORMAT = "safetensors"
 MAX_HEADER = 100_000_000
-"""Bytes that the reference implementation takes."""
+"""The most bytes that the reference implementation takes."""
 
 METADATA = "__metadata__"
-"""The key in the header that is no tensor's."""
+"""The only key in the header that is not that of a tensor."""
 
 NOTES = "ckpttool.notes"
-"""The key in the metadata under which the notes are."""
+"""The key of the notes in the metadata."""
 
 WORDS = {
     "bool": "BOOL",
@@ -37,10 +37,10 @@ WORDS = {
 
 PLACES = {word: place for place, word in enumerate(WORDS.values())}
 UNKNOWN_BITS = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "F8_E8M0": 8}
-"""Words that are not read → bits of an item."""
+"""Words of types that are not read → bits of an item."""
 
 PACKED = {"F4"}
-"""Those of them that TensorFlow has a dtype for: an item takes a byte there, and half of one here."""
+"""Those of them that have a dtype in TensorFlow, where an item takes a byte, and here half of one."""
 
 DTYPES_BY_WORD = {word: DTYPES[name] for name, word in WORDS.items()}
 FALLBACKS = {
@@ -54,11 +54,11 @@ FALLBACKS = {
     **dict.fromkeys(("int4", "uint4", "int2", "uint2", "float4_e2m1fn"), ("U8", "U8, one a byte, in the low bits")),
     "float8_e4m3b11fnuz": ("U8", "U8, its bits"),
 }
-"""For what has no word here: the one it is stored by, and how that is said."""
+"""dtype without a word → the word it is stored under, and what to say about it."""
 
 
 def escape(name: str) -> str:
-    """The name, with bytes that are no UTF-8 percent-encoded; and with the one that the format keeps for itself."""
+    """The name, with bytes that are not UTF-8 percent-encoded, and so `__metadata__`, which the format reserves."""
     if name == METADATA:
         return name.replace("_", "%5F", 1)
     return percent_encoded(name)

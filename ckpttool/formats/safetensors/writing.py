@@ -12,16 +12,8 @@ from typing import Any, NamedTuple
 from ckpttool import storage
 from ckpttool.errors import ConversionError
 from ckpttool.formats.contents import content_of, require_little_endian
-from ckpttool.formats.plan import (
-    Note,
-    Planned,
-    check_plan,
-    description,
-    distinct,
-    filled,
-    notes_of,
-    require_positive,
-)
+from ckpttool.formats.notes import Note, notes_of
+from ckpttool.formats.plan import Planned, check_plan, description, distinct, filled, require_positive
 from ckpttool.formats.safetensors.words import FALLBACKS, MAX_HEADER, METADATA, NOTES, PLACES, WORDS, escape
 from ckpttool.model.checkpoint import Checkpoint, require_checkpoint
 from ckpttool.model.variable import Variable
@@ -47,7 +39,7 @@ def _planned(variable: Variable) -> Planned:
 
 
 class _Tensor(NamedTuple):
-    """A tensor to be written, and what it does not tell of its variable by itself (see `Note.told`)."""
+    """A tensor to be written, with the note that its variable needs (see `Note.told`)."""
 
     name: str
     variable: Variable
@@ -72,12 +64,11 @@ def write_safetensors(
 
     Args:
         checkpoint: what to write.
-        path: the file to be; with `max_shard_size` the directory, which is made if it is not there.
-        max_shard_size: bytes of values that a file has at most beside its header, but for one with a single larger
-            tensor; None: one file.
+        path: the file to be written; with `max_shard_size` the directory, which is made if it is not there.
+        max_shard_size: the most bytes of values in a file, unless a single tensor has more; None: one file.
         strict: raise if there is a variable that has no type here, instead of storing it as another one.
         force: replace files that are there; in a directory, all those of the model there.
-        progress: is told the bytes of each piece written.
+        progress: is called with the bytes of each piece written.
 
     Returns:
         The variables that were left out or stored as something else, each with the reason.
@@ -107,7 +98,7 @@ def write_safetensors(
 
 
 def require_shards_writable(path: str, *, force: bool, inputs: Sequence[str]) -> None:
-    """Raises what `write_safetensors` raises of a directory: it can't be one, or has files that may not be replaced."""
+    """Raises what `write_safetensors` would raise about a directory, and writes nothing."""
     if not os.path.isdir(path):
         storage.require_writable(Path(path), force=False, inputs=inputs)
         return
@@ -117,7 +108,7 @@ def require_shards_writable(path: str, *, force: bool, inputs: Sequence[str]) ->
 
 @contextmanager
 def _directory(path: str) -> Iterator[None]:
-    """Makes a directory, if it is not there, and takes it away again if nothing comes to be in it."""
+    """Makes a directory, if it is not there, and removes it again if an error leaves it empty."""
     made = not os.path.isdir(path)
     try:
         if made:
@@ -131,8 +122,8 @@ def _directory(path: str) -> Iterator[None]:
 
 
 def _members(directory: str) -> list[str]:
-    """The files of a model that are in a directory, or were being replaced when an earlier run died, by the names that
-    they have or had: readers would take them for the new one's. The index, which makes others count, is first.
+    """The files of a model in a directory, the index first, for readers would take them for parts of the new model.
+    Those that were moved aside by a run that died count too, by their old names.
     """
     found = {match[1] for match in map(_MEMBER.fullmatch, os.listdir(directory)) if match}
     return [os.path.join(directory, name) for name in sorted(found, key=lambda name: (name != _INDEX, name))]
@@ -157,7 +148,7 @@ def _tensors(plan: Sequence[Planned], checkpoint: Checkpoint) -> list[_Tensor]:
 
 
 def _note(planned: Planned, note: Note) -> Note:
-    """The note of a variable, with what its tensor does not tell."""
+    """The note of a variable, with all that its tensor does not say."""
     variable = planned.variable
     if variable.dtype.name in FALLBACKS:
         note = note._replace(dtype=variable.dtype.name, shape=variable.shape)
@@ -165,15 +156,15 @@ def _note(planned: Planned, note: Note) -> Note:
 
 
 def _description(checkpoint: Checkpoint) -> dict[str, str]:
-    """What the file was made from; and what the writer of its source said of that."""
-    # transformers takes no file that does not say what framework it is from.
+    """The metadata: what the file was made from, and what its source said in its own."""
+    # transformers refuses files that do not name a framework.
     ours = {"format": "tf", **description(checkpoint)}
     is_ours = checkpoint.metadata.get("created_by", "").startswith("ckpttool ")
     return ours | {name: text for name, text in checkpoint.metadata.items() if name not in ours or not is_ours}
 
 
 class _Output(NamedTuple):
-    """The files to be, each with its tensors; and the index's path and text."""
+    """The files to be written, each with its tensors, and the path and text of the index."""
 
     files: dict[str, list[_Tensor]]
     index_file: tuple[str, bytes] | None
@@ -206,7 +197,7 @@ def _write(
 ) -> None:
     files, index, described = output.files, output.index_file, _description(checkpoint)
     paths = [*files, *([index[0]] if index else [])]
-    # What makes them count is the last of the new files, and has to be the last of the old ones.
+    # The file that makes the others count is written last, so its old version has to be moved last.
     members = sorted(members, key=lambda path: path == paths[-1]) if force else []
     replaced = {path: f"{path}{_REPLACED}" for path in members if os.path.lexists(path)}
     kept = [f"{path}{_REPLACED}" for path in members if os.path.lexists(f"{path}{_REPLACED}")]

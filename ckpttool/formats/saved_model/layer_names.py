@@ -20,7 +20,7 @@ from ckpttool.formats.saved_model.names import VARIABLES
 from ckpttool.model.texts import to_text
 from ckpttool.wire.message import MAX_SIZE, values, values_of
 
-# Not parsed as JSON: a model's has all of its layers', one in another.
+# Not parsed as JSON: the metadata of a model contain those of all its layers, nested.
 _NAME = r'\{(?:"class_name": "[^"]*", )?"name": ("(?:[^"\\]|\\.)*")'
 
 # No name is longer, and no more of the metadata is read.
@@ -29,7 +29,7 @@ _MOST_SCOPES = 100  # No layer's name has so many slashes; each scope would be a
 
 
 def layer_names(prefix: str) -> dict[int, str]:
-    """The names of objects; nothing if the prefix is not that of a SavedModel's checkpoint, or no names are there."""
+    """The names of objects; empty if the prefix is not that of a SavedModel's checkpoint, or there are no names."""
     if not f"{os.sep}{prefix}".endswith(f"{os.sep}{VARIABLES}"):
         return {}
     directory = prefix.removesuffix(VARIABLES)
@@ -66,5 +66,5 @@ def _metadata(directory: str) -> Iterator[tuple[int, bytes]]:
 
 
 def _message(path: str) -> bytes:
-    """A file's contents; nothing if no message is so large."""
+    """The contents of a file; empty if it is too large for a message."""
     return storage.read_file(path) if storage.file_size(path) <= MAX_SIZE else b""

@@ -12,7 +12,7 @@ ASSETS = "assets"
 
 
 def saved_model_file(directory: str) -> str | None:
-    """The file with a SavedModel's graphs; None if the directory is none.
+    """The file with a SavedModel's graphs; None if the directory is not a SavedModel.
 
     Raises:
         NotSupportedError: it is in the chunked form.

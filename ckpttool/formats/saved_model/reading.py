@@ -22,7 +22,7 @@ def read_saved_model(path: str, tags: str | None) -> MetaGraph:
     Raises:
         NotFoundError: no graph has these tags.
         NotSupportedError: the file is in the chunked form.
-        FormatError, CorruptionError: it is no SavedModel, or damaged.
+        FormatError, CorruptionError: it is not a SavedModel, or damaged.
     """
     graph = read_meta_graph(path)
     if graph.root != "SavedModel":

@@ -42,7 +42,7 @@ def write_saved_model(
         directory: the directory to be.
         assets: name in `assets/` → the file to be copied there.
         force: replace a SavedModel that is there.
-        progress: is told the bytes of each variable written.
+        progress: is called with the bytes of each variable written.
 
     Raises:
         ValueError: a name in `assets/` is a path, which would lead out of it.

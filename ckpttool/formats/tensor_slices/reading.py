@@ -46,12 +46,12 @@ VALUE_FIELDS = {
     **dict.fromkeys(("qint32", "qint16", "qint8", "quint16", "quint8"), (7, VARINT)),
 }
 _VALUE_SIZES = {FIXED32: 4, FIXED64: 8}
-# Bytes of varints decoded at a time: the arrays on the way take several times as much.
+# Bytes of varints to be decoded at a time: intermediate arrays take several times as much.
 _WINDOW = 1 << 18
 
 
 def begins_as_tensor_slices(path: str) -> bool:
-    """Whether a file begins as a V1 checkpoint does, so that it is one though it has lost its end."""
+    """Whether a file begins like a V1 checkpoint, and is one that may have lost its end."""
     head = storage.read_range(path, 0, 16)
     try:
         shared, position = decode_varint(head, 0, 32)
@@ -69,7 +69,7 @@ def read_tensor_slices(paths: Sequence[str], *, path: str, faults: list[Checkpoi
     Args:
         paths: all its files, in order.
         path: what it is called.
-        faults: is told of files and tensors that are damaged, which are passed over; None: such damage is raised.
+        faults: a list for the errors of damaged files and tensors, which are passed over; None: they are raised.
 
     Raises:
         NotFoundError: a file is missing.
@@ -110,7 +110,7 @@ class _TensorSlices(Source):
         self._by_box: dict[bytes, dict[tuple[tuple[int, ...], tuple[int, ...]], _Piece]] = {}
 
     def add(self, path: str) -> None:
-        """Takes in what a file says that it has."""
+        """Adds the tensors that a file lists."""
         report = reporter(path, self._faults)
         try:
             with located(path):
@@ -141,7 +141,7 @@ class _TensorSlices(Source):
             raise CorruptionError(
                 f"{dtype.name}{list(meta.shape)} here, {variable.dtype.name}{list(variable.shape)} in another file"
             )
-        if len(set(meta.slices)) < len(meta.slices):  # Each has a record of its own; millions of them fill the memory.
+        if len(set(meta.slices)) < len(meta.slices):  # Millions of copies would fill the memory.
             raise CorruptionError("the file lists a slice twice")
         pieces = self._pieces.setdefault(meta.name, [])
         for stored in meta.slices or [()]:
@@ -149,10 +149,10 @@ class _TensorSlices(Source):
             pieces.append(_Piece(len(self._files), extents, *box_of(extents, meta.shape)))
 
     def check(self) -> None:
-        """The slices of every variable cover it, and each other nowhere; else it is none."""
+        """Drops and reports the variables whose slices do not cover them once and only once."""
         for variable in list(self.variables.values()):
             pieces = self._pieces.get(variable.key, ())
-            # Without elements, it would be whole without any.
+            # A variable without elements would be whole without slices.
             boxes = [(piece.start, piece.shape) for piece in pieces]
             if boxes == [((0,) * len(variable.shape), variable.shape)]:
                 continue  # All of it, as of nearly every one.
@@ -173,12 +173,12 @@ class _TensorSlices(Source):
         else:
             nbytes = prod(piece.shape) * variable.dtype.itemsize
         span = ByteRange(self._files[piece.shard][0], 0, nbytes, None)
-        # A variable in one partition is all of itself, and says so by numbers.
+        # A variable in a single partition is whole, and has numbers for extents nevertheless.
         extents = None if piece.extents == _whole_if_empty((), variable.shape) else piece.extents
         return Slice(piece.start, piece.shape, piece.shard, span, 0, extents)
 
     def _nbytes(self, variable: Variable, piece: _Piece) -> int:
-        """Bytes of a record; 0 of one that can't be read, for that is said to who asks for the values."""
+        """Bytes of a record; 0 if it can't be read, which reading the values will tell."""
         try:
             return len(self._record(variable, piece))
         except CheckpointError:
@@ -218,7 +218,7 @@ class _TensorSlices(Source):
     def _tensor(self, variable: Variable, of: Slice) -> Any:
         """The TensorProto of a slice, as a memoryview."""
         if variable.key not in self._by_box:
-            # Two slices of one box are without elements, and equal.
+            # If two slices have the same box, they have no elements, and are equal.
             self._by_box[variable.key] = {(piece.start, piece.shape): piece for piece in self._pieces[variable.key]}
         piece = self._by_box[variable.key][of.start, of.shape]
         name, stored, tensor = decode_saved_slice(self._record(variable, piece))
@@ -297,6 +297,6 @@ def _decode_window(encoded: "np.ndarray[Any, Any]") -> "tuple[np.ndarray[Any, An
         raise CorruptionError("a varint takes more than 64 bits")
     starts, size = ends - lengths + 1, int(ends[-1]) + 1
     shifts = 7 * (np.arange(size) - np.repeat(starts, lengths))
-    # Each byte gives other bits than its neighbors, so that adding puts them together.
+    # The bytes of a number have no bits in common, so that their sum is the number.
     bits = (encoded[:size] & 0x7F).astype(np.uint64) << shifts.astype(np.uint64)
     return np.add.reduceat(bits, starts).view(np.int64), size

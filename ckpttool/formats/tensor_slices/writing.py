@@ -1,8 +1,7 @@
 """Writing V1 checkpoints: the bytes that TensorFlow's own SaveSlices would write, in one file.
 
-The records are in formats.tensor_slices. A record is one value of a table, as large as its slice, and the table has a
-checksum of it in one piece; it is made and written block by block nevertheless: what it will take is counted in a
-first pass, for numbers that are varints.
+The records are in formats.tensor_slices. A record is a single value of a table, as large as its slice. It is made and
+written block by block nevertheless; for varints, a first pass counts how many bytes there will be.
 
 (tensorflow/core/util/tensor_slice_writer.h, saved_tensor_slice_util.h)
 """
@@ -33,14 +32,14 @@ from ckpttool.wire.sstable import TableBuilder
 if TYPE_CHECKING:
     import numpy as np
 
-# What TensorFlow's writer has no code for, though its messages have a place for them.
+# Dtypes that TensorFlow's messages have a field for, and its writer has no code for.
 _UNWRITTEN = {"qint16", "quint16"}
-# What TensorFlow reckons that an element may take, in bytes; and what it lets a record take by that.
+# The bytes that TensorFlow reckons for an element, and the most that it allows a record by that.
 _MAX_BYTES = {"float32": 4, "float64": 8, "complex64": 8, "complex128": 16, "bool": 1, "float16": 3}
 _MAX_BYTES |= {"uint8": 2, "quint8": 2, "uint16": 3}
 _MAX_RECORD = 1 << 31
 _HEADER_BYTES = 1 << 10
-# With more dimensions its writer writes, and its reader ends the process. (core/util/tensor_slice_util.h)
+# TensorFlow writes more dimensions, and aborts the process when it reads them. (core/util/tensor_slice_util.h)
 _MAX_RANK = 8
 _VERSIONS = b"\x12\x02\x08\x01"  # versions {producer 1}
 
@@ -61,7 +60,7 @@ def _problem(variable: Variable) -> str | None:
         return f"TensorFlow restores {_MAX_RANK} dimensions at most from a V1 checkpoint; --tf has no such limit"
     try:
         variable.name.encode()
-    except UnicodeEncodeError:  # The name stands in a message as text; with one such name, no parser takes the file.
+    except UnicodeEncodeError:  # Names are text in a message: with one that is not UTF-8, no parser takes the file.
         return "no V1 checkpoint can hold a name that is not UTF-8"
     if _may_be_large(variable) and max(map(_reckoned, _pieces(variable)), default=0) > _MAX_RECORD:
         return "Tensor slice is too large to serialize (2 GiB); --tf has no such limit"
@@ -69,12 +68,12 @@ def _problem(variable: Variable) -> str | None:
 
 
 def _may_be_large(variable: Variable) -> bool:
-    """Whether the values could take half of a record; if not, no slice is too much, and none is looked at."""
+    """Whether the values could take half of a record; if not, no slice needs to be looked at."""
     return variable.dtype.itemsize is None or variable.size * _MAX_BYTES.get(variable.dtype.name, 10) > _MAX_RECORD >> 1
 
 
 def _reckoned(piece: "_Piece") -> int:
-    """Bytes that a record takes at most, as TensorFlow reckons it before it writes one."""
+    """The most bytes that a record takes, as TensorFlow reckons them before it writes it."""
     dtype, count = piece.variable.dtype, prod(piece.slice.shape)
     values = count * _MAX_BYTES.get(dtype.name, 10) + (piece.slice.data.nbytes if dtype.itemsize is None else 0)
     return len(_named(piece.variable)) + len(message_field(2, encode_extents(piece.extents))) + _HEADER_BYTES + values
@@ -97,11 +96,11 @@ def write_tensor_slices(
         path: the file to be, written beside and renamed.
         strict: raise if there is a variable that the format can't hold, instead of leaving it out.
         force: replace a file that is there.
-        progress: is told the bytes of each slice written.
+        progress: is called with the bytes of each slice written.
 
     Returns:
-        The variables that were left out, each with the reason. The object graph of TensorFlow 2 still names them: it
-        does not, if `select` leaves them out before.
+        The variables that were left out, each with the reason. An object graph of TensorFlow 2 still names them, unless
+        `select` has left them out before.
 
     Raises:
         NotFoundError: there is no directory for it.
@@ -130,7 +129,7 @@ def write_tensor_slices(
 
 
 def _fixed_bytes(piece: "_Piece") -> int:
-    """Bytes of the values; 0 where these do not tell how many it takes to write them."""
+    """Bytes of the values; 0 if encoding them changes how many there are."""
     return piece.nbytes if VALUE_FIELDS[piece.variable.dtype.name][1] in (FIXED32, FIXED64) else 0
 
 
@@ -141,8 +140,7 @@ class _Piece(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        itemsize = self.variable.dtype.itemsize
-        return self.slice.data.nbytes if itemsize is None else prod(self.slice.shape) * itemsize
+        return self.variable.nbytes_of(self.slice)
 
 
 def _pieces(variable: Variable) -> Iterator[_Piece]:
@@ -183,7 +181,7 @@ def _slice_field(number: int, extents: Extents) -> bytes:
 
 
 def _named(variable: Variable) -> bytes:
-    """The field with the name, which is 1 in either message; an empty text is not written."""
+    """The field with the name: 1 in both messages, and not written if it is empty."""
     return message_field(1, _name(variable)) if variable.name else b""
 
 
@@ -201,7 +199,7 @@ def _content(piece: _Piece) -> Content:
         return Content.of_bytes(b"".join(message_field(number, v) for v in piece.variable.strings_of(piece.slice)))
     if wire_type != VARINT:
         return content_of_piece(piece.variable, piece.slice)
-    if piece.nbytes > BLOCK_SIZE:  # Read twice, and never held.
+    if piece.nbytes > BLOCK_SIZE:  # It is read twice, so that it is never held whole.
         return Content(partial(_varint_blocks, piece), sum(map(len, _varint_blocks(piece))))
     return Content.of_bytes(b"".join(_varint_blocks(piece)))
 

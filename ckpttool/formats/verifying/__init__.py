@@ -1,7 +1,7 @@
-"""Checks of a whole checkpoint, which go on where a reader stops.
+"""Checks of a whole checkpoint, which go on after an error that makes a reader stop.
 
 index ── what can be listed, and what is wrong with the rest        (formats.opening, with `faults`)
-files ── there, and long enough for what the index says             `files`
+files ── are they there, and long enough for what the index says    `files`
 data  ── every checksum, on both cores; every value of what has none  `data`
 causes ─ what all of this together looks like                       `causes`
 beside ─ object graph, graph and state file: are they of the same model; the archive of a `.keras` file   `beside`
@@ -36,7 +36,7 @@ class Verified(NamedTuple):
         checkpoint: what could be listed.
         findings: what is wrong, in the order: index, files, data, what stands beside them, and what is only odd.
         causes: what the findings look like together, in words.
-        damaged: the names of variables that can be listed, and whose values are not whole, each with the reason.
+        damaged: the names of the listed variables whose values are not whole, each with the reason.
     """
 
     checkpoint: Checkpoint
@@ -69,7 +69,7 @@ def verify(
     Args:
         path: as for `open_checkpoint`.
         strict: also report harmless oddities, and of other formats than TensorFlow's what could not be read.
-        progress: is told the bytes of values that have been checked.
+        progress: is called with the bytes of values that have been checked.
 
     Raises:
         NotFoundError, FormatError, CorruptionError, NotSupportedError: nothing of it can be listed or read.
@@ -82,7 +82,7 @@ def verify(
 
 
 def completed(found: Located, verified: Verified, *, strict: bool) -> Verified:
-    """With what is wrong beside the values; `strict`, with what is only odd."""
+    """Adds what is wrong beside the values and, if `strict`, what is only odd."""
     checkpoint = verified.checkpoint
     beside = findings_beside(found, checkpoint, verified.damaged, is_lossy=verified.is_lossy)
     findings = [*verified.findings, *beside]
@@ -103,7 +103,7 @@ def verify_values(
     Args:
         checkpoint: what could be listed.
         faults: what `open_checkpoint` found wrong with the rest.
-        progress: is told the bytes of values that have been checked.
+        progress: is called with the bytes of values that have been checked.
     """
     stored = stored_pieces(checkpoint)
     absent = absent_data(stored)
@@ -122,5 +122,5 @@ def verify_values(
 
 
 def has_checksums(checkpoint: Checkpoint) -> bool:
-    """Whether its format keeps checksums of values; of others we know no more than that they can be read."""
+    """Whether its format has checksums of values; of others, we only know that the values can be read."""
     return checkpoint.format in (bundle.FORMAT, tensor_slices.FORMAT, NPZ, KERAS)

@@ -1,4 +1,4 @@
-"""What stands beside the variables of a checkpoint: whether it is of the same model."""
+"""Whether what lies beside the variables of a checkpoint belongs to the same model."""
 
 import os
 from collections.abc import Callable, Collection
@@ -23,11 +23,11 @@ def findings_beside(
     Args:
         found: where they are.
         checkpoint: what could be listed.
-        damaged: of this, the names of what is not whole.
+        damaged: the names of its variables that are not whole.
         is_lossy: the index is damaged, and may have listed more.
     """
     checks: dict[str, Callable[[], list[Finding]]] = {
-        # That it is damaged has been said.
+        # Damage has been reported already.
         "objects": lambda: [] if OBJECT_GRAPH_KEY in damaged else object_disagreements(checkpoint),
         "graph": lambda: disagreements(open_graph(found), checkpoint, is_lossy=is_lossy) if found.graph else [],
         "state": lambda: [] if found.foreign else _of_state(os.path.dirname(found.prefix) or "."),
@@ -43,7 +43,7 @@ def findings_beside(
 
 
 def _of_state(directory: str) -> list[Finding]:
-    """A state file that names what is gone as the latest checkpoint."""
+    """A finding if the latest checkpoint, by the state file, is gone."""
     path = os.path.join(directory, STATE_FILE)
     if not os.path.isfile(path):
         return []

@@ -1,4 +1,4 @@
-"""What findings look like together: a cause that one can do something about."""
+"""What several findings together look like: a cause that the user can do something about."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,10 +17,10 @@ from ckpttool.model.findings import Finding
 from ckpttool.model.names import listed
 from ckpttool.model.slices import ByteRange
 
-# Values by which a data file is known to be that of an index, or not.
+# How many values, of no more bytes than that, tell whether a data file is that of an index.
 _SAMPLE = 3
 _SAMPLED = 16 << 20
-# Of so many values one may have its checksum by chance.
+# One in so many values may have its checksum by chance.
 _STRAY = 8
 _PAGE = 4096
 
@@ -35,7 +35,7 @@ def causes(
     absent: Absent,
     damaged: Sequence[Finding],
 ) -> list[str]:
-    """What the damage looks like, in words; nothing if it is of no known pattern.
+    """What the damage looks like, in words; empty if it fits no known pattern.
 
     Args:
         checkpoint: what could be listed of it.
@@ -50,7 +50,7 @@ def causes(
     found = [*_tables(checkpoint, count)] if faults and has_tables else []
     short = {finding.path: finding.offset for finding in absent.findings}
     of_file: dict[str, set[tuple[int | None, str]]] = {}
-    # Many files may be missing, and each that is damaged is held against all others.
+    # Many files may be missing, and each damaged one is compared with all others.
     sizes_in, ranges_of = cache(_sizes), cache(_ranges_of)
     for finding in damaged:
         of_file.setdefault(finding.path or "", set()).add((finding.offset, finding.variable))
@@ -72,7 +72,7 @@ def _by_file(stored: Sequence[Stored]) -> dict[str, list[ByteRange]]:
 
 
 def _tables(checkpoint: Checkpoint, count: str) -> Iterator[str]:
-    """The index, or a V1 checkpoint's files, if they have no end."""
+    """What to say of the index, or the files of a V1 checkpoint, where the end of a table is missing."""
     tables = checkpoint.files if checkpoint.format == tensor_slices.FORMAT else checkpoint.files[:1]
     for path in tables:
         if os.path.isfile(path) and not is_table(path):
@@ -81,7 +81,7 @@ def _tables(checkpoint: Checkpoint, count: str) -> Iterator[str]:
 
 
 def _short(path: str, size: int | None, count: str, ranges: Sequence[ByteRange], sizes_in: _SizesIn) -> str:
-    """What is to be said of a data file that is not there, or ends too soon."""
+    """What to say of a data file that is missing or too short."""
     if size is None and os.path.isfile(path):
         return f"{path} may not be read: {count}; ask for its permission"
     if size is None:
@@ -92,7 +92,7 @@ def _short(path: str, size: int | None, count: str, ranges: Sequence[ByteRange],
 
 
 def _instead(path: str, ranges: Sequence[ByteRange], sizes_in: _SizesIn) -> str:
-    """What to do for a data file that is missing: it may stand there under another name, packed, or in parts."""
+    """What to do about a missing data file: it may be there under another name, packed, or in parts."""
     directory, name = os.path.split(path)
     sizes = sizes_in(directory or os.curdir)
     end = max(data.offset + data.nbytes for data in ranges)
@@ -115,7 +115,7 @@ def _sizes(directory: str) -> dict[str, int]:
 
 
 def _round(size: int) -> str:
-    """What a file's size says of how it ended."""
+    """What the size of a file says about the reason for its end."""
     if size >= _PAGE and size & (size - 1) == 0:
         return f"that is 2^{size.bit_length() - 1}: a limit of what copied it"
     if size % _PAGE == 0:
@@ -137,15 +137,15 @@ def _of_file(
         checkpoint: whose it is.
         path: the file.
         ranges: what should be in it.
-        bad: the places and names of values that do not have their checksums.
-        short: what is to be said if it ends too soon; "" if it does not.
+        bad: offset and variable of each value whose checksum is wrong.
+        short: what to say of its being too short; "" if it is not.
         ranges_of: see `_ranges_of`.
     """
     is_there = os.path.isfile(path) and os.access(path, os.R_OK)
     size, offsets = storage.file_size(path) if is_there else 0, {offset for offset, _ in bad}
     there = [data for data in ranges if data.offset + data.nbytes <= size]
     whole = [data for data in there if data.offset not in offsets]
-    # Some values have their checksums in any file: a zero is a zero.
+    # A few values have their checksums in any file: zeros, for example.
     are_few = len(whole) * _STRAY <= len(ranges)
     owner = _owner(checkpoint, path, ranges_of) if size and are_few else ""
     look = None if whole or owner or not size else look_of(path)
@@ -159,7 +159,7 @@ def _of_file(
         said += ", or are not there" if short else ""
         yield f"{said}: index and data are not of one checkpoint; {owner or 'or the whole file is damaged'}"
     elif len(offsets) == 1:
-        # Several variables may lie in the same bytes.
+        # Several variables may share the bytes.
         names = " = ".join(sorted({name for _, name in bad}))
         yield f"one stored tensor of {len(ranges):,} is damaged, and no other: {names} in {path}"
     elif bad:
@@ -167,7 +167,7 @@ def _of_file(
 
 
 def _region(path: str, damaged: Sequence[ByteRange], whole: Sequence[ByteRange]) -> str:
-    """Where in a file the damage is."""
+    """Where the damage in a file is."""
     start = min((data.offset for data in damaged), default=0)
     end = max((data.offset + data.nbytes for data in damaged), default=0)
     said = f"{len(damaged):,} of {len(damaged) + len(whole):,} stored tensors in {path} are damaged"
@@ -177,12 +177,12 @@ def _region(path: str, damaged: Sequence[ByteRange], whole: Sequence[ByteRange])
 
 
 def _is_zero(path: str, end: int) -> bool:
-    """Whether the page of the file before that byte has nothing but zeros."""
+    """Whether the last page of the file before that byte is all zeros."""
     return not any(storage.read_range(path, max(0, end - _PAGE), min(_PAGE, end)))
 
 
 def _owner(checkpoint: Checkpoint, path: str, ranges_of: _RangesOf) -> str:
-    """Whose the data file is: that of another index beside it, or of another number; "" if nobody's."""
+    """Which other index, or which other shard of this one, the data file belongs to; "" if none is found."""
     mine = os.path.normpath(index_path(checkpoint.path))
     for prefix in checkpoints_in(os.path.dirname(path) or "."):
         index = os.path.normpath(index_path(prefix))
@@ -194,7 +194,7 @@ def _owner(checkpoint: Checkpoint, path: str, ranges_of: _RangesOf) -> str:
 
 
 def _ranges_of(prefix: str) -> Mapping[str, list[ByteRange]]:
-    """What should be in the files of a checkpoint, by file; nothing, if it can't be read."""
+    """The ranges of bytes in the files of a checkpoint, by file; empty if it can't be read."""
     try:
         return _by_file(stored_pieces(read_bundle(prefix)))
     except (CheckpointError, OSError):
@@ -202,7 +202,7 @@ def _ranges_of(prefix: str) -> Mapping[str, list[ByteRange]]:
 
 
 def _fits(ranges: Sequence[ByteRange]) -> bool:
-    """Whether all of them, and no more, are in the file, and the largest, as far as they are small, are whole."""
+    """Whether the file ends where the last range does, and the largest ranges that are quick to check are whole."""
     path = ranges[0].path
     if max(data.offset + data.nbytes for data in ranges) != os.path.getsize(path):
         return False
@@ -216,7 +216,7 @@ def _fits(ranges: Sequence[ByteRange]) -> bool:
 
 
 def _blocks(damaged: Sequence[Finding]) -> Iterator[str]:
-    """Of a V1 checkpoint, the blocks that are damaged, with all that is in them."""
+    """The damaged blocks of a V1 checkpoint, with all variables in each."""
     inside: dict[tuple[str, int], list[str]] = {}
     for finding in damaged:
         if finding.offset is not None:

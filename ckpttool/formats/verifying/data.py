@@ -1,7 +1,7 @@
-"""Every value's checksum, on both cores; where there is none, every value is read.
+"""Checks every value's checksum, on several cores; reads every value that has none.
 
-Ranges are taken in the order in which they lie in their files, many small ones at a time. A large one is checked in
-parts: the checksum of two runs of bytes follows from those of each.
+Ranges are taken in the order of their files and offsets, many small ones at a time. A large one is checked in parts:
+the checksum of two runs of bytes together follows from those of each.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,7 +10,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from ckpttool import storage
-from ckpttool.analysis.parallel import in_order
+from ckpttool.analysis.parallel import parallel_map
 from ckpttool.errors import CheckpointError, CorruptionError
 from ckpttool.formats.verifying.files import Stored
 from ckpttool.model.findings import Finding, finding_of
@@ -20,19 +20,19 @@ from ckpttool.wire.crc32c import combine
 
 Progress = Callable[[int], None]
 
-# Bytes, and ranges, that one thread checks at a time.
+# How many bytes, and how many ranges, a thread checks at a time.
 _PART, _RANGES = 16 << 20, 512
-# Ranges that lie over each other could make a small index have a file read for ever.
+# With overlapping ranges, a small index could make a file be read again and again for ever.
 _MOST_READINGS = 16
 _TOO_OFTEN = CorruptionError("not checked: so many values lie over each other that reading them all would not end")
 
 
 def damaged_data(stored: Sequence[Stored], progress: Progress) -> Iterator[Finding]:
-    """The values that do not have their checksum, or can't be decoded: a finding for each range, or variable."""
+    """A finding for each range whose checksum is wrong, and each variable that can't be decoded."""
     overlapping = _overlapping(stored)
     yield from (_finding(each, 0, _TOO_OFTEN) for each in overlapping)
     left = {each.variable.name for each in overlapping}
-    # The checksums of strings are not those of their bytes; and what no dtype tells of is no value.
+    # Checksums of strings are not those of their bytes, and an unknown dtype gives no values to check.
     ranges = [each for each in stored if each.is_placed and each.variable.dtype.itemsize is not None]
     yield from _damaged_ranges([each for each in ranges if each.variable.name not in left], progress)
     left |= {each.variable.name for each in ranges}
@@ -40,11 +40,11 @@ def damaged_data(stored: Sequence[Stored], progress: Progress) -> Iterator[Findi
     for each in stored:
         if each.variable.name not in left:
             others.setdefault(each.variable.name, []).append(each)
-    yield from filter(None, in_order(partial(_unreadable, progress=progress), others.values()))
+    yield from filter(None, parallel_map(partial(_unreadable, progress=progress), others.values()))
 
 
 def _overlapping(stored: Sequence[Stored]) -> list[Stored]:
-    """Those after which a file would be read too often."""
+    """The ranges that come after a file has been read too often."""
     left = {path: _MOST_READINGS * storage.file_size(path) for path in {s.data.path for s in stored if s.is_placed}}
     found = []
     for each in filter(lambda each: each.is_placed, stored):
@@ -55,14 +55,14 @@ def _overlapping(stored: Sequence[Stored]) -> list[Stored]:
 
 
 class _Part(NamedTuple):
-    """A part of a range; with the last one, what the range is of."""
+    """A part of a range; the last part has what the range is of."""
 
     data: ByteRange
     last_of: Stored | None
 
 
 class _Checked(NamedTuple):
-    """What came of a part: the checksum of its bytes, or the error."""
+    """A part, after reading: the checksum of its bytes, or the error."""
 
     part: _Part
     crc32c: int
@@ -72,7 +72,8 @@ class _Checked(NamedTuple):
 def _damaged_ranges(stored: Sequence[Stored], progress: Progress) -> Iterator[Finding]:
     in_place = sorted(stored, key=lambda each: each.data[:3])
     crc, error = 0, None
-    for part, found, failure in chain.from_iterable(in_order(partial(_check, progress=progress), _batches(in_place))):
+    checked = parallel_map(partial(_check, progress=progress), _batches(in_place))
+    for part, found, failure in chain.from_iterable(checked):
         crc, error = combine(crc, found, part.data.nbytes) if crc else found, error or failure
         if part.last_of:
             if error or crc != part.last_of.data.crc32c:
@@ -81,7 +82,7 @@ def _damaged_ranges(stored: Sequence[Stored], progress: Progress) -> Iterator[Fi
 
 
 def _batches(stored: Iterable[Stored]) -> Iterator[list[_Part]]:
-    """Parts of the same file, enough to keep a thread busy."""
+    """Lists of parts of the same file, each enough to keep a thread busy."""
     batch: list[_Part] = []
     nbytes = 0
     for part in chain.from_iterable(map(_parts, stored)):
@@ -134,10 +135,10 @@ def _finding_of(error: CheckpointError | OSError, variable: Variable) -> Finding
 
 
 def _unreadable(pieces: Sequence[Stored], progress: Progress) -> Finding | None:
-    """Reads all values of a variable; what comes of it, if they can't be."""
+    """Reads all values of a variable; a finding if they can't be read."""
     variable = pieces[0].variable
     try:
-        if variable.lacking:  # What is there of it is read slice by slice.
+        if variable.lacking:  # The slices that are there are read one by one.
             for piece in variable.slices:
                 _read_slice(variable, piece, progress)
         elif variable.dtype.itemsize is None:
@@ -148,7 +149,7 @@ def _unreadable(pieces: Sequence[Stored], progress: Progress) -> Finding | None:
                 progress(block.nbytes)
     except (CheckpointError, OSError) as error:
         finding = _finding_of(error, variable)
-        # An error in a string knows no more than its place in the value.
+        # An error in a string has only its offset within the value.
         places = (piece.data.offset for piece in pieces if piece.is_placed and piece.data.path == finding.path)
         return finding._replace(offset=next(places, finding.offset))
     return None

@@ -1,4 +1,4 @@
-"""What is stored where; and the data files: there, and long enough."""
+"""What is stored where, and which data files are missing or too short."""
 
 import os
 from collections import Counter
@@ -20,16 +20,16 @@ class Stored(NamedTuple):
 
     @property
     def is_placed(self) -> bool:
-        """Whether it lies there with a checksum: elsewhere what a piece says of its place is no place in a file."""
+        """Whether it has a checksum. If not, its offset need not be a place in a file."""
         return self.data.crc32c is not None
 
 
 class Absent(NamedTuple):
-    """What is not there.
+    """What is missing.
 
     Attributes:
         findings: a finding for each file.
-        variables: the names of variables that have bytes in what is not there, each with the reason.
+        variables: the names of variables with bytes in what is missing, each with the reason.
     """
 
     findings: Sequence[Finding]
@@ -41,7 +41,7 @@ def stored_pieces(checkpoint: Checkpoint) -> list[Stored]:
 
 
 def absent_data(stored: Sequence[Stored]) -> Absent:
-    """The data files that are missing or too short, and whose values are lost by that."""
+    """The data files that are missing or too short, and the variables that have lost values with them."""
     placed = [each for each in stored if each.is_placed]
     ends: Counter[str] = Counter()
     for _, data in placed:

@@ -1,6 +1,6 @@
-"""What no reader minds, and no writer of TensorFlow's does: gaps, overlaps, padding, numbers longer than they need be.
+"""Oddities that no reader minds and that TensorFlow never writes: gaps, overlaps, padding, numbers longer than need be.
 
-Bytes that nothing accounts for can hide something, or be what is left of an accident.
+Bytes that belong to nothing may hide something, or be left over from an accident.
 """
 
 import os
@@ -22,14 +22,14 @@ from ckpttool.model.slices import ByteRange
 from ckpttool.model.texts import to_text
 from ckpttool.wire.sstable import FOOTER_SIZE, TRAILER_SIZE, Block, BlockBuilder, BlockHandle, Footer, Table
 
-# Bytes of what is looked at closely: a larger block has one large value in it, and nothing else.
+# The most bytes of a block that is looked at: a larger one has one large value in it, and nothing else.
 _MOST = 4 << 20
-# Entries between restarts: in a data block, in the block of the index.
+# Entries between restarts, in a data block and in the index block.
 _INTERVALS = (16, 1)
 
 
 def strict_findings(checkpoint: Checkpoint) -> list[Finding]:
-    """What is odd in a TensorFlow checkpoint that is sound; nothing of any other format."""
+    """What is odd in a sound TensorFlow checkpoint; empty for other formats."""
     is_bundle = checkpoint.format == bundle.FORMAT
     tables = checkpoint.files[:1] if is_bundle else checkpoint.files
     findings: list[Finding] = []
@@ -66,7 +66,7 @@ def _table(path: str, is_bundle: bool) -> Iterator[Finding]:
 
 
 def _gaps(path: str, handles: Sequence[BlockHandle], size: int) -> Iterator[Finding]:
-    """What of a table belongs to no block, or to two."""
+    """The bytes of a table that belong to no block, or to two."""
     end = 0
     for offset, nbytes in sorted(handles):
         if offset != end:
@@ -78,7 +78,7 @@ def _gaps(path: str, handles: Sequence[BlockHandle], size: int) -> Iterator[Find
 
 
 def _is_as_written(contents: bytes) -> bool:
-    """Whether a builder makes the same block of the same pairs."""
+    """Whether a builder makes the same block from its pairs."""
     pairs = list(Block(contents))
     return any(_built(pairs, interval) == contents for interval in _INTERVALS)
 
@@ -98,7 +98,7 @@ def _is_minimal(key: bytes, value: bytes) -> bool:
 
 
 def _data(checkpoint: Checkpoint) -> Iterator[Finding]:
-    """What of the data files belongs to no value, or to two."""
+    """The bytes of the data files that belong to no value, or to two."""
     shards: dict[str, list[tuple[ByteRange, str]]] = {path: [] for path in checkpoint.files[1:] if os.path.isfile(path)}
     for variable, data in stored_pieces(checkpoint):
         if data.nbytes and data.path in shards:
@@ -117,6 +117,6 @@ def _data(checkpoint: Checkpoint) -> Iterator[Finding]:
 
 
 def _unowned(path: str, start: int, end: int) -> str:
-    """How many bytes belong to no value, and whether they are mere padding."""
+    """How many bytes belong to no value, and whether all of them are padding."""
     zeros = not any(storage.read_range(path, start, min(end - start, _MOST)))
     return f"{end - start:,} bytes{' of zeros' if zeros else ''} belong to no value,"

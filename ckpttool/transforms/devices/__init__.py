@@ -1,14 +1,14 @@
 """Device placements, taken out of a graph.
 
-The bytes are edited in place (wire.message): what is not a placement stays as it was and where it was. Rules
-follow the messages' fields by number, as `proto/*.proto` has them:
+The bytes are edited in place (wire.message): all that is not a placement stays as and where it was. Rules follow
+the messages' fields by number, as `proto/*.proto` has them:
 
     MetaGraphDef  2 graph_def  4 collection_def  5 signature_def  7 object_graph_def
     GraphDef      1 node  2 library {1 function {3 node_def}}
     NodeDef       1 name  4 device  5 attr
 
-TensorFlow's `clear_devices=True` clears NodeDef.device in the graph, and forgets the functions. Elsewhere too a
-file may name a device or a host: `device_mentions` lists where, and `all=True` clears it.
+TensorFlow's `clear_devices=True` clears NodeDef.device in the graph, but not in functions. A file may name devices and
+hosts elsewhere too: `device_mentions` lists these, and `all=True` clears them.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ __all__ = ["Mention", "device_mentions", "placed_ops", "strip_devices"]
 
 
 def strip_devices(graph: MetaGraph, *, colocation: bool = False, all: bool = False) -> MetaGraph:
-    """The graph without device placements, those inside library functions included; else byte for byte the same.
+    """The graph without device placements, also inside library functions; every other byte stays as it was.
 
     Args:
         graph: a graph, read from any file.
@@ -45,12 +45,12 @@ def strip_devices(graph: MetaGraph, *, colocation: bool = False, all: bool = Fal
 
 
 def placed_ops(graph: MetaGraph) -> int:
-    """How many ops have a device: of all graphs in the file, and those of functions too."""
+    """How many ops have a device, in all graphs of the file and in their functions."""
     return sum(map(bool, map(attrgetter("device"), chain.from_iterable(map(all_nodes, graph.graph_defs)))))
 
 
 def device_mentions(graph: MetaGraph) -> list[Mention]:
-    """Where else the graph names devices or hosts, beside NodeDef.device; colocation is one of them."""
+    """Where the graph names devices or hosts outside NodeDef.device, colocation included."""
     require_graph(graph)
     clearing = Clearing(graph.data)
     edit(graph.data, _rooted(graph, clearing.meta_graph))
@@ -63,7 +63,7 @@ def _node_rules(node: Mapping[int, Rule]) -> dict[int, Rule]:
 
 
 def _rooted(graph: MetaGraph, rules: Mapping[int, Rule]) -> Mapping[int, Rule]:
-    """Rules for a MetaGraphDef, as rules for the message that the graph's file is."""
+    """Rules for a MetaGraphDef, turned into rules for the message in the graph's file."""
     if graph.root == "GraphDef":
         graph_rules = rules[2]
         assert isinstance(graph_rules, Mapping)

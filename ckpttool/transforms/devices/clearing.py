@@ -24,14 +24,15 @@ _DEVICE = re.compile(
     rb"|\bgrpc\+?\w*://[\w.:\[\]-]+",
     re.IGNORECASE,
 )
-# What a node's attributes must hold, in small letters, for any rule below to apply: most hold nothing of it. Few, for
-# each is searched for in all of a graph: "config" stands for two attributes, and what begins alike is found at once.
+# Most nodes have none of these in their attributes, in capitals or not, and then no rule below applies. These are few,
+# for each is searched for in all of a graph: "config" is for two attributes.
 _HINTS = (
     *(b"grpc", b"device", b"target_workers", b"topology", b"config"),
     *(b"host_compute_core", b"_tpu_replicate", b"_xla_outside_compilation"),
 )
+# A part of a device's name: all of them begin alike, and are searched for at once.
 _DEVICE_HINT = re.compile(rb"/(?:job|replica|task|[cgt]pu):")
-# Nothing before this byte is an attribute: the tag of field 5, in whatever length.
+# No attribute comes before this byte, with which the tag of field 5 begins, however long it is.
 _ATTR_TAG = re.compile(rb"[\x2a\xaa]")
 # Attributes that are about placement, and what is put in their place: None drops the attribute (those that begin
 # with "_" have no declaration to satisfy); else the AttrValue that means "unplaced" for the ops that have it.
@@ -47,7 +48,7 @@ _PLACEMENT_ATTRS: dict[bytes, bytes | None] = {
 }
 # A list that may not be empty: its strings are emptied instead. (MultiDeviceIterator)
 _BLANKED_LIST = b"devices"
-# Attributes that are names of shared things: two ops that shared one must share it still.
+# Attributes that name shared things: two ops that shared one must still do so.
 _NAME_ATTRS = {b"shared_name", b"shared_names", b"container", b"containers"}
 # ConfigProto: device_count, device_filters, gpu_options, rpc_options, cluster_def, pluggable_device_options.
 _CONFIG_FIELDS = {1: "device_count", 4: "device_filters", 6: "gpu_options", 13: "rpc_options", 14: "cluster_def"}
@@ -55,7 +56,7 @@ _CONFIG_FIELDS |= {18: "pluggable_device_options"}
 
 
 class Mention(NamedTuple):
-    """A device or host that a file names outside NodeDef.device: where, what, and how many times."""
+    """A device or host that is named outside NodeDef.device: where, which, and how many times."""
 
     where: str
     text: str
@@ -63,7 +64,7 @@ class Mention(NamedTuple):
 
     @property
     def remedy(self) -> str:
-        """The option of strip-devices that clears it, with the least besides; "": none does."""
+        """The option of strip-devices that clears it, and as little else as possible; "" if none does."""
         if self.where.endswith(_NOT_CLEARED):
             return ""
         return "--colocation" if self.where == _COLOCATION else "--all"
@@ -74,7 +75,7 @@ def _has_hint(attributes: bytes) -> bool:
     return any(map(lower.__contains__, _HINTS)) or _DEVICE_HINT.search(lower) is not None
 
 
-# The attributes of a graph's many ops are often the same; large ones, with values in them, are not.
+# The ops of a graph often have the same attributes, except for large ones with values in them.
 _LARGE = 1024
 _has_hint_cached = lru_cache(4096)(_has_hint)
 
@@ -88,7 +89,7 @@ def _says_nothing(message: bytes) -> bool:
 
 
 def without_colocation(entry: bytes) -> bytes | None:
-    """An entry of an op's attributes without what ties the op to another one's device; None: nothing is left."""
+    """An entry of an op's attributes without what ties the op to another one's device; None if nothing is left."""
     return without_ties(entry, lambda _: True)
 
 
@@ -96,7 +97,7 @@ class Clearing:
     """Rules that clear every mention of a device or host, and count what they cleared.
 
     Args:
-        data: all that there is: if no node of it can mention anything, none is looked at.
+        data: the whole file: if none of its nodes can mention anything, none is looked at.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -114,7 +115,7 @@ class Clearing:
         }
 
     def _count(self, where: str, text: bytes) -> None:
-        # Of a message, what can be read in it.
+        # What can be read in a serialized message.
         shown = text if text.isascii() and b"\n" not in text else b", ".join(re.findall(rb"[ -~]{3,}", text))
         self.mentions[where, shown.decode(errors="backslashreplace")] += 1
 
@@ -136,7 +137,7 @@ class Clearing:
         return rule
 
     def _node(self, node: bytes) -> bytes:
-        # Colocation is common, and the rest is rare: most nodes are done with here.
+        # Colocation is common, and the rest is rare: most nodes are finished here.
         if b"loc:@" in node:
             node = edit(node, {5: self._colocated})
         first = _ATTR_TAG.search(node)
@@ -171,7 +172,7 @@ class Clearing:
 
     def _unplaced(self, where: str, key: bytes, entry: bytes) -> bytes | None:
         value, unplaced = last_field(entry, 2), _PLACEMENT_ATTRS[key]
-        # An op of somebody's own may use the name for something else: a value of another kind is not ours.
+        # A custom op may use the name for something else, with a value of another kind.
         if value == unplaced or (unplaced and value[:1] != unplaced[:1]):
             return entry
         self._count(where, b", ".join(_DEVICE.findall(value)))
@@ -187,7 +188,7 @@ class Clearing:
         return {1: {2: text, 8: tensor, 9: function}, 2: text, 8: tensor, 10: function}
 
     def _config(self, config: bytes) -> bytes:
-        """A serialized ConfigProto; what is none is left alone."""
+        """A serialized ConfigProto; anything else is left alone."""
         try:
             return edit(config, {n: self._configured(f"config_proto: {name}") for n, name in _CONFIG_FIELDS.items()})
         except CorruptionError:
@@ -204,7 +205,7 @@ class Clearing:
         def variant(value: bytes) -> bytes:
             return edit(value, {3: self._tensor(where)})
 
-        def string(value: bytes) -> bytes:  # Only one that is nothing else: a graph's data are not ours to edit.
+        def string(value: bytes) -> bytes:  # Only a name and nothing else: a graph's data are not ours to edit.
             return self._removed(where)(value) if _DEVICE.fullmatch(value) else value
 
         return {8: string, 14: {1: self._dropped(f"{where}: resource handle")}, 15: variant}
@@ -256,7 +257,7 @@ class Clearing:
         return lambda text: _DEVICE.sub(found, text)
 
     def _aliased(self, where: str) -> Callable[[bytes], bytes]:
-        """Device names within the name of a shared thing become device_0, device_1, …: still told apart."""
+        """Device names within the name of a shared thing become device_0, device_1, …, so that they stay different."""
 
         def found(match: re.Match[bytes]) -> bytes:
             self._count(where, match[0])

@@ -39,13 +39,13 @@ class Frozen(NamedTuple):
     Attributes:
         graph: the frozen graph, a GraphDef.
         ops: how many ops it has, functions' not counted.
-        variables: how many variables are constants in it.
+        variables: how many variables became constants.
         nbytes: the bytes of their values.
-        placeholders: what is fed, tensor → the placeholder that stands for it.
-        dropped: updates of variables that an op only waited for: they are gone.
-        fillers: ops to run before others: they fill tables.
-        assets: what is to be fed to these, tensor → the file whose path it is.
-        initial: local variables of which nothing is stored: they have their initial values.
+        placeholders: tensor that is fed → the placeholder that stands for it.
+        dropped: removed updates of variables, for which an op only waited.
+        fillers: ops to run before others, since they fill tables.
+        assets: tensor to feed to these → the file whose path it takes.
+        initial: local variables that are not stored, and have their initial values.
     """
 
     graph: MetaGraph
@@ -69,8 +69,8 @@ def freeze(
 ) -> Frozen:
     """The part of a graph that gives the outputs, with its variables as constants.
 
-    Its outputs are those of a session that has restored the variables, bit for bit, as long as neither session
-    optimizes the graph: optimizers multiply constants beforehand, and round otherwise.
+    Its outputs are bit for bit those of a session with restored variables, as long as neither session optimizes the
+    graph: optimizers multiply constants beforehand, and round differently.
 
         >>> frozen = ckpttool.freeze(graph, checkpoint, ["softmax"])
         >>> ckpttool.write_meta_graph(frozen.graph, "frozen.pb")
@@ -79,13 +79,13 @@ def freeze(
         graph: a graph, read from any file.
         checkpoint: the variables' values; None: it has no variables.
         outputs: names of ops or tensors; one or more.
-        inputs: names of tensors to feed; what gives them goes, and placeholders stand for them.
+        inputs: names of tensors to feed: placeholders replace the ops that give them.
         keep_devices: keep the ops' devices.
 
     Raises:
         ValueError: no outputs.
-        TypeError: a text in the place of a list of names, or something else in that of a name.
-        NotFoundError: there is no such op or tensor, or the checkpoint has not all of the variables.
+        TypeError: a text instead of a list of names, or something else instead of a name.
+        NotFoundError: there is no such op or tensor, or the checkpoint lacks a variable.
         NotSupportedError: what the outputs need can't be frozen, or takes more than 2 GiB.
         ConversionError: a variable is of another dtype or shape in the checkpoint.
         CorruptionError: the graph or the values are damaged.
@@ -138,7 +138,7 @@ class _Freezing:
         self._names = Names(self._is_gone, self._renamed)
 
     def _fed(self, inputs: Collection[str]) -> list[Output]:
-        """What placeholders are to stand for: one is fed as it is, unless a pipeline gives its default."""
+        """The fed tensors that get placeholders: those of a placeholder do only if a pipeline gives its default."""
         fed = self._outputs_of(inputs)
         ops = {output.op: self._body.nodes[output.op].op for output in fed}
         piped: list[str] = []
@@ -165,7 +165,7 @@ class _Freezing:
         return Frozen(graph, ops, len(self._found), nbytes, fed, dropped, fillers, self._assets_to_feed, initial)
 
     def _pieces(self) -> tuple[Pieces, int]:
-        """The GraphDef in pieces: ops, the functions that they need, what else it has; and how many ops there are."""
+        """The GraphDef in pieces (ops, the functions that they need, the rest), and the number of ops."""
         made: Pieces = []
         library: Pieces = []
         rest: Pieces = []
@@ -188,7 +188,7 @@ class _Freezing:
         return {f"{output.op}:{output.number}": file for output, file in self._assets.items() if output.op in ops}
 
     def _require_values(self) -> None:
-        """Finds the values of all variables, and raises if there are not all of them, or too many."""
+        """Finds the values of all variables; raises if some are missing, or they take too much."""
         variables = [node for node in self._nodes if node.name in self._needed.ops and node.op in FROZEN_OPS]
         found = {node.name: self._stored.find(node) for node in variables}
         missing = [name for name, stored in found.items() if stored is None]
@@ -198,7 +198,7 @@ class _Freezing:
         _require_size(sum(stored.nbytes for stored in self._found.values()))
 
     def _values(self, node: Any) -> Stored:
-        """The values of a variable; one that is inside of a function is only found now."""
+        """The values of a variable; those of one inside a function are only looked up now."""
         if self._found.get(node.name) is None:
             stored = self._stored.find(node)
             if stored is None:
@@ -207,7 +207,7 @@ class _Freezing:
         return self._found[node.name]
 
     def _name_placeholders(self) -> dict[Output, str]:
-        """The names of placeholders: the op's, of its first output, and unless it stays for another one."""
+        """Tensor → name of its placeholder: for a first output that of the op, unless the op is still needed."""
         names: dict[Output, str] = {}
         for output in sorted(self._needed.fed):
             wanted = output.op if output.number == 0 else f"{output.op}_{output.number}"
@@ -233,7 +233,7 @@ class _Freezing:
 
     @cached_property
     def _renamed(self) -> dict[str, str | None]:
-        """Inputs that have another name now: those that are fed."""
+        """Old name → new name of the inputs that are fed."""
         found: dict[str, str | None] = {}
         for output, name in self._placeholders.items():
             found[f"{output.op}:{output.number}"] = name
@@ -247,7 +247,7 @@ class _Freezing:
         return op not in self._needed.ops and op not in self._placed
 
     def _made(self, node: Any, data: bytes) -> Iterator[Pieces]:
-        """What stands for an op in the frozen graph."""
+        """What replaces an op in the frozen graph."""
         for output, name in self._placeholders_of.get(node.name, ()):
             yield [self._placeholder(node, output, name)]
         if node.name in self._needed.ops:
@@ -261,7 +261,7 @@ class _Freezing:
         return proto.serialize(made)
 
     def _known(self, node: Any, output: Output) -> tuple[int, Shape]:
-        """The dtype (a number) and shape of what is fed."""
+        """The dtype (a number) and the shape of a fed tensor."""
         held = self._trace.held.get(output)
         if held is not None:
             return held.dtype, None
@@ -273,7 +273,7 @@ class _Freezing:
         return dtype_of(number).base.number, shape
 
     def _said(self, node: Any, output: Output) -> int:
-        """The dtype as an op that takes it says it."""
+        """The dtype, from an op that takes the tensor."""
         for user in self._body.users(node.name):
             attr = self._body.nodes[user].attr
             if self._body.operands[user][:1] == [output] and "T" in attr and attr["T"].type:
@@ -281,7 +281,7 @@ class _Freezing:
         return 0
 
     def _functions(self, library: bytes) -> Iterator[bytes]:
-        """The functions that are needed, each where the one stood that it was made from."""
+        """The functions that are needed, each in the place of the one that it was made from."""
         made: dict[str, list[bytes | None]] = {}
         for old, data in self._rewriter.functions.values():
             made.setdefault(old, []).append(data)
@@ -297,7 +297,7 @@ _DEBUG_INFO = 5
 
 
 def _assets(graph: MetaGraph, body: Body) -> dict[Output, str]:
-    """A SavedModel's assets: the tensor or the variable that is a file's path, and the file."""
+    """A SavedModel's assets: tensor or variable with the path of a file → the file."""
     found = {}
     for name, file in graph.assets.items():
         tensor = body.output(name)

@@ -1,7 +1,7 @@
 """A graph's ops, or those of a function's body, and which output each input is.
 
-In a graph an input is named `op:1`; in a function `op:output_name:0`, or by the name of an argument. Here both are an
-Output, counted from 0: of an argument, its only one.  (tensorflow/core/framework/{node_def,function}.proto)
+In a graph an input is named `op:1`; in a function `op:output_name:0`, or by the name of an argument. Here, each is an
+Output with a number from 0; an argument has only that.  (tensorflow/core/framework/{node_def,function}.proto)
 """
 
 from collections.abc import Callable, Iterable
@@ -24,15 +24,15 @@ class Body:
 
     Args:
         nodes: the NodeDefs.
-        op_def: gives the OpDef of a type of ops, None if nobody knows it.
+        op_def: gives the OpDef of a type of ops, None if it is unknown.
         function: the FunctionDef; None for a graph.
 
     Attributes:
         nodes: the NodeDefs, by name.
         function: the FunctionDef; None for a graph.
         arguments: the names of the function's arguments.
-        operands: of each op, the outputs that it takes.
-        controls: of each op, the ops that it waits for.
+        operands: op → the outputs that it takes.
+        controls: op → the ops that it waits for.
     """
 
     def __init__(self, nodes: Iterable[Any], op_def: Callable[[str], Any], function: Any = None) -> None:
@@ -53,11 +53,11 @@ class Body:
         return self._users.get(op, ())
 
     def takes(self, user: str, op: str) -> bool:
-        """Whether one op takes an output of the other, and does not only wait for it."""
+        """Whether one op takes an output of the other, instead of only waiting for it."""
         return any(output.op == op for output in self.operands[user])
 
     def output(self, text: str) -> Output:
-        """The output that an input's name means."""
+        """The output that the name of an input stands for."""
         if self.function is None:
             op, number = split_tensor(text)
             return Output(op, int(number))
@@ -68,7 +68,7 @@ class Body:
         return Output(op, self._first(op, rest[0]) + int(number[:7]))
 
     def _first(self, op: str, output_name: str) -> int:
-        """The number of an op's first output of a name; of a name that it has not, the number of its outputs."""
+        """The number of an op's first output with a name; if there is no such name, the number of its outputs."""
         if op not in self.nodes or (op_def := self._op_def(self.nodes[op].op)) is None:
             return 0
         before = list(takewhile(lambda argument: argument.name != output_name, op_def.output_arg))

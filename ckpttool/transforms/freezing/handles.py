@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ckpttool.analysis.graphs.needs import BEFORE_1
+from ckpttool.analysis.graphs.functions import BEFORE_1
 from ckpttool.errors import NotSupportedError
 from ckpttool.model.nodes import VARIABLE_OPS
 from ckpttool.transforms.freezing.body import Body, Output

@@ -1,4 +1,4 @@
-"""The values of variables that nobody stores: those that their initializers give them, where these are constants.
+"""The values of variables that are not stored: their initial values, if these are constants.
 
 initial_value (Const) ─▶ Assign(local, …)
 """
@@ -16,7 +16,7 @@ _MOST = 1 << 20
 
 
 def initial_value(name: str, constant: Any) -> Variable | None:
-    """The values of a constant, as a variable's; None if they are too many, or can't be decoded."""
+    """The values of a constant, as those of a variable; None if there are too many, or they can't be decoded."""
     import numpy as np
 
     tensor = constant.attr["value"].tensor

@@ -1,7 +1,7 @@
-"""What of a graph the outputs need: back from them, by inputs and by control inputs, to what is fed.
+"""The part of a graph that the outputs need: back from them, by inputs and control inputs, to what is fed.
 
-Updates of variables that are only waited for are training, and go. What can't be frozen is named: an update whose
-result is used, a read that comes after an update, an input pipeline, a table that nothing fills.
+Updates of variables that are only waited for are training, and are removed. An error names what can't be frozen: an
+update whose result is used, a read after an update, an input pipeline, a table that nothing fills.
 """
 
 import re
@@ -22,11 +22,11 @@ OUTPUTS_HINT = "choose other outputs, or feed a tensor before it: --inputs"
 
 
 class Needed(NamedTuple):
-    """What is needed of a graph.
+    """The part of a graph that is needed.
 
     Attributes:
         ops: the ops to keep.
-        fed: the outputs of ops that are fed, and needed.
+        fed: the outputs of ops that are needed, and fed.
         dropped: updates of variables that an op to keep only waits for.
         fillers: ops to keep, and to run first: they fill the tables that others use.
     """
@@ -40,16 +40,16 @@ class Needed(NamedTuple):
 def needed(
     trace: Trace, outputs: Sequence[Output], fed: Collection[Output], fillers: Mapping[str, list[str]]
 ) -> Needed:
-    """What the outputs need.
+    """The part of a graph that the outputs need.
 
     Args:
         trace: the graph, and the variables in it.
-        outputs: what is asked for.
-        fed: what is fed.
-        fillers: the ops that fill each table.
+        outputs: the outputs that are asked for.
+        fed: the outputs that are fed.
+        fillers: table → the ops that fill it.
 
     Raises:
-        NotFoundError: an op takes what is not there.
+        NotFoundError: an op takes an input that does not exist.
         NotSupportedError: it can't be frozen.
     """
     walk = _Walk(trace, fed)
@@ -61,7 +61,7 @@ def needed(
         walk.reach(Output(op, 0), None)
     walk.run()
     _require_no_resources(trace, walk.ops)
-    # What is fed has the value that it is fed.
+    # A fed output has the value that is fed.
     fed_ops = {output.op for output in walk.fed}
     dropped = [op for op in walk.dropped if not trace.changed(op) <= fed_ops]
     _require_unread(trace, walk.ops, dropped)
@@ -93,7 +93,7 @@ class _Walk:
             raise _update_error(self._trace, output.op, user)
         type_ = self._body.nodes[output.op].op
         if is_pipeline(type_) or _ITERATOR.fullmatch(type_):
-            # A placeholder that has it for its default is there to be fed in its place.
+            # The placeholder whose default this is can be fed instead.
             is_default = user is not None and self._body.nodes[user].op == "PlaceholderWithDefault"
             self._pipelines[Output(user, 0) if user and is_default else output] = output
         elif output.op not in self.ops:
@@ -120,7 +120,7 @@ class _Walk:
                 raise NotSupportedError(what, hint=OUTPUTS_HINT)
             self.dropped[op] = None
         elif op in self._fed_ops:
-            # To wait for a fed op is to wait for the feeding.
+            # Waiting for a fed op means waiting for the feeding.
             self.fed |= dict.fromkeys(sorted(output for output in self._fed if output.op == op)[:1])
         else:
             self.reach(Output(op, 0), user)
@@ -153,14 +153,14 @@ def require_droppable(trace: Trace, where: str) -> None:
 
 
 def _require_unread(trace: Trace, kept: Collection[str], dropped: Iterable[str], where: str = "") -> None:
-    """Raises NotSupportedError if an op to keep reads a variable after an update of it, which goes."""
+    """Raises NotSupportedError if an op to keep reads a variable after an update, which would be removed."""
     body = trace.body
     updates = dict.fromkeys([*dropped, *(name for name in trace.updates if name in kept)])
     updates |= dict.fromkeys(name for name in trace.callers if name in kept)
     read = {variable for name in trace.touched if name in kept for variable in trace.reads(name)}
     for update in updates:
         changed = trace.changed(update) & read
-        if not changed:  # Nothing that is to be looked for.
+        if not changed:  # There is nothing to look for.
             continue
         if body.nodes[update].op in ("While", "StatelessWhile"):
             after: Iterable[str] = [update, *_after(body, update, kept)]
@@ -207,7 +207,7 @@ def _require_no_resources(trace: Trace, kept: Collection[str]) -> None:
 
 
 def output_of(body: Body, name: str) -> Output:
-    """The output that the name of an op or of a tensor means.
+    """The output that the name of an op or of a tensor stands for.
 
     Raises:
         NotFoundError: there is no such op.

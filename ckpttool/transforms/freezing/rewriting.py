@@ -1,8 +1,8 @@
-"""Ops and functions as they are when variables are constants.
+"""Rewrites ops and functions for constants in place of variables.
 
-An op that reads a variable takes the value instead; one that hands it on, hands on the value; a function that is called
-with it has an argument of the value's type, and another name, for whoever has both loaded would take one for the other.
-Everything else stays as it is, byte for byte, but for what names an op that is gone.
+An op that reads a variable takes the value instead; one that hands it on hands on the value; a function that is called
+with it gets an argument of the value's type and another name, so that it is not mistaken for the old one where both are
+loaded. Everything else stays as it is, byte for byte, except for names of ops that are gone.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -24,10 +24,10 @@ from ckpttool.wire.message import DROP, Rule, edit
 Pieces = list[bytes]
 """The bytes of a NodeDef, in pieces."""
 
-# Inside of functions an op's outputs have names: those of what an op was, and of what it became. Both are the first.
+# Inside functions, outputs have names. Types of ops that are replaced → name of the first output; then it is `output`.
 _OUTPUT_NAMES = {"ReadVariableOp": "value", "VarHandleOp": "resource", "Variable": "ref", "VariableV2": "ref"}
 _OUTPUT_NAMES |= dict.fromkeys(("IsVariableInitialized", "VarIsInitializedOp"), "is_initialized")
-# What a node says of a handle, and would be wrong of a value.
+# Attributes about a handle, which would be wrong about a value.
 _ABOUT_HANDLES = ("_output_shapes", "_handle_dtypes", "_handle_shapes", "_read_only_resource_inputs")
 
 
@@ -35,19 +35,19 @@ class Names:
     """What became of the names of ops.
 
     Args:
-        is_gone: whether an op is not there any more.
-        renamed: inputs that have another name now; None: that are gone.
+        is_gone: whether an op was removed.
+        renamed: old name → new name of inputs; None: it is gone.
     """
 
     def __init__(self, is_gone: Callable[[str], bool], renamed: Mapping[str, str | None]) -> None:
         self.is_gone, self.renamed = is_gone, renamed
 
     def mended(self, node: Any, data: bytes) -> bytes:
-        """A NodeDef whose inputs have their new names, and that neither waits for what is gone nor is tied to it."""
+        """The NodeDef with the new names of its inputs, without control inputs and ties to what is gone."""
         rules: dict[int, Rule] = {}
         if any(self._input(text) != text for text in node.input):
             rules[3] = self._operand
-        # Most ops are done with here.
+        # Most ops are finished here.
         if "_class" in node.attr:
             rules[5] = lambda entry: without_ties(entry, self._is_gone_op)
         return edit(data, rules) if rules else data
@@ -70,7 +70,7 @@ class Rewriter:
 
     Attributes:
         functions: the functions to keep: new name → (old name, the FunctionDef's bytes; None: as they are).
-        dropped: updates of variables in functions, which go.
+        dropped: updates of variables in functions, which are removed.
     """
 
     def __init__(self, library: Library, find: Callable[[Any], Stored]) -> None:
@@ -81,14 +81,14 @@ class Rewriter:
         self._taken, self._entered = set(library.functions), set[str]()
 
     def node(self, trace: Trace, node: Any, data: bytes, names: Names, *, keep_device: bool) -> Iterator[Pieces]:
-        """What an op becomes: one op, and what it needs besides.
+        """What an op becomes: an op, and others that it needs.
 
         Args:
-            trace: the variables where it stands.
+            trace: the variables in its graph or function.
             node: its NodeDef.
             data: the bytes of that.
-            names: what became of the names that it may hold.
-            keep_device: leave it placed where it is.
+            names: what became of the names that it may contain.
+            keep_device: leave it on its device.
         """
         if node.op in FROZEN_OPS:
             yield self._constant(node, names, keep_device)
@@ -149,14 +149,14 @@ class Rewriter:
                         function.name = self.specialized(function.name, kinds)
 
     def _rename_functions(self, attr: Any) -> None:
-        """Functions that an attribute names otherwise: they are called with no variable."""
+        """Functions that an attribute names in other ways: they are called without variables."""
         for function in (attr.func, *attr.list.func) if attr.HasField("func") or attr.list.func else ():
             if function.name in self._library.functions:
                 count = len(self._library.functions[function.name].signature.input_arg)
                 function.name = self.specialized(function.name, (0,) * count)
 
     def specialized(self, name: str, kinds: Kinds) -> str:
-        """The name of a function for arguments of these kinds; it is made, unless it stays as it is."""
+        """The name of a function for arguments of these kinds, which is made unless the old one will do."""
         if name not in self._library.functions:
             raise NotFoundError(f"the graph has no function named {name}")
         if (name, kinds) not in self._names:
@@ -212,7 +212,7 @@ def _pass_on(node: Any, inputs: Mapping[int, Held]) -> None:
 
 
 def _retype(node: Any, name: str, dtypes: Mapping[int, int]) -> None:
-    """Puts dtypes in an attribute: at their places in a list of types, or as the only one."""
+    """Sets dtypes in an attribute: at their places in a list of types, or its only one."""
     if not dtypes or name not in node.attr:
         return
     attr = node.attr[name]
@@ -226,7 +226,7 @@ def _retype(node: Any, name: str, dtypes: Mapping[int, int]) -> None:
 
 
 def _forget(node: Any) -> None:
-    """Takes away what was said of handles."""
+    """Removes attributes about handles."""
     for name in _ABOUT_HANDLES:
         node.attr.pop(name, None)
     node.ClearField("experimental_type")
@@ -262,7 +262,7 @@ def _retype_argument(argument: Any, dtype: int) -> None:
 
 
 def _renamed_outputs(trace: Trace) -> dict[str, str | None]:
-    """Inputs in a function that name an output which has another name now, or wait for an update that is gone."""
+    """The new names of inputs in a function, for outputs that were renamed and updates that are gone (None)."""
     found: dict[str, str | None] = {f"^{name}": None for name in trace.updates}
     for name, node in trace.body.nodes.items():
         old = _OUTPUT_NAMES.get(node.op)

@@ -26,8 +26,7 @@ from ckpttool.model.boxes import Selection, is_size, shape_of
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import dtype_of
 from ckpttool.model.graph import MetaGraph
-from ckpttool.model.nodes import ASSIGN_OPS, op_of, shared_name
-from ckpttool.model.nodes import shape_of as declared_shape
+from ckpttool.model.nodes import ASSIGN_OPS, declared_shape, op_of, shared_name
 from ckpttool.model.slices import Slice
 from ckpttool.model.variable import Variable
 from ckpttool.transforms.freezing.body import Body, Output
@@ -220,7 +219,7 @@ def _fitted(node: Any, restored: Read, variable: Variable) -> Stored:
         raise ConversionError(what, variable=variable.name)
     box = _box(restored.slice_spec, variable) if restored.slice_spec else None
     shape = variable.shape if box is None else shape_of(box)
-    wanted = declared_shape(node.attr["shape"].shape) if "shape" in node.attr else None
+    wanted = declared_shape(node)
     if wanted is None or agrees(wanted, shape):
         return Stored(variable, box, shape)
     known = tuple(n for n in wanted if n is not None)

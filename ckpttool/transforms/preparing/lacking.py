@@ -6,13 +6,8 @@ An op that only takes the output of one of these is none of them: it takes that 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
-from ckpttool.analysis.graphs.needs import (
-    BEFORE_1,
-    absent_input,
-    called_functions,
-    function_callers,
-    recursive_functions,
-)
+from ckpttool.analysis.graphs.functions import BEFORE_1, called_functions, function_callers, recursive_functions
+from ckpttool.analysis.graphs.needs import absent_input
 from ckpttool.model.arguments import Dtypes, arguments_of
 from ckpttool.model.graph import MetaGraph
 from ckpttool.model.names import counted

@@ -1,7 +1,7 @@
-"""A graph made one that servers take: with a signature, tags, a main op, assets, and a saver that reads a bundle.
+"""Makes a graph that servers take: with a signature, tags, a main op, assets, and a saver that reads a bundle.
 
-What else is in it stays as it was, byte for byte, but for the devices that its ops were placed on, and for shapes that
-no TensorFlow since 2 believes or can infer.
+Everything else stays as it was, byte for byte, except for the devices of its ops, and for shapes that TensorFlow 2
+refuses or can't infer.
 
 (tensorflow/python/saved_model/builder_impl.py; core/protobuf/saved_model.proto, meta_graph.proto)
 """
@@ -9,14 +9,14 @@ no TensorFlow since 2 believes or can infer.
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from ckpttool.analysis.graphs.needs import needed_ops, require_output, tensor_name
+from ckpttool.analysis.graphs.needs import needed_ops, require_output
 from ckpttool.analysis.graphs.running import read_variables, shared_state, written_variables
 from ckpttool.analysis.graphs.savers import restored_iterators, restored_variables
 from ckpttool.errors import ConversionError, NotFoundError, NotSupportedError
 from ckpttool.model.checkpoint import Checkpoint, require_checkpoint
 from ckpttool.model.graph import MetaGraph, require_graph
 from ckpttool.model.names import listed
-from ckpttool.model.nodes import op_of, require_name
+from ckpttool.model.nodes import op_of, require_name, tensor_name
 from ckpttool.model.signatures import DEFAULT_SIGNATURE, HIDDEN_SIGNATURES
 from ckpttool.transforms.collections import edit_collections
 from ckpttool.transforms.devices import strip_devices
@@ -35,12 +35,12 @@ _SCHEMA_VERSION = 1
 
 
 class Marks(NamedTuple):
-    """By what a server finds a graph, and what it does with it: predict, classify or regress.
+    """How a server finds a graph, and its method: predict, classify or regress.
 
     Attributes:
         signature: the key of the signature.
         method: "predict", "classify" or "regress".
-        tags: those of the graph, one or more.
+        tags: the graph's tags, one or more.
     """
 
     signature: str = DEFAULT_SIGNATURE
@@ -49,13 +49,13 @@ class Marks(NamedTuple):
 
 
 class Servable(NamedTuple):
-    """What a SavedModel is made of.
+    """The contents of a SavedModel.
 
     Attributes:
         graph: its graph.
-        variables: what its saver restores from; none, if it has none.
-        left_out: the ops that can't be run once it is loaded, and that no output needs, each with the reason.
-        unlisted: members of collections that the graph does not have, and no loader takes: (collection, member) pairs.
+        variables: the variables that its saver restores; empty if it has no saver.
+        left_out: ops that can't be run after loading, and that no output needs, each with the reason.
+        unlisted: (collection, member) pairs that were removed, for the graph lacks the member and no loader takes that.
     """
 
     graph: MetaGraph
@@ -74,7 +74,7 @@ def servable(
     keep_devices: bool = False,
     assets: Mapping[str, str] | None = None,
 ) -> Servable:
-    """The graph as a SavedModel's, to be written with `write_saved_model`.
+    """Makes a graph into a SavedModel's, to be written with `write_saved_model`.
 
         >>> graph, checkpoint = ckpttool.open_graph("model.ckpt"), ckpttool.open_checkpoint("model.ckpt")
         >>> served = ckpttool.servable(graph, checkpoint, {"x": "x:0"}, {"y": "activation_opt:0"})
@@ -84,19 +84,19 @@ def servable(
         graph: a MetaGraphDef; a GraphDef without variables; or a graph of a SavedModel of TensorFlow 1.
         checkpoint: its variables; None if there are none.
         inputs: the tensors to feed, by key; an op's name stands for its first output.
-        outputs: those to fetch.
-        marks: by what a server finds it; None: as the graphs that servers take by default.
-        keep_devices: leave its ops on the devices they were placed on.
-        assets: the tensors of `asset_files`, each with the name of its file in `assets/`; those that are not among
-            them are not there.
+        outputs: the tensors to fetch.
+        marks: how a server finds it; None: what servers expect by default.
+        keep_devices: leave its ops on their devices.
+        assets: tensor of `asset_files` → name of its file in `assets/`; a file that is not among them is taken to be
+            missing.
 
     Raises:
         ValueError: there is no such method.
-        TypeError: `inputs` or `outputs` is no mapping of names; or `marks` are no Marks, or their tags no list, but a
-            text.
+        TypeError: `inputs` or `outputs` is not a mapping of names; `marks` is something else than Marks; or its tags
+            are a text and not a list.
         NotFoundError: there is no such tensor; the checkpoint lacks a variable that the graph restores; or an output
             needs one that it does not restore.
-        NotSupportedError: an output needs what is no input; or the graph can't be restored from a bundle.
+        NotSupportedError: an output needs a feed that is not an input; or the graph can't be restored from a bundle.
         ConversionError: the method wants other keys; or a variable is of another dtype or shape in the graph.
     """
     require_graph(graph)
@@ -154,7 +154,7 @@ def _meta_graph(graph: MetaGraph) -> MetaGraph:
 
 
 def _absent_members(graph: MetaGraph) -> list[tuple[str, str]]:
-    """What collections name, and the graph does not have, such as a table that was made in a scope.
+    """Members of collections that the graph lacks, such as a table that was made in a scope.
 
     (tensorflow/python/framework/meta_graph.py import_scoped_meta_graph; python/ops/lookup_ops.py MutableHashTable)
     """
@@ -164,7 +164,7 @@ def _absent_members(graph: MetaGraph) -> list[tuple[str, str]]:
 
 
 def _is_there(graph: MetaGraph, member: str) -> bool:
-    if op_of(member) not in graph.by_name:  # Whoever raises for it looks for near names, which takes long of many.
+    if op_of(member) not in graph.by_name:  # An error would look for near names: slow for many.
         return False
     try:
         require_output(graph, member)
@@ -187,10 +187,10 @@ def _require_marks(graph: MetaGraph, marks: Marks) -> None:
 def _require_values(
     graph: MetaGraph, outputs: Collection[str], fed: Collection[str], restored: set[str] | None, run: Sequence[str]
 ) -> None:
-    """Raises NotFoundError if an output needs a variable that nothing gives a value to: no saver, no initializer."""
+    """Raises NotFoundError if an output needs a variable that neither a saver nor an initializer gives a value."""
     nodes = graph.by_name
     if restored is None:
-        return  # A function restores them, and nobody sees which.
+        return  # A function restores them, where they can't be seen.
     given = restored | written_variables(nodes, needed_ops(nodes, run))
     given |= written_variables(nodes, needed_ops(nodes, outputs, fed))
     states = {shared_state(nodes, name) for name in given}

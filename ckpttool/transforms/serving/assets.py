@@ -50,7 +50,7 @@ class AssetFile(NamedTuple):
 
 
 def asset_files(graph: MetaGraph) -> list[AssetFile]:
-    """The files that tables are initialized from, and those of the collection `asset_filepaths`."""
+    """The files from which tables are initialized, and those of the collection `asset_filepaths`."""
     require_graph(graph)
     nodes = graph.by_name
     readers: dict[str, list[str]] = {}

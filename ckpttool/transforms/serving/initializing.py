@@ -24,9 +24,7 @@ _VARIABLES = ("local_variables", "variables")
 
 
 class Initializers(NamedTuple):
-    """The ops to be run; those that can't be, each with the reason; and the local variables that need none, for the
-    saver restores them.
-    """
+    """The ops to be run; those that can't be, each with the reason; and the local variables that the saver restores."""
 
     ops: list[str]
     left_out: dict[str, str]
@@ -45,8 +43,8 @@ def initializers(
     Args:
         graph: the graph.
         outputs: the tensors to be served.
-        fed: those that are fed then.
-        missing: op → why it can't be run, where a file is not there.
+        fed: the tensors that are fed then.
+        missing: op that lacks its file → why it can't be run.
         restored: the variables that the saver restores.
 
     Raises:
@@ -66,7 +64,7 @@ def initializers(
         if not why:
             ops.append(op)
             continue
-        if nodes[op].type == "NoOp":  # A group: what can be run of it is.
+        if nodes[op].type == "NoOp":  # A group: the ops in it that can be run are.
             new = dict.fromkeys(name.removeprefix("^") for name in nodes[op].inputs)
             queue += [name for name in new if name not in queued]
             queued |= new.keys()

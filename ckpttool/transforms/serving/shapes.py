@@ -1,4 +1,4 @@
-"""Shapes that TensorFlow 1 wrote down or left to be inferred, and at which TensorFlow 2 would refuse the graph.
+"""Shapes that TensorFlow 1 stored or left to be inferred, and for which TensorFlow 2 would refuse the graph.
 
 Gradients of batch norm give two more outputs, which nobody takes. TensorFlow 1 wrote down their shapes as [channels],
 says [0] since, and refuses a graph that says otherwise. So it does with the state of an iterator, a scalar then, a list
@@ -23,7 +23,7 @@ _NOT_INFERRED = "_disable_call_shape_inference"
 
 
 def with_shapes_left_alone(data: bytes, graph: MetaGraph) -> bytes:
-    """The MetaGraphDef of that graph, whose ops (graph_def 2 {node 1}) TensorFlow 2 takes."""
+    """The MetaGraphDef with ops (graph_def 2 {node 1}) that TensorFlow 2 takes."""
     functions = graph.functions
     nested = {
         to_bytes(name)

@@ -1,4 +1,4 @@
-"""A signature: what is fed and what is fetched, under names of one's own.
+"""A signature: what is fed and what is fetched, under names of the user's.
 
     SignatureDef  1 inputs  2 outputs {key: TensorInfo}  3 method_name
     TensorInfo    1 name  2 dtype  3 tensor_shape
@@ -12,7 +12,7 @@ from typing import Any
 
 from ckpttool import proto
 from ckpttool.analysis.graphs.endpoints import Endpoint, endpoints
-from ckpttool.analysis.graphs.needs import absent_input, needed_ops, require_distinct, require_output, tensor_name
+from ckpttool.analysis.graphs.needs import absent_input, needed_ops, require_distinct, require_output
 from ckpttool.analysis.graphs.pipelines import handle_of, stand_ins
 from ckpttool.analysis.graphs.running import unfed
 from ckpttool.errors import ConversionError, NotSupportedError
@@ -20,7 +20,7 @@ from ckpttool.model.arguments import Tensor
 from ckpttool.model.dtypes import HANDLES
 from ckpttool.model.graph import MetaGraph
 from ckpttool.model.names import require_one_of
-from ckpttool.model.nodes import Node, op_of, set_shape, split_tensor
+from ckpttool.model.nodes import Node, op_of, set_shape, split_tensor, tensor_name
 from ckpttool.model.signatures import DEFAULT_SIGNATURE
 
 METHODS = {name: f"tensorflow/serving/{name}" for name in ("predict", "classify", "regress")}
@@ -54,12 +54,12 @@ def keyed(texts: list[str]) -> dict[str, str]:
 
 
 def likely_outputs(graph: MetaGraph) -> dict[str, str]:
-    """What a graph most likely gives: as its signature says, or as `endpoints` infers."""
+    """The likeliest outputs of a graph: by its signature, or as `endpoints` infers them."""
     return _likely(endpoints(graph), "output")
 
 
 def likely_inputs(graph: MetaGraph, outputs: Mapping[str, str], *, inferred: bool) -> dict[str, str]:
-    """What is most likely fed: the placeholders that the outputs need, and what an input pipeline would give them.
+    """The likeliest inputs: the placeholders that the outputs need, and what an input pipeline would give them.
 
     Args:
         graph: the graph.
@@ -75,7 +75,7 @@ def likely_inputs(graph: MetaGraph, outputs: Mapping[str, str], *, inferred: boo
     waiting += [name for name in sorted(running) if handle_of(nodes, nodes[name])]
     taken = [tensor_name(name) for op in sorted(running) for name in nodes[op].operands]
     given = [name for name in dict.fromkeys([*taken, *outputs.values()]) if op_of(name) in waiting]
-    # What a pipeline gives is fed: what it reads itself is then needed no more.
+    # The outputs of a pipeline are fed, so that what it reads itself is no longer needed.
     needed = needed_ops(nodes, outputs.values(), {*found.values(), *given})
     placeholders = [placeholder for placeholder in placeholders if placeholder in needed]
     return found | keyed([*(f"{name}:0" for name in placeholders), *given])
@@ -131,11 +131,11 @@ def require_served(graph: MetaGraph, inputs: Mapping[str, str], outputs: Mapping
 
 
 def _known_tensor(graph: MetaGraph, name: str) -> Tensor:
-    """What is known of a tensor of the graph; its dtype is.
+    """A tensor of the graph, of known dtype.
 
     Raises:
         NotFoundError: there is no such op, or no such output of it.
-        NotSupportedError: its dtype is not known, or no tensor of it can be sent.
+        NotSupportedError: its dtype is not known, or can't be sent to a server.
     """
     op = op_of(name)
     node = graph.node(op)
@@ -158,7 +158,7 @@ def _why_unknown(graph: MetaGraph, node: Node) -> str:
         return f"the file does not describe the op type {node.type}"
     said_by = [name for arg in op_def.output_arg for name in (arg.type_attr, arg.type_list_attr) if name]
     lacking = [name for name in dict.fromkeys(said_by) if name not in node.message.attr]
-    # Such as OpenCV's texts, from which whatever it does not need was taken.
+    # As in OpenCV's texts, from which it removes what it does not need.
     without = f"has no attribute {', '.join(lacking)}, and TensorFlow does not load it"
     return f"the op {node.name} {without if lacking else 'does not say it'}"
 
@@ -171,7 +171,7 @@ def signature_def(graph: MetaGraph, inputs: Mapping[str, str], outputs: Mapping[
     """The SignatureDef of these tensors.
 
     Raises:
-        ConversionError: the method wants others.
+        ConversionError: the method needs other ones.
         NotFoundError: there is no such op, or no such output of it.
         NotSupportedError: what is known of a tensor is not enough, or it is none that can be sent.
     """

@@ -1,4 +1,4 @@
-"""Several ops that hold one variable, as what is imported twice has them: what takes the others takes the declared one.
+"""Several ops that hold one variable, as after importing twice: users of the others get the declared one.
 
     v   (VarHandleOp, shared_name v) ─▶ ReadVariableOp        v ─▶ ReadVariableOp
     v_1 (VarHandleOp, shared_name v) ─▶ ReadVariableOp_1        ╰▶ ReadVariableOp_1
@@ -18,7 +18,7 @@ from ckpttool.wire.message import edit
 
 
 def with_one_op_each(graph: MetaGraph) -> MetaGraph:
-    """The graph whose ops take declared variables alone, where there is one; byte for byte as it was, where all do."""
+    """The graph with ops that take declared variables only, where there are any; unchanged if all do already."""
     nodes, declared = graph.by_name, graph.variable_defs
     held = [name for name, node in nodes.items() if node.type in VARIABLE_OPS]
     known = {shared_state(nodes, name): name for name in held if name in declared}

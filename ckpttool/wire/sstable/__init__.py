@@ -17,8 +17,8 @@ and the magic number. The one-entry block {"a": "x"} with its trailer is
 
 (leveldb: doc/table_format.md; xla/tsl/lib/io/table_builder.cc, block_builder.cc, format.cc)
 
-`layout` has what all share, `blocks` what is in them, `reading` and `building` the table as a whole; `scanning` finds
-the blocks of one that has lost its end.
+`layout` has handles, footer and compression, `blocks` the pairs in a block, `reading` and `building` the table as a
+whole; `scanning` finds the blocks of a table that has lost its end.
 
 TensorFlow's reader checks neither order nor restarts, and ends a listing without a word at a bad entry; this
 one raises CorruptionError.

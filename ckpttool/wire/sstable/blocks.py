@@ -8,8 +8,8 @@ from itertools import chain, islice, pairwise, takewhile
 from ckpttool.errors import CorruptionError, Report
 from ckpttool.wire.coding import decode_fixed32, decode_varint, encode_fixed32, encode_varint
 
-# What keys that share 128 bytes or more with the ones before them share in a block, together: so many bytes, or so many
-# times the block. With a restart at every 16th key, it is less than 16 times.
+# The most that keys of a block, which share 128 bytes or more each with the one before, can share in sum: so many
+# bytes, or so many times the block. With a restart at every 16th key, it is less than 16 times.
 _MAX_SHARED, _MOST_SHARED = 1 << 18, 24
 
 
@@ -40,7 +40,7 @@ class Block:
         return self._pairs(0)
 
     def pairs(self, report: Report) -> Iterator[tuple[bytes, bytes]]:
-        """All pairs that can be read: after a bad entry, those from the next restart on."""
+        """All pairs that can be read: after a bad entry it goes on from the next restart."""
         number = 0
         while number < len(self._restarts):
             try:
@@ -57,7 +57,7 @@ class Block:
     def found(self, keys: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
         """The pairs of some keys, which are in order, as far as they are there.
 
-        The first is found by bisecting the restarts, the others on the way from there: restarts may be far apart.
+        The first key is found by bisecting the restarts, the others by reading on: restarts may be far apart.
         """
         if not self._end:
             return iter(())
@@ -66,7 +66,7 @@ class Block:
         return (pair for pair in takewhile(lambda pair: pair[0] <= keys[-1], pairs) if pair[0] in wanted)
 
     def _restart_key(self, position: int) -> bytes:
-        _, unshared, _, start = self._entry_header(position)  # What is wrong with it is seen by whoever reads on.
+        _, unshared, _, start = self._entry_header(position)  # If something is wrong with it, reading on will tell.
         return self._contents[start : start + unshared]
 
     def _pairs(self, first: int) -> Iterator[tuple[bytes, bytes]]:
@@ -155,6 +155,6 @@ class BlockBuilder:
 def shared_prefix(a: bytes, b: bytes) -> int:
     """How many bytes two keys begin with in common."""
     limit = min(len(a), len(b))
-    # As numbers, they differ from the first byte on that does: a loop over the bytes takes three times as long.
+    # Taken as big-endian numbers, their highest differing bit tells: a loop over bytes takes three times as long.
     differing = int.from_bytes(a[:limit], "big") ^ int.from_bytes(b[:limit], "big")
     return limit - (differing.bit_length() + 7) // 8

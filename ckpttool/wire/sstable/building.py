@@ -12,8 +12,8 @@ from ckpttool.wire.sstable.layout import NO_COMPRESSION, TRAILER_SIZE, BlockHand
 class TableBuilder:
     """Makes a table from pairs added in key order.
 
-    The block size is the only parameter a reader could see; the other choices are fixed as the tables of the
-    one writer we match have them: restarts every 16 entries, no compression, an empty metaindex.
+    All but the block size is fixed as the writer that we match has it: restarts every 16 entries, no compression, an
+    empty metaindex.
 
     Args:
         block_size: bytes after which a block ends.
@@ -40,7 +40,7 @@ class TableBuilder:
     def add_chunks(self, key: bytes, nbytes: int, chunks: Iterable[bytes]) -> None:
         """Adds a pair whose value, of `nbytes`, comes in chunks: a very large one is never held whole."""
         if len(key) + nbytes < 2 * self._block_size:
-            self.add(key, b"".join(map(bytes, chunks)))  # Each may be gone with the next one.
+            self.add(key, b"".join(map(bytes, chunks)))  # A chunk is gone with the next one.
             return
         self._begin(key, nbytes)
         entry = encode_varint(0) + encode_varint(len(key)) + encode_varint(nbytes) + key
@@ -49,7 +49,7 @@ class TableBuilder:
         self._data.last_key = key
 
     def _begin(self, key: bytes, nbytes: int) -> None:
-        """What goes before an entry: the end of a full block, and its entry in the index."""
+        """Before an entry: ends a full block, and adds it to the index."""
         if self._entries and key <= self._data.last_key:
             raise ValueError(f"keys must be added in order: {key!r} after {self._data.last_key!r}")
         if len(key) + nbytes >= 2 * self._block_size:

@@ -1,4 +1,4 @@
-"""What a table is made of, beside its blocks' contents: handles, the footer, trailers, compression."""
+"""What a table is made of besides its blocks' contents: handles, the footer, trailers, compression."""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -20,7 +20,7 @@ class Table:
     Args:
         read: gives bytes of the file.
         size: the file's size in bytes.
-        report: is told that footer or index are not sound; the blocks are then found without them.
+        report: takes the error of a footer or an index that is damaged; the blocks are then found without it.
 
     Attributes:
         handles: where the data blocks lie, in the order of their keys.
@@ -33,7 +33,7 @@ class Table:
     def __init__(self, read: Read, size: int, report: Report = refuse) -> None:
         self._read, self._end = read, size - FOOTER_SIZE
         self._is_cut = False
-        # The block that was used last: neighbors are mostly looked up one after another.
+        # The block used last: keys that are looked up one after another are mostly neighbors.
         self._cached: tuple[int, Block] = (-1, Block(b"\x00\x00\x00\x00"))
         try:
             self._read_index(size)
@@ -71,7 +71,7 @@ class Table:
         return self.pairs(refuse)
 
     def pairs(self, report: Report) -> Iterator[tuple[bytes, bytes]]:
-        """All pairs that can be read. Of a block without its checksum these are those that look like pairs."""
+        """All pairs that can be read; in a block whose checksum is wrong, whatever looks like pairs."""
         previous = None
         for number, last_key in enumerate(self._last_keys):
             try:
@@ -112,13 +112,13 @@ class Table:
         if self._is_cut and number == len(self.handles) - 1:
             return self._cut_block(self.handles[number], report)
         block = self._block(self.handles[number], report)
-        # What was let pass once is not to be taken for sound.
+        # A block that was let pass damaged must not be taken for sound later.
         if report is refuse and self.handles[number].size <= _CACHED_BLOCK:
             self._cached = number, block
         return block
 
     def _cut_block(self, handle: BlockHandle, report: Report) -> Block:
-        """The entries that are there of the last block of a file that was cut off."""
+        """The last block of a file that was cut off, with the entries that are there."""
         offset, size = handle
         what = "the file ends inside a block, so that nothing in it has a checksum"
         report(CorruptionError(what, offset=offset))
@@ -128,7 +128,7 @@ class Table:
         return Block(self.contents(handle, report), handle.offset)
 
     def contents(self, handle: BlockHandle, report: Report = refuse) -> bytes:
-        """What is in a block, decompressed, its checksum tested."""
+        """A block's contents, decompressed, with the checksum tested."""
         offset, size = handle
         if offset + size + TRAILER_SIZE > self._end:
             raise CorruptionError(

@@ -41,7 +41,7 @@ def scan(read: Read, size: int) -> list[Scanned]:
     while True:
         start, key = position, b""
         while (entry := _entry(read, size, position, key)) and (previous is None or entry.key > previous):
-            # What is all zeros begins so, too.
+            # A file of zeros begins like a table, too.
             if previous is None and (entry.key or entry.value == entry.end):
                 return []
             key = previous = entry.key
@@ -65,7 +65,7 @@ class _Entry(NamedTuple):
 
 
 def _entry(read: Read, size: int, position: int, previous: bytes) -> _Entry | None:
-    """The entry there; None if it is none, or not all there."""
+    """The entry there; None if there is none, or it is not complete."""
     head, start = read(position, _ENTRY_HEAD), 0
     numbers = []
     try:

@@ -6,8 +6,8 @@ Signatures say it. A training graph has none, so its endpoints are inferred, fro
           ▲         ▲              └─▶ Log ─▶ Mul ─▶ Mean   Mean: the loss, from which the gradients start
           W         b                  labels ─┘            labels: only the loss needs it
 
-A label is told from an input by the weights, of which an input meets one on its way, while a label joins after the
-last. The modules, in this order:
+A label differs from an input by the weights: an input meets one on its way, and a label joins after the last. The
+modules, in this order:
 
     flow ─▶ layers, losses ─▶ labels, necks ─▶ parts ─▶ critics ─▶ candidates ─▶ preference
 """
@@ -47,7 +47,7 @@ class Endpoint(NamedTuple):
 
 
 def endpoints(graph: MetaGraph) -> list[Endpoint]:
-    """What to feed and what to fetch: as the signatures say; without any, inputs and likely outputs, the best first."""
+    """What to feed and what to fetch, by the signatures or, without any, inferred, the likeliest output first."""
     require_graph(graph)
     declared = [
         Endpoint(direction, name, key, tensor, info.dtype, info.shape, False, True, f"signature {name}")
@@ -72,7 +72,7 @@ def _inferred(graph: MetaGraph) -> list[Endpoint]:
     chosen = {key: found for key, found in (kept | likely | members).items() if key not in fed}
     instead = _instead_of_pipelines(flow, parts)
     best = _fed_alone_first(flow, in_order(flow, parts, chosen), chosen, instead)
-    if best and chosen[best[0]][0][0] < SHOWN:  # A number that is only shown, such as how much of a layer is zero.
+    if best and chosen[best[0]][0][0] < SHOWN:  # A number that is only shown, such as the share of zeros in a layer.
         best = [key for key in best if chosen[key][0][0] < SHOWN or flow.tensor(flow.fetches(key)[0]).shape != ()]
     best = [key for key in best if any(_is_value(flow, tensor) for tensor in flow.fetches(key))]
     outputs = [(tensor, chosen[key][1]) for key in best for tensor in flow.fetches(key) if _is_value(flow, tensor)]
@@ -153,7 +153,7 @@ def _inputs(
 
 
 def _instead_of_pipelines(flow: Flow, parts: Parts) -> set[str]:
-    """The placeholders, before any layer, that are there to be fed in place of a pipeline, which gives the default."""
+    """The placeholders before all layers that may be fed in place of a pipeline, which gives their default."""
     piped = walk(filter(flow.is_pipeline, parts.layers.sources), flow.users, flow.outside)
     before = piped & parts.layers.placeholders.keys() - parts.layers.weighted
     return {key for key in before if _has_default(flow, key)}

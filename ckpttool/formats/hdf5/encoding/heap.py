@@ -1,4 +1,4 @@
-"""The global heap; for its bytes see `hdf5.heap`, which reads it."""
+"""The global heap; for its bytes see `structure.global_heap`, which reads it."""
 
 import struct
 

@@ -12,6 +12,7 @@ other module is one structure, or one message:
     dataspace, datatype, layout, pipeline, fill, attributes, links        messages
     groups               the links of a group, in each of the three ways in which they are kept
     trees, trees2, local_heap, fractal_heap      what groups and attributes are kept in
+    global_heap          strings of variable length
     chunk_index, fixed_array, extensible_array   where the chunks of a dataset are
     objects              what an object is, put together
 

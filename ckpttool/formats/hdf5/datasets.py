@@ -1,7 +1,7 @@
 """The datasets of an HDF5 file, found without being led anywhere else by it.
 
-A link is looked at before it is followed: soft, external and user-defined ones are not, for they may lead to other
-files of the machine; nor are names that are paths. Of what a group says, no more is kept than the file could hold.
+A link is looked at before it is followed. Soft, external and user-defined ones are not followed, for they may lead to
+other files, nor are names that are paths. No more of the names in groups is kept than the file could hold.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,24 +9,24 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from ckpttool.errors import CheckpointError, CorruptionError, Report, refuse
-from ckpttool.formats.hdf5.heap import GlobalHeap
 from ckpttool.formats.hdf5.names import MAX_DEPTH
 from ckpttool.formats.hdf5.strings import unpadded
 from ckpttool.formats.hdf5.structure import File, Object
 from ckpttool.formats.hdf5.structure.attributes import Attribute
 from ckpttool.formats.hdf5.structure.datatype import INTEGER, OPAQUE, STRING, VLEN
+from ckpttool.formats.hdf5.structure.global_heap import GlobalHeap
 from ckpttool.formats.hdf5.structure.links import Link
 from ckpttool.formats.hdf5.structure.objects import DATASET, GROUP, TYPE
 from ckpttool.formats.hdf5.structure.sharing import SharedMessages
 from ckpttool.model.boxes import MAX_RANK
 from ckpttool.model.texts import to_bytes, to_text
 
-# Characters of all paths together: a group's name is stored once, and is in the path of everything below it.
+# The most characters of all paths together: a group's name is stored once, and in the path of everything below it.
 _MAX_PATHS = 64 << 20
 _MAX_TEXT = 1 << 20
-# The attributes that Keras gives the group of a layer: its list of weights, in several parts if it is long.
+# Attributes that Keras gives a group: the list of weights of a layer, and of layers; in several parts if it is long.
 _WEIGHTS, _LAYERS = "weight_names", "layer_names"
-# The group in which Keras 3's `.weights.h5` has what an object itself holds, and its attribute with the object's name.
+# The group of an object's own weights in Keras 3's `.weights.h5`, and its attribute with the object's name.
 _OWN, _NAME = "vars", "name"
 
 
@@ -34,11 +34,11 @@ class Found(NamedTuple):
     """A dataset.
 
     Attributes:
-        path: from the root, without a slash in front.
+        path: its path from the root, without a slash in front.
         dataset: its header.
-        layer: the path of the nearest group above that Keras lists the weights of; None if there is none.
-        rank: the numbers of that layer and, in its list, of the dataset; None if the lists do not have them.
-        saved: in a `.weights.h5`, the outermost object that it is in: its path, and the name that it had; else None.
+        layer: the path of the nearest group above it with a list of weights from Keras; None if there is none.
+        rank: the number of that layer in the list of layers, and of the dataset in that of weights; None without.
+        saved: in a `.weights.h5`, path and name of the outermost object around it; else None.
     """
 
     path: str
@@ -49,7 +49,7 @@ class Found(NamedTuple):
 
 
 class _Listing(NamedTuple):
-    """A group that lists things: its path, and the numbers of their paths from there."""
+    """A group with a list of paths from there: its own path, and the number of each in the list."""
 
     path: str
     numbers: dict[bytes, int]
@@ -60,8 +60,8 @@ class _Listing(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """Something that has a name: its path, its header's address, how many groups it is in; the nearest groups above
-    that list layers, and weights; the outermost object above, and its name.
+    """Something with a name: its path, the address of its header, the number of groups around it; the nearest groups
+    above it that list layers, and weights; path and name of the outermost object above it.
     """
 
     path: str
@@ -73,7 +73,7 @@ class _Place(NamedTuple):
 
     @property
     def rank(self) -> tuple[int, int] | None:
-        """The numbers of its layer and of itself in that; None if it is in no lists."""
+        """The numbers of its layer and of itself in their lists; None if one is in no list."""
         if self.model is None or self.layer is None:
             return None
         found = self.model.number(self.layer.path), self.layer.number(self.path)
@@ -81,13 +81,13 @@ class _Place(NamedTuple):
 
 
 class Tree:
-    """The datasets of a file, each once; `warnings` says what else has a name there and is passed over.
+    """The datasets of a file, each once; `warnings` is about other things with names, which are passed over.
 
     Args:
-        path: the file's.
+        path: the path of the file.
         file: the file.
-        report: is told of what is damaged, and can't be entered.
-        names: of weights in shards, the objects that those before have named, by their paths; the file's are added.
+        report: is called with the errors of what is damaged.
+        names: for shards, path → name of the objects in the shards before; those of this file are added.
 
     Raises:
         CorruptionError: there is no root group.
@@ -105,10 +105,10 @@ class Tree:
         self._heap = GlobalHeap(path, *file.sizes, file.base)
 
     def datasets(self, *, has_links: bool = False) -> Iterator[Found]:
-        """In the order of the paths.
+        """The datasets in the order of their paths.
 
         Args:
-            has_links: the file is made with several links to one dataset: no warning of these.
+            has_links: the file has several links to a dataset on purpose: no warnings about these.
         """
         self._has_links = has_links
         stack = [_Place("", self._file.root, 0)]
@@ -124,7 +124,7 @@ class Tree:
                 self._unread(place.path, error)
 
     def _listing(self, group: Object, path: str, name: str) -> _Listing | None:
-        """What a group lists in an attribute, or, if it is long, in several: name0, name1, …; None if it has none."""
+        """The list in an attribute of a group or, if it is long, in several: name0, name1, …; None if there is none."""
         parts = [name] if name.encode() in group.attributes else []
         while f"{name}{len(parts)}".encode() in group.attributes:
             parts.append(f"{name}{len(parts)}")
@@ -132,15 +132,15 @@ class Tree:
             return None
         try:
             texts = [text for part in parts for text in self._texts_of(group, part)]
-        except CheckpointError:  # A list tells nothing of what is there: it is as good as empty.
+        except CheckpointError:  # Datasets are found without the list: it counts as empty.
             texts = []
-        # Those of other groups may share their texts with these, so that they are more than the file has.
+        # Hostile lists may share their texts, so that together they are more than the file has.
         self._budget_of_lists -= sum(map(len, texts))
         texts = texts if self._budget_of_lists >= 0 else []
         return _Listing(path, {text: number for number, text in enumerate(texts)})
 
     def _texts_of(self, item: Object, name: str) -> list[bytes]:
-        """An attribute that is a list of texts; nothing if it is something else."""
+        """The texts in an attribute that is a list of them; none if it is something else."""
         attribute = _attribute(item, name)
         if attribute is None or len(attribute.shape or ()) != 1:
             return []
@@ -156,7 +156,7 @@ class Tree:
         self._report(error)
 
     def _entered(self, group: Object, place: _Place) -> list[_Place]:
-        """What is in a group."""
+        """The members of a group."""
         model = self._listing(group, place.path, _LAYERS) or place.model
         layer = self._listing(group, place.path, _WEIGHTS) or place.layer
         if place.depth == MAX_DEPTH:
@@ -164,25 +164,25 @@ class Tree:
             return []
         depth = place.depth + 1
         children = list(self._children(group, place.path))
-        if self._has_links and model is not None:  # Of several paths to a weight, that in its layer is taken.
+        if self._has_links and model is not None:  # Of several paths, take the one in the layer.
             children.sort(key=lambda child: model.number(child[0]) is None)
         saved = place.saved or (self._saved(place.path, children) if place.path else None)
         return [_Place(path, address, depth, model, layer, saved) for path, address in children]
 
     def _saved(self, path: str, children: Sequence[tuple[str, int]]) -> tuple[str, str] | None:
-        """The path of a group and the name of the object that Keras 3 has saved there; None if it has saved none there.
+        """The path of a group and the name of the object that Keras 3 saved there; None if there is none.
 
         (keras/src/saving/saving_lib.py: _save_state, H5IOStore.make)
         """
         own = next((address for child, address in children if child == f"{path}/{_OWN}"), None)
-        with suppress(CheckpointError):  # It is told of where it is entered.
+        with suppress(CheckpointError):  # Reported when it is entered.
             name = self._text_of(Object(self._file, self._shared, own), _NAME) if own is not None else None
             if name:
                 self._names[path] = to_text(name)
         return (path, self._names[path]) if path in self._names else None
 
     def _text_of(self, item: Object, name: str) -> bytes | None:
-        """As `text_of`, and of variable length too."""
+        """As `text_of`, but also takes a text of variable length."""
         attribute = _attribute(item, name)
         if attribute is None or attribute.shape != () or attribute.datatype.kind != VLEN:
             return text_of(item, name)
@@ -194,7 +194,7 @@ class Tree:
         before = f"{path}/" if path else ""
         for name, address in self._links(group, len(before)):
             child = before + to_text(name)
-            # A name that is a path leads somewhere else.
+            # A name that is a path would lead elsewhere.
             if b"/" in name or name in (b"", b"."):
                 self._pass_over(child, "no link can have this name")
             elif address is None:
@@ -206,9 +206,9 @@ class Tree:
                 self._pass_over(child, f"the same as /{self._seen[address]}")
 
     def _links(self, group: Object, before: int) -> list[Link]:
-        """The links of a group, whose path has `before` characters, by their names.
+        """The links of a group, sorted by name; each path begins with `before` characters.
 
-        Hostile ones may share their bytes, so that they are more than the file has.
+        Hostile links may share their bytes, so that together they are more than the file has.
         """
         links: list[Link] = []
         for link in group.links():
@@ -219,11 +219,11 @@ class Tree:
         return sorted(links, key=lambda link: link.name)
 
     def _is_type(self, address: int) -> bool:
-        """Whether something that has another name already is a named type: that is no variable, whatever its name."""
+        """Whether something with a second name is a named type, which is no variable anyway."""
         if address not in self._types:
             try:
                 self._types[address] = Object(self._file, self._shared, address).kind == TYPE
-            except CheckpointError:  # It is told of where it has its first name.
+            except CheckpointError:  # Reported under its first name.
                 self._types[address] = False
         return self._types[address]
 
@@ -232,9 +232,9 @@ class Tree:
 
 
 def text_of(item: Object, name: str) -> bytes | None:
-    """An attribute that is one text of fixed length, or bytes; None if there is none, or it is something else.
+    """The text in an attribute of fixed length, or bytes; None if there is none, or it is something else.
 
-    One of variable length would be in the global heap, where nobody looks for it.
+    A text of variable length would be in the global heap, which is not read for it.
     """
     attribute = _attribute(item, name)
     if attribute is None or attribute.shape != () or attribute.datatype.kind not in (STRING, OPAQUE):
@@ -246,7 +246,7 @@ def text_of(item: Object, name: str) -> bytes | None:
 
 
 def sizes_of(item: Object, name: str) -> tuple[int, ...] | None:
-    """An attribute that is a list of sizes; None if there is none, or it is something else."""
+    """The sizes in an attribute; None if there is none, or it is something else."""
     attribute = _attribute(item, name)
     if attribute is None or attribute.datatype.kind != INTEGER:
         return None

@@ -3,8 +3,8 @@
     layers/dense/vars/0    layers/dense_1/vars/0                                   the first and the second Dense
     _layer_checkpoint_dependencies/dense/vars/0   …/dense_2/vars/0                 the same by TensorFlow 2.12 and 2.13
 
-The number is that among the layers of a class, which these two count twice. If no layer was given a name and the model
-was the first one, the layers are called so.
+The number counts the layers of a class; these two versions count each twice. These are the names of the layers if none
+was given a name, and the model was the first one.
 
 (keras/src/saving/saving_lib.py: _save_container_state)
 """
@@ -18,7 +18,7 @@ _UNNAMED = r"(?s)((?:layers|(_layer_checkpoint_dependencies))/([^/]+?)(?:_([0-9]
 
 
 def guessed_layer(path: str) -> Layer | None:
-    """What the layer of a weight may be called; None if it is not of such a file."""
+    """The likely name of the layer of a weight; None if it is not of such a file."""
     match = re.fullmatch(_UNNAMED, path)
     if match is None:
         return None
