@@ -134,6 +134,16 @@ def test_any_array(array, elements, folder):
         module._ELEMENTS = before
 
 
+@pytest.mark.parametrize("elements", [1, 2, 3])
+def test_blocks_as_far_apart_as_float64_goes(elements, folder, monkeypatch):
+    """The mean is a number, and the same whatever the blocks are, where theirs differ by more than any float64."""
+    monkeypatch.setattr(module, "_ELEMENTS", elements)
+    largest = np.finfo(np.float64).max
+    found = statistics(np.array([largest, -largest, largest / 2]), folder)
+    assert found.mean == pytest.approx(largest / 6)
+    assert found.deviation == pytest.approx(largest * 0.8498, rel=1e-3)
+
+
 def weights(size: int = 10_000) -> np.ndarray:
     random = np.random.default_rng(6)
     values = random.standard_normal(size).astype(np.float32)

@@ -4,7 +4,7 @@ NumPy takes a pass for each of these, through buffers that all blocks of a varia
 does all at once, where there is one, without the buffers.
 """
 
-from math import inf, isfinite
+from math import inf, isfinite, isinf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpttool.analysis.values import compiled
@@ -48,7 +48,11 @@ def merged(a: Tally, b: Tally) -> Tally:
     mean, squares = a.mean, a.squares
     if b.finite:
         apart = b.mean - a.mean
-        mean += apart * (b.finite / finite)
+        # Two float64 means may be further apart than any float64.
+        if isinf(apart):
+            mean = a.mean * (a.finite / finite) + b.mean * (b.finite / finite)
+        else:
+            mean += apart * (b.finite / finite)
         squares += b.squares + apart * (a.finite / finite) * apart * b.finite
     counts = (a.nans + b.nans, a.infinities + b.infinities, a.zeros + b.zeros, finite)
     return Tally(*counts, min(a.minimum, b.minimum), max(a.maximum, b.maximum), mean, squares)
