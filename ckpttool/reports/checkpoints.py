@@ -35,8 +35,9 @@ def variables(
     Args:
         checkpoint: whose variables; the totals are over all of them.
         sort: one of SORTS; None: the checkpoint's order.
-        top: the first so many only.
-        whole: what `checkpoint` was chosen from, if it was: a slot is known by its variable, objects by their graph.
+        top: how many to show; None: all.
+        whole: the checkpoint that `checkpoint` was chosen from, if any: a slot is known by its variable, objects by
+            their graph.
     """
     whole = whole or checkpoint
     graph = _object_graph(whole)
@@ -159,7 +160,7 @@ def variable_tree(checkpoint: Checkpoint, *, depth: int | None = None, whole: Ch
     Args:
         checkpoint: whose variables.
         depth: how many levels to show; None: all.
-        whole: what `checkpoint` was chosen from, if it was.
+        whole: the checkpoint that `checkpoint` was chosen from, if any.
     """
     whole = whole or checkpoint
     sums: dict[tuple[str, ...], list[int]] = {}
@@ -195,7 +196,7 @@ def state(
     Args:
         entries: the checkpoints (see formats.listing.StateEntry).
         directory: the directory.
-        incomplete: the prefixes of those that lack something.
+        incomplete: the prefixes of checkpoints that lack something.
     """
     rows = []
     for written, prefix, time, is_latest in entries:
@@ -231,7 +232,7 @@ def export_plan(
         before: the checkpoint before anything was changed.
         names: old name → new name.
         dropped: the names of variables that are left out on request, each with the reason.
-        lost: those of variables that are not whole, each with the reason.
+        lost: the names of variables that are not whole, each with the reason.
     """
     olds = {new: old for old, new in names.items()}
     rows = []

@@ -14,9 +14,10 @@ from ckpttool.reports.report import Column, Report
 
 
 def structure(a: Mapping[str, Variable], b: Mapping[str, Variable], found: Comparison) -> Report:
-    """Variables that only one has, that were renamed, and that differ in dtype or shape.
+    """Variables that only one checkpoint has, that were renamed, or that differ in dtype or shape.
 
-    For one that only one has: the nearest name with the same dtype and shape that only the other has.
+    A variable that only one checkpoint has is shown with the nearest name of the same dtype and shape that only the
+    other has.
     """
     near = NearNames()
     only_a, only_b = _by_kind(a, found.only_a), _by_kind(b, found.only_b)
@@ -41,7 +42,7 @@ def structure(a: Mapping[str, Variable], b: Mapping[str, Variable], found: Compa
 
 
 def values(found: Comparison) -> Report:
-    """Variables whose values differ, most first."""
+    """Variables whose values differ, the largest difference first."""
     changed = [(name, each) for name, each in found.differences.items() if each.changed]
     changed.sort(key=lambda pair: (-inf if isnan(pair[1].max_abs) else -pair[1].max_abs, pair[0]))
     columns = [

@@ -27,14 +27,14 @@ def findings(found: Sequence[Finding]) -> Report:
 def not_finite(
     checkpoint: Checkpoint, names: Sequence[str], progress: Callable[[int], None] = lambda nbytes: None
 ) -> Report:
-    """A row for each of the named variables with values that are NaN or infinite: it is whole, but bad.
+    """A row for each of the named variables that has values that are NaN or infinite: it is whole, but bad.
 
     Args:
         checkpoint: whose variables.
         names: the names of variables that can be read.
         progress: is called with the bytes of values that have been looked at.
     """
-    from ckpttool.analysis.values.statistics import count_not_finite  # Imported only if it is asked for.
+    from ckpttool.analysis.values.statistics import count_not_finite  # Not imported before it is needed.
 
     variables = [checkpoint[name] for name in names if checkpoint[name].dtype.name.startswith(_KINDS)]
     rows = []

@@ -26,7 +26,7 @@ _FEW_INPUTS = 5
 
 
 def endpoints(found: "Sequence[Endpoint]") -> Report:
-    """What to feed and what to fetch: by the signatures or, without any, inferred, with the reason."""
+    """What to feed and what to fetch: from the signatures or, if there are none, inferred, with the reason."""
     rows = [
         (
             *(e.direction, e.signature, e.key, e.tensor, e.dtype.name if e.dtype else "?", e.shape),
@@ -43,9 +43,9 @@ def endpoints(found: "Sequence[Endpoint]") -> Report:
 
 
 def _without_many_alike(found: "Sequence[Endpoint]", rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
-    """A few of the inputs that are not needed for the same reason, and a line about the others.
+    """The rows, with only a few of the inputs that one reason makes unneeded, and a line about the others.
 
-    Keras sets each weight by a placeholder of its own: those of a large model hide what to feed and what to fetch.
+    Keras sets each weight by a placeholder of its own: in a large model, these hide what to feed and what to fetch.
     """
     alike: dict[str, list[int]] = {}
     for number, e in enumerate(found):
@@ -117,7 +117,7 @@ def constants(graph: MetaGraph, names: Sequence[str] = ()) -> Report:
     rows: list[tuple[Any, ...]] = []
     for function, nodes in owners:
         for node in (node for node in nodes if node.op == "Const" and named(node.name)):
-            if "value" in node.attr:  # Asking for a missing one would make one.
+            if "value" in node.attr:  # Asking for a missing attribute would make one.
                 tensor = node.attr["value"].tensor
                 kind = dtype_of(tensor.dtype).name, get_shape(tensor.tensor_shape)
                 rows.append((node.name, function, *kind, tensor.ByteSize()))

@@ -13,12 +13,15 @@ class Column(NamedTuple):
 
     Kinds: text; path (of a file); number; real (one with a fraction); bytes (a number of them); shape (a tuple, None in
     it or for it: not known); list (of text); histogram (numbers, drawn as bars); tree (depth, path, label); any
-    (whatever a collection holds). A column all of whose cells are `default` says nothing, and is left out on a
-    terminal.
+    (whatever a collection holds). A column says nothing if all its cells are `default`, and is left out on a terminal.
 
-    Unless everything is asked for, a table leaves out: a `detail`; the `end` that many texts share, the directory that
-    all paths share, and the value that all cells of a column to be said `once` share, which are said below it; a text
-    that the column `told_by` contains already; and a `spare` column, if the terminal is narrow.
+    Unless everything is asked for, a table leaves out:
+
+    - a `detail` column;
+    - the `end` that many texts share, the directory that all paths share, and the value that all cells of a `once`
+      column share: these are said below the table;
+    - a text that the column `told_by` contains already;
+    - a `spare` column, if the terminal is narrow.
     """
 
     name: str

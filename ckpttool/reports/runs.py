@@ -16,7 +16,7 @@ _PERCENTILES = (50, 90, 99)
 
 
 def outputs(results: Sequence[Result], most: int | None = None) -> Report:
-    """Every value, or the first `most` ones of an array."""
+    """Every value, or the first `most` of each array."""
     columns = [Column("model", default=results[0].model), Column("fetch"), Column("tensor"), Column("dtype")]
     columns += [Column("shape", "shape"), Column("value", "any")]
     rows = [
@@ -34,8 +34,9 @@ def _shown(array: "Array", most: int | None) -> Any:
 
 
 def values(array: "Array") -> Any:
-    """An array as nested lists: numbers by their shortest text, strings of UTF-8 as such, other bytes as bytes,
-    complex numbers as text.
+    """An array as nested lists.
+
+    Floats have their shortest text, and complex numbers are text. Strings of UTF-8 are text, others bytes.
     """
     import numpy as np
 
@@ -80,7 +81,7 @@ def _number(most: float | None) -> float | str:
 def latency(seconds: Sequence[float]) -> dict[str, float]:
     """Milliseconds of a run: the least, percentiles, the most, the mean.
 
-    A percentile is the least time that so many of a hundred runs did not exceed.
+    A percentile is the least time that so many percent of the runs did not exceed.
     """
     ordered = sorted(second * 1000 for second in seconds)
     ranks = {f"p{p}": ordered[max(0, -(-p * len(ordered) // 100) - 1)] for p in _PERCENTILES}

@@ -98,7 +98,7 @@ def _kind(variable: Variable) -> str:
 
 
 def _renamed(only_a: Iterable[Variable], only_b: Iterable[Variable]) -> dict[str, str]:
-    """Name in the one → name in the other, of variables with the same values that no other variable has."""
+    """Name in the one → name in the other, of variables with the same values, if no other variable has these."""
     of_a, of_b = _by_kind(only_a), _by_kind(only_b)
     renamed = {}
     for kind in [kind for kind in of_a if kind in of_b]:
@@ -118,7 +118,7 @@ def _by_kind(variables: Iterable[Variable]) -> dict[tuple[Any, ...], list[Variab
 
 
 def _by_value(variables: list[Variable]) -> dict[bytes, list[Variable]]:
-    """The variables by their values, but for those of equal values (zeros, a scalar), which prove nothing."""
+    """The variables by a hash of their values, without those of equal values (zeros, a scalar), which prove nothing."""
     found: dict[bytes, list[Variable]] = {}
     for variable, value in zip(variables, parallel_map(_digest, variables, nbytes=attrgetter("nbytes")), strict=True):
         if value is not None:

@@ -1,4 +1,4 @@
-"""The compiled passes over float32 values; None if they could not be compiled at installation, and NumPy must do.
+"""The compiled passes over float32 values; None if they were not compiled at installation: then NumPy does it.
 
 Most weights are float32, and NumPy holds Python's lock in its slowest passes, so that a second thread waits.
 """

@@ -33,8 +33,8 @@ class Difference(NamedTuple):
         elements: how many there are.
         changed: how many are not equal; a NaN is equal to a NaN, and 0 to -0.
         beyond: how many of these differ by more than the tolerance.
-        max_abs: the largest difference: infinite where one is infinite, or a NaN beside a number; NaN of strings.
-        l2: the square root of the sum of the squares of the differences; NaN of strings.
+        max_abs: the largest difference: infinite if one of two unequal values is infinite or a NaN; NaN for strings.
+        l2: the square root of the sum of the squares of the differences; NaN for strings.
         cosine: the cosine of the angle between the two as vectors; NaN where one of them is zero or not finite, and
             where nothing has changed. (Squares are float64: what is below 1e-162 counts as zero in both.)
     """
@@ -92,7 +92,7 @@ def difference(
 
 
 def _pairs(a: Variable, b: Variable) -> "Iterator[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]":
-    """The same boxes of both, one after another."""
+    """The blocks of both variables in pairs, one after another."""
     boxes = tee(subdivide((0,) * len(a.shape), a.shape, _ELEMENTS))
     yield from zip(a.read(boxes[0]), b.read(boxes[1]), strict=True)
 
@@ -114,13 +114,13 @@ def _of_strings(a: Variable, b: Variable) -> Difference:
 def _comparable(
     one: "np.ndarray[Any, Any]", other: "np.ndarray[Any, Any]"
 ) -> "tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]":
-    """Both blocks flat, and in one dtype that NumPy reckons with."""
+    """Both blocks flat, and in one dtype that NumPy computes in."""
     import numpy as np
 
     wide: Any = one.dtype
     if one.dtype != other.dtype:
         wide = np.complex128 if "c" in one.dtype.kind + other.dtype.kind else np.float64
-    elif one.dtype.isbuiltin == 2:  # A type of ml_dtypes, which are all slow. (For types with a byte order it is 0.)
+    elif one.dtype.isbuiltin == 2:  # A type of ml_dtypes: all of them are slow. (Types with a byte order have 0.)
         wide = np.float32
     return np.ascontiguousarray(one, wide).reshape(-1), np.ascontiguousarray(other, wide).reshape(-1)
 
@@ -174,7 +174,7 @@ class Gaps:
         self._is_same = np.empty(largest.size, np.bool_)
 
     def between(self, one: "np.ndarray[Any, Any]", other: "np.ndarray[Any, Any]") -> Gap:
-        """The gap between two blocks, of one dimension and of the dtype of the largest."""
+        """The gap between two blocks, which have one dimension and the dtype of the largest."""
         import numpy as np
 
         if self._compiled:
@@ -217,7 +217,7 @@ def _distances(
     """The distances between the numbers, in float64, given the differences of their (real and imaginary) parts."""
     import numpy as np
 
-    if one.dtype.kind in "iu" and one.dtype.itemsize == 8:  # As float64, they may be equal though these are not.
+    if one.dtype.kind in "iu" and one.dtype.itemsize == 8:  # Different ones may be equal as float64.
         x, y = one.view(np.uint64), other.view(np.uint64)
         np.copyto(differences, np.where(one > other, x - y, y - x))
         return differences

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 _MOST = 100
-"""The most elements of a variable that is shown whole; of a larger one, only the edges are."""
+"""The most elements of a variable that is shown whole; of a larger one, only the edges are shown."""
 
 _EDGE = 3
 _SHOWN = 40
@@ -92,7 +92,7 @@ class _Part(Source):
 
 
 def at(variable: Variable, wanted: Sequence[Sequence[int]]) -> "np.ndarray[Any, Any]":
-    """The values at these indices of each dimension, which are in order.
+    """The values at these indices of each dimension; the indices are in ascending order.
 
     Raises:
         CorruptionError: values are missing or damaged, whether they are wanted or not.
@@ -103,7 +103,7 @@ def at(variable: Variable, wanted: Sequence[Sequence[int]]) -> "np.ndarray[Any, 
     result: np.ndarray[Any, Any] | None = None
     for box, block in variable.blocks():
         places = [_places(indices, part) for indices, part in zip(wanted, box, strict=True)]
-        if result is None:  # Not before a block was read: there may be no file with so many values.
+        if result is None:  # Not before a block was read: the file may not have so many values.
             result = np.empty([len(indices) for indices in wanted], variable.dtype.numpy)
         if all(place.start < place.stop for place in places):
             taken = [_inside(indices[place], part) for indices, place, part in zip(wanted, places, box, strict=True)]
@@ -113,7 +113,7 @@ def at(variable: Variable, wanted: Sequence[Sequence[int]]) -> "np.ndarray[Any, 
 
 
 def _places(indices: Sequence[int], part: slice) -> slice:
-    """The indices that lie in a part of the dimension."""
+    """Which of the indices lie in a part of the dimension."""
     return slice(bisect_left(indices, part.start), bisect_left(indices, part.stop))
 
 
@@ -125,7 +125,7 @@ def _inside(indices: Sequence[int], part: slice) -> slice | list[int]:
 
 
 def _picked(block: "np.ndarray[Any, Any]", taken: Sequence[slice | list[int]]) -> "np.ndarray[Any, Any]":
-    """The index arrays that take all of these, each in its dimension."""
+    """The elements of a block at these indices of each dimension."""
     for axis, indices in enumerate(taken):
         block = block[(slice(None),) * axis + (indices,)]
     return block
@@ -142,5 +142,5 @@ def edges(shape: Sequence[int]) -> list[Sequence[int]]:
 
 
 def _ends(size: int, edge: int) -> list[int]:
-    """The first and last few indices; only the first, if there is to be but one."""
+    """The first and last few indices; only the first if `edge` is 0."""
     return [*range(edge or 1), *range(size - edge, size)]

@@ -36,7 +36,10 @@ class OutputDifference(NamedTuple):
 
 
 def differences(results: Sequence[Result]) -> list[OutputDifference]:
-    """Compares each output of further models with the first's of that name, or with its only one if all have one."""
+    """Compares each further model's outputs with the first model's of the same name.
+
+    If both models have a single output, its name does not matter.
+    """
     first, *others = results
     ours = {fetch.label: array for fetch, array in first.arrays.items()}
     found = []
@@ -65,14 +68,14 @@ def _difference(a: "Array", b: "Array") -> tuple[float | None, tuple[int, ...] |
         unequal = np.asarray(a != b)
         where = tuple(int(i) for i in np.argwhere(unequal)[0]) if unequal.any() else ""
         return (None if unequal.any() else 0.0), where, _count(unequal)
-    if a.dtype.kind in "iu":  # Where the difference wraps around, it is right as an unsigned number.
+    if a.dtype.kind in "iu":  # A difference that wraps around is right as an unsigned number.
         unequal, apart = np.asarray(a != b), np.where(a > b, a - b, b - a).view(f"u{a.itemsize}")
     else:
         wide, other = (each.astype(np.complex128 if a.dtype.kind == "c" else np.float64) for each in (a, b))
         with np.errstate(all="ignore"):
             apart = np.abs(wide - other)
         unequal = np.asarray(wide != other) & ~(np.isnan(wide) & np.isnan(other))
-        # A NaN or an infinity on one side only counts as infinitely far.
+        # A NaN or an infinity on just one side counts as infinitely far.
         apart = np.where(unequal, np.where(np.isnan(apart), np.inf, apart), 0)
     place = int(np.argmax(apart))
     where = tuple(int(i) for i in np.unravel_index(place, a.shape)) if unequal.any() else ""

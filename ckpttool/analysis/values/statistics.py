@@ -44,10 +44,10 @@ class Statistics(NamedTuple):
         maximum: the largest of them.
         mean: their mean, in float64.
         deviation: their standard deviation (that of the population).
-        quantiles: the 1st, 25th, 50th, 75th and 99th percentile: each the smallest value that so many do not exceed,
-            exact to 1/128 of its size or of the smallest normal number.
-        histogram: numbers of finite values in 16 bins of one width, from the minimum to the maximum; empty where all
-            are the same.
+        quantiles: the 1st, 25th, 50th, 75th and 99th percentile: each the smallest value that so many percent do not
+            exceed, exact to 1/128 of its size or of the smallest normal number.
+        histogram: how many finite values are in each of 16 bins of one width, from the minimum to the maximum; empty if
+            all are the same.
     """
 
     elements: int
@@ -99,7 +99,7 @@ def _deviation(variable: Variable, whole: Tally) -> float:
     scale = 2.0**-600 if isinf(whole.squares) else 2.0**600
     tallies, scaled = None, Tally()
     for _, block in variable.narrow().blocks():
-        numbers = _real(block).reshape(-1) * scale  # Happens to float64 only.
+        numbers = _real(block).reshape(-1) * scale  # Only float64 gets here.
         tallies = tallies or Tallies(numbers)
         scaled = merged(scaled, tallies.take(numbers))
     return min(sqrt(scaled.squares / scaled.finite) / scale, float_info.max)
@@ -114,19 +114,19 @@ def _real(block: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
     if block.dtype.kind == "c":
         with np.errstate(over="ignore"):
             magnitudes: np.ndarray[Any, Any] = np.abs(block.astype(np.complex128, copy=False))
-        if np.isinf(magnitudes).any():  # That of a finite number is finite.
+        if np.isinf(magnitudes).any():  # That of a finite number must be finite.
             magnitudes[np.isinf(magnitudes) & np.isfinite(block)] = np.finfo(np.float64).max
         return magnitudes
     if block.dtype.kind == "b":
         return block.view(np.uint8)
-    # It is 2 for the types of ml_dtypes, which are slow, as float16 is; for types with a byte order it is 0.
+    # `isbuiltin` is 2 for the types of ml_dtypes, which are slow, as float16 is; for types with a byte order it is 0.
     if block.dtype.isbuiltin != 2 and block.dtype != np.float16:
         return block
     return block.astype(np.int8 if "int" in block.dtype.name else np.float32)
 
 
 def _quantiles(whole: Tally, values: "np.ndarray[Any, Any]", numbers: "np.ndarray[Any, Any]") -> tuple[float, ...]:
-    """For each share, the value of the bin at which so many values have been counted."""
+    """For each share, the value of the bin with which that share of the values has been counted."""
     places = numbers.cumsum().searchsorted([share * whole.finite for share in QUANTILES])
     return tuple(values[places].clip(float(whole.minimum), float(whole.maximum)).tolist())
 
@@ -134,7 +134,7 @@ def _quantiles(whole: Tally, values: "np.ndarray[Any, Any]", numbers: "np.ndarra
 def _histogram(whole: Tally, values: "np.ndarray[Any, Any]", numbers: "np.ndarray[Any, Any]") -> tuple[int, ...]:
     import numpy as np
 
-    width = whole.maximum / HISTOGRAM_BINS - whole.minimum / HISTOGRAM_BINS  # Their difference may be infinite.
+    width = whole.maximum / HISTOGRAM_BINS - whole.minimum / HISTOGRAM_BINS  # The range itself may be infinite.
     if not width > 0:
         return ()
     places = (values / width - whole.minimum / width).clip(0, HISTOGRAM_BINS - 1).astype(np.intp)
@@ -154,6 +154,6 @@ def count_not_finite(variable: Variable, progress: Callable[[int], None]) -> tup
                 nans += int(np.count_nonzero(np.isnan(block)))
                 infinities += int(np.count_nonzero(np.isinf(block)))
             progress(block.nbytes)
-    except CheckpointError:  # Others report that.
+    except CheckpointError:  # Other checks report that.
         return 0, 0
     return nans, infinities

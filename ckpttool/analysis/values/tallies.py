@@ -22,11 +22,11 @@ class Tally(NamedTuple):
         nans: how many are not a number.
         infinities: how many are infinite.
         zeros: how many are zero.
-        finite: how many are finite; what follows is of these.
-        minimum: the smallest; infinite if there is none.
-        maximum: the largest; the same.
+        finite: how many are finite; all that follows is of these.
+        minimum: the smallest; infinity if there is none.
+        maximum: the largest; minus infinity if there is none.
         mean: their mean, in float64.
-        squares: the sum of the squares of their distances from it.
+        squares: the sum of the squares of their distances from the mean.
     """
 
     nans: int = 0
@@ -77,7 +77,7 @@ class Tallies:
         self._places = np.empty(largest.size, np.intp)
 
     def take(self, block: "np.ndarray[Any, Any]") -> Tally:
-        """The tally of a block, of one dimension and of the dtype of the largest; the bins count its numbers too."""
+        """The tally of a block, which has one dimension and the largest's dtype; the bins count its numbers too."""
         import numpy as np
 
         if self._compiled:

@@ -1,22 +1,24 @@
-"""HDF5 as Keras reads and writes weights: a group a layer, lists of the layers and of each one's weights.
+"""HDF5 as Keras reads and writes weights: a group for each layer; lists of the layers, and of each layer's weights.
 
     /            layer_names = [b"dense"]   backend = b"tensorflow"   keras_version
     /dense       weight_names = [b"dense/kernel:0", b"dense/bias:0"]
     /dense/dense/kernel:0   /dense/dense/bias:0
 
 Keras matches layers by name or by position, and the weights of a layer by their order (formats.hdf5.weight_order).
-Keras' own HDF5 lists both, and an object graph has the order: of an object, its own variables come before those of its
-parts. Where nothing tells, it is a guess, and said.
+Keras' own HDF5 lists layers and weights in order. An object graph has the order of weights: an object's own variables
+come before those of its parts. Where nothing tells the order, it is a guess, and the user is told so.
 
-What layer a weight is of, its name does not say: of `block/dense/kernel` it may be `block` (which made a `dense` of its
-own) or `block/dense` (whose name has a slash). So every scope is listed as a layer, those within others by hard links
-to the same datasets; Keras takes those that the model has. Where all names begin with the same scope, it may be the
-model's own name, and the scopes within are layers too. Keras' own HDF5 tells the layer, and so does the object graph of
-a model, if it is the only one: unless the weight has been renamed since, that is the only one, and layers can be loaded
-by position, too. What no layer has, optimizers' slots and global steps, is left out.
+A weight's name does not say which layer has it: `block/dense/kernel` may be a weight of `block` (which made a `dense`
+of its own) or of `block/dense` (whose name has a slash). So every scope is listed as a layer, those within others by
+hard links to the same datasets; Keras takes the layers that its model has. If all names begin with the same scope, that
+may be the model's own name, so the scopes within it are listed as layers without it, too. Keras' own HDF5 tells the
+layer, and so does an object graph, if it has a single model: unless the weight has been renamed since, this layer is
+the only one that lists it, and layers can be loaded by position, too. Optimizers' slots and global steps, which no
+layer has, are left out.
 
-Of a model within a model, and of TimeDistributed of one, names have nothing of the outer layer's: by its name it is
-found again from Keras' own HDF5 alone, and from an object graph by its position.
+The weights of a model within a model, and of a model in TimeDistributed, have nothing of the outer layer's name in
+theirs. Keras finds that layer by its name if the source is Keras' own HDF5, and only by its position if it is an object
+graph.
 
 (tf_keras/src/saving/legacy/hdf5_format.py, keras/src/legacy/saving/legacy_h5_format.py)
 """
@@ -39,23 +41,23 @@ from ckpttool.model.object_keys import OBJECT_GRAPH_KEY, VALUE
 from ckpttool.model.roles import roles_of
 from ckpttool.model.variable import Variable
 
-# An attribute holds no more; Keras cuts its lists so, too.
+# An attribute holds no more bytes; Keras cuts its lists to this size, too.
 _MAX_ATTRIBUTE = 64_512
 _MAX_SCOPES = 100
 _LONG = 4096
-# Readers only ask whether it is that of Keras 1.
+# Readers only ask whether this is a version of Keras 1.
 _KERAS_VERSION = b"2.15.0"
 
 
 def keras_places(checkpoint: Checkpoint) -> list[Planned]:
-    """Where each weight goes; what is no weight of a layer, or has no layer, is a problem.
+    """Where each weight goes; a variable that is no weight of a layer, or has no layer in its name, has a problem.
 
-    An object graph, from which names are taken, is not in the plan, nor is what is stored a second time.
+    The plan has no object graph, from which names are taken, and no weight that is stored a second time.
 
     Raises:
-        ConversionError: two weights that differ have one name: the object graph's need not be unique.
+        ConversionError: two different weights have one name: names in an object graph need not be unique.
     """
-    # What somebody gave another name has that.
+    # A variable that was given another name keeps that.
     places = {name: place for name, place in checkpoint.places.items() if name.endswith(VALUE)}
     known = _roles(checkpoint)
     names = {name: place.full_name for name, place in places.items() if place.full_name}
@@ -75,7 +77,7 @@ def keras_places(checkpoint: Checkpoint) -> list[Planned]:
 
 
 def _doubts_of_names(checkpoint: Checkpoint) -> dict[str, str]:
-    """Of a `.weights.h5`, the weights of layers whose names are not stored: layers/dense_1 is the second of a class."""
+    """The weights in a `.weights.h5` of layers whose names are not stored: layers/dense_1 is just the second Dense."""
     found = {}
     for name in filter(NUMBERED.search, checkpoint):
         layer = checkpoint[name].layer
@@ -91,12 +93,12 @@ def _models(checkpoint: Checkpoint) -> Models | None:
 
 
 def _told_layers(models: Models | None, checkpoint: Checkpoint, known: Mapping[str, str]) -> list[ModelLayer]:
-    """The layers that an object graph tells.
+    """The layers that an object graph tells of.
 
     Args:
-        models: those of the graph, if there is one.
+        models: the models of the graph, if there is one.
         checkpoint: the checkpoint.
-        known: what is no weight.
+        known: the variables that are no weights, with their roles.
     """
     full = {key: place.full_name for key, place in checkpoint.places.items() if key.endswith(VALUE)}
     names = {key: name for key, name in full.items() if key not in known and _may_be_told(name)}
@@ -104,7 +106,7 @@ def _told_layers(models: Models | None, checkpoint: Checkpoint, known: Mapping[s
 
 
 def _may_be_told(name: str) -> bool:
-    """Whether a name is one, and not monstrous: many layers may have the same weight."""
+    """Whether a name is not empty, and not so long that repeating it in every layer with this weight takes too much."""
     return 0 < len(name) < _LONG and name.count("/") < _MAX_SCOPES
 
 
@@ -120,14 +122,14 @@ def _place(variable: Variable, name: str, role: str | None) -> Planned:
     if not slash or not first:
         return Planned(variable, "", "its name has no layer in front")
     depth = name.count("/") + 1
-    if depth > _MAX_SCOPES:  # Each is a layer that has all of the name below.
+    if depth > _MAX_SCOPES:  # Each scope is a layer, with the whole name below it.
         what = f"it is within {depth:,} scopes: no layer of Keras is within more than {_MAX_SCOPES}"
         return Planned(variable, "", what)
     return Planned(variable, dataset_path(f"{first}/{name}"))
 
 
 def _each_once(plan: Sequence[Planned], ranks: Mapping[str, tuple[int, int]]) -> list[Planned]:
-    """The plan with the first of the weights of each place: Keras 3 exports all twice, the second time in no order."""
+    """The plan with only the first weight for each place: Keras 3 exports all twice, the second time in no order."""
     first: dict[str, Variable] = {}
     for planned in sorted(plan, key=lambda planned: ranks.get(planned.variable.name, ())):
         kept = planned.variable if planned.problem else first.setdefault(planned.target, planned.variable)
@@ -150,7 +152,7 @@ def _roles(checkpoint: Checkpoint) -> dict[str, str]:
 
 
 def _ranks(checkpoint: Checkpoint) -> dict[str, tuple[int, int]]:
-    """Of each variable whose place among the model's weights is known, its rank (see `Layer`)."""
+    """The rank (see `Layer`) of each variable whose place among the model's weights is known."""
     layers = {name: variable.layer for name, variable in checkpoint.items() if variable.layer is not None}
     found = {name: layer.rank for name, layer in layers.items() if layer.rank is not None}
     if graph := checkpoint.object_graph:
@@ -163,7 +165,7 @@ def link_keras_weights(root: Group, plan: Sequence[Planned], checkpoint: Checkpo
     """Makes the groups of the layers, with the attributes by which Keras finds everything.
 
     Returns:
-        By datasets' paths the other paths that lead to them.
+        Path of a dataset → the other paths that lead to it.
     """
     links: dict[str, list[str]] = {}
     targets = {_weight(planned.target): planned.target for planned in plan}
@@ -183,11 +185,11 @@ def link_keras_weights(root: Group, plan: Sequence[Planned], checkpoint: Checkpo
 
 
 def _layers(plan: Sequence[Planned], checkpoint: Checkpoint, told: Sequence[ModelLayer]) -> dict[str, list[Weight]]:
-    """The weights of each layer that there may be, the layers in the order of their model, as far as that is known.
+    """Possible layer → its weights; the layers in the order of their model, as far as that is known.
 
     Args:
         plan: where the weights go.
-        checkpoint: what they are of.
+        checkpoint: the checkpoint that has them.
         told: the layers that are known.
     """
     of_model: dict[str, list[tuple[str, tuple[int, int]]]] = {}
@@ -216,8 +218,9 @@ def _layers(plan: Sequence[Planned], checkpoint: Checkpoint, told: Sequence[Mode
 
 
 def _possible_layers(planned: Planned, *, has_model_name: bool) -> dict[str, int]:
-    """The layers that a weight may be of, by its name, with how many of its scopes are each one's; or that which is
-    known.
+    """Layer that may have a weight → how many scopes of the weight's name are the layer's.
+
+    If the source tells the layer, it is the only one.
     """
     variable, path = planned.variable, _weight(planned.target)
     layer = variable.layer
@@ -225,13 +228,13 @@ def _possible_layers(planned: Planned, *, has_model_name: bool) -> dict[str, int
     scopes = {"/".join(parts[:end]): end for end in range(1, len(parts) + 1)}
     inner = {"/".join(parts[1:end]): end for end in range(2, len(parts) + 1)} if has_model_name else {}
     own = {} if layer is None else {dataset_path(layer.name).removesuffix(":0"): 1}
-    # Under another name, what was its layer may be meant, or what is in front now.
+    # If the weight was renamed, its layer may be the one that it had, or the one that its new name begins with.
     is_told = layer is not None and (layer.weight == variable.name or scopes.keys() & own.keys())
     return own if is_told else own | inner | scopes
 
 
 def _first(weights: Sequence[Weight], checkpoint: Checkpoint) -> tuple[Any, ...]:
-    """By this, layers are in the order of their model, as far as it is known: of a `.weights.h5`, within a class."""
+    """A key that sorts layers in the order of their model, as far as known: in a `.weights.h5`, within each class."""
     layer = checkpoint[weights[0].name].layer
     rank = min((weight.rank for weight in weights if weight.rank is not None), default=(inf,))
     return rank[0], natural(layer.scope if layer is not None else ""), rank
@@ -243,7 +246,7 @@ def _weight(target: str) -> str:
 
 
 def _list(name: bytes, texts: Sequence[str]) -> Iterator[bytes]:
-    """A list of texts as an attribute; one that is too long as several: name0, name1, …"""
+    """A list of texts as an attribute; a list that is too long is several: name0, name1, …"""
     data = [text.encode() for text in texts]
     width = max(map(len, data), default=1)
     most = max(1, _MAX_ATTRIBUTE // width)

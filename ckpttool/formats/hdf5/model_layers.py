@@ -4,9 +4,10 @@
       │                 └─────────▶ backward_layer ─▶ …                 both/backward_lstm/lstm_cell/kernel
       └───▶ layer_with_weights-1 ─▶ kernel, bias                        block/dense/kernel, block/dense/bias
 
-These are two layers, whatever their weights are called, so that Keras can load them by position. The name of a layer
-is not stored, but in SavedModels of Keras 2: it is the scope of the weights that it made itself, `block/dense`, or of
-what its parts have in common, `both`. What a model within the model is called, nothing tells if not its weights.
+These are two layers, whatever their weights are called, so that Keras can load them by position. Only SavedModels of
+Keras 2 store the name of a layer. Otherwise, it is the scope of the weights that the layer made itself, `block/dense`,
+or the scope that its parts have in common, `both`. Nothing but its weights' names tells the name of a model within the
+model.
 
 (tf_keras/src/engine/functional.py _trackable_children, keras/src/models/functional.py)
 """
@@ -24,7 +25,7 @@ from ckpttool.model.object_keys import VALUE
 
 # What Keras 2 calls a model that is given no name.
 _MODEL = re.compile(r"(?:sequential|model|functional)(?:_\d+)?")
-# What is below layers may be shared: so many times the graph is walked, and no more.
+# Layers may share what is below them, so that it is walked again and again: so many times the graph at most.
 _MOST_WALKS = 50
 
 _Scope = tuple[str, ...]
@@ -34,9 +35,9 @@ class ModelLayer(NamedTuple):
     """A layer with weights.
 
     Attributes:
-        name: the layer's, or what that may be.
-        keys: those of its weights, in the order in which Keras stores them.
-        has_models: it is a model itself, or has one, and nothing tells its name.
+        name: the layer's name, or what that may be.
+        keys: the keys of its weights, in the order in which Keras stores them.
+        has_models: it is a model itself, or has one, and its name is not stored.
     """
 
     name: str
@@ -48,10 +49,10 @@ def layers_of_model(models: Models, names: Mapping[str, str], known: Mapping[int
     """The layers that have weights, in the order of their model; none if there is no such model, or several.
 
     Args:
-        models: those of the object graph.
-        names: the full names of the weights, by their keys. If only a model within the model has them, and Keras 2 says
-            that others had weights, too, that one is meant.
-        known: the names of objects, as far as they are known.
+        models: the models of the object graph.
+        names: the full names of the weights, by their keys. If only a model within the model has them, though Keras 2
+            says that other layers had weights, too, the layers are those of the inner model.
+        known: object → its name, if that is known.
     """
     graph, layers_of = models.graph, models.layers
     walked = _Walked(graph)
@@ -82,14 +83,14 @@ def layers_of_model(models: Models, names: Mapping[str, str], known: Mapping[int
 
 
 class _Walked:
-    """A graph, of which so much is walked and no more."""
+    """A graph, and a limit to how much of it is walked."""
 
     def __init__(self, graph: ObjectGraph) -> None:
         self._graph = graph
         self._budget = _MOST_WALKS * extent(graph)
 
     def below(self, layers: Collection[int]) -> dict[int, list[int]]:
-        """The objects below each layer, in the order in which they were made; none at all, where they are too many."""
+        """The objects below each layer, in the order in which they were made; none for any if they are too many."""
         found: dict[int, list[int]] = {layer: [] for layer in layers}
         for layer in layers:
             nodes = self._graph.as_made(layer)
@@ -106,9 +107,9 @@ def _keys(graph: ObjectGraph, nodes: Iterable[int]) -> list[str]:
 
 
 def _ordered(graph: ObjectGraph, layer: int, made: Sequence[str], names: Mapping[str, str]) -> list[str]:
-    """The keys of a layer's weights, as Keras has them: those first that are trained, which a SavedModel lists."""
+    """The keys of a layer's weights, in Keras' order: first the trained ones, which a SavedModel lists."""
     lists = {node: None for name, node in graph.children(layer) if name == "trainable_variables"}
-    lists = {node: None for node in lists if node not in graph.optimizers}  # None of these was walked.
+    lists = {node: None for node in lists if node not in graph.optimizers}  # Optimizers were not walked.
     if not lists:
         return sorted(made, key=lambda key: names[key].rpartition("/")[2] in NOT_TRAINED)
     listed = (node for each in lists for _, node in sorted(graph.children(each), key=number_of))
@@ -117,8 +118,12 @@ def _ordered(graph: ObjectGraph, layer: int, made: Sequence[str], names: Mapping
 
 
 class _Told(NamedTuple):
-    """What the weights of a layer tell of its name: the scope of those that it made itself, if there are such, and what
-    may be its of the scopes that all have; and these.
+    """What the names of a layer's weights tell of the layer's name.
+
+    Attributes:
+        own: the scope of the weights that the layer made itself; empty if there are none.
+        likely: as much of `common` as may be the layer's name.
+        common: the scope that all its weights have in common.
     """
 
     own: _Scope
@@ -126,7 +131,7 @@ class _Told(NamedTuple):
     common: _Scope
 
     def without(self, model: str) -> "_Told":
-        """The same, where the model's name may be in front."""
+        """The same, without the model's name where a scope begins with it and goes on."""
         return _Told(*(scope[1:] if len(scope) > 1 and scope[0] == model else scope for scope in self))
 
 
@@ -163,12 +168,12 @@ def _common(scopes: Iterable[_Scope]) -> _Scope:
 
 
 def _names(layers: Sequence[_Told], *, of_keras_3: bool) -> list[str]:
-    """The layers' names, no two the same; none where it may be the model's name or theirs that is in front of all."""
+    """The layers' names, no two the same; none if the scope in front of all may be the model's name or theirs."""
     own = [layer.own for layer in layers if layer.own]
     fronts = {scope[0] for scope in own}
     if len(fronts) == 1 and all(len(scope) == 2 for scope in own):
         (front,) = fronts
-        # Layers of Keras 3 have no slash in their names, and those of a Sequential its name in front.
+        # Layers of Keras 3 have no slash in their names, and those of a Sequential have its name in front.
         if not of_keras_3 and not _MODEL.fullmatch(front):
             return []
         layers = [layer.without(front) for layer in layers]
@@ -184,7 +189,7 @@ def _names(layers: Sequence[_Told], *, of_keras_3: bool) -> list[str]:
 
 
 def doubts_of_inner_models(models: Models, layers: Sequence[ModelLayer]) -> dict[str, str]:
-    """The keys of what only a model within the model has, with what to say of them."""
+    """Key of a weight in a model within the model → why its layer is in doubt."""
     what = "its layer is that of a model within the model, whose name no object graph has"
     doubts = dict.fromkeys(models.inner_keys(), what)
     doubts |= {key: f"{what}: Keras finds it by position" for layer in layers if layer.has_models for key in layer.keys}
@@ -193,7 +198,7 @@ def doubts_of_inner_models(models: Models, layers: Sequence[ModelLayer]) -> dict
 
 
 def names_in_layers(layers: Sequence[ModelLayer], names: Mapping[str, str]) -> dict[str, str]:
-    """The names of weights that have no scope of their layer's in front, or are not the only ones of this name."""
+    """Key → name with the layer in front, for weights without a scope in their names, or with the name of another."""
     layer_of = {key: layer.name for layer in layers for key in layer.keys}
     counts, in_layers = Counter(names.values()), Counter(names[key] for key in layer_of)
     again = {name for name, count in in_layers.items() if count == counts[name] > 1}

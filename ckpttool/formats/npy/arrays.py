@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _PLAIN = {"bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"}
 _PLAIN |= {"float16", "float32", "float64", "complex64", "complex128"}
 _BYTES = "uint8, as a TensorFlow checkpoint stores it"
-# For what NumPy has no type for: that of the same bits, and how it is said.
+# Dtypes that NumPy has no type for: the type with the same bits, and how users are told so.
 _FALLBACKS = {
     "bfloat16": ("uint16", "uint16, its bits"),
     **{name: ("uint8", "uint8, its bits") for name in DTYPES if name.startswith(("float8", "float4"))},
@@ -29,12 +29,12 @@ _FALLBACKS = {
     **{name: (stored, stored) for name, stored in (("qint16", "int16"), ("quint16", "uint16"))},
     **dict.fromkeys(("string", "variant"), ("uint8", _BYTES)),
 }
-# Strings of fixed width may take so many times their own bytes, or this many in all.
+# Strings of fixed width may take so many times their own bytes, or so many bytes in all.
 _PADDING, _PADDED = 2, 16 << 20
 
 
 class Array(NamedTuple):
-    """What a variable becomes: NumPy's dtype and shape, the values, and what these do not say."""
+    """What a variable becomes: NumPy's dtype and shape, the values, and a note of what these do not say."""
 
     planned: Planned
     descr: str
@@ -48,7 +48,7 @@ class Array(NamedTuple):
 
 
 def planned_array(variable: Variable, target: str) -> Planned:
-    """What becomes of a variable: of strings that is seen when they are read."""
+    """What becomes of a variable. Strings are read to see that."""
     name = variable.dtype.name
     if name not in _PLAIN and name not in _FALLBACKS:
         return Planned(variable, target, f"NumPy can't hold values of dtype {name}")
@@ -93,7 +93,7 @@ def _array(planned: Planned, note: Note) -> Array:
 
 
 def _width(values: Sequence[bytes]) -> int:
-    return max(map(len, values), default=0) or 1  # NumPy has none of width 0.
+    return max(map(len, values), default=0) or 1  # NumPy has no strings of width 0.
 
 
 def _loses(values: Sequence[bytes]) -> bool:
@@ -104,7 +104,7 @@ def _loses(values: Sequence[bytes]) -> bool:
 
 
 def meaning(header: Header, note: Note) -> tuple[DType, tuple[int, ...]]:
-    """The dtype and shape of the variable that an array is: what is noted of it where that can be, else the array's.
+    """The dtype and shape of an array's variable: those in the note if the array can have them, else the array's own.
 
     Raises:
         NotSupportedError: TensorFlow has no dtype for it.

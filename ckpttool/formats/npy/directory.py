@@ -55,7 +55,7 @@ def plan_npy(checkpoint: Checkpoint) -> list[Planned]:
 
 
 def _file_name(name: str, taken: set[str]) -> str:
-    """A name for the variable's file that every file system has room for, and that no other one has in any case."""
+    """A name for a variable's file: every file system has room for it, and no other file has it, whatever the case."""
     data = to_bytes(name)
     safe = re.sub(rb"[^A-Za-z0-9_.-]", lambda match: b"%%%02X" % match[0][0], data).decode()
     safe = re.sub(r"^\.", "%2E", safe)
@@ -84,7 +84,7 @@ def write_npy(
     Args:
         checkpoint: what to write.
         directory: the directory to be, written beside and renamed.
-        strict: raise if there is a variable that NumPy has no type for, instead of storing it as another one.
+        strict: raise if there is a variable that NumPy has no type for, instead of storing it as another type.
         force: replace a directory that was written so.
         progress: is called with the bytes of each piece written.
 
@@ -113,7 +113,7 @@ def _write(path: Path, array: Array, progress: Callable[[int], None] = lambda nb
 
 
 def require_npy_writable(directory: str, *, force: bool, inputs: Sequence[str]) -> None:
-    """Raises what `write_npy` raises of its output."""
+    """Raises what `write_npy` raises about its output."""
     storage.require_writable_directory(directory, force=force, inputs=inputs, is_ours=_is_ours)
 
 
@@ -171,13 +171,13 @@ def read_npy(path: str | os.PathLike[str], *, faults: object = None) -> Checkpoi
 
     Args:
         path: the file.
-        faults: gets nothing: what is damaged is all there is, and is raised.
+        faults: gets nothing: a damaged file leaves nothing to go on with, so the error is raised.
 
     Raises:
         NotFoundError: there is no such file.
-        FormatError: it is none.
+        FormatError: it is no `.npy` file.
         CorruptionError: it is damaged.
-        NotSupportedError: it is of a type that TensorFlow has none for.
+        NotSupportedError: TensorFlow has no dtype for its type.
     """
     path = os.fspath(path)
     name = os.path.basename(path).removesuffix(_SUFFIX)
@@ -193,9 +193,9 @@ def read_npy_directory(directory: str | os.PathLike[str], *, faults: list[Checkp
 
     Raises:
         NotFoundError: there is neither an index.json in the directory nor a `.npy` file.
-        FormatError: the index.json is another one.
+        FormatError: the index.json is something else.
         CorruptionError: a file is missing or damaged.
-        NotSupportedError: an array that the index.json lists is of a type that TensorFlow has none for.
+        NotSupportedError: TensorFlow has no dtype for the type of an array that the index.json lists.
     """
     directory = os.fspath(directory)
     if not os.path.lexists(os.path.join(directory, _INDEX)):
@@ -216,7 +216,7 @@ def read_npy_directory(directory: str | os.PathLike[str], *, faults: list[Checkp
 
 
 def _without_index(directory: str, faults: list[CheckpointError] | None) -> Checkpoint:
-    """Every `.npy` file as a variable; those of types that TensorFlow has none for are passed over with a warning."""
+    """Every `.npy` file as a variable; those of types that TensorFlow lacks are passed over with a warning."""
     names = sorted(name.removesuffix(_SUFFIX) for name in os.listdir(directory) if name.endswith(_SUFFIX))
     files = {name: os.path.join(directory, f"{name}{_SUFFIX}") for name in names}
     if not files:
@@ -262,13 +262,13 @@ def _entry(entry: Any) -> tuple[str, str, Note]:
 
 
 class _Sources:
-    """The sources of arrays: of those whose bytes are the values, and of all others."""
+    """The sources of arrays: one for those whose bytes are the values, and one for all others."""
 
     def __init__(self) -> None:
         self._raw, self._streams = RawSource(), ArraySource()
 
     def add(self, name: str, path: str, note: Note) -> Variable:
-        """The variable that a file is."""
+        """Adds a file, and returns the variable that it is."""
         with located(path, name):
             size = storage.file_size(path)
             header = decode_header(storage.read_range(path, 0, HEAD), size)

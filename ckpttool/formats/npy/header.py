@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     import numpy as np
 
 _MAX_HEADER = 10_000
-"""Of what NumPy reads in a header from a file that is not trusted."""
+"""The longest header that NumPy reads from a file that is not trusted."""
 
 HEAD = _MAX_HEADER + 16
-"""Bytes at the start of a file in which its header is."""
+"""How many bytes at the start of a file are enough to have its header."""
 
-# What NumPy writes of JAX's bfloat16 (ml_dtypes); of mere bytes it is "|V2", and its reader takes both for these.
+# What NumPy writes for JAX's bfloat16 (ml_dtypes); for mere bytes it writes "|V2", and it reads both as mere bytes.
 _BFLOAT16 = re.compile(rb"'descr': '<V2'")
 
 
@@ -54,16 +54,16 @@ def decode_header(data: bytes, nbytes: int) -> Header:
 
     Raises:
         FormatError: there is none.
-        NotSupportedError: of a version that is not known, or of Python's objects.
+        NotSupportedError: it is of a version that is not known, or of Python's objects.
         CorruptionError: no array can have such a shape; or the file is of another size than the array.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Of headers that Python 2 wrote, and of odd literals.
+            warnings.simplefilter("ignore")  # It warns of headers that Python 2 wrote, and of odd literals.
             header = _decoded(data)
     except CheckpointError:
         raise
-    except Exception as error:  # NumPy raises what Python's parser and its own dtypes happen to.
+    except Exception as error:  # NumPy raises whatever Python's parser and its own dtypes raise.
         raise FormatError(f"no header of a NumPy array: {error}") from error
     is_shape = all(type(size) is int and 0 <= size < 1 << 63 for size in header.shape)
     if not is_shape or len(header.shape) > NUMPY_RANK:
@@ -82,7 +82,7 @@ def _decoded(data: bytes) -> Header:
 
     stream = io.BytesIO(data)
     version = npy.read_magic(stream)
-    # Version 3 is 2 in UTF-8, for the names of fields, which no variable has.
+    # Version 3 is version 2 in UTF-8, for names of fields, which no variable has.
     second = npy.read_array_header_2_0
     read = {(1, 0): npy.read_array_header_1_0, (2, 0): second, (3, 0): second}.get(version)
     if read is None:

@@ -1,4 +1,4 @@
-"""Arrays that are read from start to end: deflated ones, of the other byte order, by columns, of strings."""
+"""Arrays that must be read from start to end: deflated, in the other byte order, by columns, or of strings."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -20,7 +20,7 @@ from ckpttool.model.variable import Source, Variable
 if TYPE_CHECKING:
     import numpy as np
 
-# Slices are taken out of the whole, which is in memory then: so many bytes at most.
+# An array is in memory while slices are taken out of it: one of more bytes is a single slice.
 _SLICED = 64 << 20
 
 
@@ -38,7 +38,7 @@ class ArraySource(Source):
 
     def __init__(self) -> None:
         self._stored: dict[bytes, Stored] = {}
-        # The one that was read whole last: its slices are asked for one after another.
+        # The array that was read whole last: its slices are asked for one after another.
         self._last: tuple[bytes, Any] = (b"", None)
 
     def add(self, name: str, stored: Stored) -> Variable:
@@ -50,7 +50,7 @@ class ArraySource(Source):
     def slices(self, variable: Variable) -> Sequence[Slice]:
         stored = self._stored[variable.key]
         note, data = stored.note, ByteRange(stored.path, 0, stored.header.size, None)
-        # A large one is left in one piece.
+        # A large array is left in one piece.
         return noted_slices(variable, note if data.nbytes <= _SLICED else note._replace(slices=()), data)
 
     def span(self, variable: Variable, piece: Slice) -> ByteRange | None:
@@ -74,7 +74,7 @@ class ArraySource(Source):
     def _boxes(
         self, variable: Variable, stored: Stored, boxes: Iterable[Selection]
     ) -> "Iterator[np.ndarray[Any, Any]]":
-        """By columns, or in slices: all of it is read first."""
+        """The boxes of an array by columns, or of a slice: the whole array is read first."""
         # Two threads may be here, each with a variable of its own.
         key, array = self._last
         if key != variable.key:
@@ -96,7 +96,7 @@ class ArraySource(Source):
 
 
 def _read(stream: BufferedIOBase, stored: Stored, count: int) -> bytes:
-    """So many elements."""
+    """The bytes of the next `count` elements."""
     wanted = count * stored.header.dtype.itemsize
     data = stream.read(wanted) if wanted else b""
     if len(data) != wanted:

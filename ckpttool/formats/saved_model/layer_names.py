@@ -3,7 +3,7 @@
     keras_metadata.pb   nodes (1): number (2), metadata (5)                                     TensorFlow 2.5 to 2.15
     saved_model.pb      meta_graphs (2): object_graph_def (7): nodes (1): user_object (4): metadata (3)     2.0 to 2.4
 
-The metadata begin with {"name": "dense", or before that the class's name.
+The metadata begin with {"name": "dense", or have the class's name before that.
 
 (tensorflow/python/keras/protobuf/saved_metadata.proto, core/protobuf/saved_object_graph.proto)
 """
@@ -29,7 +29,7 @@ _MOST_SCOPES = 100  # No layer's name has so many slashes; each scope would be a
 
 
 def layer_names(prefix: str) -> dict[int, str]:
-    """The names of objects; empty if the prefix is not that of a SavedModel's checkpoint, or there are no names."""
+    """Number of an object → its name; empty if the prefix is not a SavedModel's checkpoint, or there are no names."""
     if not f"{os.sep}{prefix}".endswith(f"{os.sep}{VARIABLES}"):
         return {}
     directory = prefix.removesuffix(VARIABLES)

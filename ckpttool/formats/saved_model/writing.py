@@ -19,7 +19,7 @@ from ckpttool.model.graph import MetaGraph, require_graph
 from ckpttool.model.slices import ByteRange
 from ckpttool.storage import Content
 
-# What TensorFlow and Keras write into a SavedModel; in `assets.extra` is what users put there themselves.
+# What TensorFlow and Keras write into a SavedModel. `assets.extra` is not among it: users put files there themselves.
 _MEMBERS = {*FILES, CHUNKED, ASSETS, "variables", "debug", "fingerprint.pb", "keras_metadata.pb"}
 
 
@@ -81,8 +81,11 @@ def require_saved_model_writable(
 
 
 def _inputs(graph: MetaGraph, checkpoint: Checkpoint, assets: Mapping[str, str]) -> list[str]:
-    """The files that are read; raises ConversionError if there is no SavedModel to be written, ValueError if an asset
-    would be written to another place than `assets/`.
+    """The files that are read.
+
+    Raises:
+        ValueError: an asset would be written somewhere else than into `assets/`.
+        ConversionError: the graph is not a SavedModel's.
     """
     for name in assets:
         if name in ("", os.curdir, os.pardir) or os.path.basename(name) != name:
@@ -105,10 +108,10 @@ def _is_saved_model(directory: Path) -> bool:
 
 
 def find_asset(graph: MetaGraph, path: str, name: str) -> str | None:
-    """Where a file is that a graph reads: where the graph says, or by its name beside the graph, or in `assets/` there.
+    """Where a file is that a graph reads: where the graph says, or beside the graph, or in `assets/` there.
 
     Args:
-        graph: the graph; a SavedModel's has its files in `assets/` first of all.
+        graph: the graph; for a SavedModel, `assets/` comes first and the graph's own path last.
         path: as the graph has it.
         name: its last part.
     """

@@ -51,7 +51,7 @@ _WINDOW = 1 << 18
 
 
 def begins_as_tensor_slices(path: str) -> bool:
-    """Whether a file begins like a V1 checkpoint, and is one that may have lost its end."""
+    """Whether a file begins like a V1 checkpoint, so that it may be one that has lost its end."""
     head = storage.read_range(path, 0, 16)
     try:
         shared, position = decode_varint(head, 0, 32)
@@ -149,13 +149,13 @@ class _TensorSlices(Source):
             pieces.append(_Piece(len(self._files), extents, *box_of(extents, meta.shape)))
 
     def check(self) -> None:
-        """Drops and reports the variables whose slices do not cover them once and only once."""
+        """Drops and reports the variables without slices, or with slices that overlap or do not fit."""
         for variable in list(self.variables.values()):
             pieces = self._pieces.get(variable.key, ())
             # A variable without elements would be whole without slices.
             boxes = [(piece.start, piece.shape) for piece in pieces]
             if boxes == [((0,) * len(variable.shape), variable.shape)]:
-                continue  # All of it, as of nearly every one.
+                continue  # One slice with all of it, as nearly every variable has.
             fault = tiling_fault(variable.shape, boxes, partly=True) if boxes else "it has no slices"
             if fault:
                 self._report(CorruptionError(fault, variable=variable.name))
@@ -178,7 +178,7 @@ class _TensorSlices(Source):
         return Slice(piece.start, piece.shape, piece.shard, span, 0, extents)
 
     def _nbytes(self, variable: Variable, piece: _Piece) -> int:
-        """Bytes of a record; 0 if it can't be read, which reading the values will tell."""
+        """Bytes of a record; 0 if it can't be read: reading the values will report that."""
         try:
             return len(self._record(variable, piece))
         except CheckpointError:
@@ -200,7 +200,7 @@ class _TensorSlices(Source):
         return None
 
     def arrays(self, variable: Variable, piece: Slice, boxes: Iterable[Selection]) -> "Iterator[np.ndarray[Any, Any]]":
-        """All values are decoded with the first array: they are one record, and that has one checksum."""
+        """All values are decoded with the first array: they are one record, with one checksum."""
         with located(piece.data.path, variable.name):
             if variable.dtype.name not in VALUE_FIELDS or variable.dtype.itemsize is None:
                 raise NotSupportedError(f"values of dtype {variable.dtype.name} can't be decoded")

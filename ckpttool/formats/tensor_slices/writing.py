@@ -32,9 +32,9 @@ from ckpttool.wire.sstable import TableBuilder
 if TYPE_CHECKING:
     import numpy as np
 
-# Dtypes that TensorFlow's messages have a field for, and its writer has no code for.
+# Dtypes that TensorFlow's messages have a field for, but its writer has no code for.
 _UNWRITTEN = {"qint16", "quint16"}
-# The bytes that TensorFlow reckons for an element, and the most that it allows a record by that.
+# How many bytes TensorFlow reckons for an element, and how many it allows a record, reckoned so.
 _MAX_BYTES = {"float32": 4, "float64": 8, "complex64": 8, "complex128": 16, "bool": 1, "float16": 3}
 _MAX_BYTES |= {"uint8": 2, "quint8": 2, "uint16": 3}
 _MAX_RECORD = 1 << 31
@@ -186,7 +186,7 @@ def _named(variable: Variable) -> bytes:
 
 
 def _contents(pieces: Mapping[bytes, _Piece]) -> Iterator[tuple[bytes, Content]]:
-    """The values, as records have them, by the records' keys and in their order."""
+    """The key of each record and its values, as the record has them, in the order of keys."""
     for key in sorted(pieces):
         with located(variable=pieces[key].variable.name):
             content = _content(pieces[key])

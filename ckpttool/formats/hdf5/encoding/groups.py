@@ -8,12 +8,12 @@ from ckpttool.formats.hdf5.encoding.output import Output, padded, superblock
 from ckpttool.formats.hdf5.encoding.trees import write_tree
 from ckpttool.formats.hdf5.structure.trees import GROUP
 
-# The HDF5 library's: a leaf has eight links, a node 32 children.
+# As in the HDF5 library: a leaf has up to eight links, a node up to 32 children.
 _LEAF_HALF, _NODE_HALF = 4, 16
 _LEAF, _NODE = 2 * _LEAF_HALF, 2 * _NODE_HALF
 _LEAF_HEAD, _HEAP = struct.Struct("<4sBxH"), struct.Struct("<4sB3xQQQ")
 _NO_FREE_SPACE = 1
-# A link: the name's place, the header; what it leads to is a group, whose tree and heap are known, or not.
+# A link: the name's place, the header's address; if it leads to a group, also the addresses of its tree and heap.
 _TO_GROUP, _TO_OTHER = struct.Struct("<QQI4xQQ"), struct.Struct("<QQ24x")
 _SIZE = _TO_GROUP.size
 
@@ -22,8 +22,8 @@ class Group:
     """A group to be written.
 
     Attributes:
-        attributes: messages.
-        links: by name a dataset's address, or a group.
+        attributes: their messages.
+        links: name → a dataset's address, or a group.
     """
 
     __slots__ = ("_written", "attributes", "links")
@@ -34,7 +34,7 @@ class Group:
         self._written = (0, 0, 0)
 
     def at(self, path: Sequence[bytes]) -> "Group":
-        """The group below this one; those on the way are made if they are not there.
+        """The group at a path below this one; groups of the path that are missing are made.
 
         Raises:
             ValueError: one of them is a dataset.
@@ -55,12 +55,12 @@ class Group:
         self.at(groups).links[name] = address
 
     def entry(self, name: int) -> bytes:
-        """The link to it; it has been written."""
+        """The link to this group, which must have been written."""
         address, tree, heap = self._written
         return _TO_GROUP.pack(name, address, 1, tree, heap)
 
     def write(self, output: Output) -> None:
-        """Writes it; the groups that it leads to have been written."""
+        """Writes this group; the groups that it links to must have been written."""
         names = sorted(self.links)
         place, places, heap = 8, [], [bytes(8)]
         for name in names:
@@ -69,7 +69,7 @@ class Group:
             place += len(heap[-1])
         entries = [_entry(self.links[name], place) for name, place in zip(names, places, strict=True)]
         leaves = [output.append(_leaf(entries[start : start + _LEAF])) for start in range(0, len(entries), _LEAF)]
-        # The key behind a leaf is its last name; before the first one it is that of no length.
+        # The key behind a leaf is its last name; the key before the first leaf is the empty name.
         lasts = [*places[_LEAF - 1 :: _LEAF], *(places[-1:] if len(places) % _LEAF else [])]
         keys = [last.to_bytes(8, "little") for last in (0, *lasts)]
         tree = write_tree(output, GROUP, _NODE, keys, leaves)
@@ -88,14 +88,14 @@ def _leaf(entries: Sequence[bytes]) -> bytes:
 
 
 def write_groups(output: Output, root: Group) -> None:
-    """Writes a group with all that are below it, and as the root of the file."""
+    """Writes a group and all groups below it, and makes it the root of the file."""
     for group in reversed(list(_all(root))):
         group.write(output)
     output.finish(superblock(root.entry(0), output.end, _LEAF_HALF, _NODE_HALF))
 
 
 def _all(root: Group) -> Iterator[Group]:
-    """Every group, before those below it. (There may be more of them within each other than Python calls.)"""
+    """Every group, before those below it. (Groups may be nested deeper than Python's calls.)"""
     groups = [root]
     for group in groups:
         groups += [below for below in group.links.values() if isinstance(below, Group)]

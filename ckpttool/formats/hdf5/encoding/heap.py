@@ -6,7 +6,7 @@ from ckpttool.errors import ConversionError
 from ckpttool.formats.hdf5.encoding.output import Output, aligned
 
 _HEAD, _OBJECT, _REFERENCE = struct.Struct("<4sB3xQ"), struct.Struct("<HHIQ"), struct.Struct("<IQI")
-# A collection is no smaller, and no larger unless a single object is.
+# A collection has at least so many bytes, and about so many at most, unless it is a single object's.
 _LEAST, _USUAL = 4096, 1 << 16
 _MAX_LENGTH = (1 << 32) - 1
 
@@ -20,7 +20,7 @@ class Heap:
         self._size = self._count = 0
 
     def add(self, value: bytes) -> bytes:
-        """Writes an object; the reference to it.
+        """Writes an object, and returns the reference to it.
 
         Raises:
             ConversionError: it is too long.
@@ -43,7 +43,7 @@ class Heap:
             self._write()
 
     def _write(self) -> None:
-        """Writes a collection. The space left in it is object 0, its head included."""
+        """Writes a collection. Object 0 is the space left in it, that object's head included."""
         size = max(_LEAST, _HEAD.size + self._size + _OBJECT.size)
         left = size - _HEAD.size - self._size
         parts = [_HEAD.pack(b"GCOL", 1, size), *self._parts, _OBJECT.pack(0, 0, 0, left)]

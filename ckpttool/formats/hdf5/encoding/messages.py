@@ -28,7 +28,7 @@ _TYPE = struct.Struct("<BBBBI")
 
 
 def header(messages: Sequence[bytes], links: int = 1) -> bytes:
-    """An object's header; `links` are the names that lead to it."""
+    """An object's header; `links` is the number of names that lead to it."""
     data = b"".join(messages)
     return _HEADER.pack(1, len(messages), links, len(data)) + data
 
@@ -47,7 +47,7 @@ def dataspace(shape: tuple[int, ...]) -> bytes:
 
 
 def _space(shape: tuple[int, ...]) -> bytes:
-    """Version 1; sizes stay as they are."""
+    """A shape in version 1, which can't grow."""
     return struct.pack(f"<BB6x{len(shape)}Q", 1, len(shape), *shape)
 
 
@@ -58,7 +58,7 @@ def datatype(encoded: bytes) -> bytes:
 
 
 def encode_datatype(stored: Datatype) -> bytes:
-    """A number, or what h5py makes of numbers: an enumeration or a compound, in version 1.
+    """A type in version 1: that of a number, or the enumeration or compound that h5py makes of one.
 
     (IV.A.2.d. The Datatype Message)
     """
@@ -73,7 +73,7 @@ def encode_datatype(stored: Datatype) -> bytes:
         return _type(ENUM, len(details), stored.size, encode_datatype(stored.base) + names + values)
     if stored.kind == COMPOUND:
         members = (
-            # No dimensions of its own.
+            # The member has no dimensions of its own.
             padded(member.name + b"\0") + struct.pack("<I28x", member.offset) + encode_datatype(member.type)
             for member in stored.members
         )
@@ -88,7 +88,7 @@ def _type(kind: int, bits: int, size: int, rest: bytes = b"") -> bytes:
 _UTF8 = 1 << 4
 INT64 = _type(INTEGER, 8, 8, struct.pack("<HH", 0, 64))
 _UINT8 = _type(INTEGER, 0, 1, struct.pack("<HH", 0, 8))
-# Of variable length, 16 bytes that refer to the heap: text in UTF-8, with a NUL behind it in memory; bytes.
+# Of variable length, 16 bytes that refer to the heap: text in UTF-8, which in memory ends with a NUL; and bytes.
 TEXTS = _type(VLEN, 1 | 1 << 8, 16, _UINT8)
 SEQUENCES = _type(VLEN, 0, 16, _UINT8)
 
@@ -108,19 +108,19 @@ def opaque_type(size: int) -> bytes:
 
 # Where values are, and what they went through
 
-# Version 2; when space is taken (1 early, 2 late, 3 chunk by chunk); when it is filled (0 at once, 1 never, 2 with a
-# value that is set); 1: there is a value. None is set, and so it is zero.
+# Version 2; when space is taken (1 early, 2 late, 3 chunk by chunk); when it is filled (0 at once, 1 never, 2 if a
+# value was set); 1: there is a value. It gets no bytes, and so it is zero.
 _FILLS = {"early": bytes([2, 1, 1, 1]), "late": bytes([2, 2, 0, 1]), "by chunks": bytes([2, 3, 2, 1])}
 
 
 @lru_cache(8)
 def fill(allocation: str) -> bytes:
-    """The fill value message of values that are all there."""
+    """The fill value message of a dataset that has all its values."""
     return _message(FILL, _FILLS[allocation] + bytes(4), _CONSTANT)
 
 
 def contiguous(address: int | None, nbytes: int) -> bytes:
-    """The layout of values in one piece; None: there are none."""
+    """The layout of values in one piece; the address is None if there are none."""
     return _CONTIGUOUS.pack(LAYOUT, 24, 0, 3, 1, NO_ADDRESS if address is None else address, nbytes)
 
 
@@ -128,7 +128,7 @@ _CONTIGUOUS = struct.Struct("<HHB3xBBQQ6x")
 
 
 def chunked(index: int, shape: Sequence[int], itemsize: int) -> bytes:
-    """The layout of values in chunks of a shape, which a B-tree leads to."""
+    """The layout of values in chunks of a shape; `index` is the address of the B-tree that leads to them."""
     return _message(LAYOUT, struct.pack(f"<BBBQ{len(shape) + 1}I", 3, 2, len(shape) + 1, index, *shape, itemsize))
 
 
@@ -156,9 +156,9 @@ def attribute(name: bytes, stored: bytes, shape: tuple[int, ...], data: bytes) -
 
 
 def text(name: bytes, value: str) -> bytes:
-    """An attribute with a text of fixed length, which stands beside the dataset, not in the heap.
+    """An attribute with a text of fixed length, which is in the object's header and not in the heap.
 
-    It is stored as bytes where HDF5 would not keep the text.
+    A text that HDF5 would not keep is stored as bytes.
     """
     data = to_bytes(value)
     if b"\0" not in data and value.isprintable():

@@ -16,10 +16,10 @@ class Output:
 
     Args:
         path: the file.
-        start: where the first one is; before, values will be.
+        start: where the first structure is; the space before it is for values.
 
     Attributes:
-        end: the address that the next one will have.
+        end: the address that the next structure will have.
     """
 
     def __init__(self, path: str | os.PathLike[str], start: int) -> None:
@@ -28,7 +28,7 @@ class Output:
         self._file.seek(self.end)
 
     def append(self, data: bytes) -> int:
-        """Writes a structure; its address."""
+        """Writes a structure, and returns its address."""
         address, missing = self.end, -len(data) % _ALIGNMENT
         self.end = address + len(data) + missing
         self._file.write(data)
@@ -37,7 +37,7 @@ class Output:
         return address
 
     def finish(self, superblock: bytes) -> None:
-        """Writes what the file begins with."""
+        """Writes the superblock, with which the file begins."""
         self._file.seek(0)
         self._file.write(superblock)
 
@@ -56,12 +56,12 @@ def aligned(offset: int) -> int:
 
 
 def padded(data: bytes) -> bytes:
-    """Bytes, and zeros up to a multiple of 8."""
+    """The data, with zeros up to a multiple of 8 bytes."""
     return data + bytes(-len(data) % _ALIGNMENT)
 
 
 # Versions of the superblock, of free space, of the root group, –, of shared messages; bytes of an address and of a
-# length, –; half of what a group's leaves and nodes have; flags; base, free space, end, driver; the link to the root.
+# length, –; half of what a group's leaves and nodes can have; flags; base, free space, end, driver; the root's link.
 _SUPERBLOCK = struct.Struct("<8s8BHHIQQQQ40s")
 
 

@@ -9,7 +9,7 @@ _HEAD = struct.Struct("<4sBBHQQ")
 
 
 def write_tree(output: Output, kind: int, most: int, keys: Sequence[bytes], children: Sequence[int]) -> int:
-    """Writes a tree; the address of its root.
+    """Writes a tree, and returns the address of its root.
 
     Args:
         output: where to.

@@ -1,5 +1,6 @@
-"""Where HDF5 lies in a whole model of Keras, a `.keras` file: a zip archive, in which the weights are a member that is
-stored as it is. (keras/src/saving/saving_lib.py)
+"""Where the HDF5 is in a `.keras` file, a whole model: a zip archive, which has the weights uncompressed.
+
+(keras/src/saving/saving_lib.py)
 """
 
 from ckpttool.errors import CorruptionError, NotSupportedError

@@ -41,8 +41,8 @@ class Attributes:
 
     Args:
         file: the file.
-        shared: its shared messages.
-        messages: those of the object.
+        shared: the file's shared messages.
+        messages: the object's messages.
     """
 
     def __init__(self, file: File, shared: SharedMessages, messages: Sequence[Message]) -> None:
@@ -85,7 +85,7 @@ class Attributes:
         return _head(Cursor(message.data, message.offset, self._file.sizes))[0]
 
     def _in_heap(self, name: bytes) -> Iterator[Message]:
-        """The messages whose names have the hash of this one."""
+        """The messages in the heap whose names have the same hash as this one."""
         if self._dense is None:
             self._open_heap()
         assert self._dense is not None
@@ -123,7 +123,7 @@ class Attributes:
 
 
 def _head(cursor: Cursor) -> tuple[bytes, tuple[int, int], int | None]:
-    """The name, the bytes of type and shape, and the flags; None for those of version 1, which pads."""
+    """The name, how many bytes type and shape take, and the flags; None for version 1, which has padding instead."""
     version, flags = cursor.number(1), cursor.number(1)
     if version not in (1, 2, 3):
         raise NotSupportedError(f"an attribute of version {version}", offset=cursor.offset)

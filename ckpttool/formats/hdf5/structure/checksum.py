@@ -1,7 +1,7 @@
-"""The checksum of structures: Bob Jenkins' lookup3 (hashlittle), which is the hash of names too.
+"""The checksum of structures: Bob Jenkins' lookup3 (hashlittle), which is also the hash of names.
 
-Twelve bytes are added to three numbers of 32 bits, which are mixed; the last twelve, or fewer, are mixed another way.
-It stands behind the structure, little-endian:
+Twelve bytes at a time are added to three numbers of 32 bits, which are then mixed; after the last twelve, or fewer,
+they are mixed in another way. A checksum stands behind its structure, little-endian. Two hashes:
 
     lookup3(b"")                               = 0xdeadbeef
     lookup3(b"Four score and seven years ago") = 0x17770551
@@ -24,8 +24,8 @@ def lookup3(data: bytes) -> int:
         return c
     mixed = (len(data) - 1) // 12 * 12
     for x, y, z in _WORDS.iter_unpack(data[:mixed]):
-        # Each line: subtract, exclusive or with what is turned left by some bits; and add. Only what is turned next
-        # must have no more than 32 bits: what lies above them does nothing, and goes with the next mask.
+        # Each line subtracts, XORs with a number rotated left, and adds. Only the number that is rotated next must be
+        # cut to 32 bits: in the others, higher bits do no harm, and the next mask removes them.
         a, b, c = a + x, b + y, c + z & _MASK
         a, c = (a - c ^ c << 4 ^ c >> 28) & _MASK, c + b
         b, a = (b - a ^ a << 6 ^ a >> 26) & _MASK, a + c
@@ -48,7 +48,7 @@ def _final(a: int, b: int, c: int) -> int:
 
 
 def require_checksum(data: bytes, offset: int) -> None:
-    """Raises CorruptionError unless the last four bytes are the checksum of those before; `offset` is their place."""
+    """Raises CorruptionError unless the last four bytes are the checksum of those before; the data are at `offset`."""
     stored, calculated = int.from_bytes(data[-4:], "little"), lookup3(data[:-4])
     if stored != calculated:
         raise CorruptionError(f"Checksum does not match: {stored:08x} vs. calculated {calculated:08x}", offset=offset)

@@ -1,13 +1,13 @@
 """Where the chunks of a dataset are, whichever index it has.
 
-Chunks are counted in row-major order: of a dataset of 5 x 7 elements in chunks of 2 x 4, which are 3 x 2, that at
-(4, 4) is number 5. Their indexes are made for what a dataset may become: a fixed array has a place for each chunk that
-there can be, and an extensible one counts so too, with the dimension that has no limit in front.
+Chunks are numbered in row-major order: a dataset of 5 x 7 elements in chunks of 2 x 4 has 3 x 2 of them, and the one at
+(4, 4) is number 5. An index without places counts the chunks of the largest shape that the dataset may get: a fixed
+array has an element for each of these, and for an extensible array, the dimension without a limit comes first.
 
     old tree, tree           a record for each chunk, with its place in the dataset
-    fixed, extensible array  an element for each, by its number
-    implicit                 none: chunks follow one another
-    single                   there is but one
+    fixed, extensible array  an element for each chunk, at its number
+    implicit                 no index: the chunks are stored one after another
+    single                   no index: there is only one chunk
 
 (Appendix C: Types of Indexes for Dataset Chunks; III.A. B-trees and B-tree Nodes)
 """
@@ -42,13 +42,13 @@ _MAX_CHUNKS = 1 << 62
 
 
 class Index(NamedTuple):
-    """The chunks that are stored, by their numbers, in this order.
+    """The chunks that are stored, in the order of their numbers.
 
     Attributes:
         numbers: their numbers.
         addresses: where they are.
         sizes: how many bytes they have there.
-        masks: which filters they did not go through, by bits.
+        masks: which filters they did not go through, a bit for each.
     """
 
     numbers: "Numbers"
@@ -63,7 +63,7 @@ def grid_of(shape: Sequence[int], chunk: Sequence[int]) -> tuple[int, ...]:
 
 
 def read_index(file: File, dataset: Dataset) -> Index:
-    """The chunks of a dataset, of which there is an address.
+    """The chunks of a dataset that are stored.
 
     Raises:
         CorruptionError: the index is damaged.
@@ -79,7 +79,7 @@ def read_index(file: File, dataset: Dataset) -> Index:
     if not parts:
         return Index(*(np.zeros(0, np.int64) for _ in range(4)))
     numbers, addresses, sizes, masks = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    # Sound ones do not lie over each other.
+    # Sound chunks do not overlap.
     if sizes.astype(np.float64).sum() > file.size:
         raise CorruptionError("its chunks take more than there is in the file")
     order = np.argsort(numbers, kind="stable")
@@ -87,7 +87,7 @@ def read_index(file: File, dataset: Dataset) -> Index:
 
 
 def _chunk_bytes(dataset: Dataset) -> int:
-    """Bytes of a chunk; of more than there can be, not too many for 64 bits."""
+    """The bytes of a chunk; if no file can have so many, a number that still fits 64 bits."""
     return min(prod(dataset.layout.chunk) * dataset.datatype.size, _MAX_CHUNKS)
 
 
@@ -124,7 +124,7 @@ def _tree(file: File, dataset: Dataset) -> Iterator[Index]:
 
 
 def _numbers(places: "Numbers", grid: tuple[int, ...]) -> "Numbers":
-    """The numbers of chunks, given their places among chunks.
+    """The numbers of chunks, given their places in the grid of chunks.
 
     Raises:
         CorruptionError: one is outside the dataset.
@@ -156,8 +156,8 @@ def _largest_grid(dataset: Dataset) -> tuple[int, ...]:
     """How many chunks there can be in each dimension; 0: any number.
 
     Raises:
-        CorruptionError: there are more already, or more than one dimension has no limit.
-        NotSupportedError: they can't be counted.
+        CorruptionError: there are more already, or more dimensions without a limit than the index can have.
+        NotSupportedError: there can be more than can be counted.
     """
     space, chunk = dataset.space, dataset.layout.chunk
     limits = tuple(0 if limit is None else limit for limit in space.limits)
@@ -183,7 +183,7 @@ def _of_elements(file: File, dataset: Dataset, blocks: Iterable[Elements], grid:
 
 
 def _in_dataset(found: Index, dataset: Dataset, grid: tuple[int, ...], width: int) -> Index:
-    """The chunks that are there, and within the dataset as it is, by their numbers in it."""
+    """The chunks that are stored and inside the dataset's present shape, with their numbers by that shape."""
     import numpy as np
 
     own, numbers = grid_of(dataset.shape, dataset.layout.chunk), found.numbers
@@ -202,14 +202,14 @@ def _in_dataset(found: Index, dataset: Dataset, grid: tuple[int, ...], width: in
 
 
 def _require_element(file: File, dataset: Dataset, nbytes: int, *, is_filtered: bool) -> None:
-    """Raises CorruptionError unless what an index has of a chunk can have so many bytes."""
+    """Raises CorruptionError unless an index of this dataset can have so many bytes for each chunk."""
     least = file.sizes.address + (5 if is_filtered else 0)
     if not least <= nbytes <= (least + 7 if is_filtered else least) or is_filtered != bool(dataset.filters):
         raise CorruptionError(f"an index with {nbytes} bytes for each chunk")
 
 
 def _stored(dataset: Dataset, numbers: "Numbers", table: "Numbers", width: int) -> Index:
-    """What an index has of chunks, as rows of bytes: address and, of filtered ones, size and mask."""
+    """The chunks, given a row of bytes for each: the address and, if chunks are filtered, size and mask."""
     import numpy as np
 
     addresses = _column(table[:, :width])
@@ -220,7 +220,7 @@ def _stored(dataset: Dataset, numbers: "Numbers", table: "Numbers", width: int) 
 
 
 def _column(table: "Numbers") -> "Numbers":
-    """Rows of bytes, each a number."""
+    """The number in each row of bytes."""
     import numpy as np
 
     wide = np.zeros((len(table), 8), np.uint8)

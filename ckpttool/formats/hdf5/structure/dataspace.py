@@ -4,8 +4,8 @@
     08 00 00 00 00 00 00 00  03 …     the sizes, 8 and 3
     ff ff ff ff ff ff ff ff  03 …     the largest sizes; all bits set: no limit
 
-    02 | 00 | 00 | 02                 version 2: … and in the last byte what it is: scalar, simple or null, which has no
-                                      shape and no values
+    02 | 00 | 00 | 02                 version 2: … and in the last byte its kind: scalar, simple, or null, without shape
+                                      and values
 
 (IV.A.2.b. The Dataspace Message)
 """
@@ -21,11 +21,11 @@ MAX_RANK = 32
 
 
 class Dataspace(NamedTuple):
-    """A shape; None for a null dataspace.
+    """A shape, and how far it may grow.
 
     Attributes:
-        shape: the sizes.
-        limits: what these may become; None: anything.
+        shape: the sizes; None for a null dataspace.
+        limits: the largest that each size may become; None: it has no limit.
     """
 
     shape: tuple[int, ...] | None

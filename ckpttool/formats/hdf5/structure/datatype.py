@@ -1,6 +1,6 @@
 """The datatype message: what the bytes of an element mean.
 
-It begins with class and version, 24 bits that mean something else in each class, and the size:
+It begins with class and version, 24 bits whose meaning depends on the class, and the size:
 
     10 | 08 00 00 | 04 00 00 00 | 00 00 | 20 00      integer of version 1, signed (bit 3), 4 bytes; from bit 0, 32 bits
     11 | 20 1f 00 | 04 00 00 00 | 00 00 | 20 00      float: bit 31 the sign, …, 4 bytes; from bit 0, 32 bits; exponent
@@ -8,7 +8,7 @@ It begins with class and version, 24 bits that mean something else in each class
     13 | 01 00 00 | 05 00 00 00                      string of 5 bytes, padded with NULs
     19 | 01 01 00 | 10 00 00 00 | 13 00 …            variable length, a string, of the type that follows; 16 bytes
 
-Compounds, enumerations and arrays have their members' names, places and types behind that.
+Behind that, compounds, enumerations and arrays have the names, places and types of their members.
 
 (IV.A.2.d. The Datatype Message)
 """
@@ -41,10 +41,10 @@ class Datatype(NamedTuple):
         kind: its class.
         size: bytes of an element.
         is_big: whether the bytes are in big-endian order.
-        details: what else makes a difference, by class: bits and their meaning; a string's padding; an enumeration's
+        details: what else distinguishes types of a class: bits and their meaning; a string's padding; an enumeration's
             names and values; an array's shape.
         base: the type that it is made of.
-        members: those of a compound.
+        members: the members of a compound.
     """
 
     kind: int
@@ -79,7 +79,7 @@ def decode_datatype(cursor: Cursor) -> Datatype:
         raise
 
 
-@lru_cache(maxsize=64)  # A file has few, and each of them thousands of times.
+@lru_cache(maxsize=64)  # A file has few types, each of them thousands of times.
 def _decoded(data: bytes) -> Datatype:
     return _datatype(Cursor(data), 0)
 
@@ -98,14 +98,14 @@ def _datatype(cursor: Cursor, depth: int) -> Datatype:
 
 
 def _integer(cursor: Cursor, made: Datatype, bits: int, version: int, depth: int) -> Datatype:
-    """Also a bitfield. Padding, sign, first bit, number of bits."""
+    """An integer or a bitfield; details: padding and sign, first bit, number of bits."""
     return made._replace(is_big=bool(bits & 1), details=(bits >> 1 & 7, cursor.number(2), cursor.number(2)))
 
 
 def _float(cursor: Cursor, made: Datatype, bits: int, version: int, depth: int) -> Datatype:
-    """Padding and normalization, sign; first bit, number of bits; those of exponent and of mantissa; bias.
+    """A float; details: padding, normalization and sign; first bit and number of bits, of exponent, of mantissa; bias.
 
-    VAX' order, bit 6, is neither little nor big: it stays among the details.
+    VAX order (bit 6) is neither little- nor big-endian, so it stays among the details.
     """
     where = [cursor.number(2), cursor.number(2), *(cursor.number(1) for _ in range(4)), cursor.number(4)]
     return made._replace(is_big=bits & 0x41 == 1, details=(bits & 0xFF7E, *where))

@@ -1,14 +1,15 @@
 """Extensible arrays: an index of chunks for datasets that can grow without end in one dimension.
 
-The first elements are in the index block itself; then come data blocks, ever larger. The first of these have their
-addresses in the index block, the others in secondary blocks, whose addresses are there. Here are the numbers with which
-HDF5 makes them, 4 elements in the index block, 16 in a data block, 4 addresses of those in the smallest block of them:
+The first elements are in the index block itself, the others in data blocks, which become ever larger. The index block
+has the addresses of the first data blocks, and of secondary blocks, which have those of all other data blocks. HDF5
+makes arrays with 4 elements in the index block, 16 in the smallest data block, and 4 addresses in the smallest
+secondary block:
 
-    elements 0-3 …19 …35 …67 …99 …163 …         in the index block; in data blocks of 16, 16, 32, 32, 64, …
-    number u of such groups has 2 to the u // 2 blocks of 2 to the (u + 1) // 2 times 16 elements; from u = 4 on
-    (2 log2 4) a group has a secondary block.
+    elements 0-3 …19 …51 …83 …115 …179 …        in the index block; in data blocks of 16, 32, 32, 32, 64, …
+    Data blocks come in groups: group u has 2 to the u // 2 blocks, each of 2 to the (u + 1) // 2 times 16 elements.
+    From u = 4 on (2 log2 4), a group has a secondary block.
 
-    45 41 48 44 | 00 | 00 | 08 | 20             "EAHD", version, kind, bytes of an element, 32 bits of their numbers
+    45 41 48 44 | 00 | 00 | 08 | 20             "EAHD", version, kind, bytes of an element, bits of its number
     04 | 10 | 04 | 0a | …                       the 4, the 16 and the 4 of above; 2 to the 10 elements in a page
     … | 15 00 … | … | 53 04 … | …               numbers of blocks; elements so far; …; the index block; checksum
 
@@ -16,8 +17,8 @@ HDF5 makes them, 4 elements in the index block, 16 in a data block, 4 addresses 
     45 41 53 42 | 00 | 00 | 0b 04 … | 4c 00 …   "EASB": …, its first element; bits of pages, addresses; checksum
     45 41 44 42 | 00 | 00 | 0b 04 … | 04 00 …   "EADB": …, its first element; elements; checksum
 
-A data block with more elements than a page has pages behind its checksum, as that of a fixed array; bits that say which
-were written are in the secondary block. An element is the same as in a fixed array.
+A data block with more elements than fit a page has pages behind its checksum, like the block of a fixed array; the bits
+that say which pages were written are in the secondary block. An element is the same as in a fixed array.
 
 (Appendix C: Types of Indexes for Dataset Chunks, The Extensible Array Index)
 """
@@ -32,7 +33,7 @@ from ckpttool.formats.hdf5.structure.fixed_array import Elements, checked, page
 
 
 class _Header(NamedTuple):
-    """How the array is built: bytes of an element, bits of its number, and the four numbers above; its index block."""
+    """How the array is built: bytes of an element, bits of its number, the 4, 16, 4 and 10 above; its index block."""
 
     size: int
     bits: int
@@ -44,7 +45,7 @@ class _Header(NamedTuple):
 
 
 class _Group(NamedTuple):
-    """Data blocks of one size: how many, their elements each, the number of the first element."""
+    """Data blocks of one size: how many, how many elements each has, and the number of the first element."""
 
     blocks: int
     elements: int
@@ -61,7 +62,7 @@ def extensible_array(file: File, address: int) -> Iterator[Elements]:
     if header.index_block is None:
         return
     groups = _groups(header)
-    # So many groups have no secondary block.
+    # The first groups, so many, have no secondary block.
     plain = min(len(groups), 2 * (header.addresses.bit_length() - 1))
     blocks, secondary = sum(group.blocks for group in groups[:plain]), len(groups) - plain
     width, own = file.sizes.address, header.in_index * header.size
@@ -110,7 +111,7 @@ def _secondary(file: File, header: _Header, group: _Group, place: int) -> Iterat
 
 
 def _blocks(file: File, header: _Header, group: _Group, cursor: Cursor, bits: bytes) -> Iterator[Elements]:
-    """The data blocks of a group, whose addresses come next."""
+    """The elements of a group, whose data blocks' addresses come next at the cursor."""
     for number in range(group.blocks):
         place, first = cursor.address(), group.first + number * group.elements
         if place is None:
@@ -126,7 +127,7 @@ def _blocks(file: File, header: _Header, group: _Group, cursor: Cursor, bits: by
 def _pages(
     file: File, header: _Header, group: _Group, place: int, first: int, bits: bytes, block: int
 ) -> Iterator[Elements]:
-    """The pages of a data block that were written: bits are counted through all blocks of the group."""
+    """The pages of a data block that were written; the bits of a group's blocks follow one another."""
     before = 6 + file.sizes.address + -(-header.bits // 8)
     checked(file, place, before, b"EADB")
     in_page, pages = 1 << header.page_bits, group.elements >> header.page_bits

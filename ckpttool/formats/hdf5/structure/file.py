@@ -1,14 +1,14 @@
-"""The bytes of a file by the addresses that are in it, and the numbers in these bytes.
+"""The bytes of a file at the addresses that stand in it, and the numbers in these bytes.
 
-Numbers are little-endian. Addresses and lengths are as wide as the superblock says; an address of which all bits are
-set is none:
+Numbers are little-endian. Addresses and lengths are as wide as the superblock says; an address with all bits set means
+that there is none:
 
     60 00 00 00 00 00 00 00      address 0x60, of 8 bytes, counted from where the superblock is
     ff ff ff ff ff ff ff ff      no address
     48 01 00 00 00 00 00 00      a length, 0x148
 
-Sound structures do not lie over each other, and each is read once, or a few times. So all that is read of them is
-counted, and may be a few times the file, no more: which ends whatever would go on for ever.
+Sound structures do not overlap, and each is read once, or a few times. So all bytes that are read of structures are
+counted, and may be no more than a few times the file: this ends whatever would go on for ever.
 
 (IV. Disk Format; I.A. This Document: "undefined address")
 """
@@ -18,9 +18,9 @@ from typing import NamedTuple
 
 from ckpttool.errors import CorruptionError
 
-# How many times the file, and how many bytes beyond, may be read as structures.
+# So many times the file's bytes, and so many more, may be read as structures.
 _TIMES, _BEYOND = 4, 1 << 16
-# What reading a structure takes, if it has hardly any bytes.
+# Counted for each structure besides its bytes: some have hardly any.
 _LEAST = 16
 
 Read = Callable[[int, int], bytes]
@@ -34,7 +34,7 @@ class Sizes(NamedTuple):
 
 
 CODES = {2: "H", 4: "I", 8: "Q"}
-"""Addresses and lengths by their bytes, as `struct` calls them."""
+"""How many bytes an address or a length has → its code in `struct`."""
 
 _USUAL = Sizes()
 
@@ -70,7 +70,7 @@ class Cursor:
         """The next bytes.
 
         Raises:
-            CorruptionError: there are not as many.
+            CorruptionError: fewer are left.
         """
         start = self.position
         stop = self.position = start + nbytes
@@ -82,7 +82,7 @@ class Cursor:
         """The bytes before the next NUL, which is passed over too.
 
         Raises:
-            CorruptionError: there is none.
+            CorruptionError: there is no NUL.
         """
         end = self.data.find(b"\0", self.position)
         if end < 0:
@@ -91,7 +91,7 @@ class Cursor:
         return self.data[start:end]
 
     def address(self) -> int | None:
-        """An address; None if it is none."""
+        """An address; None if all its bits are set."""
         value = self.number(self.sizes.address)
         return None if value == (1 << 8 * self.sizes.address) - 1 else value
 
@@ -117,7 +117,7 @@ class File:
         base: where in it address 0 is.
         sizes: the widths of addresses and lengths.
         root: the address of the root group's header.
-        extension: that of the header with what concerns the whole file, if there is one.
+        extension: the address of the header with messages about the whole file, if there is one.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class File:
         return self._read(offset, nbytes) if offset < self.size else b""
 
     def read(self, address: int, nbytes: int) -> bytes:
-        """So many bytes at an address: of values, or of what has been counted.
+        """So many bytes at an address, which are not counted: values, or a structure that has been counted.
 
         Raises:
             CorruptionError: they are not in the file.
@@ -147,16 +147,16 @@ class File:
         return data
 
     def structure(self, address: int, nbytes: int, peeked: bytes = b"") -> bytes:
-        """So many bytes of a structure; they are counted. Those that were peeked at are not read again.
+        """So many bytes of a structure, which are counted. They are not read again if enough of them were `peeked` at.
 
         Raises:
-            CorruptionError: they are not in the file, or all that was read is more than it can hold.
+            CorruptionError: they are not in the file, or more was read of structures than it can hold.
         """
         self.count(nbytes + _LEAST, address)
         return peeked[:nbytes] if len(peeked) >= nbytes else self.read(address, nbytes)
 
     def count(self, nbytes: int, address: int) -> None:
-        """Counts bytes of a structure; raises CorruptionError if all of them are more than the file can hold."""
+        """Counts bytes of a structure; raises CorruptionError if more were counted in all than the file can hold."""
         self._left -= nbytes
         if self._left < 0:
             raise CorruptionError("its structures lie over each other", offset=self.base + address)
@@ -166,10 +166,10 @@ class File:
         return Cursor(self.structure(address, nbytes), self.base + address, self.sizes)
 
     def signed(self, address: int | None, nbytes: int, signature: bytes) -> Cursor:
-        """As `cursor`, behind the signature and the version, which is 0, that the structure begins with.
+        """As `cursor`, for a structure that begins with a signature and version 0: the cursor is behind these.
 
         Raises:
-            CorruptionError: it does not begin so, or there is no address.
+            CorruptionError: the structure does not begin so, or there is no address.
         """
         if address is None:
             raise CorruptionError(f"there is no address for {signature.decode()}")

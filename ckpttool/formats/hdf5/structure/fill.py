@@ -40,14 +40,14 @@ def decode_fill(cursor: Cursor) -> bytes:
     else:
         raise NotSupportedError(f"a fill value of version {version}", offset=cursor.offset)
     size = cursor.number(4) if has_value else 0
-    if size >> 31:  # Minus one: there is none.
+    if size >> 31:  # Minus one: there is no value.
         return b""
     value = cursor.take(size)
     return b"" if when == _NEVER else value
 
 
 def checked_fill(value: bytes, itemsize: int) -> bytes:
-    """The value as an element, or none; raises CorruptionError if it is something else."""
+    """The value, which is empty or an element; raises CorruptionError if it has another size."""
     if value and len(value) != itemsize:
         raise CorruptionError(f"a fill value of {len(value):,} bytes for elements of {itemsize:,}")
     return value

@@ -1,4 +1,4 @@
-"""Fixed arrays: an index of chunks for datasets that can't grow without end: for each chunk its address.
+"""Fixed arrays: an index of chunks for datasets that can't grow without end, with an address for each chunk.
 
     46 41 48 44 | 00 | 00 | 08 | 0a          "FAHD", version, kind (1: of chunks that went through filters); bytes of an
                                              element; in a page there are 2 to the 10 elements
@@ -7,9 +7,10 @@
     46 41 44 42 | 00 | 00 | 0b 02 …          "FADB", version, kind, the header
     00 08 … | 40 08 … | …                    the elements; checksum
 
-Where there are more than fit a page, pages follow the block's checksum, each with its own; before that checksum stands
-a bit for each page, the highest first, that says whether it was ever written. An element is an address and, of a
-filtered chunk, the bytes that it has and the filters that it did not go through.
+If there are more elements than fit a page, they are in pages behind the block's checksum, each with a checksum of its
+own. Before the block's checksum then stands a bit for each page, the highest first, that says whether the page was ever
+written. An element is the address of a chunk and, if chunks are filtered, the chunk's size in bytes and the filters
+that it did not go through.
 
 (Appendix C: Types of Indexes for Dataset Chunks, The Fixed Array Index)
 """
@@ -25,7 +26,7 @@ _MAX_PAGE_BITS = 32
 
 
 class Elements(NamedTuple):
-    """Elements one after another: the number of the first, the bytes of each, and all of them."""
+    """Elements one after another: the number of the first, how many bytes each has, and the bytes of all."""
 
     first: int
     size: int
@@ -33,10 +34,10 @@ class Elements(NamedTuple):
 
 
 def fixed_array(file: File, address: int, count: int) -> Iterator[Elements]:
-    """The elements that were written, of as many as there should be.
+    """The elements that were written; the array should have `count` in all.
 
     Raises:
-        CorruptionError: it is damaged, or has another number of them.
+        CorruptionError: the array is damaged, or has another number of elements.
     """
     cursor = file.signed(address, 12 + file.sizes.length + file.sizes.address, b"FAHD")
     cursor.skip(1)
@@ -65,10 +66,10 @@ def _paged(file: File, block: int, before: int, count: int, size: int, in_page: 
 
 
 def checked(file: File, address: int | None, nbytes: int, signature: bytes) -> Cursor:
-    """A block, behind its signature, of so many bytes and a checksum.
+    """A block of so many bytes and a checksum; the cursor is behind its signature and version.
 
     Raises:
-        CorruptionError: there is none, or it is damaged.
+        CorruptionError: there is no such block, or it is damaged.
     """
     cursor = file.signed(address, nbytes + 4, signature)
     require_checksum(cursor.data, cursor.offset)
@@ -76,7 +77,7 @@ def checked(file: File, address: int | None, nbytes: int, signature: bytes) -> C
 
 
 def page(file: File, address: int, nbytes: int) -> bytes:
-    """A page's elements, of so many bytes and a checksum; raises CorruptionError if it is damaged."""
+    """So many bytes of a page's elements, which a checksum follows; raises CorruptionError if that does not match."""
     data = file.structure(address, nbytes + 4)
     require_checksum(data, file.base + address)
     return data[:-4]

@@ -1,8 +1,8 @@
 """Fractal heaps: links, attributes and shared messages, if there are many, each known by an ID.
 
-The heap's space is cut into blocks, in rows of so many; the first two rows have the smallest, and in each row after
-them blocks are twice as large. So an object's place in the heap tells its block. Blocks too large to be read at once
-are indirect: they have blocks in rows themselves.
+The heap's space is cut into blocks, with as many in each row. The first two rows have the smallest blocks; in each row
+after them, blocks are twice as large as in the row before. So an object's place in the heap tells its block. Blocks too
+large to be read at once are indirect: they are cut into rows of blocks themselves.
 
     46 52 48 50 | 00 | 07 00 | 00 00 | 02      "FRHP", version, bytes of an ID, of filters; flags: checksums in blocks
     00 10 00 00 | …                            largest object of the heap's own space, 4,096; …
@@ -66,7 +66,7 @@ class FractalHeap:
             raise CorruptionError("a heap whose blocks can't be", offset=self._offset)
 
     def _width_of_lengths(self, most: int) -> int:
-        """The bytes of an object's length in an ID: as many as the largest block's, or object's, needs."""
+        """How many bytes an ID has for an object's length: as the largest block or object needs, whichever is fewer."""
         return min((self._largest.bit_length() + 6) // 8, max(1, (most.bit_length() + 7) // 8))
 
     def object(self, name: bytes) -> bytes:
@@ -117,7 +117,7 @@ class FractalHeap:
         return self._huge
 
     def _managed(self, position: int, length: int) -> bytes:
-        """So many bytes of the heap's space."""
+        """So many bytes at a position in the heap's space."""
         address, size, rows = self._root, self._smallest, self._rows
         while rows:
             row, column, start, size = self._place(position)
@@ -130,11 +130,11 @@ class FractalHeap:
         data = self._block(address, size)
         if position + length > len(data):
             raise CorruptionError("an object that ends outside its block", offset=self._offset)
-        self._file.count(length, address or 0)  # Of a damaged heap, a million objects may be the same bytes.
+        self._file.count(length, address or 0)  # In a damaged heap, a million objects may be the same bytes.
         return data[position : position + length]
 
     def _place(self, position: int) -> tuple[int, int, int, int]:
-        """Row and column of the block with a position in its space, where that begins, and its size."""
+        """Row and column of the block that has a position, where the block begins, and its size."""
         first = self._smallest * self._width
         row = (position // first).bit_length()
         size = self._smallest << max(0, row - 1)
@@ -158,12 +158,12 @@ class FractalHeap:
         return self._indirect[address or 0]
 
     def _block(self, address: int | None, size: int) -> bytes:
-        """A direct block, with what stands at its start: places count from there."""
+        """A direct block, head included: an object's place in a block counts from the start of the head."""
         if address not in self._direct:
             data = self._file.signed(address, size, b"FHDB").data
             if self._flags & _CHECKSUMS:
                 end = 5 + self._file.sizes.address + self._at
-                # It is that of the block with zeros in its place.
+                # The checksum is of the block with zeros in place of the checksum.
                 checked = data[:end] + bytes(4) + data[end + 4 :] + data[end : end + 4]
                 require_checksum(checked, self._file.base + (address or 0))
             self._direct[address or 0] = data

@@ -1,7 +1,7 @@
 """The global heap of an HDF5 file, where the strings of variable length are.
 
-Of a damaged heap a reader could make as many copies of a string as there are references to it. Here each string is
-there once, and all of them are no more than the file.
+In a damaged file, a million references may lead to one string, and a copy for each would fill the memory. Here each
+string is kept once, and all that references lead to may be no more than the file.
 
 A dataset has references, of 16 bytes where addresses have 8:
 
@@ -38,7 +38,7 @@ class GlobalHeap:
     def __init__(self, path: str, address_size: int, length_size: int, base: int) -> None:
         self._path, self._base = path, base
         self._reference = struct.Struct(f"<I{CODES[address_size]}I")
-        # Both heads are padded to 8 bytes, if lengths have fewer.
+        # In both heads, a length of fewer than 8 bytes is padded to 8.
         self._head = struct.Struct(f"<8x{CODES[length_size]}{8 - length_size}x")
         self._object = struct.Struct(f"<HHI{CODES[length_size]}{8 - length_size}x")
         self._collections: dict[int, dict[int, bytes]] = {}
@@ -49,15 +49,15 @@ class GlobalHeap:
         return self._reference.size
 
     def values(self, references: bytes) -> list[bytes]:
-        """What references, one after another, point to.
+        """What each of the references points to; they stand one after another.
 
         Raises:
-            CorruptionError: there is no such object, or all together are more than the file.
+            CorruptionError: there is no such object, or all values together are more than the file.
         """
         values, left = [], storage.file_size(self._path)
         for value in self._values(references):
             left -= len(value)
-            # At once: parts of a string are copies of it, and there may be a million references to one.
+            # Checked for each value: a part of a string is a copy, and a million references may lead to one string.
             if left < 0:
                 raise CorruptionError("its strings take more than there is in the file")
             values.append(value)
@@ -84,7 +84,7 @@ class GlobalHeap:
         if len(head) < self._head.size or not head.startswith(_SIGNATURE):
             raise CorruptionError("no global heap, where a string is said to be", offset=offset)
         (size,) = self._head.unpack(head)
-        # Sound collections do not lie over each other.
+        # Sound collections do not overlap.
         self._left -= size
         if self._left < 0:
             raise CorruptionError(f"a global heap of {size:,} bytes, more than the file has left", offset=offset)

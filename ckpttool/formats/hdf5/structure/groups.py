@@ -4,9 +4,10 @@ Groups of the first version have a symbol table: a B-tree whose leaves are lists
 
     53 4e 4f 44 | 01 | 00 | 02 00                     "SNOD", version, 2 symbols
     08 00 … | 20 03 … | 00 00 00 00 | 00 00 00 00     a name's place in the heap, the header; kind 0 (2: a soft link)
-    00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00   what the kind is about
+    00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00   data that depend on the kind
 
-Others have links as messages in their header; or, if there are many, in a fractal heap, with a B-tree of their hashes:
+Other groups have links as messages in their header or, if there are many, in a fractal heap, with a B-tree of the
+hashes of their names:
 
     00 | 00 | 1b 01 … | 9c 02 …                       a link info message: version, flags; the heap, the tree
     6b 1c 83 0a | 00 15 00 00 00 1a 00                a record of the tree: the name's hash, the link's ID in the heap
@@ -28,12 +29,12 @@ from ckpttool.formats.hdf5.structure.trees import GROUP, children, leaves
 from ckpttool.formats.hdf5.structure.trees2 import LINK_NAMES, records
 
 _SOFT = 2
-# Most lists are no longer.
+# Most lists have no more bytes.
 _USUAL = 512
 
 
 def links_of(file: File, messages: Sequence[Message]) -> Iterator[Link]:
-    """The links of a group, given its messages, in any order.
+    """The links of a group, in any order, given the group's messages.
 
     Raises:
         CorruptionError: they are damaged.

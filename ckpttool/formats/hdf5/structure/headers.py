@@ -6,7 +6,7 @@ Version 1 has no signature; messages are padded to 8 bytes:
     01 00 | 18 00 | 00 | 00 00 00 | …                         type 1, 24 bytes, flags, –; the message
     10 00 | 10 00 | 00 | 00 00 00 | 98 07 … | 28 00 …         a continuation: 0x28 bytes of messages at 0x798
 
-Version 2 has checksums, and less of the rest; flags 0x20 say that there are times, and that one byte gives the size:
+Version 2 has checksums, and is shorter; the flags 0x20 say that there are times, and that the size is one byte:
 
     4f 48 44 52 | 02 | 20 | a5 8d 3a 66 …(4 times) | 78       "OHDR", version, flags, times, bytes of messages
     01 | 12 00 | 00 | …                                       type 1, 18 bytes, flags; the message
@@ -28,7 +28,7 @@ DATASPACE, LINK_INFO, DATATYPE, OLD_FILL, FILL, LINK, EXTERNAL, LAYOUT = 1, 2, 3
 PIPELINE, ATTRIBUTE, SHARED_TABLE, CONTINUATION, SYMBOL_TABLE, DRIVER, ATTRIBUTE_INFO = 11, 12, 15, 16, 17, 20, 21
 _KEPT = {DATASPACE, LINK_INFO, DATATYPE, OLD_FILL, FILL, LINK, EXTERNAL, LAYOUT}
 _KEPT |= {PIPELINE, ATTRIBUTE, SHARED_TABLE, SYMBOL_TABLE, DRIVER, ATTRIBUTE_INFO}
-# As many as the first version could count.
+# As many as version 1 can count.
 _MAX_MESSAGES = 1 << 16
 # Most headers have no more bytes.
 _USUAL = 512
@@ -47,7 +47,7 @@ class Message(NamedTuple):
 
 
 def read_messages(file: File, address: int) -> list[Message]:
-    """The messages of an object that say something of its values, its attributes or its links.
+    """The messages of an object that are about its values, its attributes or its links.
 
     Raises:
         CorruptionError: there is no header, or it is damaged.
@@ -80,7 +80,7 @@ def _chunks_2(file: File, address: int, start: bytes) -> Iterator[list[Message]]
     width = 1 << (flags & 3)
     before = 6 + (16 if flags & 0x20 else 0) + (4 if flags & 0x10 else 0) + width
     nbytes = int.from_bytes(start[before - width : before], "little")
-    # What follows a message's head: its number in the order in which attributes were made.
+    # A number follows each message's head: its place in the order in which attributes were made.
     extra = 2 if flags & 4 else 0
     places = _Places(file, (address, before + nbytes + 4))
     for place, size in places:
@@ -107,7 +107,7 @@ def _messages(data: bytes, position: int, end: int, head: struct.Struct, extra: 
 
 
 class _Places:
-    """The places of a header's parts, which are found while the first are read; no place twice."""
+    """The places of a header's parts, no place twice; while the first parts are read, further places are found."""
 
     def __init__(self, file: File, first: tuple[int, int]) -> None:
         self._file, self._places, self._known = file, [first], {first[0]}
@@ -116,7 +116,7 @@ class _Places:
         return iter(self._places)
 
     def without_continuations(self, messages: list[Message]) -> list[Message]:
-        """The other messages; the places of those are added."""
+        """The messages that are no continuations; the places that continuations name are added to these."""
         for message in messages:
             if message.kind == CONTINUATION:
                 self._add(Cursor(message.data, message.offset, self._file.sizes))

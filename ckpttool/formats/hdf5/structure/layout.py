@@ -7,8 +7,8 @@
     04 | 02 | 00 | 03 | 01 | 02 04 08 | 03 | 0a | …     version 4, chunked: flags, 3 dimensions of 1 byte each: 2 x 4 of
                                                         8 bytes; index 3, a fixed array, its page bits; its address
 
-Versions 1 and 2 have other orders of the same, and version 5 has that of 4: indexes just give the sizes of chunks
-behind filters 8 bytes. (IV.A.2.i. The Data Layout Message)
+Versions 1 and 2 have the same in another order. Version 5 is as version 4; only its indexes have 8 bytes for the size
+of a filtered chunk. (IV.A.2.i. The Data Layout Message)
 """
 
 from typing import NamedTuple
@@ -17,10 +17,10 @@ from ckpttool.errors import CorruptionError, NotSupportedError
 from ckpttool.formats.hdf5.structure.file import Cursor
 
 COMPACT, CONTIGUOUS, CHUNKED, VIRTUAL = range(4)
-# The indexes of chunks; 0 is that of the versions that know only one.
+# The kinds of indexes of chunks; 0 is the only one before version 4.
 OLD_TREE, SINGLE, IMPLICIT, FIXED_ARRAY, EXTENSIBLE_ARRAY, TREE = range(6)
 _MAX_RANK = 33
-# What the message says of each index besides its place, which its own header says again.
+# How many bytes the message has for each index besides its address; the index's own header repeats them.
 _REPEATED = {IMPLICIT: 0, FIXED_ARRAY: 1, EXTENSIBLE_ARRAY: 5, TREE: 6}
 _PLAIN_EDGES, _FILTERED_SINGLE = 1, 2
 
@@ -31,13 +31,13 @@ class Layout(NamedTuple):
     Attributes:
         kind: compact, contiguous, chunked or virtual.
         address: of the values, or of the chunks' index; None if there are none yet.
-        nbytes: how many there are, contiguous ones; None if that is not said.
-        data: compact ones.
+        nbytes: how many bytes contiguous values take; None if that is not said.
+        data: the bytes of compact values.
         chunk: the shape of a chunk.
         itemsize: bytes of an element in a chunk.
         indexed_by: the kind of the chunks' index.
-        single: of an only chunk that went through filters, its bytes and which filters it did not go through.
-        has_plain_edges: chunks that go beyond the dataset did not go through the filters.
+        single: if the only chunk is filtered, its size in bytes and which filters it did not go through.
+        has_plain_edges: chunks that go beyond the dataset are not filtered.
     """
 
     kind: int

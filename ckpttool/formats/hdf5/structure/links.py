@@ -4,7 +4,8 @@
     01 | 18 | 01 | 01 | 04 | 73 6f 66 74 | 05 00 …   flags 0x18: there are a type, 1 (soft), and a character set, 1
                                                      (UTF-8); 4 bytes of name; 5 of the path that it leads to
 
-Flags: bits 0 and 1: bytes of the name's length; bit 2: there is the number in the order in which links were made.
+Flags: bits 0 and 1 tell how many bytes the name's length has; bit 2, that there is a number, by the order in which
+links were made.
 
 (IV.A.2.g. The Link Message)
 """

@@ -1,7 +1,7 @@
 """Local heaps: the names in a group, one after another, each with a NUL behind it.
 
     48 45 41 50 | 00 | 00 00 00      "HEAP", version
-    58 00 … | 20 00 … | a8 03 …      bytes of its data, the first free ones among them, where the data are
+    58 00 … | 20 00 … | a8 03 …      bytes of its data, the first free one among them, where the data are
 
 (III.D. Disk Format: Level 1D - Local Heaps)
 """
@@ -25,7 +25,7 @@ class LocalHeap:
         self._data = file.structure(place, size) if place is not None else b""
 
     def name(self, position: int) -> bytes:
-        """The name that begins there; raises CorruptionError if none does."""
+        """The name that begins at a position; raises CorruptionError if there is none."""
         end = self._data.find(b"\0", position)
         if end < 0 or position >= len(self._data):
             raise CorruptionError("a name that is not in its heap", offset=self._offset)

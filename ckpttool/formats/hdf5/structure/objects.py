@@ -1,4 +1,4 @@
-"""Objects: what the messages of a header make.
+"""Objects: groups, datasets and named types, as the messages of their headers make them.
 
 A header with links, or a place for them, is a group; one with a type and a shape is a dataset; one with a type alone
 is a named type. (IV.A. Disk Format: Level 2A - Data Object Headers)
@@ -34,21 +34,21 @@ from ckpttool.formats.hdf5.structure.sharing import SharedMessages
 
 GROUP, DATASET, TYPE = "group", "dataset", "type"
 _Decoded = TypeVar("_Decoded")
-# Messages of 64 KB at most: a few MB.
+# So many messages, of 64 KB at most, are a few MB.
 _MOST_KNOWN = 64
 _MAX_ITEMSIZE = (1 << 31) - 1  # NumPy's.
 
 
 class Dataset(NamedTuple):
-    """A dataset: all that is said of it but its attributes.
+    """A dataset: everything but its attributes.
 
     Attributes:
         space: its shape.
         datatype: the type of its elements.
-        layout: where they are.
+        layout: where the elements are.
         filters: what its chunks went through, in this order.
-        fill: an element that was not written; none of zeros.
-        is_elsewhere: its values are in other files, by a list of these.
+        fill: the bytes of an element that was not written; empty if they are zeros.
+        is_elsewhere: its values are in other files, which its header lists.
     """
 
     space: Dataspace
@@ -77,7 +77,7 @@ class Object:
 
     @property
     def kind(self) -> str:
-        """GROUP, DATASET or TYPE; raises CorruptionError if it is nothing of these."""
+        """GROUP, DATASET or TYPE; raises CorruptionError if it is none of these."""
         kinds = {message.kind for message in self._messages}
         if SYMBOL_TABLE in kinds or LINK_INFO in kinds:
             return GROUP
@@ -90,12 +90,12 @@ class Object:
         return links_of(self._file, self._messages)
 
     def optional(self, kind: int, decode: Callable[[Cursor], _Decoded]) -> _Decoded | None:
-        """What a message says; None if there is none of this type. Raises as the decoder does."""
+        """What the message of a type says; None if there is no such message. Raises as the decoder does."""
         message = one(self._messages, kind)
         if message is None:
             return None
         kind, _, data, offset = self._shared.resolved(message)
-        if kind == LAYOUT:  # No two are the same.
+        if kind == LAYOUT:  # No two layouts are the same.
             return decode(Cursor(data, offset, self._file.sizes))
         known = self._shared.decoded
         if (kind, data) not in known:

@@ -2,7 +2,7 @@ r"""The filter pipeline message: what the chunks of a dataset went through, in t
 
     01 | 02 | 00 00 00 00 00 00                        version 1, 2 filters
     02 00 | 08 00 | 01 00 | 01 00 | "shuffle\0"        filter 2, its name has 8 bytes, optional, 1 value
-    08 00 00 00 | 00 00 00 00                          the value 8, and padding, for an odd number of them
+    08 00 00 00 | 00 00 00 00                          the value 8, and padding after an odd number of values
     01 00 | 08 00 | 01 00 | 01 00 | "deflate\0" | …    filter 1, …
 
     02 | 01 | 01 00 | 01 00 | 01 00 | 04 00 00 00      version 2, 1 filter: filter 1 needs no name; no padding

@@ -1,16 +1,16 @@
 """Messages that several objects have in common.
 
-A header has then only where the message is: in the header of a named type, or in the file's heap of shared messages
-(the versions before have fewer of these bytes, see `_place`):
+A header then only says where the message is: in the header of a named type, or in the file's heap of shared messages
+(for the versions before, see `_place`):
 
     03 | 02 | 20 03 00 00 00 00 00 00      version 3, in a header, that at 0x320
     03 | 01 | 00 1d 00 00 00 00 2a 00      version 3, in the heap, by its heap ID
 
-Which heap that is, the table of shared messages says for each type of message; it is found from the superblock:
+For each type of message, the table of shared messages says which heap that is. The superblock leads to the table:
 
     53 4d 54 42                            "SMTB", and for each of the indexes:
     00 | 00 | 08 00 | 32 00 00 00 | …      version, kind, types (bit 3: datatypes), shortest message, …
-    ff ff … | 6b 02 …                      the index, which nobody needs who reads; the heap
+    ff ff … | 6b 02 …                      the index, which no reader needs; the heap
 
 (IV.A.2. Disk Format: Level 2A2 - Data Object Header Messages; IV.A.2.p. The Shared Message Table Message;
 III.I. Disk Format: Level 1I - Shared Object Header Message Table)
@@ -28,10 +28,10 @@ _HEAP_ID = 8
 
 
 class SharedMessages:
-    """What the messages are that headers only point to; each is looked up once.
+    """The messages that headers only point to; each is looked up once.
 
     Attributes:
-        decoded: what some messages say, by type and bytes: many objects have the same, shared or not.
+        decoded: what some messages say, by type and bytes: many objects have the same message, shared or not.
     """
 
     def __init__(self, file: File) -> None:
@@ -41,17 +41,17 @@ class SharedMessages:
         self._heaps: list[tuple[int, FractalHeap]] | None = None
 
     def resolved(self, message: Message) -> Message:
-        """The message itself, if this one only says where it is.
+        """The message, or the one that it points to, if it only says where that is.
 
         Raises:
-            CorruptionError: it is nowhere.
+            CorruptionError: it points to none.
         """
         if not message.flags & SHARED:
             return message
         return self.at(message.kind, Cursor(message.data, message.offset, self._file.sizes))
 
     def at(self, kind: int, cursor: Cursor) -> Message:
-        """The message of a type that is where the next bytes say; raises as `resolved` does."""
+        """The message of a type, at the place that the next bytes give; raises as `resolved` does."""
         offset = cursor.here
         in_heap, place = _place(cursor)
         key = kind, place
@@ -62,7 +62,7 @@ class SharedMessages:
     def _in_header(self, kind: int, place: bytes, offset: int) -> Message:
         address = Cursor(place, offset, self._file.sizes).address()
         found = None if address is None else one(read_messages(self._file, address), kind)
-        # One that points on would be another door to a circle.
+        # A message that points on could lead in a circle.
         if found is None or found.flags & SHARED:
             raise CorruptionError("a shared message that is not where it is said to be", offset=offset)
         return found
@@ -77,7 +77,7 @@ class SharedMessages:
 
 
 def _place(cursor: Cursor) -> tuple[bool, bytes]:
-    """Whether a message is in the heap, and where there, or in which header."""
+    """Whether a message is in the heap, and the bytes of its ID there, or else of its header's address."""
     version, kind = cursor.number(1), cursor.number(1)
     if version not in (1, 2, 3):
         raise NotSupportedError(f"shared messages of version {version}", offset=cursor.offset)
@@ -88,7 +88,7 @@ def _place(cursor: Cursor) -> tuple[bool, bytes]:
 
 
 def _heaps(file: File) -> list[tuple[int, FractalHeap]]:
-    """The heaps of shared messages, each with the types that are in it, as bits."""
+    """The heaps of shared messages, each with the types of the messages in it, as bits."""
     table = None if file.extension is None else one(read_messages(file, file.extension), SHARED_TABLE)
     if table is None:
         return []

@@ -1,7 +1,7 @@
-"""The superblock: where everything else is found from.
+"""The superblock, which leads to everything else.
 
-It stands at the start of the file, or at 512, 1,024, 2,048, … bytes, behind a block of the user's, or somewhere in an
-archive of Keras'; addresses are counted from there. Of versions 0 and 1 (here 0, with addresses of 8 bytes):
+It is at the start of the file; or at byte 512, 1,024, 2,048, …, behind a block of the user's; or somewhere in an
+archive of Keras. Addresses are counted from it. Versions 0 and 1 have (here 0, with addresses of 8 bytes):
 
     89 48 44 46 0d 0a 1a 0a                             signature
     00 00 00 00 00                                      versions: superblock, free space, root group, –, shared messages
@@ -12,7 +12,7 @@ archive of Keras'; addresses are counted from there. Of versions 0 and 1 (here 0
     00 08 00 00 00 00 00 00   ff ff ff ff ff ff ff ff   end of the file; driver
     00 00 00 00 00 00 00 00   60 00 00 00 00 00 00 00   the root group's symbol table entry: name, header; …
 
-Of versions 2 and 3: signature, version, bytes of an address and of a length, flags (in version 3, bit 0 is set while
+Versions 2 and 3 have: signature, version, bytes of an address and of a length, flags (in version 3, bit 0 is set while
 somebody writes), base address, extension, end of the file, the root group's header, and a checksum.
 
 (II.A. Disk Format: Level 0A - Format Signature and Superblock)
@@ -36,12 +36,12 @@ _BEING_WRITTEN = 1
 
 @contextmanager
 def opened(path: str) -> Iterator[File]:
-    """Opens a file, or that which is in an archive of Keras'.
+    """Opens an HDF5 file, or the one in an archive of Keras.
 
     Raises:
         NotFoundError: there is no such file.
         CorruptionError: it is no HDF5 file.
-        NotSupportedError: it is one of a kind that is not known.
+        NotSupportedError: it is of a kind that is not known.
     """
     size = storage.file_size(path)
     with storage.ranges(path) as read:
@@ -50,10 +50,10 @@ def opened(path: str) -> Iterator[File]:
 
 
 def read_superblock(read: Read, start: int, size: int) -> File:
-    """The file that a superblock describes, behind `start` and before `size`.
+    """The file whose superblock is at `start` or somewhere behind it, and which ends at `size`.
 
     Raises:
-        CorruptionError: there is none, or it is damaged, or the file was not written to its end.
+        CorruptionError: there is no superblock, or it is damaged, or the file was not written to its end.
         NotSupportedError: it is of a version that is not known.
     """
     base = _place(read, start, size)
@@ -112,11 +112,11 @@ def _file(
     base = cursor.offset
     if root is None or end is None or stated is None:
         raise CorruptionError("a superblock without addresses", offset=base)
-    # Where a block was put before the file later, or taken away, the addresses go with the superblock.
+    # If a block was put before the file later, or taken away, addresses still count from the superblock.
     end += base - stated
     file = File(read, size, cursor.sizes, base, root, extension)
     if extension is not None:
-        with suppress(CorruptionError):  # It may be what is cut off.
+        with suppress(CorruptionError):  # The extension may be in the part that is cut off.
             drivers = [message.data[1:9] for message in read_messages(file, extension) if message.kind == DRIVER]
             if drivers:
                 raise _one_of_several(drivers[0])

@@ -4,7 +4,7 @@
     ff ff … | ff ff …                      left and right sibling
     00 00 … | 88 04 …| 08 00 …             key, child, key: in a group, keys are places of names in its heap
 
-The keys of chunks have a chunk's bytes as it is stored, which filters it did not go through, its place, and a zero:
+The key of a chunk has how many bytes are stored, which filters the chunk did not go through, its place, and a zero:
 
     40 00 00 00 | 00 00 00 00 | 02 00 …  04 00 …  00 00 … | 50 0b …     64 bytes, all filters, at (2, 4); its address
 
@@ -22,7 +22,7 @@ _USUAL = 1024
 
 
 def leaves(file: File, address: int, kind: int, key_size: int) -> Iterator[tuple[bytes, int]]:
-    """The leaves of a tree: the entries of each, key and child by turns, and how many there are.
+    """The leaves of a tree: the bytes of each one's entries, key and child by turns, and how many entries there are.
 
     Raises:
         CorruptionError: it is damaged, or no tree.
@@ -45,7 +45,7 @@ def leaves(file: File, address: int, kind: int, key_size: int) -> Iterator[tuple
 
 
 def _node(file: File, address: int, kind: int, key_size: int) -> tuple[int, int, bytes]:
-    """The level of a node, the number of its entries, and these."""
+    """The level of a node, the number of its entries, and the bytes of these."""
     width = file.sizes.address
     head = file.peek(address, _USUAL)
     if head[:5] != b"TREE%c" % kind or len(head) < 8:

@@ -6,10 +6,11 @@
                                                             records; checksum
 
     42 54 4c 46 | 00 | 05 | …                               "BTLF", a leaf: version, type, records; checksum
-    42 54 49 4e | 00 | 05 | … | c8 0a … | 1c | …            "BTIN": records; then for each child its address, its
-                                                            records and, from depth 2 on, all below it; checksum
+    42 54 49 4e | 00 | 05 | … | c8 0a … | 1c | …            "BTIN": records; then for each child its address, how
+                                                            many records it has and, from depth 2 on, how many it
+                                                            has with all nodes below it; checksum
 
-How wide the counts are depends on how many records there can be. In internal nodes, too, records are records.
+How wide the counts are depends on how many records there can be. Records in internal nodes are not repeated in leaves.
 
 (III.A.2. Disk Format: Level 1A2 - Version 2 B-trees)
 """
@@ -22,7 +23,7 @@ from ckpttool.formats.hdf5.structure.checksum import require_checksum
 from ckpttool.formats.hdf5.structure.file import Cursor, File
 
 HUGE, HUGE_FILTERED, LINK_NAMES, ATTRIBUTE_NAMES, CHUNKS, FILTERED_CHUNKS = 1, 2, 5, 8, 10, 11
-# Two to the 64 records would be in a tree as deep.
+# A tree as deep would have two to the 64 records.
 _MAX_DEPTH = 64
 _OVERHEAD = 10  # Signature, version, type, checksum.
 
@@ -35,7 +36,7 @@ class Tree(NamedTuple):
         node_size, record_size: bytes of a node and of a record.
         depth: 0: the root is a leaf.
         root, in_root: the root, and how many records it has.
-        widths: the bytes of the counts in a pointer to a child at each depth.
+        widths: for a node at each depth, how many bytes the two counts beside a child's address take.
     """
 
     kind: int
@@ -64,7 +65,7 @@ def read_tree(file: File, address: int | None, kinds: tuple[int, ...]) -> Tree:
 
 
 def _widths(file: File, node_size: int, record_size: int, depth: int) -> list[tuple[int, int]]:
-    """For the children of a node at each depth: bytes of the number of their records, and of all below them."""
+    """For a node at each depth: bytes of the number of a child's records, and of that with all nodes below."""
     most = max(0, node_size - _OVERHEAD) // record_size
     in_node, below, widths = _bytes_for(most), most, [(0, 0)]
     for level in range(1, depth + 1):
@@ -80,7 +81,7 @@ def _bytes_for(number: int) -> int:
 
 
 def nodes(file: File, tree: Tree) -> Iterator[bytes]:
-    """The records of each node, one after another; in the order of nodes, which is not that of records.
+    """The records of each node, one after another; nodes do not come in the order of records.
 
     Raises:
         CorruptionError: a node is damaged.
