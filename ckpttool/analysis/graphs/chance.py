@@ -74,7 +74,7 @@ def _draws(node: Any) -> bool:
 
 
 def _numbers(graph: MetaGraph, ops: set[str], fed: set[str]) -> set[str]:
-    """Of some ops, those that give a number, and no constant: what is fed, or held, and what is made of just that."""
+    """The ops among these whose value is a number, fed or held in a variable, or is made of such numbers alone."""
     nodes, users = graph.by_name, dict[str, list[str]]()
     for name in ops - fed:
         for operand in nodes[name].operands:

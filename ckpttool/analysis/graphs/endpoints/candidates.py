@@ -37,8 +37,8 @@ Ranked = dict[str, tuple[tuple[int, ...], str]]
 FED = (-1, 0, 0, 0)
 """The place of a member of the user's collections that is an input."""
 PARTIAL, SHOWN, _NO_WEIGHTS = 5, 7, 8
-"""First numbers of places, from which on an op is only a part of an output (PARTIAL), is only shown in a summary or
-collected (SHOWN), has no weight before it (_NO_WEIGHTS).
+"""First numbers of places. From PARTIAL on, an op is only a part of an output; from SHOWN on, it is only shown; from
+_NO_WEIGHTS on, no weight comes before it.
 """
 
 
