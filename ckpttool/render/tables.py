@@ -148,7 +148,7 @@ def _without_needless(columns: Sequence[_Cells], width: int) -> tuple[list[_Cell
 
 
 def _untold(columns: Sequence[_Cells]) -> list[_Cells]:
-    """The columns without what another one says; those that say nothing else are left out."""
+    """The columns without what another one says; a column that says nothing else is left out."""
     by_name = {column.name: column for column in columns}
     for column in columns:
         if teller := by_name.get(column.told_by):

@@ -24,7 +24,7 @@ RANDOM = re.compile(
     r"(?:Stateful)?(?:Random(?!\w*(?:Queue|Dataset))|Uniform(?!Quantize|Dequantize|Requantize)|StandardNormal"
     r"|TruncatedNormal|Parameterized|Multinomial)\w*"
 )
-"""Types of ops that draw at random, unless they have a seed; those with an input for one are called Stateless…."""
+"""Types of ops that draw at random unless they have a seed; types with an input for a seed are called Stateless…."""
 
 # Ops that pass on one of their inputs, or branches, instead of computing with all of them.
 _CHOICES = ("Merge", "If", "StatelessIf", "Case", "StatelessCase")

@@ -31,13 +31,13 @@ class Obstacles(NamedTuple):
     """Types of ops, and functions.
 
     Attributes:
-        needed: those that TensorFlow 2 lacks, and that outputs need.
-        unneeded: those that it lacks, and that no output needs.
-        deprecated: those that it takes from old graphs only, and that outputs need.
-        not_in_functions: those that it runs in no function, and that outputs need.
-        trees: those that it no longer has kernels for, and that outputs or the saver need.
+        needed: types that TensorFlow 2 lacks and outputs need.
+        unneeded: types that it lacks and no output needs.
+        deprecated: types that it takes from old graphs only, and outputs need.
+        not_in_functions: types that it does not run in functions, and outputs need.
+        trees: types that it no longer has kernels for, and outputs or the saver need.
         functions: the library functions in a form that nothing has read since TensorFlow 1.0.
-        tables: those that it takes only with one more input.
+        tables: types of tables that it takes only with one more input.
     """
 
     needed: list[str]

@@ -187,7 +187,7 @@ _MOST = 1 << 20
 
 
 def constant_input(node: Any, index: int, inside: Mapping[str, Any]) -> Any:
-    """The string constant that is an input (in a function `name:output:0`); None if it is none."""
+    """The string constant that is an input (in a function `name:output:0`); None if the input is something else."""
     found = inside.get(node.input[index].partition(":")[0] if index < len(node.input) else "")
     if found is None or found.op != "Const" or "value" not in found.attr:
         return None

@@ -48,7 +48,7 @@ _PLACEMENT_ATTRS: dict[bytes, bytes | None] = {
 }
 # The attribute with a list that may not be empty: its strings are emptied instead. (MultiDeviceIterator)
 _BLANKED_LIST = b"devices"
-# Attributes that name shared things: two ops that shared one must still do so.
+# Attributes that name shared things: two ops that shared one must still share it.
 _NAME_ATTRS = {b"shared_name", b"shared_names", b"container", b"containers"}
 # ConfigProto: device_count, device_filters, gpu_options, rpc_options, cluster_def, pluggable_device_options.
 _CONFIG_FIELDS = {1: "device_count", 4: "device_filters", 6: "gpu_options", 13: "rpc_options", 14: "cluster_def"}

@@ -69,7 +69,7 @@ def asset_files(graph: MetaGraph) -> list[AssetFile]:
 
 
 def _text(node: Node | None) -> str:
-    """The text of a constant of one string; "" if it is none."""
+    """The text of a constant of one string; "" for anything else."""
     if node is None or node.type != "Const" or "value" not in node.message.attr:
         return ""
     texts = node.message.attr["value"].tensor.string_val

@@ -21,7 +21,7 @@ _LABEL_NAME = re.compile(r"(?:\w*_)?(?:labels?|targets?|tags?|ground_?truth|y_?t
 
 
 def labels(flow: Flow, layers: Layers, losses: Losses, shown: set[str]) -> set[str]:
-    """The sources that nothing needs but losses and what is `shown` in summaries."""
+    """The sources that meet no weight before a loss, or that only losses and what is `shown` in summaries need."""
     found = {key for key in layers.sources if layers.body and key not in layers.body and key in losses.made_of}
     found |= _weighted_labels(flow, layers, losses.made_of | shown)
     # What a decoder takes, such as sequence lengths, is no label, whatever else takes it.

@@ -17,7 +17,7 @@ _REPLICA = re.compile(r"/replica_\d+$")
 
 
 def in_order(flow: Flow, parts: Parts, chosen: Ranked) -> list[str]:
-    """The best of those chosen, the likeliest first."""
+    """The best of the chosen ops, the likeliest first."""
     best = sorted(chosen, key=lambda key: chosen[key][0])[:MOST_TENSORS]
     alike: dict[tuple[object, ...], list[str]] = {}
     for key in best:
