@@ -70,7 +70,7 @@ def render(
 
 
 def escape_what_cannot_be_encoded() -> None:
-    """Standard output escapes what its encoding can't hold, as Python itself does on standard error."""
+    """Makes standard output escape what its encoding can't hold, as Python itself does on standard error."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 
@@ -119,7 +119,7 @@ def print_array(
     indices: Sequence[Sequence[int]] | None = None,
     shape: Sequence[int] | None = None,
 ) -> None:
-    """Prints an array to standard output; of a large one its edges, whose indices are given, and its shape."""
+    """Prints an array to standard output; or the edges of a large one, given their indices and its shape."""
     from ckpttool.render.arrays import array_text
 
     sys.stdout.writelines(array_text(array, precision, indices=indices, shape=shape))
@@ -128,7 +128,7 @@ def print_array(
 
 @contextmanager
 def progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Gives the callback to be called with the bytes done.
+    """Gives a callback to be called with how many more bytes are done.
 
     It draws a bar on standard error, if that is a terminal and there is a second's work or more.
     """

@@ -26,9 +26,9 @@ def array_text(
     Args:
         array: what to show.
         precision: significant digits; None: as many as tell the number from its neighbors.
-        indices: of each dimension the indices that the array's places had in a larger one, if it is the edges of that:
-            where some are missing, there is a gap.
-        shape: that of the larger one.
+        indices: if the array is the edges of a larger one, the indices of its places there, for each dimension: where
+            some are missing, a gap is shown.
+        shape: the shape of the larger one.
     """
     if not array.size:
         yield "[]"
@@ -50,13 +50,13 @@ def _texts(array: "np.ndarray[Any, Any]", cell: Callable[[Any], str]) -> Iterato
 
 
 def _gaps(indices: Sequence[int], size: int) -> set[int]:
-    """The places before which indices are missing; the last of them is behind all that are shown."""
+    """The places before which indices are missing; one past the last place, if the last indices are."""
     ends = [*indices[1:], size]
     return {place for place, (index, end) in enumerate(zip(indices, ends, strict=True), 1) if end != index + 1}
 
 
 def _nested_text(texts: Iterator[str], shape: Sequence[int], gaps: Sequence[set[int]], depth: int = 0) -> Iterator[str]:
-    """The text of what is `depth` brackets deep: rows in lines of their own, indented so far."""
+    """The text of what is `depth` brackets deep: rows in lines of their own, indented to that depth."""
     if depth == len(shape):
         yield next(texts)
         return
@@ -96,7 +96,7 @@ def _string(value: bytes) -> str:
 
 def nested(array: "np.ndarray[Any, Any]") -> Any:
     """An array as JSON has it: lists of numbers, NaN and infinities as strings, complex numbers as pairs, bytes as text
-    where they are UTF-8. An empty array is an empty list, for it could be one of very many.
+    where they are UTF-8. An empty array is one empty list: nested, it could be very many of them.
     """
     return _each(array.tolist()) if array.size else []
 

@@ -86,7 +86,7 @@ _BATCH = 1000
 
 
 def plain_texts(values: Sequence[Any], kind: str) -> Sequence[str]:
-    """`plain` of the cells of a column, a thousand at a time: those that are alike are made once."""
+    """`plain` of the cells of a column, a thousand at a time: the text of equal cells is made once."""
     if kind in _NUMBERS:
         return list(map(str, values))
     if values and type(values[0]) is str and values.count(values[0]) == len(values):  # As in most columns.
@@ -103,7 +103,7 @@ def shown_texts(values: Sequence[Any], kind: str) -> Sequence[str]:
 
 
 _NUMBERS = ("number", "real", "bytes")
-# Of these kinds cells are hashable, and many are alike.
+# Kinds whose cells are hashable, and often equal.
 _ALIKE = ("number", "bytes", "shape")
 
 
@@ -115,7 +115,7 @@ def _texts(values: Sequence[Any], kind: str, text: Callable[[Any, str], str]) ->
 
 
 def bars(numbers: Sequence[int]) -> str:
-    """Numbers as bars of eight heights, the largest the highest; what is there is seen, however little."""
+    """Numbers as bars of eight heights, the largest number highest; any number above 0 is seen, however small."""
     most = max(numbers, default=0)
     return "".join(_BARS[-(-number * 8 // most)] if number else " " for number in numbers)
 
@@ -141,7 +141,7 @@ def is_right(column: Column) -> bool:
 
 
 def telling_columns(report: Report, *, everything: bool = False) -> list[int]:
-    """The columns that say something, and not more than was asked for."""
+    """The columns that say something; details only if everything is asked for."""
     return [
         i
         for i, column in enumerate(report.columns)

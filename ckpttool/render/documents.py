@@ -14,7 +14,7 @@ def json_text(reports: Sequence[Report], schema: str, facts: dict[str, Any]) -> 
 
 
 def json_lines(reports: Sequence[Report], schema: str, facts: dict[str, Any]) -> Iterator[str]:
-    """The same in pieces.
+    """The JSON document of reports, in pieces.
 
     Args:
         reports: each becomes a list, under its key.
@@ -86,7 +86,7 @@ def _value(value: Any, column: Column) -> Any:
 
 
 def _finite(value: Any) -> Any:
-    """A number, or a member of a collection, as JSON has it, which knows no NaN and no infinity: those are strings."""
+    """A number, or a member of a collection, for JSON: NaN and infinities, which JSON lacks, become strings."""
     if isinstance(value, dict):
         return {key: _finite(inner) for key, inner in value.items()}
     if isinstance(value, list):

@@ -1,8 +1,8 @@
 """Tables for people, by rich, which is imported only when one is printed.
 
-Nothing is cut but rows, and that is said. Every column's width is settled here: where all fit, or are too many for
-rich, rows are padded and printed; where some must be folded, rich folds them; where even that leaves too little, each
-row is printed as lines of `column: value`.
+Nothing is cut but rows, and the table says so. Every column's width is settled here: where all columns fit, or the rows
+are too many for rich, rows are padded and printed; where some columns must be folded, rich folds them; where even that
+leaves too little room, each row is printed as lines of `column: value`.
 """
 
 import os
@@ -26,7 +26,7 @@ _TABLE_ROWS = 500
 _OVERVIEW_ROWS = 25
 # No column is folded to less than this, in which every dtype is whole.
 _LEAST_WIDTH = 8
-# Before one is folded to less than this, columns that can be spared go.
+# Columns that can be spared are left out before any column is folded to less than this.
 _READABLE = 16
 
 
@@ -36,7 +36,7 @@ def print_tables(reports: Sequence[Report], *, everything: bool) -> None:
     from rich.console import Console
 
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 1000
-    if os.environ.get("COLUMNS") == "0":  # Not known; rich would make no room for anything.
+    if os.environ.get("COLUMNS") == "0":  # The width is not known; rich would take it to be none.
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 1000
     console = Console(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False)
     limit = None if everything else _TABLE_ROWS if len(reports) == 1 else _OVERVIEW_ROWS
@@ -93,11 +93,11 @@ class _Cells:
 
     @property
     def said(self) -> Sequence[str]:
-        """What the cells say: of a tree's the whole paths."""
+        """What the cells say: in a tree, the whole paths."""
         return self._paths or self.texts
 
     def shorten(self) -> bool:
-        """Takes their common end from the cells, where it tells none from another; whether there was any."""
+        """Takes the common end from the cells, except where it tells two apart; returns whether any lost it."""
         if not self.end:
             return False
         known, before = set(self.texts), self.texts
@@ -106,7 +106,7 @@ class _Cells:
         return self.texts != before
 
     def without_directory(self) -> str:
-        """Takes from paths the directory that all of them are in, and gives it; "" if there is none."""
+        """Takes the directory that all paths share from them, and returns it; "" if there is none."""
         directories = {os.path.dirname(text) for text in self.texts if text} if self.is_path else set()
         if len(directories) != 1:
             return ""
@@ -123,7 +123,7 @@ class _Cells:
 
     @cached_property
     def longest(self) -> int:
-        """The width of the longest piece at whose ends a cell or the name is broken; of a tree's, where it stands."""
+        """The width of the longest piece of a cell or the name that is kept whole; in a tree, with the indent."""
         return min(self.width, max(_LEAST_WIDTH, *map(_longest_piece, (self.name, *self.texts))))
 
     def padded(self) -> Iterator[str]:
@@ -134,7 +134,7 @@ class _Cells:
 
 
 def _without_needless(columns: Sequence[_Cells], width: int) -> tuple[list[_Cells], list[str]]:
-    """The columns without what `Column` says a table can leave out; and what that is, where the rows don't tell it."""
+    """The columns without what `Column` says a table can leave out; and lines about what the rows don't tell then."""
     shortened = {column.end: column for column in reversed(columns) if column.shorten()}
     left_out = [f"{column.name}s without {end} (--all)" for end, column in shortened.items()]
     left_out += [f"{c.name}s are in {directory}" for c in columns if (directory := c.without_directory())]
@@ -148,7 +148,7 @@ def _without_needless(columns: Sequence[_Cells], width: int) -> tuple[list[_Cell
 
 
 def _untold(columns: Sequence[_Cells]) -> list[_Cells]:
-    """The columns without what another one says; those that say nothing else are left out."""
+    """The columns without what another one says; a column that says nothing else is left out."""
     by_name = {column.name: column for column in columns}
     for column in columns:
         if teller := by_name.get(column.told_by):
@@ -158,9 +158,9 @@ def _untold(columns: Sequence[_Cells]) -> list[_Cells]:
 
 
 def _unspared(columns: Sequence[_Cells], width: int) -> list[_Cells]:
-    """The columns but for the last spare ones, as many as must go for the others to be readable.
+    """The columns without as many spare ones, from the last on, as must go for the others to be readable.
 
-    First go those that another one tells in part. Where a table would be too narrow even so, none of them goes.
+    Those that another column tells in part go first. Where the table would be too narrow even so, none goes.
     """
     kept = list(columns)
     for column in sorted((column for column in reversed(columns) if column.spare), key=lambda each: not each.told_by):
@@ -184,16 +184,16 @@ def _widths(texts: Sequence[str]) -> list[int]:
 
 
 def _encodable(texts: Sequence[str], encoding: str) -> Sequence[str]:
-    """The texts with what the encoding can't hold escaped, while there is time to measure it."""
+    """The texts with what the encoding can't hold escaped: done before widths are measured."""
     if encoding.startswith("utf"):
         return texts
     return [text.encode(encoding, "backslashreplace").decode(encoding) for text in texts]
 
 
 def _fitted(columns: Sequence[_Cells], width: int) -> list[int] | None:
-    """The columns' widths that fit together: the widest are narrowed, numbers never; None if there are none.
+    """Widths with which the columns fit together: the widest are narrowed, numbers never; None if there are none.
 
-    No word or segment of a name is broken, or else the longest of them.
+    No word or segment of a name is broken or, if some must be, only the longest.
     """
     room = width - 3 * len(columns) + 1  # Between columns there are three blanks, at the edges two.
     if sum(column.width for column in columns) <= room:
@@ -231,7 +231,7 @@ def _print_folded(console: "Console", columns: Sequence[_Cells], widths: list[in
 
 
 def _broken(text: str, width: int) -> str:
-    """The text in lines that end behind a word or, in the middle of a name, a segment; a tree's keep their depth.
+    """The text in lines that end behind a word or, within a name, behind a segment; all keep the text's indent.
 
     What is not ASCII may be wider than it is long, and is left to rich.
     """
@@ -250,7 +250,7 @@ def _broken(text: str, width: int) -> str:
 
 
 def _early_end(text: str, room: int) -> int:
-    """Where a first line ends that is all but empty, if the piece behind it is whole then; 0 if it is not."""
+    """Where a line may end early, however short it gets, to keep the next piece whole; 0 if that piece is too long."""
     end = max(text.rfind("/", 1, room), text.rfind("_", 1, room)) + 1
     piece = _PIECES.match(text, end)
     return end if piece and len(piece[0]) <= room else 0
@@ -278,7 +278,7 @@ def _print_records(console: "Console", columns: Sequence[_Cells]) -> None:
 
 
 def _print_padded(console: "Console", columns: Sequence[_Cells], *, show_header: bool) -> None:
-    """As many rows as there are, at the speed of printing; the terminal folds what is wider than it is."""
+    """Prints any number of rows, at the speed of printing; the terminal folds what is wider than it is."""
     console.print()
     if show_header:
         header = [c.name.rjust(c.width) if c.is_right else c.name.ljust(c.width) for c in columns]

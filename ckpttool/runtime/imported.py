@@ -33,7 +33,7 @@ from ckpttool.runtime.registry import InstalledRegistry, load_op_library
 from ckpttool.transforms.preparing import prepare
 from ckpttool.transforms.restoring import without_iterators
 
-# Seconds to wait where an empty queue may be waited for.
+# Seconds that a run may take if it may wait for an empty queue.
 _PATIENCE = 60.0
 
 
@@ -109,7 +109,7 @@ class ImportedGraph:
         resuming = {}
         if plan.by_saver and checkpoint is not None:
             for iterator, (op, key) in restored_iterators(self.graph).items():
-                # Of one dimension since TensorFlow 2.2: a state without any ends the process.
+                # A state has one dimension since TensorFlow 2.2: to restore one without ends the process.
                 if len(checkpoint[key].shape) == 1:
                     resuming[iterator] = partial(self._run_op, op, feeds)
         self._state = state.State(self.graph, plan, self.lacking, self._run_op, resuming)
@@ -124,10 +124,10 @@ class ImportedGraph:
         self._run_main_ops()
 
     def _add_collections(self) -> None:
-        """What the collections name is in those of the tf.Graph too, for `tf_graph.get_collection`."""
+        """Adds what the collections name to those of the tf.Graph, for `tf_graph.get_collection`."""
         for collection in self.graph.collections.values():
             for name in collection.members if collection.kind == "node_list" else ():
-                with suppress(NotFoundError):  # A name of what is no more there.
+                with suppress(NotFoundError):  # A name of something that is no longer there.
                     element = self.operation(name) if name in self._nodes else self.tensor(name)
                     self._tf_graph.add_to_collection(collection.name, element)
 
@@ -240,8 +240,9 @@ class ImportedGraph:
         return outputs[int(index)]
 
     def collection(self, name: str) -> list[Any]:
-        """The members of a collection: tf.Tensors and tf.Operations, of a variable the tensor of its value; whatever
-        else was put into it as it is stored.
+        """The members of a collection: tf.Tensors and tf.Operations; for a variable, the tensor of its value.
+
+        Whatever else was put into it is given as it is stored.
 
         Raises:
             NotFoundError: there is no such collection; near names are offered.
@@ -283,8 +284,8 @@ class ImportedGraph:
                 of the one collection that is the user's, else what is inferred.
             feeds: values, by the names of ops or tensors, by keys of the signature's inputs, or by tf.Tensors. They are
                 cast to the dtype that is taken, if nothing is lost by that, and must have the shape.
-            signature: the signature whose outputs are fetched, and whose keys are names; None: the default one's keys
-                are, where no op is named so.
+            signature: the signature whose outputs are fetched, and whose keys count as names; None: the default one's
+                keys do, where no op has that name.
             batch_dim: add a dimension of 1 in front of a value that lacks just that.
             broadcast: fill the shape that is taken with a scalar.
             timeout: seconds after which to give up; None: never, or a minute where the run may wait for an empty queue.
@@ -320,8 +321,8 @@ class ImportedGraph:
         return values
 
     def _elements(self, fetches: Any, signature: str) -> Any:
-        """The fetches with tensors and operations for names, which may be keys of the signature's outputs."""
-        if isinstance(fetches, Node):  # Which is a tuple too.
+        """The fetches with tensors and operations in place of names, which may be keys of the signature's outputs."""
+        if isinstance(fetches, Node):  # Looked for first, since it is a tuple too.
             fetches = fetches.name
         if isinstance(fetches, Mapping):
             return {key: self._elements(value, signature) for key, value in fetches.items()}
@@ -339,7 +340,7 @@ class ImportedGraph:
         raise TypeError(f"a fetch is a name, a tensor or an op, or a list or dict of these, not {fetches!r}")
 
     def _require_own(self, element: Any) -> None:
-        """Raises ValueError for a tensor or an op of another graph: by its name, it would be taken for one of this."""
+        """Raises ValueError for a tensor or op of another graph: its name would be taken for one of this graph."""
         if getattr(element, "graph", self.tf_graph) is not self.tf_graph:
             raise ValueError(f"{getattr(element, 'name', element)} is of another graph · {self.path}")
 
@@ -365,7 +366,7 @@ class ImportedGraph:
     def _require(self, wanted: Any, fed: Mapping[Any, Any], signature: str) -> tuple[set[str], bool]:
         """The ops that will run, and whether they may wait for a queue; raises if they can't run.
 
-        What was found ready once stays so: then there are no ops to tell of.
+        What was once found ready stays so: then no ops are returned.
         """
         names = tuple(element.name for element in self._tf.nest.flatten(wanted))
         key = (names, frozenset(tensor.name for tensor in fed))

@@ -61,7 +61,7 @@ class Interruptible:
                 self._calls = None
             raise
         finally:
-            del call, done  # An error would hold them in a circle, and with them what was fed.
+            del call, done  # An error would keep them alive in a reference cycle, and with them what was fed.
 
     def _started(self) -> "SimpleQueue[_Call | None]":
         calls: SimpleQueue[_Call | None] = SimpleQueue()
@@ -80,7 +80,7 @@ def _serve(calls: "SimpleQueue[_Call | None]") -> None:
             done.set_result(call())
         except BaseException as error:
             done.set_exception(error)
-        del call, done  # They hold a session, and what it gave.
+        del call, done  # They would keep a session alive, and what it gave.
 
 
 class Translated:
@@ -110,12 +110,12 @@ class Translated:
             raise NotSupportedError(f"TensorFlow: {first_line(error)}", path=self._path) from error
 
 
-# What stands before the reason in an error of a run: where the op was made, in Python.
+# How lines begin that come before the reason in an error of a run: they say where the op was made, in Python.
 _WHERE = ("Graph execution error", "Detected at node", "Node: ", 'File "', "Original stack trace", "[[{{", "(")
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of TensorFlow's says, and of which op; without where in whose code that was."""
+    """What an error of TensorFlow's says, and of which op, without the places in Python code."""
     text = str(getattr(error, "message", "") or error).strip()
     lines = [line.strip() for line in text.splitlines()]
     what = next((line for line in lines if line and not line.startswith(_WHERE)), text[:200])

@@ -1,7 +1,7 @@
 """TensorFlow imported, without its log on standard error.
 
 Part of that log is written by C++ straight to the file descriptor, before any setting is looked at; so the descriptor
-is led elsewhere for as long as the import takes. What was written is shown if the import fails.
+is redirected for as long as the import takes. What was written is shown if the import fails.
 """
 
 import os
@@ -20,7 +20,7 @@ _PIP_LINE = "pip install 'ckpttool[tensorflow]'"
 
 
 def import_tensorflow(*, quiet: bool = False) -> Any:
-    """TensorFlow; `quiet`, it says nothing on standard error, then and later.
+    """TensorFlow; with `quiet`, it says nothing on standard error, during the import and later.
 
     Raises:
         NotSupportedError: it is not installed, or does not load.
@@ -49,7 +49,7 @@ def _imported() -> Any:
 
 @contextmanager
 def _silenced() -> Iterator[None]:
-    """Keeps the process's standard error quiet; shows what was written if the block raises an error not of ours."""
+    """Keeps the process's standard error quiet; shows what was written if the block raises an error other than ours."""
     try:
         kept = os.dup(2)
     except OSError:  # Nobody listens anyway.

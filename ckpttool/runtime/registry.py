@@ -11,7 +11,7 @@ from ckpttool.transforms.preparing.lacking import HERE
 # Rewritten before anything is placed, so they need no kernel.
 _REWRITTEN = {"AccumulateNV2", "ParallelConcat", "_ParallelConcatStart", "_ParallelConcatUpdate"}
 _EVERYWHERE = {"CPU", "DEFAULT"}
-# Fields of AttrValue: GatherNd wants a text of some, ApproxTopK a number.
+# Fields of AttrValue that kernels constrain: GatherNd wants one of several texts, ApproxTopK a certain number.
 _CONSTRAINED = ("type", "s", "i", "b")
 
 
@@ -37,7 +37,7 @@ class InstalledRegistry:
         """Why an op can't run on the devices that are there; None if it can."""
         if node.op in _REWRITTEN:
             return None
-        # Those of a compiler are registered when it is first used, and nobody can place an op on them.
+        # A compiler's kernels are registered when it is first used, and nobody can place an op on its devices.
         kernels = [kernel for kernel in self._kernels_of(node.op) if not kernel.device_type.endswith("_JIT")]
         here = [kernel for kernel in kernels if kernel.device_type in self.devices]
         if any(_fits(kernel, node) for kernel in here):
@@ -51,15 +51,15 @@ class InstalledRegistry:
 
 
 def _fits(kernel: Any, node: Any) -> bool:
-    """Whether a kernel takes the types that the op has, and what else it wants of attributes.
+    """Whether an op has the types, and the other values of attributes, that a kernel wants.
 
     (tensorflow/core/framework/kernel_def_util.cc KernelAttrsMatch)
     """
     for constraint in kernel.constraint:
-        if constraint.name not in node.attr:  # It has its default.
+        if constraint.name not in node.attr:  # The attribute has its default.
             continue
         value = node.attr[constraint.name]
-        if value.WhichOneof("value") == "placeholder":  # Who calls the function says it.
+        if value.WhichOneof("value") == "placeholder":  # The call of the function says it.
             continue
         allowed = constraint.allowed_values.list
         kind = next((kind for kind in _CONSTRAINED if getattr(allowed, kind)), "type")
@@ -76,7 +76,7 @@ def load_op_library(tensorflow: Any, path: str) -> None:
         NotSupportedError: it can't be loaded.
     """
     try:
-        # The loader would look for a mere name elsewhere.
+        # A name without a directory would be looked for elsewhere.
         tensorflow.load_op_library(os.path.abspath(path) if os.path.exists(path) else path)
     except (tensorflow.errors.OpError, RuntimeError, OSError) as error:
         raise NotSupportedError(f"the op library can't be loaded: {first_line(error)}", path=path) from error

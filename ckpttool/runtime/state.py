@@ -134,7 +134,7 @@ class State:
         Raises:
             NotSupportedError: an op that is needed can't run here.
             NotFoundError: a variable that is needed has no stored value.
-            ValueError: a placeholder that is needed is not fed, or an input pipeline is not.
+            ValueError: a placeholder that is needed is not fed, or an input pipeline has no data.
         """
         wanted, fed = list(wanted), set(fed)
         ops = needed_ops(self._nodes, wanted, fed)
@@ -196,7 +196,7 @@ class State:
         self._run_once(maker)
         try:
             self._resuming.get(iterator, lambda: None)()
-        except BaseException:  # It stands at its beginning, where nobody wants it.
+        except BaseException:  # The iterator is at its beginning, not where its state says: it counts as not filled.
             self._done.discard(maker)
             self.filled.discard(iterator)
             raise

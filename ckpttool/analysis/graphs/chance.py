@@ -24,7 +24,7 @@ RANDOM = re.compile(
     r"(?:Stateful)?(?:Random(?!\w*(?:Queue|Dataset))|Uniform(?!Quantize|Dequantize|Requantize)|StandardNormal"
     r"|TruncatedNormal|Parameterized|Multinomial)\w*"
 )
-"""Types of ops that draw at random, unless they have a seed; those with an input for one are called Stateless…."""
+"""Types of ops that draw at random unless they have a seed; types with an input for a seed are called Stateless…."""
 
 # Ops that pass on one of their inputs, or branches, instead of computing with all of them.
 _CHOICES = ("Merge", "If", "StatelessIf", "Case", "StatelessCase")
@@ -74,7 +74,7 @@ def _draws(node: Any) -> bool:
 
 
 def _numbers(graph: MetaGraph, ops: set[str], fed: set[str]) -> set[str]:
-    """Of some ops, those that give a number, and no constant: what is fed, or held, and what is made of just that."""
+    """The ops among these whose value is a number, fed or held in a variable, or is made of such numbers alone."""
     nodes, users = graph.by_name, dict[str, list[str]]()
     for name in ops - fed:
         for operand in nodes[name].operands:

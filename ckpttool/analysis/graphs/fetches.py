@@ -239,12 +239,12 @@ def _inferred(graph: MetaGraph) -> Choice:
 
 
 def feed_names(graph: MetaGraph, names: Collection[str], signature: str = "") -> dict[str, str]:
-    """The tensors that inputs are given for, by the names they were given with.
+    """The tensors to feed, by the names that were given for them.
 
     Args:
         graph: the graph.
         names: names of ops or tensors, or keys of the signature's inputs.
-        signature: the signature in use; "": keys of the default one are taken where no op is named so.
+        signature: the signature in use; "": none, and keys of the default one count where no op has that name.
 
     Raises:
         NotFoundError: there is no such op and no such key, or the op has no such output.

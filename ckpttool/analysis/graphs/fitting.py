@@ -29,7 +29,7 @@ def fit(
         value: numbers, strings or bytes, nested in lists; or an array.
         dtype: what the input takes.
         shape: the shape that it takes, as far as it is known.
-        name: the input's, for messages.
+        name: the input's name, for messages.
         batch_dim: add a dimension of 1 in front if only that is missing.
         broadcast: fill the shape with a scalar; a dimension that is not known becomes 1.
 
@@ -118,7 +118,7 @@ def _changed(array: "Array", cast: "Array", *, is_written: bool) -> "Array":
         return overflown
     back = cast.astype(array.dtype)
     changed = np.asarray(back != array)
-    if array.dtype.kind in "fV" and cast.dtype.kind in "iu":  # A cast beyond these is undefined.
+    if array.dtype.kind in "fV" and cast.dtype.kind in "iu":  # A cast beyond the bounds is undefined.
         bounds, wide = np.iinfo(cast.dtype), array.astype(np.float64)
         changed |= ~((wide >= float(bounds.min)) & (wide < 2.0 * (bounds.max // 2 + 1)))
     if array.dtype.kind in "fc":

@@ -9,7 +9,7 @@ BEFORE_1 = "is written as TensorFlow before 1.0 wrote it, and none since reads i
 
 
 def called_functions(node: Any, names: Collection[str]) -> set[str]:
-    """The library functions, of those names, that an op is or takes as attributes."""
+    """The library functions, among these names, that an op calls: by its type, or as attributes."""
     found = {node.op}
     for value in node.attr.values():
         kind = value.WhichOneof("value")
@@ -21,7 +21,7 @@ def called_functions(node: Any, names: Collection[str]) -> set[str]:
 
 
 def all_called(library: Mapping[str, Any], callers: Iterable[Any]) -> Iterator[Any]:
-    """The library functions that ops call, and those that these call."""
+    """The library functions that ops call, directly or through other functions."""
     seen: set[str] = set()
     stack = list(callers) if library else []
     while stack:
@@ -32,7 +32,7 @@ def all_called(library: Mapping[str, Any], callers: Iterable[Any]) -> Iterator[A
 
 
 def function_callers(library: Iterable[Any]) -> dict[str, set[str]]:
-    """Of each library function that others call, the names of these."""
+    """Library function → the names of those that call it; without functions that no other calls."""
     functions = list(library)
     names = {function.signature.name for function in functions}
     callers: dict[str, set[str]] = {}
@@ -44,13 +44,13 @@ def function_callers(library: Iterable[Any]) -> dict[str, set[str]]:
 
 
 def recursive_functions(library: Iterable[Any]) -> set[str]:
-    """The library functions that call themselves, by others or not, or call one that does."""
+    """The library functions that call themselves, directly or through others, and those that call one of these."""
     functions = list(library)
     callers = function_callers(functions)
     calls = Counter(caller for some in callers.values() for caller in some)
     left = {function.signature.name for function in functions}
     stack = [name for name in left if not calls[name]]
-    while stack:  # One whose calls all end ends itself.
+    while stack:  # A function ends if all that it calls end.
         name = stack.pop()
         left.remove(name)
         for caller in callers.get(name, ()):

@@ -4,7 +4,7 @@ A graph with an unregistered op can't be loaded. A deprecated op, such as Tensor
 allowed in graphs older than its deprecation; but tf.saved_model.load copies what a signature needs into a function,
 which is new. OneShotIterator does not run in a function.
 
-Dense hash tables have had one more input since TensorFlow 1.12, and a graph with those of before can't be loaded.
+Dense hash tables have had one more input since TensorFlow 1.12, and a graph with older ones can't be loaded.
 
 Boosted trees are still registered, but do not run: their kernels were removed between TensorFlow 2.4 and 2.9.
 
@@ -21,7 +21,7 @@ from ckpttool.analysis.graphs.savers import saver_ops
 from ckpttool.model.graph import MetaGraph
 
 BOOSTED_TREES = ("BoostedTrees", "IsBoostedTrees")
-"""How the types of ops begin that TensorFlow knows but has no kernels for."""
+"""Beginnings of types of ops that TensorFlow knows but has no kernels for."""
 
 _DENSE_TABLES = ("MutableDenseHashTable", "MutableDenseHashTableV2")
 _IN_NO_FUNCTION = {"OneShotIterator"}
@@ -31,13 +31,13 @@ class Obstacles(NamedTuple):
     """Types of ops, and functions.
 
     Attributes:
-        needed: those that TensorFlow 2 lacks, and that outputs need.
-        unneeded: those that it lacks, and that no output needs.
-        deprecated: those that it takes from old graphs only, and that outputs need.
-        not_in_functions: those that it runs in no function, and that outputs need.
-        trees: those that it no longer has kernels for, and that outputs or the saver need.
+        needed: types that TensorFlow 2 lacks and outputs need.
+        unneeded: types that it lacks and no output needs.
+        deprecated: types that it takes from old graphs only, and outputs need.
+        not_in_functions: types that it does not run in functions, and outputs need.
+        trees: types that it no longer has kernels for, and outputs or the saver need.
         functions: the library functions in a form that nothing has read since TensorFlow 1.0.
-        tables: those that it takes only with one more input.
+        tables: types of tables that it takes only with one more input.
     """
 
     needed: list[str]

@@ -17,7 +17,7 @@ from ckpttool.model.nodes import BARE_PLACEHOLDERS, PLACEHOLDERS, Node, op_of, s
 
 _INT64 = DTYPES["int64"].number
 
-_MOST_STEPS = 64  # More than any graph has in a row: a cycle has no end.
+_MOST_STEPS = 64  # More ops than any graph has in a row; a cycle would have no end.
 
 # The ops that lead into the branches and loops of TensorFlow 1, and out of them.
 _ENTRIES = {"Switch", "RefSwitch", "Enter", "RefEnter"}
@@ -50,7 +50,7 @@ Key = TypeVar("Key", str, int)
 
 
 def walk(starts: Iterable[Key], edges: Mapping[Key, Iterable[Key]], without: Set[Key] = frozenset()) -> set[Key]:
-    """`starts` and all that the edges lead to from there, except through what is to be left out."""
+    """`starts`, and all that the edges lead to from there without passing through `without`."""
     seen = set(starts)
     stack = list(seen)
     while stack:
@@ -111,7 +111,7 @@ def is_inside(op: str, types: Mapping[str, str], before: Callable[[str], Iterabl
 
 
 def origin(nodes: Mapping[str, Node], tensor: str, passing: Collection[str] = ("Identity",)) -> tuple[str, str]:
-    """The op and the output that a tensor comes from, through ops of these types, which pass on what they take."""
+    """The op and the output that a tensor comes from, back through ops of the types that pass on what they take."""
     op, number = split_tensor(tensor)
     for _ in range(_MOST_STEPS):
         if op not in nodes or nodes[op].type not in passing or not nodes[op].inputs:
@@ -143,7 +143,8 @@ def absent_input(nodes: Mapping[str, Node], node: Node) -> str:
 def must_be_fed(nodes: Mapping[str, Node], node: Node) -> bool:
     """Whether an op is a placeholder without a default value.
 
-    That of the shape of a sparse placeholder does not count, such as [-1, 4]: with it, TensorFlow would abort.
+    The default of a sparse placeholder's shape does not count if a size is unknown, as in [-1, 4]: with such a shape,
+    TensorFlow would abort.
     (tensorflow/python/ops/array_ops.py: sparse_placeholder)
     """
     if node.type in BARE_PLACEHOLDERS:

@@ -57,7 +57,7 @@ def source_of(nodes: Mapping[str, Node], node: Node) -> str:
 
 
 def waits(nodes: Mapping[str, Node], node: Node, filled: Collection[str] = ()) -> bool:
-    """Whether an op takes from a pipeline with no data: one that is not among those `filled`."""
+    """Whether an op takes from a pipeline without data: its source is not among `filled`, and has none of its own."""
     if not is_pipeline(node.type):
         return False
     source = source_of(nodes, node)
@@ -76,8 +76,9 @@ def handle_of(nodes: Mapping[str, Node], node: Node) -> str:
 
 
 def stand_ins(nodes: Mapping[str, Node], ops: Iterable[str]) -> list[str]:
-    """The placeholders, of these ops, that may be fed in place of a pipeline, which gives their default. None that
-    comes after another one: that is for what a model has computed, such as a code.
+    """The placeholders, among these ops, that may be fed in place of a pipeline, which gives their defaults.
+
+    A placeholder behind another one is left out: it is for what a model has computed, such as a code.
     """
     users: dict[str, list[str]] = {}
     pipelines, defaults = set[str](), dict[str, None]()
@@ -110,7 +111,7 @@ def iterator_makers(nodes: Mapping[str, Node]) -> dict[str, list[str]]:
 
 
 def sole_makers(nodes: Mapping[str, Node]) -> dict[str, str]:
-    """Iterator → the op that gives it its data, if there is one only, and it needs no feeding."""
+    """Iterator → the op that gives it its data, if there is only one, and that op needs no feeding."""
     found = {}
     for iterator, makers in iterator_makers(nodes).items():
         if len(makers) == 1:

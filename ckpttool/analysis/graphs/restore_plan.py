@@ -65,7 +65,7 @@ def plan_restore(graph: MetaGraph, checkpoint: Checkpoint | None, *, usable: boo
 
 
 def _restored(graph: MetaGraph, *, by_any_op: bool = False) -> list[Restored]:
-    """What the graph's saver reads; empty if that can't be told."""
+    """What the graph's saver reads; empty if that can't be found out."""
     try:
         return restored(graph, by_any_op=by_any_op)
     except NotSupportedError:

@@ -1,7 +1,6 @@
-"""What keeps a fetch from running, told before anything runs: what is not fed, what would wait for ever, what has no
-value.
+"""What keeps a fetch from running, found before anything runs: what is not fed, waits for ever, or has no value.
 
-An op with control inputs, or behind a Switch, may stand in a branch that is not taken: it may, not must, be in the way.
+An op with control inputs, or behind a Switch, may be in a branch that is not taken: then it is not in the way.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -11,13 +10,14 @@ from ckpttool.analysis.graphs.pipelines import gets_next, iterator_makers, sourc
 from ckpttool.model.nodes import ASSIGN_OPS, VARIABLE_OPS, Node, op_of, tensor_name
 from ckpttool.model.texts import to_bytes
 
-# They only ask whether there is a value.
+# Types of ops that only ask whether a variable has a value.
 _ASKERS = ("IsVariableInitialized", "VarIsInitializedOp")
 
 
 def unfed(nodes: Mapping[str, Node], ops: Iterable[str], filled: Collection[str] = ()) -> tuple[list[str], list[str]]:
-    """Of ops that must run, the placeholders, which must be fed; and the ops that take from an input pipeline which has
-    nothing to give: none of those that are `filled`.
+    """Of ops that must run, the placeholders to be fed; and the ops that take from an input pipeline without data.
+
+    The pipelines in `filled` have data.
     """
     running = sorted(ops)
     placeholders = [name for name in running if must_be_fed(nodes, nodes[name])]
@@ -25,8 +25,9 @@ def unfed(nodes: Mapping[str, Node], ops: Iterable[str], filled: Collection[str]
 
 
 def waiting(nodes: Mapping[str, Node], ops: Iterable[str], filled: Collection[str] = ()) -> tuple[list[str], list[str]]:
-    """Of ops that must run, those that take from an input pipeline that nobody fills here; and those that may, if the
-    branch that they are in is taken.
+    """Of ops that must run, those that surely take from an input pipeline without data; and those that may.
+
+    The latter do so if the branch that they may be in is taken.
     """
     _, found = unfed(nodes, ops, filled)
     perhaps = {op: _is_conditional(nodes, nodes[op]) for op in found}
@@ -52,7 +53,7 @@ def require_fed(
         nodes: the graph's ops, by name.
         ops: those that must run.
         fed: full names of tensors that are given.
-        keys: other names of the inputs, such as those that a signature gives them, each with the tensor's.
+        keys: another name of an input, such as its key in a signature → the tensor's name.
         filled: the queues and iterators that have something to give.
     """
     called = {tensor: f"{key} ({tensor})" for key, tensor in (keys or {}).items()}
@@ -100,7 +101,7 @@ def read_variables(nodes: Mapping[str, Node], ops: Iterable[str], fed: Collectio
 
 
 def written_variables(nodes: Mapping[str, Node], ops: Iterable[str]) -> set[str]:
-    """The variables that ops, run, give a value to."""
+    """The variables that ops give a value to when they are run."""
     writers = (nodes[op] for op in ops if op in nodes and nodes[op].type in ASSIGN_OPS)
     return {op_of(writer.inputs[0]) for writer in writers if writer.inputs}
 

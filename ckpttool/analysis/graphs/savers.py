@@ -38,7 +38,7 @@ class Restored(NamedTuple):
         slice_spec: which slice of it is read, as in `6 2 0,2:-`; "" for all of it.
         dtype: what the op reads it as; None if it does not say.
         variable: the variable that it is assigned to; "" if it goes elsewhere, or that can't be seen.
-        shape: of all of it, as far as the graph says.
+        shape: the shape of the whole tensor, as far as the graph says.
         is_v1: the op reads V1 checkpoints only.
     """
 
@@ -52,7 +52,7 @@ class Restored(NamedTuple):
 
 
 def saved_as(op: str, declared: Mapping[str, Any]) -> tuple[str, str]:
-    """Under which name a saver stores a variable by itself, and which slice of that it is, by its VariableDef."""
+    """The name under which a saver stores a variable by default, and which slice of that it is, by its VariableDef."""
     info = declared.get("save_slice_info_def", {})
     if not info.get("full_name"):
         return op, ""
@@ -187,7 +187,7 @@ _MOST = 1 << 20
 
 
 def constant_input(node: Any, index: int, inside: Mapping[str, Any]) -> Any:
-    """The string constant that is an input (in a function `name:output:0`); None if it is none."""
+    """The string constant that is an input (in a function `name:output:0`); None if the input is something else."""
     found = inside.get(node.input[index].partition(":")[0] if index < len(node.input) else "")
     if found is None or found.op != "Const" or "value" not in found.attr:
         return None
@@ -195,7 +195,7 @@ def constant_input(node: Any, index: int, inside: Mapping[str, Any]) -> Any:
 
 
 def strings_of(constant: Any) -> list[str]:
-    """The texts of a constant; if it has fewer than elements, the last one is repeated."""
+    """The texts of a constant; where it lists fewer than it has elements, the last one is repeated."""
     tensor = constant.attr["value"].tensor
     texts = [to_text(value) for value in tensor.string_val]
     dims = tensor.tensor_shape.dim

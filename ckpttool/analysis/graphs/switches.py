@@ -19,7 +19,7 @@ def is_switch(name: str, known: Tensor) -> bool:
 
 
 def held_switches(graph: MetaGraph, ops: Container[str]) -> dict[str, list[str]]:
-    """Variable that is a switch → the ops, of these, that read it: it keeps the value that training left."""
+    """Variable that is a switch → the ops, among these, that read it: the variable has the value that training left."""
     found: dict[str, list[str]] = {}
     for node in graph.nodes:
         if node.type in ("Identity", "ReadVariableOp") and node.name in ops and node.operands:

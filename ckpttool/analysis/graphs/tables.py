@@ -46,7 +46,7 @@ def _filled(node: Node, nodes: Mapping[str, Node], functions: Collection[str]) -
 
 
 def _filling(library: Any) -> set[str]:
-    """The functions that fill tables, or call one that does, without those of savers."""
+    """The functions that fill tables, or call a function that does; without the functions of savers."""
 
     def having(types: str | tuple[str, ...]) -> list[str]:
         return [f.signature.name for f in library if any(node.op.startswith(types) for node in f.node_def)]

@@ -1,6 +1,6 @@
 """What a graph says of devices and hosts beside its ops' placements: found, counted, and cleared.
 
-Rules follow the messages' fields by number, as in the package.
+Rules follow the messages' fields by number, as the docstring of the package lists them.
 """
 
 import re
@@ -24,15 +24,15 @@ _DEVICE = re.compile(
     rb"|\bgrpc\+?\w*://[\w.:\[\]-]+",
     re.IGNORECASE,
 )
-# Most nodes have none of these in their attributes, in capitals or not, and then no rule below applies. These are few,
-# for each is searched for in all of a graph: "config" is for two attributes.
+# If a node's attributes contain none of these, in capitals or not, and no device hint, no rule below applies: so it is
+# with most nodes. These are kept few, for each is searched for in all of a graph: "config" stands for two attributes.
 _HINTS = (
     *(b"grpc", b"device", b"target_workers", b"topology", b"config"),
     *(b"host_compute_core", b"_tpu_replicate", b"_xla_outside_compilation"),
 )
-# A part of a device's name: all of them begin alike, and are searched for at once.
+# The beginnings of parts of a device's name: so alike that they are searched for at once.
 _DEVICE_HINT = re.compile(rb"/(?:job|replica|task|[cgt]pu):")
-# No attribute comes before this byte, with which the tag of field 5 begins, however long it is.
+# The byte with which the tag of field 5 begins, however long the tag is: no attribute comes before it.
 _ATTR_TAG = re.compile(rb"[\x2a\xaa]")
 # Attributes that are about placement, and what is put in their place: None drops the attribute (those that begin
 # with "_" have no declaration to satisfy); else the AttrValue that means "unplaced" for the ops that have it.
@@ -46,9 +46,9 @@ _PLACEMENT_ATTRS: dict[bytes, bytes | None] = {
     b"send_device_incarnation": b"\x18\x00",
     b"device_ordinal": b"\x18" + encode_varint(-1),
 }
-# A list that may not be empty: its strings are emptied instead. (MultiDeviceIterator)
+# The attribute with a list that may not be empty: its strings are emptied instead. (MultiDeviceIterator)
 _BLANKED_LIST = b"devices"
-# Attributes that name shared things: two ops that shared one must still do so.
+# Attributes that name shared things: two ops that shared one must still share it.
 _NAME_ATTRS = {b"shared_name", b"shared_names", b"container", b"containers"}
 # ConfigProto: device_count, device_filters, gpu_options, rpc_options, cluster_def, pluggable_device_options.
 _CONFIG_FIELDS = {1: "device_count", 4: "device_filters", 6: "gpu_options", 13: "rpc_options", 14: "cluster_def"}
@@ -115,7 +115,7 @@ class Clearing:
         }
 
     def _count(self, where: str, text: bytes) -> None:
-        # What can be read in a serialized message.
+        # Of a serialized message, what can be read.
         shown = text if text.isascii() and b"\n" not in text else b", ".join(re.findall(rb"[ -~]{3,}", text))
         self.mentions[where, shown.decode(errors="backslashreplace")] += 1
 
@@ -195,7 +195,7 @@ class Clearing:
             return config
 
     def _configured(self, where: str) -> Callable[[bytes], bytes | None]:
-        """As `_dropped`; a message with nothing but empty ones in it names no device."""
+        """As `_dropped`, but for a message with nothing but empty ones in it, which names no device."""
         dropped = self._dropped(where)
         return lambda value: value if _says_nothing(value) else dropped(value)
 
@@ -205,7 +205,7 @@ class Clearing:
         def variant(value: bytes) -> bytes:
             return edit(value, {3: self._tensor(where)})
 
-        def string(value: bytes) -> bytes:  # Only a name and nothing else: a graph's data are not ours to edit.
+        def string(value: bytes) -> bytes:  # Only a text that is just a name: a graph's data are not ours to edit.
             return self._removed(where)(value) if _DEVICE.fullmatch(value) else value
 
         return {8: string, 14: {1: self._dropped(f"{where}: resource handle")}, 15: variant}
@@ -220,7 +220,7 @@ class Clearing:
         return edit(entry, {2: {2: {1: self._member(where)}, 5: {1: self._any(where)}}})
 
     def _any(self, where: str) -> Callable[[bytes], bytes]:
-        """An Any: type_url 1, value 2. An export of before SavedModels has its graph in one."""
+        """An Any: type_url 1, value 2. An export from before there were SavedModels has its graph in one."""
 
         def rule(any_: bytes) -> bytes:
             if last_field(any_, 1).endswith(b"/tensorflow.GraphDef"):
@@ -238,7 +238,7 @@ class Clearing:
         return rule
 
     def _member(self, where: str) -> Callable[[bytes], bytes]:
-        """Text is edited; of a serialized message, whose lengths would break, the mention is only counted."""
+        """Text is edited; in a serialized message, whose lengths would no longer hold, mentions are only counted."""
 
         def rule(value: bytes) -> bytes:
             if value.isascii() and not any(byte < 0x20 for byte in value):

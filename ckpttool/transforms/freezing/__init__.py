@@ -5,7 +5,7 @@
     W ─▶ W/read    W ─▶ train …   W ─▶ W/read          W: Const
 
 `handles` finds where the variables go, `pruning` what the outputs need, `stored` which values belong to which variable;
-`rewriting` makes ops and functions without variables, and `constants` those in their places. The rest keeps its bytes.
+`rewriting` makes ops and functions without variables, `constants` the constants. All other ops keep their bytes.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -42,9 +42,9 @@ class Frozen(NamedTuple):
         variables: how many variables became constants.
         nbytes: the bytes of their values.
         placeholders: tensor that is fed → the placeholder that stands for it.
-        dropped: removed updates of variables, for which an op only waited.
+        dropped: the updates of variables that were removed, since ops only waited for them.
         fillers: ops to run before others, since they fill tables.
-        assets: tensor to feed to these → the file whose path it takes.
+        assets: tensor to feed when these run → the file whose path it takes.
         initial: local variables that are not stored, and have their initial values.
     """
 
@@ -138,7 +138,7 @@ class _Freezing:
         self._names = Names(self._is_gone, self._renamed)
 
     def _fed(self, inputs: Collection[str]) -> list[Output]:
-        """The fed tensors that get placeholders: those of a placeholder do only if a pipeline gives its default."""
+        """The fed tensors that get new placeholders: a placeholder's does only if a pipeline gives its default."""
         fed = self._outputs_of(inputs)
         ops = {output.op: self._body.nodes[output.op].op for output in fed}
         piped: list[str] = []
@@ -198,7 +198,7 @@ class _Freezing:
         _require_size(sum(stored.nbytes for stored in self._found.values()))
 
     def _values(self, node: Any) -> Stored:
-        """The values of a variable; those of one inside a function are only looked up now."""
+        """The values of a variable; for a variable inside a function, they are looked up only now."""
         if self._found.get(node.name) is None:
             stored = self._stored.find(node)
             if stored is None:
@@ -207,7 +207,7 @@ class _Freezing:
         return self._found[node.name]
 
     def _name_placeholders(self) -> dict[Output, str]:
-        """Tensor → name of its placeholder: for a first output that of the op, unless the op is still needed."""
+        """Tensor → name of its placeholder: that of the op for its first output, unless the op is still needed."""
         names: dict[Output, str] = {}
         for output in sorted(self._needed.fed):
             wanted = output.op if output.number == 0 else f"{output.op}_{output.number}"

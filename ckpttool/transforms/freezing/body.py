@@ -1,7 +1,7 @@
-"""A graph's ops, or those of a function's body, and which output each input is.
+"""The ops of a graph or of a function's body, and which output each of their inputs is.
 
 In a graph an input is named `op:1`; in a function `op:output_name:0`, or by the name of an argument. Here, each is an
-Output with a number from 0; an argument has only that.  (tensorflow/core/framework/{node_def,function}.proto)
+Output with a number from 0; an argument has only number 0.  (tensorflow/core/framework/{node_def,function}.proto)
 """
 
 from collections.abc import Callable, Iterable

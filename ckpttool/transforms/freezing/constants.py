@@ -1,4 +1,4 @@
-"""Constants in place of variables: NodeDefs whose last field is the values, which are not copied until all are.
+"""Constants in place of variables: NodeDefs in pieces, so that their values are not copied until all pieces are joined.
 
     NodeDef    1 name  2 op "Const"  3 input  4 device  5 attr {dtype}  5 attr {value: tensor}
     AttrValue  6 type  8 tensor         TensorProto  1 dtype  2 tensor_shape  4 tensor_content  8 string_val
@@ -21,7 +21,7 @@ def constant(name: str, waits_for: Sequence[str], device: str, stored: Stored) -
     """The NodeDef of a constant, in pieces.
 
     Args:
-        name: the op's.
+        name: the op's name.
         waits_for: its control inputs, as `^op`.
         device: where it is placed; "": nowhere.
         stored: the values, which are read.
@@ -45,7 +45,7 @@ def constant(name: str, waits_for: Sequence[str], device: str, stored: Stored) -
         raise NotSupportedError(f"no constant can hold values of {dtype.name}", variable=stored.variable.name)
     shape = b"".join(message_field(2, varint_field(1, size)) for size in stored.shape)
     front = varint_field(1, dtype.number) + message_field(2, shape) + header
-    # From the inside out: a tensor in an AttrValue in the entry of a map in the node.
+    # From the inside out: a tensor, in an AttrValue, in an entry of the map of attributes, in the node.
     for number, before in ((8, b""), (2, message_field(1, b"value")), (5, proto.serialize(node))):
         front = before + length_prefix(number, len(front) + size) + front
     return [front, *content]

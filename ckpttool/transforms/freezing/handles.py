@@ -1,7 +1,7 @@
 """Where the variables are: which tensors of a body lead to one, and what the ops do with it.
 
-A variable is not a value. What leads to one is a reference, or a handle of type resource, and goes by way of loops,
-branches and calls of functions, until an op reads it. Frozen, all of these tensors are the value.
+A variable is not a value. What leads to one is a reference, or a handle of type resource, and passes through loops,
+branches and calls of functions until an op reads it. In the frozen graph, all of these tensors are the value.
 
     W (VarHandleOp) ─▶ Enter ─▶ Switch ─▶ ReadVariableOp        W (Const) ─▶ Enter ─▶ Switch ─▶ Identity
 
@@ -24,18 +24,23 @@ READS = {"ReadVariableOp", "ResourceGather", "ResourceGatherNd", "VariableShape"
 READS |= {"IsVariableInitialized"}
 """Types of the ops that read a variable through its handle, or ask about it."""
 
-# Types of the ops that hand on what leads to a variable, with the outputs that have it then; and for each type for
-# references the plain one.
+# Types of the ops that hand on what leads to a variable, with the outputs that lead to it then; and of the types for
+# references, the plain type for each.
 _PASSES = {"Identity": (0,), "Enter": (0,), "Exit": (0,), "NextIteration": (0,), "Merge": (0,), "Switch": (0, 1)}
 PLAIN_PASSES = {f"Ref{type_}": type_ for type_ in _PASSES}
 _DEEPEST = 64
-# One function may be called in so many ways, by which of its arguments are variables: frozen, each is another function.
+# A function may be called in so many ways, which differ in what arguments are variables; frozen, each becomes a
+# function of its own.
 _MOST_WAYS = 32
 
 
 class Held(NamedTuple):
-    """What leads to a variable: the variable's dtype (a number), the op or argument that it comes from, and whether it
-    is a reference, which an op that wants a value takes for one.
+    """What leads to a variable.
+
+    Attributes:
+        dtype: the variable's dtype, a number.
+        source: the op or the argument that it comes from.
+        is_reference: it is a reference; an op that wants a value takes the one that it refers to.
     """
 
     dtype: int
@@ -44,8 +49,13 @@ class Held(NamedTuple):
 
 
 class Call(NamedTuple):
-    """How an op calls functions: which input is their first argument, and which attributes list the types of inputs
-    and outputs and name the functions; none, if the op's type is the function's name.
+    """How an op calls functions.
+
+    Attributes:
+        first: which of the op's inputs is their first argument.
+        inputs: the attribute that lists the types of inputs; "" if the op's type is the function's name.
+        outputs: the attribute that lists the types of outputs; "" likewise.
+        functions: the attributes that name the functions; none likewise.
     """
 
     first: int
@@ -60,7 +70,7 @@ _CALLS = {"PartitionedCall": _CALL, "StatefulPartitionedCall": _CALL, "If": _IF,
 _CALLS |= {"Case": _CASE, "StatelessCase": _CASE, "While": _WHILE, "StatelessWhile": _WHILE}
 
 Kinds = tuple[int, ...]
-"""Of a function's arguments: the dtype (a number) of those that lead to a variable, 0 for the others."""
+"""For each argument of a function, the dtype (a number) of the variable that it leads to, 0 if it leads to none."""
 
 
 class Library:
@@ -118,7 +128,7 @@ class Library:
         return [name for name in names if name in self.functions]
 
     def takes_reference(self, node: Any, number: int) -> bool:
-        """Whether an op takes a reference as its input, and not the value that it leads to."""
+        """Whether an op takes, as this input, the reference itself and not the value that it refers to."""
         op_def = self.op_def(node.op)
         return op_def is not None and any(argument.is_ref for argument in op_def.input_arg[number : number + 1])
 
@@ -128,7 +138,7 @@ class Trace:
 
     Attributes:
         held: the outputs that lead to a variable.
-        touched: the ops that take one of these, or wait for what gives it.
+        touched: the ops that take one of these outputs, or wait for the op that gives it.
         updates: the ops that take a variable itself, and neither read it nor hand it on: they change it.
     """
 
@@ -144,7 +154,7 @@ class Trace:
         self.updates = {name: None for name in self.touched if self._is_update(body.nodes[name])}
 
     def inputs(self, name: str) -> dict[int, Held]:
-        """Those of an op's inputs that lead to a variable, by number."""
+        """The inputs of an op that lead to a variable, by number."""
         operands = self.body.operands[name]
         return {number: self.held[output] for number, output in enumerate(operands) if output in self.held}
 
@@ -158,14 +168,14 @@ class Trace:
         return any(held.is_reference == (node.op in PLAIN_PASSES) for held in candidates)
 
     def kinds(self, node: Any, call: Call) -> Kinds:
-        """How an op calls its functions."""
+        """The kinds of arguments with which an op calls its functions."""
         inputs = self.inputs(node.name)
         arguments = map(inputs.get, range(call.first, len(self.body.operands[node.name])))
-        # A reference is taken for its value.
+        # In place of a reference, a function gets the value.
         return tuple(0 if held is None or held.is_reference else held.dtype for held in arguments)
 
     def returned(self) -> list[Held | None]:
-        """Of a function's outputs, what leads to a variable."""
+        """For each output of a function, what leads to a variable; None if nothing does."""
         function = self.body.function
         texts = [function.ret.get(output.name, "") for output in function.signature.output_arg]
         return [self.held.get(self.body.output(text)) for text in texts]
@@ -199,7 +209,7 @@ class Trace:
         return (name for name in self.touched if self.library.call(self.body.nodes[name]))
 
     def reads(self, name: str) -> set[str]:
-        """The variables and arguments that an op reads, or may."""
+        """The variables and arguments that an op reads, or may read."""
         node = self.body.nodes[name]
         if name in self.updates or self.passes(node):
             return set()

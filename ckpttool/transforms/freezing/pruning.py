@@ -26,7 +26,7 @@ class Needed(NamedTuple):
 
     Attributes:
         ops: the ops to keep.
-        fed: the outputs of ops that are needed, and fed.
+        fed: the outputs that are both needed and fed.
         dropped: updates of variables that an op to keep only waits for.
         fillers: ops to keep, and to run first: they fill the tables that others use.
     """
@@ -61,7 +61,7 @@ def needed(
         walk.reach(Output(op, 0), None)
     walk.run()
     _require_no_resources(trace, walk.ops)
-    # A fed output has the value that is fed.
+    # A variable that is fed has the value that is fed: it does not matter that its updates are dropped.
     fed_ops = {output.op for output in walk.fed}
     dropped = [op for op in walk.dropped if not trace.changed(op) <= fed_ops]
     _require_unread(trace, walk.ops, dropped)
@@ -82,7 +82,7 @@ class _Walk:
         self._stack: list[str] = []
 
     def reach(self, output: Output, user: str | None) -> None:
-        """An output that is needed, by an op or for itself."""
+        """Marks an output as needed, by an op or (None) for itself."""
         if output in self._fed:
             self.fed[output] = None
             return

@@ -26,7 +26,7 @@ def _read(node: Any, held: Held, body: Body) -> None:
 
 
 def _gather(node: Any, held: Held, body: Body) -> None:
-    """Gather takes the same inputs; with a batch it must be GatherV2, and have one more."""
+    """Gather takes the same inputs; with batch dimensions it must be GatherV2, which takes one more."""
     _move(node, "dtype", "Tparams")
     if not node.attr["batch_dims"].i:
         node.op = "Gather"
@@ -41,7 +41,7 @@ def _gather(node: Any, held: Held, body: Body) -> None:
 
 
 def gather_axis(node: Any, body: Body) -> Any:
-    """The constant that says along which dimension to gather: the first behind the batch's, as ResourceGather does."""
+    """The constant that says which dimension to gather along: the first behind the batch's, as with ResourceGather."""
     axis = integer(f"{node.name}/frozen_axis", node.attr["batch_dims"].i)
     axis.input.extend(_within(node, body, 1))
     return axis
@@ -64,7 +64,7 @@ def _is_initialized(node: Any, held: Held, body: Body) -> None:
 
 
 def _within(node: Any, body: Body, number: int) -> list[str]:
-    """The control input that puts a constant into the loop that an op is in: on what the op takes."""
+    """The control input, on what an op takes, that puts a constant into the same loop as the op."""
     op = body.operands[node.name][number].op
     return [f"^{op}"] if op in body.nodes else []
 

@@ -1,8 +1,8 @@
 """Rewrites ops and functions for constants in place of variables.
 
-An op that reads a variable takes the value instead; one that hands it on hands on the value; a function that is called
-with it gets an argument of the value's type and another name, so that it is not mistaken for the old one where both are
-loaded. Everything else stays as it is, byte for byte, except for names of ops that are gone.
+An op that reads a variable takes the value instead; an op that hands a variable on hands on the value. A function that
+is called with a variable gets an argument of the value's type, and another name, so that it is not mistaken for the old
+one where both are loaded. All else stays as it is, byte for byte, except for names of ops that are gone.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -24,7 +24,7 @@ from ckpttool.wire.message import DROP, Rule, edit
 Pieces = list[bytes]
 """The bytes of a NodeDef, in pieces."""
 
-# Inside functions, outputs have names. Types of ops that are replaced → name of the first output; then it is `output`.
+# Inside functions, outputs have names. Type of a replaced op → name of its first output, which becomes `output`.
 _OUTPUT_NAMES = {"ReadVariableOp": "value", "VarHandleOp": "resource", "Variable": "ref", "VariableV2": "ref"}
 _OUTPUT_NAMES |= dict.fromkeys(("IsVariableInitialized", "VarIsInitializedOp"), "is_initialized")
 # Attributes about a handle, which would be wrong about a value.
@@ -43,11 +43,11 @@ class Names:
         self.is_gone, self.renamed = is_gone, renamed
 
     def mended(self, node: Any, data: bytes) -> bytes:
-        """The NodeDef with the new names of its inputs, without control inputs and ties to what is gone."""
+        """The NodeDef with the new names of its inputs, without control inputs from, or ties to, ops that are gone."""
         rules: dict[int, Rule] = {}
         if any(self._input(text) != text for text in node.input):
             rules[3] = self._operand
-        # Most ops are finished here.
+        # Most ops have no ties.
         if "_class" in node.attr:
             rules[5] = lambda entry: without_ties(entry, self._is_gone_op)
         return edit(data, rules) if rules else data
@@ -69,7 +69,7 @@ class Rewriter:
     """Rewrites the ops of a graph, and the functions that they need.
 
     Attributes:
-        functions: the functions to keep: new name → (old name, the FunctionDef's bytes; None: as they are).
+        functions: the functions to keep: new name → old name, and the new FunctionDef's bytes; None: the old ones.
         dropped: updates of variables in functions, which are removed.
     """
 
@@ -86,9 +86,9 @@ class Rewriter:
         Args:
             trace: the variables in its graph or function.
             node: its NodeDef.
-            data: the bytes of that.
+            data: the NodeDef's bytes.
             names: what became of the names that it may contain.
-            keep_device: leave it on its device.
+            keep_device: leave the op on its device.
         """
         if node.op in FROZEN_OPS:
             yield self._constant(node, names, keep_device)
@@ -149,14 +149,14 @@ class Rewriter:
                         function.name = self.specialized(function.name, kinds)
 
     def _rename_functions(self, attr: Any) -> None:
-        """Functions that an attribute names in other ways: they are called without variables."""
+        """Renames functions that an attribute names for other uses than a call: they are called without variables."""
         for function in (attr.func, *attr.list.func) if attr.HasField("func") or attr.list.func else ():
             if function.name in self._library.functions:
                 count = len(self._library.functions[function.name].signature.input_arg)
                 function.name = self.specialized(function.name, (0,) * count)
 
     def specialized(self, name: str, kinds: Kinds) -> str:
-        """The name of a function for arguments of these kinds, which is made unless the old one will do."""
+        """The name of the function for arguments of these kinds; a new one is made unless the old one will do."""
         if name not in self._library.functions:
             raise NotFoundError(f"the graph has no function named {name}")
         if (name, kinds) not in self._names:
@@ -212,7 +212,7 @@ def _pass_on(node: Any, inputs: Mapping[int, Held]) -> None:
 
 
 def _retype(node: Any, name: str, dtypes: Mapping[int, int]) -> None:
-    """Sets dtypes in an attribute: at their places in a list of types, or its only one."""
+    """Sets dtypes in an attribute: at their places in a list of types, or as its only type."""
     if not dtypes or name not in node.attr:
         return
     attr = node.attr[name]

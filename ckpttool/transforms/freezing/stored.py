@@ -1,11 +1,11 @@
 """Which stored variable each variable of a graph is restored from.
 
-The graph's own saver says it, under which name and which slice:
+The graph's own saver says under which name a variable is stored, and as which slice:
 
     restore_op ─▶ Assign(W/part_1, ◀── RestoreV2(prefix, ["W"], ["10 4 5,5:0,4"]))
 
-and so does the function by which a SavedModel of TensorFlow 2 restores itself. Without a saver, a variable has the name
-of its op, or its shared name, or the one that the checkpoint's object graph gives it.
+and so does the function by which a SavedModel of TensorFlow 2 restores itself. Without a saver, a variable is stored
+under the name of its op, its shared name, or the name that the checkpoint's object graph gives it.
 
 (tensorflow/core/ops/io_ops.cc; core/framework/tensor_slice.cc for slices; python/saved_model/save.py)
 """
@@ -71,7 +71,7 @@ class Stored(NamedTuple):
         return self.variable.strings() if self.box is None else list(self.variable.numpy()[self.box].ravel())
 
 
-# Of a partitioned variable, the parts of the graph are asked for one after another.
+# The graph asks for the parts of a partitioned variable one after another.
 @lru_cache(1)
 def _pieces_by_start(variable: Variable) -> dict[tuple[int, ...], Slice]:
     return {piece.start: piece for piece in variable.slices}
@@ -81,7 +81,7 @@ class StoredVariables:
     """The stored values of a graph's variables.
 
     Attributes:
-        initial: the variables of which nothing is stored, and the initial values were taken.
+        initial: the variables that are not stored, and for which the initial values were taken.
     """
 
     def __init__(self, graph: MetaGraph, body: Body, library: Library, checkpoint: Checkpoint | None) -> None:
@@ -92,7 +92,7 @@ class StoredVariables:
         self.initial: dict[str, None] = {}
         own = needed_ops(graph.by_name, [op_of(graph.message.saver_def.restore_op_name)])
         others = needed_ops(graph.by_name, map(op_of, _other_savers(graph))) - own
-        # Another saver may restore averages into the variables: what the graph's own restores goes before.
+        # Another saver may restore averages into the variables: what the graph's own saver restores takes precedence.
         by_saver = [self._restored(body, [name for name in body.nodes if name in ops]) for ops in (own, others)]
         self._by_saver = _first_of(chain.from_iterable(by_saver))
         self._made = (restored_variables(graph) or set()) - self._by_saver.keys()
@@ -102,14 +102,14 @@ class StoredVariables:
         return _first_of(self._restored(self._body, self._body.nodes))
 
     def find(self, node: Any) -> Stored | None:
-        """The stored values of the variable that an op holds, or else, of a local one, those that it begins with.
+        """The stored values of the variable that an op holds or, if there are none, a local variable's initial values.
 
-        None if there are none.
+        None if there are neither.
 
         Raises:
             ConversionError: they are of another dtype or shape than the variable.
             CorruptionError: what the saver reads is no slice of them.
-            NotSupportedError: the saver makes them of what is stored.
+            NotSupportedError: the saver computes them from what is stored.
         """
         checkpoint = self._checkpoint
         for restored in () if checkpoint is None else self._candidates(node):
@@ -139,7 +139,7 @@ class StoredVariables:
 
     @cached_property
     def _twins(self) -> dict[str, list[str]]:
-        """The graph's variables that share a variable, by its name."""
+        """Shared name → the ops of the graph that hold the variable of that name."""
         found: dict[str, list[str]] = {}
         for name, node in self._body.nodes.items():
             if node.op == "VarHandleOp" and (shared := shared_name(node)):
@@ -212,7 +212,7 @@ def _origin(body: Body, output: Output) -> tuple[Output, bool]:
 
 
 def _fitted(node: Any, restored: Read, variable: Variable) -> Stored:
-    """A stored variable as the graph's one: of its dtype, its shape, and the slice that is its own."""
+    """The stored values for a variable of the graph: its slice of what is stored, with its dtype and shape."""
     if variable.dtype.number != node.attr["dtype"].type:
         declared = dtype_of(node.attr["dtype"].type).name
         what = f"the graph's variable {node.name} is of {declared}, the checkpoint's of {variable.dtype.name}"

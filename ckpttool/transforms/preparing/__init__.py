@@ -1,8 +1,8 @@
 """A graph made ready for a TensorFlow that did not write it: a copy without what can't be imported.
 
-`lacking` tells which ops that TensorFlow can't import or run, `stand_ins` puts others in their places, and what the
-ops that stay say of themselves is mended here. What the TensorFlow at hand has is asked of a Registry: nothing here
-imports it.
+`lacking` tells which ops that TensorFlow can't import or run, `stand_ins` puts others in their places, and the versions
+that the graph asks for and the attributes of the ops that stay are mended here. A Registry says what the TensorFlow at
+hand has: nothing here imports it.
 """
 
 from collections import Counter
@@ -37,7 +37,7 @@ def prepare(graph: MetaGraph, registry: Registry, *, clear_devices: bool = True)
     Args:
         graph: the graph; it stays as it is.
         registry: what the TensorFlow at hand has.
-        clear_devices: take devices and colocation out, those of functions too.
+        clear_devices: take devices and colocation out, also in functions.
     """
     graph_def = proto.message_class("GraphDef")()
     graph_def.CopyFrom(graph.graph_def)
@@ -78,7 +78,7 @@ def _mended_versions(graph_def: Any, registry: Registry) -> list[str]:
 
 
 def _mended_attributes(graph: MetaGraph, graph_def: Any, registry: Registry, lacking: Mapping[str, str]) -> list[str]:
-    """Takes out attributes that the ops do not have in this TensorFlow; says so where they mean something."""
+    """Takes out attributes that the ops do not have in this TensorFlow; says so unless they have default values."""
     defaults = {
         (op.name, attr.name): attr.default_value
         for op in graph.message.meta_info_def.stripped_op_list.op
@@ -102,7 +102,7 @@ def _mended_attributes(graph: MetaGraph, graph_def: Any, registry: Registry, lac
 
 
 def drop_output_shapes(graph_def: Any) -> int:
-    """Takes the `_output_shapes` attributes out; how many there were."""
+    """Takes the `_output_shapes` attributes out; returns how many there were."""
     found = [node for node in graph_def.node if "_output_shapes" in node.attr]
     for node in found:
         del node.attr["_output_shapes"]

@@ -1,6 +1,6 @@
 """The ops that a TensorFlow can't import or run, each with the reason: it has no such type, no kernel for it, …
 
-An op that only takes the output of one of these is none of them: it takes that of the stand-in.
+An op that only takes the output of such an op is not one itself: it takes the output of the stand-in.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -14,7 +14,7 @@ from ckpttool.model.names import counted
 from ckpttool.model.nodes import PYTHON_OPS, Node, op_of
 
 HERE = "this TensorFlow"
-"""Stands in the reasons against which a library of ops and kernels would help, and in no others."""
+"""Stands in a reason only if a library of ops and kernels would help against it."""
 
 
 class Registry(Protocol):
@@ -49,7 +49,7 @@ def lacking_ops(graph: MetaGraph, registry: Registry) -> dict[str, str]:
 def _lacking_functions(library: Any, names: Collection[str], registry: Registry) -> dict[str, str]:
     """The library functions that this TensorFlow can't import or run, and those that call one of these, with reasons.
 
-    A branch that no run takes is in the way, too: it becomes a part of the graph, and all of that is placed.
+    Even a branch that no run takes is in the way: it becomes a part of the graph, and all ops of the graph are placed.
     """
     # TensorFlow would call them without end while it imports the graph.
     found = dict.fromkeys(recursive_functions(library), "calls itself, or one that does")
@@ -69,7 +69,7 @@ def _lacking_functions(library: Any, names: Collection[str], registry: Registry)
 
 
 def _spread(found: dict[str, str], edges: Mapping[str, Iterable[str]], why: Callable[[str, str], str]) -> None:
-    """Adds what the edges lead to; `why` makes the reason of each from the name it is reached from, and its reason."""
+    """Adds what the edges lead to; `why` makes its reason from the name that leads to it, and the reason of that."""
     stack = list(found)
     while stack:
         name = stack.pop()
@@ -92,10 +92,10 @@ def _why_lacking(node: Any, registry: Registry, known: Collection[str], function
 
 
 def _other_inputs(node: Any, registry: Registry) -> str | None:
-    """What is wrong if an op takes other inputs now: dense hash tables have got one since TensorFlow 1.12."""
+    """What is wrong if an op takes more or fewer inputs now: dense hash tables take one more since TensorFlow 1.12."""
     op_def = registry.op_def(node.op)
     wanted = None if op_def is None else op_def.input_arg
-    # Of one that is a list, the op itself says how long it is.
+    # If an input is a list, the op itself says how long it is.
     if not wanted or any(each.number_attr or each.type_list_attr for each in wanted):
         return None
     given = sum(not text.startswith("^") for text in node.input)
@@ -103,7 +103,7 @@ def _other_inputs(node: Any, registry: Registry) -> str | None:
 
 
 def _add_takers_of_references(graph: MetaGraph, registry: Registry, lacking: dict[str, str]) -> None:
-    """An op that takes a reference to a variable can't take a stand-in's output: it gets a stand-in too."""
+    """Adds ops that take a reference to a variable from a lacking op: they can't take a stand-in's output instead."""
     takers: dict[str, list[str]] = {}
     for node in graph.nodes if lacking else ():
         for source in _references(node, registry):

@@ -2,8 +2,8 @@
 
     SSTableReaderV2 ─▶ ReaderReadV2 ─▶ conv       Placeholder ─▶ ReaderReadV2 ─▶ conv
 
-So the rest of the graph is whole, a fetch that needs the op can be told from one that does not, and the op's outputs
-may still be fed. An op with several outputs becomes an IdentityN of placeholders, one with none a NoOp.
+This keeps the rest of the graph whole, a fetch that needs the op can be told from one that does not, and the op's
+outputs may still be fed. An op with several outputs becomes an IdentityN of placeholders, one with none a NoOp.
 """
 
 from collections.abc import Mapping
@@ -22,13 +22,13 @@ _MOST_OUTPUTS = 256
 
 
 def put_stand_ins(graph: MetaGraph, graph_def: Any, registry: Registry, lacking: Mapping[str, str]) -> None:
-    """Turns the ops of a copy of the graph that are lacking into stand-ins.
+    """Turns the lacking ops into stand-ins, in a copy of the graph.
 
     Args:
         graph: the graph, as it was.
         graph_def: the copy.
         registry: what the TensorFlow at hand has.
-        lacking: the names of the ops.
+        lacking: the names of the lacking ops.
     """
     uses = _uses(graph, registry, lacking)
     by_name = {node.name: node for node in graph.nodes if node.name in lacking}
@@ -44,7 +44,7 @@ def put_stand_ins(graph: MetaGraph, graph_def: Any, registry: Registry, lacking:
 
 
 def _uses(graph: MetaGraph, registry: Registry, lacking: Mapping[str, str]) -> dict[str, dict[int, DType | None]]:
-    """The outputs of these ops that others take, with the dtype that the taker wants."""
+    """Lacking op → those of its outputs that other ops take, by number, with the dtype that the taker wants."""
     found: dict[str, dict[int, DType | None]] = {}
     for node in graph.nodes:
         inputs = node.operands
@@ -60,7 +60,7 @@ def _uses(graph: MetaGraph, registry: Registry, lacking: Mapping[str, str]) -> d
 
 
 def _outputs(graph: MetaGraph, node: Node, registry: Registry, used: Mapping[int, DType | None]) -> list[Tensor]:
-    """An op's outputs: as the file says, else as the registry does, else as they are used."""
+    """An op's outputs: as the file describes them, else as the registry does, else as other ops take them."""
     outputs = graph.outputs(node)[:_MOST_OUTPUTS]
     op_def = registry.op_def(node.type)
     if op_def is not None and not (outputs and all(output.dtype for output in outputs)):
@@ -73,7 +73,7 @@ def _outputs(graph: MetaGraph, node: Node, registry: Registry, used: Mapping[int
 
 
 def _stand_in(message: Any, outputs: list[Tensor]) -> list[Any]:
-    """Makes the node one with these outputs; the nodes that it needs besides."""
+    """Makes the node a stand-in with these outputs; returns the other nodes that it needs."""
     if len(outputs) < 2:
         message.op = "Placeholder" if outputs else "NoOp"
         for output in outputs:

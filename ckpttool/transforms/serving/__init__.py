@@ -142,14 +142,14 @@ def _tensors(named: Mapping[str, str]) -> dict[str, str]:
 
 
 def _meta_graph(graph: MetaGraph) -> MetaGraph:
-    """The graph by itself: a MetaGraphDef, and no text."""
+    """The graph alone, as a binary MetaGraphDef."""
     if graph.message.HasField("object_graph_def"):
         hint = "it has signatures of its own: ls --signatures shows them"
         raise NotSupportedError(
             "a SavedModel of TensorFlow 2 can't be turned into another one", path=graph.path, hint=hint
         )
     if graph.root == "MetaGraphDef" and graph.text is None:
-        return graph  # With what it has parsed already.
+        return graph  # It keeps what it has parsed already.
     return graph.replace(data=meta_graph_data(graph), root="MetaGraphDef", text=None, number=0, facts={})
 
 
@@ -164,7 +164,7 @@ def _absent_members(graph: MetaGraph) -> list[tuple[str, str]]:
 
 
 def _is_there(graph: MetaGraph, member: str) -> bool:
-    if op_of(member) not in graph.by_name:  # An error would look for near names: slow for many.
+    if op_of(member) not in graph.by_name:  # Not left to the error below, which looks for near names: slow for many.
         return False
     try:
         require_output(graph, member)

@@ -2,8 +2,8 @@
 
     Const "/data/vocab.txt" ──▶ InitializeTableFromTextFileV2(table, filename)
 
-A SavedModel has them in `assets/`; its loader feeds the constant with where they are then. Which constant that is, is
-said by an AssetFileDef: tensor_info (1) with the tensor's name, filename (2).
+A SavedModel has them in `assets/`; its loader feeds the constant with the path that the file has by then. An
+AssetFileDef says which constant: tensor_info (1) has the tensor's name, filename (2) that of the file.
 
 (tensorflow/core/ops/lookup_ops.cc; core/protobuf/meta_graph.proto; python/saved_model/loader_impl.py)
 """
@@ -30,7 +30,7 @@ class AssetFile(NamedTuple):
 
     Attributes:
         tensor: the constant with its path.
-        path: as the graph has it; of a SavedModel's, `assets/NAME`.
+        path: as the graph has it; in a SavedModel, `assets/NAME`.
         ops: the ops that read it.
     """
 
@@ -40,7 +40,7 @@ class AssetFile(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Its name, whichever system the path is of."""
+        """Its name, whichever system's separators the path has."""
         return re.split(r"[/\\]", self.path)[-1]
 
     @property
@@ -69,7 +69,7 @@ def asset_files(graph: MetaGraph) -> list[AssetFile]:
 
 
 def _text(node: Node | None) -> str:
-    """The text of a constant of one string; "" if it is none."""
+    """The text of a constant of one string; "" for anything else."""
     if node is None or node.type != "Const" or "value" not in node.message.attr:
         return ""
     texts = node.message.attr["value"].tensor.string_val
@@ -77,7 +77,7 @@ def _text(node: Node | None) -> str:
 
 
 def file_names(places: Mapping[AssetFile, str]) -> dict[str, str]:
-    """For each tensor the name of its file in `assets/`: that which the graph has, told apart as TensorFlow does.
+    """Tensor → name of its file in `assets/`: as in the graph, but equal names are told apart as TensorFlow does.
 
     Args:
         places: where each file is.

@@ -19,7 +19,7 @@ from ckpttool.model.nodes import Node, op_of
 from ckpttool.transforms.new_ops import free_name, new_op, with_entry, with_nodes
 from ckpttool.wire.message import edit
 
-# What tf.saved_model.load takes for variables.
+# Collections whose members tf.saved_model.load takes for variables.
 _VARIABLES = ("local_variables", "variables")
 
 
@@ -43,7 +43,7 @@ def initializers(
     Args:
         graph: the graph.
         outputs: the tensors to be served.
-        fed: the tensors that are fed then.
+        fed: the tensors that are fed for them.
         missing: op that lacks its file → why it can't be run.
         restored: the variables that the saver restores.
 
@@ -64,7 +64,7 @@ def initializers(
         if not why:
             ops.append(op)
             continue
-        if nodes[op].type == "NoOp":  # A group: the ops in it that can be run are.
+        if nodes[op].type == "NoOp":  # A group: those of its ops that can be run will be.
             new = dict.fromkeys(name.removeprefix("^") for name in nodes[op].inputs)
             queue += [name for name in new if name not in queued]
             queued |= new.keys()
@@ -78,7 +78,7 @@ def initializers(
 
 
 def _all(graph: MetaGraph, nodes: Mapping[str, Node], of_variables: Iterable[str]) -> list[str]:
-    """The ops that initialize a graph: its main ops, its tables' and some variables'."""
+    """The ops that initialize a graph: its main ops, and, unless these run them, those of tables and some variables."""
     main = dict.fromkeys(main_ops(graph))
     found = [*listed_ops(graph, "table_initializer"), *of_variables]
     run_by_main = needed_ops(nodes, main)
@@ -86,7 +86,7 @@ def _all(graph: MetaGraph, nodes: Mapping[str, Node], of_variables: Iterable[str
 
 
 def _unfilled(graph: MetaGraph, needed: Collection[str], run: Collection[str]) -> dict[str, str]:
-    """The ops, beside those that run, that fill tables which are needed, each with its table.
+    """Op → the table that it fills, for each needed table that no op in `run` fills.
 
     Raises:
         NotSupportedError: nothing fills such a table.
@@ -114,8 +114,8 @@ def _hindrance(op: str, nodes: Mapping[str, Node], missing: Mapping[str, str]) -
 def with_declared_variables(data: bytes, graph: MetaGraph) -> bytes:
     """A MetaGraphDef whose collections of variables have VariableDefs, where they have names only.
 
-    So TensorFlow before 0.12 listed local variables, and tf.saved_model.load takes no names. A variable without an
-    initializer is none that can be declared.
+    TensorFlow before 0.12 listed local variables by name, and tf.saved_model.load takes no names. A variable without an
+    initializer can't be declared, and is left out.
     """
     assigned: dict[str, str] = {}
     nodes = graph.by_name
@@ -143,8 +143,8 @@ def _declaration(op: str, initializer: str, nodes: Collection[str]) -> bytes:
 def with_main_op(data: bytes, graph: MetaGraph, run: Initializers) -> bytes:
     """A MetaGraphDef whose main op runs these; as it was, if it does so already, or if there is nothing to run.
 
-    Where ops are left out, or local variables are restored, there is a main op even if it runs none:
-    tf.saved_model.load would run all initializers else, after it has restored.
+    Where ops are left out, or local variables are restored, there is a main op even if it runs nothing: without one,
+    tf.saved_model.load would run all initializers after it has restored.
     """
     is_main = MAIN_OP in graph.collections and INIT_SIGNATURE not in graph.message.signature_def
     if (is_main and run.ops == listed_ops(graph, MAIN_OP)) or not (run.ops or run.left_out or run.restored):

@@ -43,7 +43,7 @@ class _Saved(NamedTuple):
 
 
 def with_saver(graph: MetaGraph) -> MetaGraph:
-    """The graph with a SaverDef: its own; else the first of the collection `savers`; else one of a new saver.
+    """The graph with a SaverDef: its own, else the first in the collection `savers`, else that of a new saver.
 
     Raises:
         NotSupportedError: its variables are declared nowhere.

@@ -1,12 +1,12 @@
 """Shapes that TensorFlow 1 stored or left to be inferred, and for which TensorFlow 2 would refuse the graph.
 
-Gradients of batch norm give two more outputs, which nobody takes. TensorFlow 1 wrote down their shapes as [channels],
-says [0] since, and refuses a graph that says otherwise. So it does with the state of an iterator, a scalar then, a list
-now.
+Gradients of batch norm give two more outputs, which nobody takes. TensorFlow 1 wrote down their shapes as [channels];
+TensorFlow now says [0], and refuses a graph that says otherwise. The same goes for the state of an iterator, which was
+a scalar then, and is a list now.
 
-What a function gives is inferred through its ops, unless the call of it forbids that, as all do since TensorFlow 1.13.
-tf.saved_model.load copies the calls that a signature needs, and their functions, but not those that these call: it
-would infer nothing and find no op of that name.
+The shapes that a function gives are inferred through its ops, unless its call forbids that, as all calls do since
+TensorFlow 1.13. tf.saved_model.load copies the calls that a signature needs, and the functions that they call, but not
+the functions that those call in turn: inference would stop there, for it would find no op of that name.
 
 (tensorflow/core/framework/common_shape_fns.cc FusedBatchNormGradShape; core/ops/dataset_ops.cc
 SerializeIterator; core/common_runtime/shape_refiner.cc;

@@ -1,4 +1,4 @@
-"""A signature: what is fed and what is fetched, under names of the user's.
+"""A signature: what is fed and what is fetched, under names that the user gives.
 
     SignatureDef  1 inputs  2 outputs {key: TensorInfo}  3 method_name
     TensorInfo    1 name  2 dtype  3 tensor_shape
@@ -26,7 +26,7 @@ from ckpttool.model.signatures import DEFAULT_SIGNATURE
 METHODS = {name: f"tensorflow/serving/{name}" for name in ("predict", "classify", "regress")}
 """The methods of a server, by the word for each."""
 
-# The keys that a method has, and their dtypes; of the outputs, one is enough.
+# Method → the keys of its inputs and of its outputs, with their dtypes; one of the outputs is enough.
 _KEYS = {
     "classify": ({"inputs": "string"}, {"classes": "string", "scores": "float32"}),
     "regress": ({"inputs": "string"}, {"outputs": "float32"}),
@@ -64,7 +64,7 @@ def likely_inputs(graph: MetaGraph, outputs: Mapping[str, str], *, inferred: boo
     Args:
         graph: the graph.
         outputs: the tensors to fetch.
-        inferred: they are what `likely_outputs` gives: then first what stands beside them as inputs.
+        inferred: the outputs are those of `likely_outputs`: then the inputs that go with them come first.
     """
     found = _likely(endpoints(graph), "input") if inferred else {}
     nodes = graph.by_name
@@ -83,14 +83,18 @@ def likely_inputs(graph: MetaGraph, outputs: Mapping[str, str], *, inferred: boo
 
 def _likely(found: Sequence[Endpoint], direction: str) -> dict[str, str]:
     first = next((e.signature for e in sorted(found, key=lambda e: e.signature != DEFAULT_SIGNATURE)), "")
-    # A signature may name no tensor, and be read all the same.
+    # An argument of a signature may name no tensor; the rest is read all the same.
     chosen = [e for e in found if e.needed and e.direction == direction and e.signature == first and e.tensor]
     return keyed([f"{e.key}={e.tensor}" if e.key else e.tensor for e in chosen])
 
 
 def require_served(graph: MetaGraph, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> None:
-    """Raises NotFoundError unless the graph has the tensors, NotSupportedError unless the inputs give the outputs, and
-    ConversionError if an input can't have its name.
+    """Raises an error unless these inputs and outputs of the graph can be served.
+
+    Raises:
+        NotFoundError: the graph lacks a tensor.
+        NotSupportedError: a tensor can't be sent; the inputs do not give the outputs; TensorFlow can't load the graph.
+        ConversionError: an input can't have its name, or two inputs are one tensor.
     """
     for key in (key for key in inputs if iskeyword(key) or key == "self"):
         what = f"tf.saved_model.load takes no input of the name {key}, a word of Python's own"

@@ -3,8 +3,8 @@
     v   (VarHandleOp, shared_name v) ─▶ ReadVariableOp        v ─▶ ReadVariableOp
     v_1 (VarHandleOp, shared_name v) ─▶ ReadVariableOp_1        ╰▶ ReadVariableOp_1
 
-In a session they are one by their shared name. tf.saved_model.load makes a variable of each op that a collection
-declares, under a name of its own, and the others find none.
+In a session, their shared name makes them one variable. tf.saved_model.load makes a variable for each op that a
+collection declares, under a name of its own, and the other ops find none.
 
 (tensorflow/python/saved_model/load_v1_in_v2.py; core/framework/resource_mgr.h)
 """
@@ -18,7 +18,7 @@ from ckpttool.wire.message import edit
 
 
 def with_one_op_each(graph: MetaGraph) -> MetaGraph:
-    """The graph with ops that take declared variables only, where there are any; unchanged if all do already."""
+    """The graph with ops that take the declared variable where there is one; unchanged if all do already."""
     nodes, declared = graph.by_name, graph.variable_defs
     held = [name for name, node in nodes.items() if node.type in VARIABLE_OPS]
     known = {shared_state(nodes, name): name for name in held if name in declared}

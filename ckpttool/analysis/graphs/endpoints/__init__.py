@@ -1,13 +1,13 @@
 """What to feed and what to fetch: a graph's inputs and outputs.
 
-Signatures say it. A training graph has none, so its endpoints are inferred, from types and names of ops alone:
+Signatures declare them. A training graph has none, so its endpoints are inferred from types and names of ops alone:
 
     x ─▶ MatMul ─▶ Add ─▶ Softmax ─┬─▶ ArgMax             x: an input; Softmax, ArgMax: likely outputs
           ▲         ▲              └─▶ Log ─▶ Mul ─▶ Mean   Mean: the loss, from which the gradients start
           W         b                  labels ─┘            labels: only the loss needs it
 
-A label differs from an input by the weights: an input meets one on its way, and a label joins after the last. The
-modules, in this order:
+Weights tell inputs from labels: an input meets weights on its way to the loss, a label joins after the last of them.
+The modules, in the order in which they build on each other:
 
     flow ─▶ layers, losses ─▶ labels, necks ─▶ parts ─▶ critics ─▶ candidates ─▶ preference
 """
@@ -31,8 +31,8 @@ class Endpoint(NamedTuple):
     """A tensor to feed or to fetch.
 
     `direction` is "input" or "output"; `signature` and `key` are the signature's name and the argument's, "" if the
-    endpoint is inferred; `reason` says why it is listed. Of the inferred ones, `needed` marks the first output and what
-    it takes to get it.
+    endpoint is inferred; `reason` says why it is listed. Among inferred endpoints, `needed` marks the first output and
+    what must be fed to get it; declared ones all have it.
     """
 
     direction: str
@@ -64,7 +64,7 @@ def _inferred(graph: MetaGraph) -> list[Endpoint]:
     parts = Parts(flow)
     likely = candidates(flow, parts)
     members = user_members(flow, parts, likely)
-    if not likely and not members:  # A picture may be what is trained, and only what it is compared with be fed.
+    if not likely and not members:  # Maybe a picture itself is trained, and only what it is compared with is fed.
         parts = Parts(flow, is_fed=False)
         likely = candidates(flow, parts)
     fed = {key: why for key, (rank, why) in members.items() if rank == FED}
@@ -72,7 +72,7 @@ def _inferred(graph: MetaGraph) -> list[Endpoint]:
     chosen = {key: found for key, found in (kept | likely | members).items() if key not in fed}
     instead = _instead_of_pipelines(flow, parts)
     best = _fed_alone_first(flow, in_order(flow, parts, chosen), chosen, instead)
-    if best and chosen[best[0]][0][0] < SHOWN:  # A number that is only shown, such as the share of zeros in a layer.
+    if best and chosen[best[0]][0][0] < SHOWN:  # Drops numbers that are only shown, such as a layer's share of zeros.
         best = [key for key in best if chosen[key][0][0] < SHOWN or flow.tensor(flow.fetches(key)[0]).shape != ()]
     best = [key for key in best if any(_is_value(flow, tensor) for tensor in flow.fetches(key))]
     outputs = [(tensor, chosen[key][1]) for key in best for tensor in flow.fetches(key) if _is_value(flow, tensor)]
@@ -98,7 +98,7 @@ def how_to_run(found: list[Endpoint]) -> list[str]:
         together = [e for e in by_signature[signature] if e.needed]
         feeds = [e.tensor for e in together if e.direction == "input"]
         fetches = [e.tensor for e in together if e.direction == "output"]
-        if not (signature or fetches):  # Nothing that is fed gives anything.
+        if not (signature or fetches):  # No output was inferred.
             continue
         head = f"signature {signature}: " if signature else "to run it: "
         lines.append(f"{head}feed {', '.join(feeds) or 'nothing'} · fetch {', '.join(fetches) or 'nothing'}")
@@ -110,7 +110,7 @@ def _inputs(
 ) -> list[tuple[str, bool, str]]:
     """The tensors to feed, whether the first output needs them, and why they are listed.
 
-    First come those that the outputs need, then switches, then those only others need.
+    First come those that the outputs need, then switches, then those needed only for something else, such as the loss.
     """
     shapes = {name for name, role in flow.roles.items() if role == "shape"}
     for_first = walk(outputs[:1], flow.needs)
@@ -153,14 +153,14 @@ def _inputs(
 
 
 def _instead_of_pipelines(flow: Flow, parts: Parts) -> set[str]:
-    """The placeholders before all layers that may be fed in place of a pipeline, which gives their default."""
+    """The placeholders before all layers whose defaults come from a pipeline: they may be fed in its place."""
     piped = walk(filter(flow.is_pipeline, parts.layers.sources), flow.users, flow.outside)
     before = piped & parts.layers.placeholders.keys() - parts.layers.weighted
     return {key for key in before if _has_default(flow, key)}
 
 
 def _fed_alone_first(flow: Flow, best: list[str], chosen: Ranked, instead: set[str]) -> list[str]:
-    """The same, first what needs of a pipeline only what is fed in its place, if its like came first."""
+    """`best`, but first an op that needs no pipeline once `instead` is fed, if one ranks like the best."""
     alike = [key for key in best if chosen[key][0][0] == chosen[best[0]][0][0]] if instead else []
     needs = ((key, walk([key], flow.needs, instead)) for key in alike)
     first = next((key for key, ops in needs if not any(map(flow.is_pipeline, ops))), None)
@@ -168,7 +168,7 @@ def _fed_alone_first(flow: Flow, best: list[str], chosen: Ranked, instead: set[s
 
 
 def _by_handle(flow: Flow) -> set[str]:
-    """The iterators that a handle tells, which is a text."""
+    """The ops that give the iterator that a handle, a string, stands for."""
     return flow.of_types(("IteratorFromStringHandle", "IteratorFromStringHandleV2").__contains__)
 
 
@@ -177,6 +177,6 @@ def _has_default(flow: Flow, key: str) -> bool:
 
 
 def _which(flow: Flow, key: str) -> str:
-    """Which default a flag has, ": true": with that of training, a model gives something else."""
+    """A flag's default, such as ": true": if that means training, the model gives other results."""
     default = default_flag(flow.nodes, flow.nodes[key])
     return "" if default is None else f": {str(default).lower()}"

@@ -18,7 +18,7 @@ from ckpttool.analysis.graphs.needs import origin, walk
 from ckpttool.model.collections import is_filled
 from ckpttool.model.nodes import VARIABLE_OPS
 
-# What turns an output into a score or an answer, so that what it takes is likely, too.
+# Types of ops that only turn an output into a score or an answer, so that their input is a likely output too.
 _HEADS = {
     *SCORES,
     *("Identity", "Cast", "Squeeze", "ExpandDims", "Reshape", "Max", "Mean", "Sum"),
@@ -26,24 +26,26 @@ _HEADS = {
 }
 _LOOPS = {"While", "StatelessWhile"}
 _NO_END = {"Switch", "RefSwitch", "Enter", "RefEnter", "NextIteration", "LoopCond", "ControlTrigger", "Const"}
-_OF_CONDS = ("/switch_t", "/switch_f", "/pred_id")  # What a condition of TensorFlow 1 is passed on by.
-_WEIGHTS = ("float32", "float64", "float16", "bfloat16")  # Dtypes of what is learned.
+_OF_CONDS = ("/switch_t", "/switch_f", "/pred_id")  # Ends of names: ops that pass on the condition of a tf.cond.
+_WEIGHTS = ("float32", "float64", "float16", "bfloat16")  # Dtypes that weights may have.
 _FEW = 3
 _INPUT_NAME = re.compile(r"(?:\w*_)?(?:inputs?|feeds?|placeholders?|features|images?|x)", re.IGNORECASE)
 
 Ranked = dict[str, tuple[tuple[int, ...], str]]
-"""Ops, each with its place (the less the better) and the reason."""
+"""Op → its place (lower is better), and the reason."""
 
 FED = (-1, 0, 0, 0)
 """The place of a member of the user's collections that is an input."""
 PARTIAL, SHOWN, _NO_WEIGHTS = 5, 7, 8
-"""First numbers of places: from here on, an op is only a part of an output; only shown; without a weight before it."""
+"""First numbers of places. From PARTIAL on, an op is only a part of an output; from SHOWN on, it is only shown; from
+_NO_WEIGHTS on, no weight comes before it.
+"""
 
 
 def candidates(flow: Flow, parts: Parts) -> Ranked:
-    """The ends of the forward path, and what an end only turns into a score or an answer."""
+    """The ends of the forward path, what they only turn into scores or answers, what a critic judges, and the neck."""
     ends = [key for key in flow.nodes if key in parts.forward and _is_end(flow, parts, key)]
-    if not ends:  # All of them go into metrics, and are no ends.
+    if not ends:  # All outputs go into metrics, so that none is an end.
         reached = [key for key in flow.nodes if key in parts.forward and key not in parts.layers.sources]
         ends = [key for key in reached if is_named(OUTPUT_NAME, key) and not key.endswith(_OF_CONDS)]
     distance = dict.fromkeys(_later_first(flow, ends), 0)
@@ -63,20 +65,20 @@ def candidates(flow: Flow, parts: Parts) -> Ranked:
         k: ((rank, n), why) for k, ((rank, why), n) in found.items() if why and (rank < _NO_WEIGHTS or rank == best)
     }
     if neck := parts.neck:
-        if flow.type(neck) in SWITCHES:  # Of a loss in branches.
+        if flow.type(neck) in SWITCHES:  # The loss is in branches: what goes into them is meant.
             neck, _ = origin(flow.nodes, neck, SWITCHES)
         ranked.setdefault(neck, ((5, 0), "all that is learned passes it"))
     return {key: found for key, found in ranked.items() if key not in parts.looped}
 
 
 def _later_first(flow: Flow, ends: list[str]) -> list[str]:
-    """Of equals, the later: a graph is written front to back. But what one condition gives, the program has ordered."""
+    """The ends, the last first: a graph is written front to back. Results of one tf.cond keep the program's order."""
     runs = groupby(reversed(ends), lambda key: scope_of(key) if flow.type(key) == "Merge" else key)
     return [key for _, run in runs for key in reversed(list(run))]
 
 
 def _is_crop(flow: Flow, key: str) -> bool:
-    """Whether an op gives a part of what it takes, of as many dimensions."""
+    """Whether an op gives a part of its input, with as many dimensions."""
     if flow.type(key) not in ("Slice", "StridedSlice") or not flow.inputs[key]:
         return False
     part, whole = flow.tensor(key).shape, flow.tensor(flow.inputs[key][0]).shape
@@ -90,7 +92,7 @@ def _is_end(flow: Flow, parts: Parts, key: str) -> bool:
         return False
     users, inputs = flow.users.get(key, ()), flow.inputs[key]
     is_read = all(flow.type(near) in VARIABLE_OPS for near in inputs)
-    # What is only made to be shown in a summary, such as how much of it is zero, takes nothing of its being an end.
+    # An op is an end even if something is made of it to be shown in a summary, such as its share of zeros.
     passed = parts.shown if key not in parts.shown or any(flow.roles[n] == "summary" for n in users) else ()
     return not is_read and not any(
         (near in parts.forward and near not in passed) or flow.roles[near] in ("update", "queue", "other")
@@ -99,7 +101,7 @@ def _is_end(flow: Flow, parts: Parts, key: str) -> bool:
 
 
 def _strength(flow: Flow, parts: Parts, key: str, steps: int) -> tuple[int, str]:
-    """How likely an output it is (the less the likelier) and why; no reason: it is none."""
+    """How likely an op is an output (lower is likelier), and why; "" for a reason if it is none."""
     type_, users, named = flow.type(key), flow.users.get(key, []), is_named(OUTPUT_NAME, key)
     if parts.layers.body and key not in parts.layers.weighted:
         return _NO_WEIGHTS, "" if steps else "end of a path without weights"
@@ -111,7 +113,7 @@ def _strength(flow: Flow, parts: Parts, key: str, steps: int) -> tuple[int, str]
     is_for_loss = any(near in parts.lossy and near in parts.losses.made_of for near in users)
     if is_for_loss and key not in parts.losses.learned:
         return 6, "a target of the loss is made of it"
-    if type_ in SCORES and not (type_ == "LogSoftmax" and is_for_loss):  # Else it is what logits are to others.
+    if type_ in SCORES and not (type_ == "LogSoftmax" and is_for_loss):  # A LogSoftmax in a loss stands for logits.
         return 2, f"{type_} at the end of the forward path"
     if is_for_loss:
         return 3, "input of the loss"
@@ -122,8 +124,9 @@ def _strength(flow: Flow, parts: Parts, key: str, steps: int) -> tuple[int, str]
 
 
 def kept_constants(flow: Flow) -> Ranked:
-    """The few constants of a frozen graph that no op takes, last: freezing keeps only what is asked for, such as the
-    transitions of a CRF, by which a program decodes what the model gives.
+    """The constants of a frozen graph that no op takes, if they are few; they rank among the last.
+
+    Freezing keeps only what is asked for, such as the transitions of a CRF, with which a program decodes the output.
     """
     if flow.of_types(VARIABLE_OPS.__contains__):
         return {}
@@ -147,7 +150,7 @@ def user_members(flow: Flow, parts: Parts, likely: Ranked) -> Ranked:
         keys = [flow.key(member) for member in collection.members if isinstance(member, str)]
         for key in keys:
             if key and key not in flow.outside and key not in parts.layers.read:
-                # Some collect every layer's output; the last are the likely ones.
+                # Some programs collect every layer's output; then the last ones are likely.
                 rank = (0, int(key in parts.lossy), int(key in before), int(key not in likely))
                 is_loss = key in parts.losses.ops and flow.tensor(key).shape == ()
                 if (len(keys) > 1 and key in parts.layers.inner) or is_loss:

@@ -1,4 +1,4 @@
-"""What a critic judges: of two optimizers that train different variables, what the layers of one take of the other's.
+"""What a critic judges: what the layers of one optimizer take from those of another, which trains other variables.
 
     noise ─▶ generator ─▶ picture ─▶ discriminator ─▶ loss
                              real ─▶ discriminator ─▶ loss
@@ -12,8 +12,8 @@ from ckpttool.analysis.graphs.endpoints.flow import Flow
 from ckpttool.analysis.graphs.endpoints.parts import Parts
 from ckpttool.analysis.graphs.needs import walk
 
-_MOST_OPTIMIZERS = 8  # Of each, the graph is walked.
-# What a picture passes on its way to the critic.
+_MOST_OPTIMIZERS = 8  # The graph is walked for each.
+# Types of ops that a picture passes on its way to the critic.
 _JOINS = {"Concat", "ConcatV2", "Pad", "PadV2", "Reshape", "ExpandDims", "Squeeze", "Transpose", "Cast", "Identity"}
 
 
@@ -26,7 +26,7 @@ def judged(flow: Flow, parts: Parts) -> list[str]:
     after = [walk(found, flow.users, flow.outside) for found in takers]
     found = set[str]()
     for number, group in enumerate(groups):
-        if len(parts.layers.meetings({min(group)})) < 2:  # A critic sees what is made, and what is real.
+        if len(parts.layers.meetings({min(group)})) < 2:  # A critic runs twice: on what is made and on what is real.
             continue
         for made in (other - after[number] for other in after[:number] + after[number + 1 :]):
             found |= _given(flow, takers[number], made)
@@ -35,7 +35,7 @@ def judged(flow: Flow, parts: Parts) -> list[str]:
 
 
 def _given(flow: Flow, takers: Iterable[str], made: set[str]) -> set[str]:
-    """What of `made` the ops take, before it was put together with something else."""
+    """What the ops take of `made`, traced back through reshapes and through joins with something else."""
     stack = [near for name in takers for near in flow.inputs[name] if near in made]
     seen, found = set(stack), set[str]()
     while stack:

@@ -1,10 +1,10 @@
 """Which op of a graph feeds which, and which of them belong to the model.
 
-The rest is plumbing: gradients, updates, savers, summaries, queues, asserts. It is told by types and names of ops
+The rest is plumbing: gradients, updates, savers, summaries, queues, asserts. It is recognized by types and names of ops
 alone, for what custom ops do is not known.
 
-A graph may be cyclic, and made by anybody: so nothing here or in what builds on it recurses, and each step is linear in
-the graph.
+A graph may be cyclic, and made by anybody: neither this module nor those that build on it recurse, and each step takes
+time linear in the graph's size.
 """
 
 import re
@@ -23,7 +23,8 @@ MOST_TENSORS = 10
 CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 """Types of ops that call a function."""
 
-# Results of functions; the highest values and their indices; parts of a decoded sparse tensor; boxes, scores, classes.
+# Types of ops whose outputs belong together: results of functions; the highest values and their indices; parts of a
+# decoded sparse tensor; boxes, scores, classes.
 _IN_PARTS = re.compile(rf"{'|'.join(CALLS)}|TopK(?:V2)?|CTC\w*Decoder(?:V\d)?|CombinedNonMaxSuppression")
 
 SWITCHES = ("Switch", "RefSwitch")
@@ -38,7 +39,7 @@ _ROLE_TYPES = {
     r"|(?:Resource)?Scatter(?:Nd)?(?:Add|Sub|Mul|Div|Min|Max|Update)",
     "saver": r"(?:Legacy)?(?:Save|Restore)(?:V2|Slices?)?|MergeV2Checkpoints|ShardedFile\w+",
     "summary": r"\w*Summary\w*",
-    # Only the outputs of ops that take from a queue belong to the model.
+    # Of an op that takes from a queue, only the outputs, which have keys of their own, belong to the model.
     "queue": rf"{PIPELINE}|\w*Enqueue\w*|\w*Queue(?:Close|Size|IsClosed)\w*|\w+Dataset\w*|MakeIterator"
     r"|IteratorToStringHandle|(?:(?:Ordered)?Map)?Stage",
     "gradient": r"\w+Grad(?:V\d)?",
@@ -52,7 +53,7 @@ GRADIENTS = re.compile(r"gradients(?:_\d+)?")
 """A segment of a name: the scope that tf.gradients makes."""
 
 _OTHER_SCOPE = re.compile(r"report_uninitialized_variables(?:_\d+)?|[Aa]ssert\w*|AssignMovingAvg(?:_\d+)?|Initializer")
-# Collections of ops that tell a session whether it may begin, and its hooks the step.
+# Collections of ops that a session asks whether it may begin, and its hooks which step it is at.
 _ASKED = ("ready_op", "ready_for_local_init_op", "global_step_read_op_cache")
 _SAVE_SCOPE = re.compile(r"(?:.*/)?save(?:_\d+)?", re.DOTALL)
 
@@ -60,7 +61,7 @@ SCORES = {"ArgMax", "Softmax", "LogSoftmax", "Sigmoid", "TopK", "TopKV2"}
 """Types of ops whose results are what a model is for."""
 
 OUTPUT_NAME = re.compile(
-    r"(?!embedding_lookup)(?:\w*_)?"  # TensorFlow's own.
+    r"(?!embedding_lookup)(?:\w*_)?"  # A name that TensorFlow itself gives.
     r"(?:outputs?|preds?|predicts?|predictions?|predicted|logits?|probs?|probability|probabilities|scores?"
     r"|softmax|sigmoid|activations?|answer|result|y_?hat|embeddings?|distances?|similarit(?:y|ies)|samples?"
     r"|decoded|generated)(?:_\w*)?",
@@ -74,20 +75,20 @@ def scope_of(name: str) -> str:
 
 
 def is_named(pattern: re.Pattern[str], name: str) -> bool:
-    """Whether the last segment of a name matches a pattern; a monstrous one is not tried."""
+    """Whether the last segment of a name matches a pattern; an overlong one does not."""
     last = name.rpartition("/")[2]
     return len(last) < LONG and pattern.fullmatch(last) is not None
 
 
 class Flow:
-    """Which op feeds which, by name. Each output of an input pipeline stands by itself: "next:1".
+    """Which op feeds which, by name. Each output of an input pipeline has a key of its own: "next:1".
 
     Attributes:
         graph: the graph.
         nodes: its ops.
         roles: what each op is there for: "" if it seems to belong to the model.
         outside: ops that do not belong to the model.
-        incomplete: ops that take what the graph lacks, as when it was exported from a scope.
+        incomplete: ops with an input that the graph lacks, as when it was exported from a scope.
         inputs: op → the ops whose values it takes.
         needs: the same, and the ops that must run before it.
         users: op → the ops that take its values.
@@ -103,7 +104,7 @@ class Flow:
         self._pipelines = {name for name, type_ in self._types.items() if is_pipeline(type_)}
         saver = graph.message.saver_def
         savers = [name for name, type_ in self._types.items() if _role_by_type(type_) == "saver"]
-        # One that has a name has its scope, too, and in that an op which runs all that restores.
+        # A saver with a name has a scope of that name, in which the op restore_all runs all that restores.
         self.saver = {s for s in map(scope_of, savers) if _SAVE_SCOPE.fullmatch(s) or f"{s}/restore_all" in self.nodes}
         self.saver |= {
             op_of(saver.filename_tensor_name),
@@ -128,7 +129,7 @@ class Flow:
         needs = inputs
         if len(inputs) < len(tensors):
             needs = [key for tensor in tensors if (key := self.key(tensor.removeprefix("^")))]
-            if len(needs) < len(tensors):  # It is fed itself, then.
+            if len(needs) < len(tensors):  # Then it must be fed itself.
                 self.incomplete[name], needs = None, []
         if self._types[name] in SWITCHES:  # Which branch is taken does not belong to the value.
             inputs = inputs[:1]
@@ -140,7 +141,7 @@ class Flow:
                 self.users[key] = [name]
 
     def _set_checks_aside(self) -> None:
-        """Takes the checks of tf.add_check_numerics_ops out of the users: every tensor of the model has one."""
+        """Removes the checks of tf.add_check_numerics_ops from the users: every tensor of the model has one."""
         checks = {name for name in self.of_types("CheckNumerics".__eq__) if not self.users.get(name)}
         for key in {key for name in checks for key in self.inputs[name]}:
             self.users[key] = [user for user in self.users[key] if user not in checks]

@@ -1,10 +1,10 @@
-"""What only a loss wants to be fed: labels.
+"""Labels: what is fed for the loss alone.
 
     x ─▶ MatMul ─▶ CrossEntropy        labels: it meets no weight on its way to the loss
           ▲         ▲
           W         labels
 
-Those of a sampled loss and of a CRF meet weights, too: samplers and names tell them.
+The labels of a sampled loss and of a CRF meet weights too: they are recognized by samplers and names.
 """
 
 import re
@@ -21,16 +21,16 @@ _LABEL_NAME = re.compile(r"(?:\w*_)?(?:labels?|targets?|tags?|ground_?truth|y_?t
 
 
 def labels(flow: Flow, layers: Layers, losses: Losses, shown: set[str]) -> set[str]:
-    """The sources that only a loss wants, or what is `shown` in summaries."""
+    """The sources that meet no weight before a loss, or that only losses and what is `shown` in summaries need."""
     found = {key for key in layers.sources if layers.body and key not in layers.body and key in losses.made_of}
     found |= _weighted_labels(flow, layers, losses.made_of | shown)
-    # The lengths of what is decoded are no labels, whatever else wants them.
+    # What a decoder takes, such as sequence lengths, is no label, whatever else takes it.
     decoders = flow.of_types(_DECODER.fullmatch) & layers.reached
     return found - walk(decoders, flow.inputs, flow.outside)
 
 
 def _weighted_labels(flow: Flow, layers: Layers, without: set[str]) -> set[str]:
-    """Labels that meet weights, and that no end uses but those to do without; none if nothing else was fed."""
+    """Labels that meet weights, and that no end uses but those in `without`; none if no other source meets weights."""
     sources = layers.sources.keys()
     sampled = flow.of_types(_SAMPLER.fullmatch) & layers.reached
     likely = walk((near for name in sampled for near in flow.inputs[name]), flow.inputs, flow.outside)

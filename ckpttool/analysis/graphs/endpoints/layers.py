@@ -4,7 +4,7 @@
           ▲         ▲
           W         b
 
-x is a source, which reaches all that is right of it, and meets the weights at MatMul and Add.
+x is a source: it reaches all that is to its right, and meets the weights at MatMul and Add.
 """
 
 import re
@@ -16,7 +16,8 @@ from ckpttool.analysis.graphs.needs import walk
 from ckpttool.model.averages import AVERAGE
 from ckpttool.model.nodes import PLACEHOLDERS, TREE_OPS, VARIABLE_OPS
 
-# What a weight passes on its way to where it is used. No arithmetic: a weight's norm in the loss is no layer.
+# Types of ops that a weight passes on its way to where it is used. Arithmetic is not among them: a weight's norm in the
+# loss is no layer.
 _READS = {
     *("Identity", "ReadVariableOp", "Enter", "RefEnter", "Switch", "RefSwitch", "Cast", "Reshape", "Transpose"),
     *("ExpandDims", "Squeeze", "Concat", "ConcatV2", "Split", "SplitV", "Slice", "StridedSlice", "Unpack"),
@@ -25,27 +26,28 @@ _APPLY = re.compile(APPLY)
 
 
 class Layers:
-    """What is fed, and the layers that it goes through, each a set of ops.
+    """What is fed, and the layers that it goes through, as sets of ops.
 
     Attributes:
-        placeholders: what may be fed.
-        sources: these, and what else has no values of its own: pipelines, what takes what the graph does not have, and
-            noise.
-        reached: what sources reach, and what is drawn by chance, but for plumbing.
-        trained: the variables that are trained; all, where nothing tells; and trees.
+        placeholders: the ops that may be fed.
+        sources: the placeholders, and what else brings values in: pipelines, ops with an input that the graph lacks,
+            and noise.
+        reached: what comes after sources and random numbers, and these, without plumbing; if nothing is fed, what
+            comes after variables and constants.
+        trained: the trainable variables, or all if none is marked as trainable; and trees.
         updated: the variables that each optimizer updates, by the scope of its ops.
-        separate: the same, in order, of several that have no variable in common, as those of a generator and a critic;
-            else none.
-        noise: of such, what is drawn at random and meets weights before anything that is fed does.
-        read: variables, and what is only read of them.
-        joints: where what is fed meets what is trained, or moving averages of that.
-        body: all that comes before the last layer, and that.
-        inner: the same without what has no layer behind it.
-        weighted: what has a layer before it.
+        separate: the same sets, in the order of the scopes, if there are several optimizers and no two share a
+            variable, as those of a generator and a critic; else none.
+        noise: with separate optimizers, what is drawn at random and meets weights before it meets anything fed.
+        read: variables, and ops that only read them.
+        joints: the ops where what is fed meets trained variables or their moving averages.
+        body: the joints, and all that comes before them.
+        inner: the same without the joints that have no other one behind them.
+        weighted: the joints, and all that comes after them.
     """
 
     def __init__(self, flow: Flow, *, is_fed: bool = True) -> None:
-        """`is_fed` is whether what is fed counts, if anything is; else all begins at the variables."""
+        """With `is_fed`, all begins at what is fed, if anything is; else it begins at the variables."""
         self._flow = flow
         placeholders = flow.of_types(PLACEHOLDERS.__contains__) - flow.outside
         self.placeholders = dict.fromkeys(name for name in flow.nodes if name in placeholders)
@@ -53,7 +55,7 @@ class Layers:
         self.sources |= {name: None for name in flow.incomplete if name not in flow.outside}
         held = flow.of_types({*VARIABLE_OPS, "Const"}.__contains__) - flow.outside
         is_fed = is_fed and bool(self.sources)
-        # A generator may draw what it begins with, while what it is compared with is fed.
+        # A generator may begin with random numbers, while what its output is compared with is fed.
         drawn = flow.of_types(RANDOM.fullmatch) - flow.outside
         self.reached = walk(drawn.union(self.sources) if is_fed else held, flow.users, flow.outside)
         self._no_reads = flow.of_types(lambda type_: type_ not in _READS) | flow.outside
@@ -79,11 +81,11 @@ class Layers:
         fed = walk(self.sources, flow.users, flow.outside)
         alone = walk(drawn - fed, flow.users, flow.outside | fed)
         met = drawn & walk(self._met(self.trained, alone), flow.inputs, flow.outside)
-        # What has been scaled has the name of the scope: "noise/RandomUniform" becomes "noise".
+        # The scaled numbers have the name of the scope: for "noise/RandomUniform", "noise" is meant.
         return {scope if (scope := scope_of(name)) in alone else name for name in met}
 
     def meetings(self, variables: set[str]) -> list[str]:
-        """Where what is fed meets one of the variables."""
+        """The ops where what is fed meets one of the variables."""
         return list(self._met(variables, self.reached))
 
     def _met(self, variables: set[str], reached: set[str]) -> set[str]:
@@ -92,7 +94,7 @@ class Layers:
         return {user for key in weights for user in users.get(key, ()) if user in reached}
 
     def taken_by(self, ops: Iterable[str]) -> set[str]:
-        """What ops take, and what that is read from: the variables that they meet are among it."""
+        """What ops take, and what that is read from, so that the variables that the ops meet are included."""
         inputs = self._flow.inputs
         taken = {near for key in ops for near in inputs.get(key, ())}
         no_reads = self._no_reads | self.reached

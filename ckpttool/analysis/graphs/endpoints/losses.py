@@ -1,4 +1,4 @@
-"""What is a loss, what it is made of, and what it is reckoned with."""
+"""The losses: which ops they are, what they are made of, and the types of ops that compute them."""
 
 import re
 from functools import lru_cache
@@ -14,7 +14,7 @@ LOSS_MATH = {
     *("SquaredDifference", "Greater", "GreaterEqual", "Less", "LessEqual"),
     *("Slice", "StridedSlice", "ExpandDims"),
 }
-"""Types of ops that a loss is reckoned with."""
+"""Types of ops that compute a loss."""
 
 
 class Losses:
@@ -22,9 +22,9 @@ class Losses:
 
     Attributes:
         ops: the losses.
-        made_of: these, and what they are made of.
-        learned: the same, as far as gradients go.
-        scopes: those of TensorFlow's loss functions, which make logits flat: "xent/Reshape" is before "xent".
+        made_of: the losses, and what they are made of.
+        learned: the same, back to where gradients stop.
+        scopes: those of TensorFlow's loss functions, which flatten logits first: "xent/Reshape" comes before "xent".
     """
 
     def __init__(self, flow: Flow, reached: set[str]) -> None:
@@ -37,13 +37,13 @@ class Losses:
         self.scopes = functions | {scope for scope in around if is_named(_LOSS_NAME, scope)}
 
     def back_to(self, *types: str) -> set[str]:
-        """What the losses are made of, back to ops of some types, and without these."""
+        """What the losses are made of, back to ops of these types, which are left out."""
         stops = self._flow.of_types(types.__contains__)
         return walk(self.ops - stops, self._flow.inputs, self._flow.outside | stops)
 
 
 def _losses(flow: Flow, reached: set[str]) -> set[str]:
-    """What is a loss by the collection `losses`, because gradients start there, by its type, its name, or its scope."""
+    """The ops that are losses: by the collection `losses`, as starts of gradients, by type, by name, or by scope."""
     collection = flow.graph.collections.get("losses")
     found = {flow.key(member) for member in (collection.members if collection else []) if isinstance(member, str)}
     derived = {name for name in map(_derived_op, flow.nodes) if name in flow.nodes and name not in flow.outside}

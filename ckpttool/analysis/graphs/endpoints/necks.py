@@ -1,9 +1,9 @@
-"""Where a graph is narrow: what all that is learned passes on its way to the loss.
+"""The necks of a graph: the ops through which all that is learned passes on its way to the loss.
 
     x ─▶ layers ─▶ picture ─┬─▶ fixed layers ─▶ … ─┬─▶ loss
                             └─▶ differences ───────┘
 
-The last such op is an output: the picture, and not what is made of it to judge it.
+The last neck is an output: the picture, and not what is made of it to judge it.
 """
 
 from collections.abc import Iterable
@@ -15,16 +15,16 @@ from ckpttool.analysis.graphs.endpoints.losses import Losses
 from ckpttool.analysis.graphs.needs import walk
 
 _SUMS = {"Add", "AddV2", "Sub"}
-# For each, the graph is walked.
+# The graph is walked for each.
 _MOST_SUMS = 10
 
 
 def neck_of(flow: Flow, layers: Layers, losses: Losses, labeled: set[str], lossy: set[str]) -> str:
-    """The last op that all passes before labels join, "" if there is none.
+    """The last op that everything passes before labels join; "" if there is none.
 
-    It is none that is `lossy`, but for that which joins two models. `labeled` are labels, and what comes after these.
+    It is not one of `lossy`, unless it joins two models. `labeled` are the labels, and what comes after them.
     """
-    # Weights that labels meet, such as the transitions of a CRF, are the loss's.
+    # Weights that labels meet, such as the transitions of a CRF, belong to the loss.
     starts = set(layers.meetings(layers.trained - layers.taken_by(losses.learned & labeled)))
     ends = walk(labeled | losses.ops, flow.users, flow.outside) & losses.learned
     stops = flow.of_types("StopGradient".__eq__)
@@ -37,22 +37,22 @@ def neck_of(flow: Flow, layers: Layers, losses: Losses, labeled: set[str], lossy
 
 
 def _is_sum(flow: Flow, layers: Layers, key: str, labeled: set[str]) -> bool:
-    """Whether it is a sum of two ops that are reached, with which a label is compared."""
+    """Whether an op is a sum of two ops that are reached, and is compared with a label."""
     is_compared = any(user in labeled for user in flow.users.get(key, ())) and flow.tensor(key).shape != ()
     inputs = flow.inputs[key]
     return flow.type(key) in _SUMS and is_compared and len(inputs) == 2 and layers.reached.issuperset(inputs)
 
 
 def _joins_models(flow: Flow, layers: Layers, key: str) -> bool:
-    """Whether a sum is one of two models' results, as in "wide and deep", or of what a model adds to what was fed."""
+    """Whether a sum joins the results of two models, as in "wide and deep", or what was fed and a model's addition."""
     first, second = (walk([near], flow.inputs, flow.outside) & layers.trained for near in flow.inputs[key])
     return bool(first - second and second - first) or (flow.type(key) != "Sub" and not (first and second))
 
 
 def _necks(flow: Flow, way: set[str], starts: Iterable[str], ends: set[str]) -> list[str]:
-    """Of the ops of a way, which has no loops, those that every path from `starts` to `ends` passes; the last first.
+    """The ops of a way that every path from `starts` to `ends` passes, the last first; none if the way has a cycle.
 
-    Where each op comes after what it takes, these are the ones that no edge leads past.
+    In an order where each op comes after those that it takes from, they are the ops that no edge leads past.
     """
     left = {key: sum(near in way for near in dict.fromkeys(flow.inputs[key])) for key in way}
     users = {key: [user for user in flow.users.get(key, ()) if user in way] for key in way}

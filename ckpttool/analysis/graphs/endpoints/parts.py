@@ -4,7 +4,7 @@
                                    ▲
                                  labels
 
-What is reached and belongs to no loss is the forward path.
+All that sources reach and that belongs to no loss is the forward path.
 """
 
 import re
@@ -18,9 +18,9 @@ from ckpttool.analysis.graphs.endpoints.necks import neck_of
 from ckpttool.analysis.graphs.needs import walk
 from ckpttool.model.collections import is_filled
 
-# What tf.nn.l2_normalize gives: an embedding before distances are taken, and no part of a loss.
+# What tf.nn.l2_normalize calls its result: an embedding, from which distances are computed, and no part of a loss.
 _NORMALIZED = re.compile(r"l2_normalize(?:_\d+)?")
-# What goes into a loop of TensorFlow 1, and what comes out.
+# Types of the ops that lead into a loop of TensorFlow 1, and out of it.
 _ENTERS, _EXITS = ("Enter", "RefEnter"), ("Exit", "RefExit")
 _MERGES = ("Merge", "RefMerge")
 
@@ -33,11 +33,12 @@ class Parts:
         losses: the losses, and what they are made of.
         collected: the members of the user's collections.
         shown: what leads to nothing but summaries.
-        neck: the last op of the model that all which is learned passes on its way to the loss; "" if there is none.
-        lossy: what is reached and only belongs to losses: labels, and their arithmetic.
-        forward: what is reached else.
-        looped: what runs within a loop, and is not there behind it, so that nobody can fetch it; and what runs in a
-            branch, so that it is there only if that is taken.
+        neck: the last op of the model through which all that is learned passes on its way to the loss; "" if there is
+            none.
+        lossy: what is reached and belongs to losses alone: labels, and the arithmetic of losses.
+        forward: the rest of what is reached.
+        looped: what runs within a loop, so that it can't be fetched; and what runs in a branch, so that it has a value
+            only if that branch is taken.
     """
 
     def __init__(self, flow: Flow, *, is_fed: bool = True) -> None:
@@ -59,19 +60,19 @@ class Parts:
         self.looped = walk(enters, flow.users, exits) | walk(branches, flow.users, exits | joins)
 
     def _lossy(self, flow: Flow, labeled: set[str]) -> set[str]:
-        """What comes after a label, what shares a scope with where they join, and the arithmetic before a loss."""
+        """What comes after labels, what shares a scope with the ops where they join, and the arithmetic of losses."""
         layers, losses = self.layers, self.losses
         joins = [key for key in labeled if any(near not in labeled for near in flow.inputs.get(key, ()))]
         joins += [name for name in losses.ops if is_loss(flow.type(name))]
         no_loss = {scope_of(name) for name in layers.body} | {""}
         scopes, own = {scope_of(name) for name in joins} - no_loss, losses.scopes - no_loss
-        # A score that no loss takes is there for somebody else.
+        # A score that no op takes is there to be fetched.
         scores = {name for name in flow.of_types(SCORES.__contains__) if not flow.users.get(name)}
         likely = layers.reached - layers.sources.keys() - scores
         beside = {name for name in likely if scope_of(name) in scopes}
         beside |= {name for name in likely & losses.made_of if scope_of(name) in own}
         lossy = labeled | losses.ops | beside
-        # What the model uses besides is no arithmetic of the loss'.
+        # Arithmetic that the model uses too does not belong to the loss.
         return lossy | _only_before(
             lossy, flow, lambda key: key not in lossy and self._is_arithmetic(flow, key), but_for=flow.outside
         )
@@ -91,7 +92,7 @@ def _collected(flow: Flow) -> set[str]:
 def _only_before(
     ends: Iterable[str], flow: Flow, may_be: Callable[[str], bool], but_for: Set[str] = frozenset()
 ) -> set[str]:
-    """What leads to nothing but `ends`, of what may be such; what `but_for` takes does not count."""
+    """The ops that lead to nothing but `ends`, as far as `may_be` allows them; users in `but_for` do not count."""
     found, left = set[str](), dict[str, int]()
     stack = list(ends)
     while stack:

@@ -1,7 +1,7 @@
 """Which of several likely outputs comes first.
 
-What is trained comes before its copies, of towers the first one, and what goes on by itself before what must be told
-the answer.
+What is trained comes before its copies, the first tower before the others, and a decoder that goes on by itself before
+one that must be told the answer.
 """
 
 import re
@@ -17,7 +17,7 @@ _REPLICA = re.compile(r"/replica_\d+$")
 
 
 def in_order(flow: Flow, parts: Parts, chosen: Ranked) -> list[str]:
-    """The best of those chosen, the likeliest first."""
+    """The best of the chosen ops, the likeliest first."""
     best = sorted(chosen, key=lambda key: chosen[key][0])[:MOST_TENSORS]
     alike: dict[tuple[object, ...], list[str]] = {}
     for key in best:
@@ -35,12 +35,13 @@ def in_order(flow: Flow, parts: Parts, chosen: Ranked) -> list[str]:
 
 
 def _untaught(flow: Flow, parts: Parts, best: list[str]) -> str:
-    """The op, if any, that gives with the same weights what the first one gives only if it is told the answer: a
-    decoder that goes on by itself, where training feeds it what it is to say.
+    """The op that gives, with the same weights, what the first one gives only if it is told the answer; "" if none.
+
+    It is a decoder that goes on by itself, while the one to be trained is fed what it is to say.
     """
     if not best:
         return ""
-    # What the loss takes from behind a layer alone is no answer, such as the second of what it compares.
+    # An answer gets to the loss without passing a layer: the second of two inputs that the loss compares is none.
     learned = {best[0], *parts.layers.joints}
     told = walk(parts.losses.ops, flow.inputs, flow.outside | learned) & parts.layers.sources.keys()
     sources, weights = _made_of(flow, parts, best[0])
@@ -52,24 +53,24 @@ def _untaught(flow: Flow, parts: Parts, best: list[str]) -> str:
 
 
 def _made_of(flow: Flow, parts: Parts, key: str) -> tuple[set[str], set[str]]:
-    """The sources and the variables that an op's value comes from; each device's copy of a variable is that one."""
+    """The sources and the variables that an op's value comes from; a device's copy counts as the variable itself."""
     before = walk([key], flow.inputs, flow.outside)
     weights = {_REPLICA.sub("", name) for name in before if flow.type(name) in VARIABLE_OPS}
     return before & parts.layers.sources.keys(), weights
 
 
 def _towers_swapped(flow: Flow, parts: Parts, keys: list[str]) -> dict[str, str]:
-    """Of ops made of the same weights, as in towers, which takes the place of which."""
+    """For ops made of the same weights, as in towers: op → the one that takes its place, in the graph's order."""
     towers: dict[frozenset[str], list[str]] = {}
     for key in keys:
         sources, weights = _made_of(flow, parts, key)
-        # The calls of a function are its signatures', each with an input of its own; other inputs go through one model.
+        # A call of a function is a signature's, which has inputs of its own; elsewhere, inputs go through one model.
         made_of = weights | sources if flow.type(key) in CALLS else weights
         towers.setdefault(frozenset(made_of if key in parts.layers.weighted else [key]), []).append(key)
     places = {name: number for number, name in enumerate(flow.nodes)}
     swapped = dict[str, str]()
     for tower in towers.values():
-        # What is made of another is no tower beside it, such as an output of a score: it comes first, as an end.
+        # Ops of which one is made of another, such as an output made of a score, are no towers: the end stays first.
         if any(walk([key], flow.inputs, flow.outside).intersection(tower) != {key} for key in tower):
             continue
         swapped |= zip(tower, sorted(tower, key=lambda key: places.get(op_of(key), 0)), strict=True)
