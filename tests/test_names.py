@@ -136,6 +136,12 @@ def test_near_names_are_offered_among_many_too():
     assert near_hint("layer_77/ou", names[77:79]) == "near names: layer_77/out, layer_78/out"
 
 
+def test_a_single_letter_is_near_a_segment_alone():
+    """A name of one letter is found where a segment is that letter, and not in every name that contains it."""
+    assert near_hint("x", ["conv/kernel/ExponentialMovingAverage", "model/x"]) == "near names: model/x"
+    assert near_hint("x", ["conv/kernel/ExponentialMovingAverage"]) is None
+
+
 def test_how_many_there_are_is_said_of_several():
     """Of the only one, nothing is said; of several, how many they are."""
     assert such(1) == ""

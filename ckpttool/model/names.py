@@ -110,9 +110,12 @@ def near_hint(name: str, others: Collection[str]) -> str | None:
     """A hint with the names most like one that is not there, and those that contain its last segment."""
     near = NearNames().of(name, others, 3)
     last = name.rpartition("/")[2].partition(":")[0].casefold()
-    near += islice(
-        (other for other in others if last and last in other.casefold() and other not in near), 3 - len(near)
-    )
+
+    def contains(other: str) -> bool:  # A single letter, which is in nearly every name, as a segment.
+        folded = other.casefold()
+        return last in (folded.split("/") if len(last) == 1 else folded)
+
+    near += islice((other for other in others if last and other not in near and contains(other)), 3 - len(near))
     return f"near names: {', '.join(near)}" if near else None
 
 
