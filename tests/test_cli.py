@@ -378,7 +378,9 @@ def test_wrong_input_is_one_line_and_a_code(run, tmp_path, what, code, said):
 
 def test_traceback_on_request(run, tmp_path):
     """--traceback shows where an error arose, and changes nothing else: the exit code says what kind it was."""
-    result = run("--traceback", "diff", tmp_path / "nothing", tmp_path / "nothing else")
+    wrong = "diff", tmp_path / "nothing", tmp_path / "nothing else"
+    assert "Traceback" in run(*wrong, "--traceback").stderr
+    result = run("--traceback", *wrong)
     assert result.exit_code == 3
     assert result.stderr.startswith("Traceback")
     assert "error: no such file" in result.stderr

@@ -91,6 +91,9 @@ _COMMANDS = {
 }
 
 
+_TRACEBACK = "--traceback"
+
+
 class _Commands(TyperGroup):
     """The commands, imported when they are wanted; with errors turned into one line and an exit code, in one place."""
 
@@ -115,6 +118,8 @@ class _Commands(TyperGroup):
             formatter.write_dl([(name, command.help) for name, command in _COMMANDS.items()])
 
     def make_context(self, info_name: str | None, args: list[str], *others: Any, **extra: Any) -> Any:
+        if _TRACEBACK in args and "--" not in args:  # Who has seen an error adds it at the end.
+            args = [_TRACEBACK, *(arg for arg in args if arg != _TRACEBACK)]
         with _printable_usage_errors():
             try:
                 return super().make_context(info_name, args or ["--help"], *others, **extra)
@@ -195,7 +200,7 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    traceback: Annotated[bool, typer.Option("--traceback", help="On an error, show where it arose.")] = False,
+    traceback: Annotated[bool, typer.Option(_TRACEBACK, help="On an error, show where it arose.")] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
