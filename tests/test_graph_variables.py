@@ -4,6 +4,7 @@
 the same numbers, and must give the same ones bit for bit; it saves again, and the names must be the same.
 """
 
+import shutil
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -579,6 +580,27 @@ def test_a_signature_is_not_broken():
     del message.collection_def["activation"]
     with pytest.raises(ConversionError, match="the signature serving needs activation_opt:0"):
         rename_and_drop(MetaGraph(message.SerializeToString()), {}, {"W"})
+
+
+def test_results_that_are_lost_are_told(run, tmp_path):
+    """A result that needs a dropped variable and that nobody has marked as one goes, and is named."""
+    message = proto.parse("MetaGraphDef", (FIXTURES / "linear" / "model.meta").read_bytes())
+    del message.collection_def["activation"]
+    agreeing = rename_and_drop(MetaGraph(message.SerializeToString()), {}, {"W"})
+    assert agreeing.ends == ["activation_opt"]
+    assert not rename_and_drop(MetaGraph(message.SerializeToString()), {"W": "V"}).ends
+    for file in (FIXTURES / "linear").glob("model.*"):
+        shutil.copy(file, tmp_path)
+    (tmp_path / "model.meta").write_bytes(message.SerializeToString())
+    said = run("export", tmp_path / "model", "--tf", tmp_path / "new", "--meta", "-x", "W").stderr
+    assert "note: activation_opt was removed from the graph: it needs what was dropped\n" in said
+
+
+def test_what_belongs_to_dropped_slots_is_no_result(run, tmp_path):
+    """Of a training graph without its slots, the optimizer's ops go, and none of them is told for a result."""
+    result = run("export", FIXTURES / "conv" / "model", "--tf", tmp_path / "new", "--meta", "--drop-slots")
+    assert result.exit_code == 0
+    assert "was removed from the graph" not in result.stderr
 
 
 def test_a_variable_that_could_not_be_initialized_is_refused(tf, tmp_path):

@@ -12,6 +12,7 @@ from ckpttool.cli.salvaging import Salvaged, salvaged_from
 from ckpttool.formats.opening import open_graph
 from ckpttool.formats.outputs import require_writable
 from ckpttool.model.checkpoint import Checkpoint
+from ckpttool.model.names import such
 from ckpttool.transforms.variables import NAMES
 
 if TYPE_CHECKING:
@@ -246,6 +247,9 @@ def _agreeing_graph(found: "Located", quiet: bool, changed: "Changed", before: C
     agreeing = rename_and_drop(graph, names, [name for name in before if name not in names], averages)
     for collection, member in () if quiet else agreeing.members:
         render.say(f"note: {member} was removed from the collection {collection}: it needs what was dropped")
+    if agreeing.ends and not quiet:
+        others = such(len(agreeing.ends), "ops")
+        render.say(f"note: {agreeing.ends[0]} was removed from the graph: it needs what was dropped{others}")
     return restoring_from_bundle(agreeing.graph)
 
 

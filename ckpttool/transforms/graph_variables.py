@@ -12,6 +12,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ckpttool.analysis.graphs.endpoints.flow import role_of
 from ckpttool.errors import ConversionError, NotSupportedError
 from ckpttool.model.collections import is_filled
 from ckpttool.model.graph import MetaGraph
@@ -37,11 +38,19 @@ _PART = re.compile(r"/part_\d+(?=/|$)")
 
 
 class Agreeing(NamedTuple):
-    """The graph that agrees, and what it has lost: ops, and members of collections as (collection, member)."""
+    """The graph that agrees, and what it has lost.
+
+    Attributes:
+        graph: the graph.
+        ops: how many ops were removed.
+        members: members of collections that were removed, as (collection, member).
+        ends: ops that were removed because they need what was dropped, and that may be results of the model.
+    """
 
     graph: MetaGraph
     ops: int
-    members: Sequence[tuple[str, str]]
+    members: Sequence[tuple[str, str]] = ()
+    ends: Sequence[str] = ()
 
 
 def rename_and_drop(
@@ -64,12 +73,12 @@ def rename_and_drop(
         raise NotSupportedError(f"only a .meta file is made to agree, not a {graph.root}", path=graph.path)
     renames = {old: new for old, new in names.items() if old != new and old not in dropped}
     if not renames and not dropped:
-        return Agreeing(graph, 0, ())
+        return Agreeing(graph, 0)
     try:
         edits = _Edits(graph, renames, set(dropped), averages or {})
         if not edits.ops and not edits.removed and not edits.savers.changes:
-            return Agreeing(graph, 0, ())
-        return Agreeing(edit_meta_graph(graph, edits.apply), len(edits.removed), edits.lost)
+            return Agreeing(graph, 0)
+        return Agreeing(edit_meta_graph(graph, edits.apply), len(edits.removed), edits.lost, edits.lost_ends)
     except ConversionError as error:
         error.path = error.path or graph.path
         raise
@@ -95,6 +104,7 @@ class _Edits:
         gone |= self.savers.change(renames, dropped, averages)
         spared = (self.savers.ops - gone) | self.savers.shortened
         self.removed = needing(nodes, gone, spared, by_control=False)
+        self.lost_ends = _ends(nodes, self.removed - gone)
         # A group may lose the initializers of what is gone, but not updates.
         self._halted = needing(nodes, self.removed - gone, self.savers.ops, by_control=True)
         self._name = reference(self.ops)
@@ -200,6 +210,13 @@ class _Edits:
         if left != entry and not any(last_field(last_field(left, 2), kind) for kind in (1, 2)):
             return None
         return collection_rule(self._name, lambda name: self._new_full_names.get(name, name))(left)
+
+
+def _ends(nodes: Iterable[Any], among: Collection[str]) -> list[str]:
+    """The ops, of some, that may be results of the model: those whose values no op takes, and that do nothing else."""
+    ends = [node.name for node in nodes if node.name in among and not role_of(node.name, node.op)]
+    taken = {op_of(text) for node in nodes for text in node.input} if ends else ()
+    return [name for name in ends if name not in taken]
 
 
 def _require_no_savers_in_functions(graph: MetaGraph) -> None:

@@ -174,7 +174,7 @@ class Flow:
         scope = scope_of(node.name)
         if node.name in self.saver or (scope and scope in self.saver):
             return "saver"
-        return _role_by_scope(scope) or _role_by_type(node.type[:LONG])
+        return role_of(node.name, node.type)
 
     def fetches(self, key: str) -> list[str]:
         """The tensors of an op to list: its first output, or all, if the first alone says little."""
@@ -187,6 +187,11 @@ class Flow:
     def tensor(self, name: str) -> Tensor:
         """What is known of a tensor."""
         return self.graph.tensor(name)
+
+
+def role_of(name: str, type_: str) -> str:
+    """What an op is for, by its scope and type; "" if it may be part of the model."""
+    return _role_by_scope(scope_of(name)) or _role_by_type(type_[:LONG])
 
 
 # A large graph has many ops of few types, in few scopes.
