@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # A rich table costs 0.6 ms a row: more rows than this are not shown unless they are asked for, and then plainly.
 _TABLE_ROWS = 500
 _OVERVIEW_ROWS = 25
-# No column is folded to less than this, in which every dtype is whole.
+# No column is folded to less than this: nearly every dtype is whole in it.
 _LEAST_WIDTH = 8
 # Columns that can be spared are left out before any column is folded to less than this.
 _READABLE = 16

@@ -14,8 +14,9 @@ secondary block:
     … | 15 00 … | … | 53 04 … | …               numbers of blocks; elements so far; …; the index block; checksum
 
     45 41 49 42 | 00 | 00 | 0b 04 … | …         "EAIB": version, kind, header; elements, addresses; checksum
-    45 41 53 42 | 00 | 00 | 0b 04 … | 4c 00 …   "EASB": …, its first element; bits of pages, addresses; checksum
-    45 41 44 42 | 00 | 00 | 0b 04 … | 04 00 …   "EADB": …, its first element; elements; checksum
+    45 41 53 42 | 00 | 00 | 0b 04 … | f0 00 …   "EASB": …, its first element; bits of pages, addresses; checksum
+    45 41 44 42 | 00 | 00 | 0b 04 … | 30 00 …   "EADB": …, its first element; elements; checksum
+                                                (first elements are counted without those in the index block)
 
 A data block with more elements than fit a page has pages behind its checksum, like the block of a fixed array; the bits
 that say which pages were written are in the secondary block. An element is the same as in a fixed array.
