@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import chain, count
 from pathlib import Path
 from typing import NamedTuple
@@ -157,43 +157,38 @@ def relocate_checkpoint_state(
         FormatError, CorruptionError: the file is not a state file.
     """
     state = read_checkpoint_state(path)
-    directory, gone = os.path.dirname(path), dict[str, None]()
-
-    def relocated(written: str) -> str:
-        as_written, *beside = candidates(directory, written)
-        if exists(as_written):
-            relative = _relative(as_written, directory)
-            return written if not os.path.isabs(written) or relative.startswith(os.pardir) else relative
-        if beside and exists(beside[-1]):
-            return _relative(beside[-1], directory)
-        gone[written] = None
-        return written
-
-    before = [state.latest, *state.all]
-    after = [relocated(written) for written in before]
-    latest, *listed = after
-    # Two paths may have become the same one: the last is kept, with its time.
-    places = sorted({path: place for place, path in enumerate(listed)}.values())
-    times = state.timestamps
-    if len(times) == len(listed):
-        times = tuple(times[place] for place in places)
-    state = state._replace(latest=latest, all=tuple(listed[place] for place in places), timestamps=times)
+    directory, before = os.path.dirname(path), [state.latest, *state.all]
+    relocated = {written: _relocated(written, directory, exists) for written in before}
+    after = [relocated[written] or written for written in before]
     changed = [a != b for a, b in zip(before, after, strict=True)].count(True)
-    if output is None:
-        if changed and dry_run:
-            storage.require_writable(path, force=True, inputs=())
-        elif changed:
-            with _backed_up(path):
-                _write(path, state, force=True)
-    else:
+    state = _without_repeats(state._replace(latest=after[0], all=tuple(after[1:])))
+    if output is not None:
         replaces = os.path.exists(output)
         graphs = {f"{prefix}.meta" for written in before for prefix in candidates(directory, written) if replaces}
         inputs = [file for graph in graphs for file in (graph, *belonging(graph))]
-        if dry_run:
-            storage.require_writable(output, force=force, inputs=inputs)
-        else:
-            _write(output, state, force=force, inputs=inputs)
-    return Relocated(changed, tuple(gone))
+        _write(output, state, force=force, inputs=inputs, dry_run=dry_run)
+    elif changed:
+        with nullcontext() if dry_run else _backed_up(path):
+            _write(path, state, force=True, dry_run=dry_run)
+    return Relocated(changed, [written for written, place in relocated.items() if place is None])
+
+
+def _relocated(written: str, directory: str, exists: Callable[[str], bool]) -> str | None:
+    """A path for the state file in `directory`, relative if the checkpoint is there; None if there is no checkpoint."""
+    as_written, *beside = candidates(directory, written)
+    if exists(as_written):
+        relative = _relative(as_written, directory)
+        return written if not os.path.isabs(written) or relative.startswith(os.pardir) else relative
+    return _relative(beside[-1], directory) if beside and exists(beside[-1]) else None
+
+
+def _without_repeats(state: CheckpointState) -> CheckpointState:
+    """The state with each path once, where it came last, with its time."""
+    places = sorted({path: place for place, path in enumerate(state.all)}.values())
+    times = state.timestamps
+    if len(times) == len(state.all):
+        times = tuple(times[place] for place in places)
+    return state._replace(all=tuple(state.all[place] for place in places), timestamps=times)
 
 
 def _relative(prefix: str, directory: str) -> str:
@@ -203,7 +198,12 @@ def _relative(prefix: str, directory: str) -> str:
     return name if name and relative == "." else os.path.join(relative, name)
 
 
-def _write(path: str | Path, state: CheckpointState, *, force: bool, inputs: Sequence[str] = ()) -> None:
+def _write(
+    path: str | Path, state: CheckpointState, *, force: bool, inputs: Sequence[str] = (), dry_run: bool = False
+) -> None:
+    if dry_run:
+        storage.require_writable(path, force=force, inputs=inputs)
+        return
     with storage.write_beside(path, force=force, inputs=inputs) as beside:
         beside.write_text(_text(state))
 

@@ -58,8 +58,8 @@ class GraphVariable(NamedTuple):
 
 
 class _Texts(dict[str, str]):
-    """One and the same object for each text that is asked for: it takes its room once, and is found without a look at
-    its letters. A large graph, whose inputs are names of its ops, takes a tenth less memory.
+    """Gives the same object for equal texts, so that each takes memory once and is compared without a look at its
+    letters. A large graph, whose inputs are names of its ops, takes a tenth less memory.
     """
 
     def __missing__(self, text: str) -> str:
