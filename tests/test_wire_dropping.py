@@ -50,10 +50,14 @@ def outcome(function: Callable[[bytes, Mapping[int, Rule]], bytes], data: bytes)
 def test_as_edit_has_it(parts: list[bytes], times: int, few: int) -> None:
     """Whatever the fields are, and however many messages are walked side by side."""
     data = b"".join(field(1, part) + field(2, part) + part for part in parts) * times
+    expected = outcome(edit, data)
     with pytest.MonkeyPatch.context() as patch:
+        if isinstance(expected, bytes):  # Only what is refused may be left to `edit`.
+            patch.delattr(dropping, "edit")
         patch.setattr(dropping, "_LARGE", 0)
         patch.setattr(dropping, "_FEW", few)
-        assert outcome(dropping.drop, data) == outcome(edit, data)
+        patch.setattr(dropping, "_TOGETHER", 3)
+        assert outcome(dropping.drop, data) == expected
 
 
 @pytest.mark.parametrize("length", [0, 1, 127, 128, 129, 16_383, 16_384, 3_000_000])
@@ -69,6 +73,15 @@ def test_nothing_to_drop() -> None:
     """The same bytes are the same object."""
     data = field(1, field(1, b"y")) * dropping._LARGE
     assert dropping.drop(data, RULES) is data
+
+
+@pytest.mark.parametrize("end", [b"\x0a\x05abc", b"\x0a\x80", b"\x0a", b"\x0a\xff\x7f"])
+def test_ends_early(end: bytes) -> None:
+    """The last of many fields is cut short."""
+    data = field(1, field(1, b"y" * 50) + field(4, b"x")) * (dropping._LARGE // 50) + end
+    found = outcome(dropping.drop, data)
+    assert found == outcome(edit, data)
+    assert not isinstance(found, bytes)
 
 
 @pytest.mark.parametrize("damaged", [field(1, b"\x0a\x05abc"), field(1, b"\x22\xff\x7f")])
