@@ -479,3 +479,26 @@ def test_v1_of_a_damaged_source(tmp_path):
         write_tensor_slices(damaged, tmp_path / "old" / "v1", force=True)
     assert names(tmp_path / "old", hidden=True) == before
     assert v1_values(tmp_path / "old" / "v1") == {name: array.tolist() for name, array in OLD.items()}
+
+
+def test_files_are_looked_at_once_each(tmp_path, monkeypatch):
+    """Where twice as many shards replace as many others, twice as many files are looked at, and not four times."""
+    looks = count()
+    look = os.stat
+
+    def counting(*args, **kwargs):
+        next(looks)
+        return look(*args, **kwargs)
+
+    def looked(shards: int) -> int:
+        arrays = {f"v{number:02}": np.float32(number) for number in range(shards)}
+        prefixes = [bundle(arrays, shards=shards).write(tmp_path, f"{name}-{shards}") for name in ("new", "old")]
+        before = next(looks)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "stat", counting)
+            write_bundle(read_bundle(prefixes[0]), prefixes[1], force=True)
+        return next(looks) - before
+
+    once = looked(30)
+    assert once > 60  # Each file of both.
+    assert looked(60) < 2.2 * once

@@ -20,11 +20,12 @@ from ckpttool.storage.reading import (
     require_range,
 )
 from ckpttool.storage.replacing import write_beside, write_together
-from ckpttool.storage.temporaries import require_writable
+from ckpttool.storage.temporaries import Inputs, require_all_writable, require_writable
 from ckpttool.storage.writing import Content, read_in_order, require_space, reserve, write_contents
 
 __all__ = [
     "Content",
+    "Inputs",
     "Lengths",
     "checksums",
     "file_size",
@@ -34,6 +35,7 @@ __all__ = [
     "read_in_order",
     "read_pieces",
     "read_range",
+    "require_all_writable",
     "require_range",
     "require_space",
     "require_writable",

@@ -145,5 +145,6 @@ def _require_replaceable(path: Path, force: bool, inputs: Sequence[str], is_ours
         raise in_the_way(path, "the output exists, and holds something else")
     if not force:
         raise in_the_way(path)
-    if any(Path(os.path.realpath(source)).is_relative_to(path.resolve()) for source in inputs):
+    real = path.resolve()
+    if any(Path(os.path.realpath(source)).is_relative_to(real) for source in inputs):
         raise in_the_way(path, IS_INPUT)

@@ -10,13 +10,14 @@ from pathlib import Path
 
 from ckpttool.errors import in_the_way
 from ckpttool.storage.temporaries import (
+    Inputs,
     clear_dead,
-    is_input,
     locked,
     make,
     name_file,
     new_token,
     publish,
+    require_all_writable,
     require_writable,
     sync,
     temporary,
@@ -88,12 +89,12 @@ def write_together(
     Raises:
         FileExistsError: as `write_beside`; or the input lies where the old files are to be kept.
     """
-    if paths[-1] in replaced and any(is_input(name, inputs) for name in [*kept, *replaced.values()]):
+    read = Inputs(inputs)
+    if paths[-1] in replaced and any(name in read for name in [*kept, *replaced.values()]):
         raise in_the_way(kept[-1], "the input is where the old output would be kept")
-    kept = [name for name in kept if not is_input(name, inputs)]
+    kept = [name for name in kept if name not in read]
     clear_dead(Path(paths[-1]))
-    for path in [paths[-1], *paths[:-1]]:
-        require_writable(Path(path), force=force, inputs=inputs)
+    require_all_writable([paths[-1], *paths[:-1]], force=force, inputs=inputs)
     token = new_token()
     besides = [temporary(Path(path), token) for path in paths]
     try:

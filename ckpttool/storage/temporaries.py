@@ -11,6 +11,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +48,24 @@ def require_writable(path: str | Path, *, force: bool, inputs: Sequence[str]) ->
     """Raises what `write_beside` raises beforehand: the output exists, is the input, or its directory is missing or may
     not be written.
     """
+    require_all_writable([path], force=force, inputs=inputs)
+
+
+def require_all_writable(paths: Iterable[str | Path], *, force: bool, inputs: Sequence[str]) -> None:
+    """The same of several outputs."""
+    read = Inputs(inputs)
+    for path in paths:
+        _require_writable(path, force, read)
+
+
+def _require_writable(path: str | Path, force: bool, inputs: "Inputs") -> None:
     is_directory = os.fspath(path).endswith(os.sep)  # Which a Path does not tell.
     path = Path(path)
     if is_directory or path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "the output is a directory", str(path))
     if not path.parent.is_dir():
         raise NotFoundError("no such directory", path=str(path.parent), hint="make it first")
-    if is_input(path, inputs):
+    if path in inputs:
         raise in_the_way(path, IS_INPUT)
     if path.exists() and not path.is_file():
         # Whoever gives /dev/null, or a link such as /dev/stdout, means what is written to it, and would lose it.
@@ -72,10 +84,22 @@ def require_writable_parent(path: Path) -> None:
         raise OSError(code, os.strerror(code), str(path))
 
 
-def is_input(path: str | Path, inputs: Sequence[str]) -> bool:
-    """Whether a file that is to be written is one of those that are read."""
-    file = _identity(path)
-    return file is not None and file in map(_identity, inputs)
+class Inputs:
+    """Files that are read, and must not be written: a path is in them if it leads to one of them, by whatever name.
+
+    Each is looked at once, and only when there is an output that exists.
+    """
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self._paths = paths
+
+    def __contains__(self, path: str | Path) -> bool:
+        file = _identity(path)
+        return file is not None and file in self._identities
+
+    @cached_property
+    def _identities(self) -> set[tuple[int, int] | None]:
+        return set(map(_identity, self._paths))
 
 
 def _identity(path: str | Path) -> tuple[int, int] | None:

@@ -147,12 +147,11 @@ def require_bundle_writable(prefix: str, *, force: bool, inputs: Sequence[str]) 
     """Raises what `write_bundle` raises of its output: there is any of a bundle's files, or what is read."""
     if not os.path.basename(prefix):
         raise IsADirectoryError(errno.EISDIR, "the output is a directory: a prefix of names in it is needed", prefix)
-    for file in inputs:  # V1 files may be called `prefix`: the index would take their name.
-        shard = _V1_SHARD.fullmatch(file)
-        if os.path.realpath(prefix) in (os.path.realpath(file), shard and os.path.realpath(shard[1])):
-            raise in_the_way(file, IS_INPUT)
-    for path in [*bundle_files(prefix), index_path(prefix)]:
-        storage.require_writable(Path(path), force=force, inputs=inputs)
+    # V1 files may be called `prefix`: the index would take their name.
+    v1 = {shard[1] for shard in map(_V1_SHARD.fullmatch, inputs) if shard}
+    if prefix in storage.Inputs(inputs) or os.path.realpath(prefix) in map(os.path.realpath, v1):
+        raise in_the_way(prefix, IS_INPUT)
+    storage.require_all_writable([*bundle_files(prefix), index_path(prefix)], force=force, inputs=inputs)
 
 
 def _pieces(variable: Variable) -> Iterator[_Piece]:

@@ -102,8 +102,7 @@ def require_shards_writable(path: str, *, force: bool, inputs: Sequence[str]) ->
     if not os.path.isdir(path):
         storage.require_writable(Path(path), force=False, inputs=inputs)
         return
-    for member in _members(path):
-        storage.require_writable(Path(member), force=force, inputs=inputs)
+    storage.require_all_writable(_members(path), force=force, inputs=inputs)
 
 
 @contextmanager
