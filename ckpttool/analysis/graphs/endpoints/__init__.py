@@ -12,6 +12,7 @@ The modules, in the order in which they build on each other:
     flow ─▶ layers, losses ─▶ labels, necks ─▶ parts ─▶ critics ─▶ candidates ─▶ preference
 """
 
+from functools import cache
 from itertools import chain
 from typing import NamedTuple
 
@@ -106,20 +107,25 @@ def how_to_run(found: list[Endpoint]) -> list[str]:
 
 
 def _inputs(
-    flow: Flow, parts: Parts, outputs: list[str], fed: dict[str, str], instead: set[str]
+    flow: Flow, parts: Parts, outputs: list[str], fed: dict[str, str], instead: frozenset[str]
 ) -> list[tuple[str, bool, str]]:
     """The tensors to feed, whether the first output needs them, and why they are listed.
 
     First come those that the outputs need, then switches, then those needed only for something else, such as the loss.
     """
-    shapes = {name for name, role in flow.roles.items() if role == "shape"}
-    for_first = walk(outputs[:1], flow.needs)
-    piped_for_first = set(filter(flow.is_pipeline, walk(outputs[:1], flow.needs, instead)))
-    values = walk(outputs, flow.needs, shapes)
-    past_these = walk(outputs, flow.needs, shapes | instead) if instead else values
+
+    @cache  # Often there is one output, and nothing to go around.
+    def needed_by(ops: tuple[str, ...], without: frozenset[str] = frozenset()) -> set[str]:
+        return walk(ops, flow.needs, without)
+
+    shapes = frozenset(name for name, role in flow.roles.items() if role == "shape")
+    first, all_ = tuple(outputs[:1]), tuple(outputs)
+    for_first = needed_by(first)
+    piped_for_first = set(filter(flow.is_pipeline, needed_by(first, instead)))
+    values, past_these = needed_by(all_, shapes), needed_by(all_, shapes | instead)
     before = {role: [name for name in flow.nodes if flow.roles[name] == role] for role in ("update", "queue")}
     rest = {
-        "an output needs its shape": walk(outputs, flow.needs),
+        "an output needs its shape": needed_by(all_),
         "only the loss needs it": walk(parts.losses.made_of, flow.needs),
         "only training or initialization needs it": walk(before["update"], flow.inputs),
         "tells the input pipeline which iterator to take from": walk(_by_handle(flow), flow.inputs),
@@ -152,14 +158,14 @@ def _inputs(
     return [(tensor, needed, why) for _, tensor, needed, why in sorted(found, key=lambda item: item[0])]
 
 
-def _instead_of_pipelines(flow: Flow, parts: Parts) -> set[str]:
+def _instead_of_pipelines(flow: Flow, parts: Parts) -> frozenset[str]:
     """The placeholders before all layers whose defaults come from a pipeline: they may be fed in its place."""
     piped = walk(filter(flow.is_pipeline, parts.layers.sources), flow.users, flow.outside)
     before = piped & parts.layers.placeholders.keys() - parts.layers.weighted
-    return {key for key in before if _has_default(flow, key)}
+    return frozenset(key for key in before if _has_default(flow, key))
 
 
-def _fed_alone_first(flow: Flow, best: list[str], chosen: Ranked, instead: set[str]) -> list[str]:
+def _fed_alone_first(flow: Flow, best: list[str], chosen: Ranked, instead: frozenset[str]) -> list[str]:
     """`best`, but first an op that needs no pipeline once `instead` is fed, if one ranks like the best."""
     alike = [key for key in best if chosen[key][0][0] == chosen[best[0]][0][0]] if instead else []
     needs = ((key, walk([key], flow.needs, instead)) for key in alike)

@@ -120,12 +120,17 @@ class Flow:
         self.inputs: dict[str, list[str]] = {}
         self.needs: dict[str, list[str]] = {}
         self.users: dict[str, list[str]] = {}
+        plain = self.nodes.keys() - self._pipelines
         for name, node in self.nodes.items():
-            self._connect(name, node.inputs)
+            self._connect(name, node.inputs, plain)
         self._set_checks_aside()
 
-    def _connect(self, name: str, tensors: Sequence[str]) -> None:
-        inputs = [key for tensor in tensors if tensor[:1] != "^" and (key := self.key(tensor))]
+    def _connect(self, name: str, tensors: Sequence[str], plain: set[str]) -> None:
+        """Notes what an op takes; `plain` are the names that are their own keys, which most inputs are."""
+        if plain.issuperset(tensors):
+            inputs = list(tensors)
+        else:
+            inputs = [key for tensor in tensors if tensor[:1] != "^" and (key := self.key(tensor))]
         needs = inputs
         if len(inputs) < len(tensors):
             needs = [key for tensor in tensors if (key := self.key(tensor.removeprefix("^")))]
