@@ -549,6 +549,16 @@ def test_what_may_have_been_meant(run, arguments, said):
     assert said in result.stderr
 
 
+def test_what_was_meant_is_looked_for_only_of_a_few(run, monkeypatch):
+    """Of hundreds of names that are not there, near ones are told of the first: all names are searched for each."""
+    asked = []
+    monkeypatch.setattr("ckpttool.cli.options.near_hint", lambda name, names: asked.append(name) or f"near {name}")
+    globs = [f"nothing_{number}" for number in range(300)]
+    result = run("vars", FIXTURES / "conv" / "model", *(text for glob in globs for text in ("-i", glob)))
+    assert result.stderr == f"nothing matched · {' · '.join(f'near {name}' for name in asked)}\n"
+    assert asked == globs[:3]
+
+
 def test_values_of_other_shards_can_be_read(run, tmp_path):
     """Where one of several data files is missing, it is not said of all values that they can't be read."""
     for file in (FIXTURES / "sharded").glob("model.[di]*"):

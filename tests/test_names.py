@@ -1,12 +1,14 @@
 """Which names a glob pattern chooses."""
 
+import re
+
 import pytest
 from bundles import examples, time_limit
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ckpttool.model import names
-from ckpttool.model.names import near_hint, selector, such
+from ckpttool.model.names import near_hint, selector, such, unmatched
 
 GLOBS: list[tuple[str, list[str], list[str]]] = [
     ("dense/kernel", ["dense/kernel"], ["dense", "dense/kernel/Adam", "x/dense/kernel", "dense/kerne", "Dense/kernel"]),
@@ -106,6 +108,23 @@ def test_names_are_patterns_of_themselves(name: str, other: str) -> None:
     choose = selector([name])
     assert choose(name)
     assert choose(other) == (name == other)
+
+
+@pytest.mark.parametrize(("glob", "chosen", "left"), GLOBS, ids=[repr(row[0]) for row in GLOBS])
+def test_patterns_that_match_nothing(glob: str, chosen: list[str], left: list[str]) -> None:
+    """A pattern matches none of the names if it chooses none."""
+    assert unmatched([glob, glob], set(left)) == [glob]
+    assert unmatched([glob], {*chosen, *left}) == ([] if chosen else [glob])
+
+
+def test_many_names_as_patterns_are_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only patterns with wildcards are tried on every name: a program gives thousands without."""
+    tried: list[str] = []
+    monkeypatch.setattr(names, "_pattern", lambda glob: tried.append(glob) or re.compile(""))
+    many = [f"layer_{number}/w" for number in range(100)]
+    assert all(map(selector([*many, "x?"], ["y", "a]", "{b}"]), many))
+    assert unmatched([*many, "y"], set(many)) == ["y"]
+    assert tried == ["x?"]
 
 
 def test_near_names_of_long_ones_cost_what_they_take(monkeypatch: pytest.MonkeyPatch) -> None:

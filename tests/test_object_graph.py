@@ -286,3 +286,19 @@ def test_objects_of_another_format(run, tmp_path):
         result = run("objects", path)
         assert result.exit_code == 3
         assert "checkpoints of TensorFlow 2 have one; vars lists the variables" in result.stderr
+
+
+def test_many_variables_are_looked_up_by_path_and_full_name(tmp_path, monkeypatch):
+    """Whoever asks for each of thousands does not wait until all have been held against all."""
+    names = [f"v{number}" for number in range(300)]
+    root = ([(name, number) for number, name in enumerate(names, 1)], [], [])
+    graph = made(root, *(([], [("VARIABLE_VALUE", f"full/{name}", f"stored/{name}{VALUE}")], []) for name in names))
+    stored = {f"stored/{name}{VALUE}": np.zeros(1, np.float32) for name in names}
+    checkpoint = bundle({**stored, OBJECT_GRAPH_KEY: np.array(graph, object)}).open(tmp_path)
+    looked, children = [], ObjectGraph.children
+    assert len(checkpoint.places) == len(names)
+    monkeypatch.setattr(ObjectGraph, "children", lambda self, node: looked.append(node) or children(self, node))
+    for name in names:
+        assert checkpoint.keys_of(name) == checkpoint.keys_of(f"full/{name}") == [f"stored/{name}{VALUE}"]
+    assert len(looked) <= len(names)
+    assert checkpoint.keys_of(5) == checkpoint.keys_of("full") == []

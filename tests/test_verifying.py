@@ -16,6 +16,7 @@ from conftest import CORPUS, FIXTURES, corpus_files, needs_corpus
 from privileges import unprivileged
 
 import ckpttool
+from ckpttool import storage
 from ckpttool.errors import CheckpointError, NotSupportedError
 from ckpttool.formats.bundle import index_path, shard_path
 from ckpttool.formats.bundle.reading import read_bundle
@@ -354,6 +355,20 @@ def test_shards_in_each_others_place(tmp_path):
     shutil.move(tmp_path / "x", two)
     causes = verified(first).causes  # One is shorter than the other should be.
     assert [cause.partition("the data are those of ")[2].partition(",")[0] for cause in causes] == [str(two), str(one)]
+
+
+@pytest.mark.parametrize("damaged", [b"?" * 8, b"?"])
+def test_many_damaged_shards(tmp_path, monkeypatch, damaged):
+    """Whose they are is found out without checking each against every other file."""
+    made = bundle({f"w{i:03}": np.full(2, i, np.float32) for i in range(200)}, shards=200)
+    made.shards = [damaged if number % 2 else data for number, data in enumerate(made.shards)]
+    made.shards[0], made.shards[2] = made.shards[2], made.shards[0]
+    prefix, opened = made.write(tmp_path), []
+    checksums = storage.checksums
+    monkeypatch.setattr(storage, "checksums", lambda path: opened.append(path) or checksums(path))
+    owned = [cause for cause in verified(prefix).causes if "the data are those of" in cause]
+    assert [cause.count(shard_path(prefix, number, 200)) for cause, number in zip(owned, (2, 0), strict=True)] == [1, 1]
+    assert len(opened) <= 4 * 200
 
 
 def test_a_shorter_file_of_another_model(tmp_path):

@@ -303,7 +303,7 @@ def exit_if_no_match(nothing: object, globs: Iterable[str], names: Collection[st
     if not nothing:
         return
     hints = ["nothing matched"]
-    for glob in globs:
+    for glob in islice(globs, _MOST_NAMED):  # All names are looked through for each.
         scope = glob.removesuffix("/*").rstrip("/")  # * is a segment, and not several.
         if any(name.startswith(f"{scope}/") for name in names):
             hints.append(f"{scope} is a scope, and {scope}/** what is in it")

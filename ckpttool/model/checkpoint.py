@@ -1,6 +1,6 @@
 """A checkpoint: variables by their names, and what stands beside them."""
 
-from collections.abc import Callable, ItemsView, Iterator, Mapping, Sequence, ValuesView
+from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, Sequence, ValuesView
 from functools import cached_property, partial
 from operator import ne
 from typing import TypeVar, overload
@@ -108,12 +108,14 @@ class Checkpoint(Mapping[str, Variable]):
         return {} if graph is None else graph.places(self)
 
     @cached_property
-    def _keys_by_full_name(self) -> Mapping[str, str]:
-        """TensorFlow 2's keys by TensorFlow 1's names of the variables, where only one variable has the name."""
-        found: dict[str, list[str]] = {}
-        for key, place in self.places.items():
-            found.setdefault(place.full_name, []).append(key)
-        return {name: keys[0] for name, keys in found.items() if name and len(keys) == 1}
+    def _keys_by_path(self) -> Mapping[str, list[str]]:
+        """TensorFlow 2's keys by the paths of their objects."""
+        return _grouped((place.path, key) for key, place in self.places.items())
+
+    @cached_property
+    def _keys_by_full_name(self) -> Mapping[str, list[str]]:
+        """TensorFlow 2's keys by TensorFlow 1's names of the variables."""
+        return _grouped((place.full_name, key) for key, place in self.places.items())
 
     def stored_as(self, name: str) -> str:
         """The key of what a TensorFlow 1 saver calls `name`: that name or, in a checkpoint of objects, the key of the
@@ -121,21 +123,22 @@ class Checkpoint(Mapping[str, Variable]):
 
         (tensorflow/python/training/saver.py: Saver.restore, object_graph_key_mapping)
         """
-        return name if name in self._variables else self._keys_by_full_name.get(name, name)
+        keys = self._keys_by_full_name.get(name, ()) if name and name not in self._variables else ()
+        return keys[0] if len(keys) == 1 else name  # Where several variables have the name, it tells none.
 
     def keys_of(self, name: str) -> list[str]:
         """The keys under which TensorFlow 2 stored a variable, given a path to its object, its TensorFlow 1 name, or
         the key without its end.
         """
-        if isinstance(name, str) and name + VALUE in self._variables:
+        if not isinstance(name, str):
+            return []
+        if name + VALUE in self._variables:
             return [name + VALUE]
-        places, path = self.places, name
-        graph = self.object_graph if places else None
+        graph, path = self.object_graph if self.places else None, name
         node = None if graph is None else graph.node_at(name)
         if graph is not None and node is not None:
             path = graph.readable_paths.get(node, name)  # An object may have several; one is told.
-        by_path = [key for key, place in places.items() if place.path == path]
-        return by_path or [key for key, place in places.items() if place.full_name == name]
+        return self._keys_by_path.get(path) or self._keys_by_full_name.get(name, [])
 
     def __getitem__(self, name: str) -> Variable:
         try:
@@ -175,6 +178,13 @@ class Checkpoint(Mapping[str, Variable]):
 
     def __repr__(self) -> str:
         return f"Checkpoint({self.path!r}, {self.format}, {counted(len(self), 'variable')})"
+
+
+def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, key in pairs:
+        found.setdefault(name, []).append(key)
+    return found
 
 
 def require_checkpoint(checkpoint: object) -> None:

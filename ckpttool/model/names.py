@@ -18,17 +18,37 @@ def selector(include: Sequence[str], exclude: Sequence[str] = ()) -> Callable[..
     """Makes a test, of all the names of something, whether it is chosen: any name matches one of `include` (if there
     are any), and none matches one of `exclude`.
     """
-    included, excluded = [_pattern(glob) for glob in include], [_pattern(glob) for glob in exclude]
+    included, excluded = _test(include), _test(exclude)
 
-    if not included and not excluded:
+    if not include and not exclude:
         return lambda *names: True
 
     def chosen(*names: str) -> bool:
-        if included and not any(pattern.fullmatch(name) for pattern in included for name in names):
-            return False
-        return not any(pattern.fullmatch(name) for pattern in excluded for name in names)
+        return (not include or any(map(included, names))) and not any(map(excluded, names))
 
     return chosen
+
+
+def unmatched(globs: Sequence[str], names: Collection[str]) -> list[str]:
+    """The patterns that match none of the names, which are a set or a mapping."""
+
+    def matches(glob: str) -> bool:
+        return glob in names if _is_name(glob) else any(map(_pattern(glob).fullmatch, names))
+
+    return [glob for glob in dict.fromkeys(globs) if not matches(glob)]
+
+
+def _test(globs: Sequence[str]) -> Callable[[str], bool]:
+    """Makes a test of whether a name matches one of the patterns."""
+    # Who gives thousands gives names, as a program writes them. These are looked up, and not tried on every name.
+    exact = set(filter(_is_name, globs))
+    patterns = [_pattern(glob) for glob in globs if glob not in exact]
+    return lambda name: name in exact or any(pattern.fullmatch(name) for pattern in patterns)
+
+
+def _is_name(glob: str) -> bool:
+    """Whether a pattern matches nothing but itself."""
+    return not any(wildcard in glob for wildcard in "*?[")
 
 
 def _pattern(glob: str) -> re.Pattern[str]:

@@ -83,6 +83,7 @@ class ObjectGraph:
     def __init__(self, data: bytes) -> None:
         messages = proto.parse("TrackableObjectGraph", data).nodes
         self._nodes = [_node(message) for message in messages]
+        self._by_segment: dict[int, dict[str, list[tuple[str, int]]]] = {}
         self.has_own_savers = any(message.HasField("registered_saver") for message in messages)
         count = len(self._nodes)
         for node in self._nodes:
@@ -101,6 +102,14 @@ class ObjectGraph:
         """The names and numbers of an object's children."""
         return self._nodes[node].children
 
+    def _children_by_segment(self, node: int) -> dict[str, list[tuple[str, int]]]:
+        """An object's children by the first segments of their names, of which a root may have thousands."""
+        if node not in self._by_segment:
+            found = self._by_segment[node] = {}
+            for name, child in self.children(node):
+                found.setdefault(name.partition("/")[0], []).append((name, child))
+        return self._by_segment[node]
+
     def attributes(self, node: int) -> list[Attribute]:
         """What is stored of an object."""
         return self._nodes[node].attributes
@@ -116,7 +125,7 @@ class ObjectGraph:
             node, rest = stack.pop()
             if not rest:
                 return node
-            for name, child in self.children(node):
+            for name, child in self._children_by_segment(node).get(rest.partition("/")[0], ()):
                 # A name may have a slash in it: there may be several ways.
                 if f"{rest}/".startswith(f"{name}/") and (child, len(rest) - len(name)) not in seen:
                     seen.add((child, len(rest) - len(name)))

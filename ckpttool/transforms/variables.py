@@ -12,7 +12,7 @@ from typing import NamedTuple
 from ckpttool.errors import ConversionError, NotFoundError
 from ckpttool.model.averages import averages_of_others, averages_of_variables
 from ckpttool.model.checkpoint import Checkpoint, require_checkpoint
-from ckpttool.model.names import near_hint, require_one_of, selector
+from ckpttool.model.names import near_hint, require_one_of, selector, unmatched
 from ckpttool.model.object_keys import OBJECT_GRAPH_KEY, VALUE
 from ckpttool.model.slots import MOVING_AVERAGE, slot_owners
 from ckpttool.model.texts import to_bytes
@@ -75,9 +75,8 @@ def _other_names(checkpoint: Checkpoint, globs: Iterable[str]) -> dict[str, list
 
 def idle_globs(checkpoint: Checkpoint, globs: Sequence[str]) -> list[str]:
     """The patterns that match nothing."""
-    names = _other_names(checkpoint, globs) if globs else {}
-    tests = {glob: selector([glob]) for glob in globs}
-    return [glob for glob, test in tests.items() if not any(test(name, *names.get(name, ())) for name in checkpoint)]
+    others = _other_names(checkpoint, globs).values() if globs else ()
+    return unmatched(globs, {*checkpoint, *chain.from_iterable(others)})
 
 
 def _listed(texts: Iterable[str]) -> list[str]:

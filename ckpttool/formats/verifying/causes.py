@@ -24,8 +24,9 @@ _SAMPLED = 16 << 20
 _STRAY = 8
 _PAGE = 4096
 
+_Checksum = Callable[[int, int], int | None]
 _SizesIn = Callable[[str], Mapping[str, int]]
-_RangesOf = Callable[[str], Mapping[str, list[ByteRange]]]
+_FilesIn = Callable[[str], Mapping[int, list[tuple[str, str, list[ByteRange]]]]]
 
 
 def causes(
@@ -51,14 +52,14 @@ def causes(
     short = {finding.path: finding.offset for finding in absent.findings}
     of_file: dict[str, set[tuple[int | None, str]]] = {}
     # Many files may be missing, and each damaged one is compared with all others.
-    sizes_in, ranges_of = cache(_sizes), cache(_ranges_of)
+    sizes_in, files_in = cache(_sizes), cache(_files_by_size)
     for finding in damaged:
         of_file.setdefault(finding.path or "", set()).add((finding.offset, finding.variable))
     for path, ranges in _by_file(stored).items():
         bad = of_file.get(path, set())
         if path in short or bad:
             cut = _short(path, short[path], count, ranges, sizes_in) if path in short else ""
-            found += _of_file(checkpoint, path, ranges, bad, cut, ranges_of)
+            found += _of_file(checkpoint, path, ranges, bad, cut, files_in)
     return [*found, *_blocks(damaged)] if checkpoint.format == tensor_slices.FORMAT else found
 
 
@@ -95,9 +96,9 @@ def _instead(path: str, ranges: Sequence[ByteRange], sizes_in: _SizesIn) -> str:
     """What to do about a missing data file: it may be there under another name, packed, or in parts."""
     directory, name = os.path.split(path)
     sizes = sizes_in(directory or os.curdir)
-    end = max(data.offset + data.nbytes for data in ranges)
+    end = _end(ranges)
     for other in (os.path.join(directory, other) for other, size in sizes.items() if size == end):
-        if _fits([data._replace(path=other) for data in ranges]):
+        if _are_whole(_sample(ranges), _checksums(other)):
             return f"{other} has these values: give it that name"
     pieces = [other for other in sizes if other.startswith(name)]
     said = "beside it, which may be it in parts, packed, or not fetched to the end"
@@ -129,7 +130,7 @@ def _of_file(
     ranges: Sequence[ByteRange],
     bad: set[tuple[int | None, str]],
     short: str,
-    ranges_of: _RangesOf,
+    files_in: _FilesIn,
 ) -> Iterator[str]:
     """What has become of a data file.
 
@@ -139,7 +140,7 @@ def _of_file(
         ranges: what should be in it.
         bad: offset and variable of each value whose checksum is wrong.
         short: what to say of its being too short; "" if it is not.
-        ranges_of: see `_ranges_of`.
+        files_in: see `_files_by_size`.
     """
     is_there = os.path.isfile(path) and os.access(path, os.R_OK)
     size, offsets = storage.file_size(path) if is_there else 0, {offset for offset, _ in bad}
@@ -147,7 +148,7 @@ def _of_file(
     whole = [data for data in there if data.offset not in offsets]
     # A few values have their checksums in any file: zeros, for example.
     are_few = len(whole) * _STRAY <= len(ranges)
-    owner = _owner(checkpoint, path, ranges_of) if size and are_few else ""
+    owner = _owner(checkpoint, path, files_in) if size and are_few else ""
     look = None if whole or owner or not size else look_of(path)
     if look:
         yield f"{path} is {look[0]}: {look[1]}"
@@ -181,16 +182,24 @@ def _is_zero(path: str, end: int) -> bool:
     return not any(storage.read_range(path, max(0, end - _PAGE), min(_PAGE, end)))
 
 
-def _owner(checkpoint: Checkpoint, path: str, ranges_of: _RangesOf) -> str:
+def _owner(checkpoint: Checkpoint, path: str, files_in: _FilesIn) -> str:
     """Which other index, or which other shard of this one, the data file belongs to; "" if none is found."""
-    mine = os.path.normpath(index_path(checkpoint.path))
-    for prefix in checkpoints_in(os.path.dirname(path) or "."):
-        index = os.path.normpath(index_path(prefix))
-        for file, ranges in ranges_of(prefix).items():
-            is_mine = index == mine and os.path.normpath(file) == os.path.normpath(path)
-            if not is_mine and _fits([data._replace(path=path) for data in ranges]):
-                return f"the data are those of {os.path.normpath(file)}, by {index}"
+    mine = os.path.normpath(index_path(checkpoint.path)), os.path.normpath(path)
+    checksum = _checksums(path)
+    for index, file, sample in files_in(os.path.dirname(path) or ".").get(os.path.getsize(path), ()):
+        if (index, file) != mine and _are_whole(sample, checksum):
+            return f"the data are those of {file}, by {index}"
     return ""
+
+
+def _files_by_size(directory: str) -> dict[int, list[tuple[str, str, list[ByteRange]]]]:
+    """The data files of all checkpoints in a directory, by the size that each should have: index, path, sample."""
+    found: dict[int, list[tuple[str, str, list[ByteRange]]]] = {}
+    for prefix in checkpoints_in(directory):
+        index = os.path.normpath(index_path(prefix))
+        for file, ranges in _ranges_of(prefix).items():
+            found.setdefault(_end(ranges), []).append((index, os.path.normpath(file), _sample(ranges)))
+    return found
 
 
 def _ranges_of(prefix: str) -> Mapping[str, list[ByteRange]]:
@@ -201,18 +210,36 @@ def _ranges_of(prefix: str) -> Mapping[str, list[ByteRange]]:
         return {}
 
 
-def _fits(ranges: Sequence[ByteRange]) -> bool:
-    """Whether the file ends where the last range does, and the largest ranges that are quick to check are whole."""
-    path = ranges[0].path
-    if max(data.offset + data.nbytes for data in ranges) != os.path.getsize(path):
-        return False
+def _end(ranges: Sequence[ByteRange]) -> int:
+    """Where the last of a file's ranges ends."""
+    return max(data.offset + data.nbytes for data in ranges)
+
+
+def _sample(ranges: Sequence[ByteRange]) -> list[ByteRange]:
+    """The largest of a file's ranges that are quick to check."""
     by_size = sorted(ranges, key=lambda data: data.nbytes)
-    sample = [data for data in by_size if data.nbytes <= _SAMPLED][-_SAMPLE:] or by_size[:1]
-    try:
-        with storage.checksums(path) as checksum:
-            return all(checksum(data) == data.crc32c for data in sample)
-    except (CheckpointError, OSError):
-        return False
+    return [data for data in by_size if data.nbytes <= _SAMPLED][-_SAMPLE:] or by_size[:1]
+
+
+def _are_whole(sample: Sequence[ByteRange], checksum: _Checksum) -> bool:
+    """Whether ranges of bytes that should be in another file are in this one."""
+    return all(checksum(data.offset, data.nbytes) == data.crc32c for data in sample)
+
+
+def _checksums(path: str) -> _Checksum:
+    """A function of offset and length that computes the checksum of a range of the file, and keeps it: many other
+    files' are held against it. None for what can't be read.
+    """
+
+    @cache
+    def checksum(offset: int, nbytes: int) -> int | None:
+        try:
+            with storage.checksums(path) as checksum_of:
+                return checksum_of(ByteRange(path, offset, nbytes, None))
+        except (CheckpointError, OSError):
+            return None
+
+    return checksum
 
 
 def _blocks(damaged: Sequence[Finding]) -> Iterator[str]:
