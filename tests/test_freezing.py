@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -23,6 +24,7 @@ from ckpttool.model.graph import MetaGraph
 from ckpttool.reports.graphs import functions
 from ckpttool.transforms import freezing
 from ckpttool.transforms.freezing import Frozen, freeze
+from ckpttool.transforms.freezing.body import Body
 from ckpttool.transforms.freezing.initial import initial_value
 
 tf = pytest.importorskip("tensorflow", reason="needs the extra `tensorflow`")
@@ -696,6 +698,41 @@ def test_functions_that_call_others_over_and_over(restores: bool) -> None:
     graph = MetaGraph(message.SerializeToString(), root="MetaGraphDef")
     with time_limit(30):
         assert freeze(graph, ckpttool.from_arrays({"w": np.float32(3)}), ["y"]).variables
+
+
+def test_many_updates_in_a_row():
+    """As of batch norm, one after each layer: not all that comes after an update is looked at for each of them."""
+    many = 2000
+    graph_def = proto.message_class("GraphDef")()
+    graph_def.node.add(name="layer_0", op="Placeholder").attr["dtype"].type = 1
+    for number in range(many):
+        mean = f"mean_{number}"
+        graph_def.node.add(name=mean, op="VarHandleOp").attr["dtype"].type = 1
+        graph_def.node.add(name=f"{mean}/read", op="ReadVariableOp", input=[mean]).attr["dtype"].type = 1
+        graph_def.node.add(name=f"{mean}/update", op="AssignSubVariableOp", input=[mean, f"layer_{number}"])
+        inputs = [f"layer_{number}", f"{mean}/read", f"^{mean}/update"]
+        graph_def.node.add(name=f"layer_{number + 1}", op="Mul", input=inputs)
+    graph = MetaGraph(graph_def.SerializeToString(), root="GraphDef")
+    checkpoint = ckpttool.from_arrays({f"mean_{number}": np.float32(3) for number in range(many)})
+    looked_at, users = Counter[str](), Body.users
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Body, "users", lambda body, op: looked_at.update([op]) or users(body, op))
+        assert len(freeze(graph, checkpoint, [f"layer_{many}"]).dropped) == many
+    assert looked_at.total() < 30 * many
+
+
+def test_many_inputs():
+    """Each input is looked up among all inputs, not looked for."""
+    many = 20_000
+    graph_def = proto.message_class("GraphDef")()
+    graph_def.node.add(name="x", op="Placeholder").attr["dtype"].type = 1
+    names = [f"x_{number}" for number in range(many)]
+    for name in names:
+        graph_def.node.add(name=name, op="Relu", input=["x"]).attr["T"].type = 1
+    graph_def.node.add(name="y", op="AddN", input=[*names, *(f"^{name}" for name in names)])
+    graph = MetaGraph(graph_def.SerializeToString(), root="GraphDef")
+    with time_limit(10):
+        assert len(freeze(graph, None, ["y"], inputs=names).placeholders) == many
 
 
 @pytest.mark.parametrize(("last", "reason"), [("f0", "calls itself"), ("f200", "deep"), ("nothing", "")])

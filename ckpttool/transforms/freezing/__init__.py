@@ -209,15 +209,15 @@ class _Freezing:
     def _name_placeholders(self) -> dict[Output, str]:
         """Tensor → name of its placeholder: that of the op for its first output, unless the op is still needed."""
         names: dict[Output, str] = {}
+        taken = set[str]()
         for output in sorted(self._needed.fed):
             wanted = output.op if output.number == 0 else f"{output.op}_{output.number}"
             name, number = wanted, 0
-            while (
-                name in names.values() or name in self._needed.ops or (name != output.op and name in self._body.nodes)
-            ):
+            while name in taken or name in self._needed.ops or (name != output.op and name in self._body.nodes):
                 number += 1
                 name = f"{wanted}_fed_{number}"
             names[output] = name
+            taken.add(name)
         return names
 
     @cached_property

@@ -6,6 +6,7 @@ update whose result is used, a read after an update, an input pipeline, a table 
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from ckpttool.analysis.graphs.needs import is_inside
@@ -75,8 +76,9 @@ class _Walk:
         self.ops: set[str] = set()
         self.fed: dict[Output, None] = {}
         self.dropped: dict[str, None] = {}
-        self._trace, self._body, self._fed = trace, trace.body, fed
-        self._fed_ops = {output.op for output in fed}
+        self._trace, self._body, self._fed = trace, trace.body, set(fed)
+        # Op → the first of its outputs that are fed.
+        self._first_fed = {output.op: output for output in sorted(fed, reverse=True)}
         self._pipelines: dict[Output, Output] = {}
         self._types, self._outside = {name: node.op for name, node in trace.body.nodes.items()}, set[str]()
         self._stack: list[str] = []
@@ -119,9 +121,9 @@ class _Walk:
                 what = f"{user} waits for {op}, an update in a branch or loop, and by nothing else would be in that"
                 raise NotSupportedError(what, hint=OUTPUTS_HINT)
             self.dropped[op] = None
-        elif op in self._fed_ops:
+        elif op in self._first_fed:
             # Waiting for a fed op means waiting for the feeding.
-            self.fed |= dict.fromkeys(sorted(output for output in self._fed if output.op == op)[:1])
+            self.fed[self._first_fed[op]] = None
         else:
             self.reach(Output(op, 0), user)
 
@@ -157,15 +159,21 @@ def _require_unread(trace: Trace, kept: Collection[str], dropped: Iterable[str],
     body = trace.body
     updates = dict.fromkeys([*dropped, *(name for name in trace.updates if name in kept)])
     updates |= dict.fromkeys(name for name in trace.callers if name in kept)
-    read = {variable for name in trace.touched if name in kept for variable in trace.reads(name)}
+    readers: dict[str, list[str]] = {}
+    for name in trace.touched:
+        for variable in trace.reads(name) if name in kept else ():
+            readers.setdefault(variable, []).append(name)
+    places = dict[str, int]()
     for update in updates:
-        changed = trace.changed(update) & read
+        changed = trace.changed(update) & readers.keys()
         if not changed:  # There is nothing to look for.
             continue
+        # Many updates may each have the rest of the graph after them: no op is looked at that comes after all readers.
+        places = places or _places(body, kept)
+        last = max(places[reader] for variable in changed for reader in readers[variable])
+        after = _after(body, update, places, last)
         if body.nodes[update].op in ("While", "StatelessWhile"):
-            after: Iterable[str] = [update, *_after(body, update, kept)]
-        else:
-            after = _after(body, update, kept)
+            after = chain([update], after)
         for name in after:
             found = sorted(trace.reads(name) & changed) if name in kept else []
             if found:
@@ -173,13 +181,29 @@ def _require_unread(trace: Trace, kept: Collection[str], dropped: Iterable[str],
                 raise NotSupportedError(what, hint=OUTPUTS_HINT)
 
 
-def _after(body: Body, start: str, kept: Collection[str]) -> Iterator[str]:
-    """The ops that run after another one."""
+def _places(body: Body, kept: Collection[str]) -> dict[str, int]:
+    """The ops to keep, each with a number that is higher than those of the ops before it; all that are in loops, or
+    after one, have the highest.
+    """
+    before = {name: {*(output.op for output in body.operands[name]), *body.controls[name]} for name in kept}
+    left = {name: sum(op in kept for op in ops) for name, ops in before.items()}
+    order = [name for name, count in left.items() if not count]
+    for name in order:
+        for user in body.users(name):
+            if user in left:
+                left[user] -= 1
+                if not left[user]:
+                    order.append(user)
+    return dict.fromkeys(left, len(left)) | {name: place for place, name in enumerate(order)}
+
+
+def _after(body: Body, start: str, places: Mapping[str, int], last: int) -> Iterator[str]:
+    """The ops that run after another one, as far as they have a place, up to the last one."""
     seen: set[str] = set()
     stack = [start]
     while stack:
         for user in body.users(stack.pop()):
-            if user not in seen and user in kept:
+            if user not in seen and user in places and places[user] <= last:
                 seen.add(user)
                 stack.append(user)
                 yield user
