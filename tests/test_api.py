@@ -17,7 +17,9 @@ import pytest
 from conftest import FIXTURES, ROOT
 
 import ckpttool
+from ckpttool import proto
 from ckpttool.model.dtypes import DTYPES
+from ckpttool.model.nodes import get_shape
 
 LINEAR = FIXTURES / "linear" / "model"
 READER = "ckpttool.formats.bundle.reading"
@@ -280,6 +282,20 @@ def test_names_are_listed_and_shown_short():
     objects = ckpttool.open_checkpoint(FIXTURES / "releases" / "2.13" / "model-1").object_graph
     assert repr(objects) == f"<ObjectGraph {len(objects)} objects>"
     assert conv().get(None) is None
+
+
+def test_an_op_of_many_outputs_is_asked_for_each(monkeypatch):
+    """The shape of an output is made when it is asked for, and not those of all others with it."""
+    message, many = proto.message_class("GraphDef")(), 500
+    node = message.node.add(name="x", op="Unpack")
+    node.attr["num"].i, node.attr["T"].type = many, 1
+    for size in range(many):
+        node.attr["_output_shapes"].list.shape.add().dim.add(size=size)
+    graph, made = ckpttool.MetaGraph(message.SerializeToString(), root="GraphDef"), []
+    monkeypatch.setattr("ckpttool.model.graph.get_shape", lambda shape: made.append(shape) or get_shape(shape))
+    assert [graph.tensor(f"x:{number}").shape for number in range(many)] == [(size,) for size in range(many)]
+    assert len(made) == many
+    assert [shape for _, shape in graph.outputs(graph.node("x"))[2:4]] == [(2,), (3,)]
 
 
 def test_dtypes_are_their_names_and_numpys():

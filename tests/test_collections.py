@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from bundles import time_limit
 from conftest import CORPUS, FIXTURES, needs_corpus
 from google.protobuf import text_format
 
@@ -62,6 +63,32 @@ def test_a_new_collection_stands_where_tensorflow_would_write_it(name):
     assert is_subsequence(graph.data, edited.data, inserted)
     assert edit_collections(edited, remove=[(name, None)]).data == graph.data
     assert edit_collections(edited, remove=[(name, "images:0")]).data == graph.data
+
+
+def test_many_are_added_and_removed_at_once():
+    """The file is gone through once, not for each collection, and gets what it would get one by one."""
+    graph = ckpttool.open_graph(CONV)
+    names = ["vars", "m", "a", "zzz", "m2", "predictions"]
+    one_by_one = graph
+    for name in names:
+        one_by_one = edit_collections(one_by_one, [(name, "images:0"), (name, "images:0"), (name, "predictions")])
+    pairs = [(name, member) for name in names for member in ("images:0", "images:0", "predictions")]
+    assert edit_collections(graph, pairs).data == one_by_one.data
+    many = [(f"{number}", "images:0") for number in range(4000)] + [("m", "images")]
+    with time_limit(5):
+        edited = edit_collections(graph, many)
+        assert edit_collections(edited, remove=[(name, None) for name, _ in many[:4001]]).data == graph.data
+
+
+def test_many_members_are_removed():
+    """A member is looked up among those of its collection, and not looked for."""
+    message = proto.message_class("MetaGraphDef")()
+    members = [f"gone_{number}" for number in range(60_000)]
+    message.collection_def["mine"].node_list.value.extend(members)
+    graph = MetaGraph(message.SerializeToString())
+    with time_limit(5):
+        left = edit_collections(graph, remove=[("mine", member) for member in members[::-1]])
+    assert not left.collections
 
 
 def test_members_come_and_go_without_a_trace():

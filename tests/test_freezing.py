@@ -25,6 +25,7 @@ from ckpttool.reports.graphs import functions
 from ckpttool.transforms import freezing
 from ckpttool.transforms.freezing import Frozen, freeze
 from ckpttool.transforms.freezing.body import Body
+from ckpttool.transforms.freezing.handles import Library, Trace
 from ckpttool.transforms.freezing.initial import initial_value
 
 tf = pytest.importorskip("tensorflow", reason="needs the extra `tensorflow`")
@@ -719,6 +720,67 @@ def test_many_updates_in_a_row():
         patch.setattr(Body, "users", lambda body, op: looked_at.update([op]) or users(body, op))
         assert len(freeze(graph, checkpoint, [f"layer_{many}"]).dropped) == many
     assert looked_at.total() < 30 * many
+
+
+def test_many_calls():
+    """What a function does to its arguments is found out once, and not at each of its calls."""
+    many = 2000
+    graph_def = proto.message_class("GraphDef")()
+    function = graph_def.library.function.add()
+    function.signature.name = "f"
+    for name, dtype in (("x", 1), ("v", 20)):
+        function.signature.input_arg.add(name=name, type=dtype)
+    function.signature.output_arg.add(name="y", type=1)
+    function.node_def.add(name="r", op="ReadVariableOp", input=["v"]).attr["dtype"].type = 1
+    for number in range(many):
+        function.node_def.add(name=f"u{number}", op="AssignAddVariableOp", input=["v", "x"]).attr["dtype"].type = 1
+    function.ret["y"] = "r:value:0"
+    graph_def.node.add(name="y_0", op="Placeholder").attr["dtype"].type = 1
+    for number in range(many):
+        graph_def.node.add(name=f"v{number}", op="VarHandleOp").attr["dtype"].type = 1
+        graph_def.node.add(name=f"y_{number + 1}", op="f", input=[f"y_{number}", f"v{number}"])
+    graph = MetaGraph(graph_def.SerializeToString(), root="GraphDef")
+    checkpoint = ckpttool.from_arrays({f"v{number}": np.float32(3) for number in range(many)})
+    asked, changed = Counter[str](), Trace.changed
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trace, "changed", lambda trace, name: asked.update([name]) or changed(trace, name))
+        assert freeze(graph, checkpoint, [f"y_{many}"]).variables == many
+    assert asked.total() < 5 * many
+
+
+def test_many_handles_through_a_call():
+    """The users of an op are looked up once, and not for each of its outputs."""
+    many = 3000
+    graph_def = proto.message_class("GraphDef")()
+    function = graph_def.library.function.add()
+    function.signature.name = "f"
+    for number in range(many):
+        function.signature.input_arg.add(name=f"a{number}", type=20)
+        function.signature.output_arg.add(name=f"o{number}", type=20)
+        function.ret[f"o{number}"] = f"a{number}"
+        graph_def.node.add(name=f"v{number}", op="VarHandleOp").attr["dtype"].type = 1
+    graph_def.node.add(name="call", op="f", input=[f"v{number}" for number in range(many)])
+    for number in range(many):
+        graph_def.node.add(name=f"r{number}", op="ReadVariableOp", input=[f"call:{number}"]).attr["dtype"].type = 1
+    made = Body(graph_def.node, lambda _: None)
+    asked, users = Counter[str](), Body.users
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Body, "users", lambda body, op: asked.update([op]) or users(body, op))
+        trace = Trace(made, Library(graph_def.library.function, lambda _: None))
+    assert trace.outputs("call").keys() == set(range(many))
+    assert asked["call"] < 5
+
+
+def test_many_users_of_variables():
+    """Those still to be looked at are taken from the front, which is not looked for among those that were."""
+    many = 250_000
+    graph_def = proto.message_class("GraphDef")()
+    graph_def.node.add(name="v", op="VarHandleOp").attr["dtype"].type = 1
+    for number in range(many):
+        graph_def.node.add(name=f"r{number}", op="ReadVariableOp", input=["v"])
+    with time_limit(12):
+        trace = Trace(Body(graph_def.node, lambda _: None), Library([], lambda _: None))
+    assert len(trace.touched) == many
 
 
 def test_many_inputs():

@@ -11,7 +11,7 @@ from ckpttool import proto
 from ckpttool.analysis.graphs.functions import recursive_functions
 from ckpttool.analysis.graphs.initializers import main_ops
 from ckpttool.analysis.graphs.restore_plan import plan_restore
-from ckpttool.analysis.graphs.savers import restored
+from ckpttool.analysis.graphs.savers import restored, restored_iterators, strings_of
 from ckpttool.model.graph import MetaGraph
 from ckpttool.transforms.preparing import drop_output_shapes, prepare
 from ckpttool.transforms.preparing.lacking import lacking_ops
@@ -184,6 +184,28 @@ def test_without_a_checkpoint_every_variable_is_missing():
         "W": "variable W has no value: there is no checkpoint beside the graph, and none was given (--checkpoint)",
         "b": "variable b has no value: there is no checkpoint beside the graph, and none was given (--checkpoint)",
     }
+
+
+def test_many_iterators_are_restored_from_one_list(monkeypatch):
+    """The list from which a saver restores is read once, not for each iterator."""
+    message, many = proto.message_class("MetaGraphDef")(), 100
+    node = message.graph_def.node.add
+    names = [f"iterator_{number}" for number in range(many)]
+    for name, texts in (("names", names), ("slices", [""] * many)):
+        tensor = node(name=name, op="Const").attr["value"].tensor
+        tensor.dtype = 7
+        tensor.string_val.extend(map(str.encode, texts))
+    node(name="read", op="RestoreV2", input=["", "names", "slices"]).attr["dtypes"].list.type.extend([21] * many)
+    for number, name in enumerate(names):
+        node(name=name, op="IteratorV2")
+        node(name=f"restore_{number}", op="DeserializeIterator", input=[name, f"read:{number}"])
+    node(name="restore", op="NoOp", input=[f"^restore_{number}" for number in range(many)])
+    message.saver_def.restore_op_name = "restore"
+    read, place = [], "ckpttool.analysis.graphs.savers.strings_of"
+    monkeypatch.setattr(place, lambda constant: read.append(constant) or strings_of(constant))
+    found = restored_iterators(MetaGraph(message.SerializeToString()))
+    assert {name: each.key for name, each in found.items()} == dict(zip(names, names, strict=True))
+    assert len(read) == 2
 
 
 def test_a_saver_reads_what_its_lists_say():

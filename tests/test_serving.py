@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bundles import time_limit
 from c_loader import Served
 from conftest import FIXTURES, corpus_files, corpus_id, needs_corpus
 from running import edit_meta, save_model
@@ -731,6 +732,13 @@ def test_files_are_named_as_the_graph_has_them():
         {AssetFile(f"{op}:0", path, ()): f"{op}'s" if op != "d" else "a's" for op, path in paths.items()}
     )
     assert list(found.values()) == ["vocab", "vocab_1", "asset", "vocab", "x?"]
+
+
+def test_many_files_are_named():
+    """What names are taken is known, and not gathered anew for each file."""
+    with time_limit(5):
+        found = file_names({AssetFile(f"{n}:0", f"/data/{n}", ()): f"/data/{n}" for n in range(50_000)})
+    assert found["7:0"] == "7"
 
 
 # The directory

@@ -5,9 +5,9 @@ message is what is looked at.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 from ckpttool import proto
 from ckpttool.errors import CorruptionError, NotFoundError, located
@@ -64,6 +64,27 @@ class _Texts(dict[str, str]):
 
     def __missing__(self, text: str) -> str:
         return self.setdefault(text, text)
+
+
+class _Shapes(Sequence[Shape]):
+    """The shapes in TensorShapeProtos, each made when asked for: an op may have thousands, and be asked for each."""
+
+    def __init__(self, messages: Sequence[Any]) -> None:
+        self._messages = messages
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    @overload
+    def __getitem__(self, number: int) -> Shape: ...
+
+    @overload
+    def __getitem__(self, number: slice) -> list[Shape]: ...
+
+    def __getitem__(self, number: int | slice) -> Shape | list[Shape]:
+        if isinstance(number, slice):
+            return list(map(get_shape, self._messages[number]))
+        return get_shape(self._messages[number])
 
 
 class MetaGraph:
@@ -281,7 +302,7 @@ class MetaGraph:
         if not isinstance(node, Node):
             raise TypeError(f"a Node is needed, not {type(node).__name__}: node() gives that of a name")
         attr = node.message.attr
-        shapes = [get_shape(shape) for shape in attr["_output_shapes"].list.shape] if "_output_shapes" in attr else []
+        shapes = _Shapes(attr["_output_shapes"].list.shape if "_output_shapes" in attr else ())
         if node.type not in self._results:
             op_def = self.op_def(node.type)
             self._results[node.type] = None if op_def is None else arguments_of(op_def.output_arg, op_def.attr)

@@ -127,7 +127,11 @@ class ImportedGraph:
         """Adds what the collections name to those of the tf.Graph, for `tf_graph.get_collection`."""
         for collection in self.graph.collections.values():
             for name in collection.members if collection.kind == "node_list" else ():
-                with suppress(NotFoundError):  # A name of something that is no longer there.
+                # A name of something that is no longer there. Of an op that is gone, the error would look for near
+                # names, which is slow for many.
+                if name not in self._nodes and op_of(name) not in self._nodes:
+                    continue
+                with suppress(NotFoundError):
                     element = self.operation(name) if name in self._nodes else self.tensor(name)
                     self._tf_graph.add_to_collection(collection.name, element)
 

@@ -4,7 +4,8 @@ A collection is an entry of the map collection_def (4): its name (1) and a Colle
 (1) of names (1). TensorFlow writes entries in the order of their keys, so a new one is put into that order.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import cache
 from typing import TypeVar
 
 from ckpttool.analysis.graphs.needs import require_collection, require_output
@@ -13,7 +14,7 @@ from ckpttool.model.graph import MetaGraph, require_graph
 from ckpttool.model.names import choices_hint
 from ckpttool.model.nodes import op_of, require_name
 from ckpttool.transforms.graph_edits import edit_meta_graph, key_of
-from ckpttool.transforms.new_ops import with_entry
+from ckpttool.transforms.new_ops import with_entries
 from ckpttool.wire.message import LENGTH, edit, fields, last_field, message_field
 
 _COLLECTIONS = 4
@@ -43,8 +44,9 @@ def edit_collections(
             raise TypeError(f"a pair of a collection and its member is needed, not {pair!r}")
     if graph.root == "GraphDef":
         raise NotSupportedError("a GraphDef has no collections; a .meta file and a SavedModel have", path=graph.path)
+    members = cache(lambda name: frozenset(graph.collections[name].members))
     for name, member in remove:
-        _require_member(graph, name, member)
+        _require_member(graph, name, member, members)
     gone = {name for name, member in remove if member is None}
     for name, member in add:
         _require_tensor(graph, member)
@@ -55,21 +57,18 @@ def edit_collections(
         taken, added = _by_name(remove), _by_name(add)
         if taken:
             data = edit(data, {_COLLECTIONS: lambda entry: _without(entry, taken.get(key_of(entry), ()))})
-        for name, members in added.items():
-            data = _with(data, name, members)
-        return data
+        return _with(data, added) if added else data
 
     return edit_meta_graph(graph, change)
 
 
-def _require_member(graph: MetaGraph, name: str, member: str | None) -> None:
+def _require_member(graph: MetaGraph, name: str, member: str | None, members: Callable[[str], Collection[str]]) -> None:
     require_collection(graph, name)
     if member is not None:
         _require_names(graph, name)
-        members = graph.collections[name].members
-        if member not in members:
+        if member not in members(name):
             what = f"{member} is not in the collection {name}"
-            raise NotFoundError(what, path=graph.path, hint=choices_hint(member, members))
+            raise NotFoundError(what, path=graph.path, hint=choices_hint(member, graph.collections[name].members))
 
 
 def _require_names(graph: MetaGraph, name: str) -> None:
@@ -109,17 +108,21 @@ def _without(entry: bytes, members: Collection[str | None]) -> bytes | None:
     return left if last_field(last_field(left, 2), 1) else None
 
 
-def _with(data: bytes, name: str, members: Iterable[str]) -> bytes:
-    """The MetaGraphDef with more members."""
-    values = {member.encode(): message_field(1, member.encode()) for member in members}
-    value = b"".join(values.values())
-
-    def added(names: bytes) -> bytes:
-        there = {names[start:end] for *_, start, end in fields(names)}
-        return names + b"".join(each for member, each in values.items() if member not in there)
-
+def _with(data: bytes, added: Mapping[str, Iterable[str]]) -> bytes:
+    """The MetaGraphDef with more members in collections; all are added in one pass."""
     entries = (data[start:end] for n, kind, _, start, end in fields(data) if (n, kind) == (_COLLECTIONS, LENGTH))
-    if any(key_of(entry) == name and last_field(entry, 2) for entry in entries):
-        rules = {2: {1: added}}
-        return edit(data, {_COLLECTIONS: lambda entry: edit(entry, rules) if key_of(entry) == name else entry})
-    return with_entry(data, _COLLECTIONS, name, message_field(1, value))
+    there = {key for entry in entries if (key := key_of(entry)) in added and last_field(entry, 2)}
+
+    def changed(entry: bytes) -> bytes:
+        key = key_of(entry)
+        return edit(entry, {2: {1: lambda names: _more(names, added[key])}}) if key in there else entry
+
+    new = {name: message_field(1, _more(b"", members)) for name, members in added.items() if name not in there}
+    return with_entries(edit(data, {_COLLECTIONS: changed}) if there else data, _COLLECTIONS, new)
+
+
+def _more(names: bytes, members: Iterable[str]) -> bytes:
+    """A NodeList with more members, unless they are there already."""
+    there = {names[start:end] for *_, start, end in fields(names)}
+    values = dict.fromkeys(member.encode() for member in members)
+    return names + b"".join(message_field(1, value) for value in values if value not in there)

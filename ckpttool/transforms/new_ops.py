@@ -5,7 +5,7 @@ An op goes after the last one, an entry of a map into the order of the keys.
 (tensorflow/core/framework/graph.proto: 1 node; core/protobuf/meta_graph.proto: 4 collection_def, 5 signature_def)
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from ckpttool import proto
@@ -62,20 +62,29 @@ def with_nodes(graph_def: bytes, nodes: Iterable[Any]) -> bytes:
 
 def with_entry(message: bytes, number: int, key: str, value: bytes | None) -> bytes:
     """The message with this entry in its map `number` instead of any of the same key; if the value is None, without."""
-    place, pieces, copied = None, [], 0
+    return with_entries(message, number, {key: value})
+
+
+def with_entries(message: bytes, number: int, values: Mapping[str, bytes | None]) -> bytes:
+    """The same with many entries, each put before the first one of a greater key."""
+    left = [(key, value) for key, value in sorted(values.items(), reverse=True) if value is not None]
+    pieces, copied = [], 0
     for n, wire_type, start, value_start, end in fields(message):
         if (n, wire_type) == (number, LENGTH):
             there = key_of(message[value_start:end])
-            if there == key:
+            if there in values:
                 pieces.append(message[copied:start])
                 copied = end
-            elif there > key and place is None:
-                place = len(b"".join(pieces)) + start - copied
-    left = b"".join([*pieces, message[copied:]])
-    if value is None:
-        return left
-    entry = message_field(number, message_field(1, to_bytes(key)) + message_field(2, value))
-    return _inserted(left, number, entry) if place is None else left[:place] + entry + left[place:]
+                continue
+            while left and left[-1][0] < there:
+                pieces += [message[copied:start], _entry(number, *left.pop())]
+                copied = start
+    data = b"".join([*pieces, message[copied:]])
+    return _inserted(data, number, b"".join(_entry(number, *each) for each in reversed(left))) if left else data
+
+
+def _entry(number: int, key: str, value: bytes) -> bytes:
+    return message_field(number, message_field(1, to_bytes(key)) + message_field(2, value))
 
 
 def with_field(message: bytes, number: int, value: bytes) -> bytes:

@@ -119,14 +119,15 @@ class RestoredIterator(NamedTuple):
 
 def restored_iterators(graph: MetaGraph) -> dict[str, RestoredIterator]:
     """The iterators whose states the graph's saver restores. TensorFlow does that only once they have their data."""
-    nodes, ops = graph.by_name, saver_ops(graph)
-    found = {}
-    for node in (nodes[name] for name in nodes if name in ops):
+    nodes, messages = graph.by_name, _messages(graph.by_name, saver_ops(graph))
+    found, keys = {}, dict[str, list[str]]()
+    for node in map(nodes.__getitem__, messages):
         if node.type == "DeserializeIterator" and len(node.operands) > 1:
             read, number = origin(nodes, node.operands[1])
-            keys = [each.key for each in reads_of(graph, nodes[read].message, _messages(nodes, ops))]
-            if int(number) < len(keys):
-                found[source_of(nodes, node)] = RestoredIterator(node.name, keys[int(number)])
+            if read not in keys:  # One op reads the states of all.
+                keys[read] = [each.key for each in reads_of(graph, nodes[read].message, messages)]
+            if int(number) < len(keys[read]):
+                found[source_of(nodes, node)] = RestoredIterator(node.name, keys[read][int(number)])
     return found
 
 

@@ -31,6 +31,7 @@ class Body:
         nodes: the NodeDefs, by name.
         function: the FunctionDef; None for a graph.
         arguments: the names of the function's arguments.
+        places: the place of each argument among these.
         operands: op → the outputs that it takes.
         controls: op → the ops that it waits for.
     """
@@ -39,6 +40,7 @@ class Body:
         self.nodes = {node.name: node for node in nodes}
         self.function, self._op_def = function, op_def
         self.arguments = [argument.name for argument in function.signature.input_arg] if function is not None else []
+        self.places = {name: place for place, name in enumerate(self.arguments)}
         self.operands: dict[str, list[Output]] = {}
         self.controls: dict[str, list[str]] = {}
         self._users: dict[str, dict[str, None]] = {}

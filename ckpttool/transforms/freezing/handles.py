@@ -8,8 +8,9 @@ branches and calls of functions until an op reads it. In the frozen graph, all o
 (tensorflow/core/ops/{state,resource_variable,control_flow,functional}_ops.cc)
 """
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from ckpttool.analysis.graphs.functions import BEFORE_1
@@ -150,13 +151,24 @@ class Trace:
             if node.op in FROZEN_OPS:
                 self.held[Output(name, 0)] = Held(node.attr["dtype"].type, name, node.op != "VarHandleOp")
         self._follow()
-        self.touched = dict.fromkeys(user for output in self.held for user in body.users(output.op))
+        self.touched = self._users_of_held()
         self.updates = {name: None for name in self.touched if self._is_update(body.nodes[name])}
 
     def inputs(self, name: str) -> dict[int, Held]:
         """The inputs of an op that lead to a variable, by number."""
         operands = self.body.operands[name]
         return {number: self.held[output] for number, output in enumerate(operands) if output in self.held}
+
+    def outputs(self, name: str) -> Mapping[int, Held]:
+        """The outputs of an op that lead to a variable, by number."""
+        return self._outputs.get(name, {})
+
+    @cached_property
+    def _outputs(self) -> dict[str, dict[int, Held]]:
+        found: dict[str, dict[int, Held]] = {}
+        for output, held in self.held.items():
+            found.setdefault(output.op, {})[output.number] = held
+        return found
 
     def passes(self, node: Any) -> bool:
         """Whether an op hands on what leads to a variable."""
@@ -197,11 +209,15 @@ class Trace:
         kinds = self.kinds(node, call)
         sources: set[str] = set()
         for function in self.library.called(node, call):
-            trace = self.library.trace(function, kinds)
-            inner = {source for op in (*trace.updates, *trace.callers) for source in trace.changed(op)}
-            places = [number for number, argument in enumerate(trace.body.arguments) if argument in inner]
+            places = self.library.trace(function, kinds).changed_places
             sources |= {inputs[place + call.first].source for place in places if place + call.first in inputs}
         return sources
+
+    @cached_property
+    def changed_places(self) -> list[int]:
+        """The places of the arguments that a function changes."""
+        inner = {source for op in (*self.updates, *self.callers) for source in self.changed(op)}
+        return [number for number, argument in enumerate(self.body.arguments) if argument in inner]
 
     @property
     def callers(self) -> Iterator[str]:
@@ -215,16 +231,22 @@ class Trace:
             return set()
         return {held.source for held in self.inputs(name).values()}
 
+    def _users_of_held(self) -> dict[str, None]:
+        # An op may have many outputs, and many users.
+        return self._users_of(dict.fromkeys(output.op for output in self.held))
+
+    def _users_of(self, ops: Iterable[str]) -> dict[str, None]:
+        return dict.fromkeys(user for op in ops for user in self.body.users(op))
+
     def _follow(self) -> None:
-        queue = dict.fromkeys(user for output in self.held for user in self.body.users(output.op))
+        queue = OrderedDict(self._users_of_held())  # A plain dict looks for its first key among all that were deleted.
         while queue:
-            name = next(iter(queue))
-            del queue[name]
-            node = self.body.nodes[name]
-            for number, held in self._handed_on(node):
-                if Output(name, number) not in self.held:
-                    self.held[Output(name, number)] = held
-                    queue |= dict.fromkeys(self.body.users(name))
+            name, _ = queue.popitem(last=False)
+            handed_on = ((Output(name, number), held) for number, held in self._handed_on(self.body.nodes[name]))
+            new = {output: held for output, held in handed_on if output not in self.held}
+            if new:
+                self.held |= new
+                queue |= self._users_of([name])
 
     def _handed_on(self, node: Any) -> list[tuple[int, Held]]:
         """The outputs of an op that lead to a variable."""
@@ -247,7 +269,7 @@ class Trace:
         if not any(kinds) or not functions:
             return []
         trace = self.library.trace(functions[0], kinds)
-        return list(_mapped(trace.returned(), trace.body.arguments, call, inputs, node.name))
+        return list(_mapped(trace.returned(), trace.body.places, call, inputs, node.name))
 
     def _is_update(self, node: Any) -> bool:
         inputs = self.inputs(node.name)
@@ -257,10 +279,10 @@ class Trace:
 
 
 def _mapped(
-    returned: Sequence[Held | None], arguments: Sequence[str], call: Call, inputs: Mapping[int, Held], op: str
+    returned: Sequence[Held | None], places: Mapping[str, int], call: Call, inputs: Mapping[int, Held], op: str
 ) -> Iterator[tuple[int, Held]]:
     """What a function returns, as its caller sees it."""
     for number, held in enumerate(returned):
         if held is not None:
-            place = arguments.index(held.source) + call.first if held.source in arguments else -1
+            place = places[held.source] + call.first if held.source in places else -1
             yield number, inputs.get(place, held._replace(source=op))

@@ -131,7 +131,7 @@ class Rewriter:
 
     def _call(self, trace: Trace, node: Any, call: Call, inputs: Mapping[int, Held]) -> None:
         kinds = trace.kinds(node, call)
-        returned = {output.number: held for output, held in trace.held.items() if output.op == node.name}
+        returned = trace.outputs(node.name)
         if any(kinds) or returned:
             _retype(node, call.inputs, {number: kind for number, kind in enumerate(kinds) if kind})
             _retype(node, call.outputs, {number: held.dtype for number, held in returned.items()})

@@ -165,7 +165,7 @@ class StoredVariables:
         if known not in self._by_function:
             self._by_function[known] = _first_of(self._restored(inner, inner.nodes, depth + 1))
         for argument, restored in self._by_function[known].items():
-            place = inner.arguments.index(argument) if argument in inner.arguments else -1
+            place = inner.places.get(argument, -1)
             if 0 <= place < len(body.operands[name]):
                 yield _origin(body, body.operands[name][place])[0].op, restored
 

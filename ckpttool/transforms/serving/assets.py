@@ -83,11 +83,14 @@ def file_names(places: Mapping[AssetFile, str]) -> dict[str, str]:
         places: where each file is.
     """
     names: dict[str, str] = {}
+    taken = set[str]()
     for file, place in places.items():
         # A message can't hold bytes that are not UTF-8, and no file is called `..`.
         base = file.name.encode(errors="replace").decode()
         wanted = base if base.strip(".") else "asset"
-        names.setdefault(place, free_name(wanted, set(names.values())))
+        if place not in names:
+            names[place] = free_name(wanted, taken)
+            taken.add(names[place])
     return {file.tensor: names[place] for file, place in places.items()}
 
 
