@@ -57,6 +57,14 @@ def test_many_keys_of_a_signature():
             assert len(fetches.named(graph, list(many), signature)) == len(many)
 
 
+def test_many_fed_tensors():
+    """What is fed is looked up, whatever it is listed in."""
+    many = [f"x_{number}" for number in range(20_000)]
+    graph = graph_of(*((name, "Placeholder", []) for name in many), ("y", "AddN", many))
+    with time_limit(5):
+        assert needed_ops(graph.by_name, ["y"], {name: f"{name}:0" for name in many}.values()) == {"y"}
+
+
 def test_else_the_one_collection_of_the_user_and_else_what_is_inferred():
     """A user's collection of outputs comes before inference; one of inputs or of TensorFlow's own does not count. Of
     two, neither is chosen by its name.

@@ -22,7 +22,7 @@ from ckpttool.model.graph import MetaGraph
 from ckpttool.transforms.serving import servable
 from ckpttool.transforms.serving.assets import AssetFile, file_names
 from ckpttool.transforms.serving.initializing import initializers
-from ckpttool.transforms.serving.signatures import keyed
+from ckpttool.transforms.serving.signatures import keyed, likely_inputs
 
 LINEAR = FIXTURES / "linear" / "model"
 ENDS = ["--inputs", "a=x:0", "--outputs", "b=activation_opt:0"]
@@ -749,6 +749,18 @@ def test_many_tables_that_are_filled_one_after_another(monkeypatch):
     found = initializers(MetaGraph(message.SerializeToString()), [], [], {})
     assert found == ([f"fill_{number}" for number in range(many)], {}, [])
     assert len(walks) < 10
+
+
+def test_many_queues_are_fed():
+    """What takes from a queue is looked up, and not looked for, at each input of each op."""
+    message, many = proto.message_class("GraphDef")(), 25_000
+    for number in range(many):
+        message.node.add(name=f"queue_{number}", op="FIFOQueueV2")
+        message.node.add(name=f"x_{number}", op="QueueDequeueV2", input=[f"queue_{number}"])
+    message.node.add(name="y", op="AddN", input=[f"x_{number}" for number in range(many)])
+    graph = MetaGraph(message.SerializeToString(), root="GraphDef")
+    with time_limit(5):
+        assert len(likely_inputs(graph, {"y": "y:0"}, inferred=False)) == many
 
 
 def test_many_files_are_named():
