@@ -5,6 +5,7 @@ import json
 import ml_dtypes
 import numpy as np
 import pytest
+from bundles import time_limit
 from conftest import FIXTURES
 
 import ckpttool
@@ -45,6 +46,23 @@ def test_by_default_the_signature_is_fetched():
     assert fetches.default_choice(graph_of(*PLAIN, signatures=[one, default])).signature == "serving_default"
     with pytest.raises(NotFoundError, match="several signatures · choose one of again, other"):
         fetches.default_choice(graph_of(*PLAIN, signatures=[one, ("again", {}, {"out": "z:0"})]))
+
+
+def test_many_keys_of_a_signature():
+    """A key is looked up among those of the signature, which are not gathered anew for each."""
+    many = {f"key_{number}": "y:0" for number in range(20_000)}
+    graph = graph_of(*PLAIN, signatures=[("serving_default", {"in": "x:0"}, many)])
+    with time_limit(5):
+        for signature in ("serving_default", ""):
+            assert len(fetches.named(graph, list(many), signature)) == len(many)
+
+
+def test_many_fed_tensors():
+    """What is fed is looked up, whatever it is listed in."""
+    many = [f"x_{number}" for number in range(20_000)]
+    graph = graph_of(*((name, "Placeholder", []) for name in many), ("y", "AddN", many))
+    with time_limit(5):
+        assert needed_ops(graph.by_name, ["y"], {name: f"{name}:0" for name in many}.values()) == {"y"}
 
 
 def test_else_the_one_collection_of_the_user_and_else_what_is_inferred():

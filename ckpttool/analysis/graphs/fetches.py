@@ -6,12 +6,13 @@
 A collection's members and a signature's arguments have names of their own; results are labeled with them.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from ckpttool.analysis.graphs.endpoints import endpoints
 from ckpttool.analysis.graphs.needs import require_collection, require_output
 from ckpttool.errors import NotFoundError, NotSupportedError
+from ckpttool.model.arguments import Tensor
 from ckpttool.model.collections import is_filled
 from ckpttool.model.dtypes import HANDLES
 from ckpttool.model.graph import MetaGraph
@@ -79,17 +80,27 @@ def output_of(graph: MetaGraph, name: str, signature: str) -> str | None:
     """
     keys, others = _keys_of(graph, signature, "outputs")
     is_op = _is_op(graph, name)
-    tensor = keys.get(name) or (others.get(name) if not is_op else None)
+    tensor = _tensor_of(name, keys, {} if is_op else others)
     hint = _elsewhere(graph, name, "outputs") if tensor is None and not is_op else None
     if hint:
         raise NotFoundError(f"no output is named {name}", path=graph.path, hint=hint)
     return tensor
 
 
-def _keys_of(graph: MetaGraph, signature: str, direction: str) -> tuple[dict[str, str], dict[str, str]]:
+# As a signature has them: key → (tensor's name, what is known of it). They may be many, and looked up for many names.
+_Keys = Mapping[str, tuple[str, Tensor]]
+
+
+def _keys_of(graph: MetaGraph, signature: str, direction: str) -> tuple[_Keys, _Keys]:
     """Key → tensor, in the signature in use or, without one, in the default one."""
     default = "" if signature else signature_named(graph, None)
-    return arguments(graph, signature, direction), arguments(graph, default, direction)
+    return _arguments(graph, signature, direction), _arguments(graph, default, direction)
+
+
+def _tensor_of(name: str, keys: _Keys, others: _Keys) -> str | None:
+    """The tensor with this key, looked for in the first ones before the others; None if there is none."""
+    first, second = (of[name][0] if name in of else None for of in (keys, others))
+    return first or second
 
 
 def _is_op(graph: MetaGraph, name: str) -> bool:
@@ -174,8 +185,12 @@ def _signature_keys(graph: MetaGraph) -> list[str]:
 
 def arguments(graph: MetaGraph, signature: str, direction: str) -> dict[str, str]:
     """The tensors of a signature's inputs or outputs, by their keys."""
-    found = getattr(graph.signatures[signature], direction) if signature else {}
-    return {key: tensor for key, (tensor, _) in found.items()}
+    return {key: tensor for key, (tensor, _) in _arguments(graph, signature, direction).items()}
+
+
+def _arguments(graph: MetaGraph, signature: str, direction: str) -> _Keys:
+    found: _Keys = getattr(graph.signatures[signature], direction) if signature else {}
+    return found
 
 
 def of_signature(graph: MetaGraph, name: str) -> list[Fetch]:
@@ -254,7 +269,7 @@ def feed_names(graph: MetaGraph, names: Collection[str], signature: str = "") ->
     found, taken = dict[str, str](), set[str]()
     for name in names:
         is_op = _is_op(graph, name)
-        tensor = keys.get(name) or (others.get(name) if not is_op else None)
+        tensor = _tensor_of(name, keys, {} if is_op else others)
         if tensor is None and not is_op and keys:
             hint = _elsewhere(graph, name, "inputs") or near_hint(name, [*keys, *graph.by_name])
             hint = hint or f"the inputs of {signature} are {', '.join(keys)}"

@@ -69,6 +69,7 @@ def needed_ops(nodes: Mapping[str, Node], wanted: Iterable[str], fed: Collection
         wanted: names of tensors, or of ops.
         fed: full names of tensors that are given: what only they need is not needed.
     """
+    fed = set(fed)  # The values of a dict, say, would be looked through for each input.
     fed_ops = {op_of(name) for name in fed}
     found: set[str] = set()
     stack = list(wanted)

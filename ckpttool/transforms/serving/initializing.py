@@ -59,8 +59,9 @@ def initializers(
     tables = _unfilled(graph, needed, needed_ops(nodes, queue))
     queue += tables
     queued = set(queue)
+    is_clear = not _hindrance(queue, nodes, missing)  # Nearly always; what they all need is not gone through for each.
     for op in queue:
-        why = _hindrance(op, nodes, missing)
+        why = "" if is_clear else _hindrance([op], nodes, missing)
         if not why:
             ops.append(op)
             continue
@@ -101,9 +102,9 @@ def _unfilled(graph: MetaGraph, needed: Collection[str], run: Collection[str]) -
     return found
 
 
-def _hindrance(op: str, nodes: Mapping[str, Node], missing: Mapping[str, str]) -> str:
-    """Why an op can't be run; "" if it can be."""
-    running = needed_ops(nodes, [op])
+def _hindrance(ops: Iterable[str], nodes: Mapping[str, Node], missing: Mapping[str, str]) -> str:
+    """Why ops can't be run; "" if they can be."""
+    running = needed_ops(nodes, ops)
     reason = next((missing[each] for each in sorted(running) if each in missing), "")
     placeholders, waiting = unfed(nodes, running)
     if placeholders:

@@ -72,9 +72,9 @@ def likely_inputs(graph: MetaGraph, outputs: Mapping[str, str], *, inferred: boo
     found |= keyed([f"{name}:0" for name in stand_ins(nodes, running)])
     running = needed_ops(nodes, outputs.values(), set(found.values()))
     placeholders, waiting = unfed(nodes, running)
-    waiting += [name for name in sorted(running) if handle_of(nodes, nodes[name])]
+    pipelines = {*waiting, *(name for name in running if handle_of(nodes, nodes[name]))}
     taken = [tensor_name(name) for op in sorted(running) for name in nodes[op].operands]
-    given = [name for name in dict.fromkeys([*taken, *outputs.values()]) if op_of(name) in waiting]
+    given = [name for name in dict.fromkeys([*taken, *outputs.values()]) if op_of(name) in pipelines]
     # The outputs of a pipeline are fed, so that what it reads itself is no longer needed.
     needed = needed_ops(nodes, outputs.values(), {*found.values(), *given})
     placeholders = [placeholder for placeholder in placeholders if placeholder in needed]
