@@ -18,8 +18,8 @@ from conftest import FIXTURES, ROOT
 
 import ckpttool
 from ckpttool import proto
+from ckpttool.model.arguments import get_shape
 from ckpttool.model.dtypes import DTYPES
-from ckpttool.model.nodes import get_shape
 
 LINEAR = FIXTURES / "linear" / "model"
 READER = "ckpttool.formats.bundle.reading"
@@ -292,7 +292,7 @@ def test_an_op_of_many_outputs_is_asked_for_each(monkeypatch):
     for size in range(many):
         node.attr["_output_shapes"].list.shape.add().dim.add(size=size)
     graph, made = ckpttool.MetaGraph(message.SerializeToString(), root="GraphDef"), []
-    monkeypatch.setattr("ckpttool.model.graph.get_shape", lambda shape: made.append(shape) or get_shape(shape))
+    monkeypatch.setattr("ckpttool.model.arguments.get_shape", lambda shape: made.append(shape) or get_shape(shape))
     assert [graph.tensor(f"x:{number}").shape for number in range(many)] == [(size,) for size in range(many)]
     assert len(made) == many
     assert [shape for _, shape in graph.outputs(graph.node("x"))[2:4]] == [(2,), (3,)]

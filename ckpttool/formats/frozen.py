@@ -11,11 +11,12 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from ckpttool.errors import located
+from ckpttool.model.arguments import get_shape
 from ckpttool.model.boxes import Selection
 from ckpttool.model.checkpoint import Checkpoint
 from ckpttool.model.dtypes import dtype_of
 from ckpttool.model.graph import MetaGraph
-from ckpttool.model.nodes import VARIABLE_OPS, get_shape
+from ckpttool.model.nodes import VARIABLE_OPS
 from ckpttool.model.slices import ByteRange, Slice, whole_slice
 from ckpttool.model.tensors import MOST_BYTES, numbers_of, texts_of
 from ckpttool.model.variable import Source, Variable

@@ -98,16 +98,24 @@ def _run(argument: Argument, attr: Mapping[str, Any]) -> tuple[int, Sequence[int
     return count, (dtype + REF_OFFSET if is_ref and dtype else dtype,)
 
 
+def get_shape(message: Any) -> Shape:
+    """The shape in a TensorShapeProto."""
+    if message.unknown_rank:
+        return None
+    return tuple(dim.size if dim.size >= 0 else None for dim in message.dim)
+
+
 class Outputs(Sequence[Tensor]):
     """An op's outputs, in order.
 
     Args:
         dtypes: their dtypes.
-        shapes: their shapes, as far as the op lists them; if it lists none, all have `declared`.
+        shapes: the TensorShapeProtos that the op lists; if it lists none, all have the shape `declared`. Each is read
+            when its output is asked for: an op may have thousands.
         declared: the shape that the op declares.
     """
 
-    def __init__(self, dtypes: Dtypes | Sequence[DType | None], shapes: Sequence[Shape], declared: Shape) -> None:
+    def __init__(self, dtypes: Dtypes | Sequence[DType | None], shapes: Sequence[Any], declared: Shape) -> None:
         self._dtypes, self._shapes, self._declared = dtypes, shapes, declared
 
     def __repr__(self) -> str:
@@ -134,4 +142,4 @@ class Outputs(Sequence[Tensor]):
     def _tensor(self, number: int) -> Tensor:
         if not self._shapes:
             return Tensor(self._dtypes[number], self._declared)
-        return Tensor(self._dtypes[number], self._shapes[number] if number < len(self._shapes) else None)
+        return Tensor(self._dtypes[number], get_shape(self._shapes[number]) if number < len(self._shapes) else None)

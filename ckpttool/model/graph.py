@@ -5,13 +5,13 @@ message is what is looked at.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple
 
 from ckpttool import proto
 from ckpttool.errors import CorruptionError, NotFoundError, located
-from ckpttool.model.arguments import Argument, Dtypes, Outputs, Shape, Tensor, arguments_of
+from ckpttool.model.arguments import Argument, Dtypes, Outputs, Shape, Tensor, arguments_of, get_shape
 from ckpttool.model.collections import Collection, decoded_collection, fields_of
 from ckpttool.model.dtypes import DType, dtype_of
 from ckpttool.model.names import near_hint
@@ -21,7 +21,6 @@ from ckpttool.model.nodes import (
     Node,
     all_nodes,
     declared_shape,
-    get_shape,
     op_of,
     require_name,
     split_tensor,
@@ -64,27 +63,6 @@ class _Texts(dict[str, str]):
 
     def __missing__(self, text: str) -> str:
         return self.setdefault(text, text)
-
-
-class _Shapes(Sequence[Shape]):
-    """The shapes in TensorShapeProtos, each made when asked for: an op may have thousands, and be asked for each."""
-
-    def __init__(self, messages: Sequence[Any]) -> None:
-        self._messages = messages
-
-    def __len__(self) -> int:
-        return len(self._messages)
-
-    @overload
-    def __getitem__(self, number: int) -> Shape: ...
-
-    @overload
-    def __getitem__(self, number: slice) -> list[Shape]: ...
-
-    def __getitem__(self, number: int | slice) -> Shape | list[Shape]:
-        if isinstance(number, slice):
-            return list(map(get_shape, self._messages[number]))
-        return get_shape(self._messages[number])
 
 
 class MetaGraph:
@@ -302,7 +280,7 @@ class MetaGraph:
         if not isinstance(node, Node):
             raise TypeError(f"a Node is needed, not {type(node).__name__}: node() gives that of a name")
         attr = node.message.attr
-        shapes = _Shapes(attr["_output_shapes"].list.shape if "_output_shapes" in attr else ())
+        shapes = attr["_output_shapes"].list.shape if "_output_shapes" in attr else ()
         if node.type not in self._results:
             op_def = self.op_def(node.type)
             self._results[node.type] = None if op_def is None else arguments_of(op_def.output_arg, op_def.attr)

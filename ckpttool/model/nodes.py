@@ -5,7 +5,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from ckpttool import proto
-from ckpttool.model.arguments import Shape
+from ckpttool.model.arguments import Shape, get_shape
 from ckpttool.model.texts import to_text
 
 VARIABLE_OPS = {"Variable", "VariableV2", "VarHandleOp", "TemporaryVariable", "AutoReloadVariable"}
@@ -72,13 +72,6 @@ def require_name(name: object) -> None:
 def all_nodes(graph_def: Any) -> Iterator[Any]:
     """The NodeDefs of a GraphDef's ops, and then those of its functions'."""
     return chain(graph_def.node, *(function.node_def for function in graph_def.library.function))
-
-
-def get_shape(message: Any) -> Shape:
-    """The shape in a TensorShapeProto."""
-    if message.unknown_rank:
-        return None
-    return tuple(dim.size if dim.size >= 0 else None for dim in message.dim)
 
 
 def declared_shape(node: Any) -> Shape:

@@ -3,9 +3,8 @@
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from ckpttool.model.arguments import Tensor
+from ckpttool.model.arguments import Tensor, get_shape
 from ckpttool.model.dtypes import DTYPES, dtype_of
-from ckpttool.model.nodes import get_shape
 
 HIDDEN_SIGNATURES = "__saved_model_"
 """What the names of signatures begin with that are meant for loaders, not for users."""

@@ -6,12 +6,12 @@ from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from ckpttool.model.arguments import Outputs, Tensor, shape_text
+from ckpttool.model.arguments import Outputs, Tensor, get_shape, shape_text
 from ckpttool.model.collections import Collection
 from ckpttool.model.dtypes import dtype_of
 from ckpttool.model.graph import MetaGraph
 from ckpttool.model.names import counted, selector
-from ckpttool.model.nodes import all_nodes, get_shape
+from ckpttool.model.nodes import all_nodes
 from ckpttool.reports.report import Column, Report, Row
 
 if TYPE_CHECKING:

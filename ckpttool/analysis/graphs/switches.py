@@ -3,10 +3,10 @@
 import re
 from collections.abc import Container, Mapping
 
-from ckpttool.model.arguments import Tensor
+from ckpttool.model.arguments import Tensor, get_shape
 from ckpttool.model.dtypes import DTYPES, dtype_of
 from ckpttool.model.graph import MetaGraph
-from ckpttool.model.nodes import VARIABLE_OPS, Node, get_shape, op_of
+from ckpttool.model.nodes import VARIABLE_OPS, Node, op_of
 
 _NAME = re.compile(r"keep_?prob|drop_?out|drop_?rate|is_?train|training|phase", re.IGNORECASE)
 
