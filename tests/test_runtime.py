@@ -22,6 +22,7 @@ import ckpttool
 from ckpttool.analysis.graphs.chance import drawn
 from ckpttool.errors import NotFoundError, NotSupportedError
 from ckpttool.model.graph import MetaGraph
+from ckpttool.runtime.importing import Interruptible
 from ckpttool.runtime.registry import InstalledRegistry
 
 pytestmark = pytest.mark.tensorflow
@@ -324,6 +325,24 @@ def test_a_run_that_waits_hears_signals(pipeline):
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert pipeline.run("y", {"x": [1]}) == 3
+
+
+def test_a_call_that_was_interrupted_is_waited_for():
+    """While Python ends no call may come back: TensorFlow would abort the process."""
+    call, closed, ended = Interruptible(), threading.Event(), []
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        with pytest.raises(KeyboardInterrupt):
+            call(lambda: (closed.wait(20), time.sleep(0.3), ended.append(True)))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert not ended
+    closed.set()
+    call.settle()
+    assert ended == [True]
+    assert call(lambda: 3) == 3
 
 
 def test_signals_end_a_run_that_waits(tf, tmp_path):

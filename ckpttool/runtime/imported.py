@@ -170,6 +170,7 @@ class ImportedGraph:
             session, self._session, self._tf_graph = self._session, None, None
         if session is not None:
             session.close()
+            self._interruptible.settle()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a graph that is imported has a session, and can't be copied or pickled: import it again")

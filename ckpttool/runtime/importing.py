@@ -3,7 +3,7 @@
 import threading
 import weakref
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from queue import SimpleQueue
 from typing import Any
 
@@ -39,15 +39,21 @@ def _import(tensorflow: Any, graph_def: Any) -> Any:
     return graph
 
 
+# Seconds after which a call that was interrupted is left to itself.
+_SETTLED = 5
+
+
 class Interruptible:
     """Calls what it is given. A call from the main thread runs in another thread, so that the main one hears signals.
 
     Python's handlers wait until TensorFlow returns, which may be never. After an interrupt, the call goes on until the
-    session is closed. One thread serves all calls: TensorFlow takes milliseconds for the first one of each.
+    session is closed: `settle` waits for it. One thread serves all calls: TensorFlow takes milliseconds for the first
+    one of each.
     """
 
     def __init__(self) -> None:
         self._calls: SimpleQueue[_Call | None] | None = None
+        self._left: list[Future[Any]] = []
 
     def __call__(self, call: Callable[[], Any]) -> Any:
         if threading.current_thread() is not threading.main_thread():
@@ -59,9 +65,18 @@ class Interruptible:
         except BaseException:
             if not done.done():  # That thread is busy, for who knows how long.
                 self._calls = None
+                self._left.append(done)
             raise
         finally:
             del call, done  # An error would keep them alive in a reference cycle, and with them what was fed.
+
+    def settle(self) -> None:
+        """Waits for interrupted calls, now that the session is closed; for a kernel that does not hear of it, not long.
+
+        A call that comes back while Python ends can't go on, and TensorFlow's C++ takes that for a reason to abort.
+        """
+        wait(self._left, _SETTLED)
+        self._left.clear()
 
     def _started(self) -> "SimpleQueue[_Call | None]":
         calls: SimpleQueue[_Call | None] = SimpleQueue()
